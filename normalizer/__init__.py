@@ -1,0 +1,1 @@
+"""Batch-aware normalization of Brazilian addresses and patient documents."""
