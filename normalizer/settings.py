@@ -1,0 +1,125 @@
+"""Every environment variable the worker reads: its type, unit and default. The only place that reads the environment.
+
+Names of the deployed system are kept as they are (`docs/COOLIFY_WORKER.md`); `OPENROUTER_*` are aliases of `OPENAI_*`.
+Secrets are `SecretStr`: a settings object can be logged or raised without giving one away.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from normalizer.errors import Misconfigured
+
+_OPENROUTER_BASE_URL = "https://openrouter.ai/api/v1"
+
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def _openai_or_openrouter(name: str) -> AliasChoices:
+    return AliasChoices(f"OPENAI_{name}", f"OPENROUTER_{name}")
+
+
+class Settings(BaseSettings):
+    """The worker's configuration, read from the environment and from `.env`."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", populate_by_name=True
+    )
+
+    environment: Literal["development", "staging", "production", "test"] = "development"
+    debug: bool = False
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+
+    mongodb_url: SecretStr = SecretStr("mongodb://localhost:27017/")
+    database_name: str = Field(default="clinic_db", min_length=1, max_length=63)
+    redis_url: SecretStr = SecretStr("redis://localhost:6379")
+    redis_password: SecretStr | None = None
+
+    openai_api_key: SecretStr | None = Field(default=None, validation_alias=_openai_or_openrouter("API_KEY"))
+    openai_base_url: str | None = Field(default=None, validation_alias=_openai_or_openrouter("BASE_URL"))
+    openai_model: str = Field(default="gpt-6-luna", min_length=1, validation_alias=_openai_or_openrouter("MODEL"))
+    openrouter_api_key: SecretStr | None = None
+
+    address_normalization_enabled: bool = True
+    document_normalization_enabled: bool = True
+
+    arq_max_jobs: Positive = 10
+    arq_job_timeout: Annotated[int, Field(ge=5)] = 300
+    arq_keep_result: Annotated[int, Field(ge=0)] = 3600
+
+    lease_s: Annotated[int, Field(ge=2)] = 15
+    batch_max_items: Annotated[int, Field(gt=0, le=1000)] = 250
+    batch_linger_ms: Annotated[int, Field(ge=0, le=10_000)] = 200
+    shutdown_grace_s: Seconds = 25.0
+    max_tries: Positive = 5
+
+    llm_records_per_call: Annotated[int, Field(gt=0, le=50)] = 25
+    llm_max_concurrency: Positive = 8
+    llm_rpm: Annotated[int, Field(ge=0)] = 500
+    llm_tpm: Annotated[int, Field(ge=0)] = 200_000
+    daily_budget_usd: Annotated[float, Field(ge=0)] = 0.0
+
+    cache_secret: SecretStr | None = None
+    cache_secret_previous: SecretStr | None = None
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("environment", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @property
+    def base_url(self) -> str | None:
+        """The endpoint to call; None is OpenAI's own. OpenRouter's is implied by OPENROUTER_API_KEY alone."""
+        if self.openai_base_url is None and self.openrouter_api_key and self.openai_api_key == self.openrouter_api_key:
+            return _OPENROUTER_BASE_URL
+        return self.openai_base_url
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        Misconfigured: a variable has a value that cannot be used; the message names each one, and no secret value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise Misconfigured(_explain(error), mend="Corrija a variável e inicie de novo.") from None
+
+
+def _explain(error: ValidationError) -> str:
+    parts = []
+    for problem in error.errors():
+        name = str(problem["loc"][0]).upper() if problem["loc"] else "configuração"
+        found = problem["input"]
+        shown = "(oculto)" if _is_secret(name) else repr(str(found)[:40])
+        parts.append(f"{name}: {_expected(problem['type'], problem.get('ctx') or {})}; encontrado {shown}.")
+    return " ".join(parts)
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name for word in ("KEY", "PASSWORD", "SECRET", "URL"))
+
+
+def _expected(kind: str, context: dict[str, object]) -> str:
+    bounds = {"greater_than": ("gt", "maior que"), "greater_than_equal": ("ge", "no mínimo")}
+    bounds |= {"less_than": ("lt", "menor que"), "less_than_equal": ("le", "no máximo")}
+    if kind in bounds:
+        key, words = bounds[kind]
+        return f"esperado um número {words} {context.get(key)}"
+    if kind.startswith(("int_", "float_")):
+        return "esperado um número"
+    if kind.startswith("bool_"):
+        return "esperado true ou false"
+    if kind == "literal_error":
+        return f"esperado {context.get('expected')}"
+    return "valor inválido"
