@@ -1,0 +1,182 @@
+"""From appointments to outcomes: canonical text → cache → rules → packer. Reads top to bottom; no queue, no store.
+
+The cheap lane comes out first and at once; what only a model can settle follows as its answers arrive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from normalizer.domain.address import Address, parse_address
+from normalizer.domain.appointment import Appointment, Kind, Normalized, Origin, Outcome, Review
+from normalizer.domain.decision import Decision, Reason, Settled, Undecided
+from normalizer.domain.document import Document, parse_document
+from normalizer.domain.text import canonical
+from normalizer.errors import Misconfigured, NormalizerError, TransientError
+
+if TYPE_CHECKING:
+    from normalizer.cache import Cache, Entry
+    from normalizer.llm.packer import Packer
+
+# What no model may be asked: there is nothing in such a text that a better reader would find.
+_FINAL_REASONS = frozenset(
+    {Reason.ADDRESS_MISSING, Reason.ADDRESS_JUNK, Reason.ADDRESS_FOREIGN, Reason.TEXT_TOO_LONG}
+)
+_PARSES_PER_LOOP_TURN = 50  # about 10 ms of rules before other tasks (lease renewals) get their turn
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Every enabled text of the appointment has its outcome."""
+
+    appointment: Appointment
+    outcomes: Mapping[Kind, Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Not the row's fault: the model could not be asked in time. Try again later."""
+
+    appointment: Appointment
+    error: NormalizerError
+
+
+Progress: TypeAlias = Finished | Deferred
+
+
+@dataclass(slots=True)
+class _Text:
+    """One distinct address text and the appointments that carry it."""
+
+    text: str
+    waiting: list[Appointment] = field(default_factory=list)
+    undecided: Undecided | None = None
+
+
+class Pipeline:
+    """Turns appointments into outcomes.
+
+    Args:
+        cache: answers given before, for this process and for all replicas.
+        packer: the shared queue in front of the model; None when no key is configured.
+        kinds: which texts to normalize; the others are never touched.
+    """
+
+    def __init__(self, *, cache: Cache, packer: Packer | None, kinds: frozenset[Kind]) -> None:
+        self._cache = cache
+        self._packer = packer
+        self._kinds = kinds
+
+    async def run(self, appointments: Sequence[Appointment], *, deadline: float) -> AsyncIterator[list[Progress]]:
+        """Yield each appointment exactly once, in lists, as soon as it is decided.
+
+        Args:
+            appointments: the group; repeated texts are decided once.
+            deadline: `loop.time()` by which everything must have come out.
+        """
+        documents = await self._documents(appointments) if Kind.DOCUMENT in self._kinds else {}
+        if Kind.ADDRESS not in self._kinds:
+            yield [Finished(appointment, documents.get(appointment.id, {})) for appointment in appointments]
+            return
+        async for addresses in self._addresses(appointments, deadline):
+            yield [
+                Deferred(appointment, outcome)
+                if isinstance(outcome, NormalizerError)
+                else Finished(appointment, {**documents.get(appointment.id, {}), Kind.ADDRESS: outcome})
+                for appointment, outcome in addresses
+            ]
+
+    async def _documents(self, appointments: Sequence[Appointment]) -> dict[str, dict[Kind, Outcome]]:
+        memo: dict[str, Outcome] = {}
+        outcomes: dict[str, dict[Kind, Outcome]] = {}
+        for turn, appointment in enumerate(appointments):
+            text = appointment.text(Kind.DOCUMENT)
+            if text not in memo:
+                memo[text] = _outcome(parse_document(text), Origin.RULES)
+            outcomes[appointment.id] = {Kind.DOCUMENT: memo[text]}
+            if turn % _PARSES_PER_LOOP_TURN == 0:
+                await asyncio.sleep(0)
+        return outcomes
+
+    async def _addresses(
+        self, appointments: Sequence[Appointment], deadline: float
+    ) -> AsyncIterator[list[tuple[Appointment, Outcome | NormalizerError]]]:
+        texts = _distinct(appointments)
+        cached = await self._cache.get_many(Kind.ADDRESS, [item.text for item in texts if item.text])
+        cheap: list[tuple[Appointment, Outcome | NormalizerError]] = []
+        unresolved: list[_Text] = []
+        for turn, item in enumerate(texts):
+            outcome = self._without_model(item, cached.get(item.text))
+            if outcome is None:
+                unresolved.append(item)
+            else:
+                cheap.extend((appointment, outcome) for appointment in item.waiting)
+            if turn % _PARSES_PER_LOOP_TURN == 0:
+                await asyncio.sleep(0)
+        if cheap:
+            yield cheap
+        async for answered in self._from_model(unresolved, deadline):
+            yield answered
+
+    def _without_model(self, item: _Text, entry: Entry | None) -> Outcome | None:
+        if entry is not None:
+            return _cached_outcome(entry)
+        decision = parse_address(item.text)
+        if isinstance(decision, Settled) or decision.reason in _FINAL_REASONS:
+            return _outcome(decision, Origin.RULES)
+        if self._packer is None:
+            return Review(Reason.NO_MODEL_KEY, Origin.RULES, decision.understood)
+        item.undecided = decision
+        return None
+
+    async def _from_model(
+        self, unresolved: Sequence[_Text], deadline: float
+    ) -> AsyncIterator[list[tuple[Appointment, Outcome | NormalizerError]]]:
+        if self._packer is None or not unresolved:
+            return
+        waiting = {item.text: item for item in unresolved}
+        try:
+            async for answers in self._packer.resolve_many(list(waiting), deadline=deadline):
+                yield [pair for text, answer in answers.items() for pair in _hand_out(waiting.pop(text), answer)]
+        except (TransientError, Misconfigured) as error:
+            yield [(appointment, error) for item in waiting.values() for appointment in item.waiting]
+
+
+def _distinct(appointments: Sequence[Appointment]) -> list[_Text]:
+    by_identity: dict[str, _Text] = {}
+    for appointment in appointments:
+        text = appointment.text(Kind.ADDRESS)
+        by_identity.setdefault(canonical(text), _Text(text)).waiting.append(appointment)
+    return list(by_identity.values())
+
+
+def _hand_out(
+    item: _Text, answer: Decision[Address] | NormalizerError
+) -> Iterator[tuple[Appointment, Outcome | NormalizerError]]:
+    """The first appointment paid for the answer; those that share its text had it for nothing."""
+    for position, appointment in enumerate(item.waiting):
+        if isinstance(answer, NormalizerError):
+            yield appointment, answer
+        else:
+            yield appointment, _model_outcome(answer, item, Origin.MODEL if position == 0 else Origin.CACHE)
+
+
+def _model_outcome(answer: Decision[Address], item: _Text, origin: Origin) -> Outcome:
+    if isinstance(answer, Undecided) and answer.understood is None and item.undecided is not None:
+        return Review(answer.reason, origin, item.undecided.understood)
+    return _outcome(answer, origin)
+
+
+def _outcome(decision: Decision[Address] | Decision[Document], origin: Origin) -> Outcome:
+    if isinstance(decision, Settled):
+        return Normalized(decision.value, origin, decision.note)
+    return Review(decision.reason, origin, decision.understood)
+
+
+def _cached_outcome(entry: Entry) -> Outcome:
+    if entry.address is not None:
+        return Normalized(Address.from_dict(entry.address), Origin.CACHE)
+    return Review(entry.reason or Reason.MODEL_NO_ANSWER, Origin.CACHE)

@@ -1,0 +1,140 @@
+"""The functions the worker runs: `normalize_appointment` (a batch function) and `reconcile` (cron).
+
+They tie the queue to the store and the pipeline: load once, save and settle each appointment as soon as it is decided.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from normalizer.domain.appointment import Status
+from normalizer.errors import NormalizerError, StoreUnavailable, TransientError
+from normalizer.pipeline import Deferred, Finished, Pipeline, Progress
+from normalizer.queue.group import ClaimedJob, Done, Failed, Group, HandBack, Settlement
+from normalizer.store import AppointmentStore, Result
+
+if TYPE_CHECKING:
+    from normalizer.queue.service import TaskService
+
+log = structlog.get_logger(__name__)
+
+CONTEXT_KEY = "normalization"
+_PROVIDER_RETRY_S = 30.0
+_STORE_RETRY_S = 5.0
+_RECONCILE_CHUNK = 1_000
+_RECONCILE_AGE_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """What the tasks need, held in ARQ's `ctx` under `CONTEXT_KEY`."""
+
+    store: AppointmentStore
+    pipeline: Pipeline
+    tasks: TaskService
+
+
+async def normalize_appointment(ctx: Mapping[str, Any], group: Group) -> None:
+    """Normalize every appointment of the group; each job is settled on its own, as soon as its result is stored."""
+    work: Normalization = ctx[CONTEXT_KEY]
+    jobs = await _jobs_by_appointment(group)
+    try:
+        appointments = await work.store.load(list(jobs))
+        await group.settle(_every(jobs, jobs.keys() - appointments.keys(), Failed("agendamento não existe")))
+        async for progress in work.pipeline.run(list(appointments.values()), deadline=group.deadline):
+            await _save_and_settle(work.store, group, jobs, progress)
+    except StoreUnavailable as error:
+        log.warning("store.unavailable", jobs=len(group.jobs))
+        await group.settle({job.job_id: _back(error, _STORE_RETRY_S) for job in group.jobs})
+
+
+async def report_dead(ctx: Mapping[str, Any], dead: Sequence[tuple[ClaimedJob, str]]) -> None:
+    """Tell the store which appointments ended as `falhou`, and why, before the queue forgets them."""
+    work: Normalization = ctx[CONTEXT_KEY]
+    named = [(job, appointment_id, cause) for job, cause in dead if (appointment_id := _appointment_id(job))]
+    await work.store.mark_failed({appointment_id: (cause, job.fence) for job, appointment_id, cause in named})
+
+
+async def reconcile(ctx: Mapping[str, Any]) -> int:
+    """Enqueue again what MongoDB holds as `pendente` and the queue may have lost. Returns how many were looked at.
+
+    Truth is in MongoDB: after a FLUSHALL every row still ends. Enqueueing what is queued already changes nothing.
+    """
+    work: Normalization = ctx[CONTEXT_KEY]
+    looked_at = 0
+    async for chunk in work.store.pending(limit=_RECONCILE_CHUNK, older_than_s=_RECONCILE_AGE_S):
+        fingerprints = {item.id: item.fingerprint for item in chunk}
+        await work.tasks.enqueue_many(list(fingerprints), fingerprints=fingerprints)
+        looked_at += len(chunk)
+    if looked_at:
+        log.info("reconcile.enqueued", appointments=looked_at)
+    return looked_at
+
+
+async def _jobs_by_appointment(group: Group) -> dict[str, list[ClaimedJob]]:
+    """Jobs by appointment id; a job that names none is settled as failed here."""
+    jobs: dict[str, list[ClaimedJob]] = defaultdict(list)
+    nameless: list[ClaimedJob] = []
+    for job in group.jobs:
+        appointment_id = _appointment_id(job)
+        if appointment_id is None:
+            nameless.append(job)
+        else:
+            jobs[appointment_id].append(job)
+    if nameless:
+        bad = Failed("argumento inválido: esperado um único id de agendamento (texto)")
+        await group.settle({job.job_id: bad for job in nameless})
+    return jobs
+
+
+def _appointment_id(job: ClaimedJob) -> str | None:
+    given = [*job.args, *job.kwargs.values()]
+    return given[0] if len(given) == 1 and isinstance(given[0], str) and given[0] else None
+
+
+async def _save_and_settle(
+    store: AppointmentStore, group: Group, jobs: Mapping[str, Sequence[ClaimedJob]], progress: Sequence[Progress]
+) -> None:
+    settlements: dict[str, Settlement] = {}
+    for item in progress:
+        if isinstance(item, Deferred):
+            settlements |= _every(jobs, [item.appointment.id], _back(item.error, _PROVIDER_RETRY_S))
+    finished = [item for item in progress if isinstance(item, Finished)]
+    report = await store.save([_result(item, jobs[item.appointment.id]) for item in finished])
+    for appointment_id, status in report.saved.items():
+        settlements |= _every(jobs, [appointment_id], _done(appointment_id, status))
+    # A conflict is an edit that won: the new text is normalized in the next turn.
+    settlements |= _every(jobs, report.conflicts, HandBack())
+    settlements |= _every(jobs, report.failed, HandBack(after_s=_jittered(_STORE_RETRY_S)))
+    await group.settle(settlements)
+
+
+def _result(item: Finished, jobs: Sequence[ClaimedJob]) -> Result:
+    newest = max(jobs, key=lambda job: job.fence)
+    return Result(item.appointment, item.outcomes, fence=newest.fence, tries=newest.try_)
+
+
+def _done(appointment_id: str, status: Status) -> Done:
+    return Done({"id": appointment_id, "status": str(status)})
+
+
+def _every(
+    jobs: Mapping[str, Sequence[ClaimedJob]], appointment_ids: Iterable[str], settlement: Settlement
+) -> dict[str, Settlement]:
+    return {job.job_id: settlement for appointment_id in appointment_ids for job in jobs[appointment_id]}
+
+
+def _back(error: NormalizerError, default_s: float) -> HandBack:
+    """Later, without counting a try: the outage is nobody's row's fault."""
+    asked = error.retry_after_s if isinstance(error, TransientError) else None
+    return HandBack(after_s=_jittered(default_s if asked is None else asked))
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.8, 1.2)
