@@ -1,0 +1,51 @@
+# Two commands are enough on a machine with Python >= 3.11 and make: `make demo`, `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test check format lint types layers bench bench-quick quality clean help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## the main job end to end: embedded Redis and MongoDB, simulated provider, two workers
+	@$(BIN)/normalizer demo $(ARGS)
+
+test: $(READY)  ## every test, on real services that start by themselves
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint types layers  ## format, lint, types, layers, dependencies, tests with branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+format: $(READY)  ## rewrite the sources in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+layers: $(READY)
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+quality: $(READY)  ## scores of the rules on the labelled sets; fails on a regression
+	$(BIN)/python -m benchmarks.quality $(ARGS)
+
+bench: $(READY)  ## the seed's way against ours, interleaved; writes benchmarks/results/
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+bench-quick: $(READY)  ## the same in under a minute
+	$(BIN)/python -m benchmarks.run --quick $(ARGS)
+
+clean:  ## remove the environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov build dist
