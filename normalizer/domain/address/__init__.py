@@ -1,0 +1,25 @@
+"""Brazilian addresses: the value, the rules that read one from a text, and the check of a model's reading."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from normalizer.domain.address.value import FIELDS, Address
+from normalizer.domain.decision import Reason, Settled, Undecided
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["FIELDS", "RULES_VERSION", "Address", "parse_address", "standardize"]
+
+RULES_VERSION: Final = 1
+
+
+def parse_address(text: str) -> Settled[Address] | Undecided:
+    """Read the address in `text` by rules alone. Total: never raises, whatever the text."""
+    return Undecided(Reason.ADDRESS_MISSING if not text.strip() else Reason.STREET_UNKNOWN)
+
+
+def standardize(segments: Mapping[str, str | None], text: str) -> Settled[Address] | Undecided:
+    """Turn a model's segmentation of `text` into an address, or say why it may not be stored."""
+    return Undecided(Reason.NOT_GROUNDED)
