@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from normalizer.errors import Misconfigured
+from normalizer.settings import Settings, load_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # no .env here
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("OPENROUTER_API_KEY", "OPENROUTER_BASE_URL", "OPENROUTER_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_defaults_are_those_of_the_deployed_system() -> None:
+    settings = load_settings()
+
+    assert (settings.arq_max_jobs, settings.arq_job_timeout, settings.arq_keep_result) == (10, 300, 3600)
+    assert settings.address_normalization_enabled
+    assert settings.document_normalization_enabled
+    assert settings.openai_api_key is None
+    assert settings.openai_model == "gpt-6-luna"
+
+
+def test_reads_the_names_of_the_guide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARQ_MAX_JOBS", "3")
+    monkeypatch.setenv("ENVIRONMENT", "Production")
+    monkeypatch.setenv("DEBUG", "False")
+    monkeypatch.setenv("LOG_LEVEL", "warning")
+    monkeypatch.setenv("DOCUMENT_NORMALIZATION_ENABLED", "false")
+
+    settings = load_settings()
+
+    assert (settings.arq_max_jobs, settings.environment, settings.debug) == (3, "production", False)
+    assert (settings.log_level, settings.document_normalization_enabled) == ("WARNING", False)
+
+
+def test_an_empty_variable_is_an_absent_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    monkeypatch.setenv("ARQ_MAX_JOBS", "")
+
+    settings = load_settings()
+
+    assert settings.openai_api_key is None
+    assert settings.arq_max_jobs == 10
+
+
+def test_openrouter_names_are_aliases_and_imply_its_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", "or-key")
+    monkeypatch.setenv("OPENROUTER_MODEL", "vendor/model")
+
+    settings = load_settings()
+
+    assert settings.openai_api_key is not None
+    assert settings.openai_api_key.get_secret_value() == "or-key"
+    assert settings.openai_model == "vendor/model"
+    assert settings.base_url == "https://openrouter.ai/api/v1"
+
+
+def test_an_openai_key_goes_to_openai_even_beside_an_openrouter_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", "or-key")
+    monkeypatch.setenv("OPENAI_API_KEY", "oa-key")
+
+    settings = load_settings()
+
+    assert settings.openai_api_key is not None
+    assert settings.openai_api_key.get_secret_value() == "oa-key"
+    assert settings.base_url is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("ARQ_MAX_JOBS", "abc", "ARQ_MAX_JOBS: esperado um número; encontrado 'abc'"),
+        ("ARQ_MAX_JOBS", "0", "ARQ_MAX_JOBS: esperado um número maior que 0; encontrado '0'"),
+        ("DEBUG", "talvez", "DEBUG: esperado true ou false; encontrado 'talvez'"),
+        ("ENVIRONMENT", "lua", "ENVIRONMENT: esperado 'development', 'staging', 'production'"),
+        ("BATCH_MAX_ITEMS", "5000", "BATCH_MAX_ITEMS: esperado um número no máximo 1000"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(Misconfigured, match=re.escape(expected)):
+        load_settings()
+
+
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "REDIS_PASSWORD", "REDIS_URL", "MONGODB_URL", "CACHE_SECRET"):
+        monkeypatch.setenv(name, "hunter2")
+
+    assert "hunter2" not in repr(load_settings())
+
+
+def test_every_variable_of_the_example_file_exists_and_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    variables = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert {name.lower() for name in variables} <= set(Settings.model_fields)
+    assert load_settings() == Settings()
+
+
+def test_the_readme_names_every_variable() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+
+    missing = [name.upper() for name in Settings.model_fields if f"`{name.upper()}`" not in readme]
+
+    assert [name for name in missing if name != "OPENROUTER_API_KEY"] == []

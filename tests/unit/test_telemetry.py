@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from normalizer.telemetry import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def _restored_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_json_lines_go_to_stderr_with_level_and_time(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("INFO", json_lines=True)
+
+    structlog.get_logger("a").info("llm.batch.completed", records=40)
+    logging.getLogger("arq.worker").info("plain %d", 7)
+
+    captured = capsys.readouterr()
+    ours, theirs = (json.loads(line) for line in captured.err.splitlines())
+    assert captured.out == ""
+    assert (ours["event"], ours["records"], ours["level"]) == ("llm.batch.completed", 40, "info")
+    assert (theirs["event"], theirs["logger"]) == ("plain 7", "arq.worker")
+    assert ours["timestamp"] <= theirs["timestamp"]
+
+
+@pytest.mark.parametrize("json_lines", [True, False])
+def test_an_exception_shows_its_type_and_place_but_never_its_message(
+    capsys: pytest.CaptureFixture[str], json_lines: bool
+) -> None:
+    configure_logging("INFO", json_lines=json_lines)
+
+    try:
+        raise ValueError("CPF 111.444.777-35")
+    except ValueError:
+        structlog.get_logger("a").exception("group.failed")
+        logging.getLogger("b").exception("library.failed")
+
+    err = capsys.readouterr().err
+    assert "111.444" not in err
+    assert err.count("ValueError") == 2
+    assert "test_telemetry" in err
+
+
+def test_the_level_holds_for_both_kinds_of_logger(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("WARNING", json_lines=True)
+
+    structlog.get_logger("a").info("quiet")
+    logging.getLogger("b").info("quiet")
+    logging.getLogger("httpx").warning("loud")
+
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["loud"]
