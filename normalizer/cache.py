@@ -1,0 +1,288 @@
+"""Answers given before: a bounded first tier in this process over a second one in Redis, shared by all replicas.
+
+A key is the HMAC of the canonical text (a bare hash of a CPF is reversed in minutes) beside everything the answer
+depends on: rules, prompt, model. Values are encrypted when asked for. A cached address is grounded again before use.
+Redis being away makes the worker slower, never wrong and never stopped: nothing here raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+import structlog
+from cachetools import TTLCache
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from redis.exceptions import RedisError
+
+from normalizer.domain.address import Address
+from normalizer.domain.decision import Reason
+from normalizer.domain.grounding import violations
+from normalizer.domain.text import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+log = structlog.get_logger(__name__)
+
+DAY_S: Final = 86_400.0
+PREFIX: Final = "norm"
+_SCHEMA: Final = 1
+_PLAIN, _SEALED = b"\x00", b"\x01"
+_OUTAGE: Final = (RedisError, OSError, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of a text: its address, or the reason why there is none. Positive iff `address`."""
+
+    address: dict[str, str | None] | None = None
+    reason: Reason | None = None
+    manual: bool = False
+    """A person said so: it never expires, and no machine's answer replaces it."""
+
+
+@dataclass(slots=True)
+class CacheStats:
+    """Counts since start, for this process."""
+
+    l1_hits: int = 0
+    l2_hits: int = 0
+    misses: int = 0
+    writes: int = 0
+    outages: int = 0
+    rejected: int = 0
+    """Values that were unreadable, forged, or no longer grounded in their text."""
+
+
+class Cache:
+    """Two tiers of answers, keyed by text.
+
+    Args:
+        redis: a client that returns bytes.
+        secret: keys the HMAC, and encrypts when `encrypt`; replicas must share it.
+        previous_secret: also accepted for reading, so that a secret can be changed without losing the cache.
+        model, prompt_version, rules_version: an answer of another of these is another answer.
+        l1_max_bytes, l1_ttl_s: bounds of the tier in this process; the TTL is how long a correction may go unseen.
+        redis_timeout_s: a slower Redis counts as away, and is then left alone for `redis_pause_s`.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        secret: bytes,
+        encrypt: bool,
+        model: str,
+        prompt_version: str,
+        rules_version: int,
+        previous_secret: bytes | None = None,
+        positive_ttl_s: float = 90 * DAY_S,
+        negative_ttl_s: float = 7 * DAY_S,
+        l1_max_bytes: int = 32 * 2**20,
+        l1_ttl_s: float = 600.0,
+        redis_timeout_s: float = 2.0,
+        redis_pause_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._redis = redis
+        self._rings = [_Ring(each, encrypt=encrypt) for each in (secret, previous_secret) if each]
+        self._generation = f"{PREFIX}:c{_SCHEMA}r{rules_version}:{prompt_version}:{model}"
+        self._positive_ttl_s, self._negative_ttl_s = positive_ttl_s, negative_ttl_s
+        self._timeout_s, self._pause_s, self._clock = redis_timeout_s, redis_pause_s, clock
+        self._away_until = float("-inf")
+        self._l1: TTLCache[str, Entry] = TTLCache(l1_max_bytes, l1_ttl_s, timer=clock, getsizeof=_size)
+        self._stats = CacheStats()
+
+    async def get_many(self, kind: str, texts: Sequence[str]) -> dict[str, Entry]:
+        """Return what is known, keyed by the given texts; unknown texts are left out. L1, then one MGET."""
+        found: dict[str, Entry] = {}
+        unknown: dict[str, str] = {}
+        for text in dict.fromkeys(texts):
+            mark = self._rings[0].mark(kind, text)
+            entry = self._l1.get(f"{kind}:{mark}")
+            if entry is None:
+                unknown[text] = mark
+            else:
+                found[text] = entry
+        self._stats.l1_hits += len(found)
+        if unknown:
+            shared = await self._from_redis(kind, unknown)
+            self._stats.l2_hits += len(shared)
+            self._stats.misses += len(unknown) - len(shared)
+            found |= shared
+        return found
+
+    async def put_many(self, kind: str, entries: Mapping[str, Entry]) -> None:
+        """Store entries in both tiers, in one round trip. A manual entry wins over any other."""
+        ring = self._rings[0]
+        marks = {text: ring.mark(kind, text) for text in entries}
+        for text, entry in entries.items():
+            known = self._l1.get(f"{kind}:{marks[text]}")
+            if entry.manual or known is None or not known.manual:
+                self._keep(kind, marks[text], entry)
+        if not entries:
+            return
+        pipe = self._redis.pipeline(transaction=False)
+        for text, entry in entries.items():
+            key = self._key(kind, marks[text], manual=entry.manual)
+            pipe.set(key, ring.seal(key, orjson.dumps(asdict(entry))), px=self._ttl_ms(entry))
+        if await self._ask(pipe.execute()) is not None:
+            self._stats.writes += len(entries)
+
+    def stats(self) -> dict[str, int]:
+        """Counts since start, and what the first tier holds now."""
+        return asdict(self._stats) | {"l1_entries": len(self._l1), "l1_bytes": int(self._l1.currsize)}
+
+    async def count(self) -> dict[str, int]:
+        """Return how many answers Redis holds: of this generation, of older ones, and manual. Raises RedisError."""
+        counts = {"current": 0, "older": 0, "manual": 0}
+        async for key in self._keys():
+            manual, current = f"{PREFIX}:manual:".encode(), f"{self._generation}:".encode()
+            counts["manual" if key.startswith(manual) else "current" if key.startswith(current) else "older"] += 1
+        return counts
+
+    async def purge(self, *, older_only: bool = False) -> int:
+        """Delete machine answers (all, or those of older generations); manual ones stay. Raises RedisError."""
+        self._l1.clear()
+        removed = 0
+        batch: list[bytes] = []
+        async for key in self._keys():
+            if key.startswith(f"{PREFIX}:manual:".encode()):
+                continue
+            if older_only and key.startswith(f"{self._generation}:".encode()):
+                continue
+            batch.append(key)
+            if len(batch) == 500:
+                removed += await self._redis.unlink(*batch)
+                batch.clear()
+        return removed + (await self._redis.unlink(*batch) if batch else 0)
+
+    async def _keys(self) -> AsyncIterator[bytes]:
+        for pattern in (f"{PREFIX}:c*r*:*", f"{PREFIX}:manual:*"):
+            async for key in self._redis.scan_iter(match=pattern, count=1000):
+                yield key
+
+    async def _from_redis(self, kind: str, marks: Mapping[str, str]) -> dict[str, Entry]:
+        """Look up manual before machine answers, and the current secret before the previous one, in one MGET."""
+        places = [
+            (
+                text,
+                ring,
+                self._key(kind, marks[text] if ring is self._rings[0] else ring.mark(kind, text), manual=manual),
+            )
+            for text in marks
+            for manual in (True, False)
+            for ring in self._rings
+        ]
+        values = await self._ask(self._redis.mget([key for _, _, key in places]))
+        found: dict[str, Entry] = {}
+        for (text, ring, key), value in zip(places, values or (), strict=False):
+            if value is None or text in found:
+                continue
+            entry = _read(ring.open(key, value))
+            if entry is None or not _holds(text, entry):
+                self._stats.rejected += 1
+                continue
+            found[text] = entry
+            self._keep(kind, marks[text], entry)
+        return found
+
+    async def _ask(self, command: Awaitable[Any]) -> Any | None:
+        """Await a Redis command; None when Redis is away. After an outage it is left alone for a while."""
+        if self._clock() < self._away_until:
+            if asyncio.iscoroutine(command):
+                command.close()
+            return None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await command
+        except _OUTAGE as error:
+            self._stats.outages += 1
+            self._away_until = self._clock() + self._pause_s
+            log.warning("cache.redis.away", error=type(error).__name__, pause_s=self._pause_s)
+            return None
+
+    def _keep(self, kind: str, mark: str, entry: Entry) -> None:
+        try:
+            self._l1[f"{kind}:{mark}"] = entry
+        except ValueError:  # larger than the whole tier
+            self._l1.pop(f"{kind}:{mark}", None)
+
+    def _key(self, kind: str, mark: str, *, manual: bool) -> str:
+        return f"{PREFIX}:manual:{kind}:{mark}" if manual else f"{self._generation}:{kind}:{mark}"
+
+    def _ttl_ms(self, entry: Entry) -> int | None:
+        """Jitter, so that what one import learned does not expire in one minute."""
+        if entry.manual:
+            return None
+        ttl_s = self._positive_ttl_s if entry.address is not None else self._negative_ttl_s
+        return max(1, int(1000 * ttl_s * random.uniform(0.9, 1.1)))
+
+
+class _Ring:
+    """The keys derived from one secret: one marks texts, one seals values."""
+
+    def __init__(self, secret: bytes, *, encrypt: bool) -> None:
+        self._marking = _derive(secret, b"normalizer cache mark")
+        self._sealing = AESGCM(_derive(secret, b"normalizer cache seal")) if encrypt else None
+
+    def mark(self, kind: str, text: str) -> str:
+        return fingerprint(kind, text, secret=self._marking)
+
+    def seal(self, key: str, value: bytes) -> bytes:
+        """Bind the value to its key, so that no value can be moved to another text's key."""
+        if self._sealing is None:
+            return _PLAIN + value
+        nonce = os.urandom(12)
+        return _SEALED + nonce + self._sealing.encrypt(nonce, value, key.encode())
+
+    def open(self, key: str, value: bytes) -> bytes | None:
+        if self._sealing is None:
+            return value[1:] if value[:1] == _PLAIN else None
+        if value[:1] != _SEALED or len(value) < 29:
+            return None
+        try:
+            return self._sealing.decrypt(value[1:13], value[13:], key.encode())
+        except InvalidTag:
+            return None
+
+
+def _derive(secret: bytes, purpose: bytes) -> bytes:
+    return HKDF(SHA256(), length=32, salt=None, info=purpose).derive(secret)
+
+
+def _read(value: bytes | None) -> Entry | None:
+    if value is None:
+        return None
+    try:
+        stored = orjson.loads(value)
+        reason = stored.get("reason")
+        return Entry(stored.get("address"), Reason(reason) if reason else None, bool(stored.get("manual")))
+    except (ValueError, AttributeError, TypeError):
+        return None
+
+
+def _holds(text: str, entry: Entry) -> bool:
+    """Whether the entry may be used for this text: what a person said, a reason, or an address the text carries."""
+    if entry.address is None:
+        return entry.reason is not None
+    try:
+        return entry.manual or not violations(text, Address.from_dict(entry.address))
+    except (ValueError, TypeError, AttributeError):
+        return False
+
+
+def _size(entry: Entry) -> int:
+    """Bytes an entry takes in this process, roughly: its strings and some 600 bytes of objects around them."""
+    return 600 + sum(len(value) for value in (entry.address or {}).values() if value)
