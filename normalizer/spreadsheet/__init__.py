@@ -1,0 +1,20 @@
+"""Sheets in: any of the files clinics really send, read row by row into stored field names."""
+
+from normalizer.spreadsheet.columns import ADDRESS_FIELDS, DOCUMENT_FIELDS, KEY_FIELD, Header
+from normalizer.spreadsheet.limits import Limits
+from normalizer.spreadsheet.problem import Problem, mask
+from normalizer.spreadsheet.reading import Row, SheetInfo, Spreadsheet, read
+
+__all__ = [
+    "ADDRESS_FIELDS",
+    "DOCUMENT_FIELDS",
+    "KEY_FIELD",
+    "Header",
+    "Limits",
+    "Problem",
+    "Row",
+    "SheetInfo",
+    "Spreadsheet",
+    "mask",
+    "read",
+]

@@ -1,0 +1,46 @@
+"""What is wrong with one row of a sheet, told so that an operator can mend it without seeing anyone's data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Final
+
+_SHOWN_CHARS: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that cannot be used, as a value: its neighbours go on. `found` is masked."""
+
+    sheet: str
+    row: int | None
+    column: str | None
+    expected: str
+    found: str
+    mend: str
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        where = [f"planilha “{self.sheet}”"]
+        if self.row is not None:
+            where.append(f"linha {self.row}")
+        if self.column is not None:
+            where.append(f"coluna “{self.column}”")
+        return f"{', '.join(where)}: esperado {self.expected}; encontrado {self.found}. {self.mend}"
+
+
+def mask(value: object) -> str:
+    """Show a cell's shape without its content: letters become x, digits 0, at most 24 characters."""
+    text = "" if value is None else str(value)
+    if not text.strip():
+        return "célula vazia"
+    shape = "".join(_shape(char) for char in text[:_SHOWN_CHARS])
+    return f"“{shape}…”" if len(text) > _SHOWN_CHARS else f"“{shape}”"
+
+
+def _shape(char: str) -> str:
+    if char.isdigit():
+        return "0"
+    return "x" if char.isalpha() else char if char.isprintable() else " "
