@@ -90,12 +90,12 @@ class LocalGate:
     def __init__(
         self,
         *,
-        concurrency: Concurrency | None = None,
+        largest: int = 8,
         failures_to_open: int = 5,
         open_s: float = 15.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._concurrency = concurrency or Concurrency()
+        self._concurrency = Concurrency(largest=largest)
         self._failures_to_open, self._open_s, self._clock = failures_to_open, open_s, clock
         self._failures = 0
         self._not_before = 0.0

@@ -1,24 +1,23 @@
 """The shared, coalescing queue in front of the model: many groups' unresolved texts, few calls.
 
-A text waits for company until a batch is full, until it has waited `linger_ms`, or until nothing more can come. The
-same text in flight is asked once; whoever stops waiting takes nothing from the others. An answer is remembered before
-anyone is told, so that a crash afterwards pays for no call twice.
+A text waits for company until a batch is full, until it has waited `linger_ms`, or until nothing more can come. An
+answer is remembered before anyone is told, so that a crash afterwards pays for no call twice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from normalizer.domain.address import Address
 from normalizer.domain.decision import Decision, Reason, Undecided
 from normalizer.domain.text import canonical
 from normalizer.errors import BatchRejected, ProviderRefused, TransientError
-from normalizer.llm.limits import Admitted, Gate, LocalGate
+from normalizer.llm.flight import Entry, Flights, Outcome, Waiter
+from normalizer.llm.limits import Admitted, Denied, Gate, LocalGate
 from normalizer.llm.packing import BatchSize, Budget, Cost, Pace, pack
 from normalizer.llm.prompt import MAX_RECORD_CHARS, SYSTEM, Record
 from normalizer.llm.salvage import Again, half, judge, smaller_company
@@ -26,15 +25,15 @@ from normalizer.llm.salvage import Again, half, judge, smaller_company
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from normalizer.domain.address import Address
     from normalizer.llm.client import Answer
 
 log = structlog.get_logger(__name__)
 
-Outcome: TypeAlias = Decision[Address] | TransientError
-
 _ANSWER_OVERHEAD_TOKENS: Final = 16  # slot, brackets, quotes and commas of one answered record beside its words
-_RECORD_OVERHEAD_TOKENS: Final = 4
-_SCHEMA_TOKENS_PER_RECORD: Final = 12
+_RECORD_OVERHEAD_TOKENS: Final = 16  # slot and line break, and the slot's place in the schema
+_PROMPT_OVERHEAD_TOKENS: Final = 60  # roles, and the schema's frame
+_SAFETY: Final = 0.8  # plan for less than all the time there is
 _MAX_FAILURES: Final = 4
 _REFUSAL_PAUSE_S: Final = 300.0
 
@@ -46,46 +45,17 @@ class Model(Protocol):
         """Ask about `records` in one call."""
 
 
-@dataclass(eq=False, slots=True)
-class _Waiter:
-    """One caller of `resolve_many`: what it still waits for and where answers reach it."""
-
-    arrivals: asyncio.Queue[dict[str, Outcome] | ProviderRefused] = field(default_factory=asyncio.Queue)
-    missing: set[str] = field(default_factory=set)
-
-
-@dataclass(eq=False, slots=True)
-class _Entry:
-    """One distinct text in flight and everyone who waits for it."""
-
-    key: str
-    text: str
-    record: Record
-    cost: Cost
-    since: float
-    patience_s: float
-    deadline: float
-    waiters: dict[_Waiter, list[str]] = field(default_factory=dict)
-    failures: int = 0
-
-
 class Announcement:
-    """A group that may still bring texts: while any stands, the packer lingers; see `Packer.announce`."""
+    """A group that may still bring texts; see `Packer.announce`."""
 
-    def __init__(self, packer: Packer) -> None:
-        self._packer: Packer | None = packer
+    def __init__(self, withdrawn: Callable[[], None]) -> None:
+        self._withdrawn: Callable[[], None] | None = withdrawn
 
     def withdraw(self) -> None:
         """Nothing more will come from this group. Safe to call twice."""
-        if self._packer is not None:
-            self._packer._withdraw()
-            self._packer = None
-
-    def __enter__(self) -> Announcement:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.withdraw()
+        if self._withdrawn is not None:
+            self._withdrawn()
+            self._withdrawn = None
 
 
 @dataclass(slots=True)
@@ -94,7 +64,7 @@ class Stats:
 
     calls: int = 0
     records: int = 0
-    again: int = 0
+    asked_again: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
 
@@ -107,7 +77,9 @@ class Packer:
         remember: stores decisions; awaited before anyone is told of them.
         count: tokens of a text.
         gate: rate limit, concurrency and breaker.
-        budget: what one call may hold at most; the number of items adapts below it.
+        budget: what one call may hold at most.
+        size: how many records a call may hold, adapted below the budget to what comes back valid.
+        pace: how long calls take, learned.
         linger_ms: how long a text waits for company.
         call_timeout_s: no call takes longer.
         account: told of every answer and its number of records (money counters).
@@ -129,21 +101,20 @@ class Packer:
         account: Callable[[Answer, int], Awaitable[None]] | None = None,
         seed: int | None = None,
     ) -> None:
-        self._model, self._remember, self._count = model, remember, count
+        self._model, self._remember, self._count, self._account = model, remember, count, account
         self._gate = gate or LocalGate()
         self._budget, self._size, self._pace = budget or Budget(), size or BatchSize(), pace or Pace()
         self._linger_s, self._call_timeout_s = linger_ms / 1000, call_timeout_s
-        self._account = account
         self._shuffle = random.Random(seed).shuffle
-        self._prompt_tokens = count(SYSTEM) + 20
+        self._prompt_tokens = count(SYSTEM) + _PROMPT_OVERHEAD_TOKENS
         self.stats = Stats()
         self.refused: ProviderRefused | None = None
+        """Why the lane stands still; shown by `status` and `doctor`."""
         self._refused_until = 0.0
-        self._entries: dict[str, _Entry] = {}
-        self._fresh: list[_Entry] = []
-        self._again: list[_Entry] = []
-        self._announced = 0
-        self._anyone_announced = False
+        self._flights = Flights()
+        self._fresh: list[Entry] = []
+        self._again: list[Entry] = []
+        self._announced: int | None = None
         self._wake = asyncio.Event()
         self._dispatcher: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[None]] = set()
@@ -152,11 +123,15 @@ class Packer:
     def announce(self) -> Announcement:
         """Say that a group is on its way which may bring texts.
 
-        When every announced group has brought its texts or withdrawn, nothing more can come and nobody lingers.
+        Once every announced group has brought its texts or withdrawn, nothing more can come and nobody lingers.
         """
-        self._announced += 1
-        self._anyone_announced = True
-        return Announcement(self)
+        self._announced = (self._announced or 0) + 1
+
+        def withdrawn() -> None:
+            self._announced = (self._announced or 0) - 1
+            self._wake.set()
+
+        return Announcement(withdrawn)
 
     async def resolve_many(
         self, texts: Sequence[str], *, deadline: float, announced: Announcement | None = None
@@ -164,21 +139,19 @@ class Packer:
         """Yield outcomes keyed by the given texts, as answers arrive, each text exactly once.
 
         Args:
-            texts: cleaned or raw; texts of one identity are asked once.
+            texts: texts of one identity are asked once.
             deadline: `loop.time()` seconds. What could not be started or answered by then comes as a TransientError.
             announced: withdrawn as soon as the texts are in.
 
         Raises ProviderRefused when the provider refuses the key or account; what was answered before has come out.
         """
-        waiter = _Waiter()
+        waiter = Waiter()
         try:
             self._submit(texts, waiter, deadline)
             if announced is not None:
                 announced.withdraw()
             while waiter.missing:
-                outcomes = await self._arrival(waiter, deadline)
-                waiter.missing.difference_update(outcomes)
-                yield outcomes
+                yield await waiter.next(deadline)
         finally:
             self._forget(waiter)
 
@@ -189,84 +162,64 @@ class Packer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._give_back(list(self._entries.values()), TransientError("the worker is stopping"))
+        self._flights.land_all(TransientError("the worker is stopping"))
 
-    # -- in -------------------------------------------------------------------------------------------------------
+    # -- texts come in
 
-    def _submit(self, texts: Sequence[str], waiter: _Waiter, deadline: float) -> None:
-        now = self._now()
+    def _submit(self, texts: Sequence[str], waiter: Waiter, deadline: float) -> None:
+        now = _now()
         if self._closed:
             raise TransientError("the worker is stopping")
         if self.refused is not None and now < self._refused_until:
             raise self.refused
-        at_once: dict[str, Outcome] = {}
         for text in dict.fromkeys(texts):
             waiter.missing.add(text)
-            key = canonical(text)
-            entry = self._entries.get(key)
-            if entry is None:
-                record = Record.of(text)
-                if (reason := _unaskable(record)) is not None:
-                    at_once[text] = Undecided(reason)
-                    continue
-                entry = self._entries[key] = _Entry(
-                    key, text, record, self._cost(record), now, deadline - now, deadline
-                )
-                self._fresh.append(entry)
-            entry.waiters.setdefault(waiter, []).append(text)
-            entry.deadline = max(entry.deadline, deadline)
-        if at_once:
-            waiter.arrivals.put_nowait(at_once)
-        self._start()
-
-    def _cost(self, record: Record) -> Cost:
-        words = self._count(record.text)
-        return Cost(
-            tokens_in=words + _RECORD_OVERHEAD_TOKENS + _SCHEMA_TOKENS_PER_RECORD,
-            tokens_out=words + _ANSWER_OVERHEAD_TOKENS,
-            company=1 if record.suspicious else None,
-        )
-
-    async def _arrival(self, waiter: _Waiter, deadline: float) -> dict[str, Outcome]:
-        try:
-            async with asyncio.timeout_at(deadline):
-                arrived = await waiter.arrivals.get()
-        except TimeoutError:
-            late = TransientError("the model did not answer before the job's deadline")
-            return dict.fromkeys(waiter.missing, late)
-        if isinstance(arrived, ProviderRefused):
-            raise arrived
-        while not waiter.arrivals.empty() and isinstance(more := waiter.arrivals.get_nowait(), dict):
-            arrived |= more
-        return arrived
-
-    def _forget(self, waiter: _Waiter) -> None:
-        """Take a caller off its entries; what nobody waits for and nobody has asked yet is not asked."""
-        for queue in (self._fresh, self._again):
-            for entry in list(queue):
-                if entry.waiters.pop(waiter, None) is not None and not entry.waiters:
-                    queue.remove(entry)
-                    del self._entries[entry.key]
-        for entry in self._entries.values():
-            entry.waiters.pop(waiter, None)
-
-    def _withdraw(self) -> None:
-        self._announced -= 1
-        self._wake.set()
-
-    # -- out ------------------------------------------------------------------------------------------------------
-
-    def _start(self) -> None:
+            if self._flights.join(text, waiter, deadline):
+                continue
+            record = Record.of(text)
+            if (reason := _unaskable(record)) is not None:
+                waiter.tell({text: Undecided(reason)})
+                continue
+            entry = Entry(canonical(text), text, record, self._cost(record), now, deadline, deadline - now)
+            self._flights.start(entry, waiter)
+            self._fresh.append(entry)
         if self._dispatcher is None or self._dispatcher.done():
             self._dispatcher = asyncio.create_task(self._dispatch(), name="llm-packer")
         self._wake.set()
+
+    def _cost(self, record: Record) -> Cost:
+        words = self._count(record.text)
+        company = 1 if record.suspicious else None
+        return Cost(words + _RECORD_OVERHEAD_TOKENS, words + _ANSWER_OVERHEAD_TOKENS, company)
+
+    def _forget(self, waiter: Waiter) -> None:
+        """Take a caller off its entries; what nobody waits for and nobody has asked yet is not asked."""
+        self._flights.leave(waiter)
+        for queue in (self._fresh, self._again):
+            queue[:] = [entry for entry in queue if self._wanted(entry)]
+
+    def _wanted(self, entry: Entry) -> bool:
+        if not entry.waiters:
+            self._flights.drop(entry)
+        return bool(entry.waiters)
+
+    # -- batches go out
 
     async def _dispatch(self) -> None:
         while True:
             await self._until_due()
             await self._gate.free()
-            if batch := self._next_batch():
-                await self._send(batch)
+            batch = self._next_batch()
+            if not batch:
+                continue
+            admission = await self._gate.admit(self._tokens(batch))
+            if isinstance(admission, Admitted):
+                task = asyncio.create_task(self._call(batch, admission), name="llm-call")
+                self._calls.add(task)
+                task.add_done_callback(self._calls.discard)
+            else:
+                self._fresh[:0] = batch
+                await self._hold(admission)
 
     async def _until_due(self) -> None:
         while (wait_s := self._due_in()) is None or wait_s > 0:
@@ -282,86 +235,70 @@ class Packer:
         waiting = [*self._again, *self._fresh]
         if not waiting:
             return None
-        nothing_more = self._anyone_announced and self._announced <= 0
-        if nothing_more or self._is_full(self._fresh) or self._is_full(self._again):
+        if self._announced == 0 or self._is_full(self._fresh) or self._is_full(self._again):
             return 0.0
-        return max(0.0, min(entry.since for entry in waiting) + self._linger_s - self._now())
+        return max(0.0, min(entry.since for entry in waiting) + self._linger_s - _now())
 
-    def _is_full(self, queue: list[_Entry]) -> bool:
-        budget = self._budget_now(self._call_timeout_s)
-        tokens_out = sum(entry.cost.tokens_out for entry in queue)
-        return len(queue) >= budget.items or tokens_out >= budget.tokens_out
+    def _is_full(self, queue: Sequence[Entry]) -> bool:
+        budget = self._budget_within(self._call_timeout_s)
+        return len(queue) >= budget.items or sum(entry.cost.tokens_out for entry in queue) >= budget.tokens_out
 
-    def _next_batch(self) -> list[_Entry]:
+    def _next_batch(self) -> list[Entry]:
         """Take the next batch off the queues, sized so that it ends before its first deadline."""
         for queue in (self._again, self._fresh):
             self._give_back_late(queue)
             if not queue:
                 continue
-            left_s = min(entry.deadline for entry in queue[: self._size.items]) - self._now()
-            batch = next(pack(queue, budget=self._budget_now(left_s), cost=lambda entry: entry.cost))
+            left_s = min(entry.deadline for entry in queue[: self._size.items]) - _now()
+            batch = next(pack(queue, budget=self._budget_within(left_s), cost=lambda entry: entry.cost))
             del queue[: len(batch)]
             return batch
         return []
 
-    def _budget_now(self, left_s: float) -> Budget:
-        tokens_out = self._pace.tokens_within(0.8 * min(self._call_timeout_s, left_s))
-        budget = self._budget
-        items = min(self._size.items, budget.items)
-        return Budget(items, budget.tokens_in, budget.tokens_out).within(tokens_out)
+    def _budget_within(self, left_s: float) -> Budget:
+        items = min(self._size.items, self._budget.items)
+        tokens_out = self._pace.tokens_within(_SAFETY * min(self._call_timeout_s, left_s))
+        return Budget(items, self._budget.tokens_in, self._budget.tokens_out).within(tokens_out)
 
-    def _give_back_late(self, queue: list[_Entry]) -> None:
+    def _give_back_late(self, queue: list[Entry]) -> None:
         """Hand back what would not end in time.
 
-        At the moment a text comes in it may always start, else one slow call could close the lane for good.
+        With half its time still ahead a text may always start, else one slow call could close the lane for good.
         """
-        now = self._now()
-        late = [
-            entry
-            for entry in queue
-            if entry.deadline - now
-            < min(self._pace.seconds(entry.cost.tokens_out), self._call_timeout_s, 0.5 * entry.patience_s)
-        ]
+        now = _now()
+
+        def is_late(entry: Entry) -> bool:
+            needed_s = min(self._pace.seconds(entry.cost.tokens_out), self._call_timeout_s, 0.5 * entry.patience_s)
+            return entry.deadline - now < needed_s
+
+        late = [entry for entry in queue if is_late(entry)]
         if late:
-            queue[:] = [entry for entry in queue if entry not in late]
+            queue[:] = [entry for entry in queue if not is_late(entry)]
             self._give_back(late, TransientError("too little time left to ask the model"))
 
-    async def _send(self, batch: list[_Entry]) -> None:
-        admission = await self._gate.admit(self._tokens(batch))
-        if isinstance(admission, Admitted):
-            task = asyncio.create_task(self._call(batch, admission), name="llm-call")
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
-            return
-        if admission.closed:
-            self._give_back([*batch, *self._fresh, *self._again], admission.error)
-            self._fresh.clear()
-            self._again.clear()
-            return
-        self._fresh[:0] = batch
-        self._give_back_unless(self._now() + admission.wait_s, admission.error)
-        await asyncio.sleep(admission.wait_s)
+    async def _hold(self, denied: Denied) -> None:
+        """Wait until a call may start; whoever has not that much time gets its texts back at once.
 
-    def _give_back_unless(self, earliest: float, error: TransientError) -> None:
-        """Hand back what has no time left when the wait is over, so that nobody sits out a long pause for nothing."""
+        When the provider is down nobody waits: cache and rules must not stand behind it.
+        """
+        over = float("inf") if denied.closed else _now() + denied.wait_s
         for queue in (self._fresh, self._again):
-            late = [entry for entry in queue if entry.deadline <= earliest]
-            queue[:] = [entry for entry in queue if entry.deadline > earliest]
-            self._give_back(late, error)
+            late = [entry for entry in queue if entry.deadline <= over]
+            queue[:] = [entry for entry in queue if entry.deadline > over]
+            self._give_back(late, denied.error)
+        if not denied.closed:
+            await asyncio.sleep(denied.wait_s)
 
-    def _tokens(self, batch: list[_Entry]) -> int:
+    def _tokens(self, batch: Sequence[Entry]) -> int:
         return self._prompt_tokens + sum(entry.cost.tokens_in + entry.cost.tokens_out for entry in batch)
 
-    # -- one call -------------------------------------------------------------------------------------------------
+    # -- one call
 
-    async def _call(self, batch: list[_Entry], admitted: Admitted) -> None:
-        expected_out = sum(entry.cost.tokens_out for entry in batch)
+    async def _call(self, batch: list[Entry], admitted: Admitted) -> None:
+        records = [entry.record for entry in batch]
+        max_tokens_out = 2 * sum(entry.cost.tokens_out for entry in batch) + 100
         try:
-            answer = await self._model.complete(
-                [entry.record for entry in batch],
-                max_tokens_out=2 * expected_out + 100,
-                timeout_s=self._call_timeout_s,
-            )
+            answer = await self._model.complete(records, max_tokens_out=max_tokens_out, timeout_s=self._call_timeout_s)
         except TransientError as error:
             await self._gate.failed(admitted, error)
             self._postpone(batch, error)
@@ -371,15 +308,15 @@ class Packer:
         except ProviderRefused as error:
             await self._gate.failed(admitted, None)
             self._stop(error)
-        except Exception as error:  # a bug must not leave anyone waiting
-            await self._gate.failed(admitted, None)
+        except Exception as error:  # a bug must leave nobody waiting
             log.exception("llm.call.broke", records=len(batch))
+            await self._gate.failed(admitted, None)
             self._give_back(batch, TransientError(f"the model call broke ({type(error).__name__})"))
         else:
             await self._gate.succeeded(admitted, answer)
             await self._take(batch, answer)
 
-    async def _take(self, batch: list[_Entry], answer: Answer) -> None:
+    async def _take(self, batch: list[Entry], answer: Answer) -> None:
         """Keep every valid record, ask again for the others in smaller company, give up what failed alone."""
         self._note(batch, answer)
         if self._account is not None:
@@ -387,8 +324,8 @@ class Packer:
         if answer.refused and not any(answer.slots):
             await self._take_apart(batch)
             return
-        decided: list[tuple[_Entry, Decision[Address]]] = []
-        again: list[_Entry] = []
+        decided: list[tuple[Entry, Decision[Address]]] = []
+        again: list[Entry] = []
         company = smaller_company(len(batch))
         for entry, segments in zip(batch, answer.slots, strict=True):
             verdict = judge(entry.text, segments)
@@ -402,28 +339,29 @@ class Packer:
         self._ask_again(again, company)
         await self._settle(decided)
 
-    async def _take_apart(self, batch: list[_Entry]) -> None:
+    async def _take_apart(self, batch: list[Entry]) -> None:
         """The batch was refused as a whole: ask in halves, until the one that is refused stands alone."""
-        company = half(len(batch))
         log.info("llm.batch.refused", records=len(batch))
+        company = half(len(batch))
         if company is None:
             await self._settle([(entry, Undecided(Reason.MODEL_REFUSED)) for entry in batch])
         else:
             self._ask_again(batch, company)
 
-    def _ask_again(self, entries: list[_Entry], company: int | None) -> None:
-        if not entries:
-            return
+    def _ask_again(self, entries: list[Entry], company: int | None) -> None:
+        """Queue entries once more, among other neighbours."""
+        now = _now()
         self._shuffle(entries)
-        self.stats.again += len(entries)
         for entry in entries:
-            entry.cost = Cost(entry.cost.tokens_in, entry.cost.tokens_out, company)
-            entry.since = self._now()
-        self._again.extend(entry for entry in entries if self._wanted(entry))
+            if self._wanted(entry):
+                entry.cost = Cost(entry.cost.tokens_in, entry.cost.tokens_out, company)
+                entry.since = now
+                self._again.append(entry)
+                self.stats.asked_again += 1
         self._wake.set()
 
-    def _postpone(self, batch: list[_Entry], error: TransientError) -> None:
-        """Try the same records again when the gate lets them; give up after a few failures in a row."""
+    def _postpone(self, batch: list[Entry], error: TransientError) -> None:
+        """Try the same records again when the gate lets them; give up after a few failures."""
         log.warning("llm.call.failed", records=len(batch), error=type(error).__name__)
         for entry in batch:
             entry.failures += 1
@@ -431,70 +369,50 @@ class Packer:
         self._fresh[:0] = [entry for entry in batch if entry.failures <= _MAX_FAILURES and self._wanted(entry)]
         self._wake.set()
 
-    def _wanted(self, entry: _Entry) -> bool:
-        """Whether anyone still waits; what nobody wants is not asked again."""
-        if entry.waiters:
-            return True
-        self._entries.pop(entry.key, None)
-        return False
-
     def _stop(self, error: ProviderRefused) -> None:
-        """The lane stops; after a while one group may try whether the operator has mended it."""
+        """Close the lane; after a while one call may find out whether the operator has mended it."""
         log.error("llm.lane.stopped", problem=error.problem)
-        self.refused, self._refused_until = error, self._now() + _REFUSAL_PAUSE_S
-        waiters = {waiter for entry in self._entries.values() for waiter in entry.waiters}
-        self._entries.clear()
+        self.refused, self._refused_until = error, _now() + _REFUSAL_PAUSE_S
         self._fresh.clear()
         self._again.clear()
-        for waiter in waiters:
-            waiter.arrivals.put_nowait(error)
+        self._flights.refuse_all(error)
 
-    # -- answers --------------------------------------------------------------------------------------------------
+    # -- answers come out
 
-    async def _settle(self, decided: list[tuple[_Entry, Decision[Address]]]) -> None:
+    async def _settle(self, decided: list[tuple[Entry, Decision[Address]]]) -> None:
         """Remember first, then tell."""
         if not decided:
             return
         try:
             await self._remember({entry.text: decision for entry, decision in decided})
-        except Exception:  # the cache being away costs money later, not the answer now
+        except Exception:  # costs money later, not the answer now
             log.exception("llm.remember.failed", records=len(decided))
-        self._tell(decided)
+        self._flights.land(decided)
 
-    def _give_back(self, entries: Iterable[_Entry], error: TransientError) -> None:
-        self._tell([(entry, error) for entry in entries])
+    def _give_back(self, entries: Iterable[Entry], error: TransientError) -> None:
+        self._flights.land([(entry, error) for entry in entries])
 
-    def _tell(self, outcomes: Sequence[tuple[_Entry, Outcome]]) -> None:
-        """One message per caller, however many of its texts were answered."""
-        messages: dict[_Waiter, dict[str, Outcome]] = {}
-        for entry, outcome in outcomes:
-            if self._entries.get(entry.key) is entry:
-                del self._entries[entry.key]
-            for waiter, texts in entry.waiters.items():
-                messages.setdefault(waiter, {}).update(dict.fromkeys(texts, outcome))
-        for waiter, message in messages.items():
-            waiter.arrivals.put_nowait(message)
-
-    def _note(self, batch: list[_Entry], answer: Answer) -> None:
+    def _note(self, batch: Sequence[Entry], answer: Answer) -> None:
+        usage = answer.usage
         self.refused = None
-        self._pace.observe(tokens_out=answer.usage.tokens_out, seconds=answer.seconds)
+        self._pace.observe(tokens_out=usage.tokens_out, seconds=answer.seconds)
         self.stats.calls += 1
         self.stats.records += len(batch)
-        self.stats.tokens_in += answer.usage.tokens_in
-        self.stats.tokens_out += answer.usage.tokens_out
+        self.stats.tokens_in += usage.tokens_in
+        self.stats.tokens_out += usage.tokens_out
         log.info(
             "llm.batch.completed",
             records=len(batch),
             answered=sum(slot is not None for slot in answer.slots),
             finish=answer.finish,
-            tokens_in=answer.usage.tokens_in,
-            tokens_out=answer.usage.tokens_out,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
             seconds=round(answer.seconds, 2),
         )
 
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _unaskable(record: Record) -> Reason | None:

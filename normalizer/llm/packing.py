@@ -88,9 +88,9 @@ class BatchSize:
     """
 
     def __init__(self, *, start: int = 25, smallest: int = 5, largest: int = 50) -> None:
-        if not 1 <= smallest <= start <= largest:
-            raise ValueError("sizes must be 1 <= smallest <= start <= largest")
-        self._size, self._smallest, self._largest = start, smallest, largest
+        if not 1 <= start <= largest:
+            raise ValueError("sizes must be 1 <= start <= largest")
+        self._size, self._smallest, self._largest = start, min(smallest, start), largest
 
     @property
     def items(self) -> int:

@@ -1,0 +1,66 @@
+"""What one record of an answer is worth."""
+
+import pytest
+
+from normalizer.domain.decision import Reason, Settled, Undecided
+from normalizer.llm.prompt import FIELDS
+from normalizer.llm.salvage import Again, half, judge, smaller_company
+
+TEXT = "R. das Flores, 12, Centro, Itu, SP, 13300-000"
+
+
+def segments(*values):
+    padded = list(values) + [None] * (len(FIELDS) - len(values))
+    return dict(zip(FIELDS, padded, strict=True))
+
+
+def test_a_grounded_answer_is_a_decision_that_looks_like_a_rules():
+    verdict = judge(TEXT, segments("R. das Flores", "12", None, "Centro", "Itu", "SP", "13300-000"))
+
+    assert isinstance(verdict, Settled)
+    assert verdict.value.rua == "Rua das Flores"
+    assert verdict.value.cep == "13300-000"
+
+
+def test_no_answer_is_asked_again():
+    assert judge(TEXT, None) == Again(Reason.MODEL_NO_ANSWER)
+
+
+def test_an_honest_nothing_is_final():
+    assert judge("ligar antes", segments()) == Undecided(Reason.MODEL_NO_ANSWER)
+
+
+def test_an_honest_absence_of_the_city_is_final():
+    verdict = judge("Rua do Comércio 17 fundos", segments("Rua do Comércio", "17", "fundos"))
+
+    assert isinstance(verdict, Undecided)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        segments("Rua Inventada", "99", None, "Centro", "Itu", "SP", None),
+        segments("R. das Flores", "12", None, "Centro", "Recife", "PE", None),
+        segments("R. das Flores", "13", None, "Centro", "Itu", "SP", None),
+    ],
+)
+def test_a_value_the_text_does_not_carry_is_asked_again(wrong):
+    assert isinstance(judge(TEXT, wrong), Again)
+
+
+def test_company_shrinks_until_a_record_stands_alone():
+    sizes, company = [], 50
+    while company is not None:
+        sizes.append(company)
+        company = smaller_company(company)
+
+    assert sizes == [50, 8, 2, 1]
+
+
+def test_a_refused_batch_is_bisected_down_to_one():
+    sizes, company = [], 50
+    while company is not None:
+        sizes.append(company)
+        company = half(company)
+
+    assert sizes == [50, 25, 12, 6, 3, 1]
