@@ -1,11 +1,10 @@
-"""Tables in markup named .xls: HTML exports and Excel 2003 XML. Nothing is resolved: no entity of its own, no file, no URL."""
+"""Tables in markup named .xls: HTML exports and Excel 2003 XML. Nothing outside is resolved: no DTD, file or URL."""
 
 from __future__ import annotations
 
 from html.parser import HTMLParser
 from typing import IO, TYPE_CHECKING, Final
 
-from normalizer.errors import InvalidInput
 from normalizer.spreadsheet import encoding
 from normalizer.spreadsheet.delimited import codecs_reader
 from normalizer.spreadsheet.limits import too_large
@@ -52,15 +51,6 @@ def is_markup(start: bytes) -> bool:
     head = start.lstrip(b"\xef\xbb\xbf\xff\xfe\x00 \r\n\t").replace(b"\0", b"")[:65536].lower()
     return head.startswith(b"<") and any(
         tag in head for tag in (b"<table", b"<html", b"<tr", b"<workbook", b"<ss:workbook")
-    )
-
-
-def not_a_table(where: str) -> InvalidInput:
-    return InvalidInput(
-        where=where,
-        expected="uma planilha",
-        found="um arquivo de marcação (HTML ou XML) sem tabela",
-        mend="Abra no Excel e salve como .xlsx.",
     )
 
 

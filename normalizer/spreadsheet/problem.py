@@ -20,6 +20,7 @@ class Problem:
     mend: str
 
     def as_dict(self) -> dict[str, str | int | None]:
+        """The fields by name, for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:

@@ -103,10 +103,10 @@ class Spreadsheet:
                 values[name] = text
         if not values:
             return None
-        self._settle_kinds(info, number, values)
         if not _is_appointment(values):
             self.problems.append(_unusable(info, number))
             return None
+        self._settle_kinds(info, number, values)
         return Row(info.name, number, values)
 
     def _settle_kinds(self, info: SheetInfo, number: int, values: dict[str, str]) -> None:

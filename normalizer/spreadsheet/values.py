@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from normalizer.domain.text import fold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Above this a float no longer tells neighbouring integers apart (IEEE 754 double).
 _EXACT: Final = 2**53
@@ -28,19 +31,21 @@ def text_of(cell: object) -> str:
     """
     if isinstance(cell, str):
         return cell.strip()
-    if cell is None:
-        return ""
-    if isinstance(cell, bool):
-        return "Sim" if cell else "Não"
-    if isinstance(cell, float):
-        return str(int(cell)) if cell.is_integer() and abs(cell) < _EXACT else repr(cell)
-    if isinstance(cell, dt.datetime):
-        return cell.strftime("%d/%m/%Y %H:%M:%S")
-    if isinstance(cell, dt.date):
-        return cell.strftime("%d/%m/%Y")
-    if isinstance(cell, dt.time):
-        return cell.strftime("%H:%M:%S")
-    return str(cell).strip()
+    writer = _WRITERS.get(type(cell))
+    return "" if cell is None else str(cell).strip() if writer is None else writer(cell)
+
+
+def _float_text(cell: float) -> str:
+    return str(int(cell)) if cell.is_integer() and abs(cell) < _EXACT else repr(cell)
+
+
+_WRITERS: Final[dict[type, Callable[[Any], str]]] = {
+    bool: lambda cell: "Sim" if cell else "Não",
+    float: _float_text,
+    dt.datetime: lambda cell: f"{cell:%d/%m/%Y %H:%M:%S}",
+    dt.date: lambda cell: f"{cell:%d/%m/%Y}",
+    dt.time: lambda cell: f"{cell:%H:%M:%S}",
+}
 
 
 def status_of(text: str) -> str:
@@ -49,7 +54,7 @@ def status_of(text: str) -> str:
 
 
 def split_moment(text: str) -> tuple[str, str] | None:
-    """`05/01/2026 08:30:00` → `("05/01/2026", "08:30:00")`; the time is empty when absent; None when there is no date."""
+    """`05/01/2026 08:30:00` → `("05/01/2026", "08:30:00")` (no time: empty), or None without a date."""
     first, _, rest = text.replace("T", " ", 1).partition(" ")
     date = date_of(first)
     if date is None:
