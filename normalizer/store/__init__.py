@@ -1,0 +1,21 @@
+"""The only package that speaks to MongoDB. Truth about every appointment is here; the queue may lose everything.
+
+`AppointmentStore` is the whole interface; the other names are what it takes and gives.
+"""
+
+from normalizer.store.appointments import AppointmentStore
+from normalizer.store.intake import ImportRow, UpsertReport
+from normalizer.store.overview import Counts, Sample
+from normalizer.store.records import Pending, Result
+from normalizer.store.writes import SaveReport
+
+__all__ = [
+    "AppointmentStore",
+    "Counts",
+    "ImportRow",
+    "Pending",
+    "Result",
+    "Sample",
+    "SaveReport",
+    "UpsertReport",
+]

@@ -1,0 +1,268 @@
+"""`AppointmentStore`: every question the program asks MongoDB, and every write."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Self
+
+from bson import ObjectId
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError, OperationFailure
+
+from normalizer.domain.appointment import Appointment, Kind, Status
+from normalizer.errors import Misconfigured
+from normalizer.store.connection import (
+    Client,
+    Record,
+    batched,
+    by_id,
+    by_ids,
+    chunks_of,
+    open_client,
+    open_collection,
+    settled,
+    translated,
+)
+from normalizer.store.intake import KEY_FIELD, ImportRow, Intake, UpsertReport
+from normalizer.store.overview import Counts, Sample, count, sample
+from normalizer.store.records import (
+    ALL_SOURCES,
+    Pending,
+    Result,
+    appointment_of,
+    change_of,
+    failure_of,
+    not_fenced_off,
+    pending_of,
+    status_of,
+    unchanged,
+)
+from normalizer.store.writes import GuardedWrite, SaveReport, write_all
+
+_SECRET_BYTES = 32
+_SOURCE_FIELDS = {**dict.fromkeys(ALL_SOURCES, 1), "normalizacao.status": 1}
+_PENDING_FIELDS = {**dict.fromkeys(ALL_SOURCES, 1), "normalizacao.revisao": 1}
+# Duplicates, or an index of the same name with other options.
+_INDEX_CANNOT_BE = frozenset({11000, 85, 86})
+
+
+def now_utc() -> datetime:
+    """The time in the precision MongoDB stores, so that what was written compares equal when read back."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+class AppointmentStore:
+    """Appointments in MongoDB. Every method may raise `StoreUnavailable`; ids are strings, whatever `_id` is.
+
+    Args:
+        client: a motor client or a pymongo AsyncMongoClient; see `connect` for one from a URL.
+        database: DATABASE_NAME.
+        owned: whether `close` closes the client.
+        clock: the time in UTC, in whole milliseconds.
+
+    Raises:
+        Misconfigured: the database name (or, in `connect`, the URL) cannot be used.
+    """
+
+    def __init__(
+        self, client: Client, database: str, *, owned: bool = False, clock: Callable[[], datetime] = now_utc
+    ) -> None:
+        self._client, self._owned = client, owned
+        self._clock = clock
+        self._secret: bytes | None = None
+        self._appointments = open_collection(self._client, database, "appointments")
+        self._imports = open_collection(self._client, database, "normalizer_imports")
+        self._secrets = open_collection(self._client, database, "normalizer_secrets")
+
+    @classmethod
+    def connect(cls, url: str, database: str) -> Self:
+        """A store with a client of its own, which connects at first use."""
+        return cls(open_client(url), database, owned=True)
+
+    async def close(self) -> None:
+        """Close the client, if it is ours."""
+        if self._owned:
+            await settled(self._client.close())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def ping(self) -> None:
+        """One round trip."""
+        with translated():
+            await self._client.admin.command("ping")
+
+    async def ensure_indexes(self) -> None:
+        """Create what is missing: the unique natural key, and the way to what waits.
+
+        Sparse: appointments that came by another way have no natural key of ours.
+        """
+        with translated():
+            try:
+                await self._appointments.create_index(KEY_FIELD, unique=True, sparse=True, name="normalizer_key")
+                waiting = [("normalizacao.status", 1), ("normalizacao.atualizado_em", 1)]
+                await self._appointments.create_index(waiting, name="normalizer_status")
+            except OperationFailure as error:
+                if error.code not in _INDEX_CANNOT_BE:
+                    raise
+                problem = f"O índice de {KEY_FIELD} não pode ser criado em appointments (código {error.code})."
+                mend = f"Remova registros com {KEY_FIELD} repetido ou o índice antigo."
+                raise Misconfigured(problem, mend=mend) from None
+
+    async def load(self, ids: Sequence[str]) -> dict[str, Appointment]:
+        """The appointments with these ids, in one query; an id that does not exist is absent from the answer."""
+        if not ids:
+            return {}
+        with translated():
+            found = [appointment_of(record) async for record in self._appointments.find(by_ids(ids), _SOURCE_FIELDS)]
+        return {appointment.id: appointment for appointment in found}
+
+    async def save(self, results: Sequence[Result]) -> SaveReport:
+        """Write results whose texts are still those loaded and which no newer claim has overtaken.
+
+        Raises:
+            StoreUnavailable: MongoDB is away and not one row was written.
+        """
+        return await write_all(self._appointments, [partial(_result_write, row) for row in results], clock=self._clock)
+
+    async def mark_failed(self, causes: Mapping[str, tuple[str, int]]) -> SaveReport:
+        """End appointments as `falhou`: id to (cause, fence). Not where a newer claim has written."""
+        rows = [partial(_failure_write, id_, cause, fence) for id_, (cause, fence) in causes.items()]
+        return await write_all(self._appointments, rows, clock=self._clock)
+
+    async def upsert_rows(self, rows: Sequence[ImportRow], import_id: str) -> UpsertReport:
+        """Write rows of a sheet; a row equal to the last import's is not touched."""
+        intake = Intake(self._appointments, import_id, secret=await self.secret(), clock=self._clock)
+        return await intake.upsert(rows)
+
+    async def pending(self, *, limit: int = 1_000, older_than_s: float = 0.0) -> AsyncIterator[list[Pending]]:
+        """What has been `pendente` for longer than `older_than_s`, in lists of at most `limit`."""
+        chosen = {
+            "normalizacao.status": Status.PENDING.value,
+            "normalizacao.atualizado_em": {"$lte": self._clock() - timedelta(seconds=older_than_s)},
+        }
+        secret = await self.secret()
+        with translated():
+            async for chunk in chunks_of(self._appointments.find(chosen, _PENDING_FIELDS), limit):
+                yield [pending_of(record, secret=secret) for record in chunk]
+
+    async def requeue(
+        self, statuses: Collection[Status], *, reasons: Collection[str] | None = None, limit: int = 500
+    ) -> AsyncIterator[list[Pending]]:
+        """Put appointments back to `pendente` and yield them for the queue, in lists of at most `limit`.
+
+        Args:
+            statuses: those to take up, e.g. `{Status.REVIEW}`.
+            reasons: only those with one of these as `motivo` of a text or as `erro`; None takes all.
+            limit: appointments per update.
+        """
+        among = {"normalizacao.status": {"$in": [status.value for status in statuses]}}
+        chosen: dict[str, Any] = dict(among)
+        if reasons is not None:
+            places = ["normalizacao.erro", *(f"normalizacao.{kind}.motivo" for kind in Kind)]
+            chosen["$or"] = [{place: {"$in": list(reasons)}} for place in places]
+        secret = await self.secret()
+        with translated():
+            async for chunk in chunks_of(self._appointments.find(chosen, _PENDING_FIELDS), limit):
+                await self._put_back([record["_id"] for record in chunk], among)
+                grown = [_one_revision_on(record) for record in chunk]
+                yield [pending_of(record, secret=secret) for record in grown]
+
+    async def counts(self, import_id: str | None = None) -> Counts:
+        """How many stand where and why, of one import or of all."""
+        with translated():
+            return await count(self._appointments, import_id)
+
+    async def count_by_status(self, import_id: str | None = None) -> Counter[Status]:
+        """How many appointments have each status."""
+        by_status = (await self.counts(import_id)).by_status
+        return Counter({Status(name): n for name, n in by_status.items()})
+
+    async def count_by_origin(self, import_id: str | None = None) -> Counter[str]:
+        """How many stored results, of both kinds together, came from where."""
+        return sum((await self.counts(import_id)).by_origin.values(), Counter[str]())
+
+    async def count_by_reason(self, import_id: str | None = None) -> Counter[str]:
+        """Why texts, of both kinds together, are in review."""
+        return sum((await self.counts(import_id)).by_reason.values(), Counter[str]())
+
+    async def every(self, import_id: str | None = None) -> AsyncIterator[Appointment]:
+        """Every appointment that is ours (it carries `normalizacao`), of one import or of all."""
+        chosen: dict[str, Any] = {"normalizacao.status": {"$exists": True}}
+        if import_id is not None:
+            chosen["normalizacao.import_id"] = import_id
+        with translated():
+            async for record in self._appointments.find(chosen, _SOURCE_FIELDS):
+                yield appointment_of(record)
+
+    async def samples(self, limit: int, import_id: str | None = None) -> list[Sample]:
+        """A few results with the text they came from. They hold patients' data: mask before showing."""
+        with translated():
+            return await sample(self._appointments, limit, import_id)
+
+    async def create_import(self, about: Mapping[str, Any]) -> str:
+        """Note that an import begins (file name, row count …) and return its id."""
+        record = {"_id": ObjectId(), **about, "status": "em andamento", "created_at": self._clock()}
+        with translated():
+            await self._imports.insert_one(record)
+        return str(record["_id"])
+
+    async def finish_import(self, import_id: str, outcome: Mapping[str, Any]) -> None:
+        """Note how an import ended; `outcome` holds counts and row numbers, never a patient's text."""
+        ended = {"status": "concluida", **outcome, "finished_at": self._clock()}
+        with translated():
+            await self._imports.update_one(by_id(import_id), {"$set": ended})
+
+    async def get_import(self, import_id: str) -> Record | None:
+        """What is known of an import, its id as `id`; None when there is no such import."""
+        with translated():
+            found: Record | None = await self._imports.find_one(by_id(import_id))
+        return None if found is None else {"id": str(found.pop("_id")), **found}
+
+    async def secret(self) -> bytes:
+        """32 random bytes of this database, the same for every replica: keys hashes when CACHE_SECRET is unset."""
+        if self._secret is None:
+            with translated():
+                self._secret = await self._get_or_create_secret()
+        return self._secret
+
+    async def _get_or_create_secret(self) -> bytes:
+        fresh = {"$setOnInsert": {"valor": secrets.token_bytes(_SECRET_BYTES), "created_at": self._clock()}}
+        mine = {"_id": "hash"}
+        try:
+            after = ReturnDocument.AFTER
+            found = await self._secrets.find_one_and_update(mine, fresh, upsert=True, return_document=after)
+        except DuplicateKeyError:  # another replica created it in between
+            found = await self._secrets.find_one(mine)
+        return bytes(found["valor"])
+
+    async def _put_back(self, native_ids: list[Any], among: Mapping[str, Any]) -> None:
+        fields = {"status": Status.PENDING.value, "erro": None, "atualizado_em": self._clock()}
+        change = {"$set": {f"normalizacao.{name}": value for name, value in fields.items()}}
+        for chunk in batched(native_ids):
+            await self._appointments.update_many(
+                {"_id": {"$in": chunk}, **among}, {**change, "$inc": {"normalizacao.revisao": 1}}
+            )
+
+
+def _result_write(result: Result, now: datetime) -> GuardedWrite:
+    status = status_of(result.outcomes)
+    return GuardedWrite(result.appointment.id, unchanged(result), change_of(result, now), status, result.fence)
+
+
+def _failure_write(appointment_id: str, cause: str, fence: int, now: datetime) -> GuardedWrite:
+    change = failure_of(cause, fence, now)
+    return GuardedWrite(appointment_id, not_fenced_off(fence), change, Status.FAILED, fence)
+
+
+def _one_revision_on(record: Record) -> Record:
+    revision = (record.get("normalizacao") or {}).get("revisao") or 0
+    return {**record, "normalizacao": {"revisao": revision + 1}}

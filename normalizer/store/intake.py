@@ -1,0 +1,153 @@
+"""Rows of a sheet into appointments: new ones inserted, changed ones put back to `pendente`, equal ones left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError
+
+from normalizer.domain.appointment import Status
+from normalizer.store.connection import BULK, Collection, Record, batched, translated
+from normalizer.store.records import ALL_SOURCES, keyed_hash, ours, pending_of, revision_of
+
+KEY_FIELD = "id_agendamento"
+_DUPLICATE_KEY = 11000
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRow:
+    """One usable row of a sheet.
+
+    Args:
+        key: the natural key (`Id do agendamento`), stored as `id_agendamento`; the same key is the same appointment.
+        fields: values by stored field name; a name that is absent leaves what is stored.
+    """
+
+    key: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class UpsertReport:
+    """What one call changed. `new` and `changed` are to be enqueued: appointment id to content fingerprint.
+
+    Attributes:
+        new: inserted as `pendente`.
+        changed: a source text differs from the last import; `pendente` again, earlier results kept until then.
+        refreshed: only other fields (status, phone) differ; they were updated, nothing is to be normalized.
+        equal: the same row as in the last import; not touched.
+    """
+
+    new: dict[str, str] = field(default_factory=dict)
+    changed: dict[str, str] = field(default_factory=dict)
+    refreshed: int = 0
+    equal: int = 0
+
+
+class Intake:
+    """Writes rows of one import. Safe to run twice at once: the unique key decides who inserts."""
+
+    def __init__(self, collection: Collection, import_id: str, *, secret: bytes, clock: Callable[[], datetime]) -> None:
+        self._collection, self._import_id, self._secret, self._clock = collection, import_id, secret, clock
+        self._report = UpsertReport()
+
+    async def upsert(self, rows: Sequence[ImportRow]) -> UpsertReport:
+        """Write all rows, 500 at a time. Of rows with one key the last counts. StoreUnavailable on an outage."""
+        distinct = {row.key: row for row in rows}
+        with translated():
+            for chunk in batched(distinct.values(), BULK):
+                await self._upsert_chunk(chunk)
+        return self._report
+
+    async def _upsert_chunk(self, rows: Sequence[ImportRow]) -> None:
+        stored = await self._stored(rows)
+        unknown = [row for row in rows if row.key not in stored]
+        raced = await self._insert(unknown) if unknown else []
+        stored |= await self._stored(raced) if raced else {}
+        await self._update([(row, stored[row.key]) for row in rows if row.key in stored])
+
+    async def _stored(self, rows: Sequence[ImportRow]) -> dict[str, Record]:
+        wanted = dict.fromkeys((KEY_FIELD, *ALL_SOURCES), 1)
+        wanted |= {f"normalizacao.{name}": 1 for name in ("linha", "fontes", "revisao")}
+        cursor = self._collection.find({KEY_FIELD: {"$in": [row.key for row in rows]}}, wanted)
+        return {record[KEY_FIELD]: record async for record in cursor}
+
+    async def _insert(self, rows: Sequence[ImportRow]) -> list[ImportRow]:
+        """Insert them, and return those that another import inserted first."""
+        records = [self._new_record(row) for row in rows]
+        taken: set[int] = set()
+        try:
+            await self._collection.insert_many(records, ordered=False)
+        except BulkWriteError as partial:
+            errors = (partial.details or {}).get("writeErrors", [])
+            taken = {error["index"] for error in errors if error.get("code") == _DUPLICATE_KEY}
+            if len(taken) < len(errors) or not errors:
+                raise
+        for index, record in enumerate(records):
+            if index not in taken:
+                self._report.new[str(record["_id"])] = pending_of(record, secret=self._secret).fingerprint
+        return [rows[index] for index in sorted(taken)]
+
+    def _new_record(self, row: ImportRow) -> Record:
+        now = self._clock()
+        mark = {**self._pending(now), "tentativas": 0, "revisao": 1, **self._hashes(row)}
+        return {
+            "_id": ObjectId(),
+            **row.fields,
+            KEY_FIELD: row.key,
+            "created_at": now,
+            "updated_at": now,
+            "normalizacao": mark,
+        }
+
+    async def _update(self, pairs: Sequence[tuple[ImportRow, Record]]) -> None:
+        writes = []
+        for row, record in pairs:
+            hashes, known = self._hashes(row), ours(record)
+            if hashes["linha"] == known.get("linha"):
+                self._report.equal += 1
+            elif hashes["fontes"] == known.get("fontes") or _same_sources(row, record):
+                # The texts are those of the last import: a correction made since, by hand or by us, stays.
+                self._report.refreshed += 1
+                kept = {name: value for name, value in row.fields.items() if name not in ALL_SOURCES}
+                writes.append(self._write(record, kept | _dotted(hashes), grow=0))
+            else:
+                changed = {**record, **row.fields, "normalizacao": {"revisao": revision_of(record) + 1}}
+                pending = pending_of(changed, secret=self._secret)
+                self._report.changed[pending.id] = pending.fingerprint
+                fresh = dict(row.fields) | _dotted(hashes) | _dotted(self._pending(self._clock()))
+                writes.append(self._write(record, fresh, grow=1))
+        if writes:
+            await self._collection.bulk_write(writes, ordered=False)
+
+    def _write(self, record: Record, fields: Mapping[str, Any], *, grow: int) -> UpdateOne:
+        # Conditional on the row still being the one compared: of two imports at once, one writes.
+        unread = {"_id": record["_id"], "normalizacao.linha": {"$eq": ours(record).get("linha")}}
+        change: dict[str, Any] = {"$set": {**fields, "updated_at": self._clock()}}
+        return UpdateOne(unread, change | ({"$inc": {"normalizacao.revisao": grow}} if grow else {}))
+
+    def _pending(self, now: datetime) -> Record:
+        return {"status": Status.PENDING.value, "erro": None, "atualizado_em": now, "import_id": self._import_id}
+
+    def _hashes(self, row: ImportRow) -> dict[str, str]:
+        sources = {name: row.fields.get(name) for name in ALL_SOURCES}
+        return {
+            "linha": keyed_hash(dict(row.fields), secret=self._secret),
+            "fontes": keyed_hash(sources, secret=self._secret),
+        }
+
+
+def _same_sources(row: ImportRow, record: Mapping[str, Any]) -> bool:
+    """For a record no import of ours has written: the texts themselves are compared."""
+    return not ours(record).get("fontes") and all(
+        record.get(name) == row.fields[name] for name in ALL_SOURCES if name in row.fields
+    )
+
+
+def _dotted(fields: Mapping[str, Any]) -> Record:
+    return {f"normalizacao.{name}": value for name, value in fields.items()}

@@ -1,0 +1,103 @@
+"""What an operator sees: how many appointments stand where, why, and a few of them before and after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from normalizer.domain.appointment import Kind, Origin, Status
+from normalizer.store.connection import Collection, chunks_of, settled
+from normalizer.store.records import ALL_SOURCES, RESULT_FIELD, appointment_of
+
+
+@dataclass(slots=True)
+class Counts:
+    """How many appointments that are ours (they carry `normalizacao`) stand where.
+
+    Attributes:
+        by_status: `pendente`, `concluido`, `revisar`, `falhou`; each is present.
+        by_origin: per kind, who gave the results that were stored.
+        by_reason: per kind, why nothing could be stored.
+        by_note: per kind, what was left out of a result that was stored.
+        by_error: causes of `falhou`.
+    """
+
+    by_status: Counter[str] = field(default_factory=lambda: Counter({status.value: 0 for status in Status}))
+    by_origin: dict[Kind, Counter[str]] = field(default_factory=lambda: {kind: Counter() for kind in Kind})
+    by_reason: dict[Kind, Counter[str]] = field(default_factory=lambda: {kind: Counter() for kind in Kind})
+    by_note: dict[Kind, Counter[str]] = field(default_factory=lambda: {kind: Counter() for kind in Kind})
+    by_error: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.by_status.total()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One appointment before and after. Holds a patient's data: mask documents before showing it."""
+
+    kind: Kind
+    origin: str
+    text: str
+    value: Mapping[str, Any]
+
+
+async def count(collection: Collection, import_id: str | None) -> Counts:
+    """Group once on the server; the groups are few."""
+    chosen: dict[str, Any] = {"normalizacao.status": {"$in": [status.value for status in Status]}}
+    if import_id is not None:
+        chosen["normalizacao.import_id"] = import_id
+    group = {"status": "$normalizacao.status", "erro": "$normalizacao.erro"}
+    for kind in Kind:
+        group |= {f"{kind}_{name}": f"$normalizacao.{kind}.{name}" for name in ("origem", "motivo")}
+        group |= {f"{kind}_valor": {"$gt": [f"${RESULT_FIELD[kind]}", None]}}  # type: ignore[dict-item]
+    pipeline = [{"$match": chosen}, {"$group": {"_id": group, "n": {"$sum": 1}}}]
+    counts = Counts()
+    async for chunk in chunks_of(await settled(collection.aggregate(pipeline))):
+        for row in chunk:
+            _add(counts, row["_id"], row["n"])
+    return counts
+
+
+def _add(counts: Counts, group: Mapping[str, Any], n: int) -> None:
+    status = group["status"]
+    counts.by_status[status] += n
+    if status == Status.FAILED:
+        counts.by_error[group.get("erro") or ""] += n
+        return
+    if status == Status.PENDING:
+        return
+    for kind in Kind:
+        origin, reason = group.get(f"{kind}_origem"), group.get(f"{kind}_motivo")
+        stored = group.get(f"{kind}_valor")
+        if stored and origin:
+            counts.by_origin[kind][origin] += n
+        if reason:
+            (counts.by_note if stored else counts.by_reason)[kind][reason] += n
+
+
+async def sample(collection: Collection, limit: int, import_id: str | None) -> list[Sample]:
+    """Up to `limit` stored results, drawn in turn from what rules and model settled, addresses and documents."""
+    sources = [(Kind.ADDRESS, Origin.MODEL), (Kind.ADDRESS, Origin.RULES), (Kind.DOCUMENT, Origin.RULES)]
+    columns = [await _sample_of(collection, kind, origin, limit, import_id) for kind, origin in sources]
+    in_turn = [column[row] for row in range(limit) for column in columns if row < len(column)]
+    return in_turn[:limit]
+
+
+async def _sample_of(
+    collection: Collection, kind: Kind, origin: Origin, limit: int, import_id: str | None
+) -> list[Sample]:
+    chosen: dict[str, Any] = {"normalizacao.status": Status.DONE.value, f"normalizacao.{kind}.origem": origin.value}
+    if import_id is not None:
+        chosen["normalizacao.import_id"] = import_id
+    wanted = dict.fromkeys((*ALL_SOURCES, RESULT_FIELD[kind]), 1)
+    cursor = collection.find(chosen, wanted).limit(limit)
+    return [
+        Sample(kind, origin.value, appointment_of(record).text(kind), record[RESULT_FIELD[kind]])
+        async for record in cursor
+        if record.get(RESULT_FIELD[kind])
+    ]
