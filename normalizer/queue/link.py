@@ -1,0 +1,76 @@
+"""The state of the link to Redis: says once that it broke, once that it is back, and how long to wait between tries."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from normalizer.queue.connection import OUTAGE
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+_FIRST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 2.0
+_REMIND_S = 30.0
+
+
+class Link:
+    """What the worker knows about its link to Redis.
+
+    Args:
+        where: `host:port`, for logs.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, where: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.where, self._clock = where, clock
+        self.last_error: str | None = None
+        self.down_since: float | None = None
+        self.back_at: float | None = None
+        self._wait_s, self._told_at = _FIRST_WAIT_S, 0.0
+
+    def failed(self, error: BaseException) -> float:
+        """Note a failure. Returns the seconds to wait before the next try (0.1 doubling to 2)."""
+        now = self._clock()
+        self.last_error = type(error).__name__
+        if self.down_since is None:
+            self.down_since, self._wait_s, self._told_at = now, _FIRST_WAIT_S, now
+            log.warning("queue.redis.waiting", redis=self.where, error=self.last_error)
+        elif now - self._told_at >= _REMIND_S:
+            self._told_at = now
+            log.warning("queue.redis.waiting", redis=self.where, error=self.last_error, seconds=self._away())
+        wait = self._wait_s
+        self._wait_s = min(_LONGEST_WAIT_S, wait * 2)
+        return wait
+
+    def works(self) -> None:
+        """Note a success."""
+        if self.down_since is not None:
+            log.info("queue.redis.back", redis=self.where, seconds=self._away())
+            self.down_since, self.back_at = None, self._clock()
+
+    def steady_for(self, seconds: float) -> bool:
+        """Whether the link has been up for so long since its last break."""
+        if self.down_since is not None:
+            return False
+        return self.back_at is None or self._clock() - self.back_at >= seconds
+
+    async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call until Redis takes it, however long that is. For calls that may be repeated."""
+        while True:
+            try:
+                result = await call()
+            except OUTAGE as error:
+                await asyncio.sleep(self.failed(error))
+            else:
+                self.works()
+                return result
+
+    def _away(self) -> float:
+        return round(self._clock() - (self.down_since or self._clock()), 1)

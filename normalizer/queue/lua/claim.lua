@@ -1,0 +1,183 @@
+-- Claim one group of due jobs, and beside it the few due jobs that stock arq has to run itself.
+--
+-- KEYS  1 queue   zset    job id -> score (ms); arq's own. A claimed job's score is its lease's end.
+--       2 leases  zset    job id -> end of its lease (ms, Redis' clock); every job in a group, nothing else
+--       3 claims  hash    job id -> record "token|size|limit|crashes|soft|score|blamed|dead"
+--       4 fence   string  number of the last claim
+--       5 paused  string  present: nothing may be claimed
+--       6 isolating string  worker that may run jobs which crashed processes twice or more, alone
+--       7 abort   zset    arq's own: ids somebody asked to abort
+-- ARGV  1 now_ms (the worker's clock, as in stock arq: what is due)   2 lease_ms   3 token of this claim, never used before
+--       4 worker id   5 max_items   6 free slots: a group takes one, a stock job takes one
+--       7 in-progress time of a stock job, ms   8 linger_ms   9 head_start_ms
+--      10 "1" if this worker runs no group now   11 "1" if aborts are honoured   12 how long a try is remembered, s
+--      13.. names of the batch functions; none: every payload is taken for a batch job
+-- RETURN {status, wait_ms, fence, kind, group, stock}
+--       status "ok" | "empty" | "linger" | "paused" | "isolate" (finish what runs, then come back alone)
+--       kind "normal" | "suspect" | "exclusive" | "dead"
+--       group flat {id, score, try, payload, ...}    stock flat {id, score, ...}
+--
+-- Why atomic: between looking at a job and marking it no other replica may look at it, and a try must be counted
+-- exactly when the mark is set. Keys of single jobs are built from ids, so this runs on one Redis (or one with
+-- replicas), not on a Redis Cluster; arq itself has the same limit.
+-- Bulk commands (MGET, HMGET, variadic ZADD) keep it near three commands a job.
+
+local queue, leases, claims, fence_key, paused, isolating, aborts = unpack(KEYS)
+local now, lease_ms, token, worker = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local max_items, slots, stock_ms = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+local linger_ms, head_start_ms = tonumber(ARGV[8]), tonumber(ARGV[9])
+local alone, heed_aborts, try_ttl_s = ARGV[10] == '1', ARGV[11] == '1', ARGV[12]
+
+if redis.call('EXISTS', paused) == 1 then return {'paused', -1} end
+
+local function next_due()
+  local first = redis.call('ZRANGEBYSCORE', queue, '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if first[2] then return math.ceil(tonumber(first[2]) - now) end
+  return -1
+end
+
+local due = redis.call('ZCOUNT', queue, '-inf', ARGV[1])
+if due == 0 then return {'empty', next_due()} end
+
+-- A small queue waits a little for company. Interactive jobs carry a head start in their score: take it off again.
+if due < max_items and linger_ms > 0 then
+  local first = redis.call('ZRANGEBYSCORE', queue, '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, 1)
+  local age = now - tonumber(first[2])
+  if age >= head_start_ms then age = age - head_start_ms end
+  if age < linger_ms then return {'linger', math.ceil(linger_ms - age)} end
+end
+
+heed_aborts = heed_aborts and redis.call('ZCARD', aborts) > 0
+local group, stock, records = {}, {}, {}
+local taken = 0          -- jobs in `group`
+local kind, limit = nil, max_items
+local told_to_isolate = false
+
+local function looks_batch(payload)
+  if #ARGV < 13 then return true end
+  for i = 13, #ARGV do
+    if string.find(payload, ARGV[i], 1, true) then return true end
+  end
+  return false
+end
+
+local function may_isolate()
+  local owner = redis.call('GET', isolating)
+  if owner and owner ~= worker then return false end
+  redis.call('SET', isolating, worker, 'PX', lease_ms * 2)
+  return true
+end
+
+-- May this job join the group? Sets what kind of group it is when it is the first.
+local function admit(rec)
+  local its_kind, its_limit = 'normal', max_items
+  if rec then
+    if rec.dead == 1 then its_kind = 'dead'
+    elseif rec.limit > 0 then
+      its_limit = rec.limit
+      its_kind = rec.crashes >= 2 and 'exclusive' or 'suspect'
+    end
+  end
+  if kind then
+    if kind ~= its_kind or taken + 1 > its_limit then return false end
+  elseif its_kind == 'exclusive' then
+    if not may_isolate() then return false end
+    if not alone then told_to_isolate = true return false end
+  end
+  kind, limit = its_kind, math.min(limit, its_limit)
+  return true
+end
+
+local function parse(text)
+  local t, size, lim, crashes, soft, score, blamed, dead =
+    string.match(text, '^([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|([^|]*)|(%d)$')
+  return {token = t, limit = tonumber(lim), crashes = tonumber(crashes), soft = tonumber(soft), blamed = blamed,
+          dead = tonumber(dead)}
+end
+
+-- Walk one band of scores until the group holds `quota` jobs.
+local function walk(min, max, quota)
+  local offset = 0
+  while math.min(quota, limit) > taken and not told_to_isolate do
+    local chunk = math.max(64, quota - taken)
+    local rows = redis.call('ZRANGEBYSCORE', queue, min, max, 'WITHSCORES', 'LIMIT', offset, chunk)
+    if #rows == 0 then return end
+    local ids, lock_keys, job_keys = {}, {}, {}
+    for i = 1, #rows, 2 do
+      local id = rows[i]
+      ids[#ids + 1] = id
+      lock_keys[#lock_keys + 1] = 'arq:in-progress:' .. id
+      job_keys[#job_keys + 1] = 'arq:job:' .. id
+    end
+    local locks = redis.call('MGET', unpack(lock_keys))
+    local found = redis.call('HMGET', claims, unpack(ids))
+    local payloads = redis.call('MGET', unpack(job_keys))
+    for i, id in ipairs(ids) do
+      if taken >= math.min(quota, limit) or told_to_isolate then return end
+      local rec = found[i] and parse(found[i]) or nil
+      local free = not locks[i] and not (rec and rec.token ~= '') and not records[id]
+      if free then
+        local score, payload = rows[2 * i], payloads[i]
+        local is_stock = not payload or not looks_batch(payload)
+          or (heed_aborts and redis.call('ZSCORE', aborts, id))
+        if is_stock then
+          if #stock / 2 + (kind and 1 or 0) < slots then
+            if rec then redis.call('HDEL', claims, id) end
+            records[id] = true
+            redis.call('SET', lock_keys[i], '1', 'PX', stock_ms)
+            stock[#stock + 1] = id
+            stock[#stock + 1] = score
+          end
+        elseif (kind or #stock / 2 < slots) and admit(rec) then
+          taken = taken + 1
+          records[id] = rec or {limit = 0, crashes = 0, soft = 0, blamed = '', dead = 0}
+          group[#group + 1] = {id, score, payload}
+        end
+      end
+    end
+    offset = offset + #ids
+    if #ids < chunk then return end
+  end
+end
+
+-- The early band holds interactive jobs and whatever waited longer than their head start. A quarter of the group is
+-- kept for the others, so that neither side ever stands still.
+local edge = string.format('%.0f', now - head_start_ms)
+local later = redis.call('ZCOUNT', queue, '(' .. edge, ARGV[1])
+walk('-inf', edge, max_items - math.min(later, math.floor(max_items / 4)))
+walk('(' .. edge, ARGV[1], max_items)
+if later > 0 and taken < limit then walk('-inf', edge, max_items) end
+
+if taken == 0 then
+  if told_to_isolate then return {'isolate', -1, 0, 'exclusive', {}, stock} end
+  if #stock > 0 then return {'ok', -1, 0, 'normal', {}, stock} end
+  return {'empty', next_due()}
+end
+
+local time = redis.call('TIME')
+local clock_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+-- The fence grows with every claim, also over a flushed Redis: it never falls behind the clock.
+local fence = math.max(tonumber(redis.call('GET', fence_key) or '0') + 1, clock_ms)
+local fence_text = string.format('%.0f', fence)
+redis.call('SET', fence_key, fence_text)
+
+local ends = string.format('%.0f', clock_ms + lease_ms)
+local retry_keys, zadd, hset, flat = {}, {}, {}, {}
+for i, job in ipairs(group) do retry_keys[i] = 'arq:retry:' .. job[1] end
+local tries = redis.call('MGET', unpack(retry_keys))
+for i, job in ipairs(group) do
+  local id, score, payload = job[1], job[2], job[3]
+  local rec = records[id]
+  local try = string.format('%.0f', (tonumber(tries[i] or '0') or 0) + 1)
+  redis.call('SET', 'arq:in-progress:' .. id, token, 'PX', lease_ms)
+  redis.call('SET', retry_keys[i], try, 'EX', try_ttl_s)
+  zadd[2 * i - 1], zadd[2 * i] = ends, id
+  hset[2 * i - 1] = id
+  hset[2 * i] = table.concat(
+    {token, taken, rec.limit, rec.crashes, rec.soft, score, rec.blamed, rec.dead}, '|')
+  flat[4 * i - 3], flat[4 * i - 2], flat[4 * i - 1], flat[4 * i] = id, score, try, payload
+end
+redis.call('ZADD', leases, unpack(zadd))
+redis.call('ZADD', queue, unpack(zadd))
+redis.call('HSET', claims, unpack(hset))
+return {'ok', -1, fence_text, kind, flat, stock}

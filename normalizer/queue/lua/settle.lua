@@ -1,0 +1,121 @@
+-- End jobs of one group: each its own way, all in one round trip.
+--
+-- KEYS  1 queue   2 leases   3 claims   4 again  hash job id -> payload enqueued while the job ran   5 abort
+-- ARGV  1 now_ms   2 token   3 how long a waiting job is kept at least, ms   4.. four a job: id, how, a, b
+--         how "D" done or failed for good: a = result ("" none), b = how long it is kept, ms ("0" for ever)
+--             "R" again after a ms, the try counts
+--             "H" again after a ms (0: at its old place), the try does not count
+--             "S" as "H", and from now on in groups of at most b
+--             "C" as "R", and from now on in groups of at most b
+-- RETURN ids that were not this claim's any more; nothing of theirs was changed
+--
+-- Why atomic: the comparison with the token and the end of the job must be one step. A replica that was frozen and
+-- wakes up after another took its jobs changes nothing here.
+
+local queue, leases, claims, again, aborts = unpack(KEYS)
+local now, token, keep_ms = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local ids, lock_keys = {}, {}
+for i = 4, #ARGV, 4 do
+  ids[#ids + 1] = ARGV[i]
+  lock_keys[#lock_keys + 1] = 'arq:in-progress:' .. ARGV[i]
+end
+if #ids == 0 then return {} end
+
+local records = redis.call('HMGET', claims, unpack(ids))
+local locks = redis.call('MGET', unpack(lock_keys))
+local repeats = redis.call('EXISTS', again) == 1 and redis.call('HMGET', again, unpack(ids)) or {}
+local lost, free, ended, forgotten = {}, {}, {}, {}
+
+local function parse(text)
+  local t, size, lim, crashes, soft, score, blamed, dead =
+    string.match(text, '^([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|([^|]*)|(%d)$')
+  return {token = t, size = tonumber(size), limit = tonumber(lim), crashes = tonumber(crashes),
+          soft = tonumber(soft), score = score, blamed = blamed, dead = dead}
+end
+
+local function write(id, r)
+  redis.call('HSET', claims, id,
+    table.concat({r.token, r.size, r.limit, r.crashes, r.soft, r.score, r.blamed, r.dead}, '|'))
+end
+
+local function pardon(id, r)
+  if r.blamed ~= token then return end
+  r.crashes, r.blamed, r.dead = math.max(0, r.crashes - 1), '', '0'
+  if r.crashes == 0 and r.soft == 0 then r.limit = 0 end
+  write(id, r)
+end
+
+local function uncount(id)
+  local key = 'arq:retry:' .. id
+  local tries = tonumber(redis.call('GET', key) or '0') or 0
+  if tries <= 1 then redis.call('DEL', key) else redis.call('DECR', key) end
+end
+
+local function requeue(id, r, after_ms)
+  local score = after_ms > 0 and string.format('%.0f', now + after_ms) or r.score
+  redis.call('ZADD', queue, score, id)
+  local job_key = 'arq:job:' .. id
+  local left = redis.call('PTTL', job_key)
+  if left >= 0 and left < after_ms + keep_ms then redis.call('PEXPIRE', job_key, after_ms + keep_ms) end
+end
+
+local function finish(i, id, r, result, result_ms)
+  if repeats[i] then  -- enqueued once more while it ran: the next run is what callers wait for
+    redis.call('SET', 'arq:job:' .. id, repeats[i], 'PX', keep_ms)
+    redis.call('DEL', 'arq:retry:' .. id, 'arq:result:' .. id)
+    redis.call('ZADD', queue, string.format('%.0f', now), id)
+    return
+  end
+  if result ~= '' then
+    if result_ms == '0' then redis.call('SET', 'arq:result:' .. id, result)
+    else redis.call('SET', 'arq:result:' .. id, result, 'PX', result_ms) end
+  end
+  free[#free + 1] = 'arq:job:' .. id
+  free[#free + 1] = 'arq:retry:' .. id
+  ended[#ended + 1] = id
+end
+
+local mine = {}
+for i, id in ipairs(ids) do
+  local r = records[i] and parse(records[i])
+  if r and r.token == token and (not locks[i] or locks[i] == token) then
+    mine[#mine + 1] = id
+    free[#free + 1] = lock_keys[i]
+    local at = 4 * i
+    local how, a, b = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    if how == 'D' then
+      finish(i, id, r, a, b)
+      forgotten[#forgotten + 1] = id
+    elseif how == 'R' then
+      requeue(id, r, tonumber(a))
+      forgotten[#forgotten + 1] = id
+    elseif how == 'H' then
+      uncount(id)
+      requeue(id, r, tonumber(a))
+      if r.limit > 0 then
+        r.token = ''
+        write(id, r)
+      else
+        forgotten[#forgotten + 1] = id
+      end
+    else
+      if how == 'S' then uncount(id) end
+      requeue(id, r, tonumber(a))
+      r.token, r.soft, r.limit = '', r.soft + 1, math.max(1, tonumber(b))
+      write(id, r)
+    end
+  else
+    lost[#lost + 1] = id
+    if r then pardon(id, r) end
+  end
+end
+
+local function each(list, call)  -- unpack() is bounded by Lua's stack
+  for from = 1, #list, 1000 do call(unpack(list, from, math.min(from + 999, #list))) end
+end
+each(mine, function(...) redis.call('ZREM', leases, ...) end)
+each(mine, function(...) redis.call('HDEL', again, ...) end)
+each(forgotten, function(...) redis.call('HDEL', claims, ...) end)
+each(free, function(...) redis.call('DEL', ...) end)
+each(ended, function(...) redis.call('ZREM', queue, ...) redis.call('ZREM', aborts, ...) end)
+return lost

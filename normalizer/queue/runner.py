@@ -1,0 +1,306 @@
+"""Run one claimed group: call its function, end what it left open, and shield neighbours from each other's faults.
+
+How a job the function did not settle ends:
+
+- the function returned or the worker stops: handed back, the try not counted;
+- it raised a `TransientError`: handed back for later;
+- it raised anything else, or overran its deadline: again in a group of half the size; a job alone in its group counts
+  the try, and has failed after `max_tries`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from arq.jobs import Serializer, serialize_result
+from arq.worker import JobExecutionFailed
+
+from normalizer.errors import TransientError
+from normalizer.queue.group import (
+    BatchFunction,
+    ClaimedJob,
+    Done,
+    Failed,
+    Group,
+    HandBack,
+    RetryLater,
+    Settlement,
+)
+from normalizer.queue.leases import Ending, Kind, Leases
+from normalizer.queue.serializer import job_serializer, serializer_for, wire_of
+
+if TYPE_CHECKING:
+    from normalizer.queue.link import Link
+
+log = structlog.get_logger(__name__)
+
+CRASHED = "derrubou o processo"
+OVERRAN = "não terminou no tempo"
+#: Time a function may take beyond its deadline to notice it, before it is cancelled.
+OVERRUN_S = 10.0
+_LEFT_OPEN_S = 0.5
+_TRANSIENT_S = 5.0
+_SPLIT_S = 0.5
+_BACKOFF_S, _LONGEST_BACKOFF_S = 5.0, 300.0
+_UNTOLD_S = 30.0
+_RELEASE_S = 5.0
+
+
+class _Overran(Exception):
+    """The function did not end with its deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What all functions of a worker share.
+
+    Attributes:
+        queue_name: as written into results.
+        keep_result_s: how long results are kept; 0 not at all, None for ever.
+        max_tries: counted tries before a job has failed.
+        keep_payload_ms: how long a waiting job's payload is kept at least.
+        serializer: the worker's; None is arq's pickle.
+        retry: whether jobs are tried again at all (arq's `retry_jobs`).
+    """
+
+    queue_name: str
+    keep_result_s: float | None
+    max_tries: int
+    keep_payload_ms: int
+    serializer: Serializer | None
+    retry: Callable[[], bool] = lambda: True
+
+
+@dataclass(slots=True)
+class Tally:
+    """Jobs ended, by how."""
+
+    complete: int = 0
+    failed: int = 0
+    retried: int = 0
+
+
+@dataclass(slots=True)
+class Runner:
+    """Runs groups and ends their jobs. `tell` adds to the worker's counters."""
+
+    leases: Leases
+    link: Link
+    terms: Terms
+    ctx: MutableMapping[Any, Any]
+    tell: Callable[[Tally], None]
+    lease_ms: int
+    last_error: str | None = field(default=None, init=False)
+
+    async def run(self, group: Group) -> None:
+        """Run the group to its end. Raises nothing but cancellation."""
+        if group.kind is Kind.DEAD:
+            await self.settle(group, dict.fromkeys(group.unsettled, Failed(CRASHED)))
+            return
+        await self._bury_exhausted(group)
+        if not group.unsettled:
+            return
+        started = time.monotonic()
+        jobs = len(group.unsettled)
+        fault = await self._call(group)
+        left = len(group.unsettled)
+        await self._end_rest(group, fault)
+        log.info(
+            "queue.group.done",
+            function=group.function.name,
+            jobs=jobs,
+            left_open=left,
+            lost=len(group.lost),
+            kind=str(group.kind),
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    async def _call(self, group: Group) -> BaseException | None:
+        """Call the function. Returns what it raised; TimeoutError if it overran."""
+        body: Any = group.function.coroutine
+        task = asyncio.ensure_future(body(self.ctx, group))
+        allowed = group.deadline - asyncio.get_running_loop().time() + OVERRUN_S
+        try:
+            done, _ = await asyncio.wait({task}, timeout=allowed)
+            if done:
+                return task.exception() if not task.cancelled() else asyncio.CancelledError()
+            log.error("queue.group.overran", function=group.function.name, left_open=len(group.unsettled))
+            await _cancel(task)
+            return _Overran(OVERRAN)
+        except asyncio.CancelledError:  # a second signal, or the end of the grace time
+            group.stop()
+            await _cancel(task)
+            return None
+
+    async def _end_rest(self, group: Group, fault: BaseException | None) -> None:
+        rest = list(group.unsettled)
+        if not rest:
+            return
+        if fault is None or isinstance(fault, asyncio.CancelledError):
+            if group.cancelled:
+                await self._release(group, rest)
+            else:
+                await self.settle(group, dict.fromkeys(rest, HandBack(_LEFT_OPEN_S)))
+            return
+        self.last_error = type(fault).__name__
+        if isinstance(fault, TransientError):
+            after_s = _TRANSIENT_S if fault.retry_after_s is None else fault.retry_after_s
+            log.warning("queue.group.postponed", error=self.last_error, jobs=len(rest), after_s=round(after_s, 1))
+            await self.settle(group, dict.fromkeys(rest, HandBack(_jittered(after_s))))
+            return
+        overran = isinstance(fault, _Overran)
+        if not overran:
+            log.error("queue.group.raised", function=group.function.name, jobs=len(rest), exc_info=fault)
+        cause = OVERRAN if overran else self.last_error
+        if len(rest) == 1:
+            await self._fault_alone(group, group.unsettled[rest[0]], cause)
+        else:
+            half = Ending("S", after_ms=int(_SPLIT_S * 1000), limit=len(rest) // 2)
+            await self._send(group, dict.fromkeys(rest, half), Tally(retried=len(rest)))
+
+    async def _release(self, group: Group, job_ids: list[str]) -> None:
+        """Hand back because the worker stops; not for ever, for Redis may be away: then the leases run out."""
+        try:
+            async with asyncio.timeout(_RELEASE_S):
+                await self.settle(group, dict.fromkeys(job_ids, HandBack()))
+        except TimeoutError:
+            log.warning("queue.release.failed", jobs=len(job_ids), redis=self.link.where)
+
+    async def _fault_alone(self, group: Group, job: ClaimedJob, cause: str) -> None:
+        if job.try_ >= self._max_tries(group.function) or not self.terms.retry():
+            await self.settle(group, {job.job_id: Failed(cause)})
+            return
+        after_ms = int(_jittered(min(_LONGEST_BACKOFF_S, _BACKOFF_S * 2 ** (job.try_ - 1))) * 1000)
+        await self._send(group, {job.job_id: Ending("C", after_ms=after_ms, limit=1)}, Tally(retried=1))
+
+    async def _bury_exhausted(self, group: Group) -> None:
+        limit = self._max_tries(group.function)
+        spent = [job.job_id for job in group.jobs if job.try_ > limit]
+        if spent:
+            await self.settle(group, dict.fromkeys(spent, Failed(f"max {limit} retries exceeded")))
+
+    async def settle(self, group: Group, settlements: Mapping[str, Settlement]) -> set[str]:
+        """End jobs of the group in one round trip, waiting for Redis if it is away. Returns the lost ids."""
+        limit = self._max_tries(group.function)
+        jobs = group.unsettled
+        ends: dict[str, Settlement] = {}
+        for job_id, how in settlements.items():
+            if isinstance(how, RetryLater) and (jobs[job_id].try_ >= limit or not self.terms.retry()):
+                ends[job_id] = Failed(how.cause or f"max {limit} retries exceeded")
+            else:
+                ends[job_id] = how
+        ends |= await self._report_dead(group, ends)
+        tally, endings = Tally(), {}
+        for job_id, how in ends.items():
+            endings[job_id] = self._ending(group, jobs[job_id], how, tally)
+        return await self._send(group, endings, tally)
+
+    async def abort(self, group: Group, job_ids: set[str]) -> None:
+        """End jobs that somebody asked to abort; the rest of the group does not notice."""
+        jobs = {job_id: job for job_id, job in group.unsettled.items() if job_id in job_ids}
+        endings = {i: self._over(group, job, asyncio.CancelledError(), success=False) for i, job in jobs.items()}
+        if endings:
+            await self._send(group, endings, Tally(failed=len(endings)))
+            log.info("queue.jobs.aborted", jobs=len(endings))
+
+    async def renew(self, group: Group) -> set[str]:
+        """Renew the group's leases. Returns the lost ids."""
+        ids = list(group.unsettled)
+        lost = await self.link.insist(lambda: self.leases.renew(group.token, ids, lease_ms=self.lease_ms))
+        return lost - group.settling
+
+    async def _send(self, group: Group, endings: Mapping[str, Ending], tally: Tally) -> set[str]:
+        group.settling |= endings.keys()
+        try:
+            lost = await self.link.insist(
+                lambda: self.leases.settle(
+                    group.token, endings, now_ms=int(time.time() * 1000), keep_ms=self.terms.keep_payload_ms
+                )
+            )
+        finally:
+            group.settling -= endings.keys()
+        group.forget(lost)
+        group.close(endings.keys() - lost)
+        if lost:
+            log.warning("queue.settle.lost", jobs=len(lost), token=group.token)
+        self.tell(tally)
+        return lost
+
+    async def _report_dead(self, group: Group, ends: Mapping[str, Settlement]) -> dict[str, Settlement]:
+        """Tell `on_dead` of jobs about to fail. Returns other ends for them if it could not be told."""
+        dead = [(group.unsettled[job_id], how.cause) for job_id, how in ends.items() if isinstance(how, Failed)]
+        if not dead:
+            return {}
+        log.warning("queue.jobs.failed", jobs=len(dead), causes=sorted({cause for _, cause in dead})[:5])
+        if group.function.on_dead is None:
+            return {}
+        try:
+            await group.function.on_dead(self.ctx, dead)
+        except Exception as error:  # noqa: BLE001 — whoever keeps the truth must hear of it before the queue forgets
+            self.last_error = type(error).__name__
+            log.warning("queue.on_dead.failed", jobs=len(dead), error=self.last_error)
+            return {job.job_id: HandBack(_jittered(_UNTOLD_S)) for job, _ in dead}
+        return {}
+
+    def _ending(self, group: Group, job: ClaimedJob, how: Settlement, tally: Tally) -> Ending:
+        match how:
+            case Done(result):
+                tally.complete += 1
+                return self._over(group, job, result, success=True)
+            case Failed(cause):
+                tally.failed += 1
+                return self._over(group, job, JobExecutionFailed(cause), success=False)
+            case RetryLater(after_s):
+                tally.retried += 1
+                return Ending("R", after_ms=int(after_s * 1000))
+            case HandBack(after_s):
+                return Ending("H", after_ms=int(after_s * 1000))
+
+    def _over(self, group: Group, job: ClaimedJob, result: Any, *, success: bool) -> Ending:
+        keep_s = self._keep_result_s(group.function)
+        if keep_s is not None and keep_s <= 0:
+            return Ending("D")
+        data = serialize_result(
+            job.function,
+            job.args,
+            dict(job.kwargs),
+            job.try_,
+            job.enqueued_at_ms,
+            success,
+            result,
+            group.started_ms,
+            int(time.time() * 1000),
+            f"{job.job_id}:{job.function}",
+            self.terms.queue_name,
+            job.job_id,
+            serializer=self._serializer(job),
+        )
+        return Ending("D", result=data or b"", result_ms=None if keep_s is None else int(keep_s * 1000))
+
+    def _serializer(self, job: ClaimedJob) -> Serializer | None:
+        ours = self.terms.serializer is job_serializer
+        return serializer_for(wire_of(job.payload)) if ours else self.terms.serializer
+
+    def _keep_result_s(self, function: BatchFunction) -> float | None:
+        if function.keep_result_forever:
+            return None
+        return self.terms.keep_result_s if function.keep_result_s is None else function.keep_result_s
+
+    def _max_tries(self, function: BatchFunction) -> int:
+        return self.terms.max_tries if function.max_tries is None else function.max_tries
+
+
+async def _cancel(task: asyncio.Future[Any]) -> None:
+    """Cancel and wait a little; a function that swallows the cancellation is left behind."""
+    task.cancel()
+    await asyncio.wait({task}, timeout=OVERRUN_S / 2)
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.8, 1.2)

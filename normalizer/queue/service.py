@@ -1,0 +1,261 @@
+"""`TaskService`: what a backend uses to put appointments into the queue, and an operator to look at and steer it.
+
+tasks = TaskService()                      # settings from the environment, read at first use
+await tasks.enqueue(appointment_id)        # one: overtakes a bulk import
+await tasks.enqueue_many(ids)              # many: one round trip per 1,000
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import orjson
+from arq.constants import job_key_prefix
+from arq.jobs import SerializationError, deserialize_job_raw
+
+from normalizer.errors import InvalidInput, QueueUnavailable
+from normalizer.queue.connection import OUTAGE, describe, open_pool, redis_settings
+from normalizer.queue.health import GONE_S, Replica, read_replicas
+from normalizer.queue.leases import HEAD_START_MS, Keys, script
+from normalizer.queue.serializer import job_deserializer, job_serializer
+
+if TYPE_CHECKING:
+    from arq.connections import ArqRedis, RedisSettings
+
+TASK_NAME = "normalize_appointment"
+QUEUE_NAME = "arq:queue:default"
+#: Stands in a job's id where the content's fingerprint is not known: such jobs of one appointment are one job.
+NO_FINGERPRINT = "00000000"
+#: An import may wait for a provider over a long week-end; arq's own day would expire it.
+KEEP_PAYLOAD_MS = 14 * 86_400_000
+_IDS_PER_CALL = 1_000
+_MAX_ID_CHARS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What became of ids given to `enqueue_many`."""
+
+    new: int = 0
+    already_queued: int = 0
+    running_again: int = 0  # in work now; will run once more afterwards
+
+    def __add__(self, other: Enqueued) -> Enqueued:
+        return Enqueued(
+            self.new + other.new,
+            self.already_queued + other.already_queued,
+            self.running_again + other.running_again,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """The queue at one moment, from O(log n) commands only.
+
+    Attributes:
+        state: running, or why nothing is claimed.
+        due: jobs that could be claimed now.
+        running: jobs in groups.
+        deferred: jobs that wait for their time (backoff).
+        oldest_age_s: since when the first due job waits; None if none is due.
+        replicas: those that beat.
+    """
+
+    state: Literal["running", "paused", "draining"]
+    due: int
+    running: int
+    deferred: int
+    oldest_age_s: float | None
+    replicas: Sequence[Replica]
+
+
+def job_id_of(appointment_id: str, fingerprint: str | None = None) -> str:
+    """`norm:{appointment_id}:{fingerprint8}`: the same content twice is one job."""
+    return f"norm:{appointment_id}:{(fingerprint or NO_FINGERPRINT)[:8]}"
+
+
+class TaskService:
+    """The queue's producer side. Connects at first use; safe to share within one event loop.
+
+    Args:
+        redis_url: `redis://…`; taken from the environment (with the password) if None.
+        redis_password: used when the URL carries none.
+        queue_name: as the workers'.
+        attempts: connection attempts, one second apart, before QueueUnavailable.
+        clock_ms: Unix time in ms.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        *,
+        redis_password: str | None = None,
+        queue_name: str = QUEUE_NAME,
+        attempts: int = 3,
+        clock_ms: Callable[[], int] = lambda: int(time.time() * 1000),
+    ) -> None:
+        self._url, self._password, self._attempts, self._clock_ms = redis_url, redis_password, attempts, clock_ms
+        self.queue_name, self.keys = queue_name, Keys.of(queue_name)
+        self._pool: ArqRedis | None = None
+        self._where = ""
+        self._lock = asyncio.Lock()
+        self._enqueue = script("enqueue")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def get_pool(self) -> ArqRedis:
+        """The connected pool; writes JSON, reads JSON and harmless pickle.
+
+        Raises:
+            Misconfigured: REDIS_URL cannot be used, or Redis refuses the password.
+            QueueUnavailable: Redis does not answer.
+        """
+        async with self._lock:
+            if self._pool is None:
+                settings = self._settings()
+                self._where = describe(settings)
+                self._pool = await open_pool(
+                    settings,
+                    queue_name=self.queue_name,
+                    job_serializer=job_serializer,
+                    job_deserializer=job_deserializer,
+                    expires_extra_ms=KEEP_PAYLOAD_MS,
+                    attempts=self._attempts,
+                )
+            return self._pool
+
+    async def close(self) -> None:
+        """Close the pool, if it was opened."""
+        if self._pool is not None:
+            await self._pool.aclose(close_connection_pool=True)
+            self._pool = None
+
+    async def enqueue(self, appointment_id: str, *, fingerprint: str | None = None) -> str:
+        """Enqueue one appointment, ahead of bulk imports of the last ten minutes. Returns the job's id."""
+        fingerprints = None if fingerprint is None else {appointment_id: fingerprint}
+        await self._put([appointment_id], fingerprints, score=self._clock_ms() - HEAD_START_MS)
+        return job_id_of(appointment_id, fingerprint)
+
+    async def enqueue_many(
+        self, appointment_ids: Sequence[str], *, fingerprints: Mapping[str, str] | None = None
+    ) -> Enqueued:
+        """Enqueue many appointments, one round trip per 1,000.
+
+        Args:
+            appointment_ids: ids; one that is queued already stays one job, one in work runs once more afterwards.
+            fingerprints: of the content, by id; ids without one share a placeholder.
+        """
+        return await self._put(appointment_ids, fingerprints, score=self._clock_ms())
+
+    async def _put(self, ids: Sequence[str], fingerprints: Mapping[str, str] | None, *, score: int) -> Enqueued:
+        pool, keys, known = await self.get_pool(), self.keys, fingerprints or {}
+        run = pool.register_script(self._enqueue)
+        total = Enqueued()
+        for start in range(0, len(ids), _IDS_PER_CALL):
+            args: list[Any] = [score, KEEP_PAYLOAD_MS]
+            for appointment_id in ids[start : start + _IDS_PER_CALL]:
+                _check(appointment_id)
+                args += job_id_of(appointment_id, known.get(appointment_id)), self._payload(appointment_id)
+            with self._translated():
+                reply = await run(keys=[keys.queue, keys.claims, keys.again], args=args)
+            total += Enqueued(*map(int, reply))
+        return total
+
+    def _payload(self, appointment_id: str) -> bytes:
+        return orjson.dumps({"t": None, "f": TASK_NAME, "a": [appointment_id], "k": {}, "et": self._clock_ms()})
+
+    # -- looking and steering -----------------------------------------------------------------------------------------
+
+    async def status(self) -> QueueStatus:
+        """How the queue and its replicas are."""
+        pool, keys, now = await self.get_pool(), self.keys, self._clock_ms()
+        with self._translated():
+            async with pool.pipeline(transaction=False) as pipe:
+                pipe.get(keys.paused)
+                pipe.zcount(keys.queue, "-inf", now)
+                pipe.zcard(keys.queue)
+                pipe.zcard(keys.leases)
+                pipe.zrangebyscore(keys.queue, "-inf", now, start=0, num=1)
+                paused, due, total, running, first = await pipe.execute()
+            age = await self._age_s(pool, first[0], now) if first else None
+            replicas = await read_replicas(pool, keys)
+        alive = [replica for replica in replicas if now - replica.beat_at_ms < GONE_S * 1000]
+        state: Any = paused.decode() if paused else "running"
+        return QueueStatus(state, due, running, max(0, total - due - running), age, alive)
+
+    async def _age_s(self, pool: ArqRedis, job_id: bytes, now: int) -> float | None:
+        """Since when the job waits, by its own account: its score may carry a head start."""
+        payload = await pool.get(job_key_prefix + job_id.decode())
+        if payload is None:
+            return None
+        try:
+            *_, enqueued_at_ms = deserialize_job_raw(payload, deserializer=job_deserializer)
+        except SerializationError:
+            return None
+        return max(0.0, (now - enqueued_at_ms) / 1000)
+
+    async def pause(self) -> None:
+        """No replica claims any more; groups in work end normally. Holds until `resume`."""
+        await self._set_state("paused")
+
+    async def drain(self) -> None:
+        """As `pause`, and groups in work start nothing new and hand back what they did not start."""
+        await self._set_state("draining")
+
+    async def resume(self) -> None:
+        """Claim again."""
+        pool = await self.get_pool()
+        with self._translated():
+            await pool.delete(self.keys.paused)
+
+    async def _set_state(self, state: str) -> None:
+        pool = await self.get_pool()
+        with self._translated():
+            await pool.set(self.keys.paused, state)
+
+    def _settings(self) -> RedisSettings:
+        if self._url is not None:
+            return redis_settings(self._url, self._password)
+        from normalizer.settings import load_settings  # noqa: PLC0415 — only without explicit values
+
+        found = load_settings()
+        password = self._password or (found.redis_password.get_secret_value() if found.redis_password else None)
+        return redis_settings(found.redis_url.get_secret_value(), password)
+
+    def _translated(self) -> _Translated:
+        return _Translated(self._where)
+
+
+class _Translated:
+    """Turns redis-py's errors into QueueUnavailable with one sentence."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OUTAGE):
+            raise QueueUnavailable(f"O Redis em {self._where} não respondeu ({type(error).__name__}).") from error
+
+
+def _check(appointment_id: str) -> None:
+    if not appointment_id or len(appointment_id) > _MAX_ID_CHARS:
+        raise InvalidInput(
+            where="enqueue",
+            expected=f"um id de agendamento de 1 a {_MAX_ID_CHARS} caracteres",
+            found=f"{len(appointment_id)} caracteres",
+            mend="Passe o campo _id do agendamento.",
+        )
+
+
+__all__ = ["QUEUE_NAME", "TASK_NAME", "Enqueued", "QueueStatus", "TaskService", "job_id_of"]

@@ -1,0 +1,450 @@
+"""`BatchWorker`: an `arq.Worker` that also takes groups of jobs for batch functions.
+
+Without batch functions it is `arq.Worker`, line by line. With them it claims by Lua (leases.py) instead of one
+transaction a job; a claimed job of an ordinary function or a cron job is still run by arq's own `run_job`, so results,
+retries, timeouts, hooks and log lines are arq's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import signal
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import structlog
+from arq.connections import RedisSettings, log_redis_info
+from arq.constants import abort_jobs_ss, in_progress_key_prefix
+from arq.jobs import SerializationError, deserialize_job_raw
+from arq.utils import timestamp_ms
+from arq.worker import Worker, logger
+
+from normalizer.queue.connection import OUTAGE, describe, open_pool
+from normalizer.queue.group import BatchFunction, ClaimedJob, Group, batch_func
+from normalizer.queue.health import BEAT_S, LagProbe, Replica, new_worker_id, remove_beat, write_beat
+from normalizer.queue.keeper import LeaseKeeper
+from normalizer.queue.leases import HEAD_START_MS, Claim, ClaimTerms, Ending, Keys, Kind, Leases, Taken
+from normalizer.queue.link import Link
+from normalizer.queue.runner import Runner, Tally, Terms
+
+__all__ = ["BatchWorker", "batch_func"]
+
+log = structlog.get_logger(__name__)
+
+_SWEEP_S = 1.0
+_GROUP = "group:"
+
+
+class BatchWorker(Worker):
+    """A drop-in `arq.Worker` that hands batch functions whole groups of jobs.
+
+    Takes every argument of `arq.Worker`, and:
+
+    Args:
+        lease_s: others keep off a claimed job for so long; renewed while the work runs.
+        shutdown_grace_s: how long a first SIGTERM lets running work finish (arq's `job_completion_wait` wins if given).
+        head_start_ms: how far single jobs were moved ahead of bulk imports; see `TaskService.enqueue`.
+        version: shown in the replica's health.
+    """
+
+    def __init__(
+        self,
+        functions: Sequence[Any] = (),
+        *,
+        lease_s: float = 15.0,
+        shutdown_grace_s: float = 25.0,
+        head_start_ms: int = HEAD_START_MS,
+        version: str = "",
+        **arq_options: Any,
+    ) -> None:
+        has_batches = any(isinstance(function, BatchFunction) for function in functions)
+        if has_batches and not arq_options.get("job_completion_wait"):
+            arq_options["job_completion_wait"] = shutdown_grace_s
+        super().__init__(functions, **arq_options)
+        self.batch_functions = {f.name: f for f in self.functions.values() if isinstance(f, BatchFunction)}
+        self.worker_id = new_worker_id()
+        self.keys = Keys.of(self.queue_name)
+        self.groups: dict[str, Group] = {}
+        self._lease_s, self._head_start_ms, self._version = lease_s, head_start_ms, version
+        self._link = Link(describe(self.redis_settings) if self.redis_settings else "redis_pool")
+        self._wake = asyncio.Event()
+        self._doubtful: list[str] = []
+        self._isolating = self._paused = self._stopping = self._opened = False
+        self._started_ms = timestamp_ms()
+        self._last_claim_ms: int | None = None
+        self._next_sweep = 0.0
+        self._chores: list[asyncio.Task[None]] = []
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def main(self) -> None:
+        """Work until stopped, or in burst mode until the queue is empty."""
+        if not self.batch_functions:
+            await super().main()
+            return
+        if not self._opened:
+            await self._open()
+        await self._serve()
+
+    async def _open(self) -> None:
+        if self._pool is None:
+            self._pool = await open_pool(
+                self.redis_settings or RedisSettings(),
+                queue_name=self.queue_name,
+                job_serializer=self.job_serializer,
+                job_deserializer=self.job_deserializer,
+                expires_extra_ms=self.expires_extra_ms,
+            )
+        logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
+        await log_redis_info(self.pool, logger.info)
+        self.ctx["redis"] = self.pool
+        if self.on_startup:
+            await self.on_startup(self.ctx)
+        self._keeper = LeaseKeeper(self.pool, self.keys, lease_s=self._lease_s)
+        self._keeper.start()
+        self._lag = LagProbe(self._keeper.loop_moved)
+        self._chores = [self.loop.create_task(self._lag.run()), self.loop.create_task(self._beat())]
+        self._opened = True
+
+    async def _serve(self) -> None:
+        """Claim whenever a slot is free; beat, sweep and look for aborts once per `poll_delay`."""
+        next_tick = 0.0
+        while True:
+            self._wake.clear()
+            try:
+                wait_s = await self._fill_slots()
+                now = self.loop.time()
+                if now >= next_tick:
+                    await self._tick()
+                    next_tick = now + self.poll_delay_s
+                if self.burst and await self._burst_is_over():
+                    return
+                self._link.works()
+            except OUTAGE as error:
+                wait_s = next_tick = await self._outage(error)
+                next_tick += self.loop.time()
+            await self._sleep(min(wait_s, next_tick - self.loop.time()))
+
+    async def _poll_iteration(self) -> None:
+        if not self.batch_functions:
+            await super()._poll_iteration()
+            return
+        await self._fill_slots()
+        await self._tick()
+
+    async def _sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _outage(self, error: BaseException) -> float:
+        """Note it, drop idle connections (a failover moves the name, not the socket), say how long to wait."""
+        wait_s = self._link.failed(error)
+        try:
+            await self.pool.connection_pool.disconnect(inuse_connections=False)
+        except OUTAGE:
+            log.debug("queue.redis.disconnect_failed")
+        return wait_s
+
+    async def _burst_is_over(self) -> bool:
+        enough = 0 <= self.max_burst_jobs <= self._jobs_started()
+        if enough or await self.pool.zcard(self.queue_name) == 0:
+            await asyncio.gather(*self.tasks.values())
+            return True
+        return False
+
+    def _jobs_started(self) -> int:
+        in_groups = sum(len(group.unsettled) for group in self.groups.values())
+        stock = sum(not key.startswith(_GROUP) for key in self.tasks)
+        return self.jobs_complete + self.jobs_retried + self.jobs_failed + stock + in_groups
+
+    # -- claiming -----------------------------------------------------------------------------------------------------
+
+    async def _fill_slots(self) -> float:
+        """Claim until every slot is taken or nothing is due. Returns the seconds until it may be worth trying again."""
+        if self._doubtful:
+            await self._leases.abandon(self._doubtful)
+            self._doubtful.clear()
+        while (slots := self._free_slots()) > 0:
+            claim = await self._claim(slots)
+            self._paused = claim.status == "paused"
+            self._isolating = claim.status == "isolate"
+            await self._start(claim)
+            if claim.status in {"empty", "linger"} and claim.wait_ms >= 0:
+                return min(self.poll_delay_s, claim.wait_ms / 1000)
+            if claim.status != "ok":
+                break
+        return self.poll_delay_s
+
+    def _free_slots(self) -> int:
+        if not self.allow_pick_jobs or (self._isolating and self.groups):
+            return 0
+        if any(group.kind is Kind.EXCLUSIVE for group in self.groups.values()):
+            return 0
+        free = self.max_jobs - self.job_counter
+        return min(free, self._burst_budget()) if self._is_limited_burst else free
+
+    @property
+    def _is_limited_burst(self) -> bool:
+        return self.burst and self.max_burst_jobs >= 0
+
+    def _burst_budget(self) -> int:
+        return self.max_burst_jobs - self._jobs_started()
+
+    async def _claim(self, slots: int) -> Claim:
+        token = self._terms.token()
+        items = min(self._terms.max_items, self._burst_budget()) if self._is_limited_burst else None
+        try:
+            return await self._leases.claim(
+                self._terms, token=token, now_ms=timestamp_ms(), slots=slots, alone=not self.groups, max_items=items
+            )
+        except OUTAGE:
+            self._doubtful.append(token)  # it may have been taken all the same
+            raise
+
+    async def _start(self, claim: Claim) -> None:
+        for job_id, score in claim.stock:
+            await self.sem.acquire()
+            self._take_slot(job_id, self.loop.create_task(self.run_job(job_id, int(score))))
+        if not claim.group:
+            return
+        self._last_claim_ms = timestamp_ms()
+        jobs, strangers = self._read(claim)
+        if strangers:
+            await self._give_to_arq(claim, strangers)
+        for function, mine in jobs.items():
+            await self.sem.acquire()
+            self._start_group(claim, self.batch_functions[function], mine)
+
+    def _read(self, claim: Claim) -> tuple[dict[str, list[ClaimedJob]], list[Taken]]:
+        """Claimed payloads by batch function; and what looked like one's job but is arq's (or cannot be read)."""
+        jobs: dict[str, list[ClaimedJob]] = {}
+        strangers: list[Taken] = []
+        for taken in claim.group:
+            try:
+                name, args, kwargs, enqueued_try, at_ms = deserialize_job_raw(
+                    taken.payload, deserializer=self.job_deserializer
+                )
+            except SerializationError:
+                strangers.append(taken)
+                continue
+            if name not in self.batch_functions:
+                strangers.append(taken)
+                continue
+            tries = max(taken.tries, enqueued_try or 0)
+            job = ClaimedJob(
+                taken.job_id, name, tuple(args), kwargs, tries, at_ms, claim.fence, claim.token, taken.payload
+            )
+            jobs.setdefault(name, []).append(job)
+        return jobs, strangers
+
+    def _start_group(self, claim: Claim, function: BatchFunction, jobs: Sequence[ClaimedJob]) -> None:
+        timeout_s = self.job_timeout_s if function.timeout_s is None else function.timeout_s
+        key = f"{claim.token}:{function.name}"
+        group = Group(
+            function,
+            jobs,
+            token=claim.token,
+            fence=claim.fence,
+            kind=claim.kind,
+            deadline=self.loop.time() + (timeout_s or 0),
+            started_ms=timestamp_ms(),
+            owner=self._runner,
+        )
+        self.groups[key] = group
+        self._keeper.add(key, group)
+        log.debug("queue.group.claimed", function=function.name, jobs=len(jobs), kind=str(claim.kind))
+        task = self.loop.create_task(self._runner.run(group))
+        task.add_done_callback(lambda _: self._group_over(key))
+        self._take_slot(_GROUP + key, task)
+
+    def _group_over(self, key: str) -> None:
+        self.groups.pop(key, None)
+        self._keeper.remove(key)
+
+    def _take_slot(self, key: str, task: asyncio.Task[Any]) -> None:
+        self.job_counter += 1
+        self.tasks[key] = task
+        task.add_done_callback(lambda _: self._free_slot())
+
+    def _free_slot(self) -> None:
+        self._release_sem_dec_counter_on_complete()
+        self._wake.set()
+
+    async def _give_to_arq(self, claim: Claim, strangers: Sequence[Taken]) -> None:
+        """Run, as arq would, jobs that are not for a batch function; what exceeds the slots stays in the queue."""
+        back = {job.job_id: Ending("H") for job in strangers}
+        await self._leases.settle(claim.token, back, now_ms=timestamp_ms(), keep_ms=0)
+        free = max(0, self.max_jobs - self.job_counter)
+        for job in strangers[:free]:
+            lock_ms = int((self.in_progress_timeout_s or 0) * 1000)
+            if await self.pool.set(in_progress_key_prefix + job.job_id, b"1", px=lock_ms, nx=True):
+                await self.sem.acquire()
+                self._take_slot(job.job_id, self.loop.create_task(self.run_job(job.job_id, int(job.score))))
+
+    # -- once per poll ------------------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        self._reap()
+        if self.allow_abort_jobs:
+            await self._abort_in_groups()
+            await self._cancel_aborted_jobs()
+        if self.loop.time() >= self._next_sweep:
+            self._next_sweep = self.loop.time() + _SWEEP_S
+            await self._sweep()
+        await self.heart_beat()
+
+    def _reap(self) -> None:
+        """As stock: errors of `run_job` surface here. A Redis outage is no reason to end."""
+        for key, task in list(self.tasks.items()):
+            if not task.done():
+                continue
+            del self.tasks[key]
+            try:
+                task.result()
+            except OUTAGE as error:
+                self._link.failed(error)
+
+    async def _sweep(self) -> None:
+        """Put jobs of dead replicas back; not right after an outage, when the living could not renew either."""
+        if not self._link.steady_for(self._lease_s):
+            return
+        for token, jobs in (await self._leases.sweep()).items():
+            log.warning("queue.orphans.put_back", worker=token.rpartition(":")[0], jobs=jobs)
+
+    async def _abort_in_groups(self) -> None:
+        if not self.groups:
+            return
+        asked = {job_id.decode() for job_id in await self.pool.zrange(abort_jobs_ss, 0, -1)}
+        for group in list(self.groups.values()):
+            if mine := asked & group.unsettled.keys():
+                await self._runner.abort(group, mine)
+
+    def _count(self, tally: Tally) -> None:
+        self.jobs_complete += tally.complete
+        self.jobs_failed += tally.failed
+        self.jobs_retried += tally.retried
+
+    # -- health -------------------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        while True:
+            try:
+                await write_beat(self.pool, self.keys, self._replica())
+            except OUTAGE as error:
+                log.debug("queue.beat.failed", error=type(error).__name__)
+            await asyncio.sleep(BEAT_S)
+
+    def _replica(self) -> Replica:
+        state = "stopping" if self._stopping else "paused" if self._paused else "running"
+        host, pid, _ = self.worker_id.rsplit(":", 2)
+        return Replica(
+            worker_id=self.worker_id,
+            host=host,
+            pid=int(pid),
+            version=self._version,
+            state=state,
+            started_at_ms=self._started_ms,
+            beat_at_ms=timestamp_ms(),
+            groups=len(self.groups),
+            jobs=sum(len(group.unsettled) for group in self.groups.values()),
+            last_claim_at_ms=self._last_claim_ms,
+            last_error=self._runner.last_error or self._link.last_error,
+            loop_lag_ms=self._lag.worst_ms(),
+            complete=self.jobs_complete,
+            failed=self.jobs_failed,
+            retried=self.jobs_retried,
+        )
+
+    # -- stopping -----------------------------------------------------------------------------------------------------
+
+    def handle_sig_wait_for_completion(self, signum: signal.Signals) -> None:
+        """First SIGTERM: claim no more and let running work finish. A second signal, or SIGINT: stop at once."""
+        if self.batch_functions and (self._stopping or signum == signal.SIGINT):
+            self.handle_sig(signum)
+            return
+        self._stop_groups()
+        super().handle_sig_wait_for_completion(signum)
+
+    def handle_sig(self, signum: signal.Signals) -> None:
+        """Stop at once; claims are released on the way out."""
+        self._stop_groups()
+        super().handle_sig(signum)
+
+    def _stop_groups(self) -> None:
+        self._stopping = True
+        self.allow_pick_jobs = False
+        for group in self.groups.values():
+            group.stop()
+
+    async def close(self) -> None:
+        """End what runs, release what is claimed, tell `on_shutdown`, close the pool. Never hangs on a dead Redis."""
+        if not (self.batch_functions and self._opened):
+            await super().close()
+            return
+        if not self._handle_signals:
+            self.handle_sig(signal.SIGUSR1)
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+        await self._end_chores()
+        try:
+            await self.pool.delete(self.health_check_key)
+            await remove_beat(self.pool, self.keys, self.worker_id)
+        except OUTAGE as error:
+            self._link.failed(error)
+        if self.on_shutdown:
+            await self.on_shutdown(self.ctx)
+        await self.pool.aclose(close_connection_pool=True)
+        self._pool = None
+        self._opened = False
+
+    async def _end_chores(self) -> None:
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        await self._keeper.stop()
+
+    # -- parts that need the pool -------------------------------------------------------------------------------------
+
+    @cached_property
+    def _leases(self) -> Leases:
+        return Leases(self.pool, self.keys)
+
+    @cached_property
+    def _terms(self) -> ClaimTerms:
+        functions = self.batch_functions.values()
+        return ClaimTerms(
+            worker_id=self.worker_id,
+            functions=list(self.batch_functions),
+            max_items=max(function.max_items for function in functions),
+            linger_ms=max(function.linger_ms for function in functions),
+            lease_ms=int(self._lease_s * 1000),
+            stock_ms=int((self.in_progress_timeout_s or 0) * 1000),
+            heed_aborts=self.allow_abort_jobs,
+            head_start_ms=self._head_start_ms,
+        )
+
+    @cached_property
+    def _runner(self) -> Runner:
+        terms = Terms(
+            queue_name=self.queue_name,
+            keep_result_s=None if self.keep_result_forever else self.keep_result_s,
+            max_tries=self.max_tries,
+            keep_payload_ms=self.expires_extra_ms,
+            serializer=self.job_serializer,
+            retry=lambda: self.retry_jobs,
+        )
+        return Runner(self._leases, self._link, terms, self.ctx, self._count, int(self._lease_s * 1000))
+
+
+_STOCK = inspect.signature(Worker).parameters
+_OURS = inspect.signature(BatchWorker).parameters
+#: arq reads which settings a worker class takes from its signature.
+BatchWorker.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [*_STOCK.values(), *(p for name, p in _OURS.items() if name not in _STOCK and name != "arq_options")]
+)
