@@ -5,16 +5,16 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Self
 
 from bson import ObjectId
-from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from normalizer.domain.appointment import Appointment, Kind, Status
-from normalizer.errors import Misconfigured
+from normalizer.errors import Misconfigured, StoreUnavailable
 from normalizer.store.connection import (
     Client,
     Record,
@@ -43,7 +43,9 @@ from normalizer.store.records import (
 )
 from normalizer.store.writes import GuardedWrite, SaveReport, write_all
 
+_HASH_KEY_ID = "hash"
 _SECRET_BYTES = 32
+_SECRET_TRIES = 10
 _SOURCE_FIELDS = {**dict.fromkeys(ALL_SOURCES, 1), "normalizacao.status": 1}
 _PENDING_FIELDS = {**dict.fromkeys(ALL_SOURCES, 1), "normalizacao.revisao": 1}
 # Duplicates, or an index of the same name with other options.
@@ -235,14 +237,15 @@ class AppointmentStore:
         return self._secret
 
     async def _get_or_create_secret(self) -> bytes:
-        fresh = {"$setOnInsert": {"valor": secrets.token_bytes(_SECRET_BYTES), "created_at": self._clock()}}
-        mine = {"_id": "hash"}
-        try:
-            after = ReturnDocument.AFTER
-            found = await self._secrets.find_one_and_update(mine, fresh, upsert=True, return_document=after)
-        except DuplicateKeyError:  # another replica created it in between
-            found = await self._secrets.find_one(mine)
-        return bytes(found["valor"])
+        """Whoever inserts first decides; the others read. Again, while the winner's insert is not visible yet."""
+        for _ in range(_SECRET_TRIES):
+            found = await self._secrets.find_one({"_id": _HASH_KEY_ID})
+            if found is not None:
+                return bytes(found["valor"])
+            fresh = {"_id": _HASH_KEY_ID, "valor": secrets.token_bytes(_SECRET_BYTES), "created_at": self._clock()}
+            with suppress(DuplicateKeyError):
+                await self._secrets.insert_one(fresh)
+        raise StoreUnavailable("MongoDB não devolve o segredo que guarda.")
 
     async def _put_back(self, native_ids: list[Any], among: Mapping[str, Any]) -> None:
         fields = {"status": Status.PENDING.value, "erro": None, "atualizado_em": self._clock()}
