@@ -142,8 +142,11 @@ class AppointmentStore:
 
     async def upsert_rows(self, rows: Sequence[ImportRow], import_id: str) -> UpsertReport:
         """Write rows of a sheet; a row equal to the last import's is not touched."""
-        intake = Intake(self._appointments, import_id, secret=await self.secret(), clock=self._clock)
-        return await intake.upsert(rows)
+        return await (await self._intake(import_id)).upsert(rows)
+
+    async def preview_rows(self, rows: Sequence[ImportRow]) -> UpsertReport:
+        """What `upsert_rows` would report; writes nothing."""
+        return await (await self._intake("")).preview(rows)
 
     async def pending(self, *, limit: int = 1_000, older_than_s: float = 0.0) -> AsyncIterator[list[Pending]]:
         """What has been `pendente` for longer than `older_than_s`, in lists of at most `limit`."""
@@ -246,6 +249,9 @@ class AppointmentStore:
             with suppress(DuplicateKeyError):
                 await self._secrets.insert_one(fresh)
         raise StoreUnavailable("MongoDB não devolve o segredo que guarda.")
+
+    async def _intake(self, import_id: str) -> Intake:
+        return Intake(self._appointments, import_id, secret=await self.secret(), clock=self._clock)
 
     async def _put_back(self, native_ids: list[Any], among: Mapping[str, Any]) -> None:
         fields = {"status": Status.PENDING.value, "erro": None, "atualizado_em": self._clock()}

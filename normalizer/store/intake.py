@@ -64,6 +64,20 @@ class Intake:
                 await self._upsert_chunk(chunk)
         return self._report
 
+    async def preview(self, rows: Sequence[ImportRow]) -> UpsertReport:
+        """What `upsert` would report, without a write; a new row, which has no id yet, stands under its key."""
+        distinct = {row.key: row for row in rows}
+        with translated():
+            for chunk in batched(distinct.values(), BULK):
+                stored = await self._stored(chunk)
+                for row in chunk:
+                    if row.key in stored:
+                        self._compared(row, stored[row.key])
+                    else:
+                        fresh = {**self._new_record(row), "_id": row.key}
+                        self._report.new[row.key] = pending_of(fresh, secret=self._secret).fingerprint
+        return self._report
+
     async def _upsert_chunk(self, rows: Sequence[ImportRow]) -> None:
         stored = await self._stored(rows)
         unknown = [row for row in rows if row.key not in stored]
@@ -106,24 +120,25 @@ class Intake:
         }
 
     async def _update(self, pairs: Sequence[tuple[ImportRow, Record]]) -> None:
-        writes = []
-        for row, record in pairs:
-            hashes, known = self._hashes(row), ours(record)
-            if hashes["linha"] == known.get("linha"):
-                self._report.equal += 1
-            elif hashes["fontes"] == known.get("fontes") or _same_sources(row, record):
-                # The texts are those of the last import: a correction made since, by hand or by us, stays.
-                self._report.refreshed += 1
-                kept = {name: value for name, value in row.fields.items() if name not in ALL_SOURCES}
-                writes.append(self._write(record, kept | _dotted(hashes), grow=0))
-            else:
-                changed = {**record, **row.fields, "normalizacao": {"revisao": revision_of(record) + 1}}
-                pending = pending_of(changed, secret=self._secret)
-                self._report.changed[pending.id] = pending.fingerprint
-                fresh = dict(row.fields) | _dotted(hashes) | _dotted(self._pending(self._clock()))
-                writes.append(self._write(record, fresh, grow=1))
+        writes = [write for row, record in pairs if (write := self._compared(row, record)) is not None]
         if writes:
             await self._collection.bulk_write(writes, ordered=False)
+
+    def _compared(self, row: ImportRow, record: Record) -> UpdateOne | None:
+        """Count the row, and return the write that brings the record up to it, if one is needed."""
+        hashes, known = self._hashes(row), ours(record)
+        if hashes["linha"] == known.get("linha"):
+            self._report.equal += 1
+            return None
+        if hashes["fontes"] == known.get("fontes") or _same_sources(row, record):
+            # The texts are those of the last import: a correction made since, by hand or by us, stays.
+            self._report.refreshed += 1
+            others = {name: value for name, value in row.fields.items() if name not in ALL_SOURCES}
+            return self._write(record, others | _dotted(hashes), grow=0)
+        changed = {**record, **row.fields, "normalizacao": {"revisao": revision_of(record) + 1}}
+        pending = pending_of(changed, secret=self._secret)
+        self._report.changed[pending.id] = pending.fingerprint
+        return self._write(record, dict(row.fields) | _dotted(hashes) | _dotted(self._pending(self._clock())), grow=1)
 
     def _write(self, record: Record, fields: Mapping[str, Any], *, grow: int) -> UpdateOne:
         # Conditional on the row still being the one compared: of two imports at once, one writes.

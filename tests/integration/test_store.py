@@ -460,6 +460,22 @@ async def test_a_record_of_the_backend_with_the_same_texts_is_not_normalized_aga
     assert (report.new, report.changed, report.refreshed) == ({}, {}, 1)
 
 
+async def test_a_preview_tells_what_an_import_would_do_and_writes_nothing(store, appointments):
+    await store.upsert_rows([row(1), row(2), row(3)], "one")
+    before = list(appointments.find())
+    rows = [row(1), row(2, telefone="2"), row(3, endereco_completo="outra"), row(4)]
+
+    preview = await store.preview_rows(rows)
+
+    assert list(appointments.find()) == before
+    real = await store.upsert_rows(rows, "two")
+    assert (preview.equal, preview.refreshed) == (real.equal, real.refreshed) == (1, 1)
+    assert preview.changed == real.changed
+    assert len(preview.changed) == 1
+    assert list(preview.new) == ["key-4"]
+    assert len(real.new) == 1
+
+
 async def test_back_to_an_earlier_text_is_a_job_of_its_own(store):
     first = await store.upsert_rows([row(1)], "one")
     await store.upsert_rows([row(1, endereco_completo="outra")], "two")
