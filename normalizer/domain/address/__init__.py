@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from normalizer.domain.address.rules import parse_address
 from normalizer.domain.address.value import FIELDS, Address
 from normalizer.domain.decision import Reason, Settled, Undecided
 
@@ -13,11 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["FIELDS", "RULES_VERSION", "Address", "parse_address", "standardize"]
 
 RULES_VERSION: Final = 1
-
-
-def parse_address(text: str) -> Settled[Address] | Undecided:
-    """Read the address in `text` by rules alone. Total: never raises, whatever the text."""
-    return Undecided(Reason.ADDRESS_MISSING if not text.strip() else Reason.STREET_UNKNOWN)
 
 
 def standardize(segments: Mapping[str, str | None], text: str) -> Settled[Address] | Undecided:

@@ -1,0 +1,402 @@
+"""What the single tokens of a text show before any reading is tried: CEP, phones, labels, empty slots, complement
+units, references, notes and orders. Every rule marks tokens; what stays FREE is for the readings to explain.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from normalizer.domain import gazetteer
+from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address.tokens import BLANK, CEP, GLUED, HARD, HYPHEN, NOISE, NUM, PHONE, SLASH, WORD, Tokens
+
+# What a token was found to be. DROPPED is explained but belongs to no field.
+FREE: Final = 0
+LABEL: Final = 1
+DROPPED: Final = 2
+POSTCODE: Final = 3
+STATE: Final = 4
+CITY: Final = 5
+STREET: Final = 6
+NUMBER: Final = 7
+UNIT: Final = 8
+DISTRICT: Final = 9
+
+_ORDINAL_SIGNS: Final = "ºª°"
+_NUMBER_LABELS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
+
+
+class Unit(NamedTuple):
+    """One part of the complement: tokens [start, end), its keyword spelled out and its value."""
+
+    start: int
+    end: int
+    keyword: str
+    value: str
+
+
+class Evidence:
+    """The tokens of one text with their marks and what was found on the way."""
+
+    __slots__ = ("ceps", "labelled", "marks", "no_number", "ordered", "tokens", "units")
+
+    def __init__(self, tokens: Tokens) -> None:
+        """Gather the evidence of `tokens`."""
+        self.tokens = tokens
+        self.marks = bytearray(len(tokens))
+        self.ceps: list[str] = []
+        self.units: list[Unit] = []
+        self.labelled: dict[int, str] = {}  # first token of a labelled value → field
+        self.no_number = -1  # where "S/N" ends
+        self.ordered = False  # the text gives orders
+        self._orders()
+        self._labels()
+        self._postcodes()
+        self._numbers_that_are_none()
+        self._fields()
+        self._references()
+        self._units()
+
+    def free(self, at: int) -> bool:
+        """Is the token there and still unexplained."""
+        return 0 <= at < len(self.marks) and self.marks[at] == FREE
+
+    def mark(self, start: int, end: int, kind: int) -> None:
+        """Explain the tokens of [start, end) that are still free."""
+        marks = self.marks
+        for at in range(start, end):
+            if marks[at] == FREE:
+                marks[at] = kind
+
+    # -- text that is no address ---------------------------------------------------------------------------------
+
+    def _orders(self) -> None:
+        """Drop what gives orders: from its field to the end, or, before an address, up to the sentence's end."""
+        keys = self.tokens.keys
+        found = [at for at, key in enumerate(keys) if key in lx.ORDER_WORDS]
+        if not found or (len(found) == 1 and keys[found[0]] in lx.WEAK_ORDER_WORDS):
+            return
+        first, last = found[0], found[-1]
+        if at_street(self.tokens, first - 1):
+            return
+        self.ordered = True
+        before = first
+        while before > 0 and self.tokens.gaps[before] != HARD and not self._closes_address(before - 1):
+            before -= 1
+        if any(at_street(self.tokens, at) for at in range(before)):
+            self.mark(before, len(keys), DROPPED)
+            return
+        starts = [at for at in range(last + 1, len(keys)) if at_street(self.tokens, at)]
+        sentence_ends = bool(starts) and self.tokens.gaps[starts[0]] == HARD and self.tokens.dots[starts[0] - 1]
+        self.mark(0, starts[0] if sentence_ends else len(keys), DROPPED)
+
+    def _closes_address(self, at: int) -> bool:
+        tokens = self.tokens
+        return tokens.kinds[at] != WORD or tokens.keys[at].upper() in gazetteer.UF_NAMES
+
+    def _fields(self) -> None:
+        """Drop empty slots, contacts, persons and notes, field by field."""
+        tokens, marks = self.tokens, self.marks
+        start, size = 0, len(tokens)
+        while start < size:
+            end = tokens.hard_end(start)
+            if marks[start] == FREE or marks[start] == LABEL:
+                self._field(start, end)
+            start = end
+
+    def _field(self, start: int, end: int) -> None:
+        tokens = self.tokens
+        key = tokens.keys[start]
+        if end - start <= 3 and tokens.phrase(start, end) in lx.NULL_SLOTS:
+            self.mark(start, end, DROPPED)
+        elif key in {"brasil", "brazil", "br"} and end == len(tokens) and end - start == 1 and start > 0:
+            self.mark(start, end, DROPPED)
+        elif key in lx.PERSON_WORDS and end - start > 1:
+            self.mark(start, next((at for at in range(start, end) if at_street(tokens, at)), end), DROPPED)
+        elif start > 0 or key in lx.NOTE_WORDS:
+            self._note(start, end)
+
+    def _note(self, start: int, end: int) -> None:
+        tokens = self.tokens
+        first = next((at for at in range(start, end) if tokens.keys[at] in lx.NOTE_WORDS), None)
+        if first is None or any(at_street(tokens, at) for at in range(start, end)):
+            return
+        begins = start if first - start < 2 else first
+        if first > begins and any(tokens.kinds[at] != WORD for at in range(begins, first)):
+            begins = first
+        opens_note = tokens.colons[end - 1] or tokens.colons[first]
+        rest = len(tokens) if opens_note else end
+        if any(at_street(tokens, at) for at in range(end, rest)):
+            rest = end
+        self.mark(begins, rest, DROPPED)
+
+    def _references(self) -> None:
+        """Drop points of reference and contacts up to the end of their field."""
+        tokens, marks = self.tokens, self.marks
+        keys = tokens.keys
+        for at, key in enumerate(keys):
+            if marks[at] != FREE or (at and (keys[at - 1] in lx.STREET_TYPES or keys[at - 1] in {"da", "do", "de"})):
+                if not (key in lx.REFERENCE_WORDS and at and tokens.gaps[at] == HARD and marks[at] == FREE):
+                    continue
+            following = keys[at + 1] if at + 1 < len(keys) else ""
+            pair = (key, following)
+            if pair in lx.REFERENCE_PHRASES or pair in lx.CONTACT_PHRASES or self._refers(at, key, following):
+                self.mark(at, tokens.hard_end(at), DROPPED)
+
+    def _refers(self, at: int, key: str, following: str) -> bool:
+        if key not in lx.REFERENCE_WORDS or key in {"lado", "frente"}:
+            return False
+        if key in {"antes", "depois", "apos", "altura", "sentido"}:
+            return following in {"de", "da", "do", "dos", "das", "o", "a"}
+        if key == "entre":
+            return following in {"a", "as", "o", "os", "rua", "ruas", "r", "av"}
+        if key == "pto":
+            return following in {"ref", "referencia", "de"}
+        return at > 0
+
+    # -- labels --------------------------------------------------------------------------------------------------
+
+    def _labels(self) -> None:
+        tokens = self.tokens
+        for at, key in enumerate(tokens.keys):
+            field = lx.LABELS.get(key)
+            if field is None:
+                continue
+            if tokens.colons[at] and not self._is_street_type(at, key):
+                self._label(at, field)
+            elif key in lx.BARE_LABELS and self._stands_as_label(at, key):
+                self._label(at, field)
+
+    def _is_street_type(self, at: int, key: str) -> bool:
+        following = at + 1
+        return key == "rua" and not (following < len(self.tokens) and at_street(self.tokens, following))
+
+    def _stands_as_label(self, at: int, key: str) -> bool:
+        tokens = self.tokens
+        if at + 1 >= len(tokens) or (at and tokens.keys[at - 1] in {"do", "da", "de", "o", "a", "sem", "s"}):
+            return False
+        if key in {"numero", "num", "nr", "nro"}:
+            return tokens.kinds[at + 1] == NUM
+        if lx.LABELS[key] in {"", "cep"}:
+            return tokens.kinds[at + 1] != WORD or tokens.gaps[at + 1] == HARD or key == "cep"
+        return at == 0 or not (tokens.keys[at - 1] in lx.STREET_TYPES and tokens.gaps[at] != HARD)
+
+    def _label(self, at: int, field: str) -> None:
+        tokens = self.tokens
+        self.mark(at, at + 1, LABEL)
+        value = at + 1
+        if value >= len(tokens):
+            return
+        if field:
+            self.labelled[value] = field
+            return
+        end = tokens.hard_end(value)
+        while end < len(tokens) and tokens.kinds[end] in (PHONE, NOISE):
+            end += 1
+        if tokens.keys[at] in {"obs", "observacao"}:
+            end = len(tokens)
+        stop = next((i for i in range(value, end) if tokens.keys[i] in lx.LABELS and tokens.colons[i]), end)
+        self.mark(value, stop, DROPPED)
+
+    # -- numbers -------------------------------------------------------------------------------------------------
+
+    def _postcodes(self) -> None:
+        tokens, marks = self.tokens, self.marks
+        for at, kind in enumerate(tokens.kinds):
+            if kind == WORD or marks[at] not in (FREE, DROPPED):
+                continue
+            if self.labelled.get(at) == "cep" and not self.marks[at]:
+                self._labelled_cep(at)
+            elif marks[at] == FREE and kind == CEP:
+                self._take_cep(at, at + 1, tokens.keys[at])
+            elif marks[at] == FREE and kind in (PHONE, NOISE):
+                self.mark(at, at + 1, DROPPED)
+
+    def _labelled_cep(self, at: int) -> None:
+        tokens = self.tokens
+        end, digits = at, ""
+        while (
+            end < len(tokens)
+            and tokens.kinds[end] != WORD
+            and len(digits) < 8
+            and (end == at or tokens.gaps[end] != HARD)
+        ):
+            digits += tokens.keys[end]
+            end += 1
+        self._take_cep(at, end, digits)
+
+    def _take_cep(self, start: int, end: int, digits: str) -> None:
+        if len(digits) == 8 and gazetteer.uf_of_cep(digits):
+            self.mark(start, end, POSTCODE)
+            if digits not in self.ceps:
+                self.ceps.append(digits)
+        else:
+            self.mark(start, end, DROPPED)
+
+    def _numbers_that_are_none(self) -> None:
+        """Mark "S/N" in its spellings."""
+        tokens = self.tokens
+        keys = tokens.keys
+        for at, key in enumerate(keys):
+            if key not in {"s", "sn", "snr", "sem"} or self.marks[at] != FREE:
+                continue
+            if key in {"sn", "snr"}:
+                end = at + 1
+            elif at + 1 < len(keys) and keys[at + 1] in _NUMBER_LABELS and self._says_none(at):
+                end = at + 2
+            else:
+                continue
+            if end < len(keys) and tokens.kinds[end] == NUM and tokens.gaps[end] != HARD:
+                continue
+            if self.no_number < 0:
+                self.no_number = end
+            self.mark(at, end, NUMBER)
+
+    def _says_none(self, at: int) -> bool:
+        tokens = self.tokens
+        if tokens.keys[at] == "sem" or tokens.gaps[at + 1] != BLANK or tokens.dots[at]:
+            return tokens.gaps[at + 1] != HARD and (
+                tokens.keys[at + 1] != "n" or tokens.keys[at + 2 : at + 3] != ["sra"]
+            )
+        return at + 2 == len(tokens) or tokens.gaps[at + 2] == HARD
+
+    # -- complement ----------------------------------------------------------------------------------------------
+
+    def _units(self) -> None:
+        tokens, marks = self.tokens, self.marks
+        at, size = 0, len(tokens)
+        while at < size:
+            if marks[at] == FREE and tokens.kinds[at] == WORD and (keyword := lx.UNIT_WORDS.get(tokens.keys[at])):
+                unit = self._floor(at) if keyword == "Andar" else None
+                unit = unit or self._unit(at, keyword)
+                if unit is not None:
+                    self.units.append(unit)
+                    self.mark(unit.start, unit.end, UNIT)
+                    at = unit.end
+                    continue
+            at += 1
+
+    def _floor(self, at: int) -> Unit | None:
+        """Read "3º andar", whose value comes first."""
+        before = at - 1
+        if not self.free(before) or self.tokens.kinds[before] != NUM or self.tokens.gaps[at] == HARD:
+            return None
+        word = self.tokens.words[before]
+        ordinal = word[-1] in _ORDINAL_SIGNS
+        if not ordinal and not (before and self.tokens.kinds[before - 1] == NUM) and self.tokens.gaps[before] != HARD:
+            return None
+        return Unit(before, at + 1, f"{self.tokens.keys[before]}º Andar", "")
+
+    def _unit(self, at: int, keyword: str) -> Unit | None:
+        tokens = self.tokens
+        key = tokens.keys[at]
+        if at and tokens.gaps[at] != HARD and self._inside_name(at):
+            return None
+        if keyword in lx.VALUELESS_UNITS:
+            return Unit(at, at + 1, keyword, "") if self._stands_alone(at) else None
+        value = at + 1
+        if (
+            value < len(tokens)
+            and tokens.keys[value] in _NUMBER_LABELS
+            and self._binds(at, value)
+            and self._numeric(value + 1)
+        ):
+            value += 1
+        end = self._value_end(at, value, weak=key in lx.WEAK_UNITS)
+        if end > value:
+            return Unit(at, end, keyword, self._value(value, end))
+        if keyword in lx.ALONE_UNITS and self._stands_alone(at):
+            return Unit(at, at + 1, keyword, "")
+        return None
+
+    def _inside_name(self, at: int) -> bool:
+        """Does the keyword stand in a street's name, as in "Rua da Casa Branca"."""
+        before = self.tokens.keys[at - 1]
+        if self.marks[at - 1] in (UNIT, NUMBER, LABEL):
+            return False
+        return before in {"da", "do", "de", "das", "dos", "e"} or (
+            before in lx.STREET_TYPES and at_street(self.tokens, at - 1)
+        )
+
+    def _stands_alone(self, at: int) -> bool:
+        tokens = self.tokens
+        before = tokens.gaps[at] == HARD or self.marks[at - 1] in (UNIT, NUMBER) or tokens.kinds[at - 1] == NUM
+        after = tokens.keys[at + 1] if at + 1 < len(tokens) and tokens.gaps[at + 1] != HARD else ""
+        return (
+            before
+            and after not in {"de", "da", "do", "das", "dos"}
+            and not (tokens.gaps[at] == HARD and after and after not in lx.UNIT_WORDS and self.free(at + 1))
+        )
+
+    def _binds(self, at: int, following: int) -> bool:
+        return self.tokens.gaps[following] != HARD or self.tokens.colons[at]
+
+    def _numeric(self, at: int) -> bool:
+        return self.free(at) and self.tokens.kinds[at] == NUM
+
+    def _value_end(self, at: int, value: int, *, weak: bool) -> int:
+        """Return where the value that begins at `value` ends, or `value` when there is none."""
+        tokens = self.tokens
+        if not self.free(value) or not self._binds(at, value):
+            return value
+        if tokens.kinds[value] == NUM:
+            if tokens.gaps[value] == HYPHEN and weak and len(tokens.keys[at]) == 1:
+                return value
+            end = value + 1
+            while self._continues(end):
+                end += 1
+            return end
+        if tokens.kinds[value] != WORD:
+            return value
+        key = tokens.keys[value]
+        if len(key) <= 2 and self._numeric(value + 1) and tokens.gaps[value + 1] in (GLUED, HYPHEN):
+            return value + 2
+        if key in lx.ROMAN and len(key) > 1 and tokens.words[value].isupper():
+            return value + 1
+        if len(key) != 1 or key in lx.WEAK_UNITS & {"l", "q"}:
+            return value
+        closed = value + 1 == len(tokens) or tokens.gaps[value + 1] == HARD or not self.free(value + 1)
+        if key in {"a", "e", "o"} and not (closed or tokens.words[value].isupper()):
+            return value
+        if weak and len(tokens.keys[at]) == 1 and not closed and tokens.keys[value + 1] not in lx.UNIT_WORDS:
+            return value
+        return value + 1
+
+    def _continues(self, at: int) -> bool:
+        """Does the token at `at` still belong to a unit's number: "101-B", "101/102", "3A"."""
+        tokens = self.tokens
+        if not self.free(at):
+            return False
+        gap = tokens.gaps[at]
+        if tokens.kinds[at] == NUM:
+            return gap in (SLASH, HYPHEN) and tokens.kinds[at - 1] == NUM
+        return (
+            len(tokens.keys[at]) == 1
+            and tokens.kinds[at] == WORD
+            and gap in (GLUED, HYPHEN)
+            and not (at + 1 < len(tokens) and tokens.gaps[at + 1] in (GLUED, BLANK) and tokens.kinds[at + 1] == NUM)
+        )
+
+    def _value(self, start: int, end: int) -> str:
+        tokens = self.tokens
+        written = ""
+        for at in range(start, end):
+            word = tokens.words[at].upper() if tokens.kinds[at] == WORD else tokens.words[at]
+            if at > start and tokens.gaps[at] in (HYPHEN, SLASH):
+                written += "-" if tokens.gaps[at] == HYPHEN else "/"
+            written += word
+        return written
+
+
+def at_street(tokens: Tokens, at: int) -> bool:
+    """Does a street begin at `at`: a type that stands where one can stand, with a name after it."""
+    if at < 0 or at + 1 >= len(tokens):
+        return False
+    key = tokens.keys[at]
+    if key not in lx.STREET_TYPES or key in lx.LAST_RESORT_TYPES:
+        return False
+    if tokens.gaps[at + 1] == HARD and not tokens.colons[at]:
+        return False
+    if key in lx.WEAK_TYPES:
+        return tokens.gaps[at] == HARD and (tokens.kinds[at + 1] == WORD or key == "r")
+    return True

@@ -1,0 +1,321 @@
+"""The closed word lists of addresses: what may be written short, and what a word announces.
+
+Sources: Correios (tipos de logradouro, abreviaturas), IBGE (CNEFE: espécies de complemento), daily use. Keys are folded
+(`tokens.word_key`). An abbreviation is only ever expanded to what stands here, and grounding reads the same lists.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+
+def _table(lines: str) -> dict[str, str]:
+    """Return {short: long} of lines "Long: short short …"; the long form's own key is added by the caller's use."""
+    table: dict[str, str] = {}
+    for line in lines.strip().splitlines():
+        long, _, shorts = line.partition(":")
+        for short in shorts.split():
+            table[short] = long.strip()
+    return table
+
+
+# Street types, spelled out, by every way of writing them.
+STREET_TYPES: Final = _table("""
+Rua: rua r ru
+Avenida: avenida av ave aven avda avn avd
+Travessa: travessa tv trav trv tva
+Alameda: alameda al alam ala
+Praça: praca pca pc prc pr
+Rodovia: rodovia rod rdv rodov
+Estrada: estrada estr est etr etd
+Largo: largo lgo lg lrg
+Ladeira: ladeira lad ld
+Beco: beco bc bco
+Viela: viela vla viel
+Passagem: passagem psg pass pas psgm
+Servidão: servidao serv srv
+Boulevard: boulevard blvd boul bulevar bvd
+Via: via
+Viaduto: viaduto vd
+Calçada: calcada
+Marginal: marginal
+Ramal: ramal
+Vicinal: vicinal vic
+Linha: linha lin
+Picada: picada
+Acesso: acesso
+Caminho: caminho cam
+Esplanada: esplanada
+Escadaria: escadaria
+Contorno: contorno
+Perimetral: perimetral
+Transversal: transversal
+Anel: anel
+Sítio: sitio sit
+Fazenda: fazenda faz
+Chácara: chacara chac
+Vila: vila vl
+Quadra: quadra
+""")
+# Two-letter or common words that are a type only where a field begins or with a full stop.
+WEAK_TYPES: Final = frozenset({"al", "ala", "est", "pr", "pass", "pas", "serv", "lg", "ld", "pc", "via", "vd", "cam", "ru",
+                               "anel", "linha", "acesso", "contorno", "vic", "lin", "bc", "caminho", "marginal", "r"})  # fmt: skip
+# Types that also name a quarter, an estate or a complement: a street only when nothing else is.
+LAST_RESORT_TYPES: Final = frozenset({"vila", "vl", "quadra", "sitio", "sit", "fazenda", "faz", "chacara", "chac"})
+RURAL_TYPES: Final = frozenset({"sitio", "sit", "fazenda", "faz", "chacara", "chac", "linha", "vicinal", "vic", "ramal", "picada"})  # fmt: skip
+# Words after which a number belongs to the street's name ("Arterial 5-B", "Projetada 12", "WE 73").
+NUMBERED_STREET_WORDS: Final = frozenset({"arterial", "radial", "projetada", "transversal", "perimetral", "coletora",
+                                          "lateral", "marginal", "vicinal", "linha", "local", "we", "travessa", "rua", "av",
+                                          "avenida", "alameda", "quadra", "zona", "via", "particular", "norte", "sul"})  # fmt: skip
+MONTHS: Final = frozenset({"janeiro", "fevereiro", "marco", "abril", "maio", "junho", "julho", "agosto", "setembro",
+                           "outubro", "novembro", "dezembro"})  # fmt: skip
+
+TITLES: Final = _table("""
+Doutor: dr
+Doutora: dra
+Professor: prof
+Professora: profa
+Coronel: cel
+General: gal gen
+Marechal: mal mar
+Almirante: alm
+Brigadeiro: brig
+Capitão: cap
+Major: maj
+Tenente: ten
+Sargento: sgt sarg
+Engenheiro: eng engo
+Desembargador: des
+Governador: gov
+Senador: sen
+Deputado: dep
+Vereador: ver
+Prefeito: pref
+Presidente: pres
+Ministro: min
+Conselheiro: cons
+Monsenhor: mons
+Padre: pe
+Comendador: com comend
+Comandante: cmte comte cte
+Visconde: visc vde
+Santo: sto
+Santa: sta
+Senhora: sra
+Senhor: sr
+Intendente: int
+""")
+# Short titles that are also words, states or surnames: expanded only with a full stop or right after the street type.
+WEAK_TITLES: Final = frozenset(
+    {"pe", "com", "min", "mar", "ver", "des", "int", "cap", "ten", "gen", "sr", "sra", "cte", "cons"}
+)
+FEMININE_SAINTS: Final = frozenset(
+    """maria rita luzia cruz clara helena teresa tereza rosa barbara cecilia monica catarina
+isabel ines fe efigenia terezinha teresinha lucia amelia candida marta paula genoveva edwiges gertrudes ana izabel margarida
+bernadete filomena adelia julia quiteria""".split()
+)
+DOM_NAMES: Final = frozenset("pedro joao bosco luis luiz manuel manoel helder aquino orione aguirre jose joaquim fernando "
+                             "sebastiao avelar silverio cabral vital delgado lustosa emanuel henrique".split())  # fmt: skip
+DONA_NAMES: Final = frozenset("maria ana isabel izabel leopoldina francisca teresa tereza carlota julia rosa amelia "
+                              "antonia gertrudes veridiana germaine".split())  # fmt: skip
+
+# How quarters begin; the short forms are written out.
+DISTRICT_WORDS: Final = _table("""
+Jardim: jardim jd jard jdm jrd
+Jardins: jardins
+Vila: vila vl
+Vilas: vilas
+Parque: parque pq prq parq pque
+Setor: setor st set
+Cidade: cidade cid
+Residencial: residencial res resid
+Conjunto: conjunto cj conj
+Habitacional: habitacional hab
+Loteamento: loteamento lot loteam
+Balneário: balneario bal baln
+Chácara: chacara ch chac
+Chácaras: chacaras
+Núcleo: nucleo nuc
+Distrito: distrito dist
+Industrial: industrial ind
+Bosque: bosque
+Alto: alto
+Portal: portal
+Recanto: recanto
+Morada: morada
+Centro: centro ctr ct
+Zona: zona
+Bairro: bairro
+Praia: praia
+Granja: granja
+Quinta: quinta
+Colônia: colonia
+Povoado: povoado pov
+Cohab: cohab
+Nova: nova
+Novo: novo
+""")
+# A quarter may begin with these even where no separator says so.
+STRONG_STARTERS: Final = frozenset({"jardim", "jd", "jard", "jdm", "vila", "vl", "parque", "pq", "prq", "parq", "setor", "st",
+                                    "residencial", "resid", "centro", "loteamento", "conjunto", "bairro", "zona", "cohab",
+                                    "balneario", "chacaras", "distrito", "povoado", "portal", "jardins", "vilas"})  # fmt: skip
+# Estates: a complement when another quarter is there, else the quarter itself.
+ESTATE_WORDS: Final = frozenset({"residencial", "res", "resid", "conjunto", "conj", "cj", "loteamento", "lot", "village",
+                                 "vilage", "chacara", "chac", "sitio", "fazenda"})  # fmt: skip
+# Buildings: a complement wherever they stand.
+BUILDING_WORDS: Final = _table("""
+Edifício: edificio ed edf edif edificios
+Condomínio: condominio cond condom
+Prédio: predio
+Shopping: shopping
+Galeria: galeria gal
+Hospital: hospital
+Galpão: galpao
+Centro Comercial: ccomercial
+""")
+
+# Complement keywords that take a value, by every way of writing them.
+UNIT_WORDS: Final = _table("""
+Apartamento: apartamento ap apt apto apart aptos aps aparto
+Bloco: bloco bl blc bloc blco
+Casa: casa cs
+Loja: loja lj
+Sala: sala sl salas
+Conjunto: conjunto cj conj
+Quadra: quadra qd qda qdr q
+Lote: lote lt lte lto l lts lotes
+Gleba: gleba gl
+Torre: torre tr
+Andar: andar and
+Box: box
+Galpão: galpao galp
+Unidade: unidade unid un und
+Módulo: modulo mod
+Km: km quilometro
+Chácara: chacara ch chac
+Trecho: trecho
+Pavimento: pavimento pav
+Cobertura: cobertura cob
+Sobreloja: sobreloja slj
+Subsolo: subsolo
+Fundos: fundos fds fd fundo
+Frente: frente
+Térreo: terreo ter
+Sobrado: sobrado sob
+Altos: altos
+Lado: lado
+Entrada: entrada
+Portão: portao
+Kitnet: kitnet kit kitinete quitinete
+Anexo: anexo
+Área Especial: ae
+Letra: letra
+Edícula: edicula
+Porão: porao
+Bangalô: bangalo
+Suíte: suite
+Flat: flat
+""")
+# ... of which these may stand alone.
+ALONE_UNITS: Final = frozenset({"Casa", "Fundos", "Frente", "Térreo", "Sobrado", "Altos", "Sobreloja", "Subsolo", "Cobertura",
+                                "Kitnet", "Anexo", "Galpão", "Edícula", "Porão"})  # fmt: skip
+VALUELESS_UNITS: Final = frozenset({"Fundos", "Frente", "Térreo", "Altos", "Edícula", "Porão"})
+# Short units that are also words, titles or states: only with a value that can be one.
+WEAK_UNITS: Final = frozenset({"q", "l", "ch", "tr", "un", "and", "ap", "gl", "ter", "sob", "mod", "fd", "ae", "kit", "lado", "frente",
+                               "entrada", "portao", "letra", "altos", "chac", "chacara", "sala", "casa"})  # fmt: skip
+
+# What a label announces; "" is a field that is none of ours and whose value is dropped.
+LABELS: Final = {
+    "logradouro": "rua", "logr": "rua", "log": "rua", "endereco": "rua", "end": "rua", "ender": "rua", "rua": "rua",
+    "numero": "numero", "num": "numero", "nr": "numero", "nro": "numero", "no": "numero", "n": "numero",
+    "complemento": "complemento", "compl": "complemento", "comp": "complemento", "cpl": "complemento", "cmpl": "complemento",
+    "bairro": "bairro", "bair": "bairro", "bro": "bairro", "brr": "bairro", "bai": "bairro",
+    "cidade": "cidade", "cid": "cidade", "municipio": "cidade", "mun": "cidade", "munic": "cidade", "localidade": "cidade",
+    "estado": "estado", "uf": "estado", "est": "estado",
+    "cep": "cep",
+    "telefone": "", "tel": "", "fone": "", "cel": "", "celular": "", "whatsapp": "", "whats": "", "zap": "", "contato": "",
+    "nome": "", "paciente": "", "obs": "", "observacao": "", "referencia": "", "ref": "", "email": "", "mail": "",
+    "cpf": "", "rg": "", "convenio": "", "responsavel": "", "resp": "", "pais": "",
+}  # fmt: skip
+# Labels that are understood without a colon.
+BARE_LABELS: Final = frozenset({"bairro", "cep", "numero", "num", "nr", "nro", "logradouro", "compl", "cpl", "complemento",
+                                "telefone", "tel", "fone", "celular", "whatsapp", "municipio"})  # fmt: skip
+
+NULL_SLOTS: Final = frozenset(
+    """null|nan|none|nil|n a|n d|na|nd|n i|ni|nao informado|nao informada|nao consta|nao tem|nulo
+sem informacao|sem complemento|sem bairro|s bairro|s complemento|s comp|sem cep|undefined|vazio|nao possui|nao ha|sem comp
+nao se aplica|em branco|x|xx|xxx|xxxx|a confirmar""".replace("\n", "|").split("|")
+)
+NULL_NUMBERS: Final = (
+    "s n",
+    "sn",
+    "sem numero",
+    "sem n",
+    "s num",
+    "s numero",
+    "s nr",
+    "s no",
+    "sem num",
+    "sem nr",
+    "snr",
+)
+
+REFERENCE_WORDS: Final = frozenset({"proximo", "proxima", "prox", "px", "perto", "atras", "esquina", "esq", "defronte", "vizinho",
+                                    "vizinha", "referencia", "ref", "antes", "depois", "apos", "altura", "sentido", "lado",
+                                    "frente", "entre", "pto"})  # fmt: skip
+REFERENCE_PHRASES: Final = (("ao", "lado"), ("em", "frente"), ("na", "esquina"), ("do", "lado"), ("a", "frente"),
+                            ("ponto", "de"), ("por", "tras"), ("na", "frente"))  # fmt: skip
+PERSON_WORDS: Final = frozenset({"sr", "sra", "srta", "paciente", "acompanhante", "responsavel", "nome"})
+CONTACT_PHRASES: Final = (("falar", "com"), ("aos", "cuidados"), ("contato", "com"), ("procurar", "por"), ("a", "c"))
+NOTE_WORDS: Final = frozenset(
+    """obs observacao observacoes anotacao anotacoes nota notas recado atencao aviso falar procurar
+ligar confirmar confirmado avisar tocar interfone campainha cuidado cachorro entregar retirar agendar agendado pediu
+cuidadora recepcao whatsapp chamar aguardar mora deixar buscar portaria horario coleta favor paciente""".split()
+)
+ORDER_WORDS: Final = frozenset(
+    """ignore ignorar ignorem desconsidere desconsiderar esqueca instrucao instrucoes prompt json
+retorne retornar responda responder preencha preencher devolva devolver substitua assistant assistente override output
+system instruction instructions instruct previous forget disregard answer return comando execute coloque escreva imprima
+regra regras modelo""".split()
+)
+# ... which a street may be named after or an honest note may hold: they announce an order only beside another.
+WEAK_ORDER_WORDS: Final = frozenset({"modelo", "regra", "regras", "system", "comando", "return", "answer", "coloque", "escreva",
+                                     "assistente", "execute"})  # fmt: skip
+
+FOREIGN_WORDS: Final = frozenset(
+    {"street", "avenue", "calle", "road", "strasse", "drive", "suite", "zip", "usa", "plaza"}
+)
+COUNTRIES: Final = frozenset(
+    """argentina portugal usa eua paraguai paraguay uruguai uruguay chile bolivia peru espanha espana
+italia franca_ japao alemanha inglaterra mexico colombia venezuela canada angola mocambique suica""".split()
+)
+
+PREPOSITIONS: Final = frozenset({"de", "da", "do", "das", "dos", "e", "em", "na", "no", "nas", "nos", "a", "ao", "aos", "com",
+                                 "para", "del", "la", "y", "d", "sobre"})  # fmt: skip
+ROMAN: Final = frozenset(
+    "i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx xxi xxii xxiii xxv".split()
+)
+
+# One abbreviated word of a municipality's name and the words it may stand for.
+CITY_SHORTS: Final = {
+    "s": ("sao", "santo", "santa", "sul"), "sto": ("santo",), "sta": ("santa",), "n": ("nova", "novo", "nossa", "norte"),
+    "nsa": ("nossa",), "nsra": ("nossa",), "sra": ("senhora",), "b": ("balneario", "bom", "boa", "barra"), "bal": ("balneario",),
+    "baln": ("balneario",), "j": ("jose", "joao"), "ap": ("aparecida",), "pres": ("presidente",), "gov": ("governador",),
+    "cel": ("coronel",), "mal": ("marechal",), "dr": ("doutor",), "gal": ("general",), "gen": ("general",), "sen": ("senador",),
+    "pe": ("padre",), "v": ("vitoria", "vila"), "vit": ("vitoria",), "cons": ("conselheiro",), "pto": ("porto",),
+    "p": ("porto", "padre"), "rib": ("ribeirao",), "fco": ("francisco",), "f": ("feira",), "m": ("monte", "maria"),
+    "dep": ("deputado",), "ten": ("tenente",), "eng": ("engenheiro",), "cap": ("capitao",), "maj": ("major",), "d": ("dom",),
+    "ant": ("antonio",), "sr": ("senhor",), "c": ("campo", "cachoeiro", "cachoeira"), "cach": ("cachoeiro", "cachoeira"),
+    "jab": ("jaboatao",), "q": ("queimados",), "faz": ("fazenda",), "prof": ("professor",), "des": ("desembargador",),
+    "mons": ("monsenhor",), "min": ("ministro",), "visc": ("visconde",), "mte": ("monte",), "st": ("santo",), "vl": ("vila",),
+}  # fmt: skip
+
+# First words of the addresses of Brasília's sectors and quadras (GDF), all in capitals.
+DF_CODES: Final = frozenset(
+    """sqs sqn sqsw sqnw sqb cls cln clsw clnw shis shin shcs shcn shcgn shces shcgs shcsw sgas sgan scs
+scn sbs sbn sds sdn shs shn sas san saus saun seps sepn sia sig saan sof soft sria sre srs qi ql qe qnm qnn qnp qno qnq qnr qnl
+qnj qna qnb qnc qnd qne qnf qng qnh qs qn qr qc qms qsa qsb qsc qsd qse qsf eqs eqn eqnp eqnm eqnn eqno eqnl eql aos ade csa csb
+csc csd cse csf csg cnb cna cnc cnd cnm cnn cnf cng smpw shvp shsn shtq mspw aec aee ea sces scen sgcv sgo smu smas smhs smhn
+shps shpn smln smls shtn sctn scts setor cnr cl clr clrn qmsw ccsw cca ccb epia eptg sqhn csgn sml sgon srtvs srtvn
+eqsw eqnw ca sep sha shj shd shln qd quadra ec ed""".replace("\n", " ").split()
+) - {"ed"}

@@ -1,0 +1,527 @@
+"""Candidate readings of a text: a place, a street and what they leave, every token accounted for, with a score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from normalizer.domain import gazetteer
+from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address import standard
+from normalizer.domain.address.evidence import (
+    CITY,
+    DISTRICT,
+    DROPPED,
+    FREE,
+    LABEL,
+    NUMBER,
+    STATE,
+    STREET,
+    UNIT,
+    Evidence,
+    at_street,
+)
+from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
+from normalizer.domain.address.value import Address
+from normalizer.domain.decision import Reason
+
+if TYPE_CHECKING:
+    from normalizer.domain.address.places import Place
+
+_NUMBER_WORDS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
+_DIGIT_QUARTERS: Final = frozenset(
+    {"setor", "zona", "etapa", "fase", "gleba", "quadra", "cohab", "bloco", "distrito", "modulo", "area"}
+)
+
+
+class Start(NamedTuple):
+    """A street that may begin at token `at`: the type spelled out, where its name begins, how good that looks."""
+
+    at: int
+    kind: str
+    name: int
+    score: float
+
+
+@dataclass(slots=True)
+class Reading:
+    """One way to read the text. `address` is None when it fails, and `reason` says why."""
+
+    score: float
+    address: Address | None = None
+    reason: Reason = Reason.ADDRESS_AMBIGUOUS
+    understood: dict[str, str] = field(default_factory=dict)
+
+
+def starts(evidence: Evidence, uf: str | None) -> list[Start]:
+    """Return where the street may begin, likeliest first. `uf` is the state of the place under consideration."""
+    tokens, marks = evidence.tokens, evidence.marks
+    found: list[Start] = []
+    for at, key in enumerate(tokens.keys):
+        if marks[at] != FREE:
+            continue
+        opens = tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)
+        if key in lx.STREET_TYPES and at_street(tokens, at):
+            found.append(_typed(evidence, at, opens=opens))
+        elif opens and (start := _untyped_code(evidence, at, uf)) is not None:
+            found.append(start)
+    if not found:
+        found.extend(_last_resort(evidence))
+    found.sort(key=lambda start: -start.score)
+    return found[:3]
+
+
+def _typed(evidence: Evidence, at: int, *, opens: bool) -> Start:
+    tokens = evidence.tokens
+    kind = lx.STREET_TYPES[tokens.keys[at]]
+    name = at + 1
+    while name + 1 < len(tokens) and lx.STREET_TYPES.get(tokens.keys[name]) == kind and evidence.free(name + 1):
+        name += 1  # "RUA R. X"
+    score = 4.0 if len(tokens.keys[at]) > 3 else 3.7
+    return Start(at, kind, name, score + (1.0 if opens else -0.5) - 0.01 * at)
+
+
+def _untyped_code(evidence: Evidence, at: int, uf: str | None) -> Start | None:
+    """Return the start of a street that needs no type: a sector of Brasília, a quadra, a federal or state road."""
+    tokens = evidence.tokens
+    key = tokens.keys[at]
+    following = at + 1
+    numbered = following < len(tokens) and tokens.kinds[following] == NUM and tokens.gaps[following] < HARD
+    if numbered and (key == "br" or key.upper() in gazetteer.UF_NAMES) and 2 <= len(tokens.keys[following]) <= 3:
+        return Start(at, "Rodovia", at, 4.5)
+    if uf == "DF" and key in lx.DF_CODES and following < len(tokens):
+        return Start(at, "", at, 4.5)
+    return None
+
+
+def _last_resort(evidence: Evidence) -> list[Start]:
+    """Return starts that only stand when no street type does: rural types, and a bare name before a number."""
+    tokens, marks = evidence.tokens, evidence.marks
+    found: list[Start] = []
+    first = next((at for at in range(len(tokens)) if marks[at] == FREE), None)
+    if first is None:
+        return found
+    for at in range(len(tokens) - 1):
+        key = tokens.keys[at]
+        if marks[at] == FREE and key in lx.RURAL_TYPES and tokens.gaps[at] == HARD and tokens.gaps[at + 1] != HARD:
+            found.append(Start(at, lx.STREET_TYPES[key], at + 1, 4.0))
+    if tokens.kinds[first] == WORD and tokens.gaps[first] == HARD and tokens.keys[first] not in lx.STRONG_STARTERS:
+        found.append(Start(first, "Rua", first, 2.5))
+    return found
+
+
+def read(evidence: Evidence, place: Place, start: Start) -> Reading:
+    """Return the reading of the text in which the street begins at `start` and the city is `place`."""
+    return _Reader(evidence, place, start).read()
+
+
+class _Reader:
+    """Works one candidate out, marking on a copy of the evidence's marks."""
+
+    def __init__(self, evidence: Evidence, place: Place, start: Start) -> None:
+        self.evidence, self.place, self.start = evidence, place, start
+        self.tokens = evidence.tokens
+        self.marks = bytearray(evidence.marks)
+        self.score = place.score + start.score
+        self.number: str | None = None
+        self.parts: list[tuple[int, str]] = [
+            (unit.start, standard.unit(unit.keyword, unit.value)) for unit in evidence.units
+        ]
+        self.district: str | None = None
+        self.street = ""
+
+    def read(self) -> Reading:
+        if not self._place() or not self._street():
+            return self._failed(Reason.STREET_UNKNOWN)
+        reason = self._number() or self._rest()
+        if reason is not None:
+            return self._failed(reason)
+        ceps = self.evidence.ceps
+        if len(ceps) > 1:
+            return self._failed(Reason.ADDRESS_AMBIGUOUS)
+        if ceps and gazetteer.uf_of_cep(ceps[0]) != self.place.uf:
+            return self._failed(Reason.CEP_STATE_CONFLICT)
+        self.parts.sort()
+        address = Address(
+            rua=self.street,
+            numero=self.number,
+            complemento=standard.joined(part for _, part in self.parts),
+            bairro=self.district,
+            cidade=self.place.name,
+            estado=self.place.uf,
+            cep=standard.cep(ceps[0]) if ceps else None,
+        )
+        return Reading(self.score, address)
+
+    def _failed(self, reason: Reason) -> Reading:
+        understood = {"rua": self.street, "numero": self.number, "bairro": self.district}
+        understood |= {"cidade": self.place.name, "estado": self.place.uf}
+        return Reading(self.score, None, reason, {name: value for name, value in understood.items() if value})
+
+    def _mark(self, start: int, end: int, kind: int) -> bool:
+        """Claim the tokens for a field; False when another one has any of them."""
+        if any(self.marks[start:end]):
+            return False
+        self.marks[start:end] = bytes([kind]) * (end - start)
+        return True
+
+    # -- city and state ------------------------------------------------------------------------------------------
+
+    def _place(self) -> bool:
+        place = self.place
+        if not self._mark(place.start, place.end, CITY):
+            return False
+        if place.state is not None and not self._mark(place.state.start, place.state.end, STATE):
+            return False
+        self._repeated_state()
+        return True
+
+    def _repeated_state(self) -> None:
+        """Explain the state said again: "Natal RN, Rio Grande do Norte"."""
+        tokens, uf = self.tokens, self.place.uf
+        name = gazetteer.name_key(gazetteer.UF_NAMES[uf])
+        after = max(self.place.end, self.place.state.end if self.place.state else 0)
+        at = after
+        while at < len(tokens):
+            end = tokens.hard_end(at)
+            if self.marks[at] == FREE and tokens.phrase(at, end) in {name, uf.lower(), "estado de " + name}:
+                self._mark(at, end, STATE)
+            at = end
+
+    # -- street --------------------------------------------------------------------------------------------------
+
+    def _street(self) -> bool:
+        start = self.start
+        if not self._free(start.at):
+            return False
+        if not start.kind:
+            return self._sector()
+        end = self._name_end(start.name)
+        if end == start.name:
+            return False
+        last = self.tokens.keys[end - 1]
+        if last in lx.PREPOSITIONS and end - start.name > 1 and len(last) > 1:
+            return False
+        if start.kind == "Rua" and start.at == start.name and not self._named_like_a_street(end):
+            return False
+        if not self._mark(start.at, end, STREET):
+            return False
+        if self._is_road(start.name, end):
+            self.street = f"{start.kind} {standard.road(self.tokens, start.name, end)}"
+        else:
+            self.street = standard.street(self.tokens, start.kind, start.name, end)
+        return True
+
+    def _is_road(self, name: int, end: int) -> bool:
+        key = self.tokens.keys[name]
+        return (
+            end - name == 2
+            and self.tokens.kinds[name + 1] == NUM
+            and (key == "br" or key.upper() in gazetteer.UF_NAMES)
+            and self.start.kind in {"Rodovia", "Estrada"}
+        )
+
+    def _named_like_a_street(self, end: int) -> bool:
+        """A name without a type is a street only when a house number comes right after it."""
+        if end >= len(self.tokens):
+            return False
+        numbered = self.tokens.kinds[end] == NUM or self.marks[end] == NUMBER or self.tokens.keys[end] in _NUMBER_WORDS
+        return numbered and end - self.start.name <= 7
+
+    def _free(self, at: int) -> bool:
+        return at < len(self.marks) and self.marks[at] == FREE
+
+    def _name_end(self, name: int) -> int:
+        """Return where the street's name ends."""
+        tokens = self.tokens
+        at = name
+        while self._free(at) and (at == name or tokens.gaps[at] != HARD):
+            if tokens.kinds[at] == NUM:
+                if at == name:
+                    if self._is_only_number(at):
+                        break
+                elif not self._number_in_name(name, at):
+                    break
+            elif self._ends_name(name, at):
+                break
+            at += 1
+        return at
+
+    def _is_only_number(self, at: int) -> bool:
+        return len(self.tokens.keys[at]) > 4
+
+    def _number_in_name(self, name: int, at: int) -> bool:
+        tokens = self.tokens
+        before = tokens.keys[at - 1]
+        if self._date_follows(at):
+            return True
+        if tokens.words[at][-1] in "ºª°" and tokens.kinds[at] == NUM:
+            return True
+        code = at - 1 == name and len(before) <= 3 and tokens.kinds[at - 1] == WORD and before not in lx.TITLES
+        if code and tokens.gaps[at] in (GLUED, HYPHEN):
+            return True
+        numbered = code or before in lx.NUMBERED_STREET_WORDS
+        return numbered and self._number_is_next(at)
+
+    def _date_follows(self, at: int) -> bool:
+        keys = self.tokens.keys
+        return keys[at + 1 : at + 2] == ["de"] and at + 2 < len(keys) and keys[at + 2] in lx.MONTHS
+
+    def _number_is_next(self, at: int) -> bool:
+        """Is the house number still to come after the number at `at`, so that this one names the street."""
+        tokens = self.tokens
+        after = at + 1
+        while (
+            after < len(tokens)
+            and tokens.gaps[after] in (HYPHEN, GLUED)
+            and len(tokens.keys[after]) == 1
+            and self._free(after)
+        ):
+            after += 1
+        if after >= len(tokens):
+            return False
+        if self.marks[after] in (NUMBER, UNIT):
+            return True
+        if tokens.keys[after] in _NUMBER_WORDS:
+            return after + 1 < len(tokens) and tokens.kinds[after + 1] == NUM
+        return self._free(after) and tokens.kinds[after] == NUM and tokens.gaps[after] in (HARD, BLANK)
+
+    def _ends_name(self, name: int, at: int) -> bool:
+        tokens = self.tokens
+        key = tokens.keys[at]
+        following = at + 1
+        if key in _NUMBER_WORDS and following < len(tokens) and tokens.kinds[following] == NUM and at > name:
+            return True
+        if at == name or tokens.gaps[at] in (GLUED, HYPHEN):
+            # "83-B" never comes here: a letter bound to the number that opens a name belongs to it.
+            return False
+        if key in {"n", "no"} and (following >= len(tokens) or tokens.gaps[following] == HARD):
+            return True
+        if tokens.gaps[at] == SLASH:
+            return True
+        if tokens.kinds[at - 1] == NUM and at - 1 == name and key not in lx.PREPOSITIONS and len(key) > 1:
+            return True
+        starter = key in lx.STRONG_STARTERS and tokens.keys[at - 1] not in lx.PREPOSITIONS
+        return starter and not self._number_ahead(at)
+
+    def _number_ahead(self, at: int) -> bool:
+        tokens = self.tokens
+        end = tokens.hard_end(at)
+        return any(tokens.kinds[i] == NUM and self.marks[i] == FREE for i in range(at, end)) or (
+            end < len(tokens) and tokens.kinds[end] == NUM and self.marks[end] == FREE
+        )
+
+    def _sector(self) -> bool:
+        """Read "SHIS QI 11", "EQNP 8/12", "Quadra 38": codes and numbers up to the first unit or separator."""
+        tokens = self.tokens
+        at = self.start.name
+        has_number = False
+        while self._free(at) and (at == self.start.name or tokens.gaps[at] != HARD):
+            key = tokens.keys[at]
+            if tokens.kinds[at] == NUM:
+                has_number = True
+            elif has_number and not (len(key) == 1 and tokens.gaps[at] in (GLUED, HYPHEN)):
+                break
+            elif key not in lx.DF_CODES and len(key) > 1:
+                break
+            at += 1
+        if not has_number or not self._mark(self.start.name, at, STREET):
+            return False
+        self.street = standard.sector(tokens, self.start.name, at)
+        return True
+
+    # -- number --------------------------------------------------------------------------------------------------
+
+    def _number(self) -> Reason | None:
+        tokens = self.tokens
+        at = self._street_end()
+        if at < len(tokens) and tokens.keys[at] in _NUMBER_WORDS and self._free(at) and self._digits(at + 1):
+            self._mark(at, at + 1, LABEL)
+            at += 1
+            self.score += 0.5
+        if not self.start.kind:
+            return None
+        if at < len(tokens) and self.marks[at] == LABEL and self.evidence.labelled.get(at + 1) == "numero":
+            at += 1
+        if at < len(tokens) and self.marks[at] == NUMBER:
+            self.score += 2.0
+            return None
+        if self._digits(at):
+            return self._take_number(at)
+        return self._later_number()
+
+    def _digits(self, at: int) -> bool:
+        return self._free(at) and self.tokens.kinds[at] == NUM
+
+    def _street_end(self) -> int:
+        at = self.start.at
+        while at < len(self.marks) and self.marks[at] == STREET:
+            at += 1
+        return at
+
+    def _later_number(self) -> Reason | None:
+        """Look for a number that a label announces, or that is a field of its own behind units."""
+        tokens = self.tokens
+        if self.evidence.no_number >= 0:
+            self.score += 1.5
+            return None
+        for at in range(len(tokens)):
+            if not self._digits(at):
+                continue
+            if self.evidence.labelled.get(at) == "numero":
+                return self._take_number(at)
+            if at and tokens.keys[at - 1] in _NUMBER_WORDS and self._free(at - 1):
+                self._mark(at - 1, at, LABEL)
+                return self._take_number(at)
+            alone = tokens.gaps[at] == HARD and tokens.hard_end(at) == at + 1
+            if alone and at and self.marks[at - 1] in (UNIT, STREET):
+                return self._take_number(at)
+        if self.evidence.units:
+            self.score += 1.0
+        return None
+
+    def _take_number(self, at: int) -> Reason | None:
+        tokens = self.tokens
+        digits = tokens.keys[at]
+        if len(digits) > 6 or tokens.words[at][-1] in "ºª°":
+            return Reason.NUMBER_AMBIGUOUS
+        self.number = standard.number(digits)
+        self._mark(at, at + 1, NUMBER)
+        self.score += 2.0
+        after = at + 1
+        if not self._free(after):
+            return None
+        gap = tokens.gaps[after]
+        if tokens.kinds[after] == NUM:
+            if gap == SLASH and self.number is not None:
+                self.parts.append((after, standard.unit(tokens.keys[after], "")))
+                self._mark(after, after + 1, UNIT)
+                return None
+            return Reason.NUMBER_AMBIGUOUS if gap != HARD or tokens.hard_end(after) == after + 1 else None
+        return self._letter(after)
+
+    def _letter(self, at: int) -> Reason | None:
+        """Read the letter of "83-B" as complement."""
+        tokens = self.tokens
+        if len(tokens.keys[at]) != 1 or not tokens.keys[at].isalpha() or tokens.dots[at]:
+            return None
+        closed = at + 1 == len(tokens) or tokens.gaps[at + 1] == HARD or self.marks[at + 1] != FREE
+        if tokens.gaps[at] in (GLUED, HYPHEN) or (closed and tokens.keys[at] not in {"n", "s"}):
+            self.parts.append((at, tokens.words[at].upper()))
+            self._mark(at, at + 1, UNIT)
+            return None
+        return (
+            Reason.NUMBER_AMBIGUOUS if tokens.words[at].isupper() and tokens.keys[at] not in {"e", "o", "a"} else None
+        )
+
+    # -- what is left: quarter and named parts of the complement ---------------------------------------------------
+
+    def _rest(self) -> Reason | None:
+        quarters: list[tuple[int, int]] = []
+        estates: list[tuple[int, int]] = []
+        asides: list[tuple[int, int]] = []
+        for start, end in self._chunks():
+            reason = self._sort_chunk(start, end, quarters, estates, asides)
+            if reason is not None:
+                return reason
+        if not quarters and len(estates) == 1 and not asides:
+            quarters, estates = estates, []
+        if not quarters and len(asides) == 1:
+            quarters, asides = asides, []
+        for start, end in estates:
+            self._named(start, end)
+        for start, end in asides:
+            self._mark(start, end, DROPPED)
+        if len(quarters) > 1:
+            return Reason.DISTRICT_AMBIGUOUS
+        return self._quarter(*quarters[0]) if quarters else None
+
+    def _chunks(self) -> list[tuple[int, int]]:
+        tokens, marks = self.tokens, self.marks
+        chunks: list[tuple[int, int]] = []
+        at, size = 0, len(tokens)
+        while at < size:
+            if marks[at] != FREE:
+                at += 1
+                continue
+            end = at + 1
+            while end < size and marks[end] == FREE and tokens.gaps[end] not in (HARD, SLASH):
+                end += 1
+            chunks.append((at, end))
+            at = end
+        return chunks
+
+    def _sort_chunk(
+        self,
+        start: int,
+        end: int,
+        quarters: list[tuple[int, int]],
+        estates: list[tuple[int, int]],
+        asides: list[tuple[int, int]],
+    ) -> Reason | None:
+        tokens = self.tokens
+        key = tokens.keys[start]
+        label = self.evidence.labelled.get(start)
+        closed = end == len(tokens) or tokens.gaps[end] == HARD
+        if label == "bairro":
+            self.score += 1.0
+            quarters.append((start, end))
+        elif label == "complemento" or key in lx.BUILDING_WORDS:
+            if not closed and self.marks[end] not in (UNIT, LABEL):
+                return Reason.DISTRICT_AMBIGUOUS
+            self._named(start, end)
+        elif end - start == 1 and len(key) == 1 and tokens.kinds[start] == WORD and closed:
+            self.parts.append((start, tokens.words[start].upper()))
+            self._mark(start, end, UNIT)
+        elif tokens.kinds[start] == NUM and tokens.words[start][-1] not in "ºª":
+            return Reason.NUMBER_AMBIGUOUS
+        elif tokens.parens[start]:
+            asides.append((start, end))
+        elif (key in lx.ESTATE_WORDS or tokens.phrase(start, start + 2) == "parque residencial") and end - start > 1:
+            estates.append((start, end))
+        else:
+            quarters.append((start, end))
+        return None
+
+    def _named(self, start: int, end: int) -> None:
+        self.parts.append((start, standard.named_unit(self.tokens, start, end)))
+        self._mark(start, end, UNIT)
+
+    def _quarter(self, start: int, end: int) -> Reason | None:
+        tokens = self.tokens
+        if not self._may_be_quarter(start, end):
+            return Reason.TEXT_UNEXPLAINED
+        key = tokens.keys[start]
+        labelled = start in self.evidence.labelled
+        before_street = start < self.start.at
+        known = labelled or key in lx.DISTRICT_WORDS
+        if before_street and not known and not (self.place.start < start):
+            return Reason.TEXT_UNEXPLAINED
+        if not labelled and self._unbounded(start, end):
+            return Reason.DISTRICT_AMBIGUOUS
+        self.score += 1.0 + (0.5 if known else 0.0)
+        self.district = standard.district(tokens, start, end)
+        self._mark(start, end, DISTRICT)
+        return None
+
+    def _unbounded(self, start: int, end: int) -> bool:
+        """Does the quarter touch the street's name with nothing between that shows where one ends."""
+        touches = start > 0 and self.marks[start - 1] == STREET and self.tokens.gaps[start] != HARD
+        return touches and self.tokens.keys[start] not in lx.STRONG_STARTERS and self.tokens.kinds[start - 1] != NUM
+
+    def _may_be_quarter(self, start: int, end: int) -> bool:
+        tokens = self.tokens
+        keys = tokens.keys
+        if end - start > 7 or keys[end - 1] in lx.PREPOSITIONS - {"e", "a"} or keys[start] in lx.PREPOSITIONS:
+            return False
+        for at in range(start, end):
+            key = keys[at]
+            if tokens.kinds[at] == NUM:
+                if not (len(key) <= 3 and (at == end - 1 or self._date_follows(at)) and (end - start > 1)):
+                    return False
+            elif at_street(tokens, at) and at > start:
+                return False
+            elif key in lx.REFERENCE_WORDS and key not in {"lado", "frente", "entre"} and at == start:
+                return False
+        letters = sum(len(keys[at]) for at in range(start, end) if tokens.kinds[at] == WORD)
+        return letters >= 3

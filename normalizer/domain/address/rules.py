@@ -1,0 +1,140 @@
+"""Reading an address by rules alone: right or silent.
+
+Evidence marks single tokens, `places` and `readings.starts` name the candidates, every pair of them is read and scored,
+and the best reading is taken only when it is good enough, and clearly better than any that says something else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address.evidence import FREE, Evidence, at_street
+from normalizer.domain.address.places import Place, places, states
+from normalizer.domain.address.readings import Reading, read, starts
+from normalizer.domain.address.tokens import HARD, MAX_CHARS, NUM, WORD, Tokens
+from normalizer.domain.decision import Reason, Settled, Undecided
+from normalizer.domain.text import clean
+
+if TYPE_CHECKING:
+    from normalizer.domain.address.value import Address
+
+# A reading needs a place (4), a street (3.5) and something that holds them together.
+_ENOUGH: Final = 7.0
+_MARGIN: Final = 0.7
+_PLACES_TRIED: Final = 4
+
+# Where one address ends and the next begins. Two alternatives of a cell are read apart; the first counts.
+_SPLIT: Final = re.compile(
+    r"//|\bou\b(?=\s+(?:na|no|em|a|r\b|rua|av))"
+    r"|(?:\b(?:trabalho|servi[çc]o|comercial|residencial|resid[êe]ncia|casa|novo|nova|atual|correto|certo|usar|antigo|velho"
+    r"|novo\s+endere[çc]o|endere[çc]o\s+(?:novo|atual|antigo|correto|residencial|comercial))\s*:)",
+    re.IGNORECASE,
+)
+_OLD: Final = re.compile(
+    r"\b(?:antig[oa]|velh[oa]|n[ãa]o\s+usar|desconsiderar|mudou|anterior|cancelad[oa])\b", re.IGNORECASE
+)
+_FORMULA: Final = re.compile(r"^\s*=\s*(?:CONCATENAR|CONCATENATE|CONCAT)\s*\(", re.IGNORECASE)
+
+
+def parse_address(text: str) -> Settled[Address] | Undecided:
+    """Read the address in `text` by rules alone. Total: never raises, whatever the text."""
+    cleaned = _FORMULA.sub("", clean(text))
+    if not cleaned:
+        return Undecided(Reason.ADDRESS_MISSING)
+    if len(cleaned) > MAX_CHARS:
+        return Undecided(Reason.TEXT_TOO_LONG)
+    parts = _alternatives(cleaned)
+    if len(parts) == 1:
+        return _parse(parts[0])
+    for part in parts:
+        decision = _parse(part)
+        if isinstance(decision, Settled) or _names_a_street(part):
+            return decision
+    return _parse(cleaned)
+
+
+def _alternatives(text: str) -> list[str]:
+    """Split a cell that holds several addresses, those said to be old or not to be used left out."""
+    cuts = list(_SPLIT.finditer(text)) if (":" in text or "//" in text or " ou " in text.lower()) else []
+    if not cuts:
+        return [text]
+    edges = [0, *(cut.start() for cut in cuts), len(text)]
+    parts = []
+    for start, end in zip(edges, edges[1:], strict=False):
+        part = text[start:end].strip()
+        if part and not _OLD.search(part):
+            marker = _SPLIT.match(part)
+            parts.append(part[marker.end() :].strip() if marker else part)
+    return [part for part in parts if part] or [text]
+
+
+def _names_a_street(text: str) -> bool:
+    tokens = Tokens(text)
+    return any(at_street(tokens, at) for at in range(len(tokens)))
+
+
+def _parse(text: str) -> Settled[Address] | Undecided:
+    tokens = Tokens(text)
+    refused = _refused_outright(tokens)
+    if refused is not None:
+        return Undecided(refused)
+    evidence = Evidence(tokens)
+    candidates = places(evidence)[:_PLACES_TRIED]
+    if not candidates:
+        return Undecided(_why_no_place(evidence))
+    readings = _readings(evidence, candidates)
+    return _decide(readings)
+
+
+def _refused_outright(tokens: Tokens) -> Reason | None:
+    size = len(tokens)
+    if size == 0 or tokens.phrase(0, size) in lx.NULL_SLOTS:
+        return Reason.ADDRESS_MISSING
+    if any(not key.isascii() for key in tokens.keys):
+        return Reason.ADDRESS_JUNK
+    if size < 4:
+        return Reason.ADDRESS_JUNK
+    last = next((at for at in range(size - 1, -1, -1) if tokens.gaps[at] == HARD), 0)
+    if tokens.phrase(last, size) in lx.COUNTRIES or any(key in lx.FOREIGN_WORDS for key in tokens.keys):
+        return Reason.ADDRESS_FOREIGN
+    return None
+
+
+def _why_no_place(evidence: Evidence) -> Reason:
+    tokens = evidence.tokens
+    if evidence.ordered or not any(at_street(tokens, at) or tokens.kinds[at] == NUM for at in range(len(tokens))):
+        return Reason.ADDRESS_JUNK
+    if any(mark == FREE and kind == WORD for mark, kind in zip(evidence.marks, tokens.kinds, strict=True)):
+        return (
+            Reason.CITY_STATE_CONFLICT
+            if any(state.end == len(tokens) for state in states(evidence))
+            else Reason.CITY_UNKNOWN
+        )
+    return Reason.ADDRESS_JUNK
+
+
+def _readings(evidence: Evidence, candidates: list[Place]) -> list[Reading]:
+    found: list[Reading] = []
+    by_uf = {place.uf: starts(evidence, place.uf) for place in candidates}
+    for place in candidates:
+        for start in by_uf[place.uf]:
+            found.append(read(evidence, place, start))
+    return found
+
+
+def _decide(readings: list[Reading]) -> Settled[Address] | Undecided:
+    if not readings:
+        return Undecided(Reason.STREET_UNKNOWN)
+    readings.sort(key=lambda reading: (reading.address is None, -reading.score))
+    best = readings[0]
+    if best.address is None:
+        return Undecided(best.reason, best.understood)
+    understood = {name: value for name, value in best.address.as_dict().items() if value}
+    if best.score < _ENOUGH:
+        return Undecided(Reason.ADDRESS_AMBIGUOUS, understood)
+    for other in readings[1:]:
+        if other.address is not None and other.address != best.address and best.score - other.score < _MARGIN:
+            return Undecided(Reason.ADDRESS_AMBIGUOUS, understood)
+    return Settled(best.address)

@@ -1,0 +1,240 @@
+"""The one written form of each field: abbreviations spelled out, proper case, accents back, codes in capitals.
+
+Rules and model answers go through the same functions, so that both look the same. Nothing here changes a letter of a
+word: abbreviations become what the closed tables of `lexicon` say, accents come from the gazetteer's own words.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from normalizer.domain import gazetteer
+from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address.tokens import BLANK, GLUED, HYPHEN, NUM, SLASH, WORD, Tokens, word_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ACCENTS_FILE: Final = Path(gazetteer.__file__).parent / "data" / "accents.txt"
+_WORDS: Final = re.compile(r"[^\W\d_]+")
+# Without accent these are other words, or prepositions.
+_UNSURE: Final = frozenset(
+    {"para", "marco", "se", "e", "a", "as", "da", "de", "do", "no", "nos", "esta", "pais", "ate", "so"}
+)
+_LOWER: Final = frozenset(
+    {"de", "da", "do", "das", "dos", "e", "em", "na", "no", "nas", "nos", "à", "ao", "aos", "del", "com", "para"}
+)
+
+
+@cache
+def accents() -> dict[str, str]:
+    """Return {folded word: the word with its accents}, capitalised; only words that have one accented spelling."""
+    found: dict[str, set[str]] = {}
+    names = (name for by_uf in gazetteer.municipality_names().values() for name in by_uf.values())
+    own = "\n".join(line for line in ACCENTS_FILE.read_text("utf-8").splitlines() if not line.startswith("#"))
+    for text in (*names, own):
+        for word in _WORDS.findall(text):
+            found.setdefault(word_key(word), set()).add(word.lower())
+    table: dict[str, str] = {}
+    for word in _WORDS.findall(own):
+        table[word_key(word)] = word
+    for key, spellings in found.items():
+        if len(spellings) == 1 and key not in _UNSURE and key not in table:
+            (only,) = spellings
+            if not only.isascii():
+                table[key] = only.capitalize()
+    return table
+
+
+def proper(word: str, *, first: bool = False) -> str:
+    """Return one word in proper case with its accents; words typed in mixed case keep their capitals."""
+    lowered = word.lower()
+    key = word_key(word)
+    if key in lx.ROMAN and len(key) > (0 if key in {"i", "v", "x"} else 1):
+        return word.upper()
+    if lowered in _LOWER and not first:
+        return lowered
+    restored = accents().get(key) if word.isascii() else None
+    if restored is not None:
+        return restored
+    if word.islower() or word.isupper() or word.istitle():
+        return _capital(lowered)
+    return word
+
+
+def _capital(lowered: str) -> str:
+    for mark in ("'", "’"):
+        head, found, tail = lowered.partition(mark)
+        if found:
+            return (head.lower() if len(head) == 1 else head.capitalize()) + "'" + tail.capitalize()
+    return lowered.capitalize()
+
+
+def _title_at(tokens: Tokens, at: int, *, leads: bool) -> str | None:
+    """Return what a title at `at` is short for, or None. `leads`: it stands right after the street type."""
+    key = tokens.keys[at]
+    title = lx.TITLES.get(key)
+    if title is None or (key in lx.WEAK_TITLES and not (tokens.dots[at] or leads)):
+        return None
+    return title
+
+
+def _initial_at(tokens: Tokens, at: int, end: int) -> str | None:
+    """Return what a one-letter S., N., D. stands for before the next word, or None."""
+    key = tokens.keys[at]
+    following = tokens.keys[at + 1] if at + 1 < end else ""
+    if key in {"n", "ns", "nsa", "nsra"} and following in {"sra", "senhora", "s"} and key != "ns":
+        return "Nossa"
+    if key in {"nsra", "nsa", "ns"} and following:
+        return "Nossa Senhora"
+    if key == "d" and following in lx.DOM_NAMES:
+        return "Dom"
+    if key == "d" and following in lx.DONA_NAMES:
+        return "Dona"
+    if key == "s" and len(following) > 2 and following not in lx.PREPOSITIONS and tokens.kinds[at + 1] == WORD:
+        if following in lx.FEMININE_SAINTS:
+            return "Santa"
+        return "São" if following[0] not in "aeiouh" else None
+    return None
+
+
+def render(tokens: Tokens, start: int, end: int, *, leads: bool = True) -> str:
+    """Return the words of [start, end) written out as a name (street or quarter without its type)."""
+    parts: list[str] = []
+    for at in range(start, end):
+        written = _written(tokens, at, start, end, leads=leads)
+        if parts and tokens.gaps[at] in (HYPHEN, GLUED, SLASH) and _joins(tokens, at):
+            parts[-1] += ("" if tokens.gaps[at] == GLUED else "-" if tokens.gaps[at] == HYPHEN else "/") + written
+        else:
+            parts.append(written)
+    return " ".join(parts)
+
+
+def _joins(tokens: Tokens, at: int) -> bool:
+    return tokens.gaps[at] != GLUED or tokens.kinds[at] == NUM or tokens.kinds[at - 1] == NUM
+
+
+def _written(tokens: Tokens, at: int, start: int, end: int, *, leads: bool) -> str:
+    word = tokens.words[at]
+    if tokens.kinds[at] != WORD:
+        return word.replace("°", "º")
+    if _is_code(tokens, at, start, end):
+        return word.upper()
+    title = _title_at(tokens, at, leads=leads and at == start) or _initial_at(tokens, at, end)
+    if title is not None and at + 1 < end:
+        return title
+    if tokens.keys[at] == "sra" and at > start and tokens.keys[at - 1] in {"n", "nossa"}:
+        return "Senhora"
+    if tokens.keys[at] == "s" and at > start and tokens.keys[at - 1] == "n":
+        return "Senhora"
+    if len(tokens.keys[at]) == 1 and (at == start or at + 1 == end or tokens.dots[at]) and word not in "eéaàoEAO":
+        return word.upper() + ("." if tokens.dots[at] and at + 1 < end else "")
+    if len(tokens.keys[at]) == 1 and at + 1 == end:
+        return word.upper()
+    return proper(word, first=at == start)
+
+
+def _is_code(tokens: Tokens, at: int, start: int, end: int) -> bool:
+    """Is the word part of a code: up to three letters bound to a number, as in T-63, WE 73, 5-B."""
+    key = tokens.keys[at]
+    if len(key) > 3 or key in lx.PREPOSITIONS:
+        return False
+    after = at + 1 < end and tokens.kinds[at + 1] == NUM and (tokens.gaps[at + 1] in (GLUED, HYPHEN) or at == start)
+    before = at > start and tokens.kinds[at - 1] == NUM and tokens.gaps[at] in (GLUED, HYPHEN)
+    return after or before
+
+
+def street(tokens: Tokens, kind: str, start: int, end: int) -> str:
+    """Return the street: its type `kind` (spelled out, "" for sectors and quadras) and its name in [start, end)."""
+    if not kind:
+        return sector(tokens, start, end)
+    name = render(tokens, start, end)
+    return f"{kind} {name}"
+
+
+def road(tokens: Tokens, start: int, end: int) -> str:
+    """Return a numbered road such as "BR-277": its prefix and number in [start, end)."""
+    return "-".join(word.upper() for word in tokens.words[start:end])
+
+
+def sector(tokens: Tokens, start: int, end: int) -> str:
+    """Return a sector or quadra of Brasília or Palmas ("SHIS QI 11", "Quadra 38"), codes in capitals."""
+    parts: list[str] = []
+    for at in range(start, end):
+        key, word = tokens.keys[at], tokens.words[at]
+        if key in {"quadra", "qd"}:
+            written = "Quadra"
+        elif len(key) > 6 or key in {"norte", "sul", "leste", "oeste", "setor"}:
+            written = proper(word)
+        else:
+            written = word.upper()
+        if (
+            parts
+            and tokens.gaps[at] in (HYPHEN, SLASH, GLUED)
+            and tokens.kinds[at] == NUM
+            and tokens.kinds[at - 1] == NUM
+        ):
+            parts[-1] += ("/" if tokens.gaps[at] == SLASH else "-") + written
+        else:
+            parts.append(written)
+    return " ".join(parts)
+
+
+def district(tokens: Tokens, start: int, end: int) -> str:
+    """Return the quarter in [start, end), its Jd./Vl./Pq. written out."""
+    head: list[str] = []
+    at = start
+    while at + 1 < end and (long := _district_word(tokens, at)) is not None:
+        head.append(long)
+        at += 1
+        if long not in {"Conjunto", "Parque", "Núcleo", "Distrito"}:
+            break
+    return " ".join([*head, render(tokens, at, end, leads=not head)]) if at < end else " ".join(head)
+
+
+def _district_word(tokens: Tokens, at: int) -> str | None:
+    key = tokens.keys[at]
+    long = lx.DISTRICT_WORDS.get(key)
+    return long if long is not None and key != word_key(long) else None
+
+
+def unit(keyword: str, value: str) -> str:
+    """Return one part of the complement, "Apartamento 12"."""
+    return f"{keyword} {value}" if value else keyword
+
+
+def named_unit(tokens: Tokens, start: int, end: int) -> str:
+    """Return a building's or estate's name as a part of the complement."""
+    at = start
+    head: list[str] = []
+    while at + 1 < end:
+        key = tokens.keys[at]
+        long = lx.BUILDING_WORDS.get(key) or (lx.DISTRICT_WORDS.get(key) if key in lx.ESTATE_WORDS | {"hab"} else None)
+        if long is None:
+            break
+        head.append(long)
+        at += 1
+    name = render(tokens, at, end, leads=False)
+    return " ".join([*head, name])
+
+
+def joined(parts: Iterable[str]) -> str | None:
+    """Return the parts of a complement joined as they are stored, or None when there is none."""
+    return ", ".join(parts) or None
+
+
+def number(digits: str) -> str | None:
+    """Return the house number without separators and leading zeros; None for 0."""
+    return "".join(char for char in digits if char in "0123456789").lstrip("0") or None
+
+
+def cep(digits: str) -> str | None:
+    """Return "NNNNN-NNN" of eight digits inside a Correios range, else None."""
+    return f"{digits[:5]}-{digits[5:]}" if gazetteer.uf_of_cep(digits) else None
+
+
+__all__ = ["BLANK", "accents", "cep", "district", "joined", "named_unit", "number", "proper", "render", "road", "sector",
+           "street", "unit"]  # fmt: skip
