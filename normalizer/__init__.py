@@ -12,6 +12,7 @@ Names are resolved at first use, so `import normalizer` stays cheap.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from normalizer.queue.service import TaskService
     from normalizer.settings import Settings, load_settings
 
-__all__ = ["Settings", "TaskService", "load_settings", "normalize_address", "normalize_document"]
+__version__ = version("normalizer")
+
+__all__ = ["Settings", "TaskService", "__version__", "load_settings", "normalize_address", "normalize_document"]
 
 _HOMES = {
     "normalize_address": ("normalizer.domain.address", "parse_address"),

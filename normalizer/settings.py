@@ -6,10 +6,11 @@ Secrets are `SecretStr`: a settings object can be logged or raised without givin
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from normalizer.errors import Misconfigured
 
@@ -94,6 +95,24 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise Misconfigured(_explain(error), mend="Corrija a variável e inicie de novo.") from None
+
+
+def settings_of(environment: Mapping[str, str]) -> Settings:
+    """Settings of exactly these variables: neither the process's environment nor a `.env` has a say."""
+    values: dict[str, Any] = {name.lower(): value for name, value in environment.items()}
+    return _Given(**values)
+
+
+class _Given(Settings):
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
 
 
 def _explain(error: ValidationError) -> str:
