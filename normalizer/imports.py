@@ -41,7 +41,7 @@ class Store(Protocol):
 class Enqueue(Protocol):
     """What an import needs of the queue: `TaskService.enqueue_many`."""
 
-    def __call__(self, ids: Sequence[str], *, fingerprints: Mapping[str, str]) -> Awaitable[object]: ...
+    def __call__(self, ids: Sequence[str], /, *, fingerprints: Mapping[str, str]) -> Awaitable[object]: ...
 
 
 @dataclass(slots=True)

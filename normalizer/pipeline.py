@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from normalizer.llm.packer import Packer
 
 # What no model may be asked: there is nothing in such a text that a better reader would find.
-_FINAL_REASONS = frozenset(
-    {Reason.ADDRESS_MISSING, Reason.ADDRESS_JUNK, Reason.ADDRESS_FOREIGN, Reason.TEXT_TOO_LONG}
-)
+_FINAL_REASONS = frozenset({Reason.ADDRESS_MISSING, Reason.ADDRESS_JUNK, Reason.ADDRESS_FOREIGN, Reason.TEXT_TOO_LONG})
 _PARSES_PER_LOOP_TURN = 50  # about 10 ms of rules before other tasks (lease renewals) get their turn
 
 
@@ -60,15 +58,24 @@ class Pipeline:
     """Turns appointments into outcomes.
 
     Args:
-        cache: answers given before, for this process and for all replicas.
+        cache: answers given before, for this process and for all replicas; None asks nobody.
         packer: the shared queue in front of the model; None when no key is configured.
         kinds: which texts to normalize; the others are never touched.
+        unasked: the reason given where only a model could decide and there is none; None gives the rules' own.
     """
 
-    def __init__(self, *, cache: Cache, packer: Packer | None, kinds: frozenset[Kind]) -> None:
+    def __init__(
+        self,
+        *,
+        cache: Cache | None,
+        packer: Packer | None,
+        kinds: frozenset[Kind] = frozenset(Kind),
+        unasked: Reason | None = Reason.NO_MODEL_KEY,
+    ) -> None:
         self._cache = cache
         self._packer = packer
         self._kinds = kinds
+        self._unasked = unasked
 
     async def run(self, appointments: Sequence[Appointment], *, deadline: float) -> AsyncIterator[list[Progress]]:
         """Yield each appointment exactly once, in lists, as soon as it is decided.
@@ -105,7 +112,7 @@ class Pipeline:
         self, appointments: Sequence[Appointment], deadline: float
     ) -> AsyncIterator[list[tuple[Appointment, Outcome | NormalizerError]]]:
         texts = _distinct(appointments)
-        cached = await self._cache.get_many(Kind.ADDRESS, [item.text for item in texts if item.text])
+        cached = await self._from_cache(texts)
         cheap: list[tuple[Appointment, Outcome | NormalizerError]] = []
         unresolved: list[_Text] = []
         for turn, item in enumerate(texts):
@@ -121,6 +128,10 @@ class Pipeline:
         async for answered in self._from_model(unresolved, deadline):
             yield answered
 
+    async def _from_cache(self, texts: Sequence[_Text]) -> Mapping[str, Entry]:
+        asked = [item.text for item in texts if item.text]
+        return await self._cache.get_many(Kind.ADDRESS, asked) if self._cache is not None and asked else {}
+
     def _without_model(self, item: _Text, entry: Entry | None) -> Outcome | None:
         if entry is not None:
             return _cached_outcome(entry)
@@ -128,7 +139,7 @@ class Pipeline:
         if isinstance(decision, Settled) or decision.reason in _FINAL_REASONS:
             return _outcome(decision, Origin.RULES)
         if self._packer is None:
-            return Review(Reason.NO_MODEL_KEY, Origin.RULES, decision.understood)
+            return Review(self._unasked or decision.reason, Origin.RULES, decision.understood)
         item.undecided = decision
         return None
 

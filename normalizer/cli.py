@@ -1,0 +1,166 @@
+"""The command line. Results go to stdout (`--json`: one document), everything else to stderr.
+
+Exit codes: 0 ok, 1 failed, 2 usage or a wrong setting, 3 not ready (a service cannot be reached).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+
+from normalizer.domain.appointment import Kind
+from normalizer.errors import InvalidInput, Misconfigured, NormalizerError, TransientError
+
+OK, FAILED, USAGE, NOT_READY = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="normalizer",
+    help="Normaliza endereços e documentos de agendamentos, em lotes e sem inventar nada.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+_stderr = Console(stderr=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Um único documento JSON na saída padrão.")]
+
+
+def main() -> None:
+    """Entry point: run the command; turn our own errors into one sentence and an exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except NormalizerError as error:
+        _stderr.print(f"[red]Erro:[/red] {_escaped(error)}")
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: NormalizerError) -> int:
+    """The documented exit code of an error."""
+    if isinstance(error, TransientError):
+        return NOT_READY
+    if isinstance(error, Misconfigured):
+        return USAGE
+    return FAILED
+
+
+@app.command()
+def demo(
+    rows: Annotated[int, typer.Option(min=1, max=200_000, help="Linhas da planilha sintética.")] = 2_000,
+    keep: Annotated[Path | None, typer.Option(help="Guarda planilha, bancos e logs nesta pasta.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Usa o modelo do ambiente em vez do simulado.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Faz o trabalho principal de ponta a ponta, com Redis e MongoDB embutidos e dois workers."""
+    from normalizer.demo import run_demo
+
+    summary = run_demo(rows=rows, keep=keep, live=live, console=_stderr)
+    if as_json:
+        _print_json(summary.as_dict())
+    else:
+        summary.show(Console(highlight=False))
+    if summary.falhou or summary.pendente:
+        raise typer.Exit(FAILED)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Planilha: xlsx, xls ou csv.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Mostra o que mudaria, sem gravar nada.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Importa uma planilha: grava os agendamentos como pendentes e coloca-os na fila."""
+    from normalizer.imports import import_sheet
+    from normalizer.runtime import open_producer
+
+    async def run() -> Any:
+        async with open_producer() as producer:
+            return await import_sheet(file, store=producer.store, enqueue=producer.tasks.enqueue_many, dry_run=dry_run)
+
+    report = asyncio.run(run())
+    if as_json:
+        _print_json(report.as_dict())
+        return
+    for problem in report.errors[:20]:
+        _stderr.print(f"[yellow]Aviso:[/yellow] {_escaped(problem)}")
+    if len(report.errors) > 20:
+        _stderr.print(f"[yellow]Aviso:[/yellow] … e mais {len(report.errors) - 20} problemas.")
+    verb = "seriam importadas" if dry_run else "importadas"
+    typer.echo(
+        f"{report.rows} linhas {verb}: {report.new} novas, {report.changed} alteradas, "
+        f"{report.equal} iguais, {len(report.errors)} com problema."
+    )
+
+
+@app.command()
+def normalize(
+    kind: Annotated[str, typer.Argument(help="address ou document", metavar="address|document")],
+    file: Annotated[
+        Path | None, typer.Argument(help="JSON Lines com id e text; - ou nada lê a entrada padrão.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Só regras; nenhuma chamada ao modelo.")] = False,
+) -> None:
+    """Normaliza textos avulsos: {"id","text"} por linha, {"id","result","origem","motivo"} na mesma ordem."""
+    from normalizer.runtime import open_normalization
+    from normalizer.settings import load_settings
+    from normalizer.texts import TextAnswer, normalize_lines
+
+    if kind not in _KINDS:
+        raise typer.BadParameter(f"esperado address ou document; encontrado {kind!r}.", param_hint="address|document")
+    lines = _lines(file)
+    settings = load_settings()
+
+    async def run() -> list[TextAnswer]:
+        async with open_normalization(settings, offline=offline) as pipeline:
+            return await normalize_lines(_KINDS[kind], lines, pipeline=pipeline, timeout_s=settings.arq_job_timeout)
+
+    bad = 0
+    for answer in asyncio.run(run()):
+        sys.stdout.buffer.write(orjson.dumps(answer.as_dict()) + b"\n")
+        if answer.error:
+            bad += 1
+            _stderr.print(f"[yellow]Aviso:[/yellow] {_escaped(answer.error)}")
+    sys.stdout.buffer.flush()
+    if bad:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def worker() -> None:
+    """Inicia um worker, como `python workers.py`."""
+    from normalizer.runtime import main as run_worker
+
+    raise typer.Exit(run_worker())
+
+
+_KINDS = {"address": Kind.ADDRESS, "document": Kind.DOCUMENT}
+
+
+def _lines(file: Path | None) -> list[bytes]:
+    if file is None or str(file) == "-":
+        return sys.stdin.buffer.read().splitlines()
+    try:
+        return file.read_bytes().splitlines()
+    except OSError as error:
+        raise InvalidInput(
+            where=str(file),
+            expected="um arquivo que possa ser lido",
+            found=error.strerror or "erro de leitura",
+            mend="Confira o caminho e a permissão.",
+        ) from None
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _escaped(value: object) -> str:
+    return str(value).replace("[", r"\[")

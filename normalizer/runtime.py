@@ -1,0 +1,229 @@
+"""The composition root: builds and closes every object, once. Beside entry points, the only reader of `Settings`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from arq import cron
+from pydantic import SecretStr
+
+from normalizer import __version__
+from normalizer.cache import Cache, Entry
+from normalizer.domain.address import RULES_VERSION, Address
+from normalizer.domain.appointment import Kind
+from normalizer.domain.decision import Decision, Settled
+from normalizer.errors import NormalizerError, TransientError
+from normalizer.llm.client import LlmClient
+from normalizer.llm.limits import LocalGate
+from normalizer.llm.packer import Packer
+from normalizer.llm.packing import BatchSize, Budget
+from normalizer.llm.prompt import PROMPT_VERSION
+from normalizer.llm.tokens import counter
+from normalizer.pipeline import Pipeline
+from normalizer.queue import tasks
+from normalizer.queue.connection import redis_settings
+from normalizer.queue.serializer import job_deserializer, job_serializer
+from normalizer.queue.service import KEEP_PAYLOAD_MS, QUEUE_NAME, TaskService
+from normalizer.queue.worker import BatchWorker, batch_func
+from normalizer.settings import Settings, load_settings
+from normalizer.store import AppointmentStore
+from normalizer.telemetry import configure_logging
+
+log = structlog.get_logger(__name__)
+
+_LINE = "=" * 60
+_RECONCILE_MINUTES = set(range(0, 60, 5))
+
+
+@dataclass(frozen=True, slots=True)
+class Producer:
+    """What puts appointments into the store and the queue."""
+
+    store: AppointmentStore
+    tasks: TaskService
+
+
+@contextlib.asynccontextmanager
+async def open_producer(settings: Settings | None = None) -> AsyncIterator[Producer]:
+    """Store and queue, connected and checked.
+
+    Raises:
+        Misconfigured: a variable or URL cannot be used.
+        StoreUnavailable, QueueUnavailable: the service cannot be reached.
+    """
+    settings = settings or load_settings()
+    async with contextlib.AsyncExitStack() as stack:
+        service = await _tasks(settings, stack)
+        store = await _store(settings, stack)
+        yield Producer(store, service)
+
+
+@contextlib.asynccontextmanager
+async def open_normalization(settings: Settings, *, offline: bool = False) -> AsyncIterator[Pipeline]:
+    """The pipeline alone, for loose texts: no store; cache and model only unless `offline`."""
+    async with contextlib.AsyncExitStack() as stack:
+        if offline:
+            yield Pipeline(cache=None, packer=None, unasked=None)
+        else:
+            yield Pipeline(cache=None, packer=_packer(settings, None, stack))
+
+
+def main() -> int:
+    """Run one worker until it is told to stop. Returns the process's exit code (see `normalizer.cli`)."""
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_level, json_lines=settings.environment == "production")
+        print(banner(settings), flush=True)  # noqa: T201 — the banner operators look for, on stdout
+        if settings.openai_api_key is None:
+            log.warning("llm.disabled", reason="sem OPENAI_API_KEY: só regras e cache; o resto espera em revisão")
+        build_worker(settings).run()
+    except NormalizerError as error:
+        print(f"Erro: {error}", file=sys.stderr)  # noqa: T201
+        return 3 if isinstance(error, TransientError) else 2
+    return 0
+
+
+def banner(settings: Settings) -> str:
+    """The start-up lines of the deployed system, line for line."""
+    url = urlsplit(settings.redis_url.get_secret_value())
+    return "\n".join(
+        (
+            _LINE,
+            "Starting ARQ Background Worker",
+            _LINE,
+            "Tasks registered:",
+            f"  - {tasks.normalize_appointment.__name__}",
+            f"Redis: {url.hostname or 'localhost'}:{url.port or 6379}",
+            f"Max concurrent jobs: {settings.arq_max_jobs}",
+            f"Job timeout: {settings.arq_job_timeout} seconds",
+            _LINE,
+        )
+    )
+
+
+def build_worker(settings: Settings) -> BatchWorker:
+    """One replica: its connections are opened when it starts and closed when it stops."""
+    stack = contextlib.AsyncExitStack()
+
+    async def startup(ctx: dict[Any, Any]) -> None:
+        service = await _tasks(settings, stack)
+        store = await _store(settings, stack)
+        cache = await _cache(settings, store, ctx["redis"])
+        packer = _packer(settings, cache, stack)
+        pipeline = Pipeline(cache=cache, packer=packer, kinds=_kinds(settings))
+        ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service)
+
+    async def shutdown(_ctx: dict[Any, Any]) -> None:
+        await stack.aclose()
+
+    return BatchWorker(
+        [
+            batch_func(
+                tasks.normalize_appointment,
+                name=tasks.normalize_appointment.__name__,
+                max_items=settings.batch_max_items,
+                linger_ms=settings.batch_linger_ms,
+                timeout_s=settings.arq_job_timeout,
+                max_tries=settings.max_tries,
+                on_dead=tasks.report_dead,
+            )
+        ],
+        cron_jobs=[cron(tasks.reconcile, minute=_RECONCILE_MINUTES, second=0, run_at_startup=True)],
+        queue_name=QUEUE_NAME,
+        redis_settings=redis_settings(settings.redis_url.get_secret_value(), _secret(settings.redis_password)),
+        job_serializer=job_serializer,
+        job_deserializer=job_deserializer,
+        expires_extra_ms=KEEP_PAYLOAD_MS,
+        on_startup=startup,
+        on_shutdown=shutdown,
+        max_jobs=settings.arq_max_jobs,
+        job_timeout=settings.arq_job_timeout,
+        keep_result=settings.arq_keep_result,
+        max_tries=settings.max_tries,
+        allow_abort_jobs=True,
+        lease_s=settings.lease_s,
+        shutdown_grace_s=settings.shutdown_grace_s,
+        version=__version__,
+    )
+
+
+def _kinds(settings: Settings) -> frozenset[Kind]:
+    enabled = {
+        Kind.ADDRESS: settings.address_normalization_enabled,
+        Kind.DOCUMENT: settings.document_normalization_enabled,
+    }
+    return frozenset(kind for kind, on in enabled.items() if on)
+
+
+async def _tasks(settings: Settings, stack: contextlib.AsyncExitStack) -> TaskService:
+    service = TaskService(
+        redis_url=settings.redis_url.get_secret_value(), redis_password=_secret(settings.redis_password)
+    )
+    stack.push_async_callback(service.close)
+    await service.get_pool()
+    return service
+
+
+async def _store(settings: Settings, stack: contextlib.AsyncExitStack) -> AppointmentStore:
+    store = AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name)
+    stack.push_async_callback(store.close)
+    await store.ping()
+    await store.ensure_indexes()
+    return store
+
+
+async def _cache(settings: Settings, store: AppointmentStore, redis: Any) -> Cache:
+    given = _secret(settings.cache_secret)
+    previous = _secret(settings.cache_secret_previous)
+    return Cache(
+        redis,
+        secret=given.encode() if given else await store.secret(),
+        encrypt=given is not None,
+        previous_secret=previous.encode() if previous else None,
+        model=settings.openai_model,
+        prompt_version=PROMPT_VERSION,
+        rules_version=RULES_VERSION,
+    )
+
+
+def _packer(settings: Settings, cache: Cache | None, stack: contextlib.AsyncExitStack) -> Packer | None:
+    key = _secret(settings.openai_api_key)
+    if key is None or not settings.address_normalization_enabled:
+        return None
+    client = LlmClient(api_key=key, model=settings.openai_model, base_url=settings.base_url)
+    packer = Packer(
+        client,
+        remember=_remember(cache),
+        count=counter(settings.openai_model),
+        gate=LocalGate(largest=settings.llm_max_concurrency),
+        budget=Budget(items=50),
+        size=BatchSize(start=settings.llm_records_per_call),
+        linger_ms=settings.batch_linger_ms,
+    )
+    stack.push_async_callback(client.close)
+    stack.push_async_callback(packer.close)
+    return packer
+
+
+def _remember(cache: Cache | None) -> Any:
+    async def remember(decisions: Mapping[str, Decision[Address]]) -> None:
+        if cache is not None:
+            await cache.put_many(Kind.ADDRESS, {text: _entry(decision) for text, decision in decisions.items()})
+
+    return remember
+
+
+def _entry(decision: Decision[Address]) -> Entry:
+    if isinstance(decision, Settled):
+        return Entry(address=decision.value.as_dict())
+    return Entry(reason=decision.reason)
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value is not None else None
