@@ -372,11 +372,17 @@ def spawn_worker(env: Mapping[str, str], *, log: Path, python: str = sys.executa
     spec = importlib.util.find_spec("workers")
     if spec is None or spec.origin is None:
         raise Misconfigured("workers.py não foi encontrado.", mend="Instale o pacote normalizer.")
-    script = Path(spec.origin).resolve()
+    return spawn_python("worker", [str(Path(spec.origin).resolve())], env, log=log, python=python)
+
+
+def spawn_python(
+    name: str, arguments: Sequence[str], env: Mapping[str, str], *, log: Path, python: str = sys.executable
+) -> Child:
+    """Start a Python program with exactly the settings in `env`; returns at once."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     settings = {**inherited, "PYTHONUNBUFFERED": "1", **env}
     log.parent.mkdir(parents=True, exist_ok=True)
-    return Child("worker", [python, str(script)], log=log.resolve(), env=settings, cwd=log.parent).start()
+    return Child(name, [python, *arguments], log=log.resolve(), env=settings, cwd=log.parent).start()
 
 
 def _answers(ready: Callable[[int], bool], port: int) -> bool:
