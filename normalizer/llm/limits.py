@@ -1,21 +1,37 @@
 """What guards the way to the model: calls under way at once, and whether a call may start now.
 
+`SharedGate` keeps one rate limit, one pause and one breaker for all replicas in Redis; `LocalGate` is for one process.
 A refused start is a value (`Denied`), because the packer then packs anew with what arrived meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
+import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final, Protocol
+
+import structlog
+from redis.exceptions import RedisError
 
 from normalizer.errors import ProviderUnavailable, RateLimited, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from redis.asyncio import Redis
 
     from normalizer.llm.client import Answer
+
+log = structlog.get_logger(__name__)
+
+_SCRIPT: Final = (files("normalizer.llm") / "limits.lua").read_text(encoding="utf-8")
+_SLOTS: Final = 60
+_PROBE_S: Final = 70.0
+_DOWN: Final = "the model provider is down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +39,7 @@ class Admitted:
     """The call may start; hand this back when it ended."""
 
     tokens: int
-    id: str = ""
+    slot: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +125,11 @@ class LocalGate:
         """Ask to start a call."""
         wait_s = self._not_before - self._clock()
         is_open = self._failures >= self._failures_to_open
+        if is_open and (wait_s > 0 or self._probing):
+            wait_s = max(wait_s, 1.0)
+            return Denied(wait_s, ProviderUnavailable(_DOWN, retry_after_s=wait_s), closed=True)
         if wait_s > 0:
-            error: TransientError = RateLimited("the provider asked for a pause", retry_after_s=wait_s)
-            if is_open:
-                error = ProviderUnavailable("the model provider is down", retry_after_s=wait_s)
-            return Denied(wait_s, error, closed=is_open)
-        if is_open and self._probing:
-            return Denied(
-                1.0, ProviderUnavailable("the model provider is being probed", retry_after_s=1.0), closed=True
-            )
+            return Denied(wait_s, RateLimited("the provider asked for a pause", retry_after_s=wait_s))
         self._probing = is_open
         self._concurrency.begin()
         return Admitted(tokens)
@@ -138,5 +150,183 @@ class LocalGate:
             self._failures += 1
             if self._failures >= self._failures_to_open:
                 wait_s = max(wait_s or 0.0, self._open_s)
-        pause = wait_s if wait_s is not None else min(0.25 * 2 ** min(self._failures, 6), 10.0)
-        self._not_before = max(self._not_before, self._clock() + pause)
+        pause_s = wait_s if wait_s is not None else _backoff_s(self._failures)
+        self._not_before = max(self._not_before, self._clock() + pause_s)
+
+
+class SharedGate:
+    """One guard for all replicas, in Redis; concurrency is each process's own. Redis away: the process guards itself.
+
+    Args:
+        redis: any client; nothing is decoded.
+        name: what shares a limit, e.g. endpoint and model. Never the key.
+        rpm, tpm: requests and tokens per window, 0 = unlimited; the provider's own headers lower them.
+        window_s: the provider's window; counted a sixtieth longer, because calls arrive later than they leave.
+        failures_to_open, open_s: so many failures in a row close the lane for so long (growing to four times that),
+            then one call probes.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        name: str,
+        rpm: int = 0,
+        tpm: int = 0,
+        window_s: float = 60.0,
+        largest: int = 8,
+        failures_to_open: int = 5,
+        open_s: float = 15.0,
+    ) -> None:
+        self._script = redis.register_script(_SCRIPT)
+        self._key = f"norm:limit:{name}"
+        self._rpm, self._tpm, self._window_s = rpm, tpm, window_s
+        self._failures_to_open, self._open_s = failures_to_open, open_s
+        self._concurrency = Concurrency(largest=largest)
+        self._local = LocalGate(largest=largest, failures_to_open=failures_to_open, open_s=open_s)
+        self._failures = 0
+
+    async def free(self) -> None:
+        """Return once this process may have one more call under way."""
+        await self._concurrency.free()
+
+    async def admit(self, tokens: int) -> Admitted | Denied:
+        """Reserve a request and `tokens` for all replicas, or say how long to wait."""
+        answer = await self._run(
+            "admit",
+            self._rpm,
+            self._tpm,
+            tokens,
+            _us(self._window_s * (_SLOTS + 1) / _SLOTS),
+            _SLOTS,
+            self._failures_to_open,
+            _us(_PROBE_S),
+        )
+        if answer is None:
+            admission = await self._local.admit(tokens)
+            if isinstance(admission, Admitted):
+                self._concurrency.begin()
+            return admission
+        verdict, number = answer
+        if verdict == "ok":
+            self._concurrency.begin()
+            return Admitted(tokens, str(number))
+        wait_s = number / 1e6 + random.uniform(0, 0.02)
+        if verdict == "closed":
+            return Denied(wait_s, ProviderUnavailable(_DOWN, retry_after_s=wait_s), closed=True)
+        return Denied(wait_s, RateLimited("the shared rate limit is used up", retry_after_s=wait_s))
+
+    async def succeeded(self, call: Admitted, answer: Answer) -> None:
+        """Give back what the call did not use, obey the provider's headers, close the breaker."""
+        self._failures = 0
+        self._concurrency.end(succeeded=True)
+        if not call.slot:
+            await self._local.succeeded(call, answer)
+            return
+        used = answer.usage.tokens_in + answer.usage.tokens_out
+        stated = Stated.read(answer.headers)
+        pause_s = stated.pause_s(call.tokens)
+        await self._finish(call, used or call.tokens, "ok", pause_s, stated)
+
+    async def failed(self, call: Admitted, error: TransientError | None) -> None:
+        """Give the tokens back (a provider counts the request all the same) and tell all replicas to pause."""
+        self._concurrency.end(succeeded=None if error is None else False)
+        if not call.slot:
+            await self._local.failed(call, error)
+            return
+        if error is None:
+            await self._finish(call, call.tokens, "none", 0.0)
+            return
+        self._failures += 1
+        limited = isinstance(error, RateLimited)
+        pause_s = error.retry_after_s if error.retry_after_s is not None else _backoff_s(self._failures)
+        await self._finish(call, 0, "limited" if limited else "down", pause_s)
+
+    async def _finish(
+        self, call: Admitted, used: int, outcome: str, pause_s: float, stated: Stated | None = None
+    ) -> None:
+        stated = stated or Stated()
+        await self._run(
+            "finish",
+            call.slot,
+            call.tokens,
+            used,
+            outcome,
+            _us(pause_s),
+            self._failures_to_open,
+            _us(self._open_s),
+            stated.limit_requests,
+            stated.limit_tokens,
+        )
+
+    async def _run(self, *arguments: str | int) -> tuple[str, int] | None:
+        """Run the script; None when Redis is away."""
+        try:
+            async with asyncio.timeout(2.0):
+                verdict, number = await self._script(keys=[self._key], args=arguments)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("llm.limits.redis_away", error=type(error).__name__)
+            return None
+        return (verdict.decode() if isinstance(verdict, bytes) else verdict), int(number)
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What the provider's `x-ratelimit-*` headers say (OpenAI, "rate limits in headers"); None or 0 = not said."""
+
+    limit_requests: int = 0
+    limit_tokens: int = 0
+    remaining_requests: int | None = None
+    remaining_tokens: int | None = None
+    reset_requests_s: float = 0.0
+    reset_tokens_s: float = 0.0
+
+    @classmethod
+    def read(cls, headers: Mapping[str, str]) -> Stated:
+        """Read what can be read; a header of another form is ignored."""
+        return cls(
+            _count(headers.get("x-ratelimit-limit-requests")) or 0,
+            _count(headers.get("x-ratelimit-limit-tokens")) or 0,
+            _count(headers.get("x-ratelimit-remaining-requests")),
+            _count(headers.get("x-ratelimit-remaining-tokens")),
+            _seconds(headers.get("x-ratelimit-reset-requests")),
+            _seconds(headers.get("x-ratelimit-reset-tokens")),
+        )
+
+    def pause_s(self, tokens: int) -> float:
+        """Return how long nobody should call, given that the next call takes about `tokens`.
+
+        The reset headers name the time until the whole limit is back; a part of it is back sooner.
+        """
+        pauses = [0.0]
+        if self.remaining_requests == 0:
+            pauses.append(self.reset_requests_s / max(1, self.limit_requests))
+        if self.remaining_tokens is not None and self.remaining_tokens < tokens and self.limit_tokens:
+            missing = min(tokens, self.limit_tokens) - self.remaining_tokens
+            pauses.append(self.reset_tokens_s * missing / self.limit_tokens)
+        return min(60.0, max(pauses))
+
+
+def _count(value: str | None) -> int | None:
+    return int(value) if value is not None and value.isdigit() else None
+
+
+def _seconds(value: str | None) -> float:
+    """`6m0s`, `1.5s`, `20ms`, or bare seconds."""
+    if value is None:
+        return 0.0
+    if value.replace(".", "", 1).isdigit():
+        return float(value)
+    return sum(float(amount) * _UNIT_S[unit] for amount, unit in _DURATION.findall(value))
+
+
+def _backoff_s(failures: int) -> float:
+    return min(10.0, 0.25 * 2.0 ** min(failures, 6)) * random.uniform(0.5, 1.0)
+
+
+def _us(seconds: float) -> int:
+    return max(0, int(seconds * 1e6))

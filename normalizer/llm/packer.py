@@ -45,6 +45,16 @@ class Model(Protocol):
         """Ask about `records` in one call."""
 
 
+class Purse(Protocol):
+    """What the packer needs of the money counters."""
+
+    async def record(self, answer: Answer, records: int) -> None:
+        """Count one answered call."""
+
+    async def spent(self) -> bool:
+        """Tell whether today's budget is used up."""
+
+
 class Announcement:
     """A group that may still bring texts; see `Packer.announce`."""
 
@@ -82,7 +92,7 @@ class Packer:
         pace: how long calls take, learned.
         linger_ms: how long a text waits for company.
         call_timeout_s: no call takes longer.
-        account: told of every answer and its number of records (money counters).
+        ledger: counts every answer, and says when the day's budget is spent; texts then wait in review.
         seed: of the shuffle that gives a record other neighbours when it is asked again.
     """
 
@@ -98,10 +108,10 @@ class Packer:
         pace: Pace | None = None,
         linger_ms: int = 200,
         call_timeout_s: float = 60.0,
-        account: Callable[[Answer, int], Awaitable[None]] | None = None,
+        ledger: Purse | None = None,
         seed: int | None = None,
     ) -> None:
-        self._model, self._remember, self._count, self._account = model, remember, count, account
+        self._model, self._remember, self._count, self._ledger = model, remember, count, ledger
         self._gate = gate or LocalGate()
         self._budget, self._size, self._pace = budget or Budget(), size or BatchSize(), pace or Pace()
         self._linger_s, self._call_timeout_s = linger_ms / 1000, call_timeout_s
@@ -212,6 +222,9 @@ class Packer:
             batch = self._next_batch()
             if not batch:
                 continue
+            if self._ledger is not None and await self._ledger.spent():
+                self._out_of_budget(batch)
+                continue
             admission = await self._gate.admit(self._tokens(batch))
             if isinstance(admission, Admitted):
                 task = asyncio.create_task(self._call(batch, admission), name="llm-call")
@@ -276,6 +289,14 @@ class Packer:
             queue[:] = [entry for entry in queue if not is_late(entry)]
             self._give_back(late, TransientError("too little time left to ask the model"))
 
+    def _out_of_budget(self, batch: list[Entry]) -> None:
+        """Send everything to review for today; never remembered, so that tomorrow it can be asked."""
+        left = [*batch, *self._again, *self._fresh]
+        self._again.clear()
+        self._fresh.clear()
+        log.warning("llm.budget.spent", records=len(left))
+        self._flights.land([(entry, Undecided(Reason.MODEL_BUDGET)) for entry in left])
+
     async def _hold(self, denied: Denied) -> None:
         """Wait until a call may start; whoever has not that much time gets its texts back at once.
 
@@ -319,8 +340,8 @@ class Packer:
     async def _take(self, batch: list[Entry], answer: Answer) -> None:
         """Keep every valid record, ask again for the others in smaller company, give up what failed alone."""
         self._note(batch, answer)
-        if self._account is not None:
-            await self._account(answer, len(batch))
+        if self._ledger is not None:
+            await self._ledger.record(answer, len(batch))
         if answer.refused and not any(answer.slots):
             await self._take_apart(batch)
             return

@@ -434,3 +434,29 @@ async def test_a_bug_in_the_client_leaves_nobody_waiting(lane):
     outcomes = await it.ask(TEXTS[:2])
 
     assert all(type(outcome) is TransientError for outcome in outcomes.values())
+
+
+class Purse:
+    def __init__(self, calls):
+        self.calls = calls
+        self.records = 0
+
+    async def record(self, answer, records):
+        assert answer.usage.tokens_out
+        self.calls -= 1
+        self.records += records
+
+    async def spent(self):
+        return self.calls <= 0
+
+
+async def test_a_spent_budget_sends_the_rest_to_review_and_is_not_remembered(lane):
+    purse = Purse(calls=1)
+    it = lane(ledger=purse, gate=LocalGate(largest=1))
+
+    outcomes = await it.ask(TEXTS[:60])
+
+    assert purse.records == len(it.remembered) == 25
+    rest = [outcome for text, outcome in outcomes.items() if text not in it.remembered]
+    assert rest == [Undecided(Reason.MODEL_BUDGET)] * 35
+    assert len(it.calls()) == 1

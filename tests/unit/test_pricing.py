@@ -1,0 +1,118 @@
+"""What a call costs, and the day's ledger on a real Redis."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+import structlog
+from redis.asyncio import Redis
+
+from normalizer.llm.client import Answer, Usage
+from normalizer.llm.pricing import Day, Ledger, price, prices_as_of
+
+MILLION = 1_000_000
+
+
+def answer(tokens_in=MILLION, tokens_out=MILLION, **usage):
+    return Answer((), Usage(tokens_in, tokens_out, **usage), 1.0)
+
+
+class Clock:
+    def __init__(self):
+        self.now = datetime(2026, 11, 23, 23, 59, tzinfo=UTC)
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "usd"),
+    [
+        ("gpt-6-luna", Usage(MILLION, MILLION), 0.60),
+        ("gpt-6-luna", Usage(MILLION, 0, cached_in=MILLION), 0.01),
+        ("gpt-6-luna", Usage(MILLION, 0, cached_in=MILLION // 2), 0.055),
+        ("openai/gpt-6-luna", Usage(0, MILLION), 0.50),
+        ("gpt-4o-mini-2024-07-18", Usage(MILLION, MILLION), 0.75),
+        ("gpt-6-luna", Usage(MILLION, MILLION, cost_usd=0.0123), 0.0123),
+        ("gpt-6-luna", Usage(10, 0, cached_in=20), 20 * 0.01 / 1e6),
+    ],
+)
+def test_a_call_costs_what_the_table_or_the_provider_says(model, usage, usd):
+    assert price(model).of(usage) == pytest.approx(usd)
+
+
+def test_an_unlisted_model_is_never_taken_for_cheap():
+    unknown = price("mistralai/mistral-small")
+
+    assert not unknown.listed
+    assert unknown.of(Usage(MILLION, MILLION)) >= max(
+        price(listed).of(Usage(MILLION, MILLION)) for listed in ("gpt-6-luna", "gpt-4.1-mini", "gpt-5.6-luna")
+    )
+
+
+def test_the_table_is_dated():
+    assert date.fromisoformat(prices_as_of()) >= date(2026, 1, 1)
+
+
+async def test_replicas_count_into_one_day(redis):
+    one, two = (Ledger(redis, model="gpt-6-luna") for _ in range(2))
+
+    await one.record(answer(1_000, 100), 25)
+    await two.record(answer(2_000, 200), 10)
+
+    day = await one.day()
+    assert (day.calls, day.records, day.tokens_in, day.tokens_out) == (2, 35, 3_000, 300)
+    assert day.usd == pytest.approx(3_000 * 0.1e-6 + 300 * 0.5e-6)
+
+
+async def test_days_are_counted_apart_and_forgotten_after_a_quarter(redis):
+    clock = Clock()
+    ledger = Ledger(redis, model="gpt-6-luna", clock=clock)
+    await ledger.record(answer(), 1)
+
+    clock.now = datetime(2026, 11, 24, 0, 1, tzinfo=UTC)
+
+    assert await ledger.day() == Day()
+    assert (await ledger.day("2026-11-23")).calls == 1
+    assert 90 < (await redis.ttl("norm:usage:2026-11-23")) / 86_400 <= 92
+
+
+async def test_the_budget_is_that_of_all_replicas_and_starts_anew_each_day(redis):
+    clock = Clock()
+    one, two = (Ledger(redis, model="gpt-6-luna", daily_budget_usd=1.0, clock=clock) for _ in range(2))
+
+    await one.record(answer(), 1)
+    assert not await one.spent()
+    await two.record(answer(), 1)
+    assert await one.spent()
+    assert await two.spent()
+
+    clock.now = datetime(2026, 11, 24, 0, 1, tzinfo=UTC)
+    assert not await one.spent()
+
+
+async def test_four_fifths_of_the_budget_are_warned_of_once(redis):
+    ledger = Ledger(redis, model="gpt-6-luna", daily_budget_usd=1.0)
+
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            await ledger.record(answer(), 1)
+
+    assert [event["event"] for event in logs] == ["llm.budget.nearly_spent"]
+
+
+async def test_without_a_budget_nothing_is_ever_spent(redis):
+    ledger = Ledger(redis, model="gpt-6-luna")
+    await ledger.record(answer(), 1)
+
+    assert not await ledger.spent()
+
+
+async def test_without_redis_the_process_counts_for_itself():
+    nowhere = Redis(host="127.0.0.1", port=1)
+    ledger = Ledger(nowhere, model="gpt-6-luna", daily_budget_usd=1.0)
+
+    await ledger.record(answer(), 1)
+    assert not await ledger.spent()
+    await ledger.record(answer(), 1)
+    assert await ledger.spent()
+    await nowhere.aclose()
