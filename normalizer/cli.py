@@ -14,10 +14,11 @@ import orjson
 import typer
 from rich.console import Console
 
-from normalizer.domain.appointment import Kind
+from normalizer.domain.appointment import Kind, Status
 from normalizer.errors import InvalidInput, Misconfigured, NormalizerError, TransientError
 
 OK, FAILED, USAGE, NOT_READY = 0, 1, 2, 3
+_WATCH_S = 2.0
 
 app = typer.Typer(
     name="normalizer",
@@ -138,6 +139,105 @@ def worker() -> None:
     from normalizer.runtime import main as run_worker
 
     raise typer.Exit(run_worker())
+
+
+@app.command()
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Atualiza a cada 2 s, até Ctrl-C.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Mostra a fila, os workers e os agendamentos."""
+    from normalizer.runtime import open_producer
+    from normalizer.status import Overview, read_overview
+
+    async def run() -> None:
+        async with open_producer() as producer:
+            before: Overview | None = None
+            while True:
+                before = await read_overview(producer.store, producer.tasks, before=before)
+                if as_json:
+                    _print_json(before.as_dict())
+                else:
+                    before.show(Console(highlight=False))
+                if not watch:
+                    return
+                await asyncio.sleep(_WATCH_S)
+
+    asyncio.run(run())
+
+
+@app.command()
+def health() -> None:
+    """Sai com 0 só se o worker deste contêiner está vivo e o laço dele responde."""
+    from normalizer.queue.service import TaskService
+    from normalizer.status import own_replica_problem
+
+    async def run() -> str | None:
+        async with TaskService(attempts=1) as tasks:
+            return await own_replica_problem(tasks)
+
+    problem = asyncio.run(run())
+    if problem is not None:
+        _stderr.print(f"[red]Erro:[/red] {_escaped(problem)}")
+        raise typer.Exit(NOT_READY)
+    typer.echo("ok")
+
+
+@app.command()
+def pause() -> None:
+    """Nenhum worker pega agendamentos até `normalizer resume`; os que já começaram terminam."""
+    _steer("pause", "Pausado.")
+
+
+@app.command()
+def drain() -> None:
+    """Como pause, e os grupos em andamento não começam mais nada."""
+    _steer("drain", "Esvaziando.")
+
+
+@app.command()
+def resume() -> None:
+    """Retoma depois de pause ou drain."""
+    _steer("resume", "Retomado.")
+
+
+@app.command()
+def retry(
+    failed: Annotated[bool, typer.Option("--failed", help="Os que falharam.")] = False,
+    review: Annotated[bool, typer.Option("--review", help="Os que estão em revisão.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Coloca de novo na fila o que falhou ou está em revisão (sem opção: o que falhou)."""
+    from normalizer.runtime import open_producer
+
+    statuses = [Status.FAILED] if failed or not review else []
+    statuses += [Status.REVIEW] if review else []
+
+    async def run() -> int:
+        async with open_producer() as producer:
+            queued = 0
+            async for chunk in producer.store.requeue(statuses):
+                fingerprints = {item.id: item.fingerprint for item in chunk}
+                await producer.tasks.enqueue_many(list(fingerprints), fingerprints=fingerprints)
+                queued += len(chunk)
+            return queued
+
+    queued = asyncio.run(run())
+    if as_json:
+        _print_json({"enfileirados": queued})
+    else:
+        typer.echo(f"{queued} agendamentos de volta à fila.")
+
+
+def _steer(order: str, said: str) -> None:
+    from normalizer.queue.service import TaskService
+
+    async def run() -> None:
+        async with TaskService() as tasks:
+            await getattr(tasks, order)()
+
+    asyncio.run(run())
+    typer.echo(said)
 
 
 _KINDS = {"address": Kind.ADDRESS, "document": Kind.DOCUMENT}

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from benchmarks.scenarios import demo_scenario
 from normalizer import embedded
 from normalizer.domain.appointment import Kind, Status
 from normalizer.errors import Misconfigured
@@ -138,7 +139,7 @@ def run_demo(*, rows: int, keep: Path | None, live: bool, console: Console) -> S
     """
     with _terminated_as_interrupt(), _workplace(keep) as directory, contextlib.ExitStack() as stack:
         console.print(f"[dim]Subindo Valkey, MongoDB embutido{'' if live else ', provedor simulado'}…[/dim]")
-        sheet, labels = _scenario(directory, rows)
+        sheet, labels = demo_scenario(directory, rows)
         redis = stack.enter_context(embedded.start_valkey(directory / "valkey"))
         mongo = stack.enter_context(embedded.start_mongo(directory / "mongo"))
         provider = None if live else _start_provider(stack, directory, labels)

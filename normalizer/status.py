@@ -1,0 +1,153 @@
+"""What an operator asks of a running system: `normalizer status` and `normalizer health`."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from normalizer.domain.appointment import Status
+from normalizer.queue.health import GONE_S, Replica
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from normalizer.queue.service import QueueStatus, TaskService
+    from normalizer.store import AppointmentStore, Counts
+
+_LONGEST_LAG_MS = 10_000
+_STATES = {"running": "em andamento", "paused": "pausado", "draining": "esvaziando"}
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Queue, replicas and appointments at one moment.
+
+    Attributes:
+        at_s: Unix time of the reading.
+        ended: appointments that are not `pendente`.
+        rate_per_s: appointments ended per second since the reading before; None at the first.
+        eta_s: seconds until nothing is `pendente` at that rate; None where it cannot be told.
+    """
+
+    at_s: float
+    queue: QueueStatus
+    counts: Counts
+    rate_per_s: float | None
+
+    @property
+    def ended(self) -> int:
+        """Appointments that came to an end, whichever."""
+        return self.counts.total - self.pending
+
+    @property
+    def pending(self) -> int:
+        """Appointments that wait or are in work."""
+        return self.counts.by_status[Status.PENDING]
+
+    @property
+    def eta_s(self) -> float | None:
+        """None where nothing moves or nothing waits."""
+        return self.pending / self.rate_per_s if self.rate_per_s and self.pending else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON document of `status --json`."""
+        return {
+            "estado": self.queue.state,
+            "na_fila": self.queue.due,
+            "em_andamento": self.queue.running,
+            "adiados": self.queue.deferred,
+            "mais_antigo_s": self.queue.oldest_age_s,
+            "por_segundo": self.rate_per_s,
+            "previsao_s": self.eta_s,
+            "agendamentos": dict(self.counts.by_status),
+            "motivos": {kind.value: dict(reasons) for kind, reasons in self.counts.by_reason.items()},
+            "falhas": dict(self.counts.by_error),
+            "workers": [asdict(replica) for replica in self.queue.replicas],
+        }
+
+    def show(self, console: Console) -> None:
+        """The same for people."""
+        queue = self.queue
+        oldest = "" if queue.oldest_age_s is None else f", o mais antigo há {_duration(queue.oldest_age_s)}"
+        console.print(
+            f"[bold]Fila[/bold] {_STATES[queue.state]}: {queue.due} na fila{oldest}, "
+            f"{queue.running} em andamento, {queue.deferred} adiados"
+        )
+        if self.rate_per_s is not None:
+            eta = "" if self.eta_s is None else f", faltam cerca de {_duration(self.eta_s)}"
+            console.print(f"{self.rate_per_s:.0f} por segundo{eta}")
+        console.print(_counts_table(self.counts))
+        console.print(_replicas_table(queue.replicas))
+
+
+async def read_overview(store: AppointmentStore, tasks: TaskService, *, before: Overview | None = None) -> Overview:
+    """Read both services once. `before` is the last reading, for the rate.
+
+    Raises StoreUnavailable or QueueUnavailable.
+    """
+    queue, counts, now = await tasks.status(), await store.counts(), time.time()
+    first = Overview(now, queue, counts, None)
+    if before is None:
+        return first
+    rate = (first.ended - before.ended) / max(0.001, now - before.at_s)
+    return Overview(now, queue, counts, max(0.0, rate))
+
+
+async def own_replica_problem(tasks: TaskService) -> str | None:
+    """Why this machine's own worker is not well; None if it beats and its loop answers.
+
+    A container's host name is its own, so one container's health never speaks for another's worker.
+    """
+    host, now_ms = socket.gethostname(), time.time() * 1000
+    own = [replica for replica in (await tasks.status()).replicas if replica.host == host]
+    if not own:
+        return f"Nenhum worker deste contêiner ({host}) deu sinal nos últimos {GONE_S:.0f} s. Veja o log do worker."
+    newest = max(own, key=lambda replica: replica.beat_at_ms)
+    if now_ms - newest.beat_at_ms > GONE_S * 1000:
+        return f"O worker não dá sinal há {(now_ms - newest.beat_at_ms) / 1000:.0f} s. Veja o log do worker."
+    if newest.loop_lag_ms > _LONGEST_LAG_MS:
+        return f"O worker responde com {newest.loop_lag_ms / 1000:.0f} s de atraso. Reinicie-o e veja o log."
+    return None
+
+
+def _counts_table(counts: Counts) -> Table:
+    table = Table("agendamentos", "", min_width=50)
+    table.columns[1].justify = "right"
+    for status in Status:
+        table.add_row(status.value, str(counts.by_status[status]))
+        if status is Status.REVIEW:
+            for kind, reasons in counts.by_reason.items():
+                _add_causes(table, reasons, f"{kind.value}: ")
+        if status is Status.FAILED:
+            _add_causes(table, counts.by_error, "")
+    return table
+
+
+def _add_causes(table: Table, causes: Mapping[str, int], prefix: str) -> None:
+    for cause, number in sorted(causes.items(), key=lambda item: -item[1]):
+        table.add_row(f"[dim]  {prefix}{cause}[/dim]", f"[dim]{number}[/dim]")
+
+
+def _replicas_table(replicas: Sequence[Replica]) -> Table:
+    table = Table("worker", "versão", "estado", "grupos", "jobs", "último erro", min_width=50)
+    for replica in replicas:
+        table.add_row(
+            replica.worker_id,
+            replica.version,
+            replica.state,
+            str(replica.groups),
+            str(replica.jobs),
+            replica.last_error or "",
+        )
+    return table
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3600:.1f} h"
