@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3L2H")
 _CHUNK: Final = 1 << 20
-_REFERENCE: Final = re.compile(rb"\br\s*=\s*[\"']([A-Za-z]{1,5})([0-9]{1,9})[\"']")
+_COMPRESSED_CHUNK: Final = 1 << 16
+_REFERENCE: Final = re.compile(rb"r\s*=\s*[\"']([A-Za-z]{1,5})([0-9]{1,9})[\"']")
 _OVERLAP: Final = 64  # longer than any cell reference, so that one cut in two is seen in the next piece
 
 
@@ -76,8 +77,8 @@ def _inflate(data: bytes, part: zipfile.ZipInfo, where: str) -> Iterator[bytes]:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     seen = 0
     try:
-        for at in range(0, len(compressed), _CHUNK):
-            piece = inflater.decompress(compressed[at : at + _CHUNK], _CHUNK)
+        for at in range(0, len(compressed), _COMPRESSED_CHUNK):
+            piece = inflater.decompress(compressed[at : at + _COMPRESSED_CHUNK], _CHUNK)
             while piece:
                 seen += len(piece)
                 if seen > part.file_size:
@@ -99,9 +100,11 @@ class _Area:
 
     def see(self, piece: bytes) -> None:
         piece = self._tail + piece
-        for letters, digits in set(_REFERENCE.findall(piece)):
-            self.rows = max(self.rows, int(digits))
-            self.columns = max(self.columns, _column_number(letters))
+        found = _REFERENCE.findall(piece)
+        if found:
+            columns, rows = map(set, zip(*found, strict=True))
+            self.rows = max(self.rows, *map(int, rows))
+            self.columns = max(self.columns, *map(_column_number, columns))
         self._tail = piece[-_OVERLAP:]
 
     def check(self, where: str, limits: Limits) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from python_calamine import CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
+from python_calamine import CalamineSheet, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
 
 from normalizer.errors import InvalidInput
 from normalizer.spreadsheet.archive import check_workbook, password_protected
@@ -46,8 +47,9 @@ def _open(kind: str, data: bytes, where: str) -> Opened:
     with _readable(where):
         book = CalamineWorkbook.from_filelike(io.BytesIO(data))
         sheets = [sheet for sheet in book.sheets_metadata if sheet.typ == SheetTypeEnum.WorkSheet]
+    loader = _Loader(book, where)
     visible = tuple(
-        Table(sheet.name, lambda name=sheet.name: _rows(book, name, where))  # type: ignore[misc]
+        Table(sheet.name, partial(loader.rows, sheet.name))
         for sheet in sheets
         if sheet.visible == SheetVisibleEnum.Visible
     )
@@ -55,10 +57,19 @@ def _open(kind: str, data: bytes, where: str) -> Opened:
     return Opened(kind, visible, hidden)
 
 
-def _rows(book: CalamineWorkbook, name: str, where: str) -> NumberedRows:
-    with _readable(where):
-        sheet = book.get_sheet_by_name(name)
-        yield from enumerate(sheet.iter_rows(), start=1)
+class _Loader:
+    """Keeps the sheet read last, so that looking for its header and reading its rows parse it once."""
+
+    def __init__(self, book: CalamineWorkbook, where: str) -> None:
+        self._book, self._where = book, where
+        self._sheet: CalamineSheet | None = None
+
+    def rows(self, name: str) -> NumberedRows:
+        with _readable(self._where):
+            if self._sheet is None or self._sheet.name != name:
+                self._sheet = None  # let go of it before the next one is laid out
+                self._sheet = self._book.get_sheet_by_name(name)
+            yield from enumerate(self._sheet.iter_rows(), start=1)
 
 
 @contextmanager
