@@ -197,7 +197,7 @@ JUNK_ADDRESSES: Final = (
     *("a confirmar com o paciente", "o mesmo da consulta anterior", "não informado", "ver cadastro", "-", "xxxxx"),
     *("paciente vai ligar depois", "endereço incompleto", "retirar no local", "casa da avó, portão verde", "???"),
 )
-JUNK_DOCUMENTS: Final = ("a confirmar", "não trouxe documento", "CPF: , RG: ", "ver cadastro", "pendente", "-")
+JUNK_DOCUMENTS: Final = ("a confirmar", "não trouxe documento", "CPF: - RG: -", "ver cadastro", "pendente", "-")
 
 # Nobody is called this.
 GIVEN_NAMES: Final = (

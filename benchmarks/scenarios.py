@@ -75,7 +75,7 @@ class Mess:
 
     repeated: float = 0.30
     untidy: float = 0.35
-    unusable: float = 0.045
+    unusable: float = 0.055
 
 
 @dataclass(frozen=True, slots=True)
