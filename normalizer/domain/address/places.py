@@ -141,8 +141,7 @@ def _before_state(evidence: Evidence, state: State) -> Iterator[Place]:
 def _cities_ending(evidence: Evidence, end: int, uf: str) -> Iterator[tuple[int, str, float]]:
     """Yield (start, official name, quality) of the cities of `uf` that the tokens before `end` spell."""
     tokens, marks = evidence.tokens, evidence.marks
-    exact = False
-    start = end - 1
+    longest = 0
     for length in range(1, _LONGEST + 1):
         start = end - length
         if start < 0 or marks[start] != FREE or tokens.kinds[start] != WORD:
@@ -150,14 +149,20 @@ def _cities_ending(evidence: Evidence, end: int, uf: str) -> Iterator[tuple[int,
         key = tokens.phrase(start, end)
         name = gazetteer.municipalities(key).get(uf)
         if name is not None:
-            exact = True
+            longest = length
             yield start, name, 0.8 * length + _opens_field(evidence, start)
         elif length <= 4 and (known := gazetteer.nickname(key)) is not None and known.uf == uf:
             yield start, known.name, 0.6 * length + _opens_field(evidence, start)
         if tokens.gaps[start] == HARD:
             break
-    if not exact:
-        yield from _abbreviated(evidence, end, uf)
+    if not longest or _short_before(evidence, end - longest):
+        yield from (city for city in _abbreviated(evidence, end, uf) if end - city[0] > longest)
+
+
+def _short_before(evidence: Evidence, at: int) -> bool:
+    """Does a short word stand before a city's name that may belong to it: "B. Camboriú"."""
+    tokens = evidence.tokens
+    return evidence.free(at - 1) and tokens.gaps[at] != HARD and tokens.keys[at - 1] in lx.CITY_SHORTS
 
 
 def _opens_field(evidence: Evidence, at: int) -> float:

@@ -57,6 +57,9 @@ def starts(evidence: Evidence, uf: str | None) -> list[Start]:
     """Return where the street may begin, likeliest first. `uf` is the state of the place under consideration."""
     tokens, marks = evidence.tokens, evidence.marks
     found: list[Start] = []
+    if uf == "DF" and evidence.units and (quadra := evidence.units[0]).keyword == "Quadra":
+        if tokens.gaps[quadra.start] == HARD:
+            found.append(Start(quadra.start, "", quadra.start, 4.0))
     for at, key in enumerate(tokens.keys):
         if marks[at] != FREE:
             continue
@@ -124,9 +127,11 @@ class _Reader:
         self.marks = bytearray(evidence.marks)
         self.score = place.score + start.score
         self.number: str | None = None
-        self.parts: list[tuple[int, str]] = [
-            (unit.start, standard.unit(unit.keyword, unit.value)) for unit in evidence.units
-        ]
+        units = evidence.units
+        if not start.kind and units and units[0].start == start.at:  # "Quadra 38" is the street itself
+            self.marks[start.at : units[0].end] = bytes(units[0].end - start.at)
+            units = units[1:]
+        self.parts: list[tuple[int, str]] = [(unit.start, standard.unit(unit.keyword, unit.value)) for unit in units]
         self.district: str | None = None
         self.street = ""
 
@@ -299,10 +304,17 @@ class _Reader:
             return True
         if tokens.gaps[at] == SLASH:
             return True
-        if tokens.kinds[at - 1] == NUM and at - 1 == name and key not in lx.PREPOSITIONS and len(key) > 1:
-            return True
         starter = key in lx.STRONG_STARTERS and tokens.keys[at - 1] not in lx.PREPOSITIONS
+        if self._follows_number_name(name, at):
+            return starter or not self._number_ahead(at)
         return starter and not self._number_ahead(at)
+
+    def _follows_number_name(self, name: int, at: int) -> bool:
+        """Does the word at `at` follow a name that is a number, "Rua 8 …" (no date, no "3ª Radial")."""
+        tokens = self.tokens
+        if at - 1 != name or tokens.kinds[name] != NUM or tokens.words[name][-1] in "ºª°":
+            return False
+        return tokens.keys[at] not in lx.PREPOSITIONS and len(tokens.keys[at]) > 1
 
     def _number_ahead(self, at: int) -> bool:
         tokens = self.tokens
@@ -513,6 +525,12 @@ class _Reader:
         tokens = self.tokens
         keys = tokens.keys
         if end - start > 7 or keys[end - 1] in lx.PREPOSITIONS - {"e", "a"} or keys[start] in lx.PREPOSITIONS:
+            return False
+        if (
+            keys[start] in lx.STREET_TYPES
+            and keys[start] not in lx.DISTRICT_WORDS
+            and (len(keys[start]) < 4 or not self.start.kind)
+        ):
             return False
         for at in range(start, end):
             key = keys[at]

@@ -101,11 +101,15 @@ def _initial_at(tokens: Tokens, at: int, end: int) -> str | None:
     return None
 
 
-def render(tokens: Tokens, start: int, end: int, *, leads: bool = True) -> str:
-    """Return the words of [start, end) written out as a name (street or quarter without its type)."""
+def render(tokens: Tokens, start: int, end: int, *, typed: bool, leads: bool = True) -> str:
+    """Return the words of [start, end) written out as a name.
+
+    `typed`: a type stands before it ("Rua" das Flores), so its first word may be a small one. `leads`: a short title may
+    open it ("Pe." right after the street type).
+    """
     parts: list[str] = []
     for at in range(start, end):
-        written = _written(tokens, at, start, end, leads=leads)
+        written = _written(tokens, at, start, end, typed=typed, leads=leads)
         if parts and tokens.gaps[at] in (HYPHEN, GLUED, SLASH) and _joins(tokens, at):
             parts[-1] += ("" if tokens.gaps[at] == GLUED else "-" if tokens.gaps[at] == HYPHEN else "/") + written
         else:
@@ -117,7 +121,7 @@ def _joins(tokens: Tokens, at: int) -> bool:
     return tokens.gaps[at] != GLUED or tokens.kinds[at] == NUM or tokens.kinds[at - 1] == NUM
 
 
-def _written(tokens: Tokens, at: int, start: int, end: int, *, leads: bool) -> str:
+def _written(tokens: Tokens, at: int, start: int, end: int, *, typed: bool, leads: bool) -> str:
     word = tokens.words[at]
     if tokens.kinds[at] != WORD:
         return word.replace("°", "º")
@@ -134,7 +138,7 @@ def _written(tokens: Tokens, at: int, start: int, end: int, *, leads: bool) -> s
         return word.upper() + ("." if tokens.dots[at] and at + 1 < end else "")
     if len(tokens.keys[at]) == 1 and at + 1 == end:
         return word.upper()
-    return proper(word, first=at == start)
+    return proper(word, first=at == start and not typed)
 
 
 def _is_code(tokens: Tokens, at: int, start: int, end: int) -> bool:
@@ -151,8 +155,7 @@ def street(tokens: Tokens, kind: str, start: int, end: int) -> str:
     """Return the street: its type `kind` (spelled out, "" for sectors and quadras) and its name in [start, end)."""
     if not kind:
         return sector(tokens, start, end)
-    name = render(tokens, start, end)
-    return f"{kind} {name}"
+    return f"{kind} {render(tokens, start, end, typed=True)}"
 
 
 def road(tokens: Tokens, start: int, end: int) -> str:
@@ -192,7 +195,7 @@ def district(tokens: Tokens, start: int, end: int) -> str:
         at += 1
         if long not in {"Conjunto", "Parque", "Núcleo", "Distrito"}:
             break
-    return " ".join([*head, render(tokens, at, end, leads=not head)]) if at < end else " ".join(head)
+    return " ".join([*head, render(tokens, at, end, typed=bool(head), leads=not head)])
 
 
 def _district_word(tokens: Tokens, at: int) -> str | None:
@@ -217,8 +220,7 @@ def named_unit(tokens: Tokens, start: int, end: int) -> str:
             break
         head.append(long)
         at += 1
-    name = render(tokens, at, end, leads=False)
-    return " ".join([*head, name])
+    return " ".join([*head, render(tokens, at, end, typed=bool(head), leads=False)])
 
 
 def joined(parts: Iterable[str]) -> str | None:
