@@ -26,6 +26,8 @@ BEAT_S = 5.0
 #: A replica that did not beat for so long is gone.
 GONE_S = 15.0
 _LAG_PROBE_S = 0.25
+#: What the pause key of a queue holds: claim nothing; or claim nothing and hand back what has not begun.
+PAUSED, DRAINING = b"paused", b"draining"
 
 
 def new_worker_id() -> str:
@@ -54,13 +56,15 @@ class Replica:
     retried: int
 
 
-async def write_beat(redis: Redis, keys: Keys, replica: Replica) -> None:
-    """Write one beat: one round trip."""
+async def write_beat(redis: Redis, keys: Keys, replica: Replica) -> bytes | None:
+    """Write one beat: one round trip. Returns what the queue's pause key says."""
     async with redis.pipeline(transaction=False) as pipe:
         pipe.set(keys.replica(replica.worker_id), orjson.dumps(asdict(replica)), px=int(GONE_S * 1000))
         pipe.zadd(keys.replicas, {replica.worker_id: replica.beat_at_ms})
         pipe.zremrangebyscore(keys.replicas, "-inf", replica.beat_at_ms - int(GONE_S * 4000))
-        await pipe.execute()
+        pipe.get(keys.paused)
+        paused: bytes | None = (await pipe.execute())[-1]
+    return paused
 
 
 async def remove_beat(redis: Redis, keys: Keys, worker_id: str) -> None:

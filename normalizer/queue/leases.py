@@ -31,8 +31,9 @@ _SWEEP_LIMIT = 5_000
 
 
 def script(name: str) -> str:
-    """The text of `lua/<name>.lua`."""
-    return resources.files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    """The text of `lua/<name>.lua`, with what all scripts share in front."""
+    folder = resources.files(__package__).joinpath("lua")
+    return "".join(folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in ("record", name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,13 @@ class Leases:
         )
         return {reply[i].decode(): int(reply[i + 1]) for i in range(0, len(reply), 2)}
 
+    async def still_isolating(self, terms: ClaimTerms) -> bool:
+        """Whether this worker is still the one that waits to run suspects alone; says so to the others, too."""
+        if await self._redis.get(self.keys.isolating) != f"?{terms.worker_id}".encode():
+            return False
+        await self._redis.pexpire(self.keys.isolating, 2 * terms.lease_ms)
+        return True
+
     async def abandon(self, tokens: Iterable[str]) -> int:
         """Give back what claims took whose answer was lost. Returns the number of jobs."""
         k = self.keys
@@ -229,6 +237,7 @@ def _claim_of(reply: Sequence[Any], token: str) -> Claim:
     return Claim(
         status,
         token,
+        wait_ms=int(reply[1]),
         fence=int(reply[2]),
         kind=Kind(reply[3].decode()),
         group=[

@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import structlog
 from arq.jobs import Serializer, serialize_result
@@ -77,13 +78,9 @@ class Terms:
     retry: Callable[[], bool] = lambda: True
 
 
-@dataclass(slots=True)
-class Tally:
-    """Jobs ended, by how."""
-
-    complete: int = 0
-    failed: int = 0
-    retried: int = 0
+Count: TypeAlias = Literal["complete", "failed", "retried"]
+Tally: TypeAlias = "Counter[Count]"
+_COUNTED_AS: Mapping[type[Settlement], Count] = {Done: "complete", Failed: "failed", RetryLater: "retried"}
 
 
 @dataclass(slots=True)
@@ -100,6 +97,9 @@ class Runner:
 
     async def run(self, group: Group) -> None:
         """Run the group to its end. Raises nothing but cancellation."""
+        if group.cancelled:
+            await self.release(group)
+            return
         if group.kind is Kind.DEAD:
             await self.settle(group, dict.fromkeys(group.unsettled, Failed(CRASHED)))
             return
@@ -144,7 +144,7 @@ class Runner:
             return
         if fault is None or isinstance(fault, asyncio.CancelledError):
             if group.cancelled:
-                await self._release(group, rest)
+                await self.release(group)
             else:
                 await self.settle(group, dict.fromkeys(rest, HandBack(_LEFT_OPEN_S)))
             return
@@ -162,22 +162,23 @@ class Runner:
             await self._fault_alone(group, group.unsettled[rest[0]], cause)
         else:
             half = Ending("S", after_ms=int(_SPLIT_S * 1000), limit=len(rest) // 2)
-            await self._send(group, dict.fromkeys(rest, half), Tally(retried=len(rest)))
+            await self._send(group, dict.fromkeys(rest, half), dict.fromkeys(rest, "retried"))
 
-    async def _release(self, group: Group, job_ids: list[str]) -> None:
+    async def release(self, group: Group) -> None:
         """Hand back because the worker stops; not for ever, for Redis may be away: then the leases run out."""
         try:
             async with asyncio.timeout(_RELEASE_S):
-                await self.settle(group, dict.fromkeys(job_ids, HandBack()))
+                await self.settle(group, dict.fromkeys(group.unsettled, HandBack()))
         except TimeoutError:
-            log.warning("queue.release.failed", jobs=len(job_ids), redis=self.link.where)
+            log.warning("queue.release.failed", jobs=len(group.unsettled), redis=self.link.where)
 
     async def _fault_alone(self, group: Group, job: ClaimedJob, cause: str) -> None:
         if job.try_ >= self._max_tries(group.function) or not self.terms.retry():
             await self.settle(group, {job.job_id: Failed(cause)})
             return
         after_ms = int(_jittered(min(_LONGEST_BACKOFF_S, _BACKOFF_S * 2 ** (job.try_ - 1))) * 1000)
-        await self._send(group, {job.job_id: Ending("C", after_ms=after_ms, limit=1)}, Tally(retried=1))
+        ending = Ending("C", after_ms=after_ms, limit=1)
+        await self._send(group, {job.job_id: ending}, {job.job_id: "retried"})
 
     async def _bury_exhausted(self, group: Group) -> None:
         limit = self._max_tries(group.function)
@@ -196,17 +197,16 @@ class Runner:
             else:
                 ends[job_id] = how
         ends |= await self._report_dead(group, ends)
-        tally, endings = Tally(), {}
-        for job_id, how in ends.items():
-            endings[job_id] = self._ending(group, jobs[job_id], how, tally)
-        return await self._send(group, endings, tally)
+        endings = {job_id: self._ending(group, jobs[job_id], how) for job_id, how in ends.items()}
+        counts = {job_id: count for job_id, how in ends.items() if (count := _COUNTED_AS.get(type(how)))}
+        return await self._send(group, endings, counts)
 
     async def abort(self, group: Group, job_ids: set[str]) -> None:
         """End jobs that somebody asked to abort; the rest of the group does not notice."""
         jobs = {job_id: job for job_id, job in group.unsettled.items() if job_id in job_ids}
         endings = {i: self._over(group, job, asyncio.CancelledError(), success=False) for i, job in jobs.items()}
         if endings:
-            await self._send(group, endings, Tally(failed=len(endings)))
+            await self._send(group, endings, dict.fromkeys(endings, "failed"))
             log.info("queue.jobs.aborted", jobs=len(endings))
 
     async def renew(self, group: Group) -> set[str]:
@@ -215,21 +215,28 @@ class Runner:
         lost = await self.link.insist(lambda: self.leases.renew(group.token, ids, lease_ms=self.lease_ms))
         return lost - group.settling
 
-    async def _send(self, group: Group, endings: Mapping[str, Ending], tally: Tally) -> set[str]:
+    async def _send(self, group: Group, endings: Mapping[str, Ending], counts: Mapping[str, Count]) -> set[str]:
+        attempts = 0
+
+        async def settle() -> set[str]:
+            nonlocal attempts
+            attempts += 1
+            now_ms = int(time.time() * 1000)
+            return await self.leases.settle(group.token, endings, now_ms=now_ms, keep_ms=self.terms.keep_payload_ms)
+
         group.settling |= endings.keys()
         try:
-            lost = await self.link.insist(
-                lambda: self.leases.settle(
-                    group.token, endings, now_ms=int(time.time() * 1000), keep_ms=self.terms.keep_payload_ms
-                )
-            )
+            lost = await self.link.insist(settle)
         finally:
             group.settling -= endings.keys()
+        if lost and attempts > 1:  # most likely the first attempt settled them and only its answer was lost
+            log.info("queue.settle.uncertain", jobs=len(lost), token=group.token)
+            lost = set()
         group.forget(lost)
         group.close(endings.keys() - lost)
         if lost:
             log.warning("queue.settle.lost", jobs=len(lost), token=group.token)
-        self.tell(tally)
+        self.tell(Counter(count for job_id, count in counts.items() if job_id not in lost))
         return lost
 
     async def _report_dead(self, group: Group, ends: Mapping[str, Settlement]) -> dict[str, Settlement]:
@@ -248,16 +255,13 @@ class Runner:
             return {job.job_id: HandBack(_jittered(_UNTOLD_S)) for job, _ in dead}
         return {}
 
-    def _ending(self, group: Group, job: ClaimedJob, how: Settlement, tally: Tally) -> Ending:
+    def _ending(self, group: Group, job: ClaimedJob, how: Settlement) -> Ending:
         match how:
             case Done(result):
-                tally.complete += 1
                 return self._over(group, job, result, success=True)
             case Failed(cause):
-                tally.failed += 1
                 return self._over(group, job, JobExecutionFailed(cause), success=False)
             case RetryLater(after_s):
-                tally.retried += 1
                 return Ending("R", after_ms=int(after_s * 1000))
             case HandBack(after_s):
                 return Ending("H", after_ms=int(after_s * 1000))

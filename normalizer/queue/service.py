@@ -19,7 +19,7 @@ from arq.jobs import SerializationError, deserialize_job_raw
 
 from normalizer.errors import InvalidInput, QueueUnavailable
 from normalizer.queue.connection import OUTAGE, describe, open_pool, redis_settings
-from normalizer.queue.health import GONE_S, Replica, read_replicas
+from normalizer.queue.health import DRAINING, GONE_S, PAUSED, Replica, read_replicas
 from normalizer.queue.leases import HEAD_START_MS, Keys, script
 from normalizer.queue.serializer import job_deserializer, job_serializer
 
@@ -204,11 +204,11 @@ class TaskService:
 
     async def pause(self) -> None:
         """No replica claims any more; groups in work end normally. Holds until `resume`."""
-        await self._set_state("paused")
+        await self._set_state(PAUSED)
 
     async def drain(self) -> None:
         """As `pause`, and groups in work start nothing new and hand back what they did not start."""
-        await self._set_state("draining")
+        await self._set_state(DRAINING)
 
     async def resume(self) -> None:
         """Claim again."""
@@ -216,7 +216,7 @@ class TaskService:
         with self._translated():
             await pool.delete(self.keys.paused)
 
-    async def _set_state(self, state: str) -> None:
+    async def _set_state(self, state: bytes) -> None:
         pool = await self.get_pool()
         with self._translated():
             await pool.set(self.keys.paused, state)

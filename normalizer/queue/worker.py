@@ -21,13 +21,15 @@ from arq.jobs import SerializationError, deserialize_job_raw
 from arq.utils import timestamp_ms
 from arq.worker import Worker, logger
 
+from normalizer import __version__
 from normalizer.queue.connection import OUTAGE, describe, open_pool
 from normalizer.queue.group import BatchFunction, ClaimedJob, Group, batch_func
-from normalizer.queue.health import BEAT_S, LagProbe, Replica, new_worker_id, remove_beat, write_beat
+from normalizer.queue.health import BEAT_S, DRAINING, LagProbe, Replica, new_worker_id, remove_beat, write_beat
 from normalizer.queue.keeper import LeaseKeeper
 from normalizer.queue.leases import HEAD_START_MS, Claim, ClaimTerms, Ending, Keys, Kind, Leases, Taken
 from normalizer.queue.link import Link
 from normalizer.queue.runner import Runner, Tally, Terms
+from normalizer.queue.serializer import job_serializer
 
 __all__ = ["BatchWorker", "batch_func"]
 
@@ -56,11 +58,12 @@ class BatchWorker(Worker):
         lease_s: float = 15.0,
         shutdown_grace_s: float = 25.0,
         head_start_ms: int = HEAD_START_MS,
-        version: str = "",
+        version: str = __version__,
         **arq_options: Any,
     ) -> None:
         has_batches = any(isinstance(function, BatchFunction) for function in functions)
-        if has_batches and not arq_options.get("job_completion_wait"):
+        self._sigint_waits = bool(arq_options.get("job_completion_wait"))  # asked for in arq's own terms
+        if has_batches and not self._sigint_waits:
             arq_options["job_completion_wait"] = shutdown_grace_s
         super().__init__(functions, **arq_options)
         self.batch_functions = {f.name: f for f in self.functions.values() if isinstance(f, BatchFunction)}
@@ -71,6 +74,7 @@ class BatchWorker(Worker):
         self._link = Link(describe(self.redis_settings) if self.redis_settings else "redis_pool")
         self._wake = asyncio.Event()
         self._doubtful: list[str] = []
+        self._left_over: list[Group] = []
         self._isolating = self._paused = self._stopping = self._opened = False
         self._started_ms = timestamp_ms()
         self._last_claim_ms: int | None = None
@@ -98,7 +102,7 @@ class BatchWorker(Worker):
                 expires_extra_ms=self.expires_extra_ms,
             )
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
-        await log_redis_info(self.pool, logger.info)
+        await self._link.insist(lambda: log_redis_info(self.pool, logger.info))
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)
@@ -113,6 +117,7 @@ class BatchWorker(Worker):
         next_tick = 0.0
         while True:
             self._wake.clear()
+            self._reap()
             try:
                 wait_s = await self._fill_slots()
                 now = self.loop.time()
@@ -131,15 +136,18 @@ class BatchWorker(Worker):
         if not self.batch_functions:
             await super()._poll_iteration()
             return
-        await self._fill_slots()
+        if (slots := self._free_slots()) > 0:
+            await self._start(await self._claim(min(slots, self.queue_read_limit)))
+        self._reap()
         await self._tick()
 
     async def _sleep(self, seconds: float) -> None:
         if seconds <= 0:
             await asyncio.sleep(0)
             return
-        try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
+        try:  # not wait_for(): in 3.11 it may swallow the cancellation that ends the worker
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
         except TimeoutError:
             return
 
@@ -168,9 +176,7 @@ class BatchWorker(Worker):
 
     async def _fill_slots(self) -> float:
         """Claim until every slot is taken or nothing is due. Returns the seconds until it may be worth trying again."""
-        if self._doubtful:
-            await self._leases.abandon(self._doubtful)
-            self._doubtful.clear()
+        await self._give_back_doubtful()
         while (slots := self._free_slots()) > 0:
             claim = await self._claim(slots)
             self._paused = claim.status == "paused"
@@ -181,6 +187,14 @@ class BatchWorker(Worker):
             if claim.status != "ok":
                 break
         return self.poll_delay_s
+
+    async def _give_back_doubtful(self) -> None:
+        if self._doubtful:
+            await self._leases.abandon(self._doubtful)
+            self._doubtful.clear()
+        while self._left_over:
+            await self._runner.release(self._left_over[-1])
+            self._left_over.pop()
 
     def _free_slots(self) -> int:
         if not self.allow_pick_jobs or (self._isolating and self.groups):
@@ -204,23 +218,20 @@ class BatchWorker(Worker):
             return await self._leases.claim(
                 self._terms, token=token, now_ms=timestamp_ms(), slots=slots, alone=not self.groups, max_items=items
             )
-        except OUTAGE:
+        except (*OUTAGE, asyncio.CancelledError):
             self._doubtful.append(token)  # it may have been taken all the same
             raise
 
     async def _start(self, claim: Claim) -> None:
-        for job_id, score in claim.stock:
-            await self.sem.acquire()
-            self._take_slot(job_id, self.loop.create_task(self.run_job(job_id, int(score))))
-        if not claim.group:
-            return
-        self._last_claim_ms = timestamp_ms()
+        """Start what was claimed; nothing is awaited before every group is in the keeper's hands."""
         jobs, strangers = self._read(claim)
+        for function, mine in jobs.items():
+            self._last_claim_ms = timestamp_ms()
+            self._start_group(claim, self.batch_functions[function], mine)
+        for job_id, score in claim.stock:
+            await self._start_stock(job_id, score)
         if strangers:
             await self._give_to_arq(claim, strangers)
-        for function, mine in jobs.items():
-            await self.sem.acquire()
-            self._start_group(claim, self.batch_functions[function], mine)
 
     def _read(self, claim: Claim) -> tuple[dict[str, list[ClaimedJob]], list[Taken]]:
         """Claimed payloads by batch function; and what looked like one's job but is arq's (or cannot be read)."""
@@ -257,23 +268,31 @@ class BatchWorker(Worker):
             started_ms=timestamp_ms(),
             owner=self._runner,
         )
+        if self._stopping:
+            group.stop()
         self.groups[key] = group
         self._keeper.add(key, group)
         log.debug("queue.group.claimed", function=function.name, jobs=len(jobs), kind=str(claim.kind))
         task = self.loop.create_task(self._runner.run(group))
         task.add_done_callback(lambda _: self._group_over(key))
-        self._take_slot(_GROUP + key, task)
+        self.job_counter += 1
+        self.tasks[_GROUP + key] = task
 
     def _group_over(self, key: str) -> None:
-        self.groups.pop(key, None)
+        group = self.groups.pop(key)
+        if group.unsettled:  # cancelled before it began, or on its way out
+            self._left_over.append(group)
         self._keeper.remove(key)
+        self.job_counter -= 1
+        self._wake.set()
 
-    def _take_slot(self, key: str, task: asyncio.Task[Any]) -> None:
+    async def _start_stock(self, job_id: str, score: float) -> None:
+        await self.sem.acquire()
         self.job_counter += 1
-        self.tasks[key] = task
-        task.add_done_callback(lambda _: self._free_slot())
+        self.tasks[job_id] = task = self.loop.create_task(self.run_job(job_id, int(score)))
+        task.add_done_callback(lambda _: self._stock_over())
 
-    def _free_slot(self) -> None:
+    def _stock_over(self) -> None:
         self._release_sem_dec_counter_on_complete()
         self._wake.set()
 
@@ -285,16 +304,16 @@ class BatchWorker(Worker):
         for job in strangers[:free]:
             lock_ms = int((self.in_progress_timeout_s or 0) * 1000)
             if await self.pool.set(in_progress_key_prefix + job.job_id, b"1", px=lock_ms, nx=True):
-                await self.sem.acquire()
-                self._take_slot(job.job_id, self.loop.create_task(self.run_job(job.job_id, int(job.score))))
+                await self._start_stock(job.job_id, job.score)
 
     # -- once per poll ------------------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
-        self._reap()
         if self.allow_abort_jobs:
             await self._abort_in_groups()
             await self._cancel_aborted_jobs()
+        if self._isolating:
+            self._isolating = await self._leases.still_isolating(self._terms)
         if self.loop.time() >= self._next_sweep:
             self._next_sweep = self.loop.time() + _SWEEP_S
             await self._sweep()
@@ -327,16 +346,17 @@ class BatchWorker(Worker):
                 await self._runner.abort(group, mine)
 
     def _count(self, tally: Tally) -> None:
-        self.jobs_complete += tally.complete
-        self.jobs_failed += tally.failed
-        self.jobs_retried += tally.retried
+        self.jobs_complete += tally["complete"]
+        self.jobs_failed += tally["failed"]
+        self.jobs_retried += tally["retried"]
 
     # -- health -------------------------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
         while True:
             try:
-                await write_beat(self.pool, self.keys, self._replica())
+                if await write_beat(self.pool, self.keys, self._replica()) == DRAINING:
+                    self._stop_groups()
             except OUTAGE as error:
                 log.debug("queue.beat.failed", error=type(error).__name__)
             await asyncio.sleep(BEAT_S)
@@ -366,20 +386,22 @@ class BatchWorker(Worker):
 
     def handle_sig_wait_for_completion(self, signum: signal.Signals) -> None:
         """First SIGTERM: claim no more and let running work finish. A second signal, or SIGINT: stop at once."""
-        if self.batch_functions and (self._stopping or signum == signal.SIGINT):
+        at_once = signum == signal.SIGINT and not self._sigint_waits
+        if self.batch_functions and (self._stopping or at_once):
             self.handle_sig(signum)
             return
+        self._stopping = True
         self._stop_groups()
         super().handle_sig_wait_for_completion(signum)
 
     def handle_sig(self, signum: signal.Signals) -> None:
         """Stop at once; claims are released on the way out."""
+        self._stopping = True
+        self.allow_pick_jobs = False
         self._stop_groups()
         super().handle_sig(signum)
 
     def _stop_groups(self) -> None:
-        self._stopping = True
-        self.allow_pick_jobs = False
         for group in self.groups.values():
             group.stop()
 
@@ -393,6 +415,7 @@ class BatchWorker(Worker):
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         await self._end_chores()
         try:
+            await self._give_back_doubtful()
             await self.pool.delete(self.health_check_key)
             await remove_beat(self.pool, self.keys, self.worker_id)
         except OUTAGE as error:
@@ -420,7 +443,7 @@ class BatchWorker(Worker):
         functions = self.batch_functions.values()
         return ClaimTerms(
             worker_id=self.worker_id,
-            functions=list(self.batch_functions),
+            functions=list(self.batch_functions) if self.job_serializer in {None, job_serializer} else [],
             max_items=max(function.max_items for function in functions),
             linger_ms=max(function.linger_ms for function in functions),
             lease_ms=int(self._lease_s * 1000),

@@ -14,18 +14,14 @@ for _, token in ipairs(ARGV) do doubtful[token] = true end
 local all = redis.call('HGETALL', claims)
 local count = 0
 for i = 1, #all, 2 do
-  local id = all[i]
-  local token, size, limit, crashes, soft, score, blamed, dead =
-    string.match(all[i + 1], '^([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|([^|]*)|(%d)$')
-  if doubtful[token] then
-    if limit == '0' then redis.call('HDEL', claims, id)
-    else redis.call('HSET', claims, id, table.concat({'', size, limit, crashes, soft, score, blamed, dead}, '|')) end
+  local id, r = all[i], parse(all[i + 1])
+  if doubtful[r.token] then
+    if redis.call('GET', 'arq:in-progress:' .. id) == r.token then redis.call('DEL', 'arq:in-progress:' .. id) end
     redis.call('ZREM', leases, id)
-    redis.call('ZADD', queue, 'XX', score, id)
-    if redis.call('GET', 'arq:in-progress:' .. id) == token then redis.call('DEL', 'arq:in-progress:' .. id) end
-    local retry = 'arq:retry:' .. id
-    if (tonumber(redis.call('GET', retry) or '0') or 0) <= 1 then redis.call('DEL', retry)
-    else redis.call('DECR', retry) end
+    redis.call('ZADD', queue, 'XX', r.score, id)
+    uncount(id)
+    r.token = ''
+    if r.limit == 0 then redis.call('HDEL', claims, id) else redis.call('HSET', claims, id, text_of(r)) end
     count = count + 1
   end
 end

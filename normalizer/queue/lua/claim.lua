@@ -2,12 +2,12 @@
 --
 -- KEYS  1 queue   zset    job id -> score (ms); arq's own. A claimed job's score is its lease's end.
 --       2 leases  zset    job id -> end of its lease (ms, Redis' clock); every job in a group, nothing else
---       3 claims  hash    job id -> record "token|size|limit|crashes|soft|score|blamed|dead"
+--       3 claims  hash    job id -> record (record.lua)
 --       4 fence   string  number of the last claim
 --       5 paused  string  present: nothing may be claimed
---       6 isolating string  worker that may run jobs which crashed processes twice or more, alone
+--       6 isolating string  "!worker" runs, or "?worker" waits to run, jobs that crashed processes twice, alone
 --       7 abort   zset    arq's own: ids somebody asked to abort
--- ARGV  1 now_ms (the worker's clock, as in stock arq: what is due)   2 lease_ms   3 token of this claim, never used before
+-- ARGV  1 now_ms (the worker's clock, as in stock arq: what is due)   2 lease_ms   3 token, never used before
 --       4 worker id   5 max_items   6 free slots: a group takes one, a stock job takes one
 --       7 in-progress time of a stock job, ms   8 linger_ms   9 head_start_ms
 --      10 "1" if this worker runs no group now   11 "1" if aborts are honoured   12 how long a try is remembered, s
@@ -39,12 +39,14 @@ end
 local due = redis.call('ZCOUNT', queue, '-inf', ARGV[1])
 if due == 0 then return {'empty', next_due()} end
 
--- A small queue waits a little for company. Interactive jobs carry a head start in their score: take it off again.
+-- A small queue waits a little for company, but stock jobs do not. Interactive jobs carry a head start in their score:
+-- take it off again.
+local linger_left = 0
 if due < max_items and linger_ms > 0 then
   local first = redis.call('ZRANGEBYSCORE', queue, '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, 1)
   local age = now - tonumber(first[2])
   if age >= head_start_ms then age = age - head_start_ms end
-  if age < linger_ms then return {'linger', math.ceil(linger_ms - age)} end
+  linger_left = math.max(0, math.ceil(linger_ms - age))
 end
 
 heed_aborts = heed_aborts and redis.call('ZCARD', aborts) > 0
@@ -61,10 +63,12 @@ local function looks_batch(payload)
   return false
 end
 
+-- One worker at a time; one that is idle goes before one that still has to get idle.
 local function may_isolate()
   local owner = redis.call('GET', isolating)
-  if owner and owner ~= worker then return false end
-  redis.call('SET', isolating, worker, 'PX', lease_ms * 2)
+  local waits = owner and string.sub(owner, 1, 1) == '?'
+  if owner and string.sub(owner, 2) ~= worker and not (alone and waits) then return false end
+  redis.call('SET', isolating, (alone and '!' or '?') .. worker, 'PX', lease_ms * 2)
   return true
 end
 
@@ -72,7 +76,7 @@ end
 local function admit(rec)
   local its_kind, its_limit = 'normal', max_items
   if rec then
-    if rec.dead == 1 then its_kind = 'dead'
+    if rec.dead then its_kind = 'dead'
     elseif rec.limit > 0 then
       its_limit = rec.limit
       its_kind = rec.crashes >= 2 and 'exclusive' or 'suspect'
@@ -86,13 +90,6 @@ local function admit(rec)
   end
   kind, limit = its_kind, math.min(limit, its_limit)
   return true
-end
-
-local function parse(text)
-  local t, size, lim, crashes, soft, score, blamed, dead =
-    string.match(text, '^([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|([^|]*)|(%d)$')
-  return {token = t, limit = tonumber(lim), crashes = tonumber(crashes), soft = tonumber(soft), blamed = blamed,
-          dead = tonumber(dead)}
 end
 
 -- Walk one band of scores until the group holds `quota` jobs.
@@ -128,9 +125,9 @@ local function walk(min, max, quota)
             stock[#stock + 1] = id
             stock[#stock + 1] = score
           end
-        elseif (kind or #stock / 2 < slots) and admit(rec) then
+        elseif linger_left == 0 and (kind or #stock / 2 < slots) and admit(rec) then
           taken = taken + 1
-          records[id] = rec or {limit = 0, crashes = 0, soft = 0, blamed = '', dead = 0}
+          records[id] = rec or {limit = 0, crashes = 0, soft = 0, blamed = '', dead = false}
           group[#group + 1] = {id, score, payload}
         end
       end
@@ -142,7 +139,7 @@ end
 
 -- The early band holds interactive jobs and whatever waited longer than their head start. A quarter of the group is
 -- kept for the others, so that neither side ever stands still.
-local edge = string.format('%.0f', now - head_start_ms)
+local edge = whole(now - head_start_ms)
 local later = redis.call('ZCOUNT', queue, '(' .. edge, ARGV[1])
 walk('-inf', edge, max_items - math.min(later, math.floor(max_items / 4)))
 walk('(' .. edge, ARGV[1], max_items)
@@ -150,31 +147,29 @@ if later > 0 and taken < limit then walk('-inf', edge, max_items) end
 
 if taken == 0 then
   if told_to_isolate then return {'isolate', -1, 0, 'exclusive', {}, stock} end
+  if linger_left > 0 then return {'linger', linger_left, 0, 'normal', {}, stock} end
   if #stock > 0 then return {'ok', -1, 0, 'normal', {}, stock} end
   return {'empty', next_due()}
 end
 
-local time = redis.call('TIME')
-local clock_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 -- The fence grows with every claim, also over a flushed Redis: it never falls behind the clock.
-local fence = math.max(tonumber(redis.call('GET', fence_key) or '0') + 1, clock_ms)
-local fence_text = string.format('%.0f', fence)
+local fence = math.max(tonumber(redis.call('GET', fence_key) or '0') + 1, clock_ms())
+local fence_text = whole(fence)
 redis.call('SET', fence_key, fence_text)
 
-local ends = string.format('%.0f', clock_ms + lease_ms)
+local ends = whole(clock_ms() + lease_ms)
 local retry_keys, zadd, hset, flat = {}, {}, {}, {}
 for i, job in ipairs(group) do retry_keys[i] = 'arq:retry:' .. job[1] end
 local tries = redis.call('MGET', unpack(retry_keys))
 for i, job in ipairs(group) do
   local id, score, payload = job[1], job[2], job[3]
   local rec = records[id]
-  local try = string.format('%.0f', (tonumber(tries[i] or '0') or 0) + 1)
+  local try = whole((tonumber(tries[i] or '0') or 0) + 1)
   redis.call('SET', 'arq:in-progress:' .. id, token, 'PX', lease_ms)
   redis.call('SET', retry_keys[i], try, 'EX', try_ttl_s)
   zadd[2 * i - 1], zadd[2 * i] = ends, id
-  hset[2 * i - 1] = id
-  hset[2 * i] = table.concat(
-    {token, taken, rec.limit, rec.crashes, rec.soft, score, rec.blamed, rec.dead}, '|')
+  rec.token, rec.score = token, score
+  hset[2 * i - 1], hset[2 * i] = id, text_of(rec)
   flat[4 * i - 3], flat[4 * i - 2], flat[4 * i - 1], flat[4 * i] = id, score, try, payload
 end
 redis.call('ZADD', leases, unpack(zadd))

@@ -20,28 +20,17 @@ if #ids == 0 then return {} end
 
 local records = redis.call('HMGET', claims, unpack(ids))
 local locks = redis.call('MGET', unpack(lock_keys))
-local time = redis.call('TIME')
-local ends = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + lease_ms)
+local ends = whole(clock_ms() + lease_ms)
 local lost, zadd = {}, {}
 
-local function pardon(id, text)
-  local t, size, lim, crashes, soft, score, blamed, dead =
-    string.match(text, '^([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|([^|]*)|(%d)$')
-  if blamed ~= token then return end
-  crashes = math.max(0, tonumber(crashes) - 1)
-  if crashes == 0 and soft == '0' then lim = '0' end
-  redis.call('HSET', claims, id, table.concat({t, size, lim, crashes, soft, score, '', '0'}, '|'))
-end
-
 for i, id in ipairs(ids) do
-  local record = records[i]
-  local mine = record and string.sub(record, 1, #token + 1) == token .. '|' and (not locks[i] or locks[i] == token)
-  if mine then
+  local r = records[i] and parse(records[i])
+  if r and r.token == token and (not locks[i] or locks[i] == token) then
     redis.call('SET', lock_keys[i], token, 'PX', lease_ms)
     zadd[#zadd + 1], zadd[#zadd + 2] = ends, id
   else
     lost[#lost + 1] = id
-    if record then pardon(id, record) end
+    if r then pardon(claims, id, r, token) end
   end
 end
 if #zadd > 0 then

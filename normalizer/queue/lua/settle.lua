@@ -26,33 +26,8 @@ local locks = redis.call('MGET', unpack(lock_keys))
 local repeats = redis.call('EXISTS', again) == 1 and redis.call('HMGET', again, unpack(ids)) or {}
 local lost, free, ended, forgotten = {}, {}, {}, {}
 
-local function parse(text)
-  local t, size, lim, crashes, soft, score, blamed, dead =
-    string.match(text, '^([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|([^|]*)|(%d)$')
-  return {token = t, size = tonumber(size), limit = tonumber(lim), crashes = tonumber(crashes),
-          soft = tonumber(soft), score = score, blamed = blamed, dead = dead}
-end
-
-local function write(id, r)
-  redis.call('HSET', claims, id,
-    table.concat({r.token, r.size, r.limit, r.crashes, r.soft, r.score, r.blamed, r.dead}, '|'))
-end
-
-local function pardon(id, r)
-  if r.blamed ~= token then return end
-  r.crashes, r.blamed, r.dead = math.max(0, r.crashes - 1), '', '0'
-  if r.crashes == 0 and r.soft == 0 then r.limit = 0 end
-  write(id, r)
-end
-
-local function uncount(id)
-  local key = 'arq:retry:' .. id
-  local tries = tonumber(redis.call('GET', key) or '0') or 0
-  if tries <= 1 then redis.call('DEL', key) else redis.call('DECR', key) end
-end
-
 local function requeue(id, r, after_ms)
-  local score = after_ms > 0 and string.format('%.0f', now + after_ms) or r.score
+  local score = after_ms > 0 and whole(now + after_ms) or r.score
   redis.call('ZADD', queue, score, id)
   local job_key = 'arq:job:' .. id
   local left = redis.call('PTTL', job_key)
@@ -63,7 +38,7 @@ local function finish(i, id, r, result, result_ms)
   if repeats[i] then  -- enqueued once more while it ran: the next run is what callers wait for
     redis.call('SET', 'arq:job:' .. id, repeats[i], 'PX', keep_ms)
     redis.call('DEL', 'arq:retry:' .. id, 'arq:result:' .. id)
-    redis.call('ZADD', queue, string.format('%.0f', now), id)
+    redis.call('ZADD', queue, whole(now), id)
     return
   end
   if result ~= '' then
@@ -94,7 +69,7 @@ for i, id in ipairs(ids) do
       requeue(id, r, tonumber(a))
       if r.limit > 0 then
         r.token = ''
-        write(id, r)
+        redis.call('HSET', claims, id, text_of(r))
       else
         forgotten[#forgotten + 1] = id
       end
@@ -102,20 +77,17 @@ for i, id in ipairs(ids) do
       if how == 'S' then uncount(id) end
       requeue(id, r, tonumber(a))
       r.token, r.soft, r.limit = '', r.soft + 1, math.max(1, tonumber(b))
-      write(id, r)
+      redis.call('HSET', claims, id, text_of(r))
     end
   else
     lost[#lost + 1] = id
-    if r then pardon(id, r) end
+    if r then pardon(claims, id, r, token) end
   end
 end
 
-local function each(list, call)  -- unpack() is bounded by Lua's stack
-  for from = 1, #list, 1000 do call(unpack(list, from, math.min(from + 999, #list))) end
-end
-each(mine, function(...) redis.call('ZREM', leases, ...) end)
-each(mine, function(...) redis.call('HDEL', again, ...) end)
-each(forgotten, function(...) redis.call('HDEL', claims, ...) end)
-each(free, function(...) redis.call('DEL', ...) end)
-each(ended, function(...) redis.call('ZREM', queue, ...) redis.call('ZREM', aborts, ...) end)
+in_chunks(mine, function(...) redis.call('ZREM', leases, ...) end)
+in_chunks(mine, function(...) redis.call('HDEL', again, ...) end)
+in_chunks(forgotten, function(...) redis.call('HDEL', claims, ...) end)
+in_chunks(free, function(...) redis.call('DEL', ...) end)
+in_chunks(ended, function(...) redis.call('ZREM', queue, ...) redis.call('ZREM', aborts, ...) end)
 return lost
