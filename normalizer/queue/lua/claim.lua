@@ -152,8 +152,8 @@ if taken == 0 then
   return {'empty', next_due()}
 end
 
--- The fence grows with every claim, also over a flushed Redis: it never falls behind the clock.
-local fence = math.max(tonumber(redis.call('GET', fence_key) or '0') + 1, clock_ms())
+-- The fence grows with every claim, also over a flushed Redis: it never falls behind the clock (µs).
+local fence = math.max(tonumber(redis.call('GET', fence_key) or '0') + 1, clock_us())
 local fence_text = whole(fence)
 redis.call('SET', fence_key, fence_text)
 

@@ -35,10 +35,12 @@ local function uncount(id)
   if tries <= 1 then redis.call('DEL', key) else redis.call('DECR', key) end
 end
 
-local function clock_ms()
+local function clock_us()
   local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  return time[1] * 1000000 + time[2]
 end
+
+local function clock_ms() return math.floor(clock_us() / 1000) end
 
 local function whole(number) return string.format('%.0f', number) end
 

@@ -1,0 +1,530 @@
+"""The claim scripts on a real Redis: who gets which job, for how long, and what a late settle may change."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+from redis.asyncio import Redis
+
+from normalizer.queue.leases import HEAD_START_MS, Claim, ClaimTerms, Ending, Keys, Kind, Leases
+
+QUEUE = "arq:queue:default"
+NOW = 1_800_000_000_000
+LEASE_MS = 15_000
+KEEP_MS = 60_000
+DONE = Ending("D", result=b"{}", result_ms=60_000)
+
+
+class Bench:
+    """One queue, claimed from by named workers with a clock the test moves."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis, self.keys, self.now = redis, Keys.of(QUEUE), NOW
+        self.leases = Leases(redis, self.keys)
+        self._terms: dict[str, ClaimTerms] = {}
+
+    def terms(self, worker: str, **changed: Any) -> ClaimTerms:
+        values: dict[str, Any] = {
+            "functions": ["batch"],
+            "max_items": 250,
+            "linger_ms": 0,
+            "lease_ms": LEASE_MS,
+            "stock_ms": 310_000,
+            "heed_aborts": True,
+        }
+        if worker not in self._terms or changed:
+            self._terms[worker] = ClaimTerms(worker_id=worker, **{**values, **changed})
+        return self._terms[worker]
+
+    async def put(self, *ids: str, score: float = NOW, function: str = "batch") -> None:
+        for job_id in ids:
+            payload = orjson.dumps({"t": None, "f": function, "a": [job_id], "k": {}, "et": NOW})
+            await self.redis.set(f"arq:job:{job_id}", payload, px=86_400_000)
+            await self.redis.zadd(QUEUE, {job_id: score})
+
+    async def claim(self, worker: str = "w1", *, slots: int = 10, alone: bool = True, **changed: Any) -> Claim:
+        terms = self.terms(worker, **changed)
+        return await self.leases.claim(terms, token=terms.token(), now_ms=self.now, slots=slots, alone=alone)
+
+    async def die(self, claim: Claim) -> None:
+        """The claim's worker is gone: its leases run out at once instead of in fifteen seconds."""
+        for job in claim.group:
+            await self.redis.delete(f"arq:in-progress:{job.job_id}")
+            await self.redis.zadd(self.keys.leases, {job.job_id: 1}, xx=True)
+
+    async def settle(self, claim: Claim, endings: dict[str, Ending]) -> set[str]:
+        return await self.leases.settle(claim.token, endings, now_ms=self.now, keep_ms=KEEP_MS)
+
+    async def tries(self, job_id: str) -> int:
+        return int(await self.redis.get(f"arq:retry:{job_id}") or 0)
+
+
+@pytest.fixture
+def bench(redis: Redis) -> Bench:
+    return Bench(redis)
+
+
+def ids(claim: Claim) -> list[str]:
+    return [job.job_id for job in claim.group]
+
+
+def numbered(count: int, prefix: str = "j") -> list[str]:
+    return [f"{prefix}{n:04}" for n in range(count)]
+
+
+# -- claiming ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_claim_takes_the_oldest_due_jobs_up_to_its_size(bench: Bench) -> None:
+    for number, job_id in enumerate(numbered(5)):
+        await bench.put(job_id, score=NOW - 10 + number)
+    await bench.put("later", score=NOW + 1)
+
+    claim = await bench.claim(max_items=3)
+
+    assert ids(claim) == ["j0000", "j0001", "j0002"]
+    assert claim.kind is Kind.NORMAL
+    assert [job.tries for job in claim.group] == [1, 1, 1]
+
+
+async def test_a_claimed_job_is_in_progress_under_a_short_lease_with_the_claims_token(bench: Bench) -> None:
+    await bench.put("a")
+
+    claim = await bench.claim()
+
+    assert await bench.redis.get("arq:in-progress:a") == claim.token.encode()
+    assert 0 < await bench.redis.pttl("arq:in-progress:a") <= LEASE_MS
+    assert await bench.tries("a") == 1
+    assert await bench.redis.zscore(bench.keys.leases, "a") is not None
+
+
+async def test_two_workers_never_get_the_same_job(bench: Bench) -> None:
+    await bench.put(*numbered(1000))
+
+    claims = await asyncio.gather(*(bench.claim(f"w{n}", max_items=100) for n in range(10)))
+
+    taken = [job_id for claim in claims for job_id in ids(claim)]
+    assert sorted(taken) == numbered(1000)
+
+
+async def test_what_stock_workers_hold_is_walked_past_without_limit(bench: Bench) -> None:
+    await bench.put(*numbered(700, "held"), score=NOW - 1000)
+    async with bench.redis.pipeline() as pipe:
+        for job_id in numbered(700, "held"):
+            pipe.set(f"arq:in-progress:{job_id}", b"1", px=310_000)
+        await pipe.execute()
+    await bench.put("free")
+
+    assert ids(await bench.claim(max_items=10)) == ["free"]
+
+
+async def test_no_job_starves_with_14_replicas_of_10_slots(bench: Bench) -> None:
+    await bench.put(*numbered(140))
+
+    claims = [await bench.claim(f"w{replica}", max_items=1) for replica in range(14) for _ in range(10)]
+
+    assert sorted(job_id for claim in claims for job_id in ids(claim)) == numbered(140)
+
+
+async def test_the_fence_grows_with_every_claim_and_over_a_flushed_redis(bench: Bench) -> None:
+    await bench.put("a", "b")
+    first = (await bench.claim(max_items=1)).fence
+    second = (await bench.claim(max_items=1)).fence
+    await bench.redis.flushdb()
+    await bench.put("a")
+    third = (await bench.claim()).fence
+
+    assert first < second < third
+
+
+async def test_a_paused_queue_gives_nothing(bench: Bench) -> None:
+    await bench.put("a")
+    await bench.redis.set(bench.keys.paused, b"paused")
+
+    assert (await bench.claim()).status == "paused"
+
+
+async def test_an_empty_queue_says_when_the_next_job_is_due(bench: Bench) -> None:
+    await bench.put("a", score=NOW + 120)
+
+    claim = await bench.claim()
+
+    assert (claim.status, claim.wait_ms) == ("empty", 120)
+
+
+async def test_a_small_queue_lingers_until_its_oldest_job_has_waited(bench: Bench) -> None:
+    await bench.put("a", score=NOW - 50)
+    waiting = await bench.claim(linger_ms=200)
+    bench.now += 150
+    claim = await bench.claim()
+
+    assert (waiting.status, waiting.wait_ms, ids(waiting)) == ("linger", 150, [])
+    assert ids(claim) == ["a"]
+
+
+async def test_a_full_group_does_not_linger(bench: Bench) -> None:
+    await bench.put("a", "b")
+
+    assert len(ids(await bench.claim(linger_ms=200, max_items=2))) == 2
+
+
+# -- jobs of other functions ------------------------------------------------------------------------------------------
+
+
+async def test_jobs_of_other_functions_are_marked_as_stock_arq_marks_them(bench: Bench) -> None:
+    await bench.put("cron", function="cron:other")
+    await bench.put("a")
+
+    claim = await bench.claim(linger_ms=0)
+
+    assert claim.stock == [("cron", NOW)]
+    assert ids(claim) == ["a"]
+    assert await bench.redis.get("arq:in-progress:cron") == b"1"
+    assert await bench.tries("cron") == 0  # arq's run_job counts it
+
+
+@pytest.mark.parametrize(("slots", "expected"), [(1, (1, 0)), (2, (2, 0)), (4, (3, 1))])
+async def test_stock_jobs_and_the_group_share_the_free_slots(
+    bench: Bench, slots: int, expected: tuple[int, int]
+) -> None:
+    await bench.put("s1", "s2", "s3", score=NOW - 1, function="other")
+    await bench.put("a", "b")
+
+    claim = await bench.claim(slots=slots)
+
+    assert (len(claim.stock), 1 if claim.group else 0) == expected
+
+
+async def test_stock_jobs_do_not_linger(bench: Bench) -> None:
+    await bench.put("s", function="other")
+
+    claim = await bench.claim(linger_ms=10_000)
+
+    assert [job_id for job_id, _ in claim.stock] == ["s"]
+
+
+async def test_a_job_without_payload_goes_to_stock_arq_which_calls_it_expired(bench: Bench) -> None:
+    await bench.redis.zadd(QUEUE, {"gone": NOW})
+
+    assert [job_id for job_id, _ in (await bench.claim()).stock] == ["gone"]
+
+
+async def test_a_job_aborted_before_it_started_goes_to_stock_arq(bench: Bench) -> None:
+    await bench.put("a", "b")
+    await bench.redis.zadd("arq:abort", {"a": NOW})
+
+    claim = await bench.claim()
+
+    assert ([job_id for job_id, _ in claim.stock], ids(claim)) == (["a"], ["b"])
+
+
+# -- the interactive lane ---------------------------------------------------------------------------------------------
+
+
+async def test_a_single_job_overtakes_an_import(bench: Bench) -> None:
+    await bench.put(*numbered(1000), score=NOW - 5_000)
+    await bench.put("single", score=NOW - HEAD_START_MS)
+
+    assert ids(await bench.claim(max_items=100))[0] == "single"
+
+
+async def test_a_flood_of_single_jobs_leaves_the_import_a_quarter_of_each_group(bench: Bench) -> None:
+    await bench.put(*numbered(300, "import"), score=NOW - 5_000)
+    await bench.put(*numbered(300, "single"), score=NOW - HEAD_START_MS)
+
+    taken = ids(await bench.claim(max_items=100))
+
+    assert len([job_id for job_id in taken if job_id.startswith("import")]) == 25
+    assert len(taken) == 100
+
+
+async def test_an_import_older_than_the_head_start_is_overtaken_no_more(bench: Bench) -> None:
+    await bench.put("import", score=NOW - HEAD_START_MS - 1_000)
+    await bench.put("single", score=NOW - HEAD_START_MS)
+
+    assert ids(await bench.claim(max_items=1)) == ["import"]
+
+
+# -- settling ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_done_job_leaves_its_result_and_nothing_else(bench: Bench) -> None:
+    await bench.put("a")
+    claim = await bench.claim()
+
+    assert await bench.settle(claim, {"a": DONE}) == set()
+
+    assert sorted(await bench.redis.keys("*")) == [b"arq:queue:default:fence", b"arq:result:a"]
+    assert 0 < await bench.redis.pttl("arq:result:a") <= 60_000
+
+
+async def test_a_result_may_be_kept_for_ever_or_not_at_all(bench: Bench) -> None:
+    await bench.put("a", "b")
+    claim = await bench.claim()
+
+    await bench.settle(claim, {"a": Ending("D", result=b"{}"), "b": Ending("D")})
+
+    assert await bench.redis.pttl("arq:result:a") == -1
+    assert not await bench.redis.exists("arq:result:b")
+
+
+async def test_retry_later_counts_and_hand_back_does_not(bench: Bench) -> None:
+    await bench.put("retry", "back")
+    claim = await bench.claim()
+
+    await bench.settle(claim, {"retry": Ending("R", after_ms=5_000), "back": Ending("H")})
+
+    assert (await bench.tries("retry"), await bench.tries("back")) == (1, 0)
+    assert await bench.redis.zscore(QUEUE, "retry") == NOW + 5_000
+    assert await bench.redis.zscore(QUEUE, "back") == NOW  # its old place
+    assert not await bench.redis.exists("arq:in-progress:retry", "arq:in-progress:back", bench.keys.claims)
+
+
+async def test_a_waiting_job_outlives_its_wait(bench: Bench) -> None:
+    await bench.put("a")
+    await bench.redis.pexpire("arq:job:a", 1_000)
+    claim = await bench.claim()
+
+    await bench.settle(claim, {"a": Ending("R", after_ms=120_000)})
+
+    assert await bench.redis.pttl("arq:job:a") > 120_000
+
+
+async def test_a_frozen_worker_that_wakes_up_changes_nothing(bench: Bench) -> None:
+    await bench.put("a")
+    frozen = await bench.claim("frozen")
+    await bench.die(frozen)
+    await bench.leases.sweep()
+    other = await bench.claim("other")
+    before = await _dump(bench.redis)
+
+    assert ids(other) == ["a"]
+    assert await bench.settle(frozen, {"a": DONE}) == {"a"}
+    after = await _dump(bench.redis)
+    assert {key: value for key, value in after.items() if b"claims" not in key} == {
+        key: value for key, value in before.items() if b"claims" not in key
+    }
+    assert await bench.settle(other, {"a": DONE}) == set()
+
+
+async def test_a_lease_taken_by_anyone_else_is_lost(bench: Bench) -> None:
+    await bench.put("a")
+    claim = await bench.claim()
+    await bench.redis.set("arq:in-progress:a", b"1")  # a stock worker, after the lease ran out
+
+    assert await bench.settle(claim, {"a": DONE}) == {"a"}
+    assert await bench.leases.renew(claim.token, ["a"], lease_ms=LEASE_MS) == {"a"}
+    assert await bench.redis.get("arq:in-progress:a") == b"1"
+
+
+async def test_a_lease_that_ran_out_but_was_not_taken_is_still_ones_own(bench: Bench) -> None:
+    await bench.put("a")
+    claim = await bench.claim()
+    await bench.die(claim)
+
+    assert await bench.leases.renew(claim.token, ["a"], lease_ms=LEASE_MS) == set()
+    assert await bench.redis.get("arq:in-progress:a") == claim.token.encode()
+    assert await bench.leases.sweep() == {}
+    assert await bench.settle(claim, {"a": DONE}) == set()
+
+
+async def test_settling_twice_reports_the_second_as_lost(bench: Bench) -> None:
+    await bench.put("a")
+    claim = await bench.claim()
+
+    assert await bench.settle(claim, {"a": DONE}) == set()
+    assert await bench.settle(claim, {"a": DONE}) == {"a"}
+
+
+async def test_large_groups_settle_and_renew_in_calls_redis_can_take(bench: Bench) -> None:
+    await bench.put(*numbered(1000))
+    claim = await bench.claim(max_items=1000)
+
+    assert await bench.leases.renew(claim.token, ids(claim), lease_ms=LEASE_MS) == set()
+    assert await bench.settle(claim, dict.fromkeys(ids(claim), DONE)) == set()
+    assert await bench.redis.zcard(QUEUE) == 0
+
+
+async def test_a_job_enqueued_while_it_ran_runs_once_more(bench: Bench) -> None:
+    await bench.put("a")
+    claim = await bench.claim()
+    await bench.redis.hset(bench.keys.again, "a", orjson.dumps({"f": "batch", "a": ["a"], "k": {}, "t": None, "et": 1}))
+
+    await bench.settle(claim, {"a": DONE})
+    second = await bench.claim()
+
+    assert ids(second) == ["a"]
+    assert second.group[0].tries == 1
+    assert not await bench.redis.exists("arq:result:a", bench.keys.again)
+
+
+# -- crashes ----------------------------------------------------------------------------------------------------------
+
+
+async def test_jobs_of_a_dead_worker_return_to_their_place_with_the_try_taken_back(bench: Bench) -> None:
+    await bench.put("a", "b", score=NOW - 7)
+    dead = await bench.claim("dead")
+    await bench.settle(dead, {"b": DONE})
+    await bench.die(dead)
+
+    assert await bench.leases.sweep() == {dead.token: 1}
+    again = await bench.claim("other")
+
+    assert [(job.job_id, job.score, job.tries) for job in again.group] == [("a", NOW - 7, 1)]
+    assert again.kind is Kind.SUSPECT
+
+
+async def test_a_living_workers_jobs_are_not_swept(bench: Bench) -> None:
+    await bench.put("a")
+    await bench.claim()
+
+    assert await bench.leases.sweep() == {}
+
+
+async def test_suspects_run_in_ever_smaller_groups_alone_and_end_condemned(bench: Bench) -> None:
+    await bench.put(*numbered(16))
+    sizes, kinds = [], []
+    while True:
+        claim = await bench.claim("w1")
+        sizes.append(len(claim.group))
+        kinds.append(claim.kind)
+        if claim.kind is Kind.DEAD:
+            break
+        await bench.die(claim)  # "j0000" kills the process every time
+        await bench.leases.sweep()
+
+    assert sizes == [16, 8, 4, 2, 1, 1]
+    assert kinds == [Kind.NORMAL, Kind.SUSPECT, *[Kind.EXCLUSIVE] * 3, Kind.DEAD]
+    assert ids(claim) == ["j0000"]
+
+
+async def test_a_single_kill_condemns_nobody(bench: Bench) -> None:
+    await bench.put("a")
+    for _ in range(2):
+        claim = await bench.claim()
+        await bench.die(claim)
+        await bench.leases.sweep()
+
+    assert (await bench.claim()).kind is Kind.EXCLUSIVE
+
+
+async def test_a_suspect_whose_try_was_settled_is_a_suspect_no_more(bench: Bench) -> None:
+    await bench.put("a", "b")
+    await bench.die(await bench.claim())
+    await bench.leases.sweep()
+    for _ in range(2):
+        suspect = await bench.claim()
+        await bench.settle(suspect, {job_id: Ending("R", after_ms=1) for job_id in ids(suspect)})
+    bench.now += 1
+
+    claim = await bench.claim()
+
+    assert (claim.kind, len(claim.group)) == (Kind.NORMAL, 2)
+
+
+async def test_a_suspect_handed_back_untried_stays_one(bench: Bench) -> None:
+    await bench.put("a", "b")
+    await bench.die(await bench.claim())
+    await bench.leases.sweep()
+    suspect = await bench.claim()
+    await bench.settle(suspect, dict.fromkeys(ids(suspect), Ending("H")))
+
+    claim = await bench.claim()
+
+    assert (claim.kind, len(claim.group)) == (Kind.SUSPECT, 1)
+
+
+async def test_normal_jobs_and_suspects_never_share_a_group(bench: Bench) -> None:
+    await bench.put("s1", "s2", score=NOW - 100)
+    await bench.die(await bench.claim())
+    await bench.leases.sweep()
+    await bench.put(*numbered(5))
+
+    claims = [await bench.claim(alone=False) for _ in range(3)]
+
+    assert [(claim.kind, len(claim.group)) for claim in claims] == [
+        (Kind.SUSPECT, 1),
+        (Kind.SUSPECT, 1),
+        (Kind.NORMAL, 5),
+    ]
+
+
+async def _twice_crashed(bench: Bench, *job_ids: str) -> None:
+    await bench.put(*job_ids, score=NOW - 1_000)
+    for _ in range(2):
+        for _ in job_ids:
+            claim = await bench.claim("dead")
+            await bench.die(claim)
+        await bench.leases.sweep()
+
+
+async def test_twice_crashed_jobs_wait_for_a_worker_that_runs_nothing_else(bench: Bench) -> None:
+    await _twice_crashed(bench, "s")
+    await bench.put("normal")
+
+    busy = await bench.claim("busy", alone=False)
+    other = await bench.claim("other", alone=False)
+    alone = await bench.claim("busy", alone=True)
+
+    assert (busy.status, busy.group) == ("isolate", [])
+    assert ids(other) == ["normal"]  # one worker isolates, the others go on
+    assert (alone.kind, ids(alone)) == (Kind.EXCLUSIVE, ["s"])
+
+
+async def test_an_idle_worker_goes_before_one_that_still_has_to_get_idle(bench: Bench) -> None:
+    await _twice_crashed(bench, "s")
+
+    busy = await bench.claim("busy", alone=False)
+    idle = await bench.claim("idle", alone=True)
+
+    assert (busy.status, ids(idle)) == ("isolate", ["s"])
+    assert not await bench.leases.still_isolating(bench.terms("busy"))
+
+
+async def test_the_lock_of_a_dead_isolating_worker_is_lifted_with_its_leases(bench: Bench) -> None:
+    await _twice_crashed(bench, "s")
+    await bench.die(await bench.claim("w1"))
+    await bench.leases.sweep()
+
+    assert not await bench.redis.exists(bench.keys.isolating)
+
+
+async def test_a_worker_that_only_stood_still_takes_the_crash_back(bench: Bench) -> None:
+    await bench.put("a")
+    frozen = await bench.claim("frozen")
+    await bench.die(frozen)
+    await bench.leases.sweep()
+
+    assert await bench.leases.renew(frozen.token, ["a"], lease_ms=LEASE_MS) == {"a"}
+
+    assert (await bench.claim("other")).kind is Kind.NORMAL
+
+
+async def test_a_group_that_raised_comes_back_in_halves_without_being_isolated(bench: Bench) -> None:
+    await bench.put(*numbered(8))
+    claim = await bench.claim()
+    await bench.settle(claim, dict.fromkeys(ids(claim), Ending("S", limit=4)))
+
+    halves = [await bench.claim(alone=False) for _ in range(2)]
+
+    assert [(half.kind, len(half.group)) for half in halves] == [(Kind.SUSPECT, 4), (Kind.SUSPECT, 4)]
+    assert await bench.tries("j0000") == 1
+
+
+async def test_a_claim_whose_answer_was_lost_is_given_back(bench: Bench) -> None:
+    await bench.put("a", "b")
+    lost_answer = await bench.claim()
+
+    assert await bench.leases.abandon([lost_answer.token]) == 2
+
+    assert await bench.tries("a") == 0
+    assert not await bench.redis.exists("arq:in-progress:a", bench.keys.claims)
+    assert sorted(ids(await bench.claim())) == ["a", "b"]
+
+
+async def _dump(redis: Redis) -> dict[bytes, bytes]:
+    keys = await redis.keys("*")
+    return {key: await redis.dump(key) for key in keys}
