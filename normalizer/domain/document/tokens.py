@@ -1,36 +1,35 @@
 """A document text cut into what matters: labels, numbers by shape, separators. No judgement is passed here.
 
-Every pattern is linear: separators and digit groups have fixed counts, and the one open run cannot be split in two ways.
+Every pattern is linear: separators and digit groups have fixed counts, the one open run cannot be split in two ways.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from enum import IntEnum
 from typing import Final
 
 from normalizer.domain.text import clean
 
 
-class Label(IntEnum):
-    """What a word announces about the numbers after it."""
+class Label:
+    """What a word announces about the numbers after it. Plain integers: they are compared several times a token."""
 
-    NONE = 0
-    CPF = 1
-    RG = 2
-    OTHER = 3  # a number that is neither: CNH, CNS, PIS, título, prontuário …
-    PHONE = 4
-    RECORD = 5  # "registro", "carteira": OTHER, unless "geral" or "identidade" follows
-    ANY = 6  # "documento": ends the scope of the label before
-    MISSING = 7  # "não informado": the label before announces nothing
-    GENERAL = 8  # "registro geral"
-    NATIONAL = 9  # "carteira de identidade nacional": its number is the CPF (Decreto 10.977/2022)
-    BOTH = 10  # "CPF/RG": length and check digits tell them apart
+    NONE: Final = 0
+    CPF: Final = 1
+    RG: Final = 2
+    BOTH: Final = 3  # "CPF/RG": length and check digits tell them apart
+    OTHER: Final = 4  # a number that is neither: CNH, CNS, PIS, título, prontuário …
+    PHONE: Final = 5
+    RECORD: Final = 6  # "registro", "carteira": OTHER, unless "geral" or "identidade" follows
+    ANY: Final = 7  # "documento": ends the scope of the label before
+    MISSING: Final = 8  # "não informado": the label before announces nothing
+    GENERAL: Final = 9  # "registro geral"
+    NATIONAL: Final = 10  # "carteira de identidade nacional": its number is the CPF (Decreto 10.977/2022)
 
 
-def _table(**words: str) -> dict[str, Label]:
-    return {word: Label[name] for name, listed in words.items() for word in listed.split()}
+def _table(**words: str) -> dict[str, int]:
+    return {word: getattr(Label, name) for name, listed in words.items() for word in listed.split()}
 
 
 LABELS: Final = _table(
@@ -42,7 +41,7 @@ LABELS: Final = _table(
         unimed amil hapvida sulamerica ipasgo cassi geap crm crp crea coren cro oab crf cref crefito cep guia senha
         protocolo codigo cod pedido autorizacao atendimento agendamento conta agencia nota nf data emissao expedicao
         expedido expedida exp validade valido val idade leito quarto ra siape cadunico dnv obito processo placa
-        renavam profissional""",
+        renavam profissional conv id sisreg sinan cnes rani cac ordem exame amostra""",
     PHONE="""tel tels telefone telefones fone fones cel celular celulares whatsapp whats wpp zap contato contatos
         recado recados fax ramal""",
     RECORD="registro reg carteira cart cartao",
@@ -53,13 +52,14 @@ LABELS: Final = _table(
     NATIONAL="nacional",
 )
 
-# `cpf` and `rg` are the written masks, `loose` looks like a telephone or a CEP unless a label says RG, `other` is a date,
-# a telephone, a CNPJ, a PIS or a card, `run` is any other number (80.247.461.822, 29,408,702, 12345678.0).
+# `cpf` and `rg` are the written masks, `loose` looks like a telephone or a CEP unless a label says RG, `other` is a
+# date, a telephone, a CNPJ, a PIS or a card, `run` is any other number (80.247.461.822, 29,408,702, 12345678.0).
 _TOKEN: Final = re.compile(
     r"""
       (?P<word> [a-z](?:\.[ ]?[a-z]){1,3}(?![a-z]) | c[ ]p[ ]f(?![a-z]) | r[ ]g(?![a-z]) | [a-z]+ )
-    | (?P<cpf> [0-9]{3}(?:[ ]?[.,/_-][ ]?|[ ])[0-9]{3}(?:[ ]?[.,/_-][ ]?|[ ])[0-9]{3}(?:[ ]?[.,/_-][ ]?|[ ])[0-9]{2}(?![0-9])
-             | [0-9]{9}[ ]?[/-][ ]?[0-9]{2}(?![0-9])
+    | (?P<cpf> (?:[0-9]{3}(?:[ ]?[.,/_-]{1,2}[ ]?|[ ])){3}[0-9]{2}(?![0-9])
+             | [0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}(?=[0-9]{1,2}\.[0-9]{3}\.[0-9]{3})
+             | [0-9]{9}[ ]?[/-]{1,2}[ ]?[0-9]{2}(?![0-9])
              | (?:[0-9][ ]){10}[0-9](?![0-9]) )
     | (?P<scientific> [0-9]{1,3}(?:[.,][0-9]{1,15})?e\+?[0-9]{1,3}(?![0-9a-z]) )
     | (?P<other> [0-3]?[0-9][ ]?[/.-][ ]?[01]?[0-9][ ]?[/.-][ ]?(?:[12][0-9])?[0-9]{2}(?![0-9])
@@ -73,9 +73,10 @@ _TOKEN: Final = re.compile(
              | [0-9]{2}[ ]9[0-9]{8}(?![0-9]) )
     | (?P<loose> [0-9]{4,5}-[0-9]{4}(?![0-9]) | [0-9]{2}\.?[0-9]{3}-[0-9]{3}(?![0-9]) )
     | (?P<rg> [0-9]{1,2}[.,]?[0-9]{3}[.,]?[0-9]{3}
-              (?: [./-]?x(?![a-bd-qt-z]) | -[0-9](?![0-9]) | [ ]?-[ ]?[0-9x](?![0-9a-z]) )
-             | [0-9]{1,2}[ ][0-9]{3}[ ][0-9]{3}(?:(?:[ ]|[ ]?-[ ]?)[0-9x](?![0-9a-z]))?(?![.,-]?[0-9]) )
-    | (?P<run> [0-9]{1,3}(?:,[0-9]{3}){2,3}(?![0-9]) | [0-9]+(?:[.-][0-9]+)*(?:[ ./-]?x(?![a-bd-qt-z]) | ,00?(?![0-9]))? )
+              (?: [./-]?x(?![a-bd-qt-z]) | [/-][0-9](?![0-9/]) | [ ]?-[ ]?[0-9x](?![0-9a-z]) )
+             | [0-9]{1,3}[ ][0-9]{3}[ ][0-9]{3}(?:(?:[ ]|[ ]?-[ ]?)[0-9x](?![0-9a-z]))?(?![.,-]?[0-9]) )
+    | (?P<run> [0-9]{1,3}(?:,[0-9]{3}){2,3}(?![0-9])
+             | [0-9]+(?:[.-]{1,2}[0-9]+)*(?:[ ./-]?x(?![a-bd-qt-z]) | ,00?(?![0-9]))? )
     | (?P<masked> \x00 )
     | (?P<break> [,;|/()\n] | [ ]-[ ] )
     """,
@@ -85,14 +86,15 @@ scan: Final = _TOKEN.finditer
 
 _CHUNK: Final = re.compile(r"[0-9x*•#?./-]+")
 _MASK: Final = re.compile(r"[*•]|xx|##|\?\?")
-_EMPHASIS: Final = re.compile(r"(\*{1,2})([0-9][0-9./x-]*)\1")
+_EMPHASIS: Final = re.compile(r"[*•]{1,2}([0-9][0-9./-]*x?)\*{0,2}")  # bold in chats, or a list's bullet
+_DASHES: Final = str.maketrans(dict.fromkeys("‐‑‒–—―−", "-"))
 
 
 def prepare(text: str) -> str:
     """Return `text` clean, folded to lower-case ASCII where it can be, with masked numbers as one NUL each."""
     text = clean(text)
     if not text.isascii():
-        text = unicodedata.normalize("NFKD", text)
+        text = unicodedata.normalize("NFKD", text.translate(_DASHES))
         text = "".join(char for char in text if not unicodedata.combining(char))
     text = text.lower()
     return _CHUNK.sub(_hide_mask, text) if _MASK.search(text) else text
@@ -103,10 +105,10 @@ def _hide_mask(match: re.Match[str]) -> str:
     if not _MASK.search(chunk) or not any("0" <= char <= "9" for char in chunk):
         return chunk
     emphasis = _EMPHASIS.fullmatch(chunk)
-    return emphasis[2] if emphasis else " \x00 "
+    return emphasis[1] if emphasis else " \x00 "
 
 
-def label_of(word: str) -> Label:
+def label_of(word: str) -> int:
     """What a folded word announces; dotted spellings (c.p.f) and a CPF glued to another word count."""
     label = LABELS.get(word)
     if label is None and not word.isalpha():

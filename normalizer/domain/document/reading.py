@@ -1,24 +1,16 @@
-"""CPF and RG: what a patient's document is, and how it is read from what a clinic typed.
-
-Check digits: Receita Federal, Instrução Normativa RFB 2.172/2024 (modulo 11, weights 10..2 and 11..2).
-An RG has no national form: 7 to 9 characters are accepted, the last may be X (modulo 11 states, SSP/SP among them).
-"""
+"""How CPF and RG are read from what a clinic typed: labels decide, check digits confirm, Excel's damage is undone."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from normalizer.domain.decision import Reason, Settled, Undecided
-from normalizer.domain.document_tokens import Label, label_of, prepare, scan
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from normalizer.domain.document.tokens import Label, label_of, prepare, scan
+from normalizer.domain.document.value import Document, cpf_is_valid, rg_is_valid
 
 MAX_CHARS: Final = 100_000
 
-_RG: Final = re.compile(r"[0-9]{6,8}[0-9X]")
 _NOT_DIGIT: Final = re.compile(r"[^0-9]+")
 _WORDS: Final = re.compile(r"[a-z]+")
 _TAIL: Final = re.compile(r"[0-9]([^0-9:=]*)\Z")
@@ -27,115 +19,19 @@ _LETTERS_BEFORE: Final = re.compile(r"([a-z]+)-?\Z")
 _JOINS: Final = frozenset({"", "/", "e", "ou", "-", ",", "&", "+"})
 _ALTERNATIVES: Final = frozenset({"cnpj", "rne", "rnm", "mf"})  # "CPF/CNPJ:", "RG ou RNE:"
 _FOREIGN: Final = frozenset({Label.OTHER, Label.PHONE, Label.RECORD})
-_OURS: Final = frozenset({Label.CPF, Label.RG, Label.BOTH})
-_TRAILING: Final = _FOREIGN | {Label.CPF, Label.RG}
-_RG_PREFIXES: Final = frozenset(
-    "m n no nr num x ac al am ap ba ce df es go ma mg ms mt pa pb pe pi pr rj rn ro rr rs sc se sp to ssp".split()
-)
-
-
-def _partial_sums(weights: tuple[int, int, int]) -> list[int]:
-    a, b, c = weights
-    return [a * (n // 100) + b * (n // 10 % 10) + c * (n % 10) for n in range(1000)]
-
-
-# Three digits at a time: the weighted sums of both check digits are six look-ups instead of nineteen products.
-_FIRST = tuple(_partial_sums(w) for w in ((10, 9, 8), (7, 6, 5), (4, 3, 2)))
-_SECOND = tuple(_partial_sums(w) for w in ((11, 10, 9), (8, 7, 6), (5, 4, 3)))
-_CHECK_DIGIT = tuple("0" if r < 2 else str(11 - r) for r in range(11))
-
-
-def cpf_is_valid(digits: str) -> bool:
-    """True for eleven ASCII digits, not all equal, whose two check digits hold."""
-    if len(digits) != 11 or not (digits.isascii() and digits.isdigit()) or digits == digits[0] * 11:
-        return False
-    a, b, c = int(digits[:3]), int(digits[3:6]), int(digits[6:9])
-    first = (_FIRST[0][a] + _FIRST[1][b] + _FIRST[2][c]) % 11
-    if _CHECK_DIGIT[first] != digits[9]:
-        return False
-    second = (_SECOND[0][a] + _SECOND[1][b] + _SECOND[2][c] + 2 * int(digits[9])) % 11
-    return _CHECK_DIGIT[second] == digits[10]
-
-
-def rg_is_valid(text: str) -> bool:
-    """True for 7 to 9 characters, digits but for a last X, not one digit repeated."""
-    return _RG.fullmatch(text) is not None and text != text[0] * len(text)
-
-
-def format_cpf(cpf: str) -> str:
-    """`11144477735` → `111.444.777-35`."""
-    return f"{cpf[:3]}.{cpf[3:6]}.{cpf[6:9]}-{cpf[9:]}"
-
-
-def format_rg(rg: str) -> str:
-    """By length, counting the X: 8 → `XX.XXX.XXX`, 9 → `XXX.XXX.XXX`, otherwise as it stands."""
-    if len(rg) == 8:
-        return f"{rg[:2]}.{rg[2:5]}.{rg[5:]}"
-    if len(rg) == 9:
-        return f"{rg[:3]}.{rg[3:6]}.{rg[6:]}"
-    return rg
-
-
-@dataclass(frozen=True, slots=True)
-class Cpf:
-    """A CPF whose check digits hold."""
-
-    digits: str
-
-    def __post_init__(self) -> None:
-        if not cpf_is_valid(self.digits):
-            raise ValueError("not a valid CPF")
-
-    @classmethod
-    def parse(cls, text: str) -> Cpf | None:
-        """The one CPF written in `text` (masked or not), or None. Lost leading zeros are restored."""
-        digits = re.sub(r"[^0-9]", "", text)
-        if 9 <= len(digits) <= 11 and cpf_is_valid(digits.zfill(11)):
-            return cls(digits.zfill(11))
-        return None
-
-    def __str__(self) -> str:
-        return format_cpf(self.digits)
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """What identifies a patient: a valid CPF, a well-formed RG, or both. Never neither."""
-
-    cpf: str | None = None
-    rg: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.cpf is None and self.rg is None:
-            raise ValueError("a document needs a cpf or an rg")
-        if self.cpf is not None and not cpf_is_valid(self.cpf):
-            raise ValueError("cpf with wrong check digits")
-        if self.rg is not None and not rg_is_valid(self.rg):
-            raise ValueError("rg is not 7 to 9 characters")
-
-    def as_dict(self) -> dict[str, str | None]:
-        """The stored shape: `{cpf, rg, cpf_formatted, rg_formatted}`, strings or None."""
-        return {
-            "cpf": self.cpf,
-            "rg": self.rg,
-            "cpf_formatted": None if self.cpf is None else format_cpf(self.cpf),
-            "rg_formatted": None if self.rg is None else format_rg(self.rg),
-        }
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, object]) -> Document:
-        """The inverse of `as_dict`; the formatted fields are derived again. Raises ValueError."""
-        cpf, rg = stored.get("cpf"), stored.get("rg")
-        if not isinstance(cpf, str | None) or not isinstance(rg, str | None):
-            raise ValueError("cpf and rg are strings or null")
-        return cls(cpf or None, rg or None)
+_PLAIN: Final = frozenset({Label.CPF, Label.RG})
+_OURS: Final = _PLAIN | {Label.BOTH}
+_TRAILING: Final = _FOREIGN | _PLAIN
+_QUALIFIERS: Final = frozenset({Label.GENERAL, Label.NATIONAL})
+_STATES: Final = "ac al am ap ba ce df es go ma mg ms mt pa pb pe pi pr rj rn ro rr rs sc se sp to"
+_RG_PREFIXES: Final = frozenset({"m", "n", "no", "nr", "num", "x", "ssp", *_STATES.split(" ")})
 
 
 def parse_document(text: str) -> Settled[Document] | Undecided:
     """Read CPF and RG from free text by rules alone. Total: any string ends in a decision, nothing is raised.
 
-    Labels decide what a number is, check digits confirm it. Without a label eleven digits that check are a CPF, seven to
-    nine are an RG. Dates, telephones, CNH, CNS, PIS, título, CNPJ, passports and the like are never documents.
+    Labels decide what a number is, check digits confirm it. Without a label eleven digits that check are a CPF, seven
+    to nine are an RG. Dates, telephones, CNH, CNS, PIS, título, CNPJ, passports and the like are never documents.
     """
     if len(text) > MAX_CHARS:
         return Undecided(Reason.TEXT_TOO_LONG)
@@ -154,7 +50,7 @@ class _Reader:
 
     def __init__(self, prepared: str) -> None:
         self.text = prepared
-        self.label = Label.NONE  # in force
+        self.label: int = Label.NONE  # in force
         self.label_end = -1  # where its word ends; -1 before the first label
         self.used = False  # it has had its number
         self.weak = False  # it announces nothing: "sem CPF", "RG: não tem"
@@ -182,46 +78,46 @@ class _Reader:
 
     def _word(self, word: str, start: int, end: int) -> None:
         label = label_of(word)
-        if label is Label.NONE:
+        if label == Label.NONE:
             self.strange = self.strange or len(word) > 2
-        elif label is Label.MISSING:
+        elif label == Label.MISSING:
             self._missing()
         elif not self.postfix:
             self._announce(label, word, start, end)
 
     def _missing(self) -> None:
         self.said_missing = True
-        if self.label is Label.NONE or self.used:
+        if self.label == Label.NONE or self.used:
             self.negated = True
         else:
             self.weak = True
 
-    def _announce(self, label: Label, word: str, start: int, end: int) -> None:
-        if label is Label.GENERAL or label is Label.NATIONAL:
+    def _announce(self, label: int, word: str, start: int, end: int) -> None:
+        if label in _QUALIFIERS:
             self._qualify(label)
             return
-        pending = not self.used and (self.label is Label.CPF or self.label is Label.RG)
+        pending = not self.used and self.label in _PLAIN
         if pending and self.text[self.label_end : start].strip() in _JOINS:
             if word in _ALTERNATIVES:
                 return
-            if label is not self.label and (label is Label.CPF or label is Label.RG):
+            if label != self.label and label in _PLAIN:
                 label = Label.BOTH
-        self.label = Label.NONE if label is Label.ANY else label
+        self.label = Label.NONE if label == Label.ANY else label
         self.label_end, self.used = end, False
         self.weak, self.negated = self.negated, False
 
-    def _qualify(self, label: Label) -> None:
-        if label is Label.GENERAL and self.label is Label.RECORD:
+    def _qualify(self, label: int) -> None:
+        if label == Label.GENERAL and self.label == Label.RECORD:
             self.label = Label.RG
-        elif label is Label.NATIONAL and self.label is Label.RG and not self.used:
+        elif label == Label.NATIONAL and self.label == Label.RG and not self.used:
             self.label = Label.CPF
 
     def _break(self, char: str, start: int) -> None:
         label = self.label
-        if label is Label.NONE:
+        if label == Label.NONE:
             self.negated = False
         elif self.used:
-            if label is not Label.PHONE or char in ";|":
+            if label != Label.PHONE or char in ";|":
                 self.label = Label.NONE
         elif self.weak or (label in _OURS and self.text[self.label_end : start].strip() == ":"):
             self._consume()
@@ -231,17 +127,28 @@ class _Reader:
         label = self._label_for(token)
         if label in _FOREIGN:
             self.used = True
-            if kind != "cpf" or label is not Label.PHONE:
+            if kind != "cpf" or label != Label.PHONE:
                 return
             label = Label.NONE
-        if kind == "masked" or kind == "scientific":
+        if kind in {"masked", "scientific"}:
             self._unreadable(kind, label)
-        elif kind == "loose" and label is not Label.RG:
+        elif kind == "loose" and label != Label.RG:
             return
+        elif kind == "run":
+            self._run(token.group(), label, token)
         elif kind != "other":
-            self._classify(_without_float(token.group()) if kind == "run" else token.group(), label, token)
+            self._classify(token.group(), label, token)
 
-    def _label_for(self, token: re.Match[str]) -> Label:
+    def _run(self, run: str, label: int, token: re.Match[str]) -> None:
+        parts = run.split("-")
+        if len(run) > 15 and all(part.isdigit() and 7 <= len(part) <= 11 for part in parts):
+            for part in parts:  # "11144477735-123456789": two documents, one hyphen
+                self._classify(part, label, token)
+                label = Label.NONE
+        else:
+            self._classify(_without_float(run), label, token)
+
+    def _label_for(self, token: re.Match[str]) -> int:
         if self.postfix is None:
             self.postfix = self.label_end < 0 and _labels_follow(self.text)
         if not self.postfix:
@@ -250,8 +157,8 @@ class _Reader:
         label = label_of(after[1]) if after else Label.NONE
         return label if label in _TRAILING else Label.NONE
 
-    def _unreadable(self, kind: str, label: Label) -> None:
-        if label is Label.RG:
+    def _unreadable(self, kind: str, label: int) -> None:
+        if label == Label.RG:
             self.rg_problem = self.rg_problem or Reason.RG_INVALID
         else:
             self.cpf_problem = self.cpf_problem or (Reason.CPF_MASKED if kind == "masked" else Reason.EXCEL_SCIENTIFIC)
@@ -260,16 +167,16 @@ class _Reader:
     def _consume(self) -> None:
         self.label, self.weak = Label.NONE, False
 
-    def _classify(self, written: str, label: Label, token: re.Match[str]) -> None:
-        digits = _NOT_DIGIT.sub("", written)
+    def _classify(self, written: str, label: int, token: re.Match[str]) -> None:
+        digits = written if written.isdigit() else _NOT_DIGIT.sub("", written)
         if len(digits) < 5:  # "2 vias", "1.": no attempt at a document
             return
         if written[-1] == "x":
             digits += "X"
-        if label is Label.CPF:
+        if label == Label.CPF:
             self._as_cpf(digits, dangling=self.text[token.end() : token.end() + 1] == "-")
             self._consume()
-        elif label is Label.RG:
+        elif label == Label.RG:
             self._as_rg(digits)
             self._consume()
         else:
@@ -308,7 +215,7 @@ class _Reader:
     def _glued_to_stranger(self, start: int) -> bool:
         """FZ7377161 is a passport's number; MG12345678 and nº12345678 are not."""
         before = _LETTERS_BEFORE.search(self.text, max(0, start - 8), start)
-        return before is not None and before[1] not in _RG_PREFIXES and label_of(before[1]) is Label.NONE
+        return before is not None and before[1] not in _RG_PREFIXES and label_of(before[1]) == Label.NONE
 
     def decide(self) -> Settled[Document] | Undecided:
         cpfs = self.cpfs or self.guessed_cpfs
@@ -334,6 +241,8 @@ def _labels_follow(text: str) -> bool:
 
 def _without_float(run: str) -> str:
     """Drop the `.0` Excel adds to a number, before anything else is stripped (`11144477735.0`)."""
+    if run.isdigit():
+        return run
     body, _, cents = run.rpartition("," if "," in run[-3:] else ".")
     if cents not in {"0", "00"} or not body:
         return run
