@@ -134,11 +134,11 @@ def _before_state(evidence: Evidence, state: State) -> Iterator[Place]:
         score += 1
     if state.start > 0 and tokens.gaps[state.start] == HARD and not state.spelled:
         score += 0.2
-    for start, name, quality in _cities_ending(evidence, last + 1, state.uf):
+    for start, name, quality in cities_ending(evidence, last + 1, state.uf):
         yield Place(start, last + 1, state, name, state.uf, score + quality)
 
 
-def _cities_ending(evidence: Evidence, end: int, uf: str) -> Iterator[tuple[int, str, float]]:
+def cities_ending(evidence: Evidence, end: int, uf: str) -> Iterator[tuple[int, str, float]]:
     """Yield (start, official name, quality) of the cities of `uf` that the tokens before `end` spell."""
     tokens, marks = evidence.tokens, evidence.marks
     longest = 0

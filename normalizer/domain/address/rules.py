@@ -6,16 +6,16 @@ and the best reading is taken only when it is good enough, and clearly better th
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address.cells import alternatives
 from normalizer.domain.address.evidence import FREE, Evidence, at_street
+from normalizer.domain.address.grounding import check
 from normalizer.domain.address.places import Place, places, states
 from normalizer.domain.address.readings import Reading, read, starts
 from normalizer.domain.address.tokens import HARD, MAX_CHARS, NUM, WORD, Tokens
 from normalizer.domain.decision import Reason, Settled, Undecided
-from normalizer.domain.text import clean
 
 if TYPE_CHECKING:
     from normalizer.domain.address.value import Address
@@ -25,49 +25,16 @@ _ENOUGH: Final = 7.0
 _MARGIN: Final = 0.7
 _PLACES_TRIED: Final = 4
 
-# Where one address ends and the next begins. Two alternatives of a cell are read apart; the first counts.
-_SPLIT: Final = re.compile(
-    r"//|\bou\b(?=\s+(?:na|no|em|a|r\b|rua|av))"
-    r"|(?:\b(?:trabalho|servi[çc]o|comercial|residencial|resid[êe]ncia|casa|novo|nova|atual|correto|certo|usar|antigo|velho"
-    r"|novo\s+endere[çc]o|endere[çc]o\s+(?:novo|atual|antigo|correto|residencial|comercial))\s*:)",
-    re.IGNORECASE,
-)
-_OLD: Final = re.compile(
-    r"\b(?:antig[oa]|velh[oa]|n[ãa]o\s+usar|desconsiderar|mudou|anterior|cancelad[oa])\b", re.IGNORECASE
-)
-_FORMULA: Final = re.compile(r"^\s*=\s*(?:CONCATENAR|CONCATENATE|CONCAT)\s*\(", re.IGNORECASE)
-
 
 def parse_address(text: str) -> Settled[Address] | Undecided:
     """Read the address in `text` by rules alone. Total: never raises, whatever the text."""
-    cleaned = _FORMULA.sub("", clean(text))
-    if not cleaned:
-        return Undecided(Reason.ADDRESS_MISSING)
-    if len(cleaned) > MAX_CHARS:
-        return Undecided(Reason.TEXT_TOO_LONG)
-    parts = _alternatives(cleaned)
-    if len(parts) == 1:
-        return _parse(parts[0])
-    for part in parts:
-        decision = _parse(part)
+    parts = alternatives(text)
+    decision = _parse(parts[0])
+    for part in parts[1:]:
         if isinstance(decision, Settled) or _names_a_street(part):
-            return decision
-    return _parse(cleaned)
-
-
-def _alternatives(text: str) -> list[str]:
-    """Split a cell that holds several addresses, those said to be old or not to be used left out."""
-    cuts = list(_SPLIT.finditer(text)) if (":" in text or "//" in text or " ou " in text.lower()) else []
-    if not cuts:
-        return [text]
-    edges = [0, *(cut.start() for cut in cuts), len(text)]
-    parts = []
-    for start, end in zip(edges, edges[1:], strict=False):
-        part = text[start:end].strip()
-        if part and not _OLD.search(part):
-            marker = _SPLIT.match(part)
-            parts.append(part[marker.end() :].strip() if marker else part)
-    return [part for part in parts if part] or [text]
+            break
+        decision = _parse(part)
+    return decision
 
 
 def _names_a_street(text: str) -> bool:
@@ -76,6 +43,10 @@ def _names_a_street(text: str) -> bool:
 
 
 def _parse(text: str) -> Settled[Address] | Undecided:
+    if not text:
+        return Undecided(Reason.ADDRESS_MISSING)
+    if len(text) > MAX_CHARS:
+        return Undecided(Reason.TEXT_TOO_LONG)
     tokens = Tokens(text)
     refused = _refused_outright(tokens)
     if refused is not None:
@@ -84,8 +55,10 @@ def _parse(text: str) -> Settled[Address] | Undecided:
     candidates = places(evidence)[:_PLACES_TRIED]
     if not candidates:
         return Undecided(_why_no_place(evidence))
-    readings = _readings(evidence, candidates)
-    return _decide(readings)
+    decision = _decide(_readings(evidence, candidates))
+    if isinstance(decision, Settled) and check(evidence, decision.value):
+        return Undecided(Reason.NOT_GROUNDED, _understood(decision.value))
+    return decision
 
 
 def _refused_outright(tokens: Tokens) -> Reason | None:
@@ -131,10 +104,14 @@ def _decide(readings: list[Reading]) -> Settled[Address] | Undecided:
     best = readings[0]
     if best.address is None:
         return Undecided(best.reason, best.understood)
-    understood = {name: value for name, value in best.address.as_dict().items() if value}
+    understood = _understood(best.address)
     if best.score < _ENOUGH:
         return Undecided(Reason.ADDRESS_AMBIGUOUS, understood)
     for other in readings[1:]:
         if other.address is not None and other.address != best.address and best.score - other.score < _MARGIN:
             return Undecided(Reason.ADDRESS_AMBIGUOUS, understood)
     return Settled(best.address)
+
+
+def _understood(address: Address) -> dict[str, str]:
+    return {name: value for name, value in address.as_dict().items() if value}

@@ -1,0 +1,186 @@
+"""A model's segmentation of a text, written as the rules write their own and held to the same grounding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from normalizer.domain import gazetteer
+from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address import standard
+from normalizer.domain.address.evidence import FREE, Evidence
+from normalizer.domain.address.grounding import Problem, Violation, violations
+from normalizer.domain.address.places import cities_ending, states
+from normalizer.domain.address.tokens import HARD, MAX_CHARS, NUM, WORD, Tokens
+from normalizer.domain.address.value import FIELDS, Address
+from normalizer.domain.decision import Reason, Settled, Undecided
+from normalizer.domain.text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NUMBER_WORDS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
+_REASONS: Final = {
+    ("cidade", Problem.WRONG_KIND): Reason.CITY_UNKNOWN,
+    ("estado", Problem.CONFLICT): Reason.CITY_STATE_CONFLICT,
+    ("estado", Problem.INVENTED): Reason.STATE_UNKNOWN,
+    ("cep", Problem.CONFLICT): Reason.CEP_STATE_CONFLICT,
+    ("complemento", Problem.OMITTED): Reason.TEXT_UNEXPLAINED,
+    ("texto", Problem.OMITTED): Reason.TEXT_UNEXPLAINED,
+    ("cep", Problem.OMITTED): Reason.TEXT_UNEXPLAINED,
+}
+
+
+def standardize(segments: Mapping[str, str | None], text: str) -> Settled[Address] | Undecided:
+    """Turn a model's segmentation of `text` into an address, or say why it may not be stored.
+
+    `segments` holds the stored field names; missing, empty and unknown ones are as good as null. Every field goes through
+    the rules' own standardisers, then the address through grounding against `text`. Total.
+    """
+    given = {name: _slot(segments.get(name)) for name in FIELDS}
+    if not any(given.values()):
+        return Undecided(Reason.MODEL_NO_ANSWER)
+    cep = _cep(given["cep"])
+    place = _place(given["cidade"], given["estado"], cep)
+    numero, bound = _number(given["numero"])
+    kind_and_name = _street(given["rua"], given["numero"])
+    understood = {name: value for name, value in given.items() if value}
+    if kind_and_name is None:
+        return Undecided(Reason.STREET_UNKNOWN, understood)
+    if place is None:
+        return Undecided(Reason.CITY_UNKNOWN, understood)
+    address = Address(
+        rua=kind_and_name,
+        numero=numero,
+        complemento=_complement(bound, given["complemento"]),
+        bairro=_district(given["bairro"]),
+        cidade=place.name,
+        estado=place.uf,
+        cep=cep,
+    )
+    found = violations(text, address)
+    return Undecided(_reason(found), understood) if found else Settled(address)
+
+
+def _reason(found: tuple[Violation, ...]) -> Reason:
+    reasons = [_REASONS.get((violation.field, violation.problem), Reason.NOT_GROUNDED) for violation in found]
+    return Reason.NOT_GROUNDED if Reason.NOT_GROUNDED in reasons else reasons[0]
+
+
+def _slot(value: object) -> str | None:
+    """Return a segment cleaned, or None when it is empty, says "null", or is too long to be a field."""
+    if not isinstance(value, str) or len(value) > MAX_CHARS:
+        return None
+    cleaned = clean(value).strip(" ,;-")
+    tokens = Tokens(cleaned)
+    return None if not len(tokens) or tokens.phrase(0, len(tokens)) in lx.NULL_SLOTS else cleaned
+
+
+def _cep(value: str | None) -> str | None:
+    digits = "".join(char for char in value or "" if char in "0123456789")
+    return standard.cep(digits) if len(digits) == 8 else None
+
+
+def _place(city: str | None, state: str | None, cep: str | None) -> gazetteer.Municipality | None:
+    """Return the municipality meant by what stands in the city and state slots."""
+    if city is None:
+        return None
+    evidence = Evidence(Tokens(f"{city}, {state}" if state else city))
+    named = [found for found in states(evidence) if found.start > 0 and found.end == len(evidence.tokens)]
+    end = named[-1].start if named else len(evidence.tokens)
+    ufs = [found.uf for found in named]
+    if not ufs:
+        ufs = [uf] if cep and (uf := gazetteer.uf_of_cep(cep)) else []
+    for uf in ufs:
+        for start, name, _ in cities_ending(evidence, end, uf):
+            if start == 0:
+                return gazetteer.Municipality(name, uf)
+    if state is None and not cep:
+        key = evidence.tokens.phrase(0, len(evidence.tokens))
+        by_uf = gazetteer.municipalities(key)
+        capitals = [uf for uf in by_uf if gazetteer.CAPITALS[uf] == by_uf[uf]]
+        for uf in capitals or (list(by_uf) if len(by_uf) == 1 else []):
+            return gazetteer.Municipality(by_uf[uf], uf)
+        return gazetteer.nickname(key)
+    return None
+
+
+def _number(value: str | None) -> tuple[str | None, str | None]:
+    """Return the house number and what is bound to it ("83-B", "67/203") as a part of the complement."""
+    if value is None:
+        return None, None
+    tokens = Tokens(value)
+    at = 0
+    while at < len(tokens) and tokens.keys[at] in _NUMBER_WORDS:
+        at += 1
+    if at >= len(tokens) or tokens.kinds[at] != NUM:
+        return None, None
+    rest = at + 1
+    bound = tokens.words[rest].upper() if rest + 1 == len(tokens) and len(tokens.keys[rest]) <= 5 else None
+    return standard.number(tokens.keys[at]), bound
+
+
+def _street(value: str | None, number: str | None) -> str | None:
+    if value is None:
+        return None
+    tokens = Tokens(value)
+    name = 0
+    kind = lx.STREET_TYPES.get(tokens.keys[0])
+    if len(tokens) > 1 and kind and kind != "Quadra" and (tokens.gaps[1] != HARD or tokens.colons[0]):
+        name = 1
+        while name + 1 < len(tokens) and lx.STREET_TYPES.get(tokens.keys[name]) == kind:
+            name += 1
+    else:
+        kind = None
+    end = name + 1
+    while end < len(tokens) and tokens.gaps[end] != HARD and tokens.keys[end] not in _NUMBER_WORDS - {"no"}:
+        end += 1
+    if end < len(tokens) and [key for key in tokens.keys[end:] if key not in _NUMBER_WORDS] != [number]:
+        return None
+    if not kind and tokens.keys[0] in lx.DF_CODES:
+        return standard.sector(tokens, 0, end)
+    return _written_street(tokens, kind, name, end)
+
+
+def _written_street(tokens: Tokens, kind: str | None, name: int, end: int) -> str:
+    first = tokens.keys[name]
+    road = end - name == 2 and tokens.kinds[end - 1] == NUM and (first == "br" or first.upper() in gazetteer.UF_NAMES)
+    if road and kind in {None, "Rodovia", "Estrada"}:
+        return f"{kind or 'Rodovia'} {standard.road(tokens, name, end)}"
+    return standard.street(tokens, kind or "Rua", name, end)
+
+
+def _district(value: str | None) -> str | None:
+    if value is None:
+        return None
+    tokens = Tokens(value)
+    start = 1 if tokens.keys[0] == "bairro" and len(tokens) > 1 else 0
+    return standard.district(tokens, start, len(tokens))
+
+
+def _complement(bound: str | None, value: str | None) -> str | None:
+    """Return the parts of the complement in their order; references and notes are left out."""
+    parts = [bound] if bound else []
+    if value is not None:
+        tokens = Tokens(value)
+        evidence = Evidence(tokens)
+        units = {unit.start: unit for unit in evidence.units}
+        at = 0
+        while at < len(tokens):
+            if at in units:
+                parts.append(standard.unit(units[at].keyword, units[at].value))
+                at = units[at].end
+            elif evidence.marks[at] == FREE:
+                end = at + 1
+                while end < len(tokens) and evidence.marks[end] == FREE and tokens.gaps[end] != HARD:
+                    end += 1
+                parts.append(_named(tokens, at, end))
+                at = end
+            else:
+                at += 1
+    return standard.joined(dict.fromkeys(parts))
+
+
+def _named(tokens: Tokens, start: int, end: int) -> str:
+    if end - start == 1 and tokens.kinds[start] == WORD and len(tokens.keys[start]) == 1:
+        return tokens.words[start].upper()
+    return standard.named_unit(tokens, start, end)
