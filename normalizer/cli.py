@@ -16,13 +16,13 @@ from rich.console import Console
 
 from normalizer.domain.appointment import Kind, Status
 from normalizer.errors import InvalidInput, Misconfigured, NormalizerError, TransientError
+from normalizer.telemetry import configure_logging
 
 OK, FAILED, USAGE, NOT_READY = 0, 1, 2, 3
 _WATCH_S = 2.0
 
 app = typer.Typer(
     name="normalizer",
-    help="Normaliza endereços e documentos de agendamentos, em lotes e sem inventar nada.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -50,6 +50,12 @@ def exit_code(error: NormalizerError) -> int:
     if isinstance(error, Misconfigured):
         return USAGE
     return FAILED
+
+
+@app.callback()
+def _quiet() -> None:
+    """Normaliza endereços e documentos de agendamentos, em lotes e sem inventar nada."""
+    configure_logging("WARNING", json_lines=False)  # a worker configures it again, from LOG_LEVEL
 
 
 @app.command()

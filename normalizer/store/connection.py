@@ -35,6 +35,7 @@ BULK = 500
 
 # A MongoDB that is down is noticed within seconds; what the URL says about these wins.
 _TIMEOUTS_MS = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 20_000}
+_REACH = "Confira se ele está no ar e se MONGODB_URL aponta para ele."
 _URL_MEND = "Corrija MONGODB_URL, por exemplo mongodb://usuario:senha@mongodb:27017/ (caracteres especiais como %40)."
 # 13 Unauthorized, 18 AuthenticationFailed, 8000 Atlas's own authentication error.
 _NOT_ALLOWED = frozenset({13, 18, 8000})
@@ -46,7 +47,9 @@ def open_client(url: str) -> Client:
     Raises:
         Misconfigured: the URL cannot be used; the message holds no part of it (it carries the password).
     """
-    given = url.lower()
+    given = url.strip().lower()
+    if not given.startswith(("mongodb://", "mongodb+srv://")):  # pymongo would take it for a host's name
+        raise Misconfigured("MONGODB_URL deve começar com mongodb:// ou mongodb+srv://.", mend=_URL_MEND)
     timeouts: dict[str, Any] = {name: ms for name, ms in _TIMEOUTS_MS.items() if f"{name.lower()}=" not in given}
     try:
         return AsyncIOMotorClient(url, appname="normalizer", tz_aware=True, **timeouts)
@@ -72,7 +75,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (ConnectionFailure, ExecutionTimeout) as error:
-        raise StoreUnavailable(f"MongoDB não responde ({type(error).__name__}).") from error
+        raise StoreUnavailable(f"O MongoDB não responde ({type(error).__name__}). {_REACH}") from error
     except BulkWriteError:
         raise StoreUnavailable("MongoDB recusou parte da escrita.") from None
     except OperationFailure as error:

@@ -1,0 +1,312 @@
+"""Every command as a user runs it: arguments in; exit code, stdout and stderr out."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from normalizer import cli
+from normalizer.queue.health import Replica, write_beat
+from normalizer.queue.leases import Keys
+from normalizer.queue.service import QUEUE_NAME
+
+HEADER = "Id do agendamento;Nome do Paciente;Data/Hora Início Agendamento;Endereço Coleta;Documento(s) do Paciente"
+SHEET = f"""{HEADER}
+a1;Paciente Um;10/10/2026 08:00:00;Av. Brasil, 100, Centro, Cascavel, PR;CPF: 11144477735
+a2;Paciente Dois;10/10/2026 08:10:00;Rua Sete de Setembro, 20, Centro, Blumenau, SC;RG: 123456789
+"""
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Ran]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+    def command(*arguments: str, stdin: bytes = b"") -> Ran:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["normalizer", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        captured = capfd.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return command
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch, redis_url: str, mongo_url: str, database: str) -> str:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("MONGODB_URL", mongo_url)
+    monkeypatch.setenv("DATABASE_NAME", database)
+    return redis_url
+
+
+def lines(*rows: Any) -> bytes:
+    return b"\n".join(row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows)
+
+
+def answers(ran: Ran) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in ran.out.splitlines()]
+
+
+class TestNormalize:
+    def test_documents_come_out_in_order_with_origin_and_reason(self, run: Callable[..., Ran]) -> None:
+        given = lines({"id": 2, "text": "CPF: 11144477735"}, {"id": "b", "text": "CPF: 11111111112"}, {"id": 3})
+
+        ran = run("normalize", "document", "-", "--offline", stdin=given)
+
+        first, second, third = answers(ran)
+        assert ran.code == 0
+        assert (first["id"], first["result"]["cpf"], first["origem"]) == (2, "11144477735", "regras")
+        assert (second["id"], second["result"], second["motivo"]) == ("b", None, "CPF com dígito inválido")
+        assert (third["id"], third["result"], third["motivo"]) == (3, None, "documento não informado")
+
+    def test_a_file_of_addresses_needs_no_service(self, run: Callable[..., Ran], tmp_path: Path) -> None:
+        file = tmp_path / "in.jsonl"
+        file.write_bytes(lines({"id": 1, "text": "Av. Brasil, 100, Centro, Cascavel - PR"}))
+
+        ran = run("normalize", "address", str(file), "--offline")
+
+        assert answers(ran)[0]["result"]["rua"] == "Avenida Brasil"
+
+    def test_a_bad_line_is_named_and_costs_no_other(self, run: Callable[..., Ran]) -> None:
+        given = lines({"id": 1, "text": "RG 12.345.678-9"}, b"{broken", {"id": 3, "text": 7}, {"id": 4, "text": ""})
+
+        ran = run("normalize", "document", "--offline", stdin=given)
+
+        assert ran.code == 1
+        assert [answer["id"] for answer in answers(ran)] == [1, None, 3, 4]
+        assert answers(ran)[0]["result"]["rg"] == "123456789"
+        assert "linha 2" in ran.err
+        assert "linha 3" in ran.err
+
+    def test_without_offline_the_model_is_asked(
+        self,
+        run: Callable[..., Ran],
+        start_provider: Callable[..., Any],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        provider = start_provider({})  # knows nothing: nothing may be stored
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
+        text = "Rua das Acácias 12, Jardim Tal, Cidade Que Não Existe"
+
+        ran = run("normalize", "address", stdin=lines({"id": 1, "text": text}))
+
+        assert ran.code == 0
+        assert answers(ran) == [{"id": 1, "result": None, "origem": "llm", "motivo": "modelo não soube responder"}]
+
+    def test_an_unknown_kind_is_a_usage_error(self, run: Callable[..., Ran]) -> None:
+        ran = run("normalize", "phone")
+
+        assert ran.code == 2
+        assert "address" in ran.err
+
+    def test_a_missing_file_is_one_sentence(self, run: Callable[..., Ran]) -> None:
+        ran = run("normalize", "address", "nowhere.jsonl", "--offline")
+
+        assert ran.code == 1
+        assert "nowhere.jsonl" in ran.err
+        assert "Traceback" not in ran.err
+
+
+@pytest.mark.usefixtures("services")
+class TestImport:
+    def test_stores_enqueues_and_changes_nothing_the_second_time(
+        self, run: Callable[..., Ran], tmp_path: Path, mongo: Any
+    ) -> None:
+        file = tmp_path / "agenda.csv"
+        file.write_text(SHEET, encoding="utf-8")
+
+        dry, first, second = (run("import", str(file), "--json", *extra) for extra in (["--dry-run"], [], []))
+
+        assert (dry.json["new"], first.json["new"], second.json["new"]) == (2, 2, 0)
+        assert second.json["equal"] == 2
+        assert mongo["appointments"].count_documents({"normalizacao.status": "pendente"}) == 2
+        assert run("status", "--json").json["na_fila"] == 2
+
+    def test_a_dry_run_writes_nothing(self, run: Callable[..., Ran], tmp_path: Path, mongo: Any) -> None:
+        file = tmp_path / "agenda.csv"
+        file.write_text(SHEET, encoding="utf-8")
+
+        ran = run("import", str(file), "--dry-run")
+
+        assert ran.code == 0
+        assert "2 novas" in ran.out
+        assert mongo["appointments"].count_documents({}) == 0
+
+    @pytest.mark.parametrize("content", [b"", b"not a sheet at all", b"%PDF-1.7\nwhatever"])
+    def test_a_file_that_is_no_sheet_is_one_sentence_and_leaves_nothing(
+        self, run: Callable[..., Ran], tmp_path: Path, mongo: Any, content: bytes
+    ) -> None:
+        file = tmp_path / "agenda.xlsx"
+        file.write_bytes(content)
+
+        ran = run("import", str(file))
+
+        assert ran.code == 1
+        assert "agenda.xlsx" in ran.err
+        assert "Traceback" not in ran.err
+        assert mongo["appointments"].count_documents({}) == 0
+
+
+class TestServicesAway:
+    def test_an_unreachable_redis_is_not_ready(
+        self, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mongo_url: str
+    ) -> None:
+        monkeypatch.setenv("REDIS_URL", "redis://:s3cret@127.0.0.1:1")
+        monkeypatch.setenv("MONGODB_URL", mongo_url)
+        (tmp_path / "a.csv").write_text(SHEET, encoding="utf-8")
+
+        ran = run("import", "a.csv")
+
+        assert ran.code == cli.NOT_READY
+        assert "127.0.0.1:1" in ran.err
+        assert "s3cret" not in ran.err
+
+    def test_an_unreachable_mongodb_is_not_ready(
+        self, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, redis_url: str
+    ) -> None:
+        monkeypatch.setenv("REDIS_URL", redis_url)
+        monkeypatch.setenv("MONGODB_URL", "mongodb://user:s3cret@127.0.0.1:1/")
+
+        ran = run("status")
+
+        assert ran.code == cli.NOT_READY
+        assert "MongoDB" in ran.err
+        assert "s3cret" not in ran.err
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("REDIS_URL", "clinic-redis:6379"), ("MONGODB_URL", "nonsense"), ("ARQ_MAX_JOBS", "abc")],
+    )
+    def test_a_wrong_setting_is_usage(
+        self, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, services: str, name: str, value: str
+    ) -> None:
+        monkeypatch.setenv(name, value)
+
+        ran = run("status")
+
+        assert ran.code == cli.USAGE
+        assert name in ran.err
+        assert "Traceback" not in ran.err
+
+    def test_the_worker_says_it_in_the_same_words(
+        self, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ARQ_MAX_JOBS", "abc")
+
+        ran = run("worker")
+
+        assert ran.code == cli.USAGE
+        assert "ARQ_MAX_JOBS: esperado um número; encontrado 'abc'" in ran.err
+
+
+@pytest.mark.usefixtures("services")
+class TestSteering:
+    def test_pause_drain_and_resume_show_in_status(self, run: Callable[..., Ran]) -> None:
+        seen = []
+        for order in ("pause", "drain", "resume"):
+            assert run(order).code == 0
+            seen.append(run("status", "--json").json["estado"])
+
+        assert seen == ["paused", "draining", "running"]
+
+    def test_retry_puts_back_what_failed_or_waits_in_review(self, run: Callable[..., Ran], mongo: Any) -> None:
+        for name, status in (("a", "falhou"), ("b", "revisar"), ("c", "concluido")):
+            mongo["appointments"].insert_one({"_id": name, "normalizacao": {"status": status}})
+
+        failed, review = run("retry", "--json"), run("retry", "--review", "--json")
+
+        assert (failed.json, review.json) == ({"enfileirados": 1}, {"enfileirados": 1})
+        assert mongo["appointments"].count_documents({"normalizacao.status": "pendente"}) == 2
+        assert run("status", "--json").json["na_fila"] == 2
+
+    def test_status_shows_reasons_to_people(self, run: Callable[..., Ran], mongo: Any) -> None:
+        mongo["appointments"].insert_one(
+            {
+                "_id": "b",
+                "normalizacao": {"status": "revisar", "endereco": {"origem": "regras", "motivo": "número ambíguo"}},
+            }
+        )
+
+        assert "endereco: número ambíguo" in run("status").out
+
+
+class TestHealth:
+    async def beat(self, redis: Any, host: str, *, lag_ms: int = 0) -> None:
+        now = int(time.time() * 1000)
+        counts = {"groups": 0, "jobs": 0, "complete": 0, "failed": 0, "retried": 0}
+        replica = Replica(
+            **counts,
+            worker_id=f"{host}:1:x",
+            host=host,
+            pid=1,
+            version="1",
+            state="running",
+            started_at_ms=now,
+            beat_at_ms=now,
+            last_claim_at_ms=None,
+            last_error=None,
+            loop_lag_ms=lag_ms,
+        )
+        await write_beat(redis, Keys.of(QUEUE_NAME), replica)
+
+    def health(self, run: Callable[..., Ran]) -> Ran:
+        # The command runs a loop of its own, as in a container.
+        import concurrent.futures
+
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            return pool.submit(run, "health").result()
+
+    async def test_a_beating_worker_of_this_host_is_healthy(
+        self, run: Callable[..., Ran], services: str, redis: Any
+    ) -> None:
+        await self.beat(redis, socket.gethostname())
+
+        assert self.health(run).code == 0
+
+    async def test_another_container_does_not_speak_for_this_one(
+        self, run: Callable[..., Ran], services: str, redis: Any
+    ) -> None:
+        await self.beat(redis, "elsewhere")
+
+        ran = self.health(run)
+
+        assert ran.code == cli.NOT_READY
+        assert socket.gethostname() in ran.err
+
+    async def test_a_hung_loop_is_not_healthy(self, run: Callable[..., Ran], services: str, redis: Any) -> None:
+        await self.beat(redis, socket.gethostname(), lag_ms=60_000)
+
+        assert self.health(run).code == cli.NOT_READY
+
+
+def test_help_lists_the_commands(run: Callable[..., Ran]) -> None:
+    ran = run("--help")
+
+    assert ran.code == 0
+    for command in ("demo", "import", "normalize", "status", "health", "retry", "pause", "drain", "resume", "worker"):
+        assert command in ran.out
