@@ -107,8 +107,13 @@ def banner(settings: Settings) -> str:
     )
 
 
-def build_worker(settings: Settings) -> BatchWorker:
-    """One replica: its connections are opened when it starts and closed when it stops."""
+def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
+    """One replica: its connections are opened when it starts and closed when it stops.
+
+    Args:
+        settings: see `Settings`.
+        arq_options: any further argument of `arq.Worker`, e.g. `burst=True`.
+    """
     stack = contextlib.AsyncExitStack()
 
     async def startup(ctx: dict[Any, Any]) -> None:
@@ -150,6 +155,7 @@ def build_worker(settings: Settings) -> BatchWorker:
         lease_s=settings.lease_s,
         shutdown_grace_s=settings.shutdown_grace_s,
         version=__version__,
+        **arq_options,
     )
 
 

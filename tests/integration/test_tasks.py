@@ -1,0 +1,255 @@
+"""The tasks in a real `BatchWorker` (burst), on real services: what a backend and an operator see of them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import arq
+import pytest
+from arq.jobs import Job, JobStatus
+from pydantic import SecretStr
+
+from normalizer import pipeline
+from normalizer.domain.decision import Reason, Undecided
+from normalizer.queue.connection import redis_settings
+from normalizer.queue.serializer import job_deserializer, job_serializer
+from normalizer.queue.service import QUEUE_NAME, TaskService
+from normalizer.runtime import build_worker
+from normalizer.settings import Settings, settings_of
+
+ADDRESS = "rua maurício da costa faria,52,recreio dos bandeirantes,rio de janeiro,RJ,22790-285"
+NORMALIZED = {
+    "rua": "Rua Maurício da Costa Faria",
+    "numero": "52",
+    "complemento": None,
+    "bairro": "Recreio dos Bandeirantes",
+    "cidade": "Rio de Janeiro",
+    "estado": "RJ",
+    "cep": "22790-285",
+}
+DOCUMENT = "CPF: 11144477735, RG: 123456789"
+HARD = "Rua das Acácias 12, Jardim Tal, Cidade Que Não Existe"  # no municipality: no rule may settle it
+
+
+@pytest.fixture
+def settings(redis_url: str, mongo_url: str, database: str) -> Settings:
+    return settings_of(
+        {"REDIS_URL": redis_url, "MONGODB_URL": mongo_url, "DATABASE_NAME": database, "BATCH_LINGER_MS": "20"}
+    )
+
+
+@pytest.fixture
+def add(mongo: Any) -> Callable[..., str]:
+    def insert(appointment_id: str, **fields: Any) -> str:
+        row = {"endereco_completo": ADDRESS, "documento_completo": DOCUMENT} | fields
+        mongo["appointments"].insert_one({"_id": appointment_id, "normalizacao": {"status": "pendente"}} | row)
+        return appointment_id
+
+    return insert
+
+
+async def run(settings: Settings) -> Any:
+    worker = build_worker(settings, burst=True, handle_signals=False, poll_delay=0.05)
+    await worker.async_run()
+    await worker.close()
+    return worker
+
+
+async def enqueue(settings: Settings, *ids: str) -> None:
+    async with TaskService(settings.redis_url.get_secret_value()) as tasks:
+        await tasks.enqueue_many(ids)
+
+
+async def test_a_queued_appointment_gets_both_results_and_its_mirror(
+    settings: Settings, mongo: Any, add: Callable[..., str]
+) -> None:
+    await enqueue(settings, add("a"))
+
+    await run(settings)
+
+    row = mongo["appointments"].find_one({"_id": "a"})
+    assert row["endereco_normalizado"] == NORMALIZED
+    assert row["documento_normalizado"] == {
+        "cpf": "11144477735",
+        "rg": "123456789",
+        "cpf_formatted": "111.444.777-35",
+        "rg_formatted": "123.456.789",
+    }
+    assert (row["cpf"], row["rg"]) == ("11144477735", "123456789")
+    assert row["normalizacao"]["status"] == "concluido"
+    assert row["normalizacao"]["endereco"]["origem"] == "regras"
+
+
+@pytest.mark.parametrize(
+    "producer",
+    [{}, {"job_serializer": job_serializer, "job_deserializer": job_deserializer}],
+    ids=["arq's default pickle", "our JSON"],
+)
+async def test_a_stock_producer_is_grouped_and_reads_its_results(
+    settings: Settings, redis_url: str, add: Callable[..., str], producer: dict[str, Any]
+) -> None:
+    pool = await arq.create_pool(redis_settings(redis_url), default_queue_name=QUEUE_NAME, **producer)
+    jobs = [await pool.enqueue_job("normalize_appointment", add(f"a{number}")) for number in range(5)]
+
+    worker = await run(settings)
+
+    results = [await job.result(timeout=5) for job in jobs if job]
+    assert results == [{"id": f"a{number}", "status": "concluido"} for number in range(5)]
+    assert worker.jobs_complete >= 5
+    await pool.aclose()
+
+
+async def test_a_job_for_an_appointment_that_does_not_exist_fails_alone(
+    settings: Settings, redis_url: str, mongo: Any, add: Callable[..., str]
+) -> None:
+    pool = await arq.create_pool(redis_settings(redis_url), default_queue_name=QUEUE_NAME)
+    lost = await pool.enqueue_job("normalize_appointment", "nobody")
+    found = await pool.enqueue_job("normalize_appointment", add("a"))
+    assert lost is not None
+    assert found is not None
+
+    await run(settings)
+
+    with pytest.raises(Exception, match="agendamento não existe"):
+        await lost.result(timeout=5)
+    assert await found.result(timeout=5) == {"id": "a", "status": "concluido"}
+    await pool.aclose()
+
+
+@pytest.mark.parametrize("arguments", [(), ("a", "b"), (7,), ("",)])
+async def test_a_job_without_exactly_one_id_says_what_was_expected(
+    settings: Settings, redis_url: str, arguments: tuple[Any, ...]
+) -> None:
+    pool = await arq.create_pool(redis_settings(redis_url), default_queue_name=QUEUE_NAME)
+    job = await pool.enqueue_job("normalize_appointment", *arguments)
+    assert job is not None
+
+    await run(settings)
+
+    with pytest.raises(Exception, match="esperado um único id"):
+        await job.result(timeout=5)
+    await pool.aclose()
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (print, ("executed",))
+
+
+async def test_a_payload_that_pickles_a_global_is_refused_and_runs_nothing(
+    settings: Settings, redis_url: str, add: Callable[..., str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    pool = await arq.create_pool(redis_settings(redis_url), default_queue_name=QUEUE_NAME)
+    payload = pickle.dumps({"t": None, "f": "normalize_appointment", "a": (_Evil(),), "k": {}, "et": 1})
+    await pool.set("arq:job:evil", payload)
+    await pool.zadd(QUEUE_NAME, {"evil": 1})
+    good = await pool.enqueue_job("normalize_appointment", add("a"))
+    assert good is not None
+
+    await run(settings)
+
+    assert "executed" not in capfd.readouterr().out
+    assert await good.result(timeout=5) == {"id": "a", "status": "concluido"}
+    assert await Job("evil", pool, QUEUE_NAME).status() in {JobStatus.complete, JobStatus.not_found}
+    assert await pool.zscore(QUEUE_NAME, "evil") is None
+    await pool.aclose()
+
+
+async def test_without_a_key_what_rules_cannot_settle_waits_in_review_with_that_reason(
+    settings: Settings, mongo: Any, add: Callable[..., str]
+) -> None:
+    await enqueue(settings, add("hard", endereco_completo=HARD), add("easy"))
+
+    await run(settings)
+
+    hard, easy = (mongo["appointments"].find_one({"_id": name}) for name in ("hard", "easy"))
+    assert hard["normalizacao"]["status"] == "revisar"
+    assert hard["normalizacao"]["endereco"]["motivo"] == Reason.NO_MODEL_KEY
+    assert hard["endereco_normalizado"] is None
+    assert hard["documento_normalizado"]["cpf"] == "11144477735"
+    assert easy["normalizacao"]["status"] == "concluido"
+
+
+async def test_a_switched_off_field_is_never_touched(settings: Settings, mongo: Any, add: Callable[..., str]) -> None:
+    off = settings.model_copy(update={"document_normalization_enabled": False})
+    await enqueue(off, add("a", documento_normalizado="of the old worker"))
+
+    await run(off)
+
+    row = mongo["appointments"].find_one({"_id": "a"})
+    assert row["documento_normalizado"] == "of the old worker"
+    assert row["endereco_normalizado"] == NORMALIZED
+    assert "documento" not in row["normalizacao"]
+
+
+async def test_reconcile_takes_up_what_the_queue_has_lost(
+    settings: Settings, mongo: Any, add: Callable[..., str]
+) -> None:
+    long_ago = datetime(2026, 1, 1, tzinfo=UTC)
+    for number in range(3):
+        add(f"a{number}", normalizacao={"status": "pendente", "atualizado_em": long_ago})
+
+    await run(settings)  # nothing was enqueued: reconcile runs at start
+
+    assert [row["normalizacao"]["status"] for row in mongo["appointments"].find()] == ["concluido"] * 3
+
+
+@pytest.fixture
+def with_model(settings: Settings, start_provider: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Settings with a simulated provider that knows the answer, and rules that settle nothing."""
+    monkeypatch.setattr(pipeline, "parse_address", lambda _: Undecided(Reason.ADDRESS_AMBIGUOUS))
+    provider = start_provider({ADDRESS: NORMALIZED, "Rua Inventada": NORMALIZED})
+    model = {"openai_base_url": provider.url, "openai_model": "simulated-model", "openai_api_key": SecretStr("k")}
+    return settings.model_copy(update=model), provider
+
+
+async def test_repeated_texts_are_asked_of_the_model_once(with_model: Any, mongo: Any, add: Callable[..., str]) -> None:
+    settings, provider = with_model
+    await enqueue(settings, *(add(f"a{number}", endereco_completo=ADDRESS.upper()) for number in range(20)))
+
+    await run(settings)
+
+    rows = list(mongo["appointments"].find())
+    origins = Counter(row["normalizacao"]["endereco"]["origem"] for row in rows)
+    assert all(row["endereco_normalizado"] == NORMALIZED for row in rows)
+    assert origins == {"llm": 1, "cache": 19}
+    assert stats(provider)["requests"] == 1
+
+
+async def test_an_answer_is_never_paid_twice_even_by_another_worker(
+    with_model: Any, mongo: Any, add: Callable[..., str]
+) -> None:
+    settings, provider = with_model
+    await enqueue(settings, add("first"))
+    await run(settings)
+    await enqueue(settings, add("second"))
+
+    await run(settings)
+
+    assert mongo["appointments"].find_one({"_id": "second"})["normalizacao"]["endereco"]["origem"] == "cache"
+    assert stats(provider)["requests"] == 1
+
+
+async def test_a_value_the_text_does_not_carry_is_never_stored(
+    with_model: Any, mongo: Any, add: Callable[..., str]
+) -> None:
+    settings, _ = with_model
+    await enqueue(settings, add("a", endereco_completo="Rua Inventada"))
+
+    await run(settings)
+
+    row = mongo["appointments"].find_one({"_id": "a"})
+    assert row["endereco_normalizado"] is None
+    assert row["normalizacao"]["status"] == "revisar"
+
+
+def stats(provider: Any) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{provider.root_url}/stats", timeout=5) as answer:  # noqa: S310 — loopback
+        found: dict[str, Any] = json.load(answer)
+    return found
