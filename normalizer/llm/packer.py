@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_ANSWER_OVERHEAD_TOKENS: Final = 16  # slot, brackets, quotes and commas of one answered record beside its words
+_ANSWER_OVERHEAD_TOKENS: Final = 12  # slot, brackets, quotes and commas of one answered record beside its words
 _RECORD_OVERHEAD_TOKENS: Final = 16  # slot and line break, and the slot's place in the schema
 _PROMPT_OVERHEAD_TOKENS: Final = 60  # roles, and the schema's frame
 _SAFETY: Final = 0.8  # plan for less than all the time there is

@@ -1,0 +1,104 @@
+"""Every request the provider got is read: no phone, no document, no name, no e-mail of anyone is in it."""
+
+import asyncio
+import itertools
+import json
+import random
+import re
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from normalizer.llm import tokens
+from normalizer.llm.client import LlmClient
+from normalizer.llm.packer import Packer
+
+GOLD = Path(__file__).parents[1] / "gold"
+NAMES = ["Maria Aparecida Lima", "João Batista Nogueira", "Ana Clara Prado", "José Carlos Queiroz"]
+
+
+def rows(name):
+    return [json.loads(line) for line in (GOLD / name).read_text(encoding="utf-8").splitlines()]
+
+
+def digits(text):
+    return re.sub(r"\D", "", text)
+
+
+def burdened():
+    """Addresses with what clinics type around them, and the secrets put there."""
+    chance = random.Random(11)
+    documents = itertools.cycle([row["expected"] for row in rows("dev_documents.jsonl") if row["expected"]])
+    secrets, texts = set(), []
+    for row in rows("dev_addresses.jsonl"):
+        document, name = next(documents), chance.choice(NAMES)
+        phone = f"9{chance.randrange(10**7, 10**8)}"
+        cpf, rg = document["cpf"], document["rg"]
+        additions = [
+            f"tel (11) {phone[:5]}-{phone[5:]}",
+            f"whatsapp 11{phone}",
+            f"paciente: {name}",
+            f"A/C {name}",
+            f"{name.split()[0].lower()}@exemplo.com.br",
+            *([f"CPF {cpf}", f"cpf: {document['cpf_formatted']}"] if cpf else []),
+            *([f"RG {rg}", f"rg: {document['rg_formatted']}"] if rg else []),
+            f"carteirinha {chance.randrange(10**12, 10**13)}",
+        ]
+        extra = chance.sample(additions, 2)
+        texts.append(
+            ", ".join(chance.sample([*extra, row["text"]], 3) if chance.random() < 0.3 else [row["text"], *extra])
+        )
+        secrets |= {phone, *(value for value in (cpf, rg) if value), *name.lower().split()}
+    return texts, secrets
+
+
+@pytest.fixture
+async def sent(start_provider):
+    """The prompts the provider got when all burdened addresses were asked about."""
+    texts, secrets = burdened()
+    provider = start_provider()
+
+    async def forget(_decisions):
+        pass
+
+    client = LlmClient(api_key="test", model="simulated", base_url=provider.url)
+    packer = Packer(client, remember=forget, count=tokens.counter("gpt-6-luna"), linger_ms=0)
+    answered = 0
+    async for outcomes in packer.resolve_many(texts, deadline=asyncio.get_running_loop().time() + 60):
+        answered += len(outcomes)
+    assert answered == len(set(texts))
+    await packer.close()
+    await client.close()
+    async with httpx2.AsyncClient() as http:
+        bodies = (await http.get(f"{provider.root_url}/requests")).json()["requests"]
+    records = [
+        record
+        for body in bodies
+        for record in re.findall(r"^r\d\d: (.*)$", body["messages"][-1]["content"], re.MULTILINE)
+    ]
+    assert len(set(records)) > 0.9 * len(texts)
+    return bodies, records, secrets
+
+
+async def test_no_phone_document_name_or_mail_leaves(sent):
+    bodies, records, secrets = sent
+    whole = json.dumps(bodies, ensure_ascii=False)
+
+    numbers = {secret for secret in secrets if secret.isdigit()}
+    words = secrets - numbers
+    typed_in_addresses = " ".join(row["text"].lower() for row in rows("dev_addresses.jsonl"))
+    leaked = [word for word in words if word not in typed_in_addresses and re.search(rf"\b{word}\b", whole.lower())]
+    assert not leaked
+    assert "@" not in "".join(records)
+    for record in records:
+        assert not any(number in digits(record) for number in numbers), "a document or phone left the machine"
+
+
+async def test_no_run_of_seven_digits_leaves_but_one_cep_a_record(sent):
+    _, records, _ = sent
+
+    for record in records:
+        runs = re.findall(r"\d(?:[.\-/–]?\d){6,}", record)
+        assert len(runs) <= 1
+        assert all(len(digits(run)) == 8 for run in runs)
