@@ -39,13 +39,18 @@ def deploy(
     running: list[tuple[Deployment, embedded.ProviderService]] = []
 
     def start(
-        *, rows: int = 300, hard: float = 0.3, settings: dict[str, str] | None = None, **provider_options: object
+        *,
+        rows: int = 300,
+        hard: float = 0.3,
+        labels: Path | None = None,
+        settings: dict[str, str] | None = None,
+        **provider_options: object,
     ) -> Deployment:
         breakable_valkey.start()
         breakable_mongo.start()
         directory = tmp_path / f"deployment-{len(running) + 1}"
-        labels = write_labels(directory / "labels.jsonl", make_rows(rows, hard=hard))
-        provider = embedded.start_provider(labels, directory=directory / "provider", **provider_options)
+        labelled = labels or write_labels(directory / "labels.jsonl", make_rows(rows, hard=hard))
+        provider = embedded.start_provider(labelled, directory=directory / "provider", **provider_options)
         deployment = Deployment(
             directory,
             redis_url=breakable_valkey.url,

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import re
+import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -29,9 +32,11 @@ from normalizer.domain.address import parse_address
 from normalizer.domain.decision import Settled
 from normalizer.domain.text import canonical
 from normalizer.queue.leases import Keys
+from normalizer.queue.serializer import job_deserializer
 from normalizer.queue.service import QUEUE_NAME, TaskService
 from normalizer.store import AppointmentStore, ImportRow
 
+ROOT = Path(__file__).resolve().parents[2]
 KEYS = Keys.of(QUEUE_NAME)
 MODEL = "simulated"
 TERMINAL = ("concluido", "revisar", "falhou")
@@ -182,6 +187,19 @@ class Deployment:
         assert worker.running, worker.tail()
         return worker
 
+    def cli(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run `normalizer …` as an operator does, with this deployment's settings."""
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        return subprocess.run(
+            [sys.executable, "-c", "from normalizer.cli import main; main()", *arguments],
+            env={**inherited, "PYTHONPATH": str(ROOT), **self.environment, **settings},
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
     def beats(self, worker: embedded.Child) -> int:
         """When this replica last beat, in ms; 0 if it does not."""
         names = self.redis.zrange(KEYS.replicas, 0, -1)
@@ -243,9 +261,10 @@ class Deployment:
         """The provider's own count of what it answered."""
         return self._provider("stats")
 
-    def wait_until_all_ended(self, *, timeout_s: float = 90) -> None:
+    def wait_until_all_ended(self, *, rows: int | None = None, timeout_s: float = 90) -> None:
         """Every row in MongoDB ended, and nothing is left in the queue."""
-        self.wait(lambda: self.ended() == len(self.rows), "every row ends", timeout_s=timeout_s)
+        wanted = len(self.rows) if rows is None else rows
+        self.wait(lambda: self.ended() == wanted, "every row ends", timeout_s=timeout_s)
         self.wait(lambda: not any(self.queue_state().values()), "the queue is empty", timeout_s=LEASE_S + 15)
 
     def queue_state(self) -> dict[str, int]:
@@ -266,13 +285,14 @@ class Deployment:
 
     # --- the invariants ---
 
-    def check(self, *, repeated_calls: int = 0, rewritten: int = 0, falhou: int = 0) -> None:
+    def check(self, *, repeated_calls: int = 0, rewritten: int = 0, falhou: int = 0, results_kept: bool = True) -> None:
         """Every row ended exactly once, with its own values; nothing was asked of the model twice.
 
         Args:
             repeated_calls: records that may have been asked again, because an answer died with a process.
             rewritten: rows that may have been written twice, because a process died between store and queue.
             falhou: rows that must have failed.
+            results_kept: whether Redis still knows how each job ended.
         """
         stored = {record["id_agendamento"]: record for record in self.appointments.find()}
         assert stored.keys() == self.rows.keys(), "rows were lost or invented"
@@ -284,6 +304,8 @@ class Deployment:
         extra = sum(record["normalizacao"]["revisao"] - 2 for record in stored.values())
         assert 0 <= extra <= rewritten, f"{extra} writes more than one a row"
         self._check_model_calls(repeated_calls)
+        if results_kept:
+            self._check_results(falhou)
         assert not any(self.queue_state().values()), self.queue_state()
 
     def _check_row(self, row: Row, record: dict[str, Any]) -> None:
@@ -307,6 +329,12 @@ class Deployment:
         assert twice <= repeated, f"{twice} records were asked again, {repeated} may have been"
         known = {canonical(row.text) for row in self.rows.values() if row.hard}
         assert asked.keys() <= known | {canonical(row.text) for row in self.rows.values()}, "asked for a text of nobody"
+
+    def _check_results(self, falhou: int) -> None:
+        names = list(self.redis.scan_iter("arq:result:norm:*", count=5_000))
+        endings = [job_deserializer(text)["s"] for text in self.redis.mget(names)] if names else []
+        assert len(endings) == len(self.rows), f"{len(endings)} jobs ended of {len(self.rows)}"
+        assert endings.count(False) == falhou
 
     def asked_records(self) -> list[str]:
         """Every record that was sent to the provider, in canonical form, once per call."""

@@ -106,7 +106,7 @@ def test_redis_forgets_everything_and_reconcile_brings_it_back(deploy):
     deployment.wait_until_all_ended()
 
     assert all(worker.running for worker in workers)
-    deployment.check(repeated_calls=2 * GROUPS_IN_WORK, rewritten=2 * GROUPS_IN_WORK)
+    deployment.check(repeated_calls=2 * GROUPS_IN_WORK, rewritten=2 * GROUPS_IN_WORK, results_kept=False)
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["SIGTERM", "SIGKILL"])
