@@ -87,7 +87,7 @@ class Summary:
 
     def show(self, console: Console) -> None:
         """The summary for people."""
-        source = "provedor de IA simulado (simulated)" if self.simulated else f"modelo {self.model}"
+        source = "modelo simulado" if self.simulated else f"modelo {self.model}"
         console.print(
             f"\n[bold]{self.rows} agendamentos em {self.seconds:.1f} s[/bold] "
             f"({self.rows_per_second:.0f} por segundo, {WORKERS} workers, {source})\n"
@@ -332,16 +332,18 @@ def _workplace(keep: Path | None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _terminated_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that every child is stopped in order."""
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that every child is stopped in order.
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    SIGINT is set too: a shell that starts us in the background leaves it ignored.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _thousands(number: int) -> str:
