@@ -104,6 +104,10 @@ class Cache:
         self._l1: TTLCache[str, Entry] = TTLCache(l1_max_bytes, l1_ttl_s, timer=clock, getsizeof=_size)
         self._stats = CacheStats()
 
+    def mark(self, kind: str, text: str) -> str:
+        """Return the keyed hash of a text, the same in all replicas: what may stand for it in a Redis key."""
+        return self._rings[0].mark(kind, text)
+
     async def get_many(self, kind: str, texts: Sequence[str]) -> dict[str, Entry]:
         """Return what is known, keyed by the given texts; unknown texts are left out. L1, then one MGET."""
         found: dict[str, Entry] = {}

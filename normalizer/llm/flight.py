@@ -109,6 +109,10 @@ class Flights:
         for entry in self._entries.values():
             entry.waiters.pop(waiter, None)
 
+    def holds(self, entry: Entry) -> bool:
+        """Tell whether someone still waits for this entry."""
+        return self._entries.get(entry.key) is entry and bool(entry.waiters)
+
     def drop(self, entry: Entry) -> None:
         """Forget an entry without telling anyone."""
         if self._entries.get(entry.key) is entry:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from normalizer.domain.address import Address
     from normalizer.llm.client import Answer
+    from normalizer.llm.peers import Peers
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +93,7 @@ class Packer:
         pace: how long calls take, learned.
         linger_ms: how long a text waits for company.
         call_timeout_s: no call takes longer.
+        peers: lets one replica ask about a text that several have in flight.
         ledger: counts every answer, and says when the day's budget is spent; texts then wait in review.
         seed: of the shuffle that gives a record other neighbours when it is asked again.
     """
@@ -108,6 +110,7 @@ class Packer:
         pace: Pace | None = None,
         linger_ms: int = 200,
         call_timeout_s: float = 60.0,
+        peers: Peers | None = None,
         ledger: Purse | None = None,
         seed: int | None = None,
     ) -> None:
@@ -122,6 +125,9 @@ class Packer:
         """Why the lane stands still; shown by `status` and `doctor`."""
         self._refused_until = 0.0
         self._flights = Flights()
+        self._peers = peers
+        if peers is not None:
+            peers.attach(alive=self._flights.holds, ours=self._requeue, answered=self._flights.land)
         self._fresh: list[Entry] = []
         self._again: list[Entry] = []
         self._announced: int | None = None
@@ -172,6 +178,8 @@ class Packer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._peers is not None:
+            await self._peers.close()
         self._flights.land_all(TransientError("the worker is stopping"))
 
     # -- texts come in
@@ -208,6 +216,11 @@ class Packer:
         for queue in (self._fresh, self._again):
             queue[:] = [entry for entry in queue if self._wanted(entry)]
 
+    def _requeue(self, entries: list[Entry]) -> None:
+        """Ask what another replica was going to ask and did not."""
+        self._fresh[:0] = entries
+        self._wake.set()
+
     def _wanted(self, entry: Entry) -> bool:
         if not entry.waiters:
             self._flights.drop(entry)
@@ -220,6 +233,8 @@ class Packer:
             await self._until_due()
             await self._gate.free()
             batch = self._next_batch()
+            if self._peers is not None:
+                batch = await self._peers.take(batch)
             if not batch:
                 continue
             if self._ledger is not None and await self._ledger.spent():
@@ -408,6 +423,8 @@ class Packer:
             await self._remember({entry.text: decision for entry, decision in decided})
         except Exception:  # costs money later, not the answer now
             log.exception("llm.remember.failed", records=len(decided))
+        if self._peers is not None:
+            await self._peers.release(entry for entry, _ in decided)
         self._flights.land(decided)
 
     def _give_back(self, entries: Iterable[Entry], error: TransientError) -> None:

@@ -1,0 +1,158 @@
+"""Single-flight across replicas: who asks about a text holds a short lease on it; the others wait for that answer.
+
+The answer travels through the shared cache. A lease is renewed while its text is in flight and lapses with its process,
+so nobody waits longer than `lease_s` for the dead. Without Redis everyone asks for themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from redis.exceptions import RedisError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+
+    from redis.asyncio import Redis
+
+    from normalizer.domain.address import Address
+    from normalizer.domain.decision import Decision
+    from normalizer.llm.flight import Entry
+
+log = structlog.get_logger(__name__)
+
+_AWAY: Final = (RedisError, OSError, TimeoutError)
+
+
+class Peers:
+    """The leases of one process, and the texts that others are asking about.
+
+    Args:
+        redis: shared by all replicas.
+        mark: the keyed hash of a text; no text is ever a Redis key.
+        recall: what the shared cache knows by now, keyed by text.
+        lease_s: a dead replica's texts are asked by another after this long.
+        poll_s: how often the cache is looked up for what others are asking about.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        mark: Callable[[str], str],
+        recall: Callable[[Sequence[str]], Awaitable[Mapping[str, Decision[Address]]]],
+        lease_s: float = 15.0,
+        poll_s: float = 0.25,
+    ) -> None:
+        self._redis, self._mark, self._recall = redis, mark, recall
+        self._lease_s, self._poll_s = lease_s, poll_s
+        self._token = secrets.token_hex(8)
+        self._held: dict[Entry, str] = {}
+        self._parked: list[Entry] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def attach(
+        self,
+        *,
+        alive: Callable[[Entry], bool],
+        ours: Callable[[list[Entry]], None],
+        answered: Callable[[list[tuple[Entry, Decision[Address]]]], None],
+    ) -> None:
+        """Say who uses this: whether a text is still in flight, what to do once it is ours to ask, or answered."""
+        self._alive, self._ours, self._answered = alive, ours, answered
+
+    async def take(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Return what is ours to ask now; what another replica asks is parked until its answer or its end."""
+        new = [entry for entry in entries if entry not in self._held]
+        lost = await self._claim(new)
+        self._parked.extend(lost)
+        if lost:
+            self._keep_running("wait", self._wait_for_others)
+        gone = {*lost, *await self._answer([entry for entry in new if entry not in lost])}
+        return [entry for entry in entries if entry not in gone]
+
+    async def release(self, entries: Iterable[Entry]) -> None:
+        """Give leases back; the answer, if any, is in the cache by now. A duplicate question is the worst case."""
+        marks = [mark for entry in entries if (mark := self._held.pop(entry, None)) is not None]
+        if marks:
+            try:
+                await self._redis.unlink(*map(_key, marks))
+            except _AWAY as error:
+                log.warning("llm.peers.redis_away", error=type(error).__name__)
+
+    async def close(self) -> None:
+        """Stop waiting, and let others ask what we did not finish."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.release(list(self._held))
+
+    async def _claim(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Take the leases that are free, in one round trip; return the entries whose lease another holds."""
+        marks = {entry: self._mark(entry.text) for entry in entries}
+        known = {mark: entry for entry, mark in self._held.items()}
+        for entry, mark in marks.items():
+            if (earlier := known.get(mark)) is not None:  # this process asked before, and gave up
+                self._held[entry] = self._held.pop(earlier)
+        wanted = [entry for entry in entries if entry not in self._held]
+        if not wanted:
+            return []
+        pipe = self._redis.pipeline(transaction=False)
+        for entry in wanted:
+            pipe.set(_key(marks[entry]), self._token, nx=True, px=int(1000 * self._lease_s))
+        try:
+            taken = await pipe.execute()
+        except _AWAY as error:
+            log.warning("llm.peers.redis_away", error=type(error).__name__)
+            return []
+        self._held |= {entry: marks[entry] for entry, ours in zip(wanted, taken, strict=True) if ours}
+        self._keep_running("renew", self._renew)
+        return [entry for entry, ours in zip(wanted, taken, strict=True) if not ours]
+
+    async def _answer(self, entries: Sequence[Entry]) -> list[Entry]:
+        """End what the cache knows by now: another replica may have answered since this one looked."""
+        known = await self._recall([entry.text for entry in entries]) if entries else {}
+        answered = [(entry, known[entry.text]) for entry in entries if entry.text in known]
+        found = [entry for entry, _ in answered]
+        await self.release(found)
+        if answered:
+            self._answered(answered)
+        return found
+
+    async def _wait_for_others(self) -> None:
+        while self._parked:
+            await asyncio.sleep(self._poll_s)
+            waiting = [entry for entry in self._parked if self._alive(entry)]
+            answered = set(await self._answer(waiting))
+            waiting = [entry for entry in waiting if entry not in answered]
+            lost = set(await self._claim(waiting))
+            free = [entry for entry in waiting if entry not in lost]
+            answered |= set(await self._answer(free))  # remembered just before the lease was given back
+            self._parked = [entry for entry in self._parked if self._alive(entry) and entry not in {*free, *answered}]
+            if ours := [entry for entry in free if entry not in answered]:
+                self._ours(ours)
+
+    async def _renew(self) -> None:
+        while self._held:
+            await asyncio.sleep(self._lease_s / 3)
+            await self.release([entry for entry in self._held if not self._alive(entry)])
+            pipe = self._redis.pipeline(transaction=False)
+            for mark in self._held.values():
+                pipe.pexpire(_key(mark), int(1000 * self._lease_s))
+            try:
+                await pipe.execute()
+            except _AWAY as error:
+                log.warning("llm.peers.redis_away", error=type(error).__name__)
+
+    def _keep_running(self, name: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        task = self._tasks.get(name)
+        if task is None or task.done():
+            self._tasks[name] = asyncio.create_task(work(), name=f"llm-peers-{name}")
+
+
+def _key(mark: str) -> str:
+    return f"norm:asking:{mark}"

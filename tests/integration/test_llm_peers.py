@@ -1,0 +1,187 @@
+"""The same texts at several replicas at once: asked by one, answered to all, and by another when the first one dies."""
+
+import asyncio
+
+import httpx2
+import pytest
+from redis.asyncio import Redis
+
+from benchmarks.provider import Options, build_app
+from normalizer.cache import Cache, Entry
+from normalizer.domain.address import Address
+from normalizer.domain.decision import Settled, Undecided
+from normalizer.llm import tokens
+from normalizer.llm.client import LlmClient
+from normalizer.llm.packer import Packer
+from normalizer.llm.peers import Peers
+from tests.unit.test_packer import LABELS, TEXTS, expect_right
+
+KIND = "endereco"
+
+
+class Replica:
+    """A packer with its own connection and first tier, as another process would have them."""
+
+    def __init__(self, app, redis, *, lease_s=2.0):
+        self.cache = Cache(redis, secret=b"s", encrypt=True, model="m", prompt_version="a", rules_version=1)
+        http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app))
+        self.client = LlmClient(api_key="test", model="simulated", base_url="http://simulated/v1", http_client=http)
+        self.go = asyncio.Event()
+        self.go.set()
+        self.asked = asyncio.Event()
+        self.peers = Peers(redis, mark=self.mark, recall=self.recall, lease_s=lease_s, poll_s=0.02)
+        self.packer = Packer(
+            self,
+            remember=self.remember,
+            count=tokens.counter("gpt-6-luna"),
+            peers=self.peers,
+            linger_ms=0,
+        )
+
+    def mark(self, text):
+        return self.cache.mark(KIND, text)
+
+    async def recall(self, texts):
+        found = await self.cache.get_many(KIND, texts)
+        return {
+            text: Settled(Address.from_dict(entry.address)) if entry.address else Undecided(entry.reason)
+            for text, entry in found.items()
+        }
+
+    async def remember(self, decisions):
+        entries = {
+            text: Entry(address=decision.value.as_dict())
+            if isinstance(decision, Settled)
+            else Entry(reason=decision.reason)
+            for text, decision in decisions.items()
+        }
+        await self.cache.put_many(KIND, entries)
+
+    async def complete(self, records, **options):
+        self.asked.set()
+        await self.go.wait()
+        return await self.client.complete(records, **options)
+
+    async def ask(self, texts, for_s=20.0):
+        outcomes = {}
+        deadline = asyncio.get_running_loop().time() + for_s
+        async for arrived in self.packer.resolve_many(texts, deadline=deadline):
+            outcomes |= arrived
+        return outcomes
+
+    async def close(self):
+        await self.packer.close()
+        await self.client.close()
+
+
+@pytest.fixture
+async def replicas(redis_url):
+    app = build_app(LABELS, Options(latency_ms=20))
+    made, connections = [], []
+
+    def make(**options):
+        connections.append(Redis.from_url(redis_url))
+        made.append(Replica(app, connections[-1], **options))
+        return made[-1]
+
+    make.provider = app.state.provider
+    async with asyncio.timeout(30):
+        yield make
+        for each in made:
+            await each.close()
+    for connection in connections:
+        await connection.aclose()
+
+
+async def test_the_same_sheet_at_three_replicas_is_asked_once(replicas):
+    three = [replicas() for _ in range(3)]
+
+    answers = await asyncio.gather(*(replica.ask(TEXTS[:100]) for replica in three))
+
+    for outcomes in answers:
+        expect_right(outcomes, TEXTS[:100])
+    assert replicas.provider.stats()["records"] == 100
+
+
+async def test_the_second_waits_for_the_first_ones_answer(replicas):
+    first, second = replicas(), replicas()
+    first.go.clear()
+    asking = asyncio.create_task(first.ask(TEXTS[:3]))
+    await first.asked.wait()
+    waiting = asyncio.create_task(second.ask(TEXTS[:5]))
+    await second.asked.wait()
+
+    first.go.set()
+
+    expect_right(await waiting, TEXTS[:5])
+    expect_right(await asking, TEXTS[:3])
+    assert replicas.provider.stats()["records"] == 5
+
+
+async def test_a_dead_replicas_texts_are_asked_by_another(replicas, redis):
+    dead, living = replicas(lease_s=0.3), replicas()
+    dead.go.clear()
+    asking = asyncio.create_task(dead.ask(TEXTS[:3]))
+    await dead.asked.wait()
+    for task in dead.peers._tasks.values():
+        task.cancel()  # a killed process renews nothing and gives nothing back
+
+    expect_right(await living.ask(TEXTS[:3]), TEXTS[:3])
+    asking.cancel()
+
+
+async def test_a_lease_lives_as_long_as_its_call(replicas):
+    slow, other = replicas(lease_s=0.15), replicas(lease_s=0.15)
+    slow.go.clear()
+    asking = asyncio.create_task(slow.ask(TEXTS[:3]))
+    await slow.asked.wait()
+
+    impatient = await other.ask(TEXTS[:3], for_s=0.6)
+    slow.go.set()
+
+    assert not other.asked.is_set()
+    assert len(impatient) == 3
+    expect_right(await asking, TEXTS[:3])
+
+
+async def test_what_another_replica_answered_since_the_lookup_is_not_asked(replicas):
+    first, second = replicas(), replicas()
+    expect_right(await first.ask(TEXTS[:3]), TEXTS[:3])
+
+    expect_right(await second.ask(TEXTS[:3]), TEXTS[:3])
+
+    assert not second.asked.is_set()
+
+
+async def test_a_replica_that_gave_up_may_ask_again_at_once(replicas):
+    only = replicas(lease_s=60)
+    only.go.clear()
+    assert len(await only.ask(TEXTS[:2], for_s=0.05)) == 2
+    only.go.set()
+
+    expect_right(await only.ask(TEXTS[:4]), TEXTS[:4])
+
+
+async def test_leases_are_given_back_and_hold_no_text(replicas, redis):
+    replica = replicas(lease_s=60)
+    replica.go.clear()
+    asking = asyncio.create_task(replica.ask(TEXTS[:2]))
+    await replica.asked.wait()
+    keys = [key async for key in redis.scan_iter(match="norm:asking:*")]
+    replica.go.set()
+    await asking
+    await replica.close()
+
+    assert len(keys) == 2
+    assert b"flores" not in b" ".join(keys).lower()
+    assert [key async for key in redis.scan_iter(match="norm:asking:*")] == []
+
+
+async def test_without_redis_everyone_asks_for_themselves():
+    nowhere = Redis(host="127.0.0.1", port=1)
+    app = build_app(LABELS, Options())
+    replica = Replica(app, nowhere)
+
+    expect_right(await replica.ask(TEXTS[:3]), TEXTS[:3])
+    await replica.close()
+    await nowhere.aclose()
