@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
@@ -18,7 +18,8 @@ from normalizer.domain.text import canonical
 from normalizer.errors import BatchRejected, ProviderRefused, TransientError
 from normalizer.llm.flight import Entry, Flights, Outcome, Waiter
 from normalizer.llm.limits import Admitted, Denied, Gate, LocalGate
-from normalizer.llm.packing import BatchSize, Budget, Cost, Pace, pack
+from normalizer.llm.line import Line
+from normalizer.llm.packing import BatchSize, Budget, Cost, Pace
 from normalizer.llm.prompt import MAX_RECORD_CHARS, SYSTEM, Record
 from normalizer.llm.salvage import Again, half, judge, smaller_company
 
@@ -34,7 +35,6 @@ log = structlog.get_logger(__name__)
 _ANSWER_OVERHEAD_TOKENS: Final = 12  # slot, brackets, quotes and commas of one answered record beside its words
 _RECORD_OVERHEAD_TOKENS: Final = 16  # slot and line break, and the slot's place in the schema
 _PROMPT_OVERHEAD_TOKENS: Final = 60  # roles, and the schema's frame
-_SAFETY: Final = 0.8  # plan for less than all the time there is
 _MAX_FAILURES: Final = 4
 _REFUSAL_PAUSE_S: Final = 300.0
 
@@ -116,8 +116,14 @@ class Packer:
     ) -> None:
         self._model, self._remember, self._count, self._ledger = model, remember, count, ledger
         self._gate = gate or LocalGate()
-        self._budget, self._size, self._pace = budget or Budget(), size or BatchSize(), pace or Pace()
-        self._linger_s, self._call_timeout_s = linger_ms / 1000, call_timeout_s
+        self._size, self._pace, self._call_timeout_s = size or BatchSize(), pace or Pace(), call_timeout_s
+        self._line = Line(
+            budget=budget or Budget(),
+            size=self._size,
+            pace=self._pace,
+            linger_s=linger_ms / 1000,
+            call_timeout_s=call_timeout_s,
+        )
         self._shuffle = random.Random(seed).shuffle
         self._prompt_tokens = count(SYSTEM) + _PROMPT_OVERHEAD_TOKENS
         self.stats = Stats()
@@ -128,8 +134,6 @@ class Packer:
         self._peers = peers
         if peers is not None:
             peers.attach(alive=self._flights.holds, ours=self._requeue, answered=self._flights.land)
-        self._fresh: list[Entry] = []
-        self._again: list[Entry] = []
         self._announced: int | None = None
         self._wake = asyncio.Event()
         self._dispatcher: asyncio.Task[None] | None = None
@@ -200,7 +204,7 @@ class Packer:
                 continue
             entry = Entry(canonical(text), text, record, self._cost(record), now, deadline, deadline - now)
             self._flights.start(entry, waiter)
-            self._fresh.append(entry)
+            self._line.add(entry)
         if self._dispatcher is None or self._dispatcher.done():
             self._dispatcher = asyncio.create_task(self._dispatch(), name="llm-packer")
         self._wake.set()
@@ -213,12 +217,11 @@ class Packer:
     def _forget(self, waiter: Waiter) -> None:
         """Take a caller off its entries; what nobody waits for and nobody has asked yet is not asked."""
         self._flights.leave(waiter)
-        for queue in (self._fresh, self._again):
-            queue[:] = [entry for entry in queue if self._wanted(entry)]
+        self._line.keep(self._wanted)
 
     def _requeue(self, entries: list[Entry]) -> None:
-        """Ask what another replica was going to ask and did not."""
-        self._fresh[:0] = entries
+        """Put texts back that were on their way."""
+        self._line.put_back(entries)
         self._wake.set()
 
     def _wanted(self, entry: Entry) -> bool:
@@ -232,25 +235,34 @@ class Packer:
         while True:
             await self._until_due()
             await self._gate.free()
-            batch = self._next_batch()
-            if self._peers is not None:
-                batch = await self._peers.take(batch)
-            if not batch:
-                continue
-            if self._ledger is not None and await self._ledger.spent():
-                self._out_of_budget(batch)
-                continue
-            admission = await self._gate.admit(self._tokens(batch))
-            if isinstance(admission, Admitted):
-                task = asyncio.create_task(self._call(batch, admission), name="llm-call")
-                self._calls.add(task)
-                task.add_done_callback(self._calls.discard)
-            else:
-                self._fresh[:0] = batch
-                await self._hold(admission)
+            self._give_back(self._line.take_late(_now()), TransientError("too little time left to ask the model"))
+            batch = self._line.next_batch(_now())
+            try:
+                await self._start(batch)
+            except Exception as error:  # a bug must leave nobody waiting
+                log.exception("llm.dispatch.broke", records=len(batch))
+                self._give_back(batch, TransientError(f"the model lane broke ({type(error).__name__})"))
+
+    async def _start(self, batch: list[Entry]) -> None:
+        """Start a call, or put the batch back into the line."""
+        if self._peers is not None:
+            batch = await self._peers.take(batch)
+        if not batch:
+            return
+        if self._ledger is not None and await self._ledger.spent():
+            self._out_of_budget(batch)
+            return
+        admission = await self._gate.admit(self._tokens(batch))
+        if isinstance(admission, Denied):
+            self._line.put_back(batch)
+            await self._hold(admission)
+            return
+        task = asyncio.create_task(self._call(batch, admission), name="llm-call")
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
 
     async def _until_due(self) -> None:
-        while (wait_s := self._due_in()) is None or wait_s > 0:
+        while (wait_s := self._line.due_in(_now(), nothing_more=self._announced == 0)) is None or wait_s > 0:
             self._wake.clear()
             try:
                 async with asyncio.timeout(wait_s):
@@ -258,57 +270,9 @@ class Packer:
             except TimeoutError:
                 return
 
-    def _due_in(self) -> float | None:
-        """Seconds until a batch is due; 0 when one is now, None when there is nothing to ask."""
-        waiting = [*self._again, *self._fresh]
-        if not waiting:
-            return None
-        if self._announced == 0 or self._is_full(self._fresh) or self._is_full(self._again):
-            return 0.0
-        return max(0.0, min(entry.since for entry in waiting) + self._linger_s - _now())
-
-    def _is_full(self, queue: Sequence[Entry]) -> bool:
-        budget = self._budget_within(self._call_timeout_s)
-        return len(queue) >= budget.items or sum(entry.cost.tokens_out for entry in queue) >= budget.tokens_out
-
-    def _next_batch(self) -> list[Entry]:
-        """Take the next batch off the queues, sized so that it ends before its first deadline."""
-        for queue in (self._again, self._fresh):
-            self._give_back_late(queue)
-            if not queue:
-                continue
-            left_s = min(entry.deadline for entry in queue[: self._size.items]) - _now()
-            batch = next(pack(queue, budget=self._budget_within(left_s), cost=lambda entry: entry.cost))
-            del queue[: len(batch)]
-            return batch
-        return []
-
-    def _budget_within(self, left_s: float) -> Budget:
-        items = min(self._size.items, self._budget.items)
-        tokens_out = self._pace.tokens_within(_SAFETY * min(self._call_timeout_s, left_s))
-        return Budget(items, self._budget.tokens_in, self._budget.tokens_out).within(tokens_out)
-
-    def _give_back_late(self, queue: list[Entry]) -> None:
-        """Hand back what would not end in time.
-
-        With half its time still ahead a text may always start, else one slow call could close the lane for good.
-        """
-        now = _now()
-
-        def is_late(entry: Entry) -> bool:
-            needed_s = min(self._pace.seconds(entry.cost.tokens_out), self._call_timeout_s, 0.5 * entry.patience_s)
-            return entry.deadline - now < needed_s
-
-        late = [entry for entry in queue if is_late(entry)]
-        if late:
-            queue[:] = [entry for entry in queue if not is_late(entry)]
-            self._give_back(late, TransientError("too little time left to ask the model"))
-
     def _out_of_budget(self, batch: list[Entry]) -> None:
         """Send everything to review for today; never remembered, so that tomorrow it can be asked."""
-        left = [*batch, *self._again, *self._fresh]
-        self._again.clear()
-        self._fresh.clear()
+        left = [*batch, *self._line.take_all()]
         log.warning("llm.budget.spent", records=len(left))
         self._flights.land([(entry, Undecided(Reason.MODEL_BUDGET)) for entry in left])
 
@@ -317,11 +281,8 @@ class Packer:
 
         When the provider is down nobody waits: cache and rules must not stand behind it.
         """
-        over = float("inf") if denied.closed else _now() + denied.wait_s
-        for queue in (self._fresh, self._again):
-            late = [entry for entry in queue if entry.deadline <= over]
-            queue[:] = [entry for entry in queue if entry.deadline > over]
-            self._give_back(late, denied.error)
+        late = self._line.take_all() if denied.closed else self._line.take_due_by(_now() + denied.wait_s)
+        self._give_back(late, denied.error)
         if not denied.closed:
             await asyncio.sleep(denied.wait_s)
 
@@ -387,13 +348,12 @@ class Packer:
     def _ask_again(self, entries: list[Entry], company: int | None) -> None:
         """Queue entries once more, among other neighbours."""
         now = _now()
-        self._shuffle(entries)
-        for entry in entries:
-            if self._wanted(entry):
-                entry.cost = Cost(entry.cost.tokens_in, entry.cost.tokens_out, company)
-                entry.since = now
-                self._again.append(entry)
-                self.stats.asked_again += 1
+        wanted = [entry for entry in entries if self._wanted(entry)]
+        self._shuffle(wanted)
+        for entry in wanted:
+            entry.cost, entry.since = replace(entry.cost, company=company), now
+        self.stats.asked_again += len(wanted)
+        self._line.add_again(wanted)
         self._wake.set()
 
     def _postpone(self, batch: list[Entry], error: TransientError) -> None:
@@ -402,15 +362,13 @@ class Packer:
         for entry in batch:
             entry.failures += 1
         self._give_back([entry for entry in batch if entry.failures > _MAX_FAILURES], error)
-        self._fresh[:0] = [entry for entry in batch if entry.failures <= _MAX_FAILURES and self._wanted(entry)]
-        self._wake.set()
+        self._requeue([entry for entry in batch if entry.failures <= _MAX_FAILURES and self._wanted(entry)])
 
     def _stop(self, error: ProviderRefused) -> None:
         """Close the lane; after a while one call may find out whether the operator has mended it."""
         log.error("llm.lane.stopped", problem=error.problem)
         self.refused, self._refused_until = error, _now() + _REFUSAL_PAUSE_S
-        self._fresh.clear()
-        self._again.clear()
+        self._line.take_all()
         self._flights.refuse_all(error)
 
     # -- answers come out

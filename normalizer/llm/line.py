@@ -1,0 +1,107 @@
+"""The line of texts waiting for a call: when a batch is due, and which texts it takes. Pure: time is an argument."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from normalizer.llm.packing import BatchSize, Budget, Pace, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from normalizer.llm.flight import Entry
+
+_SAFETY: Final = 0.8  # plan for less than all the time there is
+
+
+class Line:
+    """Two queues: texts asked for the first time, and before them those that are asked again.
+
+    Args:
+        budget: what one call may hold at most.
+        size: how many records a call may hold, adapted below the budget to what comes back valid.
+        pace: how long calls take, learned.
+        linger_s: how long a text waits for company.
+        call_timeout_s: no call takes longer.
+
+    All other times are points on one clock, in seconds.
+    """
+
+    def __init__(self, *, budget: Budget, size: BatchSize, pace: Pace, linger_s: float, call_timeout_s: float) -> None:
+        self._budget, self._size, self._pace = budget, size, pace
+        self._linger_s, self._call_timeout_s = linger_s, call_timeout_s
+        self._fresh: list[Entry] = []
+        self._again: list[Entry] = []
+
+    def add(self, entry: Entry) -> None:
+        """Queue a new text."""
+        self._fresh.append(entry)
+
+    def put_back(self, entries: Sequence[Entry]) -> None:
+        """Put texts at the head: they were on their way and could not go."""
+        self._fresh[:0] = entries
+
+    def add_again(self, entries: Iterable[Entry]) -> None:
+        """Queue texts that an answer left open."""
+        self._again.extend(entries)
+
+    def due_in(self, now: float, *, nothing_more: bool) -> float | None:
+        """Return the seconds until a batch is due; 0 when one is now, None when there is nothing to ask."""
+        waiting = [*self._again, *self._fresh]
+        if not waiting:
+            return None
+        if nothing_more or self._is_full(self._fresh) or self._is_full(self._again):
+            return 0.0
+        return max(0.0, min(entry.since for entry in waiting) + self._linger_s - now)
+
+    def next_batch(self, now: float) -> list[Entry]:
+        """Take the next batch out of the line, sized so that it ends before its first deadline; empty if none."""
+        for queue in (self._again, self._fresh):
+            if queue:
+                left_s = min(entry.deadline for entry in queue[: self._size.items]) - now
+                batch = next(pack(queue, budget=self._budget_within(left_s), cost=lambda entry: entry.cost))
+                del queue[: len(batch)]
+                return batch
+        return []
+
+    def take_late(self, now: float) -> list[Entry]:
+        """Take out what would not end in time.
+
+        With half its time still ahead a text may always start, else one slow call could close the lane for good.
+        """
+
+        def is_late(entry: Entry) -> bool:
+            needed_s = min(self._pace.seconds(entry.cost.tokens_out), self._call_timeout_s, 0.5 * entry.patience_s)
+            return entry.deadline - now < needed_s
+
+        return self._take(is_late)
+
+    def take_due_by(self, point: float) -> list[Entry]:
+        """Take out what has no time left at `point`."""
+        return self._take(lambda entry: entry.deadline <= point)
+
+    def take_all(self) -> list[Entry]:
+        """Take out everything."""
+        return self._take(lambda _: True)
+
+    def keep(self, wanted: Callable[[Entry], bool]) -> None:
+        """Drop what is not wanted any more."""
+        self._take(lambda entry: not wanted(entry))
+
+    def _take(self, chosen: Callable[[Entry], bool]) -> list[Entry]:
+        taken: list[Entry] = []
+        for queue in (self._again, self._fresh):
+            kept: list[Entry] = []
+            for entry in queue:
+                (taken if chosen(entry) else kept).append(entry)
+            queue[:] = kept
+        return taken
+
+    def _is_full(self, queue: Sequence[Entry]) -> bool:
+        budget = self._budget_within(self._call_timeout_s)
+        return len(queue) >= budget.items or sum(entry.cost.tokens_out for entry in queue) >= budget.tokens_out
+
+    def _budget_within(self, left_s: float) -> Budget:
+        items = min(self._size.items, self._budget.items)
+        tokens_out = self._pace.tokens_within(_SAFETY * min(self._call_timeout_s, left_s))
+        return Budget(items, self._budget.tokens_in, self._budget.tokens_out).within(tokens_out)
