@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from arq import create_pool
@@ -61,6 +62,23 @@ def test_a_sheet_in_and_normalized_appointments_out(deploy, tmp_path):
     again = json.loads(deployment.cli("import", str(sheet), "--json").stdout)
     assert (again["equal"], again["new"], again["changed"]) == (500, 0, 0)
     assert deployment.statuses() == statuses
+
+
+def test_the_same_sheet_imported_twice_at_once_is_done_once(deploy, tmp_path):
+    sheet, labels = write_scenario(tmp_path / "scenario", rows=200, seed=5)
+    deployment = deploy(labels=labels)
+    with ThreadPoolExecutor(2) as both:
+        imports = list(both.map(lambda _: deployment.cli("import", str(sheet), "--json"), range(2)))
+    reports = [json.loads(done.stdout) for done in imports]
+    for _ in range(2):
+        deployment.start_ready_worker()
+    deployment.wait_until_all_ended(rows=200)
+
+    assert sorted(report["new"] + report["equal"] for report in reports) == [200, 200]
+    assert sum(report["new"] for report in reports) == 200
+    assert {record["normalizacao"]["revisao"] for record in deployment.appointments.find()} == {2}
+    asked = deployment.asked_records()
+    assert len(asked) == len(set(asked)), "a text was asked twice"
 
 
 def test_a_dry_run_writes_nothing(deploy, tmp_path):
