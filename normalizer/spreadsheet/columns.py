@@ -48,8 +48,8 @@ _NAMES: Final = {
     "observacoes": "observacao|observacoes|obs",
     "documento_completo": "documento s do paciente|documentos do paciente|documento do paciente|documento completo"
     "|documento|documentos",
-    "cpf": "cpf|cpf do paciente|cpf paciente|no cpf|numero do cpf",
-    "rg": "rg|rg do paciente|rg paciente|identidade|no rg|numero do rg",
+    "cpf": "cpf|c p f|cpf do paciente|cpf paciente|no cpf|numero do cpf",
+    "rg": "rg|r g|rg do paciente|rg paciente|identidade|no rg|numero do rg",
     "telefone": "contato s do paciente|contatos do paciente|contato do paciente|telefone|telefones|celular|contato",
     "carro": "carro|veiculo",
 }

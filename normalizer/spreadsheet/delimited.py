@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from contextlib import suppress
+from itertools import count
 from typing import IO, TYPE_CHECKING, Final
 
 from normalizer.errors import InvalidInput
@@ -35,14 +37,19 @@ def open_csv(open_binary: Callable[[], IO[bytes]], where: str, limits: Limits) -
         with open_binary() as stream:
             yield from _rows(_lines(stream, charset, where, limits), delimiter, where)
 
-    scores = {delimiter: _score(rows(delimiter)) for delimiter in _DELIMITERS}
-    delimiter = max(scores, key=lambda one: scores[one])
+    delimiter = max(_DELIMITERS, key=lambda one: _score(rows(one)))
     return Opened("csv", (Table("csv", lambda: rows(delimiter)),))
 
 
 def _score(rows: NumberedRows) -> int:
-    header = find_header(rows)
+    """How many columns of the header row are known, looking no further than the first row that cannot be read."""
+    header = find_header(_until_broken(rows))
     return 0 if header is None else len(header.columns)
+
+
+def _until_broken(rows: NumberedRows) -> NumberedRows:
+    with suppress(InvalidInput):
+        yield from rows
 
 
 def _looks_binary(open_binary: Callable[[], IO[bytes]], charset: str) -> bool:
@@ -70,8 +77,7 @@ def codecs_reader(stream: IO[bytes], charset: str) -> IO[str]:
 
 def _rows(lines: Iterator[str], delimiter: str, where: str) -> NumberedRows:
     reader = csv.reader(lines, delimiter=delimiter)
-    number = 1
-    while True:
+    for number in count(1):  # a cell of several lines is one row, as Excel numbers them
         try:
             cells = next(reader)
         except StopIteration:
@@ -84,4 +90,3 @@ def _rows(lines: Iterator[str], delimiter: str, where: str) -> NumberedRows:
                 mend="Corrija as aspas nessa linha, ou salve a planilha como .xlsx.",
             ) from exc
         yield number, cells
-        number = reader.line_num + 1
