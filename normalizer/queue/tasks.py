@@ -112,6 +112,8 @@ async def _save_and_settle(
     # A conflict is an edit that won: the new text is normalized in the next turn.
     settlements |= _every(jobs, report.conflicts, HandBack())
     settlements |= _every(jobs, report.failed, HandBack(after_s=_jittered(_STORE_RETRY_S)))
+    for appointment_id, cause in report.refused.items():
+        settlements |= _every(jobs, [appointment_id], Failed(cause))
     await group.settle(settlements)
 
 

@@ -119,14 +119,12 @@ def test_a_stock_arq_backend_enqueues_one_id_at_a_time_and_reads_results(deploy,
     assert deployment.stats()["requests"] < 20, "sixty single jobs were not grouped"
 
 
-def test_an_id_that_does_not_exist_fails_alone(deploy):
-    deployment = deploy(rows=10)
-    deployment.start_ready_worker()
-    deployment.put(make_rows(10))
+def outcome_of(deployment, appointment_id):
+    """What a stock backend gets for one id: the result, or the error."""
 
-    async def enqueue_nobody():
+    async def ask():
         pool = await create_pool(RedisSettings.from_dsn(deployment.redis_url), default_queue_name=QUEUE_NAME)
-        job = await pool.enqueue_job("normalize_appointment", str(ObjectId()))
+        job = await pool.enqueue_job("normalize_appointment", appointment_id)
         try:
             return await Job(job.job_id, pool, _queue_name=QUEUE_NAME).result(timeout=30, poll_delay=0.02)
         except JobExecutionFailed as error:
@@ -134,10 +132,26 @@ def test_an_id_that_does_not_exist_fails_alone(deploy):
         finally:
             await pool.aclose()
 
-    outcome = asyncio.run(enqueue_nobody())
+    return asyncio.run(ask())
 
-    assert "não existe" in str(outcome)
+
+def test_an_id_that_does_not_exist_fails_alone(deploy):
+    deployment = deploy(rows=10)
+    deployment.start_ready_worker()
+    deployment.put(make_rows(10))
+    assert "não existe" in str(outcome_of(deployment, str(ObjectId())))
     deployment.wait_until_all_ended()
+    deployment.check()
+
+
+def test_a_record_mongodb_will_never_take_fails_alone(deploy):
+    deployment = deploy(rows=10)
+    deployment.start_ready_worker()
+    deployment.put(make_rows(10))
+    deployment.wait_until_all_ended()
+    deployment.appointments.insert_one({"_id": "odd", **make_rows(1)[0].fields, "normalizacao": "not a document"})
+    assert "MongoDB recusou o registro" in str(outcome_of(deployment, "odd"))
+    deployment.appointments.delete_one({"_id": "odd"})
     deployment.check()
 
 
