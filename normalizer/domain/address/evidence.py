@@ -64,7 +64,7 @@ class Evidence:
     def mark(self, start: int, end: int, kind: int) -> None:
         """Explain the tokens of [start, end) that are still free."""
         marks = self.marks
-        for at in range(start, end):
+        for at in range(start, min(end, len(marks))):
             if marks[at] == FREE:
                 marks[at] = kind
 
@@ -179,6 +179,8 @@ class Evidence:
             return tokens.kinds[at + 1] == NUM
         if lx.LABELS[key] in {"", "cep"}:
             return tokens.kinds[at + 1] != WORD or tokens.gaps[at + 1] == HARD or key == "cep"
+        if key == "bairro" and tokens.hard_end(at) == at + 2 and tokens.keys[at + 1] in {"novo", "alto", "velho"}:
+            return False  # "Bairro Novo" is a name
         return at == 0 or not (tokens.keys[at - 1] in lx.STREET_TYPES and tokens.gaps[at] != HARD)
 
     def _label(self, at: int, field: str) -> None:
@@ -195,8 +197,11 @@ class Evidence:
             end += 1
         if tokens.keys[at] in {"obs", "observacao"}:
             end = len(tokens)
-        stop = next((i for i in range(value, end) if tokens.keys[i] in lx.LABELS and tokens.colons[i]), end)
+        stop = next((i for i in range(value, end) if self._opens_other(i)), end)
         self.mark(value, stop, DROPPED)
+
+    def _opens_other(self, at: int) -> bool:
+        return at_street(self.tokens, at) or (self.tokens.keys[at] in lx.LABELS and self.tokens.colons[at])
 
     # -- numbers -------------------------------------------------------------------------------------------------
 
@@ -210,7 +215,8 @@ class Evidence:
             elif marks[at] == FREE and kind == CEP:
                 self._take_cep(at, at + 1, tokens.keys[at])
             elif marks[at] == FREE and kind in (PHONE, NOISE):
-                self.mark(at, at + 1, DROPPED)
+                extension = kind == PHONE and tokens.keys[at + 1 : at + 2] == ["ramal"]
+                self.mark(at, at + 3 if extension else at + 1, DROPPED)
 
     def _labelled_cep(self, at: int) -> None:
         tokens = self.tokens
@@ -381,7 +387,7 @@ class Evidence:
         tokens = self.tokens
         written = ""
         for at in range(start, end):
-            word = tokens.words[at].upper() if tokens.kinds[at] == WORD else tokens.words[at]
+            word = tokens.words[at].upper() if tokens.kinds[at] == WORD else tokens.words[at].replace(".", "")
             if at > start and tokens.gaps[at] in (HYPHEN, SLASH):
                 written += "-" if tokens.gaps[at] == HYPHEN else "/"
             written += word

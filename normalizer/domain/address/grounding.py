@@ -31,7 +31,9 @@ _SEARCH_LIMIT: Final = 400
 _CONNECTIVES: Final = frozenset({"n", "no", "num", "numero", "nr", "nro", "e", "de", "da", "do", "em", "na", "cep", "bairro",
                                  "cidade", "municipio", "estado", "brasil", "br", "o", "a"})  # fmt: skip
 # A field that one of the first kinds of word opens is another field.
-_STREET_HEADS: Final = frozenset(word_key(kind) for kind in lx.STREET_TYPES.values()) - {"vila", "quadra", "chacara"}
+_STREET_HEADS: Final = (
+    frozenset(word_key(kind) for kind in lx.STREET_TYPES.values()) - {"vila", "quadra"} - lx.RURAL_TYPES
+)
 _UNIT_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.UNIT_WORDS.values())
 _NAMED_HEADS: Final = (frozenset(word_key(kind).split()[0] for kind in lx.BUILDING_WORDS.values())
                        | {word_key(lx.DISTRICT_WORDS.get(word, word)) for word in lx.ESTATE_WORDS} | {"parque"})  # fmt: skip
@@ -81,8 +83,16 @@ def _expansions(*tables: dict[str, str]) -> dict[str, tuple[tuple[str, ...], ...
     for table in tables:
         for short, long in table.items():
             merged.setdefault(short, set()).add(tuple(word_key(long).split()))
-    for short, longs in (("s", "sao santo santa senhora"), ("d", "dom dona"), ("n", "nossa"), ("nsa", "nossa")):
+    for short, longs in (
+        ("s", "sao santo santa senhora"),
+        ("d", "dom dona"),
+        ("n", "nossa"),
+        ("nsa", "nossa"),
+        ("v", "vila"),
+    ):
         merged.setdefault(short, set()).update((long,) for long in longs.split())
+    for short in ("qd", "qda"):
+        merged.setdefault(short, set()).add(("quadra",))
     for short in ("ns", "nsa", "nsra"):
         merged.setdefault(short, set()).add(("nossa", "senhora"))
     return {short: tuple(sorted(longs)) for short, longs in merged.items()}
@@ -365,16 +375,25 @@ class _Check:
         left = [at for at, mark in enumerate(self.marks) if not covered[at] and mark in (FREE, UNIT)]
         if any(self.marks[at] == UNIT for at in left):
             yield Violation("complemento", Problem.OMITTED)
-        if any(self.marks[at] == FREE and self._matters(at) for at in left):
+        if any(self.marks[at] == FREE and self._matters(at) and not self._aside(at, covered) for at in left):
             yield Violation("texto", Problem.OMITTED)
 
     def _matters(self, at: int) -> bool:
         tokens = self.tokens
-        if tokens.parens[at] and tokens.kinds[at] == WORD and self.address.bairro is not None:
-            return False
         if tokens.kinds[at] == NUM:
             return self.address.numero is not None or tokens.keys[at].strip("0") != ""
-        return tokens.keys[at] not in _CONNECTIVES
+        return tokens.keys[at] not in _CONNECTIVES and not (tokens.keys[at] == "b" and tokens.dots[at])
+
+    def _aside(self, at: int, covered: bytearray) -> bool:
+        """Is the token in a field of its own that may be left out: words only (a name, a remark) beside a known quarter."""
+        tokens = self.tokens
+        if self.address.bairro is None:
+            return False
+        start, end = tokens.hard_start(at), tokens.hard_end(at)
+        if any(covered[i] or tokens.kinds[i] == NUM for i in range(start, end)):
+            return False
+        first = tokens.keys[start]
+        return first not in lx.STREET_TYPES and first not in lx.DISTRICT_WORDS and first not in lx.BUILDING_WORDS
 
 
 __all__ = ["DROPPED", "POSTCODE", "Problem", "Violation", "check", "value_words", "violations"]

@@ -159,6 +159,8 @@ Novo: novo
 STRONG_STARTERS: Final = frozenset({"jardim", "jd", "jard", "jdm", "vila", "vl", "parque", "pq", "prq", "parq", "setor", "st",
                                     "residencial", "resid", "centro", "loteamento", "conjunto", "bairro", "zona", "cohab",
                                     "balneario", "chacaras", "distrito", "povoado", "portal", "jardins", "vilas"})  # fmt: skip
+# Words before which "B." is short for "Bairro" and not for Bom, Boa, Bela or Balneário.
+AFTER_SHORT_LABEL: Final = frozenset({"sao", "santo", "santa", "nossa", "sto", "sta", "n", "dom"})
 # Estates: a complement when another quarter is there, else the quarter itself.
 ESTATE_WORDS: Final = frozenset({"residencial", "res", "resid", "conjunto", "conj", "cj", "loteamento", "lot", "village",
                                  "vilage", "chacara", "chac", "sitio", "fazenda"})  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
@@ -21,26 +21,13 @@ from normalizer.domain.address.evidence import (
     Evidence,
     at_street,
 )
-from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
+from normalizer.domain.address.streets import NUMBER_WORDS, Start, StreetName, date_follows, is_road, sector_end
+from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 from normalizer.domain.address.value import Address
 from normalizer.domain.decision import Reason
 
 if TYPE_CHECKING:
     from normalizer.domain.address.places import Place
-
-_NUMBER_WORDS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
-_DIGIT_QUARTERS: Final = frozenset(
-    {"setor", "zona", "etapa", "fase", "gleba", "quadra", "cohab", "bloco", "distrito", "modulo", "area"}
-)
-
-
-class Start(NamedTuple):
-    """A street that may begin at token `at`: the type spelled out, where its name begins, how good that looks."""
-
-    at: int
-    kind: str
-    name: int
-    score: float
 
 
 @dataclass(slots=True)
@@ -51,66 +38,6 @@ class Reading:
     address: Address | None = None
     reason: Reason = Reason.ADDRESS_AMBIGUOUS
     understood: dict[str, str] = field(default_factory=dict)
-
-
-def starts(evidence: Evidence, uf: str | None) -> list[Start]:
-    """Return where the street may begin, likeliest first. `uf` is the state of the place under consideration."""
-    tokens, marks = evidence.tokens, evidence.marks
-    found: list[Start] = []
-    if uf == "DF" and evidence.units and (quadra := evidence.units[0]).keyword == "Quadra":
-        if tokens.gaps[quadra.start] == HARD:
-            found.append(Start(quadra.start, "", quadra.start, 4.0))
-    for at, key in enumerate(tokens.keys):
-        if marks[at] != FREE:
-            continue
-        opens = tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)
-        if key in lx.STREET_TYPES and at_street(tokens, at):
-            found.append(_typed(evidence, at, opens=opens))
-        elif opens and (start := _untyped_code(evidence, at, uf)) is not None:
-            found.append(start)
-    if not found:
-        found.extend(_last_resort(evidence))
-    found.sort(key=lambda start: -start.score)
-    return found[:3]
-
-
-def _typed(evidence: Evidence, at: int, *, opens: bool) -> Start:
-    tokens = evidence.tokens
-    kind = lx.STREET_TYPES[tokens.keys[at]]
-    name = at + 1
-    while name + 1 < len(tokens) and lx.STREET_TYPES.get(tokens.keys[name]) == kind and evidence.free(name + 1):
-        name += 1  # "RUA R. X"
-    score = 4.0 if len(tokens.keys[at]) > 3 else 3.7
-    return Start(at, kind, name, score + (1.0 if opens else -0.5) - 0.01 * at)
-
-
-def _untyped_code(evidence: Evidence, at: int, uf: str | None) -> Start | None:
-    """Return the start of a street that needs no type: a sector of Brasília, a quadra, a federal or state road."""
-    tokens = evidence.tokens
-    key = tokens.keys[at]
-    following = at + 1
-    numbered = following < len(tokens) and tokens.kinds[following] == NUM and tokens.gaps[following] < HARD
-    if numbered and (key == "br" or key.upper() in gazetteer.UF_NAMES) and 2 <= len(tokens.keys[following]) <= 3:
-        return Start(at, "Rodovia", at, 4.5)
-    if uf == "DF" and key in lx.DF_CODES and following < len(tokens):
-        return Start(at, "", at, 4.5)
-    return None
-
-
-def _last_resort(evidence: Evidence) -> list[Start]:
-    """Return starts that only stand when no street type does: rural types, and a bare name before a number."""
-    tokens, marks = evidence.tokens, evidence.marks
-    found: list[Start] = []
-    first = next((at for at in range(len(tokens)) if marks[at] == FREE), None)
-    if first is None:
-        return found
-    for at in range(len(tokens) - 1):
-        key = tokens.keys[at]
-        if marks[at] == FREE and key in lx.RURAL_TYPES and tokens.gaps[at] == HARD and tokens.gaps[at + 1] != HARD:
-            found.append(Start(at, lx.STREET_TYPES[key], at + 1, 4.0))
-    if tokens.kinds[first] == WORD and tokens.gaps[first] == HARD and tokens.keys[first] not in lx.STRONG_STARTERS:
-        found.append(Start(first, "Rua", first, 2.5))
-    return found
 
 
 def read(evidence: Evidence, place: Place, start: Start) -> Reading:
@@ -128,9 +55,11 @@ class _Reader:
         self.score = place.score + start.score
         self.number: str | None = None
         units = evidence.units
-        if not start.kind and units and units[0].start == start.at:  # "Quadra 38" is the street itself
-            self.marks[start.at : units[0].end] = bytes(units[0].end - start.at)
-            units = units[1:]
+        self.sector_end = 0
+        if not start.kind:  # a sector may hold a quadra, which then is no part of the complement
+            self.sector_end = sector_end(self.tokens, start.at, units)
+            self.marks[start.at : self.sector_end] = bytes(self.sector_end - start.at)
+            units = [unit for unit in units if not start.at <= unit.start < self.sector_end]
         self.parts: list[tuple[int, str]] = [(unit.start, standard.unit(unit.keyword, unit.value)) for unit in units]
         self.district: str | None = None
         self.street = ""
@@ -179,7 +108,14 @@ class _Reader:
         if place.state is not None and not self._mark(place.state.start, place.state.end, STATE):
             return False
         self._repeated_state()
+        self._bare_label()
         return True
+
+    def _bare_label(self) -> None:
+        """Explain the word "cidade" before the city where the text has other labels."""
+        before = self.place.start - 1
+        if self.evidence.labelled and self._free(before) and self.tokens.keys[before] in {"cidade", "municipio", "cid"}:
+            self._mark(before, before + 1, LABEL)
 
     def _repeated_state(self) -> None:
         """Explain the state said again: "Natal RN, Rio Grande do Norte"."""
@@ -200,154 +136,40 @@ class _Reader:
         if not self._free(start.at):
             return False
         if not start.kind:
-            return self._sector()
-        end = self._name_end(start.name)
+            self.street = standard.sector(self.tokens, start.at, self.sector_end)
+            return self.sector_end > start.at and self._mark(start.at, self.sector_end, STREET)
+        end = StreetName(self.tokens, self.marks, start).end()
         if end == start.name:
             return False
         last = self.tokens.keys[end - 1]
-        if last in lx.PREPOSITIONS and end - start.name > 1 and len(last) > 1:
+        if last in lx.PREPOSITIONS and end - start.name > 1 and len(last) > 1 and last != "para":
             return False
-        if start.kind == "Rua" and start.at == start.name and not self._named_like_a_street(end):
+        if start.bare and not self._named_like_a_street(end):
             return False
         if not self._mark(start.at, end, STREET):
             return False
-        if self._is_road(start.name, end):
+        if is_road(self.tokens, start.kind, start.name):
             self.street = f"{start.kind} {standard.road(self.tokens, start.name, end)}"
         else:
             self.street = standard.street(self.tokens, start.kind, start.name, end)
         return True
 
-    def _is_road(self, name: int, end: int) -> bool:
-        key = self.tokens.keys[name]
-        return (
-            end - name == 2
-            and self.tokens.kinds[name + 1] == NUM
-            and (key == "br" or key.upper() in gazetteer.UF_NAMES)
-            and self.start.kind in {"Rodovia", "Estrada"}
-        )
-
     def _named_like_a_street(self, end: int) -> bool:
         """A name without a type is a street only when a house number comes right after it."""
         if end >= len(self.tokens):
             return False
-        numbered = self.tokens.kinds[end] == NUM or self.marks[end] == NUMBER or self.tokens.keys[end] in _NUMBER_WORDS
+        numbered = self.tokens.kinds[end] == NUM or self.marks[end] == NUMBER or self.tokens.keys[end] in NUMBER_WORDS
         return numbered and end - self.start.name <= 7
 
     def _free(self, at: int) -> bool:
-        return at < len(self.marks) and self.marks[at] == FREE
-
-    def _name_end(self, name: int) -> int:
-        """Return where the street's name ends."""
-        tokens = self.tokens
-        at = name
-        while self._free(at) and (at == name or tokens.gaps[at] != HARD):
-            if tokens.kinds[at] == NUM:
-                if at == name:
-                    if self._is_only_number(at):
-                        break
-                elif not self._number_in_name(name, at):
-                    break
-            elif self._ends_name(name, at):
-                break
-            at += 1
-        return at
-
-    def _is_only_number(self, at: int) -> bool:
-        return len(self.tokens.keys[at]) > 4
-
-    def _number_in_name(self, name: int, at: int) -> bool:
-        tokens = self.tokens
-        before = tokens.keys[at - 1]
-        if self._date_follows(at):
-            return True
-        if tokens.words[at][-1] in "ºª°" and tokens.kinds[at] == NUM:
-            return True
-        code = at - 1 == name and len(before) <= 3 and tokens.kinds[at - 1] == WORD and before not in lx.TITLES
-        if code and tokens.gaps[at] in (GLUED, HYPHEN):
-            return True
-        numbered = code or before in lx.NUMBERED_STREET_WORDS
-        return numbered and self._number_is_next(at)
-
-    def _date_follows(self, at: int) -> bool:
-        keys = self.tokens.keys
-        return keys[at + 1 : at + 2] == ["de"] and at + 2 < len(keys) and keys[at + 2] in lx.MONTHS
-
-    def _number_is_next(self, at: int) -> bool:
-        """Is the house number still to come after the number at `at`, so that this one names the street."""
-        tokens = self.tokens
-        after = at + 1
-        while (
-            after < len(tokens)
-            and tokens.gaps[after] in (HYPHEN, GLUED)
-            and len(tokens.keys[after]) == 1
-            and self._free(after)
-        ):
-            after += 1
-        if after >= len(tokens):
-            return False
-        if self.marks[after] in (NUMBER, UNIT):
-            return True
-        if tokens.keys[after] in _NUMBER_WORDS:
-            return after + 1 < len(tokens) and tokens.kinds[after + 1] == NUM
-        return self._free(after) and tokens.kinds[after] == NUM and tokens.gaps[after] in (HARD, BLANK)
-
-    def _ends_name(self, name: int, at: int) -> bool:
-        tokens = self.tokens
-        key = tokens.keys[at]
-        following = at + 1
-        if key in _NUMBER_WORDS and following < len(tokens) and tokens.kinds[following] == NUM and at > name:
-            return True
-        if at == name or tokens.gaps[at] in (GLUED, HYPHEN):
-            # "83-B" never comes here: a letter bound to the number that opens a name belongs to it.
-            return False
-        if key in {"n", "no"} and (following >= len(tokens) or tokens.gaps[following] == HARD):
-            return True
-        if tokens.gaps[at] == SLASH:
-            return True
-        starter = key in lx.STRONG_STARTERS and tokens.keys[at - 1] not in lx.PREPOSITIONS
-        if self._follows_number_name(name, at):
-            return starter or not self._number_ahead(at)
-        return starter and not self._number_ahead(at)
-
-    def _follows_number_name(self, name: int, at: int) -> bool:
-        """Does the word at `at` follow a name that is a number, "Rua 8 …" (no date, no "3ª Radial")."""
-        tokens = self.tokens
-        if at - 1 != name or tokens.kinds[name] != NUM or tokens.words[name][-1] in "ºª°":
-            return False
-        return tokens.keys[at] not in lx.PREPOSITIONS and len(tokens.keys[at]) > 1
-
-    def _number_ahead(self, at: int) -> bool:
-        tokens = self.tokens
-        end = tokens.hard_end(at)
-        return any(tokens.kinds[i] == NUM and self.marks[i] == FREE for i in range(at, end)) or (
-            end < len(tokens) and tokens.kinds[end] == NUM and self.marks[end] == FREE
-        )
-
-    def _sector(self) -> bool:
-        """Read "SHIS QI 11", "EQNP 8/12", "Quadra 38": codes and numbers up to the first unit or separator."""
-        tokens = self.tokens
-        at = self.start.name
-        has_number = False
-        while self._free(at) and (at == self.start.name or tokens.gaps[at] != HARD):
-            key = tokens.keys[at]
-            if tokens.kinds[at] == NUM:
-                has_number = True
-            elif has_number and not (len(key) == 1 and tokens.gaps[at] in (GLUED, HYPHEN)):
-                break
-            elif key not in lx.DF_CODES and len(key) > 1:
-                break
-            at += 1
-        if not has_number or not self._mark(self.start.name, at, STREET):
-            return False
-        self.street = standard.sector(tokens, self.start.name, at)
-        return True
+        return 0 <= at < len(self.marks) and self.marks[at] == FREE
 
     # -- number --------------------------------------------------------------------------------------------------
 
     def _number(self) -> Reason | None:
         tokens = self.tokens
         at = self._street_end()
-        if at < len(tokens) and tokens.keys[at] in _NUMBER_WORDS and self._free(at) and self._digits(at + 1):
+        if at < len(tokens) and tokens.keys[at] in NUMBER_WORDS and self._free(at) and self._digits(at + 1):
             self._mark(at, at + 1, LABEL)
             at += 1
             self.score += 0.5
@@ -382,7 +204,7 @@ class _Reader:
                 continue
             if self.evidence.labelled.get(at) == "numero":
                 return self._take_number(at)
-            if at and tokens.keys[at - 1] in _NUMBER_WORDS and self._free(at - 1):
+            if at and tokens.keys[at - 1] in NUMBER_WORDS and self._free(at - 1):
                 self._mark(at - 1, at, LABEL)
                 return self._take_number(at)
             alone = tokens.gaps[at] == HARD and tokens.hard_end(at) == at + 1
@@ -437,6 +259,8 @@ class _Reader:
             if reason is not None:
                 return reason
         if not quarters and len(estates) == 1 and not asides:
+            if estates[0][0] < self.start.at and self.place.start > self.start.at:
+                return Reason.DISTRICT_AMBIGUOUS
             quarters, estates = estates, []
         if not quarters and len(asides) == 1:
             quarters, asides = asides, []
@@ -501,6 +325,11 @@ class _Reader:
 
     def _quarter(self, start: int, end: int) -> Reason | None:
         tokens = self.tokens
+        if tokens.keys[start] == "b" and tokens.dots[start] and end - start > 1:
+            if tokens.keys[start + 1] not in lx.DISTRICT_WORDS.keys() | lx.AFTER_SHORT_LABEL:
+                return Reason.DISTRICT_AMBIGUOUS
+            self._mark(start, start + 1, LABEL)
+            start += 1
         if not self._may_be_quarter(start, end):
             return Reason.TEXT_UNEXPLAINED
         key = tokens.keys[start]
@@ -526,6 +355,8 @@ class _Reader:
         keys = tokens.keys
         if end - start > 7 or keys[end - 1] in lx.PREPOSITIONS - {"e", "a"} or keys[start] in lx.PREPOSITIONS:
             return False
+        if keys[end - 1] == "cidade" and end - start > 1 and keys[end - 2] not in {"nova", "alta", "baixa", "velha"}:
+            return False
         if (
             keys[start] in lx.STREET_TYPES
             and keys[start] not in lx.DISTRICT_WORDS
@@ -535,7 +366,7 @@ class _Reader:
         for at in range(start, end):
             key = keys[at]
             if tokens.kinds[at] == NUM:
-                if not (len(key) <= 3 and (at == end - 1 or self._date_follows(at)) and (end - start > 1)):
+                if not (len(key) <= 3 and (at == end - 1 or date_follows(tokens, at)) and (end - start > 1)):
                     return False
             elif at_street(tokens, at) and at > start:
                 return False

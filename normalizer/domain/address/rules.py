@@ -13,7 +13,8 @@ from normalizer.domain.address.cells import alternatives
 from normalizer.domain.address.evidence import FREE, Evidence, at_street
 from normalizer.domain.address.grounding import check
 from normalizer.domain.address.places import Place, places, states
-from normalizer.domain.address.readings import Reading, read, starts
+from normalizer.domain.address.readings import Reading, read
+from normalizer.domain.address.streets import starts
 from normalizer.domain.address.tokens import HARD, MAX_CHARS, NUM, WORD, Tokens
 from normalizer.domain.decision import Reason, Settled, Undecided
 
@@ -89,12 +90,7 @@ def _why_no_place(evidence: Evidence) -> Reason:
 
 
 def _readings(evidence: Evidence, candidates: list[Place]) -> list[Reading]:
-    found: list[Reading] = []
-    by_uf = {place.uf: starts(evidence, place.uf) for place in candidates}
-    for place in candidates:
-        for start in by_uf[place.uf]:
-            found.append(read(evidence, place, start))
-    return found
+    return [read(evidence, place, start) for place in candidates for start in starts(evidence, place)]
 
 
 def _decide(readings: list[Reading]) -> Settled[Address] | Undecided:

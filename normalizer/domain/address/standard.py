@@ -160,7 +160,8 @@ def street(tokens: Tokens, kind: str, start: int, end: int) -> str:
 
 def road(tokens: Tokens, start: int, end: int) -> str:
     """Return a numbered road such as "BR-277": its prefix and number in [start, end)."""
-    return "-".join(word.upper() for word in tokens.words[start:end])
+    code = "-".join(word.upper() for word in tokens.words[start : start + 2])
+    return " ".join([code, *(proper(word) for word in tokens.words[start + 2 : end])])
 
 
 def sector(tokens: Tokens, start: int, end: int) -> str:

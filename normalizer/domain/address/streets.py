@@ -1,0 +1,224 @@
+"""Where a street may begin and where its name ends: types, bare names, numbered roads, sectors of Brasília and Palmas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from normalizer.domain import gazetteer
+from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address.evidence import DROPPED, FREE, LABEL, NUMBER, UNIT, Evidence, at_street
+from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
+
+if TYPE_CHECKING:
+    from normalizer.domain.address.evidence import Unit
+    from normalizer.domain.address.places import Place
+    from normalizer.domain.address.tokens import Tokens
+
+NUMBER_WORDS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
+_QUADRA_UNITS: Final = frozenset({"Quadra", "Trecho"})
+_SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
+
+
+class Start(NamedTuple):
+    """A street that may begin at token `at`: its type spelled out ("" for a sector or quadra), its name's first token."""
+
+    at: int
+    kind: str
+    name: int
+    score: float
+
+    @property
+    def bare(self) -> bool:
+        """A name without any type, taken for a "Rua"."""
+        return self.kind == "Rua" and self.at == self.name
+
+
+def starts(evidence: Evidence, place: Place) -> list[Start]:
+    """Return where the street may begin if the city is `place`, likeliest first."""
+    tokens, marks = evidence.tokens, evidence.marks
+    found = _quadra(evidence, place)
+    for at, key in enumerate(tokens.keys):
+        if marks[at] != FREE:
+            continue
+        opens = tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)
+        if key in lx.STREET_TYPES and at_street(tokens, at):
+            found.append(_typed(evidence, at, opens=opens))
+        elif opens and (start := _code(evidence, at, place.uf)) is not None:
+            found.append(start)
+    if not found:
+        found.extend(_last_resort(evidence))
+    found.sort(key=lambda start: -start.score)
+    return found[:3]
+
+
+def _quadra(evidence: Evidence, place: Place) -> list[Start]:
+    """Return the quadra that opens an address of the Distrito Federal or of Palmas: there it is the street."""
+    if not evidence.units or not (place.uf == "DF" or place.name == "Palmas"):
+        return []
+    first = evidence.units[0]
+    opens = first.keyword == "Quadra" and evidence.tokens.gaps[first.start] == HARD
+    return [Start(first.start, "", first.start, 4.0)] if opens else []
+
+
+def _typed(evidence: Evidence, at: int, *, opens: bool) -> Start:
+    tokens = evidence.tokens
+    kind = lx.STREET_TYPES[tokens.keys[at]]
+    name = at + 1
+    while name + 1 < len(tokens) and lx.STREET_TYPES.get(tokens.keys[name]) == kind and evidence.free(name + 1):
+        name += 1  # "RUA R. X"
+    score = 4.0 if len(tokens.keys[at]) > 3 else 3.7
+    return Start(at, kind, name, score + (1.0 if opens else -0.5) - 0.01 * at)
+
+
+def _code(evidence: Evidence, at: int, uf: str) -> Start | None:
+    """Return the start of a street that needs no type: a sector of Brasília, a federal or state road."""
+    tokens = evidence.tokens
+    following = at + 1
+    if is_road(tokens, "Rodovia", at) and 2 <= len(tokens.keys[following]) <= 3:
+        return Start(at, "Rodovia", at, 4.5)
+    if uf == "DF" and tokens.keys[at] in lx.DF_CODES and following < len(tokens):
+        return Start(at, "", at, 4.5)
+    return None
+
+
+def _last_resort(evidence: Evidence) -> list[Start]:
+    """Return starts that only stand when no street type does: rural types, and a bare name before a number."""
+    tokens, marks = evidence.tokens, evidence.marks
+    found: list[Start] = []
+    first = next((at for at in range(len(tokens)) if marks[at] == FREE), None)
+    if first is None:
+        return found
+    for at in range(len(tokens) - 1):
+        key = tokens.keys[at]
+        if marks[at] == FREE and key in lx.RURAL_TYPES and tokens.gaps[at] == HARD and tokens.gaps[at + 1] != HARD:
+            found.append(Start(at, lx.STREET_TYPES[key], at + 1, 4.0))
+    if tokens.kinds[first] == WORD and tokens.gaps[first] == HARD and tokens.keys[first] not in lx.STRONG_STARTERS:
+        found.append(Start(first, "Rua", first, 2.5))
+    return found
+
+
+def is_road(tokens: Tokens, kind: str, name: int) -> bool:
+    """Does a numbered road's code stand at `name`: "BR 277"."""
+    if kind not in {"Rodovia", "Estrada"} or name + 1 >= len(tokens):
+        return False
+    key = tokens.keys[name]
+    numbered = tokens.kinds[name + 1] == NUM and tokens.gaps[name + 1] < HARD
+    return numbered and (key == "br" or key.upper() in gazetteer.UF_NAMES)
+
+
+class StreetName:
+    """Finds where the name of one start ends, on the marks of one reading."""
+
+    def __init__(self, tokens: Tokens, marks: bytearray, start: Start) -> None:
+        self.tokens, self.marks = tokens, marks
+        self.kind, self.name = start.kind, start.name
+
+    def _free(self, at: int) -> bool:
+        return at < len(self.marks) and self.marks[at] == FREE
+
+    def end(self) -> int:
+        """Return the index after the name's last token; the name's own index when there is no name."""
+        tokens, name = self.tokens, self.name
+        at = name
+        while self._free(at) and (at == name or tokens.gaps[at] != HARD):
+            if tokens.kinds[at] == NUM:
+                if not (len(tokens.keys[at]) < 5 if at == name else self._number_belongs(at)):
+                    break
+            elif at > name and self._word_ends(at):
+                break
+            at += 1
+        return at
+
+    def _number_belongs(self, at: int) -> bool:
+        """Is the number at `at` part of the name: a date, an ordinal, a code, or followed by the house number."""
+        tokens = self.tokens
+        before = tokens.keys[at - 1]
+        if date_follows(tokens, at) or tokens.words[at][-1] in "ºª°" or before == "km":
+            return True
+        second = at - 1 == self.name
+        if second and is_road(tokens, self.kind, self.name):
+            return True
+        code = second and len(before) <= 3 and tokens.kinds[at - 1] == WORD and before not in lx.TITLES
+        if code and tokens.gaps[at] in (GLUED, HYPHEN):
+            return True
+        return (code or before in lx.NUMBERED_STREET_WORDS) and self._house_number_follows(at)
+
+    def _house_number_follows(self, at: int) -> bool:
+        tokens = self.tokens
+        after = at + 1
+        while self._free(after) and tokens.gaps[after] in (HYPHEN, GLUED) and len(tokens.keys[after]) == 1:
+            after += 1
+        if after >= len(tokens):
+            return False
+        if self.marks[after] in (NUMBER, UNIT):
+            return True
+        if tokens.keys[after] in NUMBER_WORDS:
+            return after + 1 < len(tokens) and tokens.kinds[after + 1] == NUM
+        return self._free(after) and tokens.kinds[after] == NUM and tokens.gaps[after] in (HARD, BLANK)
+
+    def _word_ends(self, at: int) -> bool:
+        """Does the word at `at`, not the first, stand outside the name."""
+        tokens, name = self.tokens, self.name
+        key = tokens.keys[at]
+        following = at + 1
+        closes = following >= len(tokens) or tokens.gaps[following] == HARD
+        if key in NUMBER_WORDS and ((not closes and tokens.kinds[following] == NUM) or (closes and key in {"n", "no"})):
+            return True
+        if tokens.gaps[at] in (GLUED, HYPHEN):
+            return False
+        if at == name + 2 and is_road(tokens, self.kind, name):
+            return key not in _SIDES
+        if tokens.gaps[at] == SLASH:
+            return True
+        if key in lx.STRONG_STARTERS and tokens.keys[at - 1] not in lx.PREPOSITIONS:
+            return self._after_number(at) or not self._number_ahead(at)
+        return self._after_number(at) and not self._number_ahead(at) and key not in _SIDES
+
+    def _after_number(self, at: int) -> bool:
+        """Does the word follow a name that is a number, "Rua 8 …" (no date, no "3ª Radial")."""
+        tokens, name = self.tokens, self.name
+        if at - 1 != name or tokens.kinds[name] != NUM or tokens.words[name][-1] in "ºª°":
+            return False
+        return tokens.keys[at] not in lx.PREPOSITIONS and len(tokens.keys[at]) > 1
+
+    def _number_ahead(self, at: int) -> bool:
+        tokens = self.tokens
+        end = tokens.hard_end(at)
+        if end < len(tokens) and tokens.kinds[end] == NUM and self._free(end):
+            return True
+        return any(tokens.kinds[i] == NUM and self._free(i) for i in range(at, end))
+
+
+def date_follows(tokens: Tokens, at: int) -> bool:
+    """Does a day of a month stand at `at`: "31 de Março"."""
+    keys = tokens.keys
+    return keys[at + 1 : at + 2] == ["de"] and at + 2 < len(keys) and keys[at + 2] in lx.MONTHS
+
+
+def sector_end(tokens: Tokens, start: int, units: list[Unit]) -> int:
+    """Return where a sector or quadra that begins at `start` ends ("SHIS QI 11", "EQNP 8/12", "Quadra 1106 Sul").
+
+    A Quadra or Trecho right behind the sector's code belongs to it ("SMPW Quadra 17"); any other unit ends it. Returns
+    `start` when there is no number, and so no sector.
+    """
+    keys = tokens.keys
+    quadra = {unit.start: unit.end for unit in units if unit.keyword in _QUADRA_UNITS}
+    others = {unit.start for unit in units} - quadra.keys()
+    at, numbered = start, False
+    while at < len(tokens) and (at == start or tokens.gaps[at] != HARD) and at not in others:
+        if at in quadra and not numbered:
+            at, numbered = quadra[at], True
+            continue
+        if tokens.kinds[at] == NUM:
+            if numbered and tokens.gaps[at] not in (SLASH, HYPHEN):
+                break
+            numbered = True
+        elif numbered:
+            bound = len(keys[at]) == 1 and tokens.gaps[at] in (GLUED, HYPHEN)
+            side = keys[at] in {"norte", "sul"} and start in quadra
+            if not (bound or side):
+                break
+        elif tokens.kinds[at] != WORD or not (keys[at] in lx.DF_CODES or keys[start] == "setor"):
+            break
+        at += 1
+    return at if numbered else start
