@@ -29,19 +29,29 @@ Progress: TypeAlias = Callable[[int, int], None]
 class Store(Protocol):
     """What an import needs of the store; `AppointmentStore` is one."""
 
-    async def create_import(self, about: Mapping[str, Any]) -> str: ...
+    async def create_import(self, about: Mapping[str, Any]) -> str:
+        """Note that an import begins; returns its id."""
+        ...
 
-    async def finish_import(self, import_id: str, outcome: Mapping[str, Any]) -> None: ...
+    async def finish_import(self, import_id: str, outcome: Mapping[str, Any]) -> None:
+        """Note how it ended."""
+        ...
 
-    async def upsert_rows(self, rows: Sequence[ImportRow], import_id: str) -> UpsertReport: ...
+    async def upsert_rows(self, rows: Sequence[ImportRow], import_id: str) -> UpsertReport:
+        """Write rows; equal ones are not touched."""
+        ...
 
-    async def preview_rows(self, rows: Sequence[ImportRow]) -> UpsertReport: ...
+    async def preview_rows(self, rows: Sequence[ImportRow]) -> UpsertReport:
+        """The same comparison, nothing written."""
+        ...
 
 
 class Enqueue(Protocol):
     """What an import needs of the queue: `TaskService.enqueue_many`."""
 
-    def __call__(self, ids: Sequence[str], /, *, fingerprints: Mapping[str, str]) -> Awaitable[object]: ...
+    def __call__(self, ids: Sequence[str], /, *, fingerprints: Mapping[str, str]) -> Awaitable[object]:
+        """Enqueue ids; `fingerprints` is the content they are enqueued with."""
+        ...
 
 
 @dataclass(slots=True)

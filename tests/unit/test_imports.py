@@ -1,0 +1,200 @@
+"""The import's own logic, against a store and a queue of a few lines. The real ones are in tests/integration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from normalizer.errors import InvalidInput, QueueUnavailable, StoreUnavailable
+from normalizer.imports import CHUNK, ImportReport, import_sheet, key_of
+from normalizer.spreadsheet import Row
+from normalizer.store import ImportRow, UpsertReport
+
+HEADER = "Id do agendamento;Nome do Paciente;Endereço Coleta;Documento(s) do Paciente;Status"
+
+
+@dataclass
+class MemoryStore:
+    """Rows by key, compared as the real store compares them."""
+
+    rows: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    imports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calls: list[int] = field(default_factory=list)
+    fails_at_call: int | None = None
+
+    async def create_import(self, about: Mapping[str, Any]) -> str:
+        import_id = f"import-{len(self.imports) + 1}"
+        self.imports[import_id] = dict(about)
+        return import_id
+
+    async def finish_import(self, import_id: str, outcome: Mapping[str, Any]) -> None:
+        self.imports[import_id] |= {"outcome": dict(outcome)}
+
+    async def upsert_rows(self, rows: Sequence[ImportRow], import_id: str) -> UpsertReport:
+        assert import_id in self.imports
+        self.calls.append(len(rows))
+        if self.fails_at_call == len(self.calls):
+            raise StoreUnavailable("away")
+        report = await self.preview_rows(rows)
+        self.rows |= {row.key: dict(row.fields) for row in rows}
+        return report
+
+    async def preview_rows(self, rows: Sequence[ImportRow]) -> UpsertReport:
+        report = UpsertReport()
+        for row in rows:
+            known = self.rows.get(row.key)
+            if known is None:
+                report.new[row.key] = "f"
+            elif known == row.fields:
+                report.equal += 1
+            elif known.get("endereco_coleta") != row.fields.get("endereco_coleta"):
+                report.changed[row.key] = "g"
+            else:
+                report.refreshed += 1
+        return report
+
+
+@dataclass
+class MemoryQueue:
+    ids: list[str] = field(default_factory=list)
+    round_trips: list[int] = field(default_factory=list)
+    away: bool = False
+
+    async def enqueue_many(self, ids: Sequence[str], *, fingerprints: Mapping[str, str]) -> None:
+        if self.away:
+            raise QueueUnavailable("away")
+        assert list(fingerprints) == list(ids)
+        self.ids += ids
+        self.round_trips.append(len(ids))
+
+
+def sheet(*rows: str) -> bytes:
+    return "\n".join([HEADER, *rows]).encode()
+
+
+def many(count: int) -> bytes:
+    return sheet(*(f"a-{n};Ana Exemplo;rua x, {n};RG {1234567 + n};Agendado" for n in range(count)))
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def queue() -> MemoryQueue:
+    return MemoryQueue()
+
+
+async def run(source: bytes, store: MemoryStore, queue: MemoryQueue, **options: Any) -> ImportReport:
+    return await import_sheet(source, store=store, enqueue=queue.enqueue_many, **options)
+
+
+async def test_rows_are_stored_then_enqueued_by_the_thousand(store: MemoryStore, queue: MemoryQueue) -> None:
+    seen: list[tuple[int, int]] = []
+    report = await run(many(2 * CHUNK + 1), store, queue, progress=lambda done, total: seen.append((done, total)))
+    assert (report.rows, report.new, report.changed, report.equal) == (2001, 2001, 0, 0)
+    assert store.calls == queue.round_trips == [1000, 1000, 1]
+    assert queue.ids == [f"a-{n}" for n in range(2001)]
+    assert seen == [(1000, 2001), (2000, 2001), (2001, 2001)]
+    assert store.rows["a-7"] == {
+        "nome_paciente": "Ana Exemplo",
+        "endereco_coleta": "rua x, 7",
+        "documento_completo": "RG 1234574",
+        "status": "Confirmado",
+    }
+    assert store.imports["import-1"]["outcome"]["new"] == 2001
+
+
+async def test_the_same_file_again_changes_nothing(store: MemoryStore, queue: MemoryQueue) -> None:
+    await run(many(10), store, queue)
+    queue.ids.clear()
+    report = await run(many(10), store, queue)
+    assert (report.new, report.changed, report.refreshed, report.equal) == (0, 0, 0, 10)
+    assert queue.ids == []
+
+
+async def test_only_changed_texts_are_enqueued_again(store: MemoryStore, queue: MemoryQueue) -> None:
+    await run(sheet("a;Ana;rua x;RG 1;Agendado", "b;Olga;rua y;RG 2;Agendado"), store, queue)
+    queue.ids.clear()
+    report = await run(sheet("a;Ana;rua z;RG 1;Agendado", "b;Olga;rua y;RG 2;Realizado"), store, queue)
+    assert (report.new, report.changed, report.refreshed, report.equal) == (0, 1, 1, 0)
+    assert queue.ids == ["a"]
+
+
+async def test_a_dry_run_writes_nothing(store: MemoryStore, queue: MemoryQueue) -> None:
+    await run(many(3), store, queue)
+    before = dict(store.rows), dict(store.imports), list(queue.ids)
+    report = await run(many(5), store, queue, dry_run=True)
+    assert (report.import_id, report.new, report.equal) == (None, 2, 3)
+    assert (store.rows, store.imports, queue.ids) == before
+
+
+async def test_a_bad_file_is_refused_before_anything_is_written(store: MemoryStore, queue: MemoryQueue) -> None:
+    broken = many(1500) + b'\na-x;"aberta' + b";\n" * 100_000
+    for source in (b"", b"nada", HEADER.encode(), broken):
+        with pytest.raises(InvalidInput):
+            await run(source, store, queue)
+    assert (store.rows, store.imports, queue.ids) == ({}, {}, [])
+
+
+async def test_of_rows_with_one_key_the_last_counts_and_the_others_are_named(
+    store: MemoryStore, queue: MemoryQueue
+) -> None:
+    report = await run(sheet("a;Ana;rua 1;;", "b;Olga;rua 2;;", "a;Ana;rua 3;;"), store, queue)
+    assert report.rows == 2
+    assert store.rows["a"]["endereco_coleta"] == "rua 3"
+    (problem,) = report.errors
+    assert (problem.row, problem.column) == (2, "Id do agendamento")
+    assert "linha 4" in problem.found
+    assert queue.ids == ["b", "a"]
+
+
+async def test_row_problems_are_counted_not_raised(store: MemoryStore, queue: MemoryQueue) -> None:
+    report = await run(sheet("a;Ana;rua 1;RG 1;Agendado", ";;;;Total: 1"), store, queue)
+    assert report.rows == 1
+    assert [problem.row for problem in report.errors] == [3]
+    assert report.as_dict()["errors"][0]["sheet"] == "csv"
+    assert store.imports["import-1"]["outcome"]["problemas"] == 1
+
+
+async def test_a_queue_that_is_away_costs_no_row(store: MemoryStore, queue: MemoryQueue) -> None:
+    queue.away = True
+    report = await run(many(5), store, queue)
+    assert (report.new, report.unqueued, len(store.rows)) == (5, 5, 5)
+
+
+async def test_an_import_cut_short_is_completed_by_the_same_file(store: MemoryStore, queue: MemoryQueue) -> None:
+    store.fails_at_call = 2
+    with pytest.raises(StoreUnavailable):
+        await run(many(2500), store, queue)
+    assert "outcome" not in store.imports["import-1"]
+    store.fails_at_call = None
+    report = await run(many(2500), store, queue)
+    assert (report.new, report.equal) == (1500, 1000)
+    assert sorted(queue.ids) == sorted(f"a-{n}" for n in range(2500))
+
+
+class TestKeys:
+    def row(self, **values: str) -> Row:
+        return Row("Agenda", 2, values)
+
+    def test_the_natural_key_wins(self) -> None:
+        assert key_of(self.row(id_agendamento="a-1", nome_paciente="Ana")) == "a-1"
+
+    def test_without_one_what_names_the_appointment(self) -> None:
+        first = self.row(nome_paciente="Ana", data_agendamento="05/01/2026", endereco_coleta="rua x")
+        corrected = self.row(nome_paciente="ANA", data_agendamento="05/01/2026", endereco_coleta="rua y", cpf="1")
+        other = self.row(nome_paciente="Ana", data_agendamento="06/01/2026", endereco_coleta="rua x")
+        assert key_of(first) == key_of(corrected) != key_of(other)
+        assert "Ana" not in key_of(first)
+
+    @given(st.dictionaries(st.sampled_from(["endereco_coleta", "cpf", "rg", "cep"]), st.text(min_size=1), min_size=1))
+    def test_without_a_name_all_that_is_there(self, values: dict[str, str]) -> None:
+        assert key_of(Row("a", 1, values)) == key_of(Row("b", 9, dict(reversed(values.items()))))
+        assert key_of(Row("a", 1, values)) != key_of(Row("a", 1, {**values, "observacoes": "x"}))
