@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from redis.exceptions import RedisError
 
 from normalizer.domain.address import Address
-from normalizer.domain.decision import Reason
+from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.grounding import violations
 from normalizer.domain.text import fingerprint
 
@@ -50,6 +50,20 @@ class Entry:
     reason: Reason | None = None
     manual: bool = False
     """A person said so: it never expires, and no machine's answer replaces it."""
+
+    @classmethod
+    def of(cls, decision: Decision[Address]) -> Entry:
+        """Return what is worth remembering of a decision."""
+        if isinstance(decision, Settled):
+            return cls(address=decision.value.as_dict())
+        return cls(reason=decision.reason)
+
+    @property
+    def decision(self) -> Decision[Address]:
+        """The decision that was remembered; raises ValueError if the address is not whole."""
+        if self.address is not None:
+            return Settled(Address.from_dict(self.address))
+        return Undecided(self.reason or Reason.MODEL_NO_ANSWER)
 
 
 @dataclass(slots=True)

@@ -8,8 +8,6 @@ from redis.asyncio import Redis
 
 from benchmarks.provider import Options, build_app
 from normalizer.cache import Cache, Entry
-from normalizer.domain.address import Address
-from normalizer.domain.decision import Settled, Undecided
 from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
 from normalizer.llm.packer import Packer
@@ -43,19 +41,10 @@ class Replica:
 
     async def recall(self, texts):
         found = await self.cache.get_many(KIND, texts)
-        return {
-            text: Settled(Address.from_dict(entry.address)) if entry.address else Undecided(entry.reason)
-            for text, entry in found.items()
-        }
+        return {text: entry.decision for text, entry in found.items()}
 
     async def remember(self, decisions):
-        entries = {
-            text: Entry(address=decision.value.as_dict())
-            if isinstance(decision, Settled)
-            else Entry(reason=decision.reason)
-            for text, decision in decisions.items()
-        }
-        await self.cache.put_many(KIND, entries)
+        await self.cache.put_many(KIND, {text: Entry.of(decision) for text, decision in decisions.items()})
 
     async def complete(self, records, **options):
         self.asked.set()
