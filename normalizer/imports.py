@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 from normalizer.errors import InvalidInput, QueueUnavailable
-from normalizer.spreadsheet import KEY_FIELD, Limits, Problem, Row, Spreadsheet, read
+from normalizer.spreadsheet import ADDRESS_FIELDS, DOCUMENT_FIELDS, KEY_FIELD, Limits, Problem, Row, Spreadsheet, read
 from normalizer.store import ImportRow, UpsertReport
 
 CHUNK: Final = 1_000
 # What names an appointment where a sheet carries no id. The address and the documents are left out on purpose: a
 # corrected one is the same appointment, to be normalized again.
 _IDENTITY: Final = ("nome_paciente", "data_agendamento", "hora_agendamento", "nome_unidade", "tipo_consulta")
+
+_TEXTS: Final = ADDRESS_FIELDS | DOCUMENT_FIELDS
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -129,6 +131,7 @@ async def import_sheet(
         ignored_sheets=sheet.ignored_sheets,
     )
     rows = _chosen_rows(sheet, plan)
+    feed = _Feed(enqueue)
     done = 0
     while chunk := await asyncio.to_thread(_take, rows):
         if import_id is None:
@@ -136,14 +139,40 @@ async def import_sheet(
         else:
             upserted = await store.upsert_rows(chunk, import_id)
             _count(report, upserted)
-            report.unqueued += await _enqueue(enqueue, upserted)
+            await feed.put({**upserted.new, **upserted.changed})
         done += len(chunk)
         if progress is not None:
             progress(done, report.rows)
     if import_id is not None:
+        report.unqueued = await feed.finish()
         counts = {counted: getattr(report, counted) for counted in _COUNTS}
         await store.finish_import(import_id, {**counts, "problemas": len(report.errors)})
     return report
+
+
+class _Feed:
+    """Puts ids in the queue as they are stored. Once Redis is away the rest waits and is tried again at the end."""
+
+    def __init__(self, enqueue: Enqueue) -> None:
+        self._enqueue = enqueue
+        self._waiting: dict[str, str] = {}
+
+    async def put(self, fingerprints: Mapping[str, str]) -> None:
+        if self._waiting or (fingerprints and not await self._try(fingerprints)):
+            self._waiting.update(fingerprints)
+
+    async def finish(self) -> int:
+        """Try what waits once more; returns how many stay unqueued (`pendente` in the store, so not lost)."""
+        if self._waiting and await self._try(self._waiting):
+            self._waiting = {}
+        return len(self._waiting)
+
+    async def _try(self, fingerprints: Mapping[str, str]) -> bool:
+        try:
+            await self._enqueue(list(fingerprints), fingerprints=fingerprints)
+        except QueueUnavailable:
+            return False
+        return True
 
 
 @dataclass(slots=True)
@@ -191,10 +220,13 @@ def _repeated(sheet: Spreadsheet, row: Row, earlier_sheet: str, earlier: int) ->
 
 
 def _chosen_rows(sheet: Spreadsheet, plan: _Plan) -> Iterator[ImportRow]:
+    # A text whose cell has been emptied is gone; one whose column the sheet does not have is left as it is stored.
+    empty = {info.name: dict.fromkeys(sorted(info.header.fields & _TEXTS)) for info in sheet.sheets}
     for row in sheet.rows():
         key = key_of(row)
         if plan.last.get(key) == (row.sheet, row.number):
-            yield ImportRow(key, {name: value for name, value in row.values.items() if name != KEY_FIELD})
+            values = {name: value for name, value in row.values.items() if name != KEY_FIELD}
+            yield ImportRow(key, {**empty[row.sheet], **values})
 
 
 def _take(rows: Iterator[ImportRow]) -> list[ImportRow]:
@@ -220,15 +252,3 @@ def _count(report: ImportReport, upserted: UpsertReport) -> None:
     report.changed += len(upserted.changed)
     report.refreshed += upserted.refreshed
     report.equal += upserted.equal
-
-
-async def _enqueue(enqueue: Enqueue, upserted: UpsertReport) -> int:
-    """Enqueue what is to be normalized; returns how many could not be, which stay `pendente` in the store."""
-    fingerprints = {**upserted.new, **upserted.changed}
-    if not fingerprints:
-        return 0
-    try:
-        await enqueue(list(fingerprints), fingerprints=fingerprints)
-    except QueueUnavailable:
-        return len(fingerprints)
-    return 0

@@ -64,8 +64,10 @@ class MemoryQueue:
     ids: list[str] = field(default_factory=list)
     round_trips: list[int] = field(default_factory=list)
     away: bool = False
+    tries: int = 0
 
     async def enqueue_many(self, ids: Sequence[str], *, fingerprints: Mapping[str, str]) -> None:
+        self.tries += 1
         if self.away:
             raise QueueUnavailable("away")
         assert list(fingerprints) == list(ids)
@@ -127,6 +129,14 @@ async def test_only_changed_texts_are_enqueued_again(store: MemoryStore, queue: 
     assert queue.ids == ["a"]
 
 
+async def test_an_emptied_text_is_gone_and_a_missing_column_is_left_alone(
+    store: MemoryStore, queue: MemoryQueue
+) -> None:
+    await run(sheet("a;Ana;;RG 1234567;Agendado"), store, queue)
+    assert store.rows["a"]["endereco_coleta"] is None
+    assert "cep" not in store.rows["a"]
+
+
 async def test_a_dry_run_writes_nothing(store: MemoryStore, queue: MemoryQueue) -> None:
     await run(many(3), store, queue)
     before = dict(store.rows), dict(store.imports), list(queue.ids)
@@ -163,10 +173,22 @@ async def test_row_problems_are_counted_not_raised(store: MemoryStore, queue: Me
     assert store.imports["import-1"]["outcome"]["problemas"] == 1
 
 
-async def test_a_queue_that_is_away_costs_no_row(store: MemoryStore, queue: MemoryQueue) -> None:
-    queue.away = True
-    report = await run(many(5), store, queue)
-    assert (report.new, report.unqueued, len(store.rows)) == (5, 5, 5)
+async def test_a_queue_that_is_away_costs_no_row_and_is_not_waited_for_again_and_again(store: MemoryStore) -> None:
+    queue = MemoryQueue(away=True)
+    report = await run(many(2500), store, queue)
+    assert (report.new, report.unqueued, len(store.rows)) == (2500, 2500, 2500)
+    assert queue.tries == 2  # at once, and once more at the end
+
+
+async def test_a_queue_that_comes_back_gets_them_all(store: MemoryStore) -> None:
+    queue = MemoryQueue(away=True)
+
+    def back(done: int, _total: int) -> None:
+        queue.away = done < 2000
+
+    report = await run(many(2500), store, queue, progress=back)
+    assert report.unqueued == 0
+    assert sorted(queue.ids) == sorted(f"a-{n}" for n in range(2500))
 
 
 async def test_an_import_cut_short_is_completed_by_the_same_file(store: MemoryStore, queue: MemoryQueue) -> None:

@@ -1,0 +1,117 @@
+"""The import on a real store and a real queue: once, twice, changed, dry, and with Redis away."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from benchmarks.scenarios import DEMO_ROWS, demo_scenario, generate, write_sheet
+from normalizer.domain.appointment import Status
+from normalizer.errors import InvalidInput
+from normalizer.imports import import_sheet
+from normalizer.queue.service import TaskService
+from normalizer.store import AppointmentStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+HEADER = "Id do agendamento;Nome do Paciente;Endereço Coleta;Documento(s) do Paciente"
+
+
+@pytest_asyncio.fixture
+async def store(mongo_url: str, database: str) -> AsyncIterator[AppointmentStore]:
+    async with AppointmentStore.connect(mongo_url, database) as store:
+        await store.ensure_indexes()
+        yield store
+
+
+@pytest_asyncio.fixture
+async def tasks(redis_url: str) -> AsyncIterator[TaskService]:
+    async with TaskService(redis_url) as tasks:
+        yield tasks
+
+
+async def test_the_demo_sheet_arrives_whole_and_only_once(store, tasks, mongo, tmp_path: Path) -> None:
+    sheet, _ = demo_scenario(tmp_path)
+
+    report = await import_sheet(sheet, store=store, enqueue=tasks.enqueue_many)
+
+    assert (report.rows, report.new, report.errors) == (DEMO_ROWS, DEMO_ROWS, [])
+    assert report.sheets == ("Agendamentos",)
+    assert report.hidden_sheets == ("Parâmetros",)
+    assert (await store.count_by_status(report.import_id))[Status.PENDING] == DEMO_ROWS
+    assert (await tasks.status()).due == DEMO_ROWS
+    before = list(mongo.appointments.find().sort("_id", 1))
+
+    again = await import_sheet(sheet, store=store, enqueue=tasks.enqueue_many)
+
+    assert (again.new, again.changed, again.refreshed, again.equal) == (0, 0, 0, DEMO_ROWS)
+    assert list(mongo.appointments.find().sort("_id", 1)) == before
+    assert (await tasks.status()).due == DEMO_ROWS
+
+
+async def test_stored_texts_are_those_of_the_sheet(store, tasks, mongo, tmp_path: Path) -> None:
+    rows = list(islice(generate(seed=3), 40))
+    write_sheet(tmp_path / "agenda.xlsx", rows)
+    await import_sheet(tmp_path / "agenda.xlsx", store=store, enqueue=tasks.enqueue_many)
+    stored = {record["id_agendamento"]: record for record in mongo.appointments.find()}
+    for row in rows:
+        record = stored[row.cells[4]]
+        assert record["endereco_coleta"] == (row.address.text if row.address else None)
+        assert record["documento_completo"] == (row.document.text if row.document else None)
+
+
+async def test_a_longer_sheet_of_the_same_appointments_brings_only_the_rest(store, tasks, tmp_path: Path) -> None:
+    rows = list(islice(generate(seed=4), 60))
+    write_sheet(tmp_path / "first.xlsx", rows[:40])
+    write_sheet(tmp_path / "second.xlsx", rows)
+    await import_sheet(tmp_path / "first.xlsx", store=store, enqueue=tasks.enqueue_many)
+    preview = await import_sheet(tmp_path / "second.xlsx", store=store, enqueue=tasks.enqueue_many, dry_run=True)
+    assert (preview.new, preview.equal) == (20, 40)
+    assert (await tasks.status()).due == 40
+    report = await import_sheet(tmp_path / "second.xlsx", store=store, enqueue=tasks.enqueue_many)
+    assert (report.new, report.equal) == (20, 40)
+    assert (await tasks.status()).due == 60
+
+
+async def test_only_changed_texts_are_normalized_again(store, tasks, mongo) -> None:
+    first = f"{HEADER}\na;Ana;rua x, 1;RG 1234567\nb;Olga;rua y, 2;RG 7654321\n".encode()
+    second = f"{HEADER}\na;Ana Maria;rua x, 1;RG 1234567\nb;Olga;;RG 7654321\n".encode()
+    await import_sheet(first, store=store, enqueue=tasks.enqueue_many)
+    report = await import_sheet(second, store=store, enqueue=tasks.enqueue_many)
+    assert (report.new, report.changed, report.refreshed, report.equal) == (0, 1, 1, 0)
+    assert mongo.appointments.find_one({"id_agendamento": "a"})["nome_paciente"] == "Ana Maria"
+    assert mongo.appointments.find_one({"id_agendamento": "b"})["endereco_coleta"] is None
+
+
+async def test_two_imports_of_one_sheet_at_once_store_each_row_once(store, tasks, mongo, tmp_path: Path) -> None:
+    write_sheet(tmp_path / "agenda.xlsx", list(islice(generate(seed=5), 300)))
+    reports = await asyncio.gather(
+        *(import_sheet(tmp_path / "agenda.xlsx", store=store, enqueue=tasks.enqueue_many) for _ in range(2))
+    )
+    assert sum(report.new for report in reports) == 300
+    assert sum(report.new + report.equal for report in reports) == 600
+    assert mongo.appointments.count_documents({}) == 300
+
+
+async def test_redis_away_leaves_rows_for_reconcile(store, unused_tcp_port: int, tmp_path: Path) -> None:
+    write_sheet(tmp_path / "agenda.xlsx", list(islice(generate(seed=6), 5)))
+    async with TaskService(f"redis://127.0.0.1:{unused_tcp_port}/0", attempts=1) as away:
+        report = await import_sheet(tmp_path / "agenda.xlsx", store=store, enqueue=away.enqueue_many)
+    assert (report.new, report.unqueued) == (5, 5)
+    assert sum([len(chunk) async for chunk in store.pending()]) == 5
+
+
+async def test_a_file_that_breaks_off_leaves_nothing(store, tasks, mongo) -> None:
+    rows = "".join(f"a-{n};Ana;rua x, {n};RG 1234567\n" for n in range(1_500))
+    broken = f'{HEADER}\n{rows}a-x;"aberta'.encode() + b";\n" * 100_000
+    with pytest.raises(InvalidInput, match="linha 1502"):
+        await import_sheet(broken, store=store, enqueue=tasks.enqueue_many)
+    assert mongo.appointments.count_documents({}) == 0
+    assert mongo.normalizer_imports.count_documents({}) == 0
+    assert (await tasks.status()).due == 0
