@@ -1,0 +1,63 @@
+"""Every format says what it means, and reads back what it writes."""
+
+import json
+
+import pytest
+
+from benchmarks.answer_formats import FORMATS, Score, count
+from normalizer.llm.prompt import FIELDS, slot
+
+VALUES = ["R. das Flores", "12", "", "Centro", "Itu", "SP", "13300-000"]
+SEGMENTS = dict(zip(FIELDS, [value or None for value in VALUES], strict=True))
+ROWS = [
+    {
+        "text": f"R. das Flores, {number}, Centro, Itu, SP, 13300-000",
+        "expected": SEGMENTS | {"rua": "Rua das Flores", "numero": str(number)},
+    }
+    for number in (12, 13)
+]
+
+
+@pytest.mark.parametrize("how", FORMATS.values(), ids=list(FORMATS))
+def test_a_format_reads_back_what_it_writes(how):
+    raw = json.dumps({slot(0): how.write(VALUES)}, ensure_ascii=False)
+
+    assert how.read(raw, 2) == [SEGMENTS, None]
+
+
+@pytest.mark.parametrize("how", FORMATS.values(), ids=list(FORMATS))
+def test_a_format_is_told_with_the_same_rules_and_its_own_example(how):
+    system = how.system()
+
+    assert "7. A piece belongs to one field only." in system
+    assert (
+        json.dumps(
+            how.write(["R. JACOB EMMERICH", "1347", "AP. 61", "ITARARE", "S. VICENTE", "SP", ""]),
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+        in system
+    )
+    assert system.count("Output:") == 1
+    assert ("array of exactly 7" in system) == (how.name == "array")
+
+
+@pytest.mark.parametrize("how", FORMATS.values(), ids=list(FORMATS))
+@pytest.mark.parametrize("value", [None, 1, "a|b", ["x"], {"r": 1}, {}, "{"])
+def test_what_is_of_another_shape_is_not_read(how, value):
+    segments = how.parse(value)
+
+    assert segments is None or not any(segments.values())
+    assert how.read(json.dumps(value), 1) == [None]
+
+
+def test_the_score_tells_right_wrong_misplaced_and_lost_apart():
+    score = Score("array", 2)
+    twelve, thirteen = (SEGMENTS | {"numero": number} for number in ("12", "13"))
+
+    count(score, ROWS, [twelve, thirteen])
+    count(score, ROWS, [thirteen, None])
+    count(score, ROWS, [twelve | {"bairro": None}, thirteen])
+
+    assert (score.records, score.exact, score.unread, score.refused, score.misplaced) == (6, 3, 1, 2, 1)
+    assert score.wrong == 0
