@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import bson
 import motor.motor_asyncio
 import openai
 import orjson
@@ -15,13 +16,16 @@ from arq.worker import Worker
 from normalizer.domain.appointment import Appointment, Kind
 from normalizer.llm import baseline
 from normalizer.queue.connection import redis_settings
+from normalizer.queue.serializer import job_deserializer, job_serializer
+from normalizer.queue.service import QUEUE_NAME
 from normalizer.settings import Settings, load_settings
 
 
 async def normalize_appointment(ctx: dict[str, Any], appointment_id: str) -> str:
     """Load one appointment, ask the model once for each of its texts, save."""
     collection, client, model = ctx["collection"], ctx["client"], ctx["model"]
-    stored = await collection.find_one({"_id": appointment_id})
+    key = {"_id": bson.ObjectId(appointment_id)}
+    stored = await collection.find_one(key)
     appointment = Appointment(appointment_id, stored)
     found = {"normalizacao.status": "concluido"}
     for kind in Kind:
@@ -30,7 +34,7 @@ async def normalize_appointment(ctx: dict[str, Any], appointment_id: str) -> str
                 model=model, messages=baseline.messages(kind, text), response_format={"type": "json_object"}
             )
             found[f"{kind}_normalizado"] = orjson.loads(completion.choices[0].message.content)
-    await collection.update_one({"_id": appointment_id}, {"$set": found})
+    await collection.update_one(key, {"$set": found})
     return appointment_id
 
 
@@ -51,6 +55,9 @@ def worker(settings: Settings) -> Worker:
     password = settings.redis_password.get_secret_value() if settings.redis_password else None
     return Worker(
         functions=[normalize_appointment],
+        queue_name=QUEUE_NAME,
+        job_serializer=job_serializer,
+        job_deserializer=job_deserializer,
         redis_settings=redis_settings(settings.redis_url.get_secret_value(), password),
         on_startup=startup,
         max_jobs=settings.arq_max_jobs,
