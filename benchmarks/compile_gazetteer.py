@@ -3,9 +3,9 @@
     python -m benchmarks.compile_gazetteer CITIES_CODE.json CIDADES.json ESTADOS.json
 
 CITIES_CODE is `data/cities_code.json` of the PyPI package brutils 2.5 (MIT): the 5,570 municipalities by UF, folded.
-CIDADES and ESTADOS are the files of the npm package cidades-estados-brasil-json 1.0.3 (ISC): names with accents, some of
-them older spellings. Names and codes are IBGE's public facts. The first list decides which municipalities exist, the
-second how they are written; where they differ, the spelling is given here (IBGE, Divisão Territorial Brasileira).
+CIDADES and ESTADOS are the files of the npm package cidades-estados-brasil-json 1.0.3 (ISC): names with accents, some
+of them older spellings. Names and codes are IBGE's public facts. The first list decides which municipalities exist,
+the second how they are written; where they differ, the spelling is given here (IBGE, Divisão Territorial Brasileira).
 """
 
 from __future__ import annotations

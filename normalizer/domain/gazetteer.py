@@ -8,7 +8,7 @@ at the first use.
 from __future__ import annotations
 
 from bisect import bisect_right
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -72,6 +72,7 @@ class Municipality(NamedTuple):
     uf: str
 
 
+@lru_cache(maxsize=16_384)
 def name_key(name: str) -> str:
     """Return the form place names are compared in: folded, apostrophes dropped, hyphens as blanks."""
     return fold(name).replace("'", "").replace("’", "").replace("`", "").replace("-", " ")

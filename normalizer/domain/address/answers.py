@@ -72,7 +72,7 @@ def _slot(value: object) -> str | None:
         return None
     cleaned = clean(value).strip(" ,;-")
     tokens = Tokens(cleaned)
-    return None if not len(tokens) or tokens.phrase(0, len(tokens)) in lx.NULL_SLOTS else cleaned
+    return None if not tokens.size or tokens.phrase(0, tokens.size) in lx.NULL_SLOTS else cleaned
 
 
 def _cep(value: str | None) -> str | None:
@@ -85,8 +85,8 @@ def _place(city: str | None, state: str | None, cep: str | None) -> gazetteer.Mu
     if city is None:
         return None
     evidence = Evidence(Tokens(f"{city}, {state}" if state else city))
-    named = [found for found in states(evidence) if found.start > 0 and found.end == len(evidence.tokens)]
-    end = named[-1].start if named else len(evidence.tokens)
+    named = [found for found in states(evidence) if found.start > 0 and found.end == evidence.tokens.size]
+    end = named[-1].start if named else evidence.tokens.size
     ufs = [found.uf for found in named]
     if not ufs:
         ufs = [uf] if cep and (uf := gazetteer.uf_of_cep(cep)) else []
@@ -95,7 +95,7 @@ def _place(city: str | None, state: str | None, cep: str | None) -> gazetteer.Mu
             if start == 0:
                 return gazetteer.Municipality(name, uf)
     if state is None and not cep:
-        key = evidence.tokens.phrase(0, len(evidence.tokens))
+        key = evidence.tokens.phrase(0, evidence.tokens.size)
         by_uf = gazetteer.municipalities(key)
         capitals = [uf for uf in by_uf if gazetteer.CAPITALS[uf] == by_uf[uf]]
         for uf in capitals or (list(by_uf) if len(by_uf) == 1 else []):
@@ -110,12 +110,12 @@ def _number(value: str | None) -> tuple[str | None, str | None]:
         return None, None
     tokens = Tokens(value)
     at = 0
-    while at < len(tokens) and tokens.keys[at] in _NUMBER_WORDS:
+    while at < tokens.size and tokens.keys[at] in _NUMBER_WORDS:
         at += 1
-    if at >= len(tokens) or tokens.kinds[at] != NUM:
+    if at >= tokens.size or tokens.kinds[at] != NUM:
         return None, None
     rest = at + 1
-    bound = tokens.words[rest].upper() if rest + 1 == len(tokens) and len(tokens.keys[rest]) <= 5 else None
+    bound = tokens.words[rest].upper() if rest + 1 == tokens.size and len(tokens.keys[rest]) <= 5 else None
     return standard.number(tokens.keys[at]), bound
 
 
@@ -125,16 +125,16 @@ def _street(value: str | None, number: str | None) -> str | None:
     tokens = Tokens(value)
     name = 0
     kind = lx.STREET_TYPES.get(tokens.keys[0])
-    if len(tokens) > 1 and kind and kind != "Quadra" and (tokens.gaps[1] != HARD or tokens.colons[0]):
+    if tokens.size > 1 and kind and kind != "Quadra" and (tokens.gaps[1] != HARD or tokens.colons[0]):
         name = 1
-        while name + 1 < len(tokens) and lx.STREET_TYPES.get(tokens.keys[name]) == kind:
+        while name + 1 < tokens.size and lx.STREET_TYPES.get(tokens.keys[name]) == kind:
             name += 1
     else:
         kind = None
     end = name + 1
-    while end < len(tokens) and tokens.gaps[end] != HARD and tokens.keys[end] not in _NUMBER_WORDS - {"no"}:
+    while end < tokens.size and tokens.gaps[end] != HARD and tokens.keys[end] not in _NUMBER_WORDS - {"no"}:
         end += 1
-    if end < len(tokens) and [key for key in tokens.keys[end:] if key not in _NUMBER_WORDS] != [number]:
+    if end < tokens.size and [key for key in tokens.keys[end:] if key not in _NUMBER_WORDS] != [number]:
         return None
     if not kind and tokens.keys[0] in lx.DF_CODES:
         return standard.sector(tokens, 0, end)
@@ -153,8 +153,8 @@ def _district(value: str | None) -> str | None:
     if value is None:
         return None
     tokens = Tokens(value)
-    start = 1 if tokens.keys[0] == "bairro" and len(tokens) > 1 else 0
-    return standard.district(tokens, start, len(tokens))
+    start = 1 if tokens.keys[0] == "bairro" and tokens.size > 1 else 0
+    return standard.district(tokens, start, tokens.size)
 
 
 def _complement(bound: str | None, value: str | None) -> str | None:
@@ -165,13 +165,13 @@ def _complement(bound: str | None, value: str | None) -> str | None:
         evidence = Evidence(tokens)
         units = {unit.start: unit for unit in evidence.units}
         at = 0
-        while at < len(tokens):
+        while at < tokens.size:
             if at in units:
                 parts.append(standard.unit(units[at].keyword, units[at].value))
                 at = units[at].end
             elif evidence.marks[at] == FREE:
                 end = at + 1
-                while end < len(tokens) and evidence.marks[end] == FREE and tokens.gaps[end] != HARD:
+                while end < tokens.size and evidence.marks[end] == FREE and tokens.gaps[end] != HARD:
                     end += 1
                 parts.append(_named(tokens, at, end))
                 at = end

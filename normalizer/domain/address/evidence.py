@@ -4,11 +4,14 @@ units, references, notes and orders. Every rule marks tokens; what stays FREE is
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.tokens import BLANK, CEP, GLUED, HARD, HYPHEN, NOISE, NUM, PHONE, SLASH, WORD, Tokens
+
+if TYPE_CHECKING:
+    from normalizer.domain.address.places import State
 
 # What a token was found to be. DROPPED is explained but belongs to no field.
 FREE: Final = 0
@@ -38,17 +41,18 @@ class Unit(NamedTuple):
 class Evidence:
     """The tokens of one text with their marks and what was found on the way."""
 
-    __slots__ = ("ceps", "labelled", "marks", "no_number", "ordered", "tokens", "units")
+    __slots__ = ("ceps", "labelled", "marks", "no_number", "ordered", "states", "tokens", "units")
 
     def __init__(self, tokens: Tokens) -> None:
         """Gather the evidence of `tokens`."""
         self.tokens = tokens
-        self.marks = bytearray(len(tokens))
+        self.marks = bytearray(tokens.size)
         self.ceps: list[str] = []
         self.units: list[Unit] = []
         self.labelled: dict[int, str] = {}  # first token of a labelled value → field
         self.no_number = -1  # where "S/N" ends
         self.ordered = False  # the text gives orders
+        self.states: list[State] | None = None  # what `places.states` found, kept
         self._orders()
         self._labels()
         self._postcodes()
@@ -97,7 +101,7 @@ class Evidence:
     def _fields(self) -> None:
         """Drop empty slots, contacts, persons and notes, field by field."""
         tokens, marks = self.tokens, self.marks
-        start, size = 0, len(tokens)
+        start, size = 0, tokens.size
         while start < size:
             end = tokens.hard_end(start)
             if marks[start] == FREE or marks[start] == LABEL:
@@ -109,7 +113,7 @@ class Evidence:
         key = tokens.keys[start]
         if end - start <= 3 and tokens.phrase(start, end) in lx.NULL_SLOTS:
             self.mark(start, end, DROPPED)
-        elif key in {"brasil", "brazil", "br"} and end == len(tokens) and end - start == 1 and start > 0:
+        elif key in {"brasil", "brazil", "br"} and end == tokens.size and end - start == 1 and start > 0:
             self.mark(start, end, DROPPED)
         elif key in lx.PERSON_WORDS and end - start > 1:
             self.mark(start, next((at for at in range(start, end) if at_street(tokens, at)), end), DROPPED)
@@ -125,7 +129,7 @@ class Evidence:
         if first > begins and any(tokens.kinds[at] != WORD for at in range(begins, first)):
             begins = first
         opens_note = tokens.colons[end - 1] or tokens.colons[first]
-        rest = len(tokens) if opens_note else end
+        rest = tokens.size if opens_note else end
         if any(at_street(tokens, at) for at in range(end, rest)):
             rest = end
         self.mark(begins, rest, DROPPED)
@@ -169,11 +173,11 @@ class Evidence:
 
     def _is_street_type(self, at: int, key: str) -> bool:
         following = at + 1
-        return key == "rua" and not (following < len(self.tokens) and at_street(self.tokens, following))
+        return key == "rua" and not (following < self.tokens.size and at_street(self.tokens, following))
 
     def _stands_as_label(self, at: int, key: str) -> bool:
         tokens = self.tokens
-        if at + 1 >= len(tokens) or (at and tokens.keys[at - 1] in {"do", "da", "de", "o", "a", "sem", "s"}):
+        if at + 1 >= tokens.size or (at and tokens.keys[at - 1] in {"do", "da", "de", "o", "a", "sem", "s"}):
             return False
         if key in {"numero", "num", "nr", "nro"}:
             return tokens.kinds[at + 1] == NUM
@@ -187,16 +191,16 @@ class Evidence:
         tokens = self.tokens
         self.mark(at, at + 1, LABEL)
         value = at + 1
-        if value >= len(tokens):
+        if value >= tokens.size:
             return
         if field:
             self.labelled[value] = field
             return
         end = tokens.hard_end(value)
-        while end < len(tokens) and tokens.kinds[end] in (PHONE, NOISE):
+        while end < tokens.size and tokens.kinds[end] in (PHONE, NOISE):
             end += 1
         if tokens.keys[at] in {"obs", "observacao"}:
-            end = len(tokens)
+            end = tokens.size
         stop = next((i for i in range(value, end) if self._opens_other(i)), end)
         self.mark(value, stop, DROPPED)
 
@@ -222,7 +226,7 @@ class Evidence:
         tokens = self.tokens
         end, digits = at, ""
         while (
-            end < len(tokens)
+            end < tokens.size
             and tokens.kinds[end] != WORD
             and len(digits) < 8
             and (end == at or tokens.gaps[end] != HARD)
@@ -264,13 +268,13 @@ class Evidence:
             return tokens.gaps[at + 1] != HARD and (
                 tokens.keys[at + 1] != "n" or tokens.keys[at + 2 : at + 3] != ["sra"]
             )
-        return at + 2 == len(tokens) or tokens.gaps[at + 2] == HARD
+        return at + 2 == tokens.size or tokens.gaps[at + 2] == HARD
 
     # -- complement ----------------------------------------------------------------------------------------------
 
     def _units(self) -> None:
         tokens, marks = self.tokens, self.marks
-        at, size = 0, len(tokens)
+        at, size = 0, tokens.size
         while at < size:
             if marks[at] == FREE and tokens.kinds[at] == WORD and (keyword := lx.UNIT_WORDS.get(tokens.keys[at])):
                 unit = self._floor(at) if keyword == "Andar" else None
@@ -302,7 +306,7 @@ class Evidence:
             return Unit(at, at + 1, keyword, "") if self._stands_alone(at) else None
         value = at + 1
         if (
-            value < len(tokens)
+            value < tokens.size
             and tokens.keys[value] in _NUMBER_LABELS
             and self._binds(at, value)
             and self._numeric(value + 1)
@@ -327,7 +331,7 @@ class Evidence:
     def _stands_alone(self, at: int) -> bool:
         tokens = self.tokens
         before = tokens.gaps[at] == HARD or self.marks[at - 1] in (UNIT, NUMBER) or tokens.kinds[at - 1] == NUM
-        after = tokens.keys[at + 1] if at + 1 < len(tokens) and tokens.gaps[at + 1] != HARD else ""
+        after = tokens.keys[at + 1] if at + 1 < tokens.size and tokens.gaps[at + 1] != HARD else ""
         return (
             before
             and after not in {"de", "da", "do", "das", "dos"}
@@ -361,7 +365,7 @@ class Evidence:
             return value + 1
         if len(key) != 1 or key in lx.WEAK_UNITS & {"l", "q"}:
             return value
-        closed = value + 1 == len(tokens) or tokens.gaps[value + 1] == HARD or not self.free(value + 1)
+        closed = value + 1 == tokens.size or tokens.gaps[value + 1] == HARD or not self.free(value + 1)
         if key in {"a", "e", "o"} and not (closed or tokens.words[value].isupper()):
             return value
         if weak and len(tokens.keys[at]) == 1 and not closed and tokens.keys[value + 1] not in lx.UNIT_WORDS:
@@ -380,7 +384,7 @@ class Evidence:
             len(tokens.keys[at]) == 1
             and tokens.kinds[at] == WORD
             and gap in (GLUED, HYPHEN)
-            and not (at + 1 < len(tokens) and tokens.gaps[at + 1] in (GLUED, BLANK) and tokens.kinds[at + 1] == NUM)
+            and not (at + 1 < tokens.size and tokens.gaps[at + 1] in (GLUED, BLANK) and tokens.kinds[at + 1] == NUM)
         )
 
     def _value(self, start: int, end: int) -> str:
@@ -396,13 +400,15 @@ class Evidence:
 
 def at_street(tokens: Tokens, at: int) -> bool:
     """Does a street begin at `at`: a type that stands where one can stand, with a name after it."""
-    if at < 0 or at + 1 >= len(tokens):
+    if at < 0 or at + 1 >= tokens.size:
         return False
     key = tokens.keys[at]
     if key not in lx.STREET_TYPES or key in lx.LAST_RESORT_TYPES:
         return False
     if tokens.gaps[at + 1] == HARD and not tokens.colons[at]:
         return False
+    if key == "ramal" and at and tokens.kinds[at - 1] != WORD:
+        return False  # the extension of a phone
     if key in lx.WEAK_TYPES:
         return tokens.gaps[at] == HARD and (tokens.kinds[at + 1] == WORD or key == "r")
     return True

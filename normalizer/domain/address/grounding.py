@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
@@ -57,7 +57,8 @@ class Violation:
     problem: Problem
 
 
-Span = tuple[int, int]
+Span: TypeAlias = tuple[int, int]
+Table: TypeAlias = dict[str, tuple[tuple[str, ...], ...]]  # short word → what it may stand for, in words
 
 
 def violations(text: str, address: Address) -> tuple[Violation, ...]:
@@ -78,7 +79,7 @@ def check(evidence: Evidence, address: Address) -> tuple[Violation, ...]:
     return tuple(_Check(evidence, address).run())
 
 
-def _expansions(*tables: dict[str, str]) -> dict[str, tuple[tuple[str, ...], ...]]:
+def _expansions(*tables: dict[str, str]) -> Table:
     merged: dict[str, set[tuple[str, ...]]] = {}
     for table in tables:
         for short, long in table.items():
@@ -178,33 +179,37 @@ class _Check:
             wanted.extend(("complemento", self._part_spans(part)) for part in address.complemento.split(", "))
         return wanted
 
-    def _spans(self, words: list[str], table: dict[str, tuple[tuple[str, ...], ...]]) -> Iterator[Span]:
+    def _spans(self, words: list[str], table: Table) -> Iterator[Span]:
         """Yield the spans whose tokens, side by side, spell `words`."""
         if not words:
             return
-        tokens, marks = self.tokens, self.marks
-        for start in range(len(tokens)):
-            at, done = start, 0
-            while done < len(words) and at < len(tokens) and marks[at] in (FREE, UNIT):
-                if at > start and tokens.gaps[at] == HARD and not tokens.colons[at - 1]:
-                    break
-                step = self._carries(at, words, done, table)
-                if not step:
-                    break
-                done += step
-                at += 1
-            if done == len(words):
-                yield start, at
+        keys, first = self.tokens.keys, words[0]
+        for start in range(self.tokens.size):
+            if keys[start] == first or keys[start] in table:
+                end = self._spelled_until(start, words, table)
+                if end:
+                    yield start, end
 
-    def _carries(self, at: int, words: list[str], done: int, table: dict[str, tuple[tuple[str, ...], ...]]) -> int:
-        """Return how many of `words` from `done` on the token stands for; 0 when it does not."""
-        key = self.tokens.keys[at]
-        if key == words[done]:
-            return 1
-        for long in table.get(key, ()):
-            if tuple(words[done : done + len(long)]) == long:
-                return len(long)
-        return 0
+    def _spelled_until(self, start: int, words: list[str], table: Table) -> int:
+        """Return where the tokens from `start` on have spelled all of `words`; 0 when they do not."""
+        tokens, marks = self.tokens, self.marks
+        at, done, wanted = start, 0, len(words)
+        while done < wanted:
+            if at >= tokens.size or marks[at] not in (FREE, UNIT):
+                return 0
+            if at > start and tokens.gaps[at] == HARD and not tokens.colons[at - 1]:
+                return 0
+            if tokens.keys[at] == words[done]:
+                done += 1
+            else:
+                for long in table.get(tokens.keys[at], ()):
+                    if tuple(words[done : done + len(long)]) == long:
+                        done += len(long)
+                        break
+                else:
+                    return 0
+            at += 1
+        return at
 
     def _street_spans(self) -> list[Span]:
         words = value_words(self.address.rua)
@@ -236,7 +241,7 @@ class _Check:
             return tokens.keys[start] == "br" or tokens.keys[start].upper() in gazetteer.UF_NAMES
         if start and self.marks[start - 1] == FREE and tokens.gaps[start] != HARD:
             return False
-        if end >= len(tokens) or tokens.keys[start] in lx.STRONG_STARTERS:
+        if end >= tokens.size or tokens.keys[start] in lx.STRONG_STARTERS:
             return False
         numbered = tokens.kinds[end] == NUM or self.marks[end] == NUMBER or tokens.keys[end] in _CONNECTIVES
         return numbered or self.evidence.labelled.get(start) == "rua" or self.marks[end] == LABEL
@@ -246,7 +251,7 @@ class _Check:
         last_words = {gazetteer.name_key(address.cidade).split()[-1]} if address.cidade else set()
         ends = [at + 1 for at, key in enumerate(self.tokens.keys) if key in last_words]
         spans = self._cities(ends)
-        return spans or self._cities(range(1, len(self.tokens) + 1))
+        return spans or self._cities(range(1, self.tokens.size + 1))
 
     def _cities(self, ends: Iterable[int]) -> list[Span]:
         return [
@@ -260,7 +265,7 @@ class _Check:
         tokens = self.tokens
         return [
             (at, at + 1)
-            for at in range(len(tokens))
+            for at in range(tokens.size)
             if tokens.kinds[at] == NUM and self.marks[at] == FREE and tokens.keys[at].lstrip("0") == number
         ]
 
@@ -294,7 +299,7 @@ class _Check:
     def _assign(self, wanted: list[tuple[str, list[Span]]]) -> bool:
         """Choose one span for each value so that no token is claimed twice; the fewest choices first."""
         order = sorted(wanted, key=lambda item: len(item[1]))
-        claimed = bytearray(len(self.tokens))
+        claimed = bytearray(self.tokens.size)
         steps = [0]
 
         def choose(index: int) -> bool:
@@ -366,7 +371,7 @@ class _Check:
         return name is not None and span[1] in beside and city[1] not in beside
 
     def _coverage(self) -> Iterator[Violation]:
-        covered = bytearray(len(self.tokens))
+        covered = bytearray(self.tokens.size)
         for _, (start, end) in self.chosen:
             covered[start:end] = b"\1" * (end - start)
         for state in self._states():

@@ -45,9 +45,15 @@ class Place(NamedTuple):
 
 def states(evidence: Evidence) -> list[State]:
     """Return every state the text may name, siglas and names."""
+    if evidence.states is None:
+        evidence.states = _find_states(evidence)
+    return evidence.states
+
+
+def _find_states(evidence: Evidence) -> list[State]:
     tokens, marks = evidence.tokens, evidence.marks
     found: list[State] = []
-    at, size = 0, len(tokens)
+    at, size = 0, tokens.size
     while at < size:
         key = tokens.keys[at]
         state = None
@@ -72,7 +78,7 @@ def _sigla(tokens: Tokens, at: int) -> State | None:
         return None
     following = at + 1
     if (
-        following < len(tokens)
+        following < tokens.size
         and tokens.kinds[following] == NUM
         and tokens.gaps[following] < HARD
         and len(tokens.keys[following]) < 5
@@ -82,10 +88,10 @@ def _sigla(tokens: Tokens, at: int) -> State | None:
 
 
 def _dotted(tokens: Tokens, at: int) -> State | None:
-    if at + 1 >= len(tokens) or not tokens.dots[at] or len(tokens.keys[at + 1]) != 1 or tokens.gaps[at + 1] == HARD:
+    if at + 1 >= tokens.size or not tokens.dots[at] or len(tokens.keys[at + 1]) != 1 or tokens.gaps[at + 1] == HARD:
         return None
     uf = (tokens.keys[at] + tokens.keys[at + 1]).upper()
-    ends = at + 2 == len(tokens) or tokens.gaps[at + 2] == HARD
+    ends = at + 2 == tokens.size or tokens.gaps[at + 2] == HARD
     return State(at, at + 2, uf, spelled=False) if uf in gazetteer.UF_NAMES and ends else None
 
 
@@ -94,15 +100,15 @@ def _spelled(evidence: Evidence, at: int) -> State | None:
     start = at
     if tokens.keys[at] == "estado":
         at += 1
-        while at < len(tokens) and tokens.keys[at] in {"de", "da", "do", "e"}:
+        while at < tokens.size and tokens.keys[at] in {"de", "da", "do", "e"}:
             at += 1
     for length in range(4, 0, -1):
         end = at + length
-        if end <= len(tokens) and (uf := _STATE_NAMES.get(tuple(tokens.keys[at:end]))):
+        if end <= tokens.size and (uf := _STATE_NAMES.get(tuple(tokens.keys[at:end]))):
             if any(tokens.gaps[i] == HARD for i in range(at + 1, end)) or evidence.marks[end - 1] != FREE:
                 continue
             return State(start, end, uf, spelled=True)
-    if start < at < len(tokens) and (uf := tokens.keys[at].upper()) in gazetteer.UF_NAMES:
+    if start < at < tokens.size and (uf := tokens.keys[at].upper()) in gazetteer.UF_NAMES:
         return State(start, at + 1, uf, spelled=True)
     return None
 
@@ -227,10 +233,10 @@ def _after_state(evidence: Evidence, state: State) -> Iterator[Place]:
     """Yield the city of "SP - Campinas", a field of its own right after the state."""
     tokens = evidence.tokens
     start = state.end
-    if start >= len(tokens) or evidence.marks[start] not in (FREE, LABEL):
+    if start >= tokens.size or evidence.marks[start] not in (FREE, LABEL):
         return
     start += evidence.marks[start] == LABEL
-    if start >= len(tokens):
+    if start >= tokens.size:
         return
     end = tokens.hard_end(start)
     if name := gazetteer.municipalities(tokens.phrase(start, end)).get(state.uf):
@@ -240,7 +246,7 @@ def _after_state(evidence: Evidence, state: State) -> Iterator[Place]:
 def _alone(evidence: Evidence, named: list[State]) -> Iterator[Place]:
     """Yield cities that no state follows: a field of their own, or the last words of the text."""
     tokens = evidence.tokens
-    size = len(tokens)
+    size = tokens.size
     start = 0
     while start < size:
         end = tokens.hard_end(start)
@@ -285,9 +291,9 @@ def _resolve(
     if evidence.ceps or any(state.end <= start or state.start >= end for state in named if not state.spelled):
         return None
     key = evidence.tokens.phrase(start, end)
-    for uf, capital in gazetteer.CAPITALS.items():
-        if uf in by_uf and gazetteer.name_key(capital) == key:
-            return uf, None, 4.0 if key == gazetteer.name_key(gazetteer.UF_NAMES[uf]) else 3.5
+    for uf, name in by_uf.items():
+        if gazetteer.CAPITALS[uf] == name:
+            return uf, None, 4.0 if name == gazetteer.UF_NAMES[uf] else 3.5
     if len(by_uf) == 1 and key not in _QUARTER_NAMES:
         return next(iter(by_uf)), None, 2.5
     return None

@@ -123,7 +123,7 @@ class _Reader:
         name = gazetteer.name_key(gazetteer.UF_NAMES[uf])
         after = max(self.place.end, self.place.state.end if self.place.state else 0)
         at = after
-        while at < len(tokens):
+        while at < tokens.size:
             end = tokens.hard_end(at)
             if self.marks[at] == FREE and tokens.phrase(at, end) in {name, uf.lower(), "estado de " + name}:
                 self._mark(at, end, STATE)
@@ -156,7 +156,7 @@ class _Reader:
 
     def _named_like_a_street(self, end: int) -> bool:
         """A name without a type is a street only when a house number comes right after it."""
-        if end >= len(self.tokens):
+        if end >= self.tokens.size:
             return False
         numbered = self.tokens.kinds[end] == NUM or self.marks[end] == NUMBER or self.tokens.keys[end] in NUMBER_WORDS
         return numbered and end - self.start.name <= 7
@@ -169,15 +169,15 @@ class _Reader:
     def _number(self) -> Reason | None:
         tokens = self.tokens
         at = self._street_end()
-        if at < len(tokens) and tokens.keys[at] in NUMBER_WORDS and self._free(at) and self._digits(at + 1):
+        if at < tokens.size and tokens.keys[at] in NUMBER_WORDS and self._free(at) and self._digits(at + 1):
             self._mark(at, at + 1, LABEL)
             at += 1
             self.score += 0.5
         if not self.start.kind:
             return None
-        if at < len(tokens) and self.marks[at] == LABEL and self.evidence.labelled.get(at + 1) == "numero":
+        if at < tokens.size and self.marks[at] == LABEL and self.evidence.labelled.get(at + 1) == "numero":
             at += 1
-        if at < len(tokens) and self.marks[at] == NUMBER:
+        if at < tokens.size and self.marks[at] == NUMBER:
             self.score += 2.0
             return None
         if self._digits(at):
@@ -199,7 +199,7 @@ class _Reader:
         if self.evidence.no_number >= 0:
             self.score += 1.5
             return None
-        for at in range(len(tokens)):
+        for at in range(tokens.size):
             if not self._digits(at):
                 continue
             if self.evidence.labelled.get(at) == "numero":
@@ -239,7 +239,7 @@ class _Reader:
         tokens = self.tokens
         if len(tokens.keys[at]) != 1 or not tokens.keys[at].isalpha() or tokens.dots[at]:
             return None
-        closed = at + 1 == len(tokens) or tokens.gaps[at + 1] == HARD or self.marks[at + 1] != FREE
+        closed = at + 1 == tokens.size or tokens.gaps[at + 1] == HARD or self.marks[at + 1] != FREE
         if tokens.gaps[at] in (GLUED, HYPHEN) or (closed and tokens.keys[at] not in {"n", "s"}):
             self.parts.append((at, tokens.words[at].upper()))
             self._mark(at, at + 1, UNIT)
@@ -275,7 +275,7 @@ class _Reader:
     def _chunks(self) -> list[tuple[int, int]]:
         tokens, marks = self.tokens, self.marks
         chunks: list[tuple[int, int]] = []
-        at, size = 0, len(tokens)
+        at, size = 0, tokens.size
         while at < size:
             if marks[at] != FREE:
                 at += 1
@@ -298,7 +298,7 @@ class _Reader:
         tokens = self.tokens
         key = tokens.keys[start]
         label = self.evidence.labelled.get(start)
-        closed = end == len(tokens) or tokens.gaps[end] == HARD
+        closed = end == tokens.size or tokens.gaps[end] == HARD
         if label == "bairro":
             self.score += 1.0
             quarters.append((start, end))

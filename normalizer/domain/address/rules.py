@@ -40,7 +40,7 @@ def parse_address(text: str) -> Settled[Address] | Undecided:
 
 def _names_a_street(text: str) -> bool:
     tokens = Tokens(text)
-    return any(at_street(tokens, at) for at in range(len(tokens)))
+    return any(at_street(tokens, at) for at in range(tokens.size))
 
 
 def _parse(text: str) -> Settled[Address] | Undecided:
@@ -63,7 +63,7 @@ def _parse(text: str) -> Settled[Address] | Undecided:
 
 
 def _refused_outright(tokens: Tokens) -> Reason | None:
-    size = len(tokens)
+    size = tokens.size
     if size == 0 or tokens.phrase(0, size) in lx.NULL_SLOTS:
         return Reason.ADDRESS_MISSING
     if any(not key.isascii() for key in tokens.keys):
@@ -78,12 +78,12 @@ def _refused_outright(tokens: Tokens) -> Reason | None:
 
 def _why_no_place(evidence: Evidence) -> Reason:
     tokens = evidence.tokens
-    if evidence.ordered or not any(at_street(tokens, at) or tokens.kinds[at] == NUM for at in range(len(tokens))):
+    if evidence.ordered or not any(at_street(tokens, at) or tokens.kinds[at] == NUM for at in range(tokens.size)):
         return Reason.ADDRESS_JUNK
     if any(mark == FREE and kind == WORD for mark, kind in zip(evidence.marks, tokens.kinds, strict=True)):
         return (
             Reason.CITY_STATE_CONFLICT
-            if any(state.end == len(tokens) for state in states(evidence))
+            if any(state.end == tokens.size for state in states(evidence))
             else Reason.CITY_UNKNOWN
         )
     return Reason.ADDRESS_JUNK

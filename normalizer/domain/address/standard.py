@@ -7,7 +7,7 @@ word: abbreviations become what the closed tables of `lexicon` say, accents come
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -49,6 +49,7 @@ def accents() -> dict[str, str]:
     return table
 
 
+@lru_cache(maxsize=32_768)
 def proper(word: str, *, first: bool = False) -> str:
     """Return one word in proper case with its accents; words typed in mixed case keep their capitals."""
     lowered = word.lower()

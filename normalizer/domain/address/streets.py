@@ -64,7 +64,7 @@ def _typed(evidence: Evidence, at: int, *, opens: bool) -> Start:
     tokens = evidence.tokens
     kind = lx.STREET_TYPES[tokens.keys[at]]
     name = at + 1
-    while name + 1 < len(tokens) and lx.STREET_TYPES.get(tokens.keys[name]) == kind and evidence.free(name + 1):
+    while name + 1 < tokens.size and lx.STREET_TYPES.get(tokens.keys[name]) == kind and evidence.free(name + 1):
         name += 1  # "RUA R. X"
     score = 4.0 if len(tokens.keys[at]) > 3 else 3.7
     return Start(at, kind, name, score + (1.0 if opens else -0.5) - 0.01 * at)
@@ -76,7 +76,7 @@ def _code(evidence: Evidence, at: int, uf: str) -> Start | None:
     following = at + 1
     if is_road(tokens, "Rodovia", at) and 2 <= len(tokens.keys[following]) <= 3:
         return Start(at, "Rodovia", at, 4.5)
-    if uf == "DF" and tokens.keys[at] in lx.DF_CODES and following < len(tokens):
+    if uf == "DF" and tokens.keys[at] in lx.DF_CODES and following < tokens.size:
         return Start(at, "", at, 4.5)
     return None
 
@@ -85,10 +85,10 @@ def _last_resort(evidence: Evidence) -> list[Start]:
     """Return starts that only stand when no street type does: rural types, and a bare name before a number."""
     tokens, marks = evidence.tokens, evidence.marks
     found: list[Start] = []
-    first = next((at for at in range(len(tokens)) if marks[at] == FREE), None)
+    first = next((at for at in range(tokens.size) if marks[at] == FREE), None)
     if first is None:
         return found
-    for at in range(len(tokens) - 1):
+    for at in range(tokens.size - 1):
         key = tokens.keys[at]
         if marks[at] == FREE and key in lx.RURAL_TYPES and tokens.gaps[at] == HARD and tokens.gaps[at + 1] != HARD:
             found.append(Start(at, lx.STREET_TYPES[key], at + 1, 4.0))
@@ -99,7 +99,7 @@ def _last_resort(evidence: Evidence) -> list[Start]:
 
 def is_road(tokens: Tokens, kind: str, name: int) -> bool:
     """Does a numbered road's code stand at `name`: "BR 277"."""
-    if kind not in {"Rodovia", "Estrada"} or name + 1 >= len(tokens):
+    if kind not in {"Rodovia", "Estrada"} or name + 1 >= tokens.size:
         return False
     key = tokens.keys[name]
     numbered = tokens.kinds[name + 1] == NUM and tokens.gaps[name + 1] < HARD
@@ -148,12 +148,12 @@ class StreetName:
         after = at + 1
         while self._free(after) and tokens.gaps[after] in (HYPHEN, GLUED) and len(tokens.keys[after]) == 1:
             after += 1
-        if after >= len(tokens):
+        if after >= tokens.size:
             return False
         if self.marks[after] in (NUMBER, UNIT):
             return True
         if tokens.keys[after] in NUMBER_WORDS:
-            return after + 1 < len(tokens) and tokens.kinds[after + 1] == NUM
+            return after + 1 < tokens.size and tokens.kinds[after + 1] == NUM
         return self._free(after) and tokens.kinds[after] == NUM and tokens.gaps[after] in (HARD, BLANK)
 
     def _word_ends(self, at: int) -> bool:
@@ -161,7 +161,7 @@ class StreetName:
         tokens, name = self.tokens, self.name
         key = tokens.keys[at]
         following = at + 1
-        closes = following >= len(tokens) or tokens.gaps[following] == HARD
+        closes = following >= tokens.size or tokens.gaps[following] == HARD
         if key in NUMBER_WORDS and ((not closes and tokens.kinds[following] == NUM) or (closes and key in {"n", "no"})):
             return True
         if tokens.gaps[at] in (GLUED, HYPHEN):
@@ -184,7 +184,7 @@ class StreetName:
     def _number_ahead(self, at: int) -> bool:
         tokens = self.tokens
         end = tokens.hard_end(at)
-        if end < len(tokens) and tokens.kinds[end] == NUM and self._free(end):
+        if end < tokens.size and tokens.kinds[end] == NUM and self._free(end):
             return True
         return any(tokens.kinds[i] == NUM and self._free(i) for i in range(at, end))
 
@@ -205,7 +205,7 @@ def sector_end(tokens: Tokens, start: int, units: list[Unit]) -> int:
     quadra = {unit.start: unit.end for unit in units if unit.keyword in _QUADRA_UNITS}
     others = {unit.start for unit in units} - quadra.keys()
     at, numbered = start, False
-    while at < len(tokens) and (at == start or tokens.gaps[at] != HARD) and at not in others:
+    while at < tokens.size and (at == start or tokens.gaps[at] != HARD) and at not in others:
         if at in quadra and not numbered:
             at, numbered = quadra[at], True
             continue

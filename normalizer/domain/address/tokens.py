@@ -7,6 +7,7 @@ harder than they separate words.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from normalizer.domain.text import fold
@@ -75,6 +76,7 @@ def _measure(separator: str) -> int:
     return BLANK
 
 
+@lru_cache(maxsize=32_768)
 def word_key(word: str) -> str:
     """Return the folded form words are compared in; apostrophes and ordinal signs dropped."""
     key = word.lower().translate(_FOLDED)
@@ -84,7 +86,7 @@ def word_key(word: str) -> str:
 class Tokens:
     """The tokens of a cleaned text, as parallel lists (reading thousands of texts a second forbids objects)."""
 
-    __slots__ = ("colons", "dots", "ends", "gaps", "keys", "kinds", "parens", "starts", "text", "words")
+    __slots__ = ("colons", "dots", "ends", "gaps", "keys", "kinds", "parens", "size", "starts", "text", "words")
 
     def __init__(self, cleaned: str) -> None:
         """Read `cleaned` (see `text.clean`), undoing Excel's ".0" and words glued to their street type."""
@@ -107,7 +109,8 @@ class Tokens:
                 depth = 1 if separator.rfind("(") > separator.rfind(")") else 0 if ")" in separator else depth
             self._add(match, _gap(separator), separator, in_parens=depth > 0)
             end = match.end()
-        if self.words:
+        self.size = len(self.words)
+        if self.size:
             self._close(text[end:])
             self.gaps[0] = HARD
 
@@ -150,8 +153,8 @@ class Tokens:
     def hard_end(self, at: int) -> int:
         """Return the index after the last token of the field that `at` stands in."""
         gaps = self.gaps
-        end = at + 1
-        while end < len(gaps) and gaps[end] != HARD:
+        end, size = at + 1, self.size
+        while end < size and gaps[end] != HARD:
             end += 1
         return end
 
