@@ -20,8 +20,8 @@ from normalizer.store.connection import (
     Record,
     batched,
     by_id,
-    by_ids,
     chunks_of,
+    likely_ids,
     open_client,
     open_collection,
     settled,
@@ -120,12 +120,14 @@ class AppointmentStore:
                 raise Misconfigured(problem, mend=mend) from None
 
     async def load(self, ids: Sequence[str]) -> dict[str, Appointment]:
-        """The appointments with these ids, in one query; an id that does not exist is absent from the answer."""
-        if not ids:
-            return {}
+        """The appointments with these ids, in one query per 500; an id that does not exist is absent."""
+        found: dict[str, Appointment] = {}
         with translated():
-            found = [appointment_of(record) async for record in self._appointments.find(by_ids(ids), _SOURCE_FIELDS)]
-        return {appointment.id: appointment for appointment in found}
+            for chunk in batched(ids):
+                await self._find(likely_ids(chunk), found)
+                if missing := [id_ for id_ in chunk if id_ not in found and ObjectId.is_valid(id_)]:
+                    await self._find(missing, found)  # stored as text although they spell an ObjectId
+        return found
 
     async def save(self, results: Sequence[Result]) -> SaveReport:
         """Write results whose texts are still those loaded and which no newer claim has overtaken.
@@ -249,6 +251,10 @@ class AppointmentStore:
             with suppress(DuplicateKeyError):
                 await self._secrets.insert_one(fresh)
         raise StoreUnavailable("MongoDB não devolve o segredo que guarda.")
+
+    async def _find(self, native_ids: Sequence[str | ObjectId], found: dict[str, Appointment]) -> None:
+        async for record in self._appointments.find({"_id": {"$in": native_ids}}, _SOURCE_FIELDS):
+            found[str(record["_id"])] = appointment_of(record)
 
     async def _intake(self, import_id: str) -> Intake:
         return Intake(self._appointments, import_id, secret=await self.secret(), clock=self._clock)

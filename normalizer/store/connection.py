@@ -124,6 +124,11 @@ def by_id(appointment_id: str) -> Mapping[str, Any]:
     return {"_id": {"$in": forms}} if len(forms) > 1 else {"_id": appointment_id}
 
 
+def likely_ids(appointment_ids: Sequence[str]) -> list[str | ObjectId]:
+    """What `_id` most likely is: the ObjectId where the id spells one."""
+    return [id_forms(appointment_id)[0] for appointment_id in appointment_ids]
+
+
 def by_ids(appointment_ids: Sequence[str]) -> Mapping[str, Any]:
     """The filter on many appointments."""
     return {"_id": {"$in": [form for appointment_id in appointment_ids for form in id_forms(appointment_id)]}}
