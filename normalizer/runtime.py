@@ -19,10 +19,12 @@ from normalizer.domain.address import RULES_VERSION, Address
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Decision, Settled
 from normalizer.errors import NormalizerError, TransientError
+from normalizer.exposition import Exposition, Sources
 from normalizer.llm.client import LlmClient
 from normalizer.llm.limits import LocalGate
 from normalizer.llm.packer import Packer
 from normalizer.llm.packing import BatchSize, Budget
+from normalizer.llm.pricing import Ledger
 from normalizer.llm.prompt import PROMPT_VERSION
 from normalizer.llm.tokens import counter
 from normalizer.pipeline import Pipeline
@@ -123,11 +125,15 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         packer = _packer(settings, cache, stack)
         pipeline = Pipeline(cache=cache, packer=packer, kinds=_kinds(settings))
         ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service)
+        if settings.metrics_port:
+            ledger = Ledger(ctx["redis"], model=settings.openai_model)
+            sources = Sources(service, worker, packer, cache, ledger, settings.daily_budget_usd)
+            stack.callback(Exposition(sources).serve(settings.metrics_port))
 
     async def shutdown(_ctx: dict[Any, Any]) -> None:
         await stack.aclose()
 
-    return BatchWorker(
+    worker = BatchWorker(
         [
             batch_func(
                 tasks.normalize_appointment,
@@ -157,6 +163,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         version=__version__,
         **arq_options,
     )
+    return worker
 
 
 def _kinds(settings: Settings) -> frozenset[Kind]:

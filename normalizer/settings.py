@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     llm_tpm: Annotated[int, Field(ge=0)] = 200_000
     daily_budget_usd: Annotated[float, Field(ge=0)] = 0.0
 
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+
     cache_secret: SecretStr | None = None
     cache_secret_previous: SecretStr | None = None
 

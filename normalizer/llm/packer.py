@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from normalizer import metrics
 from normalizer.domain.decision import Decision, Reason, Undecided
 from normalizer.domain.text import canonical
 from normalizer.errors import BatchRejected, ProviderRefused, TransientError
@@ -339,6 +340,7 @@ class Packer:
     async def _take_apart(self, batch: list[Entry]) -> None:
         """The batch was refused as a whole: ask in halves, until the one that is refused stands alone."""
         log.info("llm.batch.refused", records=len(batch))
+        metrics.model_failed(BatchRejected.__name__)
         company = half(len(batch))
         if company is None:
             await self._settle([(entry, Undecided(Reason.MODEL_REFUSED)) for entry in batch])
@@ -359,6 +361,7 @@ class Packer:
     def _postpone(self, batch: list[Entry], error: TransientError) -> None:
         """Try the same records again when the gate lets them; give up after a few failures."""
         log.warning("llm.call.failed", records=len(batch), error=type(error).__name__)
+        metrics.model_failed(type(error).__name__)
         for entry in batch:
             entry.failures += 1
         self._give_back([entry for entry in batch if entry.failures > _MAX_FAILURES], error)
@@ -367,6 +370,7 @@ class Packer:
     def _stop(self, error: ProviderRefused) -> None:
         """Close the lane; after a while one call may find out whether the operator has mended it."""
         log.error("llm.lane.stopped", problem=error.problem)
+        metrics.model_failed(type(error).__name__)
         self.refused, self._refused_until = error, _now() + _REFUSAL_PAUSE_S
         self._line.take_all()
         self._flights.refuse_all(error)
@@ -393,6 +397,7 @@ class Packer:
         self.refused = None
         self._pace.observe(tokens_out=usage.tokens_out, seconds=answer.seconds)
         self.stats.calls += 1
+        metrics.model_answered(answer.seconds)
         self.stats.records += len(batch)
         self.stats.tokens_in += usage.tokens_in
         self.stats.tokens_out += usage.tokens_out

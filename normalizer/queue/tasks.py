@@ -6,6 +6,7 @@ They tie the queue to the store and the pipeline: load once, save and settle eac
 from __future__ import annotations
 
 import random
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from normalizer.domain.appointment import Status
+from normalizer import metrics
+from normalizer.domain.appointment import Normalized, Rejected, Status
 from normalizer.errors import NormalizerError, StoreUnavailable, TransientError
 from normalizer.pipeline import Deferred, Finished, Pipeline, Progress
 from normalizer.queue.group import ClaimedJob, Done, Failed, Group, HandBack, Settlement
@@ -51,6 +53,7 @@ async def normalize_appointment(ctx: Mapping[str, Any], group: Group) -> None:
             await _save_and_settle(work.store, group, jobs, progress)
     except StoreUnavailable as error:
         log.warning("store.unavailable", jobs=len(group.jobs))
+        metrics.store_away()
         await group.settle({job.job_id: _back(error, _STORE_RETRY_S) for job in group.jobs})
 
 
@@ -59,6 +62,7 @@ async def report_dead(ctx: Mapping[str, Any], dead: Sequence[tuple[ClaimedJob, s
     work: Normalization = ctx[CONTEXT_KEY]
     named = [(job, appointment_id, cause) for job, cause in dead if (appointment_id := _appointment_id(job))]
     await work.store.mark_failed({appointment_id: (cause, job.fence) for job, appointment_id, cause in named})
+    metrics.appointments_ended([Status.FAILED] * len(named))
 
 
 async def reconcile(ctx: Mapping[str, Any]) -> int:
@@ -107,6 +111,7 @@ async def _save_and_settle(
             settlements |= _every(jobs, [item.appointment.id], _back(item.error, _PROVIDER_RETRY_S))
     finished = [item for item in progress if isinstance(item, Finished)]
     report = await store.save([_result(item, jobs[item.appointment.id]) for item in finished])
+    _note(finished, jobs, report.saved)
     for appointment_id, status in report.saved.items():
         settlements |= _every(jobs, [appointment_id], _done(appointment_id, status))
     # A conflict is an edit that won: the new text is normalized in the next turn.
@@ -115,6 +120,19 @@ async def _save_and_settle(
     for appointment_id, cause in report.refused.items():
         settlements |= _every(jobs, [appointment_id], Failed(cause))
     await group.settle(settlements)
+
+
+def _note(finished: Sequence[Finished], jobs: Mapping[str, Sequence[ClaimedJob]], saved: Mapping[str, Status]) -> None:
+    now_s = time.time()
+    waited_s = [now_s - job.enqueued_at_ms / 1000 for appointment_id in saved for job in jobs[appointment_id]]
+    metrics.appointments_ended(saved.values(), waited_s=waited_s)
+    for item in finished:
+        if item.appointment.id not in saved:
+            continue
+        for kind, outcome in item.outcomes.items():
+            if not isinstance(outcome, Rejected):
+                what = "normalizado" if isinstance(outcome, Normalized) else "revisar"
+                metrics.text_decided(kind.value, outcome.origin.value, what)
 
 
 def _result(item: Finished, jobs: Sequence[ClaimedJob]) -> Result:

@@ -21,7 +21,7 @@ from arq.jobs import SerializationError, deserialize_job_raw
 from arq.utils import timestamp_ms
 from arq.worker import Worker, logger
 
-from normalizer import __version__
+from normalizer import __version__, metrics
 from normalizer.queue.connection import OUTAGE, describe, open_pool
 from normalizer.queue.group import BatchFunction, ClaimedJob, Group, batch_func
 from normalizer.queue.health import BEAT_S, DRAINING, LagProbe, Replica, new_worker_id, remove_beat, write_beat
@@ -280,6 +280,7 @@ class BatchWorker(Worker):
 
     def _group_over(self, key: str) -> None:
         group = self.groups.pop(key)
+        metrics.group_done(str(group.kind), jobs=group.size, seconds=(timestamp_ms() - group.started_ms) / 1000)
         if group.unsettled:  # cancelled before it began, or on its way out
             self._left_over.append(group)
         self._keeper.remove(key)
