@@ -39,6 +39,7 @@ DAY_S: Final = 86_400.0
 PREFIX: Final = "norm"
 _SCHEMA: Final = 1
 _PLAIN, _SEALED = b"\x00", b"\x01"
+_ENTRIES_PER_LOOP_TURN: Final = 50  # about 25 ms of grounding before other tasks get their turn
 _OUTAGE: Final = (RedisError, OSError, TimeoutError)
 
 
@@ -208,6 +209,8 @@ class Cache:
         for (text, ring, key), value in zip(places, values or (), strict=False):
             if value is None or text in found:
                 continue
+            if len(found) % _ENTRIES_PER_LOOP_TURN == 0:
+                await asyncio.sleep(0)
             entry = _read(ring.open(key, value))
             if entry is None or not _holds(text, entry):
                 self._stats.rejected += 1

@@ -17,11 +17,12 @@ from normalizer import metrics
 from normalizer.domain.decision import Decision, Reason, Undecided
 from normalizer.domain.text import canonical
 from normalizer.errors import BatchRejected, ProviderRefused, TransientError
+from normalizer.llm.estimate import cost_of, prompt_tokens
 from normalizer.llm.flight import Entry, Flights, Outcome, Waiter
 from normalizer.llm.limits import Admitted, Denied, Gate, LocalGate
 from normalizer.llm.line import Line
-from normalizer.llm.packing import BatchSize, Budget, Cost, Pace
-from normalizer.llm.prompt import MAX_RECORD_CHARS, SYSTEM, Record
+from normalizer.llm.packing import BatchSize, Budget, Pace
+from normalizer.llm.prompt import MAX_RECORD_CHARS, Record
 from normalizer.llm.salvage import Again, half, judge, smaller_company
 
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_ANSWER_OVERHEAD_TOKENS: Final = 12  # slot, brackets, quotes and commas of one answered record beside its words
-_RECORD_OVERHEAD_TOKENS: Final = 16  # slot and line break, and the slot's place in the schema
-_PROMPT_OVERHEAD_TOKENS: Final = 60  # roles, and the schema's frame
 _MAX_FAILURES: Final = 4
 _REFUSAL_PAUSE_S: Final = 300.0
 
@@ -126,7 +124,7 @@ class Packer:
             call_timeout_s=call_timeout_s,
         )
         self._shuffle = random.Random(seed).shuffle
-        self._prompt_tokens = count(SYSTEM) + _PROMPT_OVERHEAD_TOKENS
+        self._prompt_tokens = prompt_tokens(count)
         self.stats = Stats()
         self.refused: ProviderRefused | None = None
         """Why the lane stands still; shown by `status` and `doctor`."""
@@ -203,17 +201,12 @@ class Packer:
             if (reason := _unaskable(record)) is not None:
                 waiter.tell({text: Undecided(reason)})
                 continue
-            entry = Entry(canonical(text), text, record, self._cost(record), now, deadline, deadline - now)
+            entry = Entry(canonical(text), text, record, cost_of(record, self._count), now, deadline, deadline - now)
             self._flights.start(entry, waiter)
             self._line.add(entry)
         if self._dispatcher is None or self._dispatcher.done():
             self._dispatcher = asyncio.create_task(self._dispatch(), name="llm-packer")
         self._wake.set()
-
-    def _cost(self, record: Record) -> Cost:
-        words = self._count(record.text)
-        company = 1 if record.suspicious else None
-        return Cost(words + _RECORD_OVERHEAD_TOKENS, words + _ANSWER_OVERHEAD_TOKENS, company)
 
     def _forget(self, waiter: Waiter) -> None:
         """Take a caller off its entries; what nobody waits for and nobody has asked yet is not asked."""

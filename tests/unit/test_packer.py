@@ -390,7 +390,7 @@ async def test_a_call_is_planned_to_end_inside_the_time_left(lane):
 
     await it.ask(TEXTS[:25], for_s=30)
 
-    words = it.packer._count(TEXTS[0]) + 12
+    words = it.packer._count(TEXTS[0]) + 8
     assert max(len(call) for call in it.calls()) * words / 20.0 < 30
     assert len(it.calls()) > 1
 
