@@ -34,9 +34,16 @@ _CONNECTIVES: Final = frozenset({"n", "no", "num", "numero", "nr", "nro", "e", "
 _STREET_HEADS: Final = (
     frozenset(word_key(kind) for kind in lx.STREET_TYPES.values()) - {"vila", "quadra"} - lx.RURAL_TYPES
 )
+_SPELLED_TYPES: Final = frozenset(word_key(kind) for kind in lx.STREET_TYPES.values())
 _UNIT_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.UNIT_WORDS.values())
-_NAMED_HEADS: Final = (frozenset(word_key(kind).split()[0] for kind in lx.BUILDING_WORDS.values())
-                       | {word_key(lx.DISTRICT_WORDS.get(word, word)) for word in lx.ESTATE_WORDS} | {"parque"})  # fmt: skip
+_ALONE_HEADS: Final = frozenset(word_key(kind) for kind in lx.ALONE_UNITS)
+_BUILDING_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.BUILDING_WORDS.values()) - {"centro"}
+_ESTATE_HEADS: Final = frozenset({word_key(lx.DISTRICT_WORDS.get(word, word)) for word in lx.ESTATE_WORDS} | {"parque"})
+
+
+_GENERIC_QUARTERS: Final = frozenset(
+    {"vila", "jardim", "parque", "conjunto", "residencial", "setor", "loteamento", "bairro", "cidade", "nucleo", "zona"}
+)
 
 
 class Problem(StrEnum):
@@ -283,16 +290,20 @@ class _Check:
         return [span for span in spans if self._may_be_part(words, span)]
 
     def _may_be_part(self, words: list[str], span: Span) -> bool:
-        """A part of the complement begins with its keyword, or is bound to the house number: "83-B", "67/203"."""
+        """Is it a part of the complement: a unit with its value, a building, an estate, or bound to the house number."""
         start = span[0]
-        if words[0] in _UNIT_HEADS | _NAMED_HEADS or words[-1] == "andar":
+        first, rest = words[0], words[1:]
+        if first in _BUILDING_HEADS or words[-1] == "andar" or self.evidence.labelled.get(start) == "complemento":
             return True
-        if self.evidence.labelled.get(start) == "complemento":
+        if first in _ESTATE_HEADS and rest and self.address.bairro is not None:
             return True
-        if len(words) > 1 or not start:
+        if first in _UNIT_HEADS:
+            valued = any(word.isdigit() or len(word) == 1 or word in lx.ROMAN for word in rest)
+            return valued or (not rest and first in _ALONE_HEADS)
+        if rest or not start:
             return False
         bound = self.tokens.gaps[start] in (GLUED, HYPHEN, SLASH) and self.tokens.kinds[start - 1] == NUM
-        return bound or (len(words[0]) == 1 and self.tokens.kinds[start] == WORD)
+        return bound or (len(first) == 1 and self.tokens.kinds[start] == WORD)
 
     # -- one token, one field ------------------------------------------------------------------------------------
 
@@ -340,18 +351,28 @@ class _Check:
         address = self.address
         spans = dict(self.chosen)
         words = value_words(address.rua)
-        if words[0] in lx.STRONG_STARTERS - {"vila", "setor", "parque"}:
+        if words[0] in lx.STRONG_STARTERS - {"vila", "setor", "parque"} or words[-1] in lx.PREPOSITIONS - {
+            "a",
+            "e",
+            "para",
+        }:
+            yield Violation("rua", Problem.WRONG_KIND)
+        if words[0] not in _SPELLED_TYPES and not any(word.isdigit() for word in words):
             yield Violation("rua", Problem.WRONG_KIND)
         if "numero" in spans and self.evidence.labelled.get(spans["numero"][0], "numero") != "numero":
             yield Violation("numero", Problem.WRONG_KIND)
         if address.bairro is not None and self._is_no_quarter(address.bairro, spans["bairro"], spans["cidade"]):
             yield Violation("bairro", Problem.WRONG_KIND)
-        for state in self._states():
-            if state.start == spans["cidade"][1] and state.uf != address.estado and not self._claimed(state):
+        for state in self._unclaimed_states():
+            if state.start == spans["cidade"][1] and state.uf != address.estado:
                 yield Violation("estado", Problem.CONFLICT)
 
-    def _claimed(self, state: State) -> bool:
-        return any(start <= state.start < end for _, (start, end) in self.chosen)
+    def _unclaimed_states(self) -> list[State]:
+        """Return the states named by tokens that carry no field."""
+        chosen = [span for _, span in self.chosen]
+        return [
+            state for state in self._states() if all(state.end <= start or end <= state.start for start, end in chosen)
+        ]
 
     def _is_no_quarter(self, quarter: str, span: Span, city: Span) -> bool:
         words = value_words(quarter)
@@ -359,22 +380,20 @@ class _Check:
             return True
         if not any(word.isalpha() and len(word) > 2 for word in words):
             return True
-        if any(self.marks[at] == UNIT for at in range(*span)) and words[0] in _UNIT_HEADS - {
-            "conjunto",
-            "chacara",
-            "quadra",
-        }:
+        if any(self.marks[at] == UNIT for at in range(*span)) or words[-1] in lx.PREPOSITIONS - {"a", "e"}:
+            return True
+        if len(words) == 1 and words[0] in _GENERIC_QUARTERS:
             return True
         # Shifted fields: the quarter is the municipality that stands before the state, and the city does not.
         name = gazetteer.municipalities(gazetteer.name_key(quarter)).get(self.address.estado)
-        beside = {state.start for state in self._states() if state.uf == self.address.estado}
+        beside = {state.start for state in self._unclaimed_states() if state.uf == self.address.estado}
         return name is not None and span[1] in beside and city[1] not in beside
 
     def _coverage(self) -> Iterator[Violation]:
         covered = bytearray(self.tokens.size)
         for _, (start, end) in self.chosen:
             covered[start:end] = b"\1" * (end - start)
-        for state in self._states():
+        for state in self._unclaimed_states():
             if state.uf == self.address.estado:
                 covered[state.start : state.end] = b"\1" * (state.end - state.start)
         left = [at for at, mark in enumerate(self.marks) if not covered[at] and mark in (FREE, UNIT)]
@@ -387,7 +406,12 @@ class _Check:
         tokens = self.tokens
         if tokens.kinds[at] == NUM:
             return self.address.numero is not None or tokens.keys[at].strip("0") != ""
-        return tokens.keys[at] not in _CONNECTIVES and not (tokens.keys[at] == "b" and tokens.dots[at])
+        key = tokens.keys[at]
+        if len(key) == 1 and at and tokens.kinds[at - 1] == NUM and tokens.gaps[at] in (GLUED, HYPHEN):
+            return True  # the letter of "83-A"
+        if len(key) == 1 and tokens.gaps[at] == HARD and tokens.hard_end(at) == at + 1:
+            return True
+        return key not in _CONNECTIVES and not (key == "b" and tokens.dots[at])
 
     def _aside(self, at: int, covered: bytearray) -> bool:
         """Is the token in a field of its own that may be left out: words only (a name, a remark) beside a known quarter."""
@@ -398,6 +422,8 @@ class _Check:
         if any(covered[i] or tokens.kinds[i] == NUM for i in range(start, end)):
             return False
         first = tokens.keys[start]
+        if end - start == 1 and len(first) == 1:
+            return False
         return first not in lx.STREET_TYPES and first not in lx.DISTRICT_WORDS and first not in lx.BUILDING_WORDS
 
 
