@@ -203,5 +203,5 @@ class Group:
     def forget(self, job_ids: Iterable[str]) -> None:
         """These jobs are not this group's any more."""
         for job_id in job_ids:
-            if self._open.pop(job_id, None) is not None:
-                self._lost.add(job_id)
+            self._open.pop(job_id, None)
+            self._lost.add(job_id)

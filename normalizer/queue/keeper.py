@@ -17,6 +17,7 @@ from redis.asyncio import ConnectionPool, Redis
 
 from normalizer.queue.connection import OUTAGE
 from normalizer.queue.leases import Keys, Leases
+from normalizer.queue.loops import pause
 
 if TYPE_CHECKING:
     from normalizer.queue.group import Group
@@ -86,7 +87,7 @@ class LeaseKeeper:
         try:
             while not self._halt.is_set():
                 failed = await self._round(leases)
-                await _wait(self._halt, _RETRY_S if failed else self._lease_s / 3)
+                await pause(self._halt, _RETRY_S if failed else self._lease_s / 3)
         finally:
             await redis.aclose(close_connection_pool=True)
 
@@ -124,14 +125,6 @@ class LeaseKeeper:
                 group.forget(known)
 
         self._home.call_soon_threadsafe(forget)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
 
 
 def _twin(pool: ConnectionPool) -> Redis:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import structlog
 
 from normalizer.queue.connection import OUTAGE
+from normalizer.queue.loops import checkpoint
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,7 @@ class Link:
     async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until Redis takes it, however long that is. For calls that may be repeated."""
         while True:
+            checkpoint()
             try:
                 result = await call()
             except OUTAGE as error:

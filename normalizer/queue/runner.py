@@ -34,6 +34,7 @@ from normalizer.queue.group import (
     Settlement,
 )
 from normalizer.queue.leases import Ending, Kind, Leases
+from normalizer.queue.loops import end
 from normalizer.queue.serializer import job_serializer, serializer_for, wire_of
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ OVERRAN = "não terminou no tempo"
 OVERRUN_S = 10.0
 _LEFT_OPEN_S = 0.5
 _TRANSIENT_S = 5.0
-_SPLIT_S = 0.5
+_SPLIT_S = 0.1
 _BACKOFF_S, _LONGEST_BACKOFF_S = 5.0, 300.0
 _UNTOLD_S = 30.0
 _RELEASE_S = 5.0
@@ -131,11 +132,11 @@ class Runner:
             if done:
                 return task.exception() if not task.cancelled() else asyncio.CancelledError()
             log.error("queue.group.overran", function=group.function.name, left_open=len(group.unsettled))
-            await _cancel(task)
+            await end(task, ask_every_s=1.0)
             return _Overran(OVERRAN)
         except asyncio.CancelledError:  # a second signal, or the end of the grace time
             group.stop()
-            await _cancel(task)
+            await end(task, ask_every_s=1.0)
             return None
 
     async def _end_rest(self, group: Group, fault: BaseException | None) -> None:
@@ -207,6 +208,7 @@ class Runner:
         endings = {i: self._over(group, job, asyncio.CancelledError(), success=False) for i, job in jobs.items()}
         if endings:
             await self._send(group, endings, dict.fromkeys(endings, "failed"))
+            group.forget(endings)
             log.info("queue.jobs.aborted", jobs=len(endings))
 
     async def renew(self, group: Group) -> set[str]:
@@ -298,12 +300,6 @@ class Runner:
 
     def _max_tries(self, function: BatchFunction) -> int:
         return self.terms.max_tries if function.max_tries is None else function.max_tries
-
-
-async def _cancel(task: asyncio.Future[Any]) -> None:
-    """Cancel and wait a little; a function that swallows the cancellation is left behind."""
-    task.cancel()
-    await asyncio.wait({task}, timeout=OVERRUN_S / 2)
 
 
 def _jittered(seconds: float) -> float:

@@ -28,6 +28,7 @@ from normalizer.queue.health import BEAT_S, DRAINING, LagProbe, Replica, new_wor
 from normalizer.queue.keeper import LeaseKeeper
 from normalizer.queue.leases import HEAD_START_MS, Claim, ClaimTerms, Ending, Keys, Kind, Leases, Taken
 from normalizer.queue.link import Link
+from normalizer.queue.loops import checkpoint, end, pause
 from normalizer.queue.runner import Runner, Tally, Terms
 from normalizer.queue.serializer import job_serializer
 
@@ -116,6 +117,7 @@ class BatchWorker(Worker):
         """Claim whenever a slot is free; beat, sweep and look for aborts once per `poll_delay`."""
         next_tick = 0.0
         while True:
+            checkpoint()
             self._wake.clear()
             self._reap()
             try:
@@ -130,7 +132,7 @@ class BatchWorker(Worker):
             except OUTAGE as error:
                 wait_s = next_tick = await self._outage(error)
                 next_tick += self.loop.time()
-            await self._sleep(min(wait_s, next_tick - self.loop.time()))
+            await pause(self._wake, min(wait_s, next_tick - self.loop.time()))
 
     async def _poll_iteration(self) -> None:
         if not self.batch_functions:
@@ -140,16 +142,6 @@ class BatchWorker(Worker):
             await self._start(await self._claim(min(slots, self.queue_read_limit)))
         self._reap()
         await self._tick()
-
-    async def _sleep(self, seconds: float) -> None:
-        if seconds <= 0:
-            await asyncio.sleep(0)
-            return
-        try:  # not wait_for(): in 3.11 it may swallow the cancellation that ends the worker
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
 
     async def _outage(self, error: BaseException) -> float:
         """Note it, drop idle connections (a failover moves the name, not the socket), say how long to wait."""
@@ -428,9 +420,7 @@ class BatchWorker(Worker):
         self._opened = False
 
     async def _end_chores(self) -> None:
-        for chore in self._chores:
-            chore.cancel()
-        await asyncio.gather(*self._chores, return_exceptions=True)
+        await end(*self._chores)
         await self._keeper.stop()
 
     # -- parts that need the pool -------------------------------------------------------------------------------------
