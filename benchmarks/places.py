@@ -178,7 +178,7 @@ DISTRICTS: Final = (
     ("Vila São João", "Vl. São João"),
     ("Parque Industrial", "Pq. Industrial"),
     ("Parque das Árvores", "Pq. das Árvores"),
-    ("Residencial Bosque", "Res. Bosque"),
+    ("Setor Oeste", "St. Oeste"),
 )
 
 # As the label wants it, as people type it.
@@ -193,6 +193,12 @@ COMPLEMENTS: Final = (
 )
 
 NO_NUMBER: Final = ("S/N", "s/n", "SN", "s/nº", "sem número")
+# What people add that is no part of an address; dropped from the label.
+REMARKS: Final = (
+    *("portão verde", "portão azul", "em cima da padaria", "deixar na portaria", "ao lado da farmácia"),
+    *("perto do mercado", "próximo à escola", "em frente à praça", "tocar a campainha"),
+    *("esquina com a padaria", "atrás da igreja", "depois do posto", "muro branco"),
+)
 JUNK_ADDRESSES: Final = (
     *("a confirmar com o paciente", "o mesmo da consulta anterior", "não informado", "ver cadastro", "-", "xxxxx"),
     *("paciente vai ligar depois", "endereço incompleto", "retirar no local", "casa da avó, portão verde", "???"),

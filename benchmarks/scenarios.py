@@ -70,12 +70,14 @@ class Mess:
     Attributes:
         repeated: rows that repeat the texts of an earlier row (one patient, several appointments).
         untidy: addresses that are abbreviated, without commas, in capitals, swapped …, of those that can be used.
+        remarked: addresses with words around them that are no address, of those that can be used.
         unusable: rows whose address or documents cannot be used at all.
     """
 
     repeated: float = 0.30
     untidy: float = 0.35
-    unusable: float = 0.055
+    remarked: float = 0.20
+    unusable: float = 0.048
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +179,14 @@ def _patient(rng: random.Random, mess: Mess) -> _Patient:
         name=f"{rng.choice(GIVEN_NAMES)} {' '.join(rng.sample(SURNAMES, 2))}",
         born=f"{born:%d/%m/%Y}",
         contact=_contact(rng),
-        address=address(rng, untidy=rng.random() < mess.untidy, lost=lost_address),
+        address=_address(rng, mess, lost=lost_address),
         document=document(rng, lost=lost_document),
     )
+
+
+def _address(rng: random.Random, mess: Mess, *, lost: bool) -> Labelled | None:
+    remarked, untidy = rng.random() < mess.remarked, rng.random() < mess.untidy
+    return address(rng, untidy=untidy, remarked=remarked, lost=lost)
 
 
 def _contact(rng: random.Random) -> str:

@@ -19,6 +19,7 @@ from benchmarks.places import (
     JUNK_ADDRESSES,
     JUNK_DOCUMENTS,
     NO_NUMBER,
+    REMARKS,
     STREET_NAMES,
     STREET_TYPES,
     City,
@@ -65,12 +66,19 @@ class _Place:
 
 
 # ------------------------------------------------------------------ addresses
-def address(rng: random.Random, *, untidy: bool, lost: bool) -> Labelled | None:
-    """One address text. `lost` gives an empty cell (None), junk, or an address without its city."""
+def address(rng: random.Random, *, untidy: bool, remarked: bool, lost: bool) -> Labelled | None:
+    """One address text.
+
+    Args:
+        rng: the only source of chance.
+        untidy: abbreviated, without commas, in capitals, swapped …
+        remarked: with words around it that are no address; what makes rules hesitate and a reader not.
+        lost: an empty cell (None), junk, or an address without its city.
+    """
     if lost:
         return _lost_address(rng)
-    place = _place(rng, untidy=untidy)
-    spell = rng.choice(_UNTIDY if untidy else _TIDY)
+    place = _place(rng, untidy=untidy, whole=remarked)
+    spell = rng.choice(_REMARKED if remarked else _UNTIDY if untidy else _TIDY)
     return Labelled(spell(rng, place), place.expected())
 
 
@@ -86,7 +94,7 @@ def _lost_address(rng: random.Random) -> Labelled | None:
     )
 
 
-def _place(rng: random.Random, *, untidy: bool) -> _Place:
+def _place(rng: random.Random, *, untidy: bool, whole: bool = False) -> _Place:
     kind, kind_shorts, _ = rng.choices(STREET_TYPES, weights=[weight for *_, weight in STREET_TYPES])[0]
     name, name_short = rng.choice(STREET_NAMES)
     district, district_short = rng.choice(DISTRICTS)
@@ -94,7 +102,8 @@ def _place(rng: random.Random, *, untidy: bool) -> _Place:
     number = str(rng.randint(1, 3_999)) if rng.random() > 0.06 else None
     complement, typed_complement = _complement(rng) if rng.random() < 0.35 else (None, "")
     cep = f"{rng.randint(city.cep_from, city.cep_to):05}-{rng.randrange(1000):03}" if rng.random() < 0.85 else None
-    has_district = rng.random() < 0.93
+    # Without its district, a remark could as well be one.
+    has_district = rng.random() < 0.93 or whole
     return _Place(
         kind=kind,
         name=name,
@@ -199,8 +208,34 @@ def _labelled_cep(rng: random.Random, place: _Place) -> str:
     return _joined(" ", head, rng.choice(("-", "–")), f"{place.typed_city}-{place.city.uf}", cep)
 
 
+def _with_remark(rng: random.Random, place: _Place) -> str:
+    head = _joined(", ", _street(place), place.typed_number, place.typed_complement)
+    tail = _joined(", ", place.typed_district, f"{place.typed_city} {place.city.uf}", place.typed_cep)
+    return f"{head}, {rng.choice(REMARKS)}, {tail}"
+
+
+def _remark_last(rng: random.Random, place: _Place) -> str:
+    return f"{_commas(rng, place)}, {rng.choice(REMARKS)}"
+
+
+def _spoken(rng: random.Random, place: _Place) -> str:
+    number = f"num {place.number}" if place.number else "sem número"
+    district = f"no bairro {place.typed_district}" if place.typed_district else ""
+    where = f"em {place.typed_city} {place.city.uf}"
+    cep = f"cep {place.typed_cep}" if place.typed_cep else ""
+    return _joined(" ", _street(place), number, place.typed_complement, district, where, cep).lower()
+
+
+def _collect(rng: random.Random, place: _Place) -> str:
+    house = _joined(" ", _street(place), place.typed_number, place.typed_complement)
+    district = f"({place.typed_district})" if place.typed_district else ""
+    opening = rng.choice(("Coletar em", "Coleta em", "Entregar em"))
+    return _joined(" ", f"{opening}: {house}", district, place.typed_city, place.city.uf, place.typed_cep)
+
+
 _Speller = Callable[[random.Random, _Place], str]
 _TIDY: Final[tuple[_Speller, ...]] = (_export, _export, _export, _commas, _commas, _dashes, _labels)
+_REMARKED: Final[tuple[_Speller, ...]] = (_with_remark, _with_remark, _remark_last, _spoken, _collect)
 _UNTIDY: Final[tuple[_Speller, ...]] = (_capitals, _no_commas, _no_commas, _swapped, _labelled_cep, _dashes, _commas)
 
 
