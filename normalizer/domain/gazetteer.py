@@ -87,7 +87,11 @@ class _Municipalities:
                 uf, _, names = line.partition("\t")
                 for entry in names.split("|"):
                     variant, _, official = entry.partition("=")
-                    self._add(variant, Municipality(official or variant, uf[:2]))
+                    place = Municipality(official or variant, uf[:2])
+                    self._add(variant, place)
+                    if " d'" in variant:  # typed "d Oeste" and "do Oeste", too
+                        self._add(variant.replace(" d'", " d "), place)
+                        self._add(variant.replace(" d'", " do "), place)
         for region in DF_REGIONS:
             self._add(region, Municipality(region, "DF"))
 

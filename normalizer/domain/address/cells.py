@@ -10,8 +10,8 @@ from normalizer.domain.text import clean
 # Where one address ends and the next begins. Alternatives are read apart; the first counts.
 _SPLIT: Final = re.compile(
     r"//|\bou\b(?=\s+(?:na|no|em|a|r\b|rua|av))"
-    r"|(?:\b(?:trabalho|servi[çc]o|comercial|residencial|resid[êe]ncia|casa|novo|nova|atual|correto|certo|usar|antigo|velho"
-    r"|novo\s+endere[çc]o|endere[çc]o\s+(?:novo|atual|antigo|correto|residencial|comercial))\s*:)",
+    r"|\b(?:end(?:ere[çc]o)?\.?\s{1,3})?(?:trabalho|servi[çc]o|comercial|residencial|resid[êe]ncia|casa|nov[oa]|atual"
+    r"|correto|certo|usar|antig[oa]|velh[oa])\s{0,3}:",
     re.IGNORECASE,
 )
 _OLD: Final = re.compile(

@@ -30,12 +30,11 @@ _PLACES_TRIED: Final = 4
 def parse_address(text: str) -> Settled[Address] | Undecided:
     """Read the address in `text` by rules alone. Total: never raises, whatever the text."""
     parts = alternatives(text)
-    decision = _parse(parts[0])
-    for part in parts[1:]:
-        if isinstance(decision, Settled) or _names_a_street(part):
-            break
+    for part in parts[:-1]:
         decision = _parse(part)
-    return decision
+        if isinstance(decision, Settled) or _names_a_street(part):
+            return decision  # the first address counts, even when it cannot be settled
+    return _parse(parts[-1])
 
 
 def _names_a_street(text: str) -> bool:
