@@ -48,6 +48,16 @@ class Store(Protocol):
         ...
 
 
+class Journal(Protocol):
+    """Who follows an import from outside its process; `normalizer.journal.ImportJournal` is one."""
+
+    async def begun(self, import_id: str, sheet: Spreadsheet, problems: Sequence[Problem]) -> None:
+        """The file could be read whole; nothing is written yet."""
+
+    async def moved(self, import_id: str, done: int) -> None:
+        """So many rows are written."""
+
+
 class Enqueue(Protocol):
     """What an import needs of the queue: `TaskService.enqueue_many`."""
 
@@ -102,6 +112,7 @@ async def import_sheet(
     dry_run: bool = False,
     name: str | None = None,
     limits: Limits | None = None,
+    journal: Journal | None = None,
 ) -> ImportReport:
     """Store every usable row as `pendente` and enqueue what is new or changed, 1,000 rows a round trip.
 
@@ -113,6 +124,7 @@ async def import_sheet(
         dry_run: compare with the store and report, write nothing.
         name: what messages call the file when `source` is bytes.
         limits: bounds on size.
+        journal: told when the import has its id, and after each round trip; not in a dry run.
 
     Raises:
         InvalidInput: nothing of the file can be used; nothing was written.
@@ -130,6 +142,8 @@ async def import_sheet(
         hidden_sheets=sheet.hidden_sheets,
         ignored_sheets=sheet.ignored_sheets,
     )
+    if import_id is not None and journal is not None:
+        await journal.begun(import_id, sheet, plan.problems)
     rows = _chosen_rows(sheet, plan)
     feed = _Feed(enqueue)
     done = 0
@@ -141,6 +155,8 @@ async def import_sheet(
             _count(report, upserted)
             await feed.put({**upserted.new, **upserted.changed})
         done += len(chunk)
+        if import_id is not None and journal is not None:
+            await journal.moved(import_id, done)
         if progress is not None:
             progress(done, report.rows)
     if import_id is not None:

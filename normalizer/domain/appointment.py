@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -71,11 +72,21 @@ DOCUMENT_SOURCES = ("documento_completo", "cpf", "rg")
 
 @dataclass(frozen=True, slots=True)
 class Appointment:
-    """One record: its id as queued, and the stored values of the source fields (None where absent)."""
+    """One record as it was loaded.
+
+    Args:
+        id: as queued.
+        sources: the stored values of the source fields, None where absent.
+        status: None for a record that is not ours yet.
+        corrected_at: when a person last corrected a kind's result; a kind nobody corrected is absent.
+        by_hand: the corrected kinds whose texts are still those the person saw: no machine touches their results.
+    """
 
     id: str
     sources: Mapping[str, Any]
     status: Status | None = None
+    corrected_at: Mapping[Kind, datetime] = field(default_factory=dict)
+    by_hand: frozenset[Kind] = frozenset()
 
     def text(self, kind: Kind) -> str:
         """The text to normalize; empty when the appointment carries none."""

@@ -137,7 +137,8 @@ def _note(finished: Sequence[Finished], jobs: Mapping[str, Sequence[ClaimedJob]]
 
 def _result(item: Finished, jobs: Sequence[ClaimedJob]) -> Result:
     newest = max(jobs, key=lambda job: job.fence)
-    return Result(item.appointment, item.outcomes, fence=newest.fence, tries=newest.try_)
+    outcomes = {kind: outcome for kind, outcome in item.outcomes.items() if kind not in item.appointment.by_hand}
+    return Result(item.appointment, outcomes, fence=newest.fence, tries=newest.try_)
 
 
 def _done(appointment_id: str, status: Status) -> Done:

@@ -25,7 +25,7 @@ from normalizer.spreadsheet.values import date_of, split_moment, status_of, text
 from normalizer.spreadsheet.workbook import open_ole, open_xlsx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from normalizer.spreadsheet.table import Cells, Opened, Table
 
@@ -93,6 +93,13 @@ class Spreadsheet:
                     row = self._row(info, number, cells)
                     if row is not None:
                         yield row
+
+    def cells_of(self, wanted: Container[tuple[str, int]]) -> Iterator[tuple[SheetInfo, int, Cells]]:
+        """Yield the cells, as they stand in the file, of the rows named by (sheet, number)."""
+        for info, table in zip(self.sheets, self._tables, strict=True):
+            for number, cells in table.rows():
+                if (info.name, number) in wanted:
+                    yield info, number, cells
 
     def _row(self, info: SheetInfo, number: int, cells: Cells) -> Row | None:
         values: dict[str, str] = {}

@@ -4,18 +4,25 @@
 """
 
 from normalizer.store.appointments import AppointmentStore
+from normalizer.store.desk import Desk, Filter, Page, Portions
 from normalizer.store.intake import ImportRow, UpsertReport
 from normalizer.store.overview import Counts, Sample
 from normalizer.store.records import Pending, Result
+from normalizer.store.undo import Undone
 from normalizer.store.writes import SaveReport
 
 __all__ = [
     "AppointmentStore",
     "Counts",
+    "Desk",
+    "Filter",
     "ImportRow",
+    "Page",
     "Pending",
+    "Portions",
     "Result",
     "Sample",
     "SaveReport",
+    "Undone",
     "UpsertReport",
 ]

@@ -27,6 +27,7 @@ from normalizer.store.connection import (
     settled,
     translated,
 )
+from normalizer.store.desk import Desk
 from normalizer.store.intake import KEY_FIELD, ImportRow, Intake, UpsertReport
 from normalizer.store.overview import Counts, Sample, count, sample
 from normalizer.store.records import (
@@ -46,7 +47,8 @@ from normalizer.store.writes import GuardedWrite, SaveReport, write_all
 _HASH_KEY_ID = "hash"
 _SECRET_BYTES = 32
 _SECRET_TRIES = 10
-_SOURCE_FIELDS = {**dict.fromkeys(ALL_SOURCES, 1), "normalizacao.status": 1}
+_CORRECTIONS = [f"normalizacao.{kind}.{name}" for kind in Kind for name in ("corrigido_em", "corrigido_de")]
+_SOURCE_FIELDS = dict.fromkeys([*ALL_SOURCES, "normalizacao.status", *_CORRECTIONS], 1)
 _PENDING_FIELDS = {**dict.fromkeys(ALL_SOURCES, 1), "normalizacao.revisao": 1}
 # Duplicates, or an index of the same name with other options.
 _INDEX_CANNOT_BE = frozenset({11000, 85, 86})
@@ -79,6 +81,8 @@ class AppointmentStore:
         self._secret: bytes | None = None
         self._appointments = open_collection(self._client, database, "appointments")
         self._imports = open_collection(self._client, database, "normalizer_imports")
+        self._images = open_collection(self._client, database, "normalizer_undo")
+        self._problems = open_collection(self._client, database, "normalizer_problems")
         self._secrets = open_collection(self._client, database, "normalizer_secrets")
 
     @classmethod
@@ -112,6 +116,10 @@ class AppointmentStore:
                 await self._appointments.create_index(KEY_FIELD, unique=True, sparse=True, name="normalizer_key")
                 waiting = [("normalizacao.status", 1), ("normalizacao.atualizado_em", 1)]
                 await self._appointments.create_index(waiting, name="normalizer_status")
+                await self._appointments.create_index("normalizacao.import_id", sparse=True, name="normalizer_import")
+                for passing in (self._images, self._problems):
+                    await passing.create_index("import_id", name="normalizer_import")
+                    await passing.create_index("expira_em", expireAfterSeconds=0, name="normalizer_expiry")
             except OperationFailure as error:
                 if error.code not in _INDEX_CANNOT_BE:
                     raise
@@ -234,6 +242,12 @@ class AppointmentStore:
             found: Record | None = await self._imports.find_one(by_id(import_id))
         return None if found is None else {"id": str(found.pop("_id")), **found}
 
+    def desk(self) -> Desk:
+        """What an operator does with appointments and imports: look, correct, undo."""
+        return Desk(
+            self._appointments, self._imports, self._images, self._problems, secret=self.secret, clock=self._clock
+        )
+
     async def secret(self) -> bytes:
         """32 random bytes of this database, the same for every replica: keys hashes when CACHE_SECRET is unset."""
         if self._secret is None:
@@ -257,7 +271,8 @@ class AppointmentStore:
             found[str(record["_id"])] = appointment_of(record)
 
     async def _intake(self, import_id: str) -> Intake:
-        return Intake(self._appointments, import_id, secret=await self.secret(), clock=self._clock)
+        secret = await self.secret()
+        return Intake(self._appointments, import_id, secret=secret, clock=self._clock, images=self._images)
 
     async def _put_back(self, native_ids: list[Any], among: Mapping[str, Any]) -> None:
         fields = {"status": Status.PENDING.value, "erro": None, "atualizado_em": self._clock()}

@@ -14,6 +14,7 @@ from pymongo.errors import BulkWriteError
 from normalizer.domain.appointment import Status
 from normalizer.store.connection import BULK, Collection, Record, batched, translated
 from normalizer.store.records import ALL_SOURCES, keyed_hash, ours, pending_of, revision_of
+from normalizer.store.undo import keep_images
 
 KEY_FIELD = "id_agendamento"
 _DUPLICATE_KEY = 11000
@@ -52,8 +53,17 @@ class UpsertReport:
 class Intake:
     """Writes rows of one import. Safe to run twice at once: the unique key decides who inserts."""
 
-    def __init__(self, collection: Collection, import_id: str, *, secret: bytes, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        collection: Collection,
+        import_id: str,
+        *,
+        secret: bytes,
+        clock: Callable[[], datetime],
+        images: Collection | None = None,
+    ) -> None:
         self._collection, self._import_id, self._secret, self._clock = collection, import_id, secret, clock
+        self._images = images
         self._report = UpsertReport()
 
     async def upsert(self, rows: Sequence[ImportRow]) -> UpsertReport:
@@ -109,7 +119,8 @@ class Intake:
 
     def _new_record(self, row: ImportRow) -> Record:
         now = self._clock()
-        mark = {**self._pending(now), "tentativas": 0, "revisao": 1, **self._hashes(row)}
+        by = {"criado_por": self._import_id, "tocado_por": self._import_id}
+        mark = {**self._pending(now), "tentativas": 0, "revisao": 1, **self._hashes(row), **by}
         return {
             "_id": ObjectId(),
             **row.fields,
@@ -120,8 +131,12 @@ class Intake:
         }
 
     async def _update(self, pairs: Sequence[tuple[ImportRow, Record]]) -> None:
-        writes = [write for row, record in pairs if (write := self._compared(row, record)) is not None]
+        compared = [(row, record, self._compared(row, record)) for row, record in pairs]
+        writes = [write for _, _, write in compared if write is not None]
         if writes:
+            touched = {record["_id"]: row.fields for row, record, write in compared if write is not None}
+            if self._images is not None:
+                await keep_images(self._collection, self._images, touched, import_id=self._import_id, now=self._clock())
             await self._collection.bulk_write(writes, ordered=False)
 
     def _compared(self, row: ImportRow, record: Record) -> UpdateOne | None:
@@ -143,7 +158,8 @@ class Intake:
     def _write(self, record: Record, fields: Mapping[str, Any], *, grow: int) -> UpdateOne:
         # Conditional on the row still being the one compared: of two imports at once, one writes.
         unread = {"_id": record["_id"], "normalizacao.linha": {"$eq": ours(record).get("linha")}}
-        change: dict[str, Any] = {"$set": {**fields, "updated_at": self._clock()}}
+        touched = {"updated_at": self._clock(), "normalizacao.tocado_por": self._import_id}
+        change: dict[str, Any] = {"$set": {**fields, **touched}}
         return UpdateOne(unread, change | ({"$inc": {"normalizacao.revisao": grow}} if grow else {}))
 
     def _pending(self, now: datetime) -> Record:

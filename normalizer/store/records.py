@@ -3,7 +3,8 @@
 Everything of ours lies under `normalizacao`:
 `{status, endereco, documento, tentativas, erro, atualizado_em, import_id, fence, revisao, linha, fontes}`.
 `revisao` grows with every write of ours; `fence` is the claim that wrote last; `linha` and `fontes` are keyed hashes of
-the imported row and of its source texts.
+the imported row and of its source texts; `criado_por` and `tocado_por` are the imports that inserted it and wrote on it
+last. A kind that a person corrected carries `corrigido_em` and `corrigido_de`, the texts the person saw.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from normalizer.domain.appointment import (
     Appointment,
     Kind,
     Normalized,
+    Origin,
     Outcome,
     Rejected,
     Review,
@@ -69,7 +71,20 @@ def appointment_of(record: Mapping[str, Any]) -> Appointment:
         id=str(record["_id"]),
         sources={name: record.get(name) for name in ALL_SOURCES},
         status=_status_of(record),
+        corrected_at={kind: at for kind in Kind if (at := _about(record, kind).get("corrigido_em"))},
+        by_hand=frozenset(kind for kind in Kind if holds_by_hand(record, kind)),
     )
+
+
+def holds_by_hand(record: Mapping[str, Any], kind: Kind) -> bool:
+    """Whether a person's correction stands: made, and the texts are still those it was made on."""
+    seen = _about(record, kind).get("corrigido_de")
+    return isinstance(seen, Mapping) and all(record.get(name) == seen.get(name) for name in SOURCES[kind])
+
+
+def _about(record: Mapping[str, Any], kind: Kind) -> Mapping[str, Any]:
+    found = ours(record).get(kind.value)
+    return found if isinstance(found, Mapping) else {}
 
 
 def pending_of(record: Mapping[str, Any], *, secret: bytes) -> Pending:
@@ -105,12 +120,14 @@ def status_of(outcomes: Mapping[Kind, Outcome]) -> Status:
 
 
 def unchanged(result: Result) -> dict[str, Any]:
-    """The filter that holds while the texts are the ones normalized and no newer claim has written.
+    """The filter that holds while the texts are the ones normalized, nobody corrected them, no newer claim has written.
 
     `$eq` also matches an absent field against None; `$not $gt` also matches an absent fence.
     """
-    names = [name for kind in result.outcomes for name in SOURCES[kind]]
-    return {**{name: {"$eq": result.appointment.sources.get(name)} for name in names}, **not_fenced_off(result.fence)}
+    seen = result.appointment
+    texts = {name: {"$eq": seen.sources.get(name)} for kind in result.outcomes for name in SOURCES[kind]}
+    by_hand = {f"normalizacao.{kind}.corrigido_em": {"$eq": seen.corrected_at.get(kind)} for kind in result.outcomes}
+    return {**texts, **by_hand, **not_fenced_off(result.fence)}
 
 
 def not_fenced_off(fence: int) -> dict[str, Any]:
@@ -131,6 +148,34 @@ def change_of(result: Result, now: datetime) -> dict[str, Any]:
 def failure_of(cause: str, fence: int, now: datetime) -> dict[str, Any]:
     """The update that ends an appointment as `falhou`; earlier results stay as they are."""
     return {"$set": _closing(Status.FAILED, cause, fence, now), "$inc": {"normalizacao.revisao": 1}}
+
+
+def corrected_change(
+    record: Mapping[str, Any], values: Mapping[Kind, Address | Document], now: datetime
+) -> dict[str, Any]:
+    """The update that writes a person's results, and remembers the texts the person saw."""
+    fields: dict[str, Any] = {}
+    for kind, value in values.items():
+        written = _value_fields(kind, value)
+        seen = {name: written.get(name, record.get(name)) for name in SOURCES[kind]}
+        about = {"origem": Origin.MANUAL.value, "versao": _VERSION[kind], "corrigido_em": now, "corrigido_de": seen}
+        fields |= {**written, f"normalizacao.{kind}": about}
+    status = _status_after(record, [kind for kind in Kind if kind not in values])
+    if status is not _status_of(record):
+        fields |= {"normalizacao.status": status.value, "normalizacao.erro": None}
+    fields |= {"normalizacao.atualizado_em": now, "updated_at": now}
+    return {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
+
+
+def _status_after(record: Mapping[str, Any], rest: Sequence[Kind]) -> Status:
+    """The status once a person has settled all but the `rest`: what is still to be done there decides."""
+    status = _status_of(record)
+    if rest and status is Status.PENDING:
+        return status
+    empty = [kind for kind in rest if record.get(RESULT_FIELD[kind]) is None]
+    if any(_about(record, kind).get("motivo") is not None for kind in empty):
+        return Status.REVIEW
+    return status if empty and status is Status.FAILED else Status.DONE
 
 
 def _closing(status: Status, cause: str | None, fence: int, now: datetime) -> dict[str, Any]:

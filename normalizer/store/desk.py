@@ -1,0 +1,200 @@
+"""`Desk`: what an operator does with appointments and imports: look, correct, undo.
+
+Records are given as stored: they hold patients' data, and whoever shows them masks them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from normalizer.domain.address import Address
+from normalizer.domain.appointment import Kind, Origin, Status
+from normalizer.domain.document import Document
+from normalizer.store.connection import BULK, Collection, Record, batched, by_id, chunks_of, settled, translated
+from normalizer.store.records import RESULT_FIELD, SOURCES, Pending, corrected_change, ours, pending_of, revision_of
+from normalizer.store.undo import Undone, put_back
+
+#: How deep one may page; beyond it a filter finds more.
+DEEPEST: Final = 10_000
+#: How long the rows a sheet's import could not use are kept, with their cells.
+_PROBLEMS_KEPT: Final = timedelta(days=7)
+_OURS: Final = {"$in": [status.value for status in Status]}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which appointments; None asks for all."""
+
+    status: Status | None = None
+    import_id: str | None = None
+    origin: Origin | None = None
+    cause: str | None = None
+    key: str | None = None
+
+    def query(self) -> dict[str, Any]:
+        """As MongoDB takes it."""
+        chosen: dict[str, Any] = {"normalizacao.status": self.status.value if self.status else _OURS}
+        if self.import_id is not None:
+            chosen["normalizacao.import_id"] = self.import_id
+        if self.key is not None:
+            chosen["id_agendamento"] = self.key
+        either = []
+        if self.origin is not None:
+            either.append([{f"normalizacao.{kind}.origem": self.origin.value} for kind in Kind])
+        if self.cause is not None:
+            places = ["normalizacao.erro", *(f"normalizacao.{kind}.motivo" for kind in Kind)]
+            either.append([{place: self.cause} for place in places])
+        if either:
+            chosen["$and"] = [{"$or": any_of} for any_of in either]
+        return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the appointments that were asked for, last touched first; `total` is cut at `DEEPEST` + 1."""
+
+    records: Sequence[Record]
+    total: int
+
+
+@dataclass(slots=True)
+class Portions:
+    """How far appointments are, each counted once: by status, and the concluded ones by who read the address."""
+
+    by_status: Counter[str] = field(default_factory=Counter)
+    by_origin: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.by_status.total()
+
+
+class Desk:
+    """Every method may raise `StoreUnavailable`. Made by `AppointmentStore.desk`."""
+
+    def __init__(
+        self,
+        appointments: Collection,
+        imports: Collection,
+        images: Collection,
+        problems: Collection,
+        *,
+        secret: Callable[[], Awaitable[bytes]],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._appointments, self._imports, self._images, self._problems = appointments, imports, images, problems
+        self._secret, self._clock = secret, clock
+
+    # -- appointments -------------------------------------------------------------------------------------------------
+
+    async def browse(self, chosen: Filter, *, skip: int = 0, limit: int = 50) -> Page:
+        """Appointments that are ours, last touched first."""
+        query = chosen.query()
+        with translated():
+            cursor = self._appointments.find(query).sort([("normalizacao.atualizado_em", -1), ("_id", -1)])
+            records = [record async for record in cursor.skip(min(skip, DEEPEST)).limit(limit)]
+            total = await self._appointments.count_documents(query, limit=DEEPEST + 1)
+        return Page(records, total)
+
+    async def one(self, appointment_id: str) -> Record | None:
+        """One appointment as stored; None when there is none, or it is not ours."""
+        with translated():
+            found: Record | None = await self._appointments.find_one(
+                {**by_id(appointment_id), "normalizacao.status": _OURS}
+            )
+        return found
+
+    async def correct(self, record: Record, values: Mapping[Kind, Address | Document]) -> Record | None:
+        """Write a person's results on the record that was read; None when somebody wrote on it since."""
+        sources = [name for kind in values for name in SOURCES[kind]]
+        unread = {
+            "_id": record["_id"],
+            "normalizacao.revisao": {"$eq": ours(record).get("revisao")},
+            **{name: {"$eq": record.get(name)} for name in sources},
+        }
+        change = corrected_change(record, values, self._clock())
+        with translated():
+            outcome = await self._appointments.update_one(unread, change)
+            return await self._appointments.find_one({"_id": record["_id"]}) if outcome.modified_count else None
+
+    async def requeue_one(self, record: Record) -> Pending | None:
+        """Put one back to `pendente`; None when somebody wrote on it since."""
+        revision = revision_of(record)
+        unread = {"_id": record["_id"], "normalizacao.revisao": {"$eq": ours(record).get("revisao")}}
+        fields = {"status": Status.PENDING.value, "erro": None, "atualizado_em": self._clock(), "revisao": revision + 1}
+        change = {"$set": {f"normalizacao.{name}": value for name, value in fields.items()}}
+        with translated():
+            if not (await self._appointments.update_one(unread, change)).modified_count:
+                return None
+        grown = {**record, "normalizacao": {"revisao": revision + 1}}
+        return pending_of(grown, secret=await self._secret())
+
+    async def portions(self, import_id: str | None = None) -> Portions:
+        """How far an import's appointments are, or all."""
+        chosen: dict[str, Any] = {"normalizacao.status": _OURS}
+        if import_id is not None:
+            chosen["normalizacao.import_id"] = import_id
+        group = {"status": "$normalizacao.status", "origem": "$normalizacao.endereco.origem"}
+        group["documento"] = "$normalizacao.documento.origem"
+        steps = [{"$match": chosen}, {"$group": {"_id": group, "n": {"$sum": 1}}}]
+        portions = Portions()
+        with translated():
+            async for chunk in chunks_of(await settled(self._appointments.aggregate(steps))):
+                for row in chunk:
+                    status, number = row["_id"]["status"], row["n"]
+                    portions.by_status[status] += number
+                    if status == Status.DONE:
+                        read_by = row["_id"].get("origem") or row["_id"].get("documento") or Origin.RULES.value
+                        portions.by_origin[read_by] += number
+        return portions
+
+    async def concluded_since(self, moment: datetime) -> int:
+        """How many became `concluido` since."""
+        chosen = {"normalizacao.status": Status.DONE.value, "normalizacao.atualizado_em": {"$gte": moment}}
+        with translated():
+            number: int = await self._appointments.count_documents(chosen)
+        return number
+
+    # -- imports ------------------------------------------------------------------------------------------------------
+
+    async def imports(self, limit: int = 20) -> list[Record]:
+        """The last imports, newest first, their id as `id`."""
+        with translated():
+            found = [record async for record in self._imports.find({}).sort("created_at", -1).limit(limit)]
+        return [{"id": str(record.pop("_id")), **record} for record in found]
+
+    async def note(self, import_id: str, about: Mapping[str, Any]) -> None:
+        """Note something about an import: counts, names, a state; never a patient's text."""
+        with translated():
+            await self._imports.update_one(by_id(import_id), {"$set": {**about, "atualizado_em": self._clock()}})
+
+    async def keep_problems(self, import_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep rows of a sheet that could not be used whole, with their cells, for some days."""
+        expires = self._clock() + _PROBLEMS_KEPT
+        with translated():
+            for chunk in batched(rows, BULK):
+                await self._problems.insert_many(
+                    [{**row, "import_id": import_id, "expira_em": expires} for row in chunk], ordered=True
+                )
+
+    async def problems(self, import_id: str, *, skip: int = 0, limit: int = 0) -> list[Record]:
+        """The rows kept, in the sheet's order; `limit` 0 gives all."""
+        cursor = self._problems.find({"import_id": import_id}, {"_id": 0, "import_id": 0, "expira_em": 0})
+        with translated():
+            return [record async for record in cursor.sort("ordem", 1).skip(skip).limit(limit)]
+
+    async def undo(self, import_id: str) -> Undone:
+        """Put back what the import wrote. Whether it may be undone is the caller's to judge."""
+        secret = await self._secret()
+        with translated():
+            undone = await put_back(self._appointments, self._images, import_id, secret=secret, clock=self._clock)
+            await self._problems.delete_many({"import_id": import_id})
+        return undone
+
+
+__all__ = ["DEEPEST", "RESULT_FIELD", "Desk", "Filter", "Page", "Portions"]

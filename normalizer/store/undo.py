@@ -1,0 +1,138 @@
+"""What an import wrote over, kept for a day, and put back when the import is undone.
+
+An image is stored before the write it belongs to: an import that breaks off can be undone as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError
+
+from normalizer.domain.appointment import Status
+from normalizer.store.connection import Collection, Record, chunks_of
+from normalizer.store.records import RESULT_FIELD, Pending, ours, pending_of, revision_of
+
+#: How long an import can be undone.
+WINDOW: Final = timedelta(hours=24)
+_SLACK: Final = timedelta(hours=1)  # an undo that begins in the last minute still finds its images
+_MIRRORS: Final = ("cpf", "rg")
+_PASSES: Final = 5
+_DUPLICATE_KEY: Final = 11000
+
+
+@dataclass(slots=True)
+class Undone:
+    """What undoing an import did.
+
+    Attributes:
+        removed: appointments the import had inserted.
+        restored: appointments put back to what they were.
+        kept: written by a later import since, and left alone.
+        pending: of the restored, those that wait to be normalized and belong in the queue.
+    """
+
+    removed: int = 0
+    restored: int = 0
+    kept: int = 0
+    pending: list[Pending] = field(default_factory=list)
+
+
+async def keep_images(
+    collection: Collection,
+    images: Collection,
+    touched: Mapping[Any, Mapping[str, Any]],
+    *,
+    import_id: str,
+    now: datetime,
+) -> None:
+    """Store what the named records hold now, in the fields an import is about to write and those normalizing writes."""
+    found = collection.find({"_id": {"$in": list(touched)}})
+    kept = [_image(record, touched[record["_id"]], import_id, now) async for record in found]
+    if not kept:
+        return
+    try:
+        await images.insert_many(kept, ordered=False)
+    except BulkWriteError as partial:  # a chunk written twice: the first image is the true one
+        errors = (partial.details or {}).get("writeErrors", [])
+        if not errors or any(error.get("code") != _DUPLICATE_KEY for error in errors):
+            raise
+
+
+def _image(record: Record, written: Mapping[str, Any], import_id: str, now: datetime) -> Record:
+    names = dict.fromkeys([*written, *RESULT_FIELD.values(), *_MIRRORS, "normalizacao"])
+    return {
+        "_id": f"{import_id}:{record['_id']}",
+        "import_id": import_id,
+        "registro": record["_id"],
+        "antes": {name: record[name] for name in names if name in record},
+        "ausentes": [name for name in names if name not in record],
+        "expira_em": now + WINDOW + _SLACK,
+    }
+
+
+async def put_back(
+    collection: Collection, images: Collection, import_id: str, *, secret: bytes, clock: Callable[[], datetime]
+) -> Undone:
+    """Remove what the import inserted, restore what it changed, where no later import has written. Safe to repeat."""
+    undone = Undone()
+    mine = {"normalizacao.tocado_por": import_id}
+    created = {"normalizacao.import_id": import_id, "normalizacao.criado_por": import_id, **mine}
+    undone.removed = (await collection.delete_many(created)).deleted_count
+    async for chunk in chunks_of(images.find({"import_id": import_id})):
+        await _restore(collection, {image["registro"]: image for image in chunk}, mine, undone, secret, clock)
+    await images.delete_many({"import_id": import_id})
+    # Inserted by this import, written by a later one.
+    undone.kept += await collection.count_documents({"normalizacao.criado_por": import_id})
+    return undone
+
+
+async def _restore(
+    collection: Collection,
+    images: Mapping[Any, Record],
+    mine: Mapping[str, Any],
+    undone: Undone,
+    secret: bytes,
+    clock: Callable[[], datetime],
+) -> None:
+    waiting = dict(images)
+    for _ in range(_PASSES):
+        # A worker may write between reading and writing; such a record is read again.
+        held = await _held(collection, waiting, mine)
+        undone.kept += len(waiting) - len(held)
+        if not held:
+            return
+        writes = [_write(record, waiting[native_id], mine, clock()) for native_id, record in held.items()]
+        await collection.bulk_write(writes, ordered=False)
+        left = await _held(collection, held, mine)
+        async for record in collection.find({"_id": {"$in": [one for one in held if one not in left]}}):
+            undone.restored += 1
+            if ours(record).get("status") == Status.PENDING.value:
+                undone.pending.append(pending_of(record, secret=secret))
+        waiting = {native_id: waiting[native_id] for native_id in left}
+    undone.kept += len(waiting)
+
+
+async def _held(collection: Collection, native_ids: Iterable[Any], mine: Mapping[str, Any]) -> dict[Any, Record]:
+    """Those of the records that this import was the last to write."""
+    chosen = {"_id": {"$in": list(native_ids)}, **mine}
+    return {record["_id"]: record async for record in collection.find(chosen, {"normalizacao": 1})}
+
+
+def _write(record: Record, image: Record, mine: Mapping[str, Any], now: datetime) -> UpdateOne:
+    """Back to the image. Revision and fence go on growing, so that no write under way is taken for a newer one."""
+    before: dict[str, Any] = dict(image["antes"])
+    known = before.get("normalizacao")
+    if isinstance(known, Mapping):
+        grown = {"revisao": revision_of(record) + 1, "atualizado_em": now}
+        fence = ours(record).get("fence")
+        before["normalizacao"] = {**known, **grown, **({} if fence is None else {"fence": fence})}
+    unread = {"_id": record["_id"], **mine, "normalizacao.revisao": {"$eq": ours(record).get("revisao")}}
+    change: dict[str, Any] = {"$set": {**before, "updated_at": now}}
+    if image["ausentes"]:
+        change["$unset"] = dict.fromkeys(image["ausentes"], "")
+    return UpdateOne(unread, change)
