@@ -1,0 +1,1 @@
+"""One batched model call and what guards it."""

@@ -6,7 +6,6 @@ Output tokens are what costs time and money, so they bound a batch first; then i
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -57,28 +56,26 @@ class _Room:
     """What is left of a budget while a batch is being filled."""
 
     def __init__(self, budget: Budget) -> None:
-        self._items = budget.items
+        self._places = budget.items
         self._tokens_in, self._tokens_out = budget.tokens_in, budget.tokens_out
-        self._share = Fraction(1)
-        self._budget_items = max(1, budget.items)
+        self._taken = 0
 
     def fits(self, cost: Cost) -> bool:
         return (
-            self._items >= 1
+            self._taken < self._places_with(cost)
             and cost.tokens_in <= self._tokens_in
             and cost.tokens_out <= self._tokens_out
-            and self._share_of(cost) <= self._share
         )
 
     def take(self, cost: Cost) -> None:
-        self._items -= 1
+        self._places = self._places_with(cost)
         self._tokens_in -= cost.tokens_in
         self._tokens_out -= cost.tokens_out
-        self._share -= self._share_of(cost)
+        self._taken += 1
 
-    def _share_of(self, cost: Cost) -> Fraction:
-        """A batch is full when shares sum to one: an item that wants two at most takes half of it."""
-        return Fraction(1, max(1, min(cost.company or self._budget_items, self._budget_items)))
+    def _places_with(self, cost: Cost) -> int:
+        """A batch is as small as the most demanding of its items wants it."""
+        return self._places if cost.company is None else min(self._places, cost.company)
 
 
 class BatchSize:

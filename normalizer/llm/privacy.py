@@ -25,10 +25,10 @@ _PHONE = re.compile(
 )
 _PHONE_WITH_AREA = re.compile(r"(?:\+\s?55[\s.-]*)?\(\s*0?\d{2}\s*\)[\s.-]*\d{4,5}[\s.-]?\d{4}(?!\d)")
 # Seven digits or more, grouped or not: a document, a phone, a card. (The CEP has been set aside by then.)
-_LONG_RUN = re.compile(r"(?<!\w)\d(?:[.\-/–]?\d){6,}(?:-?[xX](?!\w))?")
+_LONG_RUN = re.compile(r"(?<!\d)\d(?:[.\-/–]?\d){6,}(?:-?[xX](?!\w))?")
 _EXCEL_FLOAT = re.compile(r"(?<!\d)(\d{7,8})\.0(?!\d)")
 _CEP_SPELLINGS = (
-    re.compile(r"\bcep\b[^\w\n]{0,4}\d(?:[.\- –]?\d){7}(?![\d-])", re.IGNORECASE),
+    re.compile(r"\bcep[^\w\n]{0,4}\d(?:[.\- –]?\d){7}(?![\d-])", re.IGNORECASE),
     re.compile(r"(?<![\d.\-/(])\d{2}\.?\d{3}\s?[-–]\s?\d{3}(?![\d-])"),
 )
 _BARE_CEP = re.compile(r"(?<![\w.\-/(])\d{8}(?![\w-])")

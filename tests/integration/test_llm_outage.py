@@ -1,4 +1,4 @@
-"""The provider really goes away, hangs and comes back; Redis really forgets: nobody waits for nothing, nothing sticks."""
+"""The provider really goes away, hangs and comes back; Redis really forgets: nobody waits for nothing."""
 
 import asyncio
 

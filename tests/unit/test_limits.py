@@ -177,9 +177,7 @@ async def test_a_failed_probe_opens_the_breaker_for_longer(replica):
         waits.append(closed.wait_s)
         await asyncio.sleep(closed.wait_s)
 
-    assert waits == sorted(waits)
-    assert 0.03 < waits[0] < 0.08
-    assert 0.15 < waits[3] < 0.25
+    assert [round(wait_s / 0.05) for wait_s in waits] == [1, 2, 4, 4], "doubled, up to four times"
 
 
 async def test_a_429_is_no_failure_of_the_provider(replica):

@@ -37,6 +37,7 @@ def test_only_a_single_item_alone_exceeds_a_budget(items, budget):
 @given(st.lists(costs, min_size=2), budgets)
 def test_neighbouring_batches_could_not_have_been_one(items, budget):
     batches = list(pack(items, budget=budget, cost=lambda item: item))
+
     for left, right in itertools.pairwise(batches):
         merged = [*left, right[0]]
         assert (
