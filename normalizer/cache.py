@@ -159,6 +159,18 @@ class Cache:
         if await self._ask(pipe.execute()) is not None:
             self._stats.writes += len(entries)
 
+    async def forget_many(self, kind: str, texts: Sequence[str]) -> None:
+        """Forget machine answers, so that the texts are read afresh (`retry --review`); manual ones stay."""
+        keys = []
+        for text in texts:
+            mark = self.mark(kind, text)
+            known = self._l1.get(f"{kind}:{mark}")
+            if known is not None and not known.manual:
+                del self._l1[f"{kind}:{mark}"]
+            keys += [self._key(kind, ring.mark(kind, text), manual=False) for ring in self._rings]
+        if keys:
+            await self._ask(self._redis.unlink(*keys))
+
     def stats(self) -> dict[str, int]:
         """Counts since start, and what the first tier holds now."""
         return asdict(self._stats) | {"l1_entries": len(self._l1), "l1_bytes": int(self._l1.currsize)}

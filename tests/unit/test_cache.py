@@ -8,7 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from normalizer.cache import DAY_S, Cache, Entry
-from normalizer.domain.decision import Reason
+from normalizer.domain.address import Address
+from normalizer.domain.decision import Reason, Settled, Undecided
 
 KIND = "endereco"
 TEXT = "Rua das Flores, 12, Centro, Itu, SP, 13300-000"
@@ -304,3 +305,22 @@ async def test_whatever_lies_in_redis_a_lookup_never_raises(make, redis):
         await redis.set(key, chance.randbytes(chance.randrange(80)))
         assert await make().get_many(KIND, [TEXT]) == {}
         assert await make(encrypt=False).get_many(KIND, [TEXT]) == {}
+
+
+async def test_a_text_may_be_forgotten_so_that_it_is_read_afresh(make):
+    manual = Entry(address=ADDRESS, manual=True)
+    await make(secret=b"old").put_many(KIND, {"um": NEGATIVE})
+    cache = make(secret=b"new", previous_secret=b"old")
+    await cache.put_many(KIND, {"dois": NEGATIVE, TEXT: NEGATIVE})
+    await cache.put_many(KIND, {TEXT: manual})
+
+    await cache.forget_many(KIND, ["um", "dois", TEXT, "nunca visto"])
+    await cache.forget_many(KIND, [])
+
+    assert await cache.get_many(KIND, ["um", "dois", TEXT]) == {TEXT: manual}
+    assert await make(secret=b"new", previous_secret=b"old").get_many(KIND, ["um", "dois", TEXT]) == {TEXT: manual}
+
+
+@pytest.mark.parametrize("decision", [Settled(Address.from_dict(ADDRESS)), Undecided(Reason.MODEL_REFUSED)])
+def test_a_decision_survives_being_remembered(decision):
+    assert Entry.of(decision).decision == decision
