@@ -139,12 +139,23 @@ class Evidence:
         tokens, marks = self.tokens, self.marks
         keys = tokens.keys
         for at, key in enumerate(keys):
-            if marks[at] != FREE or (at and (keys[at - 1] in lx.STREET_TYPES or keys[at - 1] in {"da", "do", "de"})):
-                if not (key in lx.REFERENCE_WORDS and at and tokens.gaps[at] == HARD and marks[at] == FREE):
-                    continue
+            if marks[at] != FREE:
+                continue
+            if (
+                at
+                and tokens.gaps[at] != HARD
+                and (keys[at - 1] in lx.STREET_TYPES or keys[at - 1] in {"da", "do", "de"})
+            ):
+                continue  # in a name: "Rua da Frente", "Travessa do Lado"
             following = keys[at + 1] if at + 1 < len(keys) else ""
             pair = (key, following)
-            if pair in lx.REFERENCE_PHRASES or pair in lx.CONTACT_PHRASES or self._refers(at, key, following):
+            painted = key in lx.PAINTED_WORDS and following in lx.COLOURS
+            if (
+                painted
+                or pair in lx.REFERENCE_PHRASES
+                or pair in lx.CONTACT_PHRASES
+                or self._refers(at, key, following)
+            ):
                 self.mark(at, tokens.hard_end(at), DROPPED)
 
     def _refers(self, at: int, key: str, following: str) -> bool:
@@ -189,7 +200,7 @@ class Evidence:
 
     def _label(self, at: int, field: str) -> None:
         tokens = self.tokens
-        self.mark(at, at + 1, LABEL)
+        self.mark(at - 1 if at and self.tokens.keys[at - 1] in {"no", "na"} else at, at + 1, LABEL)
         value = at + 1
         if value >= tokens.size:
             return
@@ -366,6 +377,7 @@ class Evidence:
         if len(key) != 1 or key in lx.WEAK_UNITS & {"l", "q"}:
             return value
         closed = value + 1 == tokens.size or tokens.gaps[value + 1] == HARD or not self.free(value + 1)
+        closed = closed or tokens.keys[value + 1] in lx.UNIT_WORDS
         if key in {"a", "e", "o"} and not (closed or tokens.words[value].isupper()):
             return value
         if weak and len(tokens.keys[at]) == 1 and not closed and tokens.keys[value + 1] not in lx.UNIT_WORDS:
@@ -398,6 +410,12 @@ class Evidence:
         return written
 
 
+def date_follows(tokens: Tokens, at: int) -> bool:
+    """Does a day of a month stand at `at`: "31 de Março"."""
+    keys = tokens.keys
+    return keys[at + 1 : at + 2] == ["de"] and at + 2 < tokens.size and keys[at + 2] in lx.MONTHS
+
+
 def at_street(tokens: Tokens, at: int) -> bool:
     """Does a street begin at `at`: a type that stands where one can stand, with a name after it."""
     if at < 0 or at + 1 >= tokens.size:
@@ -410,5 +428,5 @@ def at_street(tokens: Tokens, at: int) -> bool:
     if key == "ramal" and at and tokens.kinds[at - 1] != WORD:
         return False  # the extension of a phone
     if key in lx.WEAK_TYPES:
-        return tokens.gaps[at] == HARD and (tokens.kinds[at + 1] == WORD or key == "r")
+        return tokens.gaps[at] == HARD and (tokens.kinds[at + 1] == WORD or key == "r" or date_follows(tokens, at + 1))
     return True

@@ -41,11 +41,6 @@ _BUILDING_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.BUIL
 _ESTATE_HEADS: Final = frozenset({word_key(lx.DISTRICT_WORDS.get(word, word)) for word in lx.ESTATE_WORDS} | {"parque"})
 
 
-_GENERIC_QUARTERS: Final = frozenset(
-    {"vila", "jardim", "parque", "conjunto", "residencial", "setor", "loteamento", "bairro", "cidade", "nucleo", "zona"}
-)
-
-
 class Problem(StrEnum):
     """What is wrong with a field that is not grounded."""
 
@@ -382,7 +377,7 @@ class _Check:
             return True
         if any(self.marks[at] == UNIT for at in range(*span)) or words[-1] in lx.PREPOSITIONS - {"a", "e"}:
             return True
-        if len(words) == 1 and words[0] in _GENERIC_QUARTERS:
+        if len(words) == 1 and words[0] in lx.GENERIC_QUARTERS:
             return True
         # Shifted fields: the quarter is the municipality that stands before the state, and the city does not.
         name = gazetteer.municipalities(gazetteer.name_key(quarter)).get(self.address.estado)

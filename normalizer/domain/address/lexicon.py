@@ -159,6 +159,11 @@ Novo: novo
 STRONG_STARTERS: Final = frozenset({"jardim", "jd", "jard", "jdm", "vila", "vl", "parque", "pq", "prq", "parq", "setor", "st",
                                     "residencial", "resid", "centro", "loteamento", "conjunto", "bairro", "zona", "cohab",
                                     "balneario", "chacaras", "distrito", "povoado", "portal", "jardins", "vilas"})  # fmt: skip
+# What is no quarter's whole name.
+GENERIC_QUARTERS: Final = frozenset(
+    {"vila", "vl", "jardim", "jd", "parque", "pq", "conjunto", "conj", "cj", "residencial", "res", "setor", "st", "loteamento",
+     "lot", "bairro", "cidade", "cid", "nucleo", "zona"}
+)  # fmt: skip
 # Words before which "B." is short for "Bairro" and not for Bom, Boa, Bela or Balneário.
 AFTER_SHORT_LABEL: Final = frozenset({"sao", "santo", "santa", "nossa", "sto", "sta", "n", "dom"})
 # Estates: a complement when another quarter is there, else the quarter itself.
@@ -265,14 +270,18 @@ NULL_NUMBERS: Final = (
 REFERENCE_WORDS: Final = frozenset({"proximo", "proxima", "prox", "px", "perto", "atras", "esquina", "esq", "defronte", "vizinho",
                                     "vizinha", "referencia", "ref", "antes", "depois", "apos", "altura", "sentido", "lado",
                                     "frente", "entre", "pto"})  # fmt: skip
-REFERENCE_PHRASES: Final = (("ao", "lado"), ("em", "frente"), ("na", "esquina"), ("do", "lado"), ("a", "frente"),
+# What stands in a remark with its colour: "portão azul" (Portão alone is a quarter of Curitiba).
+PAINTED_WORDS: Final = frozenset({"portao", "muro", "predio", "grade", "fachada", "porta", "sobrado", "toldo"})
+COLOURS: Final = frozenset("azul amarelo amarela branco branca verde vermelho vermelha preto preta cinza marrom bege "
+                           "rosa laranja roxo roxa creme".split())  # fmt: skip
+REFERENCE_PHRASES: Final = (("em", "cima"), ("do", "outro"), ("ao", "lado"), ("em", "frente"), ("na", "esquina"), ("do", "lado"), ("a", "frente"),
                             ("ponto", "de"), ("por", "tras"), ("na", "frente"))  # fmt: skip
 PERSON_WORDS: Final = frozenset({"sr", "sra", "srta", "paciente", "acompanhante", "responsavel", "nome"})
 CONTACT_PHRASES: Final = (("falar", "com"), ("aos", "cuidados"), ("contato", "com"), ("procurar", "por"), ("a", "c"))
 NOTE_WORDS: Final = frozenset(
     """obs observacao observacoes anotacao anotacoes nota notas recado atencao aviso falar procurar
 ligar confirmar confirmado avisar tocar interfone campainha cuidado cachorro entregar retirar agendar agendado pediu
-cuidadora recepcao whatsapp chamar aguardar mora deixar buscar portaria horario coleta favor paciente""".split()
+cuidadora recepcao whatsapp chamar aguardar mora deixar buscar portaria horario coleta coletar colher favor paciente""".split()
 )
 ORDER_WORDS: Final = frozenset(
     """ignore ignorar ignorem desconsidere desconsiderar esqueca instrucao instrucoes prompt json

@@ -20,8 +20,9 @@ from normalizer.domain.address.evidence import (
     UNIT,
     Evidence,
     at_street,
+    date_follows,
 )
-from normalizer.domain.address.streets import NUMBER_WORDS, Start, StreetName, date_follows, is_road, sector_end
+from normalizer.domain.address.streets import NUMBER_WORDS, Start, StreetName, is_road, sector_end
 from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 from normalizer.domain.address.value import Address
 from normalizer.domain.decision import Reason
@@ -112,8 +113,11 @@ class _Reader:
         return True
 
     def _bare_label(self) -> None:
-        """Explain the word "cidade" before the city where the text has other labels."""
+        """Explain "em" before the city, and "cidade" where the text has other labels."""
         before = self.place.start - 1
+        if self._free(before) and self.tokens.keys[before] == "em":
+            self._mark(before, before + 1, LABEL)
+            return
         if self.evidence.labelled and self._free(before) and self.tokens.keys[before] in {"cidade", "municipio", "cid"}:
             self._mark(before, before + 1, LABEL)
 
@@ -354,6 +358,8 @@ class _Reader:
         tokens = self.tokens
         keys = tokens.keys
         if end - start > 7 or keys[end - 1] in lx.PREPOSITIONS - {"e", "a"} or keys[start] in lx.PREPOSITIONS:
+            return False
+        if end - start == 1 and keys[start] in lx.GENERIC_QUARTERS:
             return False
         if keys[end - 1] == "cidade" and end - start > 1 and keys[end - 2] not in {"nova", "alta", "baixa", "velha"}:
             return False

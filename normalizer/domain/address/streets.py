@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address.evidence import DROPPED, FREE, LABEL, NUMBER, UNIT, Evidence, at_street
+from normalizer.domain.address.evidence import DROPPED, FREE, LABEL, NUMBER, UNIT, Evidence, at_street, date_follows
 from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 
 if TYPE_CHECKING:
@@ -187,12 +187,6 @@ class StreetName:
         if end < tokens.size and tokens.kinds[end] == NUM and self._free(end):
             return True
         return any(tokens.kinds[i] == NUM and self._free(i) for i in range(at, end))
-
-
-def date_follows(tokens: Tokens, at: int) -> bool:
-    """Does a day of a month stand at `at`: "31 de Março"."""
-    keys = tokens.keys
-    return keys[at + 1 : at + 2] == ["de"] and at + 2 < len(keys) and keys[at + 2] in lx.MONTHS
 
 
 def sector_end(tokens: Tokens, start: int, units: list[Unit]) -> int:
