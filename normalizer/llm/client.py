@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
+_ABOUT_SHAPE: Final = ("response_format", "json_schema", "json_object", "structured output", "grammar")
 _CHECK_KEY: Final = "Confira OPENAI_API_KEY, o saldo e o modelo (OPENAI_MODEL) e rode `normalizer doctor`."
 
 
@@ -126,12 +127,11 @@ class LlmClient:
     async def _send(self, records: Sequence[Record], max_tokens_out: int) -> tuple[Any, Mapping[str, str]]:
         """Send, and learn once what this endpoint does not take: schema, then JSON mode, then optional parameters."""
         while True:
+            mode, request = self.mode, self._request(records, max_tokens_out)
             try:
-                response = await self._sdk.chat.completions.with_raw_response.create(
-                    **self._request(records, max_tokens_out)
-                )
+                response = await self._sdk.chat.completions.with_raw_response.create(**request)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if not self._give_up_something(error):
+                if not self._give_up_something(error, mode, request):
                     raise
                 continue
             limits = {k.lower(): v for k, v in response.headers.items() if k.lower().startswith("x-ratelimit-")}
@@ -147,25 +147,32 @@ class LlmClient:
             request["response_format"] = {"type": "json_object"}
         return request
 
-    def _give_up_something(self, error: openai.APIStatusError) -> bool:
-        """Drop what the endpoint says it does not support; False if its complaint is about something else."""
+    def _give_up_something(self, error: openai.APIStatusError, mode: Mode, request: Mapping[str, Any]) -> bool:
+        """Drop what the endpoint says it does not support; False if its complaint is about something else.
+
+        Calls under way at the same time complain of the same thing: only the first one's complaint changes anything.
+        """
         complaint = f"{_detail(error, 'param')} {_detail(error, 'message')}".lower()
-        if self.mode is not Mode.TEXT and any(
-            word in complaint
-            for word in ("response_format", "json_schema", "json_object", "structured output", "grammar")
-        ):
-            self.mode = Mode.JSON if self.mode is Mode.STRICT else Mode.TEXT
-            log.warning("llm.mode.downgraded", mode=self.mode.value)
+        if mode is not Mode.TEXT and any(word in complaint for word in _ABOUT_SHAPE):
+            if self.mode is mode:
+                self.mode = Mode.JSON if mode is Mode.STRICT else Mode.TEXT
+                log.warning("llm.mode.downgraded", mode=self.mode.value)
             return True
         for name in ("reasoning_effort", "reasoning", "temperature", "store"):
-            if name in complaint and self._drop(name):
-                log.warning("llm.option.dropped", option=name)
+            if name in complaint and (name in request or name in request.get("extra_body", {})):
+                self._drop(name)
                 return True
         return False
 
-    def _drop(self, name: str) -> bool:
-        extra: dict[str, Any] = self._options.get("extra_body", {})
-        return self._options.pop(name, None) is not None or extra.pop(name, None) is not None
+    def _drop(self, name: str) -> None:
+        extra: Mapping[str, Any] = self._options.get("extra_body", {})
+        if name not in self._options and name not in extra:
+            return
+        kept = {key: value for key, value in self._options.items() if key != name}
+        if name in extra:
+            kept["extra_body"] = {key: value for key, value in extra.items() if key != name}
+        self._options = kept
+        log.warning("llm.option.dropped", option=name)
 
 
 def _options(url: str, model: str) -> dict[str, Any]:

@@ -140,6 +140,40 @@ async def test_an_endpoint_without_schema_is_asked_in_json_mode_then_in_plain_te
     assert formats == ["json_schema", "json_object", None, None]
 
 
+async def test_calls_under_way_at_once_give_up_one_thing_only_once(client, route):
+    both_sent = asyncio.Barrier(2)
+
+    async def refuse_schema(request):
+        kind = json.loads(request.content).get("response_format", {}).get("type")
+        if kind == "json_schema":
+            await both_sent.wait()
+            return respx.MockResponse(400, json={"error": {"message": "no json_schema here"}})
+        return respx.MockResponse(200, json=completion(GOOD))
+
+    route.side_effect = refuse_schema
+
+    await asyncio.gather(ask(client), ask(client))
+
+    assert client.mode is Mode.JSON
+
+
+async def test_an_option_complained_of_twice_at_once_is_dropped_once(client, route):
+    both_sent = asyncio.Barrier(2)
+
+    async def refuse_effort(request):
+        if "reasoning_effort" in json.loads(request.content):
+            await both_sent.wait()
+            return respx.MockResponse(400, json={"error": {"message": "x", "param": "reasoning_effort"}})
+        return respx.MockResponse(200, json=completion(GOOD))
+
+    route.side_effect = refuse_effort
+
+    first, second = await asyncio.gather(ask(client), ask(client))
+
+    assert all(first.slots)
+    assert all(second.slots)
+
+
 async def test_an_option_the_model_does_not_take_is_dropped(client, route):
     complaint = {
         "error": {"message": "Unsupported parameter", "param": "reasoning_effort", "code": "unsupported_value"}
