@@ -6,7 +6,8 @@ The cheap lane comes out first and at once; what only a model can settle follows
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,7 +20,7 @@ from normalizer.errors import Misconfigured, NormalizerError, TransientError
 
 if TYPE_CHECKING:
     from normalizer.cache import Cache, Entry
-    from normalizer.llm.packer import Packer
+    from normalizer.llm.packer import Announcement, Packer
 
 # What no model may be asked: there is nothing in such a text that a better reader would find.
 _FINAL_REASONS = frozenset({Reason.ADDRESS_MISSING, Reason.ADDRESS_JUNK, Reason.ADDRESS_FOREIGN, Reason.TEXT_TOO_LONG})
@@ -43,6 +44,7 @@ class Deferred:
 
 
 Progress: TypeAlias = Finished | Deferred
+_Decided: TypeAlias = list[tuple[Appointment, Outcome | NormalizerError]]
 
 
 @dataclass(slots=True)
@@ -77,24 +79,32 @@ class Pipeline:
         self._kinds = kinds
         self._unasked = unasked
 
-    async def run(self, appointments: Sequence[Appointment], *, deadline: float) -> AsyncIterator[list[Progress]]:
+    async def run(
+        self,
+        appointments: Sequence[Appointment],
+        *,
+        deadline: float,
+        stopped: Callable[[], Awaitable[None]] | None = None,
+    ) -> AsyncGenerator[list[Progress], None]:
         """Yield each appointment exactly once, in lists, as soon as it is decided.
 
         Args:
             appointments: the group; repeated texts are decided once.
             deadline: `loop.time()` by which everything must have come out.
+            stopped: returns when no further model call may be started for this group.
         """
         documents = await self._documents(appointments) if Kind.DOCUMENT in self._kinds else {}
         if Kind.ADDRESS not in self._kinds:
             yield [Finished(appointment, documents.get(appointment.id, {})) for appointment in appointments]
             return
-        async for addresses in self._addresses(appointments, deadline):
-            yield [
-                Deferred(appointment, outcome)
-                if isinstance(outcome, NormalizerError)
-                else Finished(appointment, {**documents.get(appointment.id, {}), Kind.ADDRESS: outcome})
-                for appointment, outcome in addresses
-            ]
+        async with contextlib.aclosing(self._addresses(appointments, deadline, stopped)) as decided:
+            async for addresses in decided:
+                yield [
+                    Deferred(appointment, outcome)
+                    if isinstance(outcome, NormalizerError)
+                    else Finished(appointment, {**documents.get(appointment.id, {}), Kind.ADDRESS: outcome})
+                    for appointment, outcome in addresses
+                ]
 
     async def _documents(self, appointments: Sequence[Appointment]) -> dict[str, dict[Kind, Outcome]]:
         memo: dict[str, Outcome] = {}
@@ -109,24 +119,34 @@ class Pipeline:
         return outcomes
 
     async def _addresses(
-        self, appointments: Sequence[Appointment], deadline: float
-    ) -> AsyncIterator[list[tuple[Appointment, Outcome | NormalizerError]]]:
-        texts = _distinct(appointments)
-        cached = await self._from_cache(texts)
-        cheap: list[tuple[Appointment, Outcome | NormalizerError]] = []
-        unresolved: list[_Text] = []
-        for turn, item in enumerate(texts):
-            outcome = self._without_model(item, cached.get(item.text))
-            if outcome is None:
-                unresolved.append(item)
-            else:
-                cheap.extend((appointment, outcome) for appointment in item.waiting)
-            if turn % _PARSES_PER_LOOP_TURN == 0:
-                await asyncio.sleep(0)
-        if cheap:
-            yield cheap
-        async for answered in self._from_model(unresolved, deadline):
-            yield answered
+        self, appointments: Sequence[Appointment], deadline: float, stopped: Callable[[], Awaitable[None]] | None
+    ) -> AsyncGenerator[_Decided, None]:
+        announced = self._packer.announce() if self._packer is not None else None
+        try:
+            texts = _distinct(appointments)
+            cached = await self._from_cache(texts)
+            cheap: _Decided = []
+            unresolved: list[_Text] = []
+            for turn, item in enumerate(texts):
+                outcome = self._without_model(item, cached.get(item.text))
+                if outcome is None:
+                    unresolved.append(item)
+                else:
+                    cheap.extend((appointment, outcome) for appointment in item.waiting)
+                if turn % _PARSES_PER_LOOP_TURN == 0:
+                    await asyncio.sleep(0)
+            if self._packer is None or announced is None or not unresolved:
+                yield cheap
+                return
+            asked = _from_model(self._packer, unresolved, deadline, announced, stopped)
+            async with contextlib.aclosing(_ahead(asked)) as answers:
+                await anext(answers)  # the texts are with the packer before the cheap lane is saved
+                yield cheap
+                async for answered in answers:
+                    yield answered
+        finally:
+            if announced is not None:
+                announced.withdraw()
 
     async def _from_cache(self, texts: Sequence[_Text]) -> Mapping[str, Entry]:
         asked = [item.text for item in texts if item.text]
@@ -134,7 +154,7 @@ class Pipeline:
 
     def _without_model(self, item: _Text, entry: Entry | None) -> Outcome | None:
         if entry is not None:
-            return _cached_outcome(entry)
+            return _outcome(entry.decision, Origin.MANUAL if entry.manual else Origin.CACHE)
         decision = parse_address(item.text)
         if isinstance(decision, Settled) or decision.reason in _FINAL_REASONS:
             return _outcome(decision, Origin.RULES)
@@ -143,17 +163,36 @@ class Pipeline:
         item.undecided = decision
         return None
 
-    async def _from_model(
-        self, unresolved: Sequence[_Text], deadline: float
-    ) -> AsyncIterator[list[tuple[Appointment, Outcome | NormalizerError]]]:
-        if self._packer is None or not unresolved:
-            return
-        waiting = {item.text: item for item in unresolved}
-        try:
-            async for answers in self._packer.resolve_many(list(waiting), deadline=deadline):
-                yield [pair for text, answer in answers.items() for pair in _hand_out(waiting.pop(text), answer)]
-        except (TransientError, Misconfigured) as error:
-            yield [(appointment, error) for item in waiting.values() for appointment in item.waiting]
+
+async def _from_model(
+    packer: Packer,
+    unresolved: Sequence[_Text],
+    deadline: float,
+    announced: Announcement,
+    stopped: Callable[[], Awaitable[None]] | None,
+) -> AsyncGenerator[_Decided, None]:
+    waiting = {item.text: item for item in unresolved}
+    try:
+        asked = packer.resolve_many(list(waiting), deadline=deadline, announced=announced, stopped=stopped)
+        async for answers in asked:
+            yield [pair for text, answer in answers.items() for pair in _hand_out(waiting.pop(text), answer)]
+    except (TransientError, Misconfigured) as error:
+        yield [(appointment, error) for item in waiting.values() for appointment in item.waiting]
+
+
+async def _ahead(source: AsyncGenerator[_Decided, None]) -> AsyncGenerator[_Decided, None]:
+    """`source`, one step ahead of whoever reads it; begins with an empty list once the first step is under way."""
+    step = asyncio.ensure_future(anext(source, None))
+    try:
+        await asyncio.sleep(0)
+        yield []
+        while (decided := await asyncio.shield(step)) is not None:
+            step = asyncio.ensure_future(anext(source, None))
+            yield decided
+    finally:
+        step.cancel()
+        await asyncio.gather(step, return_exceptions=True)
+        await source.aclose()
 
 
 def _distinct(appointments: Sequence[Appointment]) -> list[_Text]:
@@ -185,9 +224,3 @@ def _outcome(decision: Decision[Address] | Decision[Document], origin: Origin) -
     if isinstance(decision, Settled):
         return Normalized(decision.value, origin, decision.note)
     return Review(decision.reason, origin, decision.understood)
-
-
-def _cached_outcome(entry: Entry) -> Outcome:
-    if entry.address is not None:
-        return Normalized(Address.from_dict(entry.address), Origin.CACHE)
-    return Review(entry.reason or Reason.MODEL_NO_ANSWER, Origin.CACHE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,13 +17,14 @@ from normalizer import __version__
 from normalizer.cache import Cache, Entry
 from normalizer.domain.address import RULES_VERSION, Address
 from normalizer.domain.appointment import Kind
-from normalizer.domain.decision import Decision, Settled
+from normalizer.domain.decision import Decision
 from normalizer.errors import NormalizerError, TransientError
 from normalizer.exposition import Exposition, Sources
-from normalizer.llm.client import LlmClient
-from normalizer.llm.limits import LocalGate
+from normalizer.llm.client import OPENAI_URL, LlmClient
+from normalizer.llm.limits import LocalGate, SharedGate
 from normalizer.llm.packer import Packer
 from normalizer.llm.packing import BatchSize, Budget
+from normalizer.llm.peers import Peers
 from normalizer.llm.pricing import Ledger
 from normalizer.llm.prompt import PROMPT_VERSION
 from normalizer.llm.tokens import counter
@@ -73,7 +74,7 @@ async def open_normalization(settings: Settings, *, offline: bool = False) -> As
         if offline:
             yield Pipeline(cache=None, packer=None, unasked=None)
         else:
-            yield Pipeline(cache=None, packer=_packer(settings, None, stack))
+            yield Pipeline(cache=None, packer=_packer(settings, stack, shared=None))
 
 
 def main() -> int:
@@ -122,11 +123,11 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         service = await _tasks(settings, stack)
         store = await _store(settings, stack)
         cache = await _cache(settings, store, ctx["redis"])
-        packer = _packer(settings, cache, stack)
+        ledger = Ledger(ctx["redis"], model=settings.openai_model, daily_budget_usd=settings.daily_budget_usd)
+        packer = _packer(settings, stack, shared=Shared(ctx["redis"], cache, ledger))
         pipeline = Pipeline(cache=cache, packer=packer, kinds=_kinds(settings))
         ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service)
         if settings.metrics_port:
-            ledger = Ledger(ctx["redis"], model=settings.openai_model)
             sources = Sources(service, worker, packer, cache, ledger, settings.daily_budget_usd)
             stack.callback(Exposition(sources).serve(settings.metrics_port))
 
@@ -205,37 +206,67 @@ async def _cache(settings: Settings, store: AppointmentStore, redis: Any) -> Cac
     )
 
 
-def _packer(settings: Settings, cache: Cache | None, stack: contextlib.AsyncExitStack) -> Packer | None:
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the model lane shares with other replicas."""
+
+    redis: Any
+    cache: Cache
+    ledger: Ledger
+
+    async def remember(self, decisions: Mapping[str, Decision[Address]]) -> None:
+        """Put what the model settled, or could not, into the shared cache."""
+        await self.cache.put_many(Kind.ADDRESS, {text: Entry.of(decision) for text, decision in decisions.items()})
+
+    async def recall(self, texts: Sequence[str]) -> Mapping[str, Decision[Address]]:
+        """What the shared cache knows of `texts` by now."""
+        known = await self.cache.get_many(Kind.ADDRESS, texts)
+        return {text: entry.decision for text, entry in known.items()}
+
+    def mark(self, text: str) -> str:
+        """What may stand for `text` in a Redis key."""
+        return self.cache.mark(Kind.ADDRESS, text)
+
+
+def _packer(settings: Settings, stack: contextlib.AsyncExitStack, *, shared: Shared | None) -> Packer | None:
+    """The model lane; None without a key. Without `shared` (loose texts) limits and memory are this process's own."""
     key = _secret(settings.openai_api_key)
     if key is None or not settings.address_normalization_enabled:
         return None
     client = LlmClient(api_key=key, model=settings.openai_model, base_url=settings.base_url)
     packer = Packer(
         client,
-        remember=_remember(cache),
+        remember=_forget if shared is None else shared.remember,
         count=counter(settings.openai_model),
-        gate=LocalGate(largest=settings.llm_max_concurrency),
+        gate=LocalGate(largest=settings.llm_max_concurrency) if shared is None else _gate(settings, shared.redis),
         budget=Budget(items=50),
         size=BatchSize(start=settings.llm_records_per_call),
         linger_ms=settings.batch_linger_ms,
+        peers=None if shared is None else _peers(settings, shared),
+        ledger=None if shared is None else shared.ledger,
     )
     stack.push_async_callback(client.close)
     stack.push_async_callback(packer.close)
     return packer
 
 
-def _remember(cache: Cache | None) -> Any:
-    async def remember(decisions: Mapping[str, Decision[Address]]) -> None:
-        if cache is not None:
-            await cache.put_many(Kind.ADDRESS, {text: _entry(decision) for text, decision in decisions.items()})
+def _gate(settings: Settings, redis: Any) -> SharedGate:
+    endpoint = urlsplit(settings.base_url or OPENAI_URL).hostname
+    return SharedGate(
+        redis,
+        name=f"{endpoint}:{settings.openai_model}",
+        rpm=settings.llm_rpm,
+        tpm=settings.llm_tpm,
+        largest=settings.llm_max_concurrency,
+    )
 
-    return remember
+
+def _peers(settings: Settings, shared: Shared) -> Peers:
+    return Peers(shared.redis, mark=shared.mark, recall=shared.recall, lease_s=settings.lease_s)
 
 
-def _entry(decision: Decision[Address]) -> Entry:
-    if isinstance(decision, Settled):
-        return Entry(address=decision.value.as_dict())
-    return Entry(reason=decision.reason)
+async def _forget(_decisions: Mapping[str, Decision[Address]]) -> None:
+    """Loose texts leave no trace."""
 
 
 def _secret(value: SecretStr | None) -> str | None:

@@ -45,9 +45,13 @@ class Line:
         """Queue texts that an answer left open."""
         self._again.extend(entries)
 
+    def waiting(self) -> list[Entry]:
+        """Everything in the line."""
+        return [*self._again, *self._fresh]
+
     def due_in(self, now: float, *, nothing_more: bool) -> float | None:
         """Return the seconds until a batch is due; 0 when one is now, None when there is nothing to ask."""
-        waiting = [*self._again, *self._fresh]
+        waiting = self.waiting()
         if not waiting:
             return None
         if nothing_more or self._is_full(self._fresh) or self._is_full(self._again):

@@ -153,7 +153,12 @@ class Packer:
         return Announcement(withdrawn)
 
     async def resolve_many(
-        self, texts: Sequence[str], *, deadline: float, announced: Announcement | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        deadline: float,
+        announced: Announcement | None = None,
+        stopped: Callable[[], Awaitable[None]] | None = None,
     ) -> AsyncIterator[dict[str, Outcome]]:
         """Yield outcomes keyed by the given texts, as answers arrive, each text exactly once.
 
@@ -161,10 +166,12 @@ class Packer:
             texts: texts of one identity are asked once.
             deadline: `loop.time()` seconds. What could not be started or answered by then comes as a TransientError.
             announced: withdrawn as soon as the texts are in.
+            stopped: returns when this caller wants no further call started; calls under way are still waited for.
 
         Raises ProviderRefused when the provider refuses the key or account; what was answered before has come out.
         """
         waiter = Waiter()
+        watch = asyncio.create_task(self._when(stopped, waiter)) if stopped is not None else None
         try:
             self._submit(texts, waiter, deadline)
             if announced is not None:
@@ -172,6 +179,8 @@ class Packer:
             while waiter.missing:
                 yield await waiter.next(deadline)
         finally:
+            if watch is not None:
+                watch.cancel()
             self._forget(waiter)
 
     async def close(self) -> None:
@@ -211,6 +220,15 @@ class Packer:
     def _forget(self, waiter: Waiter) -> None:
         """Take a caller off its entries; what nobody waits for and nobody has asked yet is not asked."""
         self._flights.leave(waiter)
+        self._line.keep(self._wanted)
+
+    async def _when(self, stopped: Callable[[], Awaitable[None]], waiter: Waiter) -> None:
+        """Give a caller that is stopping back what no call holds yet."""
+        await stopped()
+        stopping = TransientError("the worker is stopping")
+        for entry in self._line.waiting():
+            if texts := entry.waiters.pop(waiter, None):
+                waiter.tell(dict.fromkeys(texts, stopping))
         self._line.keep(self._wanted)
 
     def _requeue(self, entries: list[Entry]) -> None:

@@ -5,6 +5,7 @@ They tie the queue to the store and the pipeline: load once, save and settle eac
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections import defaultdict
@@ -49,8 +50,10 @@ async def normalize_appointment(ctx: Mapping[str, Any], group: Group) -> None:
     try:
         appointments = await work.store.load(list(jobs))
         await group.settle(_every(jobs, jobs.keys() - appointments.keys(), Failed("agendamento não existe")))
-        async for progress in work.pipeline.run(list(appointments.values()), deadline=group.deadline):
-            await _save_and_settle(work.store, group, jobs, progress)
+        decided = work.pipeline.run(list(appointments.values()), deadline=group.deadline, stopped=group.until_cancelled)
+        async with contextlib.aclosing(decided):
+            async for progress in decided:
+                await _save_and_settle(work.store, group, jobs, progress)
     except StoreUnavailable as error:
         log.warning("store.unavailable", jobs=len(group.jobs))
         metrics.store_away()
