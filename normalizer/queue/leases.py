@@ -24,7 +24,8 @@ TRY_TTL_S = 88_400
 #: How far single jobs move ahead of a bulk import. Also how long an import can be overtaken at most.
 HEAD_START_MS = 600_000
 #: A row is condemned only after so many crashes, the last one alone; or after MAX_CRASHES in whatever company.
-MIN_CRASHES = 3
+#: Fewer would condemn innocent rows of small groups when an operator kills workers a few times in a row.
+MIN_CRASHES = 4
 MAX_CRASHES = 12
 _KEYS_PER_CALL = 1_000  # Lua's unpack() takes some 8,000 values; and no call may hold up Redis for long
 _SWEEP_LIMIT = 5_000

@@ -401,9 +401,9 @@ async def test_suspects_run_in_ever_smaller_groups_alone_and_end_condemned(bench
     assert ids(claim) == ["j0000"]
 
 
-async def test_a_single_kill_condemns_nobody(bench: Bench) -> None:
+async def test_three_kills_condemn_nobody(bench: Bench) -> None:
     await bench.put("a")
-    for _ in range(2):
+    for _ in range(3):
         claim = await bench.claim()
         await bench.die(claim)
         await bench.leases.sweep()
