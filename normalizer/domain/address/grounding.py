@@ -215,25 +215,17 @@ class _Check:
 
     def _street_spans(self) -> list[Span]:
         words = value_words(self.address.rua)
-        spans = list(self._spans(words, _NAMES))
-        if len(words) > 1 and words[0] in lx.STREET_TYPES:
-            for start, end in self._spans(words[1:], _NAMES):
-                if (double := self._doubled_type(start, words[0])) is not None:
-                    spans.append((double, end))
-                elif words[0] in {"rua", "rodovia"} and self._needs_no_type(start, end, words[0]):
-                    spans.append((start, end))
-        return spans
+        spans = [(self._doubled(start, words[0]), end) for start, end in self._spans(words, _NAMES)]
+        if spans or len(words) < 2 or words[0] not in {"rua", "rodovia"}:
+            return spans
+        return [span for span in self._spans(words[1:], _NAMES) if self._needs_no_type(*span, words[0])]
 
-    def _doubled_type(self, start: int, kind: str) -> int | None:
-        """Return where "RUA R. X" begins when the name begins at `start`."""
-        first = start
-        while (
-            first > 0
-            and self.marks[first - 1] == FREE
-            and word_key(lx.STREET_TYPES.get(self.tokens.keys[first - 1], "")) == kind
-        ):
-            first -= 1
-        return first if first < start else None
+    def _doubled(self, start: int, kind: str) -> int:
+        """Return where "RUA R. X" begins when "R. X" begins at `start`."""
+        types, keys = lx.STREET_TYPES, self.tokens.keys
+        while start > 0 and self.marks[start - 1] == FREE and word_key(types.get(keys[start - 1], "")) == kind:
+            start -= 1
+        return start
 
     def _needs_no_type(self, start: int, end: int, kind: str) -> bool:
         tokens = self.tokens
@@ -334,7 +326,7 @@ class _Check:
             return (not beside, -span[1])
         if name == "rua":
             return (-(span[1] - span[0]), span[0])
-        return (0, span[0])
+        return (self.evidence.labelled.get(span[0], name) != name, span[0])
 
     def _contested(self, wanted: list[tuple[str, list[Span]]]) -> str:
         placed = [name for name, _ in self.chosen]
