@@ -1,23 +1,26 @@
-"""Workbooks through calamine: xlsx (whatever its name says) and the old binary xls."""
+"""Workbooks through calamine, in a process of its own: xlsx (whatever its name says) and the old binary xls."""
 
 from __future__ import annotations
 
-import io
-from contextlib import contextmanager
+import marshal
+import struct
+import subprocess
+import sys
+import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Final
-
-from python_calamine import CalamineSheet, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from normalizer.errors import InvalidInput
 from normalizer.spreadsheet.archive import check_workbook, password_protected
 from normalizer.spreadsheet.table import NumberedRows, Opened, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from normalizer.spreadsheet.limits import Limits
 
+_CHILD: Final = Path(__file__).with_name("child.py")
+_ROWS_A_TRIP: Final = 500
+_LENGTH: Final = struct.Struct("<I")
 # Streams of an Office file encrypted with a password ([MS-OFFCRYPTO] 2.3), as named in the OLE directory.
 _ENCRYPTED: Final = tuple(name.encode("utf-16-le") for name in ("EncryptedPackage", "EncryptionInfo"))
 _BIFF_STREAMS: Final = tuple(name.encode("utf-16-le") for name in ("Workbook", "Book"))
@@ -44,49 +47,71 @@ def open_ole(data: bytes, where: str) -> Opened:
 
 
 def _open(kind: str, data: bytes, where: str) -> Opened:
-    with _readable(where):
-        book = CalamineWorkbook.from_filelike(io.BytesIO(data))
-        sheets = [sheet for sheet in book.sheets_metadata if sheet.typ == SheetTypeEnum.WorkSheet]
-    loader = _Loader(book, where)
-    visible = tuple(
-        Table(sheet.name, partial(loader.rows, sheet.name))
-        for sheet in sheets
-        if sheet.visible == SheetVisibleEnum.Visible
-    )
-    hidden = tuple(sheet.name for sheet in sheets if sheet.visible != SheetVisibleEnum.Visible)
-    return Opened(kind, visible, hidden)
+    reader = _Reader(where)
+    sheets = reader.open(data)
+    tables = tuple(Table(name, partial(reader.rows, name)) for name, visible in sheets if visible)
+    return Opened(kind, tables, tuple(name for name, visible in sheets if not visible))
 
 
-class _Loader:
-    """Keeps the sheet read last, so that looking for its header and reading its rows parse it once."""
+class _Reader:
+    """The child that holds the workbook. It ends with this object; it keeps the sheet read last laid out."""
 
-    def __init__(self, book: CalamineWorkbook, where: str) -> None:
-        self._book, self._where = book, where
-        self._sheet: CalamineSheet | None = None
+    def __init__(self, where: str) -> None:
+        self._where = where
+        command = [sys.executable, "-I", str(_CHILD)]
+        # Its stderr holds nothing an operator could use: stack traces of the native reader.
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=quiet)  # noqa: S603
+        weakref.finalize(self, _end, self._process)
+
+    def open(self, data: bytes) -> list[tuple[str, bool]]:
+        kind, answer = self._ask(data)
+        if kind != "sheets":
+            raise self._refusal(answer)
+        return [(name, visible) for name, visible in answer]
 
     def rows(self, name: str) -> NumberedRows:
-        with _readable(self._where):
-            if self._sheet is None or self._sheet.name != name:
-                self._sheet = None  # let go of it before the next one is laid out
-                self._sheet = self._book.get_sheet_by_name(name)
-            yield from enumerate(self._sheet.iter_rows(), start=1)
+        at = 0
+        while rows := self._ask([name, at, _ROWS_A_TRIP]):
+            if rows[0] == "refused":
+                raise self._refusal(rows[1])
+            yield from enumerate(rows, start=at + 1)
+            at += len(rows)
+
+    def _ask(self, request: Any) -> Any:
+        given, answer = self._process.stdin, self._process.stdout
+        if given is None or answer is None:
+            raise self._refusal("damaged")
+        body = marshal.dumps(request)
+        try:
+            given.write(_LENGTH.pack(len(body)))
+            given.write(body)
+            given.flush()
+            head = answer.read(_LENGTH.size)
+            reply = answer.read(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else b""
+        except BrokenPipeError:
+            reply = b""
+        if not reply:  # the child is gone: out of memory or of its limits
+            raise self._refusal("damaged")
+        return marshal.loads(reply)  # noqa: S302 — our own child's
+
+    def _refusal(self, why: str) -> InvalidInput:
+        if why == "password":
+            return password_protected(self._where)
+        return InvalidInput(
+            where=self._where,
+            expected="uma planilha íntegra",
+            found="um arquivo cortado ou danificado",
+            mend="Abra no Excel e salve de novo como .xlsx, ou exporte outra vez.",
+        )
 
 
-@contextmanager
-def _readable(where: str) -> Iterator[None]:
-    """Turn whatever the parser throws at a damaged file, panics of its Rust side included, into InvalidInput."""
-    try:
-        yield
-    except PasswordError as exc:
-        raise password_protected(where) from exc
-    except InvalidInput:
-        raise
-    except BaseException as exc:
-        if isinstance(exc, Exception) or type(exc).__name__ == "PanicException":
-            raise InvalidInput(
-                where=where,
-                expected="uma planilha íntegra",
-                found="um arquivo cortado ou danificado",
-                mend="Abra no Excel e salve de novo como .xlsx, ou exporte outra vez.",
-            ) from exc
-        raise
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                continue
