@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from python_calamine import CalamineSheet, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
 
-MEMORY_BYTES = 3 * 2**30
+MEMORY_BYTES = 2 * 2**30
 CPU_S = 600
 _LENGTH = struct.Struct("<I")
 

@@ -16,6 +16,7 @@ _WORDS: Final = re.compile(r"[a-z]+")
 _TAIL: Final = re.compile(r"[0-9]([^0-9:=]*)\Z")
 _NEXT_WORD: Final = re.compile(r"[ (–-]{0,3}([a-z][a-z.]*)")
 _LETTERS_BEFORE: Final = re.compile(r"([a-z]+)-?\Z")
+_SENTENCE_END: Final = re.compile(r"[.!?](?= )|[;|]")
 _JOINS: Final = frozenset({"", "/", "e", "ou", "-", ",", "&", "+"})
 _ALTERNATIVES: Final = frozenset({"cnpj", "rne", "rnm", "mf"})  # "CPF/CNPJ:", "RG ou RNE:"
 _FOREIGN: Final = frozenset({Label.OTHER, Label.PHONE, Label.RECORD})
@@ -45,7 +46,7 @@ class _Reader:
 
     __slots__ = (
         "cpf_problem", "cpfs", "guessed_cpfs", "guessed_rgs", "label", "label_end", "misplaced", "negated", "numbers",
-        "postfix", "rg_problem", "rgs", "said_missing", "strange", "swapped", "text", "used", "weak",
+        "ordered_until", "postfix", "rg_problem", "rgs", "said_missing", "strange", "swapped", "text", "used", "weak",
     )  # fmt: skip
 
     def __init__(self, prepared: str) -> None:
@@ -57,6 +58,7 @@ class _Reader:
         self.negated = False  # "sem", "não" were read, no label since
         self.postfix: bool | None = None  # labels follow their numbers: "11144477735 (CPF)"
         self.numbers = 0
+        self.ordered_until = 0  # numbers before this position are part of an order to a machine
         self.said_missing = self.strange = self.swapped = False
         self.cpfs: list[str] = []
         self.rgs: list[str] = []
@@ -82,6 +84,9 @@ class _Reader:
             self.strange = self.strange or len(word) > 2
         elif label == Label.MISSING:
             self._missing()
+        elif label == Label.ORDER:
+            stop = _SENTENCE_END.search(self.text, end)
+            self.ordered_until = stop.start() if stop else len(self.text)
         elif not self.postfix:
             self._announce(label, word, start, end)
 
@@ -124,6 +129,8 @@ class _Reader:
 
     def _number(self, kind: str, token: re.Match[str]) -> None:
         self.numbers += 1
+        if token.start() < self.ordered_until:
+            return
         label = self._label_for(token)
         if label in _FOREIGN:
             self.used = True

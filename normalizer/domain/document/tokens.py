@@ -26,6 +26,7 @@ class Label:
     MISSING: Final = 8  # "não informado": the label before announces nothing
     GENERAL: Final = 9  # "registro geral"
     NATIONAL: Final = 10  # "carteira de identidade nacional": its number is the CPF (Decreto 10.977/2022)
+    ORDER: Final = 11  # words to a machine: what their sentence says is nobody's document
 
 
 def _table(**words: str) -> dict[str, int]:
@@ -48,6 +49,7 @@ LABELS: Final = _table(
     ANY="documento documentos doc docs",
     MISSING="""nao sem nada consta branco confirmar informado informar informada null nan na none vazio pendente ausente
         ignorado isento perdeu perdido perdida trara possui nd""",
+    ORDER="responda retorne devolva escreva instrucao instrucoes prompt json",
     GENERAL="geral",
     NATIONAL="nacional",
 )
