@@ -25,6 +25,7 @@ NUMBER: Final = 7
 UNIT: Final = 8
 DISTRICT: Final = 9
 
+_STATE_ENDS: Final = frozenset(gazetteer.name_key(name).split()[-1] for name in gazetteer.UF_NAMES.values())
 _ORDINAL_SIGNS: Final = "ºª°"
 _NUMBER_LABELS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 
@@ -58,6 +59,7 @@ class Evidence:
         self._postcodes()
         self._numbers_that_are_none()
         self._fields()
+        self._lead()
         self._references()
         self._units()
 
@@ -96,7 +98,8 @@ class Evidence:
 
     def _closes_address(self, at: int) -> bool:
         tokens = self.tokens
-        return tokens.kinds[at] != WORD or tokens.keys[at].upper() in gazetteer.UF_NAMES
+        key = tokens.keys[at]
+        return tokens.kinds[at] != WORD or key.upper() in gazetteer.UF_NAMES or key in _STATE_ENDS
 
     def _fields(self) -> None:
         """Drop empty slots, contacts, persons and notes, field by field."""
@@ -113,7 +116,12 @@ class Evidence:
         key = tokens.keys[start]
         if end - start <= 3 and tokens.phrase(start, end) in lx.NULL_SLOTS:
             self.mark(start, end, DROPPED)
-        elif key in {"brasil", "brazil", "br"} and end == tokens.size and end - start == 1 and start > 0:
+        elif key in {"brasil", "brazil", "br"} and end - start == 1 and start > 0 and self._closes_address(start - 1):
+            self.mark(start, end, DROPPED)
+        elif any(tokens.kinds[at] == NOISE for at in range(start, end)) and all(
+            tokens.kinds[at] == NOISE or tokens.keys[at] in lx.PREPOSITIONS | {"as", "ate", "das"}
+            for at in range(start, end)
+        ):
             self.mark(start, end, DROPPED)
         elif key in lx.PERSON_WORDS and end - start > 1:
             self.mark(start, next((at for at in range(start, end) if at_street(tokens, at)), end), DROPPED)
@@ -133,6 +141,15 @@ class Evidence:
         if any(at_street(tokens, at) for at in range(end, rest)):
             rest = end
         self.mark(begins, rest, DROPPED)
+
+    def _lead(self) -> None:
+        """Drop "Mora na", "Reside à" before the street."""
+        tokens = self.tokens
+        at = 0
+        while at < tokens.size and self.marks[at] == FREE and tokens.keys[at] in lx.LEAD_WORDS:
+            at += 1
+        if at and at_street(tokens, at, opens=True):
+            self.mark(0, at, DROPPED)
 
     def _references(self) -> None:
         """Drop points of reference and contacts up to the end of their field."""
@@ -229,6 +246,8 @@ class Evidence:
                 self._labelled_cep(at)
             elif marks[at] == FREE and kind == CEP:
                 self._take_cep(at, at + 1, tokens.keys[at])
+            elif marks[at] == FREE and kind == NUM and 5 <= len(tokens.keys[at]) <= 7 and at > 3:
+                self._bare_cep(at)
             elif marks[at] == FREE and kind in (PHONE, NOISE):
                 extension = kind == PHONE and tokens.keys[at + 1 : at + 2] == ["ramal"]
                 self.mark(at, at + 3 if extension else at + 1, DROPPED)
@@ -245,6 +264,13 @@ class Evidence:
             digits += tokens.keys[end]
             end += 1
         self._take_cep(at, end, digits)
+
+    def _bare_cep(self, at: int) -> None:
+        """Take "84050 000" that ends the text behind the state, and drop one that lost digits."""
+        tokens = self.tokens
+        digits = "".join(tokens.keys[at:])
+        if all(kind == NUM for kind in tokens.kinds[at:]) and digits.isdecimal() and self._closes_address(at - 1):
+            self._take_cep(at, tokens.size, digits)
 
     def _take_cep(self, start: int, end: int, digits: str) -> None:
         if len(digits) == 8 and gazetteer.uf_of_cep(digits):
@@ -288,7 +314,7 @@ class Evidence:
         at, size = 0, tokens.size
         while at < size:
             if marks[at] == FREE and tokens.kinds[at] == WORD and (keyword := lx.UNIT_WORDS.get(tokens.keys[at])):
-                unit = self._floor(at) if keyword == "Andar" else None
+                unit = self._floor(at, keyword) if keyword in {"Andar", "Piso"} else None
                 unit = unit or self._unit(at, keyword)
                 if unit is not None:
                     self.units.append(unit)
@@ -297,7 +323,7 @@ class Evidence:
                     continue
             at += 1
 
-    def _floor(self, at: int) -> Unit | None:
+    def _floor(self, at: int, keyword: str) -> Unit | None:
         """Read "3º andar", whose value comes first."""
         before = at - 1
         if not self.free(before) or self.tokens.kinds[before] != NUM or self.tokens.gaps[at] == HARD:
@@ -306,7 +332,7 @@ class Evidence:
         ordinal = word[-1] in _ORDINAL_SIGNS
         if not ordinal and not (before and self.tokens.kinds[before - 1] == NUM) and self.tokens.gaps[before] != HARD:
             return None
-        return Unit(before, at + 1, f"{self.tokens.keys[before]}º Andar", "")
+        return Unit(before, at + 1, f"{self.tokens.keys[before]}º {keyword}", "")
 
     def _unit(self, at: int, keyword: str) -> Unit | None:
         tokens = self.tokens
@@ -374,6 +400,8 @@ class Evidence:
             return value + 2
         if key in lx.ROMAN and len(key) > 1 and tokens.words[value].isupper():
             return value + 1
+        if key in {"norte", "sul", "leste", "oeste"} and lx.UNIT_WORDS[tokens.keys[at]] in {"Torre", "Bloco"}:
+            return value + 1
         if len(key) != 1 or key in lx.WEAK_UNITS & {"l", "q"}:
             return value
         closed = value + 1 == tokens.size or tokens.gaps[value + 1] == HARD or not self.free(value + 1)
@@ -403,7 +431,10 @@ class Evidence:
         tokens = self.tokens
         written = ""
         for at in range(start, end):
-            word = tokens.words[at].upper() if tokens.kinds[at] == WORD else tokens.words[at].replace(".", "")
+            word = tokens.words[at].replace(".", "")
+            if tokens.kinds[at] == WORD:
+                long = len(word) > 3 or tokens.keys[at] == "sul"
+                word = word.capitalize() if long and tokens.keys[at] not in lx.ROMAN else word.upper()
             if at > start and tokens.gaps[at] in (HYPHEN, SLASH):
                 written += "-" if tokens.gaps[at] == HYPHEN else "/"
             written += word
@@ -416,8 +447,11 @@ def date_follows(tokens: Tokens, at: int) -> bool:
     return keys[at + 1 : at + 2] == ["de"] and at + 2 < tokens.size and keys[at + 2] in lx.MONTHS
 
 
-def at_street(tokens: Tokens, at: int) -> bool:
-    """Does a street begin at `at`: a type that stands where one can stand, with a name after it."""
+def at_street(tokens: Tokens, at: int, *, opens: bool = False) -> bool:
+    """Does a street begin at `at`: a type that stands where one can stand, with a name after it.
+
+    `opens`: what stands before it is known to be no part of the address.
+    """
     if at < 0 or at + 1 >= tokens.size:
         return False
     key = tokens.keys[at]
@@ -428,5 +462,7 @@ def at_street(tokens: Tokens, at: int) -> bool:
     if key == "ramal" and at and tokens.kinds[at - 1] != WORD:
         return False  # the extension of a phone
     if key in lx.WEAK_TYPES:
-        return tokens.gaps[at] == HARD and (tokens.kinds[at + 1] == WORD or key == "r" or date_follows(tokens, at + 1))
+        return (opens or tokens.gaps[at] == HARD) and (
+            tokens.kinds[at + 1] == WORD or key == "r" or date_follows(tokens, at + 1)
+        )
     return True

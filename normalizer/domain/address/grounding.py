@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 _VALUE_WORD: Final = re.compile(r"[^\W\d_]+|\d+")
 _SEARCH_LIMIT: Final = 400
 _CONNECTIVES: Final = frozenset({"n", "no", "num", "numero", "nr", "nro", "e", "de", "da", "do", "em", "na", "cep", "bairro",
-                                 "cidade", "municipio", "estado", "brasil", "br", "o", "a"})  # fmt: skip
+                                 "cidade", "municipio", "estado", "brasil", "br", "o", "a", "na"})  # fmt: skip
 # A field that one of the first kinds of word opens is another field.
 _STREET_HEADS: Final = (
     frozenset(word_key(kind) for kind in lx.STREET_TYPES.values()) - {"vila", "quadra"} - lx.RURAL_TYPES
 )
 _SPELLED_TYPES: Final = frozenset(word_key(kind) for kind in lx.STREET_TYPES.values())
 _UNIT_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.UNIT_WORDS.values())
+_SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
 _ALONE_HEADS: Final = frozenset(word_key(kind) for kind in lx.ALONE_UNITS)
 _BUILDING_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.BUILDING_WORDS.values()) - {"centro"}
 _ESTATE_HEADS: Final = frozenset({word_key(lx.DISTRICT_WORDS.get(word, word)) for word in lx.ESTATE_WORDS} | {"parque"})
@@ -266,7 +267,7 @@ class _Check:
     def _part_spans(self, part: str) -> list[Span]:
         words = value_words(part)
         spans = list(self._spans(words, _PARTS))
-        if words and words[-1] == "andar":
+        if words and words[-1] in {"andar", "piso"}:
             spans.extend(self._spans([words[-1], *words[:-1]], _PARTS))
         if len(words) == 2:  # "Casa nº 2"
             spans.extend(
@@ -280,12 +281,16 @@ class _Check:
         """Is it a part of the complement: a unit with its value, a building, an estate, or bound to the house number."""
         start = span[0]
         first, rest = words[0], words[1:]
-        if first in _BUILDING_HEADS or words[-1] == "andar" or self.evidence.labelled.get(start) == "complemento":
+        if (
+            first in _BUILDING_HEADS
+            or words[-1] in {"andar", "piso"}
+            or self.evidence.labelled.get(start) == "complemento"
+        ):
             return True
         if first in _ESTATE_HEADS and rest and self.address.bairro is not None:
             return True
         if first in _UNIT_HEADS:
-            valued = any(word.isdigit() or len(word) == 1 or word in lx.ROMAN for word in rest)
+            valued = any(word.isdigit() or len(word) == 1 or word in lx.ROMAN or word in _SIDES for word in rest)
             return valued or (not rest and first in _ALONE_HEADS)
         if rest or not start:
             return False
@@ -323,7 +328,7 @@ class _Check:
     def _preference(self, name: str, span: Span) -> tuple[int, int]:
         if name == "cidade":  # the city is what stands beside its state, else what comes last
             beside = any(state.start == span[1] for state in self._states() if state.uf == self.address.estado)
-            return (not beside, -span[1])
+            return (not beside, -span[1] * 1_000 + span[0])
         if name == "rua":
             return (-(span[1] - span[0]), span[0])
         return (self.evidence.labelled.get(span[0], name) != name, span[0])

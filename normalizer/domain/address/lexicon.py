@@ -194,6 +194,7 @@ Lote: lote lt lte lto l lts lotes
 Gleba: gleba gl
 Torre: torre tr
 Andar: andar and
+Piso: piso
 Box: box
 Galpão: galpao galp
 Unidade: unidade unid un und
@@ -238,15 +239,17 @@ LABELS: Final = {
     "complemento": "complemento", "compl": "complemento", "comp": "complemento", "cpl": "complemento", "cmpl": "complemento",
     "bairro": "bairro", "bair": "bairro", "bro": "bairro", "brr": "bairro", "bai": "bairro",
     "cidade": "cidade", "cid": "cidade", "municipio": "cidade", "mun": "cidade", "munic": "cidade", "localidade": "cidade",
-    "estado": "estado", "uf": "estado", "est": "estado",
+    "estado": "estado", "uf": "estado", "est": "estado", "b": "bairro", "c": "cidade",
     "cep": "cep",
     "telefone": "", "tel": "", "fone": "", "cel": "", "celular": "", "whatsapp": "", "whats": "", "zap": "", "contato": "",
     "nome": "", "paciente": "", "obs": "", "observacao": "", "referencia": "", "ref": "", "email": "", "mail": "",
-    "cpf": "", "rg": "", "convenio": "", "responsavel": "", "resp": "", "pais": "",
+    "cpf": "", "rg": "", "convenio": "", "responsavel": "", "resp": "", "pais": "", "mae": "", "pai": "", "filho": "",
+    "filha": "", "esposa": "", "marido": "", "data": "", "horario": "", "hora": "", "idade": "", "nascimento": "", "nasc": "",
+    "sus": "", "carteira": "", "carteirinha": "", "plano": "", "exame": "", "exames": "", "acompanhante": "", "medico": "",
 }  # fmt: skip
 # Labels that are understood without a colon.
 BARE_LABELS: Final = frozenset({"bairro", "cep", "numero", "num", "nr", "nro", "logradouro", "compl", "cpl", "complemento",
-                                "telefone", "tel", "fone", "celular", "whatsapp", "municipio"})  # fmt: skip
+                                "telefone", "tel", "fone", "celular", "whatsapp", "municipio", "cpf", "rg"})  # fmt: skip
 
 NULL_SLOTS: Final = frozenset(
     """null|nan|none|nil|n a|n d|na|nd|n i|ni|nao informado|nao informada|nao consta|nao tem|nulo
@@ -268,8 +271,11 @@ NULL_NUMBERS: Final = (
 )
 
 REFERENCE_WORDS: Final = frozenset({"proximo", "proxima", "prox", "px", "perto", "atras", "esquina", "esq", "defronte", "vizinho",
-                                    "vizinha", "referencia", "ref", "antes", "depois", "apos", "altura", "sentido", "lado",
+                                    "vizinha", "referencia", "ref", "fte", "antes", "depois", "apos", "altura", "sentido", "lado",
                                     "frente", "entre", "pto"})  # fmt: skip
+# What may stand between the beginning of a text and its street: "Mora na Rua …".
+LEAD_WORDS: Final = frozenset("mora moro morador moradora reside resido residente residencia domiciliado domiciliada fica "
+                              "na no a em endereco end local e o situado situada".split())  # fmt: skip
 # What stands in a remark with its colour: "portão azul" (Portão alone is a quarter of Curitiba).
 PAINTED_WORDS: Final = frozenset({"portao", "muro", "predio", "grade", "fachada", "porta", "sobrado", "toldo"})
 COLOURS: Final = frozenset("azul amarelo amarela branco branca verde vermelho vermelha preto preta cinza marrom bege "
@@ -318,7 +324,7 @@ CITY_SHORTS: Final = {
     "dep": ("deputado",), "ten": ("tenente",), "eng": ("engenheiro",), "cap": ("capitao",), "maj": ("major",), "d": ("dom",),
     "ant": ("antonio",), "sr": ("senhor",), "c": ("campo", "cachoeiro", "cachoeira"), "cach": ("cachoeiro", "cachoeira"),
     "jab": ("jaboatao",), "q": ("queimados",), "faz": ("fazenda",), "prof": ("professor",), "des": ("desembargador",),
-    "mons": ("monsenhor",), "min": ("ministro",), "visc": ("visconde",), "mte": ("monte",), "st": ("santo",), "vl": ("vila",),
+    "mons": ("monsenhor",), "min": ("ministro",), "visc": ("visconde",), "mte": ("monte",), "pta": ("ponta",), "st": ("santo",), "vl": ("vila",),
 }  # fmt: skip
 
 # First words of the addresses of Brasília's sectors and quadras (GDF), all in capitals.

@@ -118,6 +118,12 @@ class _Reader:
         if self._free(before) and self.tokens.keys[before] == "em":
             self._mark(before, before + 1, LABEL)
             return
+        if self._free(before) and self.tokens.keys[before] in {"de", "do"} and before:
+            if self.marks[before - 1] == LABEL:
+                self._mark(before, before + 1, LABEL)
+            elif self.tokens.keys[before - 1] in {"cidade", "municipio"}:
+                self._mark(before - 1, before + 1, LABEL)
+            return
         if self.evidence.labelled and self._free(before) and self.tokens.keys[before] in {"cidade", "municipio", "cid"}:
             self._mark(before, before + 1, LABEL)
 
@@ -212,11 +218,14 @@ class _Reader:
                 self._mark(at - 1, at, LABEL)
                 return self._take_number(at)
             alone = tokens.gaps[at] == HARD and tokens.hard_end(at) == at + 1
-            if alone and at and self.marks[at - 1] in (UNIT, STREET):
+            if alone and self._only_number(at):
                 return self._take_number(at)
         if self.evidence.units:
             self.score += 1.0
         return None
+
+    def _only_number(self, at: int) -> bool:
+        return not any(self._digits(other) for other in range(self.tokens.size) if other != at)
 
     def _take_number(self, at: int) -> Reason | None:
         tokens = self.tokens
@@ -340,7 +349,7 @@ class _Reader:
         labelled = start in self.evidence.labelled
         before_street = start < self.start.at
         known = labelled or key in lx.DISTRICT_WORDS
-        if before_street and not known and not (self.place.start < start):
+        if before_street and not known and not (self.place.start < start or self.place.start == end):
             return Reason.TEXT_UNEXPLAINED
         if not labelled and self._unbounded(start, end):
             return Reason.DISTRICT_AMBIGUOUS
@@ -348,6 +357,18 @@ class _Reader:
         self.district = standard.district(tokens, start, end)
         self._mark(start, end, DISTRICT)
         return None
+
+    def _unreadable(self, at: int) -> bool:
+        """Is the word an abbreviation nobody listed ("fte", "bx"), or the letter of a unit left over?"""
+        key, tokens = self.tokens.keys[at], self.tokens
+        if tokens.kinds[at] != WORD or key in lx.ROMAN or tokens.dots[at]:
+            return False
+        if len(key) == 1:
+            return (
+                key not in {"e", "a", "o", "s", "n", "d"} and tokens.gaps[at] != HARD and tokens.kinds[at - 1] != WORD
+            )
+        known = key in lx.DISTRICT_WORDS or key in lx.TITLES or key in lx.CITY_SHORTS
+        return not known and not any(vowel in key for vowel in "aeiouy")
 
     def _unbounded(self, start: int, end: int) -> bool:
         """Does the quarter touch the street's name with nothing between that shows where one ends."""
@@ -360,6 +381,8 @@ class _Reader:
         if end - start > 7 or keys[end - 1] in lx.PREPOSITIONS - {"e", "a"} or keys[start] in lx.PREPOSITIONS:
             return False
         if end - start == 1 and keys[start] in lx.GENERIC_QUARTERS:
+            return False
+        if any(self._unreadable(at) for at in range(start, end)):
             return False
         if keys[end - 1] == "cidade" and end - start > 1 and keys[end - 2] not in {"nova", "alta", "baixa", "velha"}:
             return False
