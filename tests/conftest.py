@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pymongo
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
@@ -22,6 +24,10 @@ from normalizer import embedded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+# A loaded machine is no failing law: bounds on time are measured in benchmarks, not here.
+hypothesis_settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("any-machine")
 
 _DATABASES = 512
 _redis_numbers = itertools.cycle(range(1, _DATABASES))
