@@ -18,7 +18,7 @@ from normalizer.cache import Cache, Entry
 from normalizer.domain.address import RULES_VERSION, Address
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Decision
-from normalizer.errors import NormalizerError, TransientError
+from normalizer.errors import NormalizerError, QueueUnavailable, TransientError
 from normalizer.exposition import Exposition, Sources
 from normalizer.llm.client import OPENAI_URL, LlmClient
 from normalizer.llm.limits import LocalGate, SharedGate
@@ -30,7 +30,7 @@ from normalizer.llm.prompt import PROMPT_VERSION
 from normalizer.llm.tokens import counter
 from normalizer.pipeline import Pipeline
 from normalizer.queue import tasks
-from normalizer.queue.connection import redis_settings
+from normalizer.queue.connection import OUTAGE, redis_settings
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import KEEP_PAYLOAD_MS, QUEUE_NAME, TaskService
 from normalizer.queue.worker import BatchWorker, batch_func
@@ -75,6 +75,22 @@ async def open_normalization(settings: Settings, *, offline: bool = False) -> As
             yield Pipeline(cache=None, packer=None, unasked=None)
         else:
             yield Pipeline(cache=None, packer=_packer(settings, stack, shared=None))
+
+
+@contextlib.asynccontextmanager
+async def open_cache(settings: Settings | None = None) -> AsyncIterator[Cache]:
+    """The answers in Redis, for looking and purging.
+
+    Raises like `open_producer`; QueueUnavailable also when Redis goes away meanwhile.
+    """
+    settings = settings or load_settings()
+    async with contextlib.AsyncExitStack() as stack:
+        service = await _tasks(settings, stack)
+        store = await _store(settings, stack)
+        try:
+            yield await _cache(settings, store, await service.get_pool())
+        except OUTAGE as error:
+            raise QueueUnavailable(f"O Redis parou de responder ({type(error).__name__}).") from error
 
 
 def main() -> int:

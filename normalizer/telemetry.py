@@ -24,7 +24,7 @@ def configure_logging(level: str, *, json_lines: bool) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _without_traceback_values,
+        scrubbed,
     ]
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -53,7 +53,7 @@ def configure_logging(level: str, *, json_lines: bool) -> None:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
-def _without_traceback_values(
+def scrubbed(
     _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
     """Reduce an exception to its type: its message may quote what it choked on, as a driver quotes a document."""

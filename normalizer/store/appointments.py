@@ -28,6 +28,7 @@ from normalizer.store.connection import (
     translated,
 )
 from normalizer.store.desk import Desk
+from normalizer.store.diagnosis import Diagnosis, diagnose
 from normalizer.store.intake import KEY_FIELD, ImportRow, Intake, UpsertReport
 from normalizer.store.overview import Counts, Sample, count, sample
 from normalizer.store.records import (
@@ -105,6 +106,11 @@ class AppointmentStore:
         """One round trip."""
         with translated():
             await self._client.admin.command("ping")
+
+    async def diagnose(self) -> Diagnosis:
+        """How the server is and what this user may do there; changes nothing."""
+        with translated():
+            return await diagnose(self._client, self._appointments)
 
     async def ensure_indexes(self) -> None:
         """Create what is missing: the unique natural key, and the way to what waits.

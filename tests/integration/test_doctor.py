@@ -1,0 +1,274 @@
+"""`normalizer doctor` and `normalizer cache` as an operator runs them, on real services with real faults."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from arq import create_pool
+from arq.connections import RedisSettings
+from redis import Redis
+
+from normalizer import cli, embedded
+from normalizer.cache import Entry
+from normalizer.domain.decision import Reason
+from normalizer.queue.serializer import job_deserializer, job_serializer
+from normalizer.queue.service import QUEUE_NAME
+from normalizer.runtime import open_cache
+
+KEY = "sk-s3cret-key"
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    def findings(self, area: str) -> list[tuple[str, str]]:
+        found = json.loads(self.out)["achados"]
+        return [(each["nivel"], each["achado"]) for each in found if each["area"] == area]
+
+    def wrong(self, area: str) -> list[str]:
+        return [what for level, what in self.findings(area) if level != "ok"]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Ran]:
+    monkeypatch.chdir(tmp_path)
+    for name in ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "CACHE_SECRET", "REDIS_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+
+    def command(*arguments: str) -> Ran:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["normalizer", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        captured = capfd.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return command
+
+
+@pytest.fixture(autouse=True)
+def _services(monkeypatch: pytest.MonkeyPatch, redis_url: str, mongo_url: str, database: str) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("MONGODB_URL", mongo_url)
+    monkeypatch.setenv("DATABASE_NAME", database)
+
+
+@pytest.fixture
+def model(
+    monkeypatch: pytest.MonkeyPatch, start_provider: Callable[..., embedded.ProviderService]
+) -> Callable[..., embedded.ProviderService]:
+    def start(**options: object) -> embedded.ProviderService:
+        provider = start_provider({}, **options)
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
+        monkeypatch.setenv("OPENAI_MODEL", "simulated")
+        return provider
+
+    return start
+
+
+def test_a_sound_system_without_a_worker_has_warnings_only(run: Callable[..., Ran], model: Callable[..., Any]) -> None:
+    model(rpm=1_000, tpm=300_000)
+
+    ran = run("doctor", "--json")
+
+    assert ran.code == 0, ran.out
+    assert json.loads(ran.out)["ok"] is True
+    assert ran.wrong("Redis") == []
+    assert ran.findings("IA")[-1] == ("ok", "LLM_TPM=200000 cabe no limite do provedor (300000)")
+    assert ("ok", "aceita o esquema JSON estrito") in ran.findings("IA")
+    assert any("nenhum worker" in what for what in ran.wrong("Workers"))
+    assert ran.wrong("MongoDB") == ["faltam índices: normalizer_key, normalizer_status."]
+    assert KEY not in ran.out + ran.err
+
+
+def test_people_get_a_mend_for_each_problem(run: Callable[..., Ran]) -> None:
+    ran = run("doctor", "--offline")
+
+    assert ran.code == 0
+    assert "normalizer retry --review" in ran.out
+    assert "0 erros" in ran.out
+
+
+def test_a_redis_that_evicts_is_wrong(run: Callable[..., Ran], valkey: embedded.RedisService) -> None:
+    with Redis.from_url(valkey.url) as server:
+        server.config_set("maxmemory", "500mb")
+        server.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            ran = run("doctor", "--json")
+        finally:
+            server.config_set("maxmemory-policy", "noeviction")
+            server.config_set("maxmemory", "0")
+
+    assert ran.code == cli.FAILED
+    assert ran.wrong("Redis") == ["maxmemory-policy é allkeys-lru."]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "area"),
+    [
+        ("REDIS_URL", "redis://:s3cret@127.0.0.1:1", "Redis"),
+        ("MONGODB_URL", "mongodb://u:s3cret@127.0.0.1:1/?serverSelectionTimeoutMS=300", "MongoDB"),
+    ],
+)
+def test_a_service_that_is_away_is_not_ready_and_the_others_are_still_examined(
+    run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, name: str, value: str, area: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    ran = run("doctor", "--lgpd", "--json")
+
+    assert ran.code == cli.NOT_READY
+    assert [level for level, _ in ran.findings(area)] == ["fora do ar"]
+    assert ran.findings({"Redis": "MongoDB", "MongoDB": "Redis"}[area])[0][0] == "ok"
+    assert "s3cret" not in ran.out + ran.err
+
+
+def test_a_wrong_setting_is_a_finding(run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARQ_MAX_JOBS", "muitos")
+
+    ran = run("doctor", "--json")
+
+    assert ran.code == cli.USAGE
+    assert "ARQ_MAX_JOBS" in ran.wrong("Configuração")[0]
+
+
+def test_a_refused_key_is_wrong_and_not_shown(
+    run: Callable[..., Ran], model: Callable[..., Any], post: Callable[..., None]
+) -> None:
+    post(model(), {"kind": "status", "status": 401})
+
+    ran = run("doctor", "--json")
+
+    assert ran.code == cli.FAILED
+    assert "401" in ran.wrong("IA")[0]
+    assert KEY not in ran.out + ran.err
+
+
+def test_an_endpoint_without_schemas_and_with_lower_limits_is_a_warning(
+    run: Callable[..., Ran], model: Callable[..., Any]
+) -> None:
+    model(no_schema=True, rpm=10, tpm=5_000)
+
+    ran = run("doctor", "--json")
+
+    assert ran.code == 0
+    said = " ".join(ran.wrong("IA"))
+    assert "esquema estrito" in said
+    assert "LLM_RPM=500, e o provedor permite 10." in said
+
+
+def test_offline_asks_nobody(run: Callable[..., Ran], model: Callable[..., Any], asked: Callable[..., int]) -> None:
+    provider = model()
+
+    assert run("doctor", "--offline").code == 0
+    assert asked(provider) == 0
+
+
+class TestLgpd:
+    def test_jobs_that_carry_more_than_an_id_are_wrong(self, run: Callable[..., Ran], redis_url: str) -> None:
+        async def enqueue() -> None:
+            pool = await create_pool(
+                RedisSettings.from_dsn(redis_url),
+                default_queue_name=QUEUE_NAME,
+                job_serializer=job_serializer,
+                job_deserializer=job_deserializer,
+            )
+            await pool.enqueue_job("normalize_appointment", "6540f")
+            await pool.enqueue_job("normalize_appointment", "CPF: 111.444.777-35")
+            await pool.enqueue_job("normalize_appointment", {"nome": "Fulana"})
+            await pool.aclose()
+
+        asyncio.run(enqueue())
+
+        ran = run("doctor", "--lgpd", "--json")
+
+        assert ran.code == cli.FAILED
+        assert any(what.startswith("2 de 3 jobs") for what in ran.wrong("LGPD"))
+        assert "111.444" not in ran.out
+        assert "Fulana" not in ran.out
+
+    @pytest.mark.parametrize("secret", [None, "0123456789abcdef"])
+    def test_cache_values_in_clear_are_told_from_sealed_ones(
+        self, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, secret: str | None
+    ) -> None:
+        fill_cache()
+        if secret:
+            monkeypatch.setenv("CACHE_SECRET", secret)
+
+        ran = run("doctor", "--lgpd", "--json")
+
+        assert ran.code == 0
+        assert any("em claro" in what and "1 de 1" in what for what in ran.wrong("LGPD")) == bool(secret)
+
+    def test_a_log_with_personal_data_is_wrong_by_line(self, run: Callable[..., Ran], tmp_path: Path) -> None:
+        dirty, clean = tmp_path / "dirty.log", tmp_path / "clean.log"
+        dirty.write_text("ok\ncpf 111.444.777-35\nok 11111111111\nliga (11) 91234-5678\n", encoding="utf-8")
+        clean.write_text('{"event": "queue.group.done", "jobs": 250, "at": 11444777000}\n', encoding="utf-8")
+
+        ran = run("doctor", "--lgpd", "--log", str(dirty), "--log", str(clean), "--json")
+
+        assert ran.code == cli.FAILED
+        assert "dirty.log: 2 linhas com dado pessoal (2, 4)." in ran.wrong("LGPD")
+        assert ("ok", "clean.log: nenhum CPF, telefone ou e-mail") in ran.findings("LGPD")
+        assert "111.444" not in ran.out
+
+
+def fill_cache() -> None:
+    async def fill() -> None:
+        async with open_cache() as cache:
+            await cache.put_many("endereco", {"Rua A, 1": Entry(reason=Reason.ADDRESS_JUNK)})
+
+    asyncio.run(fill())
+
+
+class TestCache:
+    def test_stats_counts_and_purge_removes_but_what_a_person_said(
+        self, run: Callable[..., Ran], redis_url: str
+    ) -> None:
+        fill_cache()
+        with Redis.from_url(redis_url) as redis:
+            redis.set("norm:c0r0:old:model:endereco:x", b"\0{}")
+            redis.set("norm:manual:endereco:y", b"\0{}")
+
+        counted = json.loads(run("cache", "stats", "--json").out)
+        older = json.loads(run("cache", "purge", "--older", "--json").out)
+        rest = json.loads(run("cache", "purge", "--yes", "--json").out)
+
+        assert counted == {"atuais": 1, "antigas": 1, "manuais": 1}
+        assert (older, rest) == ({"apagadas": 1}, {"apagadas": 1})
+        assert run("cache", "stats").out == "0 atuais, 0 antigas, 1 manuais\n"
+
+    def test_a_purge_of_everything_must_be_confirmed(self, run: Callable[..., Ran]) -> None:
+        fill_cache()
+
+        ran = run("cache", "purge")
+
+        assert ran.code == cli.USAGE
+        assert "--yes" in ran.err
+        assert json.loads(run("cache", "stats", "--json").out)["atuais"] == 1
+
+
+@pytest.fixture
+def post() -> Callable[..., None]:
+    import httpx
+
+    return lambda provider, *faults: httpx.post(f"{provider.root_url}/faults", json=list(faults)).raise_for_status()
+
+
+@pytest.fixture
+def asked() -> Callable[..., int]:
+    import httpx
+
+    return lambda provider: httpx.get(f"{provider.root_url}/stats").json()["requests"]
