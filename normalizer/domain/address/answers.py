@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard
-from normalizer.domain.address.evidence import FREE, Evidence
+from normalizer.domain.address.evidence import Evidence
 from normalizer.domain.address.grounding import Problem, Violation, violations
+from normalizer.domain.address.marks import FREE
 from normalizer.domain.address.places import cities_ending, states
 from normalizer.domain.address.tokens import HARD, MAX_CHARS, NUM, WORD, Tokens
 from normalizer.domain.address.value import FIELDS, Address

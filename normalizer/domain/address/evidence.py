@@ -1,42 +1,26 @@
-"""What the single tokens of a text show before any reading is tried: CEP, phones, labels, empty slots, complement
-units, references, notes and orders. Every rule marks tokens; what stays FREE is for the readings to explain.
+"""What the single tokens of a text show before any reading is tried.
+
+CEP, phones, labels, empty slots, complement units, references, notes and orders: every rule marks tokens, and what stays
+FREE is for the readings to explain.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address.tokens import BLANK, CEP, GLUED, HARD, HYPHEN, NOISE, NUM, PHONE, SLASH, WORD, Tokens
+from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER, POSTCODE
+from normalizer.domain.address.streets import at_street
+from normalizer.domain.address.tokens import BLANK, CEP, HARD, NOISE, NUM, PHONE, WORD
+from normalizer.domain.address.units import find_units
 
 if TYPE_CHECKING:
     from normalizer.domain.address.places import State
-
-# What a token was found to be. DROPPED is explained but belongs to no field.
-FREE: Final = 0
-LABEL: Final = 1
-DROPPED: Final = 2
-POSTCODE: Final = 3
-STATE: Final = 4
-CITY: Final = 5
-STREET: Final = 6
-NUMBER: Final = 7
-UNIT: Final = 8
-DISTRICT: Final = 9
+    from normalizer.domain.address.tokens import Tokens
 
 _STATE_ENDS: Final = frozenset(gazetteer.name_key(name).split()[-1] for name in gazetteer.UF_NAMES.values())
-_ORDINAL_SIGNS: Final = "ºª°"
 _NUMBER_LABELS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
-
-
-class Unit(NamedTuple):
-    """One part of the complement: tokens [start, end), its keyword spelled out and its value."""
-
-    start: int
-    end: int
-    keyword: str
-    value: str
 
 
 class Evidence:
@@ -49,7 +33,6 @@ class Evidence:
         self.tokens = tokens
         self.marks = bytearray(tokens.size)
         self.ceps: list[str] = []
-        self.units: list[Unit] = []
         self.labelled: dict[int, str] = {}  # first token of a labelled value → field
         self.no_number = -1  # where "S/N" ends
         self.ordered = False  # the text gives orders
@@ -61,7 +44,7 @@ class Evidence:
         self._fields()
         self._lead()
         self._references()
-        self._units()
+        self.units = find_units(tokens, self.marks)
 
     def free(self, at: int) -> bool:
         """Is the token there and still unexplained."""
@@ -306,163 +289,3 @@ class Evidence:
                 tokens.keys[at + 1] != "n" or tokens.keys[at + 2 : at + 3] != ["sra"]
             )
         return at + 2 == tokens.size or tokens.gaps[at + 2] == HARD
-
-    # -- complement ----------------------------------------------------------------------------------------------
-
-    def _units(self) -> None:
-        tokens, marks = self.tokens, self.marks
-        at, size = 0, tokens.size
-        while at < size:
-            if marks[at] == FREE and tokens.kinds[at] == WORD and (keyword := lx.UNIT_WORDS.get(tokens.keys[at])):
-                unit = self._floor(at, keyword) if keyword in {"Andar", "Piso"} else None
-                unit = unit or self._unit(at, keyword)
-                if unit is not None:
-                    self.units.append(unit)
-                    self.mark(unit.start, unit.end, UNIT)
-                    at = unit.end
-                    continue
-            at += 1
-
-    def _floor(self, at: int, keyword: str) -> Unit | None:
-        """Read "3º andar", whose value comes first."""
-        before = at - 1
-        if not self.free(before) or self.tokens.kinds[before] != NUM or self.tokens.gaps[at] == HARD:
-            return None
-        word = self.tokens.words[before]
-        ordinal = word[-1] in _ORDINAL_SIGNS
-        if not ordinal and not (before and self.tokens.kinds[before - 1] == NUM) and self.tokens.gaps[before] != HARD:
-            return None
-        return Unit(before, at + 1, f"{self.tokens.keys[before]}º {keyword}", "")
-
-    def _unit(self, at: int, keyword: str) -> Unit | None:
-        tokens = self.tokens
-        key = tokens.keys[at]
-        if at and tokens.gaps[at] != HARD and self._inside_name(at):
-            return None
-        if keyword in lx.VALUELESS_UNITS:
-            return Unit(at, at + 1, keyword, "") if self._stands_alone(at) else None
-        value = at + 1
-        if (
-            value < tokens.size
-            and tokens.keys[value] in _NUMBER_LABELS
-            and self._binds(at, value)
-            and self._numeric(value + 1)
-        ):
-            value += 1
-        end = self._value_end(at, value, weak=key in lx.WEAK_UNITS)
-        if end > value:
-            return Unit(at, end, keyword, self._value(value, end))
-        if keyword in lx.ALONE_UNITS and self._stands_alone(at):
-            return Unit(at, at + 1, keyword, "")
-        return None
-
-    def _inside_name(self, at: int) -> bool:
-        """Does the keyword stand in a street's name, as in "Rua da Casa Branca"."""
-        before = self.tokens.keys[at - 1]
-        if self.marks[at - 1] in (UNIT, NUMBER, LABEL):
-            return False
-        return before in {"da", "do", "de", "das", "dos", "e"} or (
-            before in lx.STREET_TYPES and at_street(self.tokens, at - 1)
-        )
-
-    def _stands_alone(self, at: int) -> bool:
-        tokens = self.tokens
-        before = tokens.gaps[at] == HARD or self.marks[at - 1] in (UNIT, NUMBER) or tokens.kinds[at - 1] == NUM
-        after = tokens.keys[at + 1] if at + 1 < tokens.size and tokens.gaps[at + 1] != HARD else ""
-        return (
-            before
-            and after not in {"de", "da", "do", "das", "dos"}
-            and not (tokens.gaps[at] == HARD and after and after not in lx.UNIT_WORDS and self.free(at + 1))
-        )
-
-    def _binds(self, at: int, following: int) -> bool:
-        return self.tokens.gaps[following] != HARD or self.tokens.colons[at]
-
-    def _numeric(self, at: int) -> bool:
-        return self.free(at) and self.tokens.kinds[at] == NUM
-
-    def _value_end(self, at: int, value: int, *, weak: bool) -> int:
-        """Return where the value that begins at `value` ends, or `value` when there is none."""
-        tokens = self.tokens
-        if not self.free(value) or not self._binds(at, value):
-            return value
-        if tokens.kinds[value] == NUM:
-            if tokens.gaps[value] == HYPHEN and weak and len(tokens.keys[at]) == 1:
-                return value
-            end = value + 1
-            while self._continues(end):
-                end += 1
-            return end
-        if tokens.kinds[value] != WORD:
-            return value
-        key = tokens.keys[value]
-        if len(key) <= 2 and self._numeric(value + 1) and tokens.gaps[value + 1] in (GLUED, HYPHEN):
-            return value + 2
-        if key in lx.ROMAN and len(key) > 1 and tokens.words[value].isupper():
-            return value + 1
-        if key in {"norte", "sul", "leste", "oeste"} and lx.UNIT_WORDS[tokens.keys[at]] in {"Torre", "Bloco"}:
-            return value + 1
-        if len(key) != 1 or key in lx.WEAK_UNITS & {"l", "q"}:
-            return value
-        closed = value + 1 == tokens.size or tokens.gaps[value + 1] == HARD or not self.free(value + 1)
-        closed = closed or tokens.keys[value + 1] in lx.UNIT_WORDS
-        if key in {"a", "e", "o"} and not (closed or tokens.words[value].isupper()):
-            return value
-        if weak and len(tokens.keys[at]) == 1 and not closed and tokens.keys[value + 1] not in lx.UNIT_WORDS:
-            return value
-        return value + 1
-
-    def _continues(self, at: int) -> bool:
-        """Does the token at `at` still belong to a unit's number: "101-B", "101/102", "3A"."""
-        tokens = self.tokens
-        if not self.free(at):
-            return False
-        gap = tokens.gaps[at]
-        if tokens.kinds[at] == NUM:
-            return gap in (SLASH, HYPHEN) and tokens.kinds[at - 1] == NUM
-        return (
-            len(tokens.keys[at]) == 1
-            and tokens.kinds[at] == WORD
-            and gap in (GLUED, HYPHEN)
-            and not (at + 1 < tokens.size and tokens.gaps[at + 1] in (GLUED, BLANK) and tokens.kinds[at + 1] == NUM)
-        )
-
-    def _value(self, start: int, end: int) -> str:
-        tokens = self.tokens
-        written = ""
-        for at in range(start, end):
-            word = tokens.words[at].replace(".", "")
-            if tokens.kinds[at] == WORD:
-                long = len(word) > 3 or tokens.keys[at] == "sul"
-                word = word.capitalize() if long and tokens.keys[at] not in lx.ROMAN else word.upper()
-            if at > start and tokens.gaps[at] in (HYPHEN, SLASH):
-                written += "-" if tokens.gaps[at] == HYPHEN else "/"
-            written += word
-        return written
-
-
-def date_follows(tokens: Tokens, at: int) -> bool:
-    """Does a day of a month stand at `at`: "31 de Março"."""
-    keys = tokens.keys
-    return keys[at + 1 : at + 2] == ["de"] and at + 2 < tokens.size and keys[at + 2] in lx.MONTHS
-
-
-def at_street(tokens: Tokens, at: int, *, opens: bool = False) -> bool:
-    """Does a street begin at `at`: a type that stands where one can stand, with a name after it.
-
-    `opens`: what stands before it is known to be no part of the address.
-    """
-    if at < 0 or at + 1 >= tokens.size:
-        return False
-    key = tokens.keys[at]
-    if key not in lx.STREET_TYPES or key in lx.LAST_RESORT_TYPES:
-        return False
-    if tokens.gaps[at + 1] == HARD and not tokens.colons[at]:
-        return False
-    if key == "ramal" and at and tokens.kinds[at - 1] != WORD:
-        return False  # the extension of a phone
-    if key in lx.WEAK_TYPES:
-        return (opens or tokens.gaps[at] == HARD) and (
-            tokens.kinds[at + 1] == WORD or key == "r" or date_follows(tokens, at + 1)
-        )
-    return True

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.cells import alternatives
-from normalizer.domain.address.evidence import DROPPED, FREE, LABEL, NUMBER, POSTCODE, UNIT, Evidence
+from normalizer.domain.address.evidence import Evidence
+from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER, POSTCODE, UNIT
 from normalizer.domain.address.places import cities_ending, states
 from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, MAX_CHARS, NUM, SLASH, WORD, Tokens, word_key
 

@@ -19,6 +19,17 @@ def _table(lines: str) -> dict[str, str]:
     return table
 
 
+def _words(words: str) -> frozenset[str]:
+    """Return the set of the words of a text."""
+    return frozenset(words.split())
+
+
+def _many(entries: str) -> dict[str, tuple[str, ...]]:
+    """Return {short: (long, …)} of entries "short: long long; …"."""
+    pairs = (entry.split(":") for entry in entries.split(";"))
+    return {short.strip(): tuple(longs.split()) for short, longs in pairs}
+
+
 # Street types, spelled out, by every way of writing them.
 STREET_TYPES: Final = _table("""
 Rua: rua r ru
@@ -58,17 +69,24 @@ Vila: vila vl
 Quadra: quadra
 """)
 # Two-letter or common words that are a type only where a field begins or with a full stop.
-WEAK_TYPES: Final = frozenset({"al", "ala", "est", "pr", "pass", "pas", "serv", "lg", "ld", "pc", "via", "vd", "cam", "ru",
-                               "anel", "linha", "acesso", "contorno", "vic", "lin", "bc", "caminho", "marginal", "r"})  # fmt: skip
+WEAK_TYPES: Final = _words("""
+al ala est pr pass pas serv lg ld pc via vd cam ru anel linha acesso contorno vic lin bc caminho marginal r
+""")
 # Types that also name a quarter, an estate or a complement: a street only when nothing else is.
-LAST_RESORT_TYPES: Final = frozenset({"vila", "vl", "quadra", "sitio", "sit", "fazenda", "faz", "chacara", "chac"})
-RURAL_TYPES: Final = frozenset({"sitio", "sit", "fazenda", "faz", "chacara", "chac", "linha", "vicinal", "vic", "ramal", "picada"})  # fmt: skip
+LAST_RESORT_TYPES: Final = _words("""
+vila vl quadra sitio sit fazenda faz chacara chac
+""")
+RURAL_TYPES: Final = _words("""
+sitio sit fazenda faz chacara chac linha vicinal vic ramal picada
+""")
 # Words after which a number belongs to the street's name ("Arterial 5-B", "Projetada 12", "WE 73").
-NUMBERED_STREET_WORDS: Final = frozenset({"arterial", "radial", "projetada", "transversal", "perimetral", "coletora",
-                                          "lateral", "marginal", "vicinal", "linha", "local", "we", "travessa", "rua", "av",
-                                          "avenida", "alameda", "quadra", "zona", "via", "particular", "norte", "sul"})  # fmt: skip
-MONTHS: Final = frozenset({"janeiro", "fevereiro", "marco", "abril", "maio", "junho", "julho", "agosto", "setembro",
-                           "outubro", "novembro", "dezembro"})  # fmt: skip
+NUMBERED_STREET_WORDS: Final = _words("""
+arterial radial projetada transversal perimetral coletora lateral marginal vicinal linha local we travessa rua
+av avenida alameda quadra zona via particular norte sul
+""")
+MONTHS: Final = _words("""
+janeiro fevereiro marco abril maio junho julho agosto setembro outubro novembro dezembro
+""")
 
 TITLES: Final = _table("""
 Doutor: dr
@@ -106,18 +124,22 @@ Senhor: sr
 Intendente: int
 """)
 # Short titles that are also words, states or surnames: expanded only with a full stop or right after the street type.
-WEAK_TITLES: Final = frozenset(
-    {"pe", "com", "min", "mar", "ver", "des", "int", "cap", "ten", "gen", "sr", "sra", "cte", "cons"}
-)
-FEMININE_SAINTS: Final = frozenset(
-    """maria rita luzia cruz clara helena teresa tereza rosa barbara cecilia monica catarina
-isabel ines fe efigenia terezinha teresinha lucia amelia candida marta paula genoveva edwiges gertrudes ana izabel margarida
-bernadete filomena adelia julia quiteria""".split()
-)
-DOM_NAMES: Final = frozenset("pedro joao bosco luis luiz manuel manoel helder aquino orione aguirre jose joaquim fernando "
-                             "sebastiao avelar silverio cabral vital delgado lustosa emanuel henrique".split())  # fmt: skip
-DONA_NAMES: Final = frozenset("maria ana isabel izabel leopoldina francisca teresa tereza carlota julia rosa amelia "
-                              "antonia gertrudes veridiana germaine".split())  # fmt: skip
+WEAK_TITLES: Final = _words("""
+pe com min mar ver des int cap ten gen sr sra cte cons
+""")
+FEMININE_SAINTS: Final = _words("""
+maria rita luzia cruz clara helena teresa tereza rosa barbara cecilia monica catarina isabel ines fe efigenia
+terezinha teresinha lucia amelia candida marta paula genoveva edwiges gertrudes ana izabel margarida bernadete
+filomena adelia julia quiteria
+""")
+DOM_NAMES: Final = _words("""
+pedro joao bosco luis luiz manuel manoel helder aquino orione aguirre jose joaquim fernando sebastiao avelar
+silverio cabral vital delgado lustosa emanuel henrique
+""")
+DONA_NAMES: Final = _words("""
+maria ana isabel izabel leopoldina francisca teresa tereza carlota julia rosa amelia antonia gertrudes veridiana
+germaine
+""")
 
 # How quarters begin; the short forms are written out.
 DISTRICT_WORDS: Final = _table("""
@@ -156,26 +178,30 @@ Nova: nova
 Novo: novo
 """)
 # A quarter may begin with these even where no separator says so.
-STRONG_STARTERS: Final = frozenset({"jardim", "jd", "jard", "jdm", "vila", "vl", "parque", "pq", "prq", "parq", "setor", "st",
-                                    "residencial", "resid", "centro", "loteamento", "conjunto", "bairro", "zona", "cohab",
-                                    "balneario", "chacaras", "distrito", "povoado", "portal", "jardins", "vilas"})  # fmt: skip
+STRONG_STARTERS: Final = _words("""
+jardim jd jard jdm vila vl parque pq prq parq setor st residencial resid centro loteamento conjunto bairro zona
+cohab balneario chacaras distrito povoado portal jardins vilas
+""")
 # What is no quarter's whole name.
-GENERIC_QUARTERS: Final = frozenset(
-    {"vila", "vl", "jardim", "jd", "parque", "pq", "conjunto", "conj", "cj", "residencial", "res", "setor", "st", "loteamento",
-     "lot", "bairro", "cidade", "cid", "nucleo", "zona"}
-)  # fmt: skip
+GENERIC_QUARTERS: Final = _words("""
+vila vl jardim jd parque pq conjunto conj cj residencial res setor st loteamento lot bairro cidade cid nucleo
+zona
+""")
 # Words before which "B." is short for "Bairro" and not for Bom, Boa, Bela or Balneário.
-AFTER_SHORT_LABEL: Final = frozenset({"sao", "santo", "santa", "nossa", "sto", "sta", "n", "dom"})
+AFTER_SHORT_LABEL: Final = _words("""
+sao santo santa nossa sto sta n dom
+""")
 # Estates: a complement when another quarter is there, else the quarter itself.
-ESTATE_WORDS: Final = frozenset({"residencial", "res", "resid", "conjunto", "conj", "cj", "loteamento", "lot", "village",
-                                 "vilage", "chacara", "chac", "sitio", "fazenda"})  # fmt: skip
+ESTATE_WORDS: Final = _words("""
+residencial res resid conjunto conj cj loteamento lot village vilage chacara chac sitio fazenda
+""")
 # Buildings: a complement wherever they stand.
 BUILDING_WORDS: Final = _table("""
 Edifício: edificio ed edf edif edificios
 Condomínio: condominio cond condom
 Prédio: predio
 Shopping: shopping
-Galeria: galeria gal
+Galeria: galeria
 Hospital: hospital
 Galpão: galpao
 Centro Comercial: ccomercial
@@ -225,114 +251,123 @@ Suíte: suite
 Flat: flat
 """)
 # ... of which these may stand alone.
-ALONE_UNITS: Final = frozenset({"Casa", "Fundos", "Frente", "Térreo", "Sobrado", "Altos", "Sobreloja", "Subsolo", "Cobertura",
-                                "Kitnet", "Anexo", "Galpão", "Edícula", "Porão"})  # fmt: skip
-VALUELESS_UNITS: Final = frozenset({"Fundos", "Frente", "Térreo", "Altos", "Edícula", "Porão"})
+ALONE_UNITS: Final = _words("""
+Casa Fundos Frente Térreo Sobrado Altos Sobreloja Subsolo Cobertura Kitnet Anexo Galpão Edícula Porão
+""")
+VALUELESS_UNITS: Final = _words("""
+Fundos Frente Térreo Altos Edícula Porão
+""")
 # Short units that are also words, titles or states: only with a value that can be one.
-WEAK_UNITS: Final = frozenset({"q", "l", "ch", "tr", "un", "and", "ap", "gl", "ter", "sob", "mod", "fd", "ae", "kit", "lado", "frente",
-                               "entrada", "portao", "letra", "altos", "chac", "chacara", "sala", "casa"})  # fmt: skip
+WEAK_UNITS: Final = _words("""
+q l ch tr un and ap gl ter sob mod fd ae kit lado frente entrada portao letra altos chac chacara sala casa
+""")
 
 # What a label announces; "" is a field that is none of ours and whose value is dropped.
 LABELS: Final = {
-    "logradouro": "rua", "logr": "rua", "log": "rua", "endereco": "rua", "end": "rua", "ender": "rua", "rua": "rua",
-    "numero": "numero", "num": "numero", "nr": "numero", "nro": "numero", "no": "numero", "n": "numero",
-    "complemento": "complemento", "compl": "complemento", "comp": "complemento", "cpl": "complemento", "cmpl": "complemento",
-    "bairro": "bairro", "bair": "bairro", "bro": "bairro", "brr": "bairro", "bai": "bairro",
-    "cidade": "cidade", "cid": "cidade", "municipio": "cidade", "mun": "cidade", "munic": "cidade", "localidade": "cidade",
-    "estado": "estado", "uf": "estado", "est": "estado", "b": "bairro", "c": "cidade",
-    "cep": "cep",
-    "telefone": "", "tel": "", "fone": "", "cel": "", "celular": "", "whatsapp": "", "whats": "", "zap": "", "contato": "",
-    "nome": "", "paciente": "", "obs": "", "observacao": "", "referencia": "", "ref": "", "email": "", "mail": "",
-    "cpf": "", "rg": "", "convenio": "", "responsavel": "", "resp": "", "pais": "", "mae": "", "pai": "", "filho": "",
-    "filha": "", "esposa": "", "marido": "", "data": "", "horario": "", "hora": "", "idade": "", "nascimento": "", "nasc": "",
-    "sus": "", "carteira": "", "carteirinha": "", "plano": "", "exame": "", "exames": "", "acompanhante": "", "medico": "",
-}  # fmt: skip
+    label: field.strip("-")
+    for label, field in _table("""
+rua: logradouro logr log endereco end ender rua
+numero: numero num nr nro no n
+complemento: complemento compl comp cpl cmpl
+bairro: bairro bair bro brr bai b
+cidade: cidade cid municipio mun munic localidade c
+estado: estado uf est
+cep: cep
+-: telefone tel fone cel celular whatsapp whats zap contato nome paciente obs observacao referencia ref email
+-: mail cpf rg convenio responsavel resp pais mae pai filho filha esposa marido data horario hora idade
+-: nascimento nasc sus carteira carteirinha plano exame exames acompanhante medico
+""").items()
+}
 # Labels that are understood without a colon.
-BARE_LABELS: Final = frozenset({"bairro", "cep", "numero", "num", "nr", "nro", "logradouro", "compl", "cpl", "complemento",
-                                "telefone", "tel", "fone", "celular", "whatsapp", "municipio", "cpf", "rg"})  # fmt: skip
+BARE_LABELS: Final = _words("""
+bairro cep numero num nr nro logradouro compl cpl complemento telefone tel fone celular whatsapp municipio cpf
+rg
+""")
 
 NULL_SLOTS: Final = frozenset(
     """null|nan|none|nil|n a|n d|na|nd|n i|ni|nao informado|nao informada|nao consta|nao tem|nulo
 sem informacao|sem complemento|sem bairro|s bairro|s complemento|s comp|sem cep|undefined|vazio|nao possui|nao ha|sem comp
 nao se aplica|em branco|x|xx|xxx|xxxx|a confirmar""".replace("\n", "|").split("|")
 )
-NULL_NUMBERS: Final = (
-    "s n",
-    "sn",
-    "sem numero",
-    "sem n",
-    "s num",
-    "s numero",
-    "s nr",
-    "s no",
-    "sem num",
-    "sem nr",
-    "snr",
-)
 
-REFERENCE_WORDS: Final = frozenset({"proximo", "proxima", "prox", "px", "perto", "atras", "esquina", "esq", "defronte", "vizinho",
-                                    "vizinha", "referencia", "ref", "fte", "antes", "depois", "apos", "altura", "sentido", "lado",
-                                    "frente", "entre", "pto"})  # fmt: skip
+REFERENCE_WORDS: Final = _words("""
+proximo proxima prox px perto atras esquina esq defronte vizinho vizinha referencia ref fte antes depois apos
+altura sentido lado frente entre pto
+""")
 # What may stand between the beginning of a text and its street: "Mora na Rua …".
-LEAD_WORDS: Final = frozenset("mora moro morador moradora reside resido residente residencia domiciliado domiciliada fica "
-                              "na no a em endereco end local e o situado situada".split())  # fmt: skip
+LEAD_WORDS: Final = _words("""
+mora moro morador moradora reside resido residente residencia domiciliado domiciliada fica na no a em endereco
+end local e o situado situada
+""")
 # What stands in a remark with its colour: "portão azul" (Portão alone is a quarter of Curitiba).
-PAINTED_WORDS: Final = frozenset({"portao", "muro", "predio", "grade", "fachada", "porta", "sobrado", "toldo"})
-COLOURS: Final = frozenset("azul amarelo amarela branco branca verde vermelho vermelha preto preta cinza marrom bege "
-                           "rosa laranja roxo roxa creme".split())  # fmt: skip
-REFERENCE_PHRASES: Final = (("em", "cima"), ("do", "outro"), ("ao", "lado"), ("em", "frente"), ("na", "esquina"), ("do", "lado"), ("a", "frente"),
-                            ("ponto", "de"), ("por", "tras"), ("na", "frente"))  # fmt: skip
-PERSON_WORDS: Final = frozenset({"sr", "sra", "srta", "paciente", "acompanhante", "responsavel", "nome"})
-CONTACT_PHRASES: Final = (("falar", "com"), ("aos", "cuidados"), ("contato", "com"), ("procurar", "por"), ("a", "c"))
-NOTE_WORDS: Final = frozenset(
-    """obs observacao observacoes anotacao anotacoes nota notas recado atencao aviso falar procurar
-ligar confirmar confirmado avisar tocar interfone campainha cuidado cachorro entregar retirar agendar agendado pediu
-cuidadora recepcao whatsapp chamar aguardar mora deixar buscar portaria horario coleta coletar colher favor paciente""".split()
+PAINTED_WORDS: Final = _words("""
+portao muro predio grade fachada porta sobrado toldo
+""")
+COLOURS: Final = _words("""
+azul amarelo amarela branco branca verde vermelho vermelha preto preta cinza marrom bege rosa laranja roxo roxa
+creme
+""")
+REFERENCE_PHRASES: Final = frozenset(
+    tuple(phrase.split())
+    for phrase in ("em cima|do outro|ao lado|em frente|na esquina|do lado|a frente|ponto de|por tras|na frente").split(
+        "|"
+    )
 )
-ORDER_WORDS: Final = frozenset(
-    """ignore ignorar ignorem desconsidere desconsiderar esqueca instrucao instrucoes prompt json
-retorne retornar responda responder preencha preencher devolva devolver substitua assistant assistente override output
-system instruction instructions instruct previous forget disregard answer return comando execute coloque escreva imprima
-regra regras modelo""".split()
+PERSON_WORDS: Final = _words("""
+sr sra srta paciente acompanhante responsavel nome
+""")
+CONTACT_PHRASES: Final = frozenset(
+    tuple(phrase.split()) for phrase in "falar com|aos cuidados|contato com|procurar por|a c".split("|")
 )
+NOTE_WORDS: Final = _words("""
+obs observacao observacoes anotacao anotacoes nota notas recado atencao aviso falar procurar ligar confirmar
+confirmado avisar tocar interfone campainha cuidado cachorro entregar retirar agendar agendado pediu cuidadora
+recepcao whatsapp chamar aguardar mora deixar buscar portaria horario coleta coletar colher favor paciente
+""")
+ORDER_WORDS: Final = _words("""
+ignore ignorar ignorem desconsidere desconsiderar esqueca instrucao instrucoes prompt json retorne retornar
+responda responder preencha preencher devolva devolver substitua assistant assistente override output system
+instruction instructions instruct previous forget disregard answer return comando execute coloque escreva
+imprima regra regras modelo
+""")
 # ... which a street may be named after or an honest note may hold: they announce an order only beside another.
-WEAK_ORDER_WORDS: Final = frozenset({"modelo", "regra", "regras", "system", "comando", "return", "answer", "coloque", "escreva",
-                                     "assistente", "execute"})  # fmt: skip
+WEAK_ORDER_WORDS: Final = _words("""
+modelo regra regras system comando return answer coloque escreva assistente execute
+""")
 
-FOREIGN_WORDS: Final = frozenset(
-    {"street", "avenue", "calle", "road", "strasse", "drive", "suite", "zip", "usa", "plaza"}
-)
-COUNTRIES: Final = frozenset(
-    """argentina portugal usa eua paraguai paraguay uruguai uruguay chile bolivia peru espanha espana
-italia franca_ japao alemanha inglaterra mexico colombia venezuela canada angola mocambique suica""".split()
-)
+FOREIGN_WORDS: Final = _words("""
+street avenue calle road strasse
+""")
+COUNTRIES: Final = _words("""
+argentina portugal usa eua paraguai paraguay uruguai uruguay chile bolivia peru espanha espana italia
+japao alemanha inglaterra mexico colombia venezuela canada angola mocambique suica
+""")
 
-PREPOSITIONS: Final = frozenset({"de", "da", "do", "das", "dos", "e", "em", "na", "no", "nas", "nos", "a", "ao", "aos", "com",
-                                 "para", "del", "la", "y", "d", "sobre"})  # fmt: skip
-ROMAN: Final = frozenset(
-    "i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx xxi xxii xxiii xxv".split()
-)
+PREPOSITIONS: Final = _words("""
+de da do das dos e em na no nas nos a ao aos com para del la y d sobre
+""")
+ROMAN: Final = _words("""
+i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx xxi xxii xxiii xxv
+""")
 
 # One abbreviated word of a municipality's name and the words it may stand for.
-CITY_SHORTS: Final = {
-    "s": ("sao", "santo", "santa", "sul"), "sto": ("santo",), "sta": ("santa",), "n": ("nova", "novo", "nossa", "norte"),
-    "nsa": ("nossa",), "nsra": ("nossa",), "sra": ("senhora",), "b": ("balneario", "bom", "boa", "barra"), "bal": ("balneario",),
-    "baln": ("balneario",), "j": ("jose", "joao"), "ap": ("aparecida",), "pres": ("presidente",), "gov": ("governador",),
-    "cel": ("coronel",), "mal": ("marechal",), "dr": ("doutor",), "gal": ("general",), "gen": ("general",), "sen": ("senador",),
-    "pe": ("padre",), "v": ("vitoria", "vila"), "vit": ("vitoria",), "cons": ("conselheiro",), "pto": ("porto",),
-    "p": ("porto", "padre"), "rib": ("ribeirao",), "fco": ("francisco",), "f": ("feira",), "m": ("monte", "maria"),
-    "dep": ("deputado",), "ten": ("tenente",), "eng": ("engenheiro",), "cap": ("capitao",), "maj": ("major",), "d": ("dom",),
-    "ant": ("antonio",), "sr": ("senhor",), "c": ("campo", "cachoeiro", "cachoeira"), "cach": ("cachoeiro", "cachoeira"),
-    "jab": ("jaboatao",), "q": ("queimados",), "faz": ("fazenda",), "prof": ("professor",), "des": ("desembargador",),
-    "mons": ("monsenhor",), "min": ("ministro",), "visc": ("visconde",), "mte": ("monte",), "pta": ("ponta",), "st": ("santo",), "vl": ("vila",),
-}  # fmt: skip
+CITY_SHORTS: Final = _many("""
+s: sao santo santa sul; sto: santo; sta: santa; n: nova novo nossa norte; nsa: nossa; nsra: nossa; sra: senhora;
+b: balneario bom boa barra; bal: balneario; baln: balneario; j: jose joao; ap: aparecida; pres: presidente; gov:
+governador; cel: coronel; mal: marechal; dr: doutor; gal: general; gen: general; sen: senador; pe: padre; v:
+vitoria vila; vit: vitoria; cons: conselheiro; pto: porto; p: porto padre; rib: ribeirao; fco: francisco; f:
+feira; m: monte maria; dep: deputado; ten: tenente; eng: engenheiro; cap: capitao; maj: major; d: dom; ant:
+antonio; sr: senhor; c: campo cachoeiro cachoeira; cach: cachoeiro cachoeira; jab: jaboatao; q: queimados; faz:
+fazenda; prof: professor; des: desembargador; mons: monsenhor; min: ministro; visc: visconde; mte: monte; pta:
+ponta; st: santo; vl: vila
+""")
 
 # First words of the addresses of Brasília's sectors and quadras (GDF), all in capitals.
-DF_CODES: Final = frozenset(
-    """sqs sqn sqsw sqnw sqb cls cln clsw clnw shis shin shcs shcn shcgn shces shcgs shcsw sgas sgan scs
-scn sbs sbn sds sdn shs shn sas san saus saun seps sepn sia sig saan sof soft sria sre srs qi ql qe qnm qnn qnp qno qnq qnr qnl
-qnj qna qnb qnc qnd qne qnf qng qnh qs qn qr qc qms qsa qsb qsc qsd qse qsf eqs eqn eqnp eqnm eqnn eqno eqnl eql aos ade csa csb
-csc csd cse csf csg cnb cna cnc cnd cnm cnn cnf cng smpw shvp shsn shtq mspw aec aee ea sces scen sgcv sgo smu smas smhs smhn
-shps shpn smln smls shtn sctn scts setor cnr cl clr clrn qmsw ccsw cca ccb epia eptg sqhn csgn sml sgon srtvs srtvn
-eqsw eqnw ca sep sha shj shd shln qd quadra ec ed""".replace("\n", " ").split()
-) - {"ed"}
+DF_CODES: Final = _words("""
+sqs sqn sqsw sqnw sqb cls cln clsw clnw shis shin shcs shcn shcgn shces shcgs shcsw sgas sgan scs scn sbs sbn
+sds sdn shs shn sas san saus saun seps sepn sia sig saan sof soft sria sre srs qi ql qe qnm qnn qnp qno qnq qnr
+qnl qnj qna qnb qnc qnd qne qnf qng qnh qs qn qr qc qms qsa qsb qsc qsd qse qsf eqs eqn eqnp eqnm eqnn eqno eqnl
+eql aos ade csa csb csc csd cse csf csg cnb cna cnc cnd cnm cnn cnf cng smpw shvp shsn shtq mspw aec aee ea sces
+scen sgcv sgo smu smas smhs smhn shps shpn smln smls shtn sctn scts setor cnr cl clr clrn qmsw ccsw cca ccb epia
+eptg sqhn csgn sml sgon srtvs srtvn eqsw eqnw ca sep sha shj shd shln qd quadra ec
+""")

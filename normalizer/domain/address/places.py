@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address.evidence import CITY, DROPPED, FREE, LABEL, POSTCODE, STATE, UNIT, Evidence
+from normalizer.domain.address.evidence import Evidence
+from normalizer.domain.address.marks import CITY, DROPPED, FREE, LABEL, POSTCODE, STATE, UNIT
 from normalizer.domain.address.tokens import HARD, NUM, SLASH, WORD, Tokens
 
 if TYPE_CHECKING:

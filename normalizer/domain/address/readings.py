@@ -8,21 +8,17 @@ from typing import TYPE_CHECKING
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard
-from normalizer.domain.address.evidence import (
-    CITY,
-    DISTRICT,
-    DROPPED,
-    FREE,
-    LABEL,
-    NUMBER,
-    STATE,
-    STREET,
-    UNIT,
-    Evidence,
+from normalizer.domain.address.evidence import Evidence
+from normalizer.domain.address.marks import CITY, DISTRICT, DROPPED, FREE, LABEL, NUMBER, STATE, STREET, UNIT
+from normalizer.domain.address.streets import (
+    NUMBER_WORDS,
+    Start,
+    StreetName,
     at_street,
     date_follows,
+    is_road,
+    sector_end,
 )
-from normalizer.domain.address.streets import NUMBER_WORDS, Start, StreetName, is_road, sector_end
 from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 from normalizer.domain.address.value import Address
 from normalizer.domain.decision import Reason

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.cells import alternatives
-from normalizer.domain.address.evidence import FREE, Evidence, at_street
+from normalizer.domain.address.evidence import Evidence
 from normalizer.domain.address.grounding import check
+from normalizer.domain.address.marks import FREE
 from normalizer.domain.address.places import Place, places, states
 from normalizer.domain.address.readings import Reading, read
-from normalizer.domain.address.streets import starts
+from normalizer.domain.address.streets import at_street, starts
 from normalizer.domain.address.tokens import HARD, MAX_CHARS, NUM, WORD, Tokens
 from normalizer.domain.decision import Reason, Settled, Undecided
 

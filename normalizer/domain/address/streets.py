@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address.evidence import DROPPED, FREE, LABEL, NUMBER, UNIT, Evidence, at_street, date_follows
+from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER, UNIT
 from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 
 if TYPE_CHECKING:
-    from normalizer.domain.address.evidence import Unit
+    from normalizer.domain.address.evidence import Evidence
     from normalizer.domain.address.places import Place
     from normalizer.domain.address.tokens import Tokens
+    from normalizer.domain.address.units import Unit
 
 NUMBER_WORDS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 _QUADRA_UNITS: Final = frozenset({"Quadra", "Trecho"})
@@ -31,6 +32,33 @@ class Start(NamedTuple):
     def bare(self) -> bool:
         """A name without any type, taken for a "Rua"."""
         return self.kind == "Rua" and self.at == self.name
+
+
+def date_follows(tokens: Tokens, at: int) -> bool:
+    """Does a day of a month stand at `at`: "31 de Março"."""
+    keys = tokens.keys
+    return keys[at + 1 : at + 2] == ["de"] and at + 2 < tokens.size and keys[at + 2] in lx.MONTHS
+
+
+def at_street(tokens: Tokens, at: int, *, opens: bool = False) -> bool:
+    """Does a street begin at `at`: a type that stands where one can stand, with a name after it.
+
+    `opens`: what stands before it is known to be no part of the address.
+    """
+    if at < 0 or at + 1 >= tokens.size:
+        return False
+    key = tokens.keys[at]
+    if key not in lx.STREET_TYPES or key in lx.LAST_RESORT_TYPES:
+        return False
+    if tokens.gaps[at + 1] == HARD and not tokens.colons[at]:
+        return False
+    if key == "ramal" and at and tokens.kinds[at - 1] != WORD:
+        return False  # the extension of a phone
+    if key in lx.WEAK_TYPES:
+        return (opens or tokens.gaps[at] == HARD) and (
+            tokens.kinds[at + 1] == WORD or key == "r" or date_follows(tokens, at + 1)
+        )
+    return True
 
 
 def starts(evidence: Evidence, place: Place) -> list[Start]:
