@@ -199,6 +199,12 @@ REMARKS: Final = (
     *("perto do mercado", "próximo à escola", "em frente à praça", "tocar a campainha"),
     *("esquina com a padaria", "atrás da igreja", "depois do posto", "muro branco"),
 )
+# Landmarks that stand where a district could: only who knows what a "Mercadinho" is can tell them apart.
+LANDMARKS: Final = tuple(
+    f"{kind} {name}"
+    for kind in ("Mercadinho", "Padaria", "Oficina", "Salão", "Borracharia", "Bar", "Academia", "Colégio")
+    for name in ("Bom Preço", "Pão Quente", "da Olga", "do Nilo", "do Heitor", "Corpo Leve", "Modelo")
+)
 JUNK_ADDRESSES: Final = (
     *("a confirmar com o paciente", "o mesmo da consulta anterior", "não informado", "ver cadastro", "-", "xxxxx"),
     *("paciente vai ligar depois", "endereço incompleto", "retirar no local", "casa da avó, portão verde", "???"),

@@ -18,6 +18,7 @@ from benchmarks.places import (
     DISTRICTS,
     JUNK_ADDRESSES,
     JUNK_DOCUMENTS,
+    LANDMARKS,
     NO_NUMBER,
     REMARKS,
     STREET_NAMES,
@@ -211,11 +212,15 @@ def _labelled_cep(rng: random.Random, place: _Place) -> str:
 def _with_remark(rng: random.Random, place: _Place) -> str:
     head = _joined(", ", _street(place), place.typed_number, place.typed_complement)
     tail = _joined(", ", place.typed_district, f"{place.typed_city} {place.city.uf}", place.typed_cep)
-    return f"{head}, {rng.choice(REMARKS)}, {tail}"
+    return f"{head}, {_remark(rng)}, {tail}"
 
 
 def _remark_last(rng: random.Random, place: _Place) -> str:
-    return f"{_commas(rng, place)}, {rng.choice(REMARKS)}"
+    return f"{_commas(rng, place)}, {_remark(rng)}"
+
+
+def _remark(rng: random.Random) -> str:
+    return rng.choice(REMARKS) if rng.random() < 0.35 else rng.choice(LANDMARKS)
 
 
 def _spoken(rng: random.Random, place: _Place) -> str:
