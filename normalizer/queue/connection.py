@@ -128,6 +128,19 @@ async def open_pool(
     raise AssertionError("at least one attempt")  # pragma: no cover
 
 
+async def reconnect_idle(pool: ArqRedis) -> None:
+    """Close connections nobody uses, so that the next call resolves the name again (a failover moves it).
+
+    `ConnectionPool.disconnect()` would also close one that somebody takes meanwhile: here it is out of the list first.
+    """
+    idle: list[Any] = getattr(pool.connection_pool, "_available_connections", [])
+    closed = []
+    while idle:
+        closed.append(idle.pop())
+        await closed[-1].disconnect(nowait=True)
+    idle.extend(closed)
+
+
 def _pool(settings: RedisSettings) -> ArqRedis:
     kwargs: dict[str, Any] = {
         "db": settings.database,

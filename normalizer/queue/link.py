@@ -36,6 +36,10 @@ class Link:
         self.back_at: float | None = None
         self._wait_s, self._told_at = _FIRST_WAIT_S, 0.0
 
+    def opened(self) -> None:
+        """The link is up for the first time."""
+        self.back_at = self._clock()
+
     def failed(self, error: BaseException) -> float:
         """Note a failure. Returns the seconds to wait before the next try (0.1 doubling to 2)."""
         now = self._clock()

@@ -20,9 +20,10 @@ from arq.constants import abort_jobs_ss, in_progress_key_prefix
 from arq.jobs import SerializationError, deserialize_job_raw
 from arq.utils import timestamp_ms
 from arq.worker import Worker, logger
+from redis.exceptions import ReadOnlyError
 
 from normalizer import __version__, metrics
-from normalizer.queue.connection import OUTAGE, describe, open_pool
+from normalizer.queue.connection import OUTAGE, SOCKET_TIMEOUT_S, describe, open_pool, reconnect_idle
 from normalizer.queue.group import BatchFunction, ClaimedJob, Group, batch_func
 from normalizer.queue.health import BEAT_S, DRAINING, LagProbe, Replica, new_worker_id, remove_beat, write_beat
 from normalizer.queue.keeper import LeaseKeeper
@@ -37,6 +38,8 @@ __all__ = ["BatchWorker", "batch_func"]
 log = structlog.get_logger(__name__)
 
 _SWEEP_S = 1.0
+#: After an outage, and after its own start, a worker gives the living this long to renew before it takes over orphans.
+_GRACE_S = SOCKET_TIMEOUT_S + 1.0
 _GROUP = "group:"
 
 
@@ -107,6 +110,7 @@ class BatchWorker(Worker):
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)
+        self._link.opened()
         self._keeper = LeaseKeeper(self.pool, self.keys, lease_s=self._lease_s)
         self._keeper.start()
         self._lag = LagProbe(self._keeper.loop_moved)
@@ -128,7 +132,6 @@ class BatchWorker(Worker):
                     next_tick = now + self.poll_delay_s
                 if self.burst and await self._burst_is_over():
                     return
-                self._link.works()
             except OUTAGE as error:
                 wait_s = next_tick = await self._outage(error)
                 next_tick += self.loop.time()
@@ -144,13 +147,10 @@ class BatchWorker(Worker):
         await self._tick()
 
     async def _outage(self, error: BaseException) -> float:
-        """Note it, drop idle connections (a failover moves the name, not the socket), say how long to wait."""
-        wait_s = self._link.failed(error)
-        try:
-            await self.pool.connection_pool.disconnect(inuse_connections=False)
-        except OUTAGE:
-            log.debug("queue.redis.disconnect_failed")
-        return wait_s
+        """Note it. Returns how long to wait."""
+        if isinstance(error, ReadOnlyError):  # the one failure that leaves connections to the wrong server open
+            await reconnect_idle(self.pool)
+        return self._link.failed(error)
 
     async def _burst_is_over(self) -> bool:
         enough = 0 <= self.max_burst_jobs <= self._jobs_started()
@@ -171,6 +171,7 @@ class BatchWorker(Worker):
         await self._give_back_doubtful()
         while (slots := self._free_slots()) > 0:
             claim = await self._claim(slots)
+            self._link.works()
             self._paused = claim.status == "paused"
             self._isolating = claim.status == "isolate"
             await self._start(claim)
@@ -325,7 +326,9 @@ class BatchWorker(Worker):
 
     async def _sweep(self) -> None:
         """Put jobs of dead replicas back; not right after an outage, when the living could not renew either."""
-        if not self._link.steady_for(self._lease_s):
+        if not self._link.steady_for(min(self._lease_s, _GRACE_S)):
+            await self.pool.ping()
+            self._link.works()
             return
         for token, jobs in (await self._leases.sweep()).items():
             log.warning("queue.orphans.put_back", worker=token.rpartition(":")[0], jobs=jobs)
