@@ -247,6 +247,10 @@ class Cache:
             return None
 
     def _keep(self, kind: str, mark: str, entry: Entry) -> None:
+        """Keep addresses only: a reason is forgotten by `retry`, which cannot reach into other processes."""
+        if entry.address is None:
+            self._l1.pop(f"{kind}:{mark}", None)
+            return
         try:
             self._l1[f"{kind}:{mark}"] = entry
         except ValueError:  # larger than the whole tier

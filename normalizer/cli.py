@@ -276,6 +276,7 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Coloca de novo na fila o que falhou ou está em revisão (sem opção: o que falhou)."""
+    from normalizer.retry import put_back
     from normalizer.runtime import open_producer
 
     statuses = [Status.FAILED] if failed or not review else []
@@ -283,12 +284,7 @@ def retry(
 
     async def run() -> int:
         async with open_producer() as producer:
-            queued = 0
-            async for chunk in producer.store.requeue(statuses):
-                fingerprints = {item.id: item.fingerprint for item in chunk}
-                await producer.tasks.enqueue_many(list(fingerprints), fingerprints=fingerprints)
-                queued += len(chunk)
-            return queued
+            return await put_back(statuses, store=producer.store, tasks=producer.tasks, cache=producer.cache)
 
     queued = asyncio.run(run())
     if as_json:

@@ -46,10 +46,11 @@ _RECONCILE_MINUTES = set(range(0, 60, 5))
 
 @dataclass(frozen=True, slots=True)
 class Producer:
-    """What puts appointments into the store and the queue."""
+    """What puts appointments into the store and the queue, and what is known of their texts."""
 
     store: AppointmentStore
     tasks: TaskService
+    cache: Cache
 
 
 @contextlib.asynccontextmanager
@@ -64,7 +65,7 @@ async def open_producer(settings: Settings | None = None) -> AsyncIterator[Produ
     async with contextlib.AsyncExitStack() as stack:
         service = await _tasks(settings, stack)
         store = await _store(settings, stack)
-        yield Producer(store, service)
+        yield Producer(store, service, await _cache(settings, store, await service.get_pool()))
 
 
 @contextlib.asynccontextmanager

@@ -321,6 +321,26 @@ async def test_a_text_may_be_forgotten_so_that_it_is_read_afresh(make):
     assert await make(secret=b"new", previous_secret=b"old").get_many(KIND, ["um", "dois", TEXT]) == {TEXT: manual}
 
 
+async def test_a_reason_forgotten_elsewhere_is_forgotten_here(make):
+    worker, operator = make(), make()
+    await worker.put_many(KIND, {"um": NEGATIVE, TEXT: POSITIVE})
+    assert await worker.get_many(KIND, ["um"]) == {"um": NEGATIVE}
+
+    await operator.forget_many(KIND, ["um"])
+
+    assert await worker.get_many(KIND, ["um"]) == {}
+    assert worker.stats()["l1_entries"] == 1, "only addresses are kept in the process"
+
+
+async def test_a_reason_replaces_an_address_in_the_first_tier(make):
+    cache = make()
+    await cache.put_many(KIND, {TEXT: POSITIVE})
+
+    await cache.put_many(KIND, {TEXT: NEGATIVE})
+
+    assert await cache.get_many(KIND, [TEXT]) == {TEXT: NEGATIVE}
+
+
 @pytest.mark.parametrize("decision", [Settled(Address.from_dict(ADDRESS)), Undecided(Reason.MODEL_REFUSED)])
 def test_a_decision_survives_being_remembered(decision):
     assert Entry.of(decision).decision == decision
