@@ -44,12 +44,13 @@ _STARTS: Final = tuple(start for start, _ in _CEP_STARTS)
 
 # The administrative regions of the Distrito Federal, which people write where a city stands.
 DF_REGIONS: Final = (
-    "Águas Claras|Arapoanga|Arniqueira|Brazlândia|Candangolândia|Ceilândia|Cruzeiro|Fercal|Gama|Guará|Itapoã|"
-    "Jardim Botânico|Lago Norte|Lago Sul|Núcleo Bandeirante|Paranoá|Park Way|Planaltina|Plano Piloto|Recanto das Emas|"
-    "Riacho Fundo|Riacho Fundo I|Riacho Fundo II|Samambaia|Santa Maria|São Sebastião|Sobradinho|Sobradinho I|"
-    "Sobradinho II|Sol Nascente|Sudoeste|Octogonal|Taguatinga|Varjão|Vicente Pires|Água Quente|"
-    "Taguatinga Norte|Taguatinga Sul|Ceilândia Norte|Ceilândia Sul|Guará I|Guará II"
-).split("|")  # fmt: skip
+    "Águas Claras", "Arapoanga", "Arniqueira", "Brazlândia", "Candangolândia", "Ceilândia", "Ceilândia Norte",
+    "Ceilândia Sul", "Cruzeiro", "Fercal", "Gama", "Guará", "Guará I", "Guará II", "Itapoã", "Jardim Botânico",
+    "Lago Norte", "Lago Sul", "Núcleo Bandeirante", "Octogonal", "Paranoá", "Park Way", "Planaltina", "Plano Piloto",
+    "Recanto das Emas", "Riacho Fundo", "Riacho Fundo I", "Riacho Fundo II", "Samambaia", "Santa Maria",
+    "São Sebastião", "Sobradinho", "Sobradinho I", "Sobradinho II", "Sol Nascente", "Sudoeste", "Taguatinga",
+    "Taguatinga Norte", "Taguatinga Sul", "Varjão", "Vicente Pires", "Água Quente",
+)  # fmt: skip
 
 # Names in daily use that no dictionary would resolve. "UF:" limits one to the state where it is meant.
 NICKNAMES: Final = {

@@ -1,4 +1,4 @@
-"""Is every value of an address carried by the text it was read from? The check lives with the rules whose tables it reads."""
+"""Is every value of an address carried by the text it was read from? The check lives beside the rules it shares."""
 
 from __future__ import annotations
 

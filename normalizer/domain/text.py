@@ -29,6 +29,7 @@ _BREAK: Final = "\n"
 _BREAKS: Final = dict.fromkeys(map(ord, "\t\n\x0b\x0c\r\x1c\x1d\x1e\x85\u2028\u2029"), _BREAK)
 # Printable ASCII without & < >, and the letters and signs of Portuguese: nothing to repair but blanks and mojibake.
 _PLAIN: Final = re.compile(r"[ -%'-;=?-~ªº°À-ÖØ-öø-ÿ–—]*\Z")
+_UNACCENTED: Final = str.maketrans("áàâãäéèêëíìîïóòôõöúùûüçñ", "aaaaaeeeeiiiiooooouuuucn")  # the common case, fast
 _BLANKS: Final = re.compile(r" {2,}")
 _LINE_BREAK: Final = re.compile(r" *\n[\n ]*")
 _AFTER_PUNCTUATION: Final = ",;:|/-–—("
@@ -64,8 +65,9 @@ def canonical(text: str) -> str:
 
 def fold(text: str) -> str:
     """Return `text` case-folded and without accents, for comparing words."""
-    if text.isascii():
-        return text.lower()
+    lowered = text.lower()
+    if lowered.isascii() or (lowered := lowered.translate(_UNACCENTED)).isascii():
+        return lowered
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(char for char in decomposed if not unicodedata.combining(char))
 

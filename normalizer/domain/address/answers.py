@@ -34,8 +34,8 @@ _REASONS: Final = {
 def standardize(segments: Mapping[str, str | None], text: str) -> Settled[Address] | Undecided:
     """Turn a model's segmentation of `text` into an address, or say why it may not be stored.
 
-    `segments` holds the stored field names; missing, empty and unknown ones are as good as null. Every field goes through
-    the rules' own standardisers, then the address through grounding against `text`. Total.
+    `segments` holds the stored field names; missing, empty and unknown ones are as good as null. Every field goes
+    through the rules' own standardisers, then the address through grounding against `text`. Total.
     """
     given = {name: _slot(segments.get(name)) for name in FIELDS}
     if not any(given.values()):

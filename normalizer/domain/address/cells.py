@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Final
 
 from normalizer.domain.text import clean
@@ -32,7 +33,7 @@ def alternatives(text: str) -> list[str]:
         return [cleaned]
     edges = [0, *(cut.start() for cut in cuts), len(cleaned)]
     parts: list[str] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         part = cleaned[start:end].strip()
         marker = _SPLIT.match(part)
         if not _OLD.search(part) and (body := part[marker.end() :].strip() if marker else part):

@@ -1,7 +1,7 @@
 """What the single tokens of a text show before any reading is tried.
 
-CEP, phones, labels, empty slots, complement units, references, notes and orders: every rule marks tokens, and what stays
-FREE is for the readings to explain.
+CEP, phones, labels, empty slots, complement units, references, notes and orders: every rule marks tokens, and what
+stays FREE is for the readings to explain.
 """
 
 from __future__ import annotations
@@ -97,19 +97,27 @@ class Evidence:
     def _field(self, start: int, end: int) -> None:
         tokens = self.tokens
         key = tokens.keys[start]
-        if end - start <= 3 and tokens.phrase(start, end) in lx.NULL_SLOTS:
-            self.mark(start, end, DROPPED)
-        elif key in {"brasil", "brazil", "br"} and end - start == 1 and start > 0 and self._closes_address(start - 1):
-            self.mark(start, end, DROPPED)
-        elif any(tokens.kinds[at] == NOISE for at in range(start, end)) and all(
-            tokens.kinds[at] == NOISE or tokens.keys[at] in lx.PREPOSITIONS | {"as", "ate", "das"}
-            for at in range(start, end)
-        ):
+        if self._empty(start, end):
             self.mark(start, end, DROPPED)
         elif key in lx.PERSON_WORDS and end - start > 1:
             self.mark(start, next((at for at in range(start, end) if at_street(tokens, at)), end), DROPPED)
         elif start > 0 or key in lx.NOTE_WORDS:
             self._note(start, end)
+
+    def _empty(self, start: int, end: int) -> bool:
+        """Does the field say nothing: "não informado", "Brasil" behind the state, an hour."""
+        tokens = self.tokens
+        if end - start <= 3 and tokens.phrase(start, end) in lx.NULL_SLOTS:
+            return True
+        if end - start == 1 and start > 0 and tokens.keys[start] in {"brasil", "brazil", "br"}:
+            return self._closes_address(start - 1)
+        kinds = set(tokens.kinds[start:end])
+        if NOISE not in kinds:
+            return False
+        words = {
+            key for key, kind in zip(tokens.keys[start:end], tokens.kinds[start:end], strict=True) if kind != NOISE
+        }
+        return words <= lx.PREPOSITIONS | {"as", "ate"}
 
     def _note(self, start: int, end: int) -> None:
         tokens = self.tokens
@@ -148,7 +156,7 @@ class Evidence:
             ):
                 continue  # in a name: "Rua da Frente", "Travessa do Lado"
             following = keys[at + 1] if at + 1 < len(keys) else ""
-            pair = (key, following)
+            pair = f"{key} {following}"
             painted = key in lx.PAINTED_WORDS and following in lx.COLOURS
             if (
                 painted
@@ -177,9 +185,8 @@ class Evidence:
             field = lx.LABELS.get(key)
             if field is None:
                 continue
-            if tokens.colons[at] and not self._is_street_type(at, key):
-                self._label(at, field)
-            elif key in lx.BARE_LABELS and self._stands_as_label(at, key):
+            with_colon = tokens.colons[at] and not self._is_street_type(at, key)
+            if with_colon or (key in lx.BARE_LABELS and self._stands_as_label(at, key)):
                 self._label(at, field)
 
     def _is_street_type(self, at: int, key: str) -> bool:

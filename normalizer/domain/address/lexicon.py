@@ -24,6 +24,11 @@ def _words(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
+def _phrases(phrases: str) -> frozenset[str]:
+    """Return the set of the phrases that "|" and line breaks separate."""
+    return frozenset(phrase.strip() for phrase in phrases.replace("\n", "|").split("|") if phrase.strip())
+
+
 def _many(entries: str) -> dict[str, tuple[str, ...]]:
     """Return {short: (long, …)} of entries "short: long long; …"."""
     pairs = (entry.split(":") for entry in entries.split(";"))
@@ -284,11 +289,11 @@ bairro cep numero num nr nro logradouro compl cpl complemento telefone tel fone 
 rg
 """)
 
-NULL_SLOTS: Final = frozenset(
-    """null|nan|none|nil|n a|n d|na|nd|n i|ni|nao informado|nao informada|nao consta|nao tem|nulo
-sem informacao|sem complemento|sem bairro|s bairro|s complemento|s comp|sem cep|undefined|vazio|nao possui|nao ha|sem comp
-nao se aplica|em branco|x|xx|xxx|xxxx|a confirmar""".replace("\n", "|").split("|")
-)
+NULL_SLOTS: Final = _phrases("""
+null | nan | none | nil | n a | n d | na | nd | n i | ni | nao informado | nao informada | nao consta | nao tem | nulo
+sem informacao | sem complemento | sem bairro | s bairro | s complemento | s comp | sem cep | undefined | vazio
+nao possui | nao ha | sem comp | nao se aplica | em branco | x | xx | xxx | xxxx | a confirmar
+""")
 
 REFERENCE_WORDS: Final = _words("""
 proximo proxima prox px perto atras esquina esq defronte vizinho vizinha referencia ref fte antes depois apos
@@ -307,18 +312,13 @@ COLOURS: Final = _words("""
 azul amarelo amarela branco branca verde vermelho vermelha preto preta cinza marrom bege rosa laranja roxo roxa
 creme
 """)
-REFERENCE_PHRASES: Final = frozenset(
-    tuple(phrase.split())
-    for phrase in ("em cima|do outro|ao lado|em frente|na esquina|do lado|a frente|ponto de|por tras|na frente").split(
-        "|"
-    )
-)
+REFERENCE_PHRASES: Final = _phrases("""
+em cima | do outro | ao lado | em frente | na esquina | do lado | a frente | ponto de | por tras | na frente
+""")
 PERSON_WORDS: Final = _words("""
 sr sra srta paciente acompanhante responsavel nome
 """)
-CONTACT_PHRASES: Final = frozenset(
-    tuple(phrase.split()) for phrase in "falar com|aos cuidados|contato com|procurar por|a c".split("|")
-)
+CONTACT_PHRASES: Final = _phrases("falar com | aos cuidados | contato com | procurar por | a c")
 NOTE_WORDS: Final = _words("""
 obs observacao observacoes anotacao anotacoes nota notas recado atencao aviso falar procurar ligar confirmar
 confirmado avisar tocar interfone campainha cuidado cachorro entregar retirar agendar agendado pediu cuidadora

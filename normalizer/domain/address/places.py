@@ -6,20 +6,23 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address.evidence import Evidence
-from normalizer.domain.address.marks import CITY, DROPPED, FREE, LABEL, POSTCODE, STATE, UNIT
-from normalizer.domain.address.tokens import HARD, NUM, SLASH, WORD, Tokens
+from normalizer.domain.address.marks import DROPPED, FREE, LABEL, POSTCODE, STATE
+from normalizer.domain.address.tokens import HARD, NUM, WORD, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from normalizer.domain.address.evidence import Evidence
 
 _STATE_NAMES: Final = {tuple(gazetteer.name_key(name).split()): uf for uf, name in gazetteer.UF_NAMES.items()}
 _STATE_FIRST: Final = frozenset(words[0] for words in _STATE_NAMES)
 _LONGEST: Final = gazetteer.MAX_NAME_WORDS
 # Municipalities whose name is a quarter's name all over the country: never taken for the city on their own.
-_QUARTER_NAMES: Final = frozenset({"bela vista", "boa vista", "santa monica", "planalto", "paraiso", "primavera", "floresta",
-                                   "centenario", "liberdade", "independencia", "progresso", "esperanca", "vista alegre",
-                                   "alvorada", "cruzeiro", "guarani", "industrial", "tropical", "florida", "olimpia"})  # fmt: skip
+_QUARTER_NAMES: Final = frozenset(
+    {"bela vista", "boa vista", "santa monica", "planalto", "paraiso", "primavera", "floresta", "centenario"}
+    | {"liberdade", "independencia", "progresso", "esperanca", "vista alegre", "alvorada", "cruzeiro", "guarani"}
+    | {"industrial", "tropical", "florida", "olimpia"}
+)
 # First three digits of CEPs that belong to a capital alone (Correios), for "…, bairro, São Paulo".
 _CAPITAL_CEPS: Final = {"SP": ((10, 59), (80, 84)), "RJ": ((200, 237),), "MG": ((300, 319),)}
 
@@ -109,8 +112,9 @@ def _spelled(evidence: Evidence, at: int) -> State | None:
             if any(tokens.gaps[i] == HARD for i in range(at + 1, end)) or evidence.marks[end - 1] != FREE:
                 continue
             return State(start, end, uf, spelled=True)
-    if start < at < tokens.size and (uf := tokens.keys[at].upper()) in gazetteer.UF_NAMES:
-        return State(start, at + 1, uf, spelled=True)
+    sigla = tokens.keys[at].upper() if start < at < tokens.size else ""
+    if sigla in gazetteer.UF_NAMES:
+        return State(start, at + 1, sigla, spelled=True)
     return None
 
 
@@ -141,7 +145,10 @@ def _before_state(evidence: Evidence, state: State) -> Iterator[Place]:
         score += 1
     if state.start > 0 and tokens.gaps[state.start] == HARD and not state.spelled:
         score += 0.2
+    in_capital = state.spelled and _in_capital(evidence, state.uf)
     for start, name, quality in cities_ending(evidence, last + 1, state.uf):
+        if in_capital and name != gazetteer.CAPITALS[state.uf]:
+            continue  # "…, Socorro, São Paulo" with a CEP of the capital: Socorro is its quarter
         yield Place(start, last + 1, state, name, state.uf, score + quality)
 
 
@@ -285,7 +292,8 @@ def _resolve(
 ) -> tuple[str, State | None, float] | None:
     for uf in _cep_ufs(evidence):
         if uf in by_uf:
-            return uf, None, 4.0
+            elsewhere = gazetteer.CAPITALS[uf] == by_uf[uf] and _in_capital(evidence, uf) is False
+            return None if elsewhere else (uf, None, 4.0)
     apart = [state for state in named if state.uf in by_uf and (state.end <= start or state.start >= end)]
     if apart:
         return apart[-1].uf, apart[-1], 2.5
@@ -336,13 +344,10 @@ def _tail_bonus(evidence: Evidence, end: int) -> float:
     return 1.0 if all(mark in (POSTCODE, LABEL, DROPPED, STATE) for mark in evidence.marks[end:]) else 0.0
 
 
-def in_capital(cep: str, uf: str) -> bool | None:
-    """Say whether a CEP of `uf` lies in its capital; None where the ranges do not tell."""
+def _in_capital(evidence: Evidence, uf: str) -> bool | None:
+    """Say whether the CEP lies in the capital of `uf`; None where there is none or the ranges do not tell."""
     ranges = _CAPITAL_CEPS.get(uf)
-    if ranges is None:
+    if ranges is None or not evidence.ceps:
         return None
-    prefix = int(cep[:3])
+    prefix = int(evidence.ceps[0][:3])
     return any(low <= prefix <= high for low, high in ranges)
-
-
-__all__ = ["CITY", "SLASH", "UNIT", "Place", "State", "in_capital", "places", "states"]

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard
-from normalizer.domain.address.evidence import Evidence
 from normalizer.domain.address.marks import CITY, DISTRICT, DROPPED, FREE, LABEL, NUMBER, STATE, STREET, UNIT
+from normalizer.domain.address.quarters import chunks, may_be_quarter
 from normalizer.domain.address.streets import (
     NUMBER_WORDS,
     Start,
     StreetName,
-    at_street,
-    date_follows,
     is_road,
     sector_end,
 )
@@ -24,6 +22,7 @@ from normalizer.domain.address.value import Address
 from normalizer.domain.decision import Reason
 
 if TYPE_CHECKING:
+    from normalizer.domain.address.evidence import Evidence
     from normalizer.domain.address.places import Place
 
 
@@ -145,20 +144,18 @@ class _Reader:
             self.street = standard.sector(self.tokens, start.at, self.sector_end)
             return self.sector_end > start.at and self._mark(start.at, self.sector_end, STREET)
         end = StreetName(self.tokens, self.marks, start).end()
-        if end == start.name:
-            return False
-        last = self.tokens.keys[end - 1]
-        if last in lx.PREPOSITIONS and end - start.name > 1 and len(last) > 1 and last != "para":
-            return False
-        if start.bare and not self._named_like_a_street(end):
-            return False
-        if not self._mark(start.at, end, STREET):
+        if end == start.name or not self._whole(end) or (start.bare and not self._named_like_a_street(end)):
             return False
         if is_road(self.tokens, start.kind, start.name):
             self.street = f"{start.kind} {standard.road(self.tokens, start.name, end)}"
         else:
             self.street = standard.street(self.tokens, start.kind, start.name, end)
-        return True
+        return self._mark(start.at, end, STREET)
+
+    def _whole(self, end: int) -> bool:
+        """Does the name not break off, as "Rua Conde de" does?"""
+        last = self.tokens.keys[end - 1]
+        return end - self.start.name == 1 or last not in lx.PREPOSITIONS or len(last) == 1 or last == "para"
 
     def _named_like_a_street(self, end: int) -> bool:
         """A name without a type is a street only when a house number comes right after it."""
@@ -263,7 +260,7 @@ class _Reader:
         quarters: list[tuple[int, int]] = []
         estates: list[tuple[int, int]] = []
         asides: list[tuple[int, int]] = []
-        for start, end in self._chunks():
+        for start, end in chunks(self.tokens, self.marks):
             reason = self._sort_chunk(start, end, quarters, estates, asides)
             if reason is not None:
                 return reason
@@ -280,21 +277,6 @@ class _Reader:
         if len(quarters) > 1:
             return Reason.DISTRICT_AMBIGUOUS
         return self._quarter(*quarters[0]) if quarters else None
-
-    def _chunks(self) -> list[tuple[int, int]]:
-        tokens, marks = self.tokens, self.marks
-        chunks: list[tuple[int, int]] = []
-        at, size = 0, tokens.size
-        while at < size:
-            if marks[at] != FREE:
-                at += 1
-                continue
-            end = at + 1
-            while end < size and marks[end] == FREE and tokens.gaps[end] not in (HARD, SLASH):
-                end += 1
-            chunks.append((at, end))
-            at = end
-        return chunks
 
     def _sort_chunk(
         self,
@@ -320,12 +302,10 @@ class _Reader:
             self._mark(start, end, UNIT)
         elif tokens.kinds[start] == NUM and tokens.words[start][-1] not in "ºª":
             return Reason.NUMBER_AMBIGUOUS
-        elif tokens.parens[start]:
-            asides.append((start, end))
-        elif (key in lx.ESTATE_WORDS or tokens.phrase(start, start + 2) == "parque residencial") and end - start > 1:
-            estates.append((start, end))
         else:
-            quarters.append((start, end))
+            estate = key in lx.ESTATE_WORDS or tokens.phrase(start, start + 2) == "parque residencial"
+            kind = asides if tokens.parens[start] else estates if estate and end - start > 1 else quarters
+            kind.append((start, end))
         return None
 
     def _named(self, start: int, end: int) -> None:
@@ -339,7 +319,7 @@ class _Reader:
                 return Reason.DISTRICT_AMBIGUOUS
             self._mark(start, start + 1, LABEL)
             start += 1
-        if not self._may_be_quarter(start, end):
+        if not may_be_quarter(tokens, start, end, sector=not self.start.kind):
             return Reason.TEXT_UNEXPLAINED
         key = tokens.keys[start]
         labelled = start in self.evidence.labelled
@@ -347,55 +327,14 @@ class _Reader:
         known = labelled or key in lx.DISTRICT_WORDS
         if before_street and not known and not (self.place.start < start or self.place.start == end):
             return Reason.TEXT_UNEXPLAINED
-        if not labelled and self._unbounded(start, end):
+        if not labelled and self._unbounded(start):
             return Reason.DISTRICT_AMBIGUOUS
         self.score += 1.0 + (0.5 if known else 0.0)
         self.district = standard.district(tokens, start, end)
         self._mark(start, end, DISTRICT)
         return None
 
-    def _unreadable(self, at: int) -> bool:
-        """Is the word an abbreviation nobody listed ("fte", "bx"), or the letter of a unit left over?"""
-        key, tokens = self.tokens.keys[at], self.tokens
-        if tokens.kinds[at] != WORD or key in lx.ROMAN or tokens.dots[at]:
-            return False
-        if len(key) == 1:
-            return (
-                key not in {"e", "a", "o", "s", "n", "d"} and tokens.gaps[at] != HARD and tokens.kinds[at - 1] != WORD
-            )
-        known = key in lx.DISTRICT_WORDS or key in lx.TITLES or key in lx.CITY_SHORTS
-        return not known and not any(vowel in key for vowel in "aeiouy")
-
-    def _unbounded(self, start: int, end: int) -> bool:
+    def _unbounded(self, start: int) -> bool:
         """Does the quarter touch the street's name with nothing between that shows where one ends."""
         touches = start > 0 and self.marks[start - 1] == STREET and self.tokens.gaps[start] != HARD
         return touches and self.tokens.keys[start] not in lx.STRONG_STARTERS and self.tokens.kinds[start - 1] != NUM
-
-    def _may_be_quarter(self, start: int, end: int) -> bool:
-        tokens = self.tokens
-        keys = tokens.keys
-        if end - start > 7 or keys[end - 1] in lx.PREPOSITIONS - {"e", "a"} or keys[start] in lx.PREPOSITIONS:
-            return False
-        if end - start == 1 and keys[start] in lx.GENERIC_QUARTERS:
-            return False
-        if any(self._unreadable(at) for at in range(start, end)):
-            return False
-        if keys[end - 1] == "cidade" and end - start > 1 and keys[end - 2] not in {"nova", "alta", "baixa", "velha"}:
-            return False
-        if (
-            keys[start] in lx.STREET_TYPES
-            and keys[start] not in lx.DISTRICT_WORDS
-            and (len(keys[start]) < 4 or not self.start.kind)
-        ):
-            return False
-        for at in range(start, end):
-            key = keys[at]
-            if tokens.kinds[at] == NUM:
-                if not (len(key) <= 3 and (at == end - 1 or date_follows(tokens, at)) and (end - start > 1)):
-                    return False
-            elif at_street(tokens, at) and at > start:
-                return False
-            elif key in lx.REFERENCE_WORDS and key not in {"lado", "frente", "entre"} and at == start:
-                return False
-        letters = sum(len(keys[at]) for at in range(start, end) if tokens.kinds[at] == WORD)
-        return letters >= 3

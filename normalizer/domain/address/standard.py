@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address.tokens import BLANK, GLUED, HYPHEN, NUM, SLASH, WORD, Tokens, word_key
+from normalizer.domain.address.tokens import GLUED, HYPHEN, NUM, SLASH, WORD, Tokens, word_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,29 +84,31 @@ def _title_at(tokens: Tokens, at: int, *, leads: bool) -> str | None:
 
 
 def _initial_at(tokens: Tokens, at: int, end: int) -> str | None:
-    """Return what a one-letter S., N., D. stands for before the next word, or None."""
+    """Return what a short N., S. or D. stands for beside its neighbours ("N. Sra.", "S. José", "D. Pedro"), or None."""
     key = tokens.keys[at]
-    following = tokens.keys[at + 1] if at + 1 < end else ""
-    if key in {"n", "ns", "nsa", "nsra"} and following in {"sra", "senhora", "s"} and key != "ns":
-        return "Nossa"
-    if key in {"nsra", "nsa", "ns"} and following:
-        return "Nossa Senhora"
-    if key == "d" and following in lx.DOM_NAMES:
-        return "Dom"
-    if key == "d" and following in lx.DONA_NAMES:
-        return "Dona"
-    if key == "s" and len(following) > 2 and following not in lx.PREPOSITIONS and tokens.kinds[at + 1] == WORD:
-        if following in lx.FEMININE_SAINTS:
-            return "Santa"
-        return "São" if following[0] not in "aeiouh" else None
+    following = tokens.keys[at + 1] if at + 1 < end and tokens.kinds[at + 1] == WORD else ""
+    if key in {"n", "ns", "nsa", "nsra"}:
+        if key != "ns" and following in {"sra", "senhora", "s"}:
+            return "Nossa"
+        return "Nossa Senhora" if following and key != "n" else None
+    if key == "d":
+        return "Dom" if following in lx.DOM_NAMES else "Dona" if following in lx.DONA_NAMES else None
+    if key == "s" and len(following) > 2 and following not in lx.PREPOSITIONS:
+        return _saint(following)
     return None
+
+
+def _saint(name: str) -> str:
+    if name in lx.FEMININE_SAINTS:
+        return "Santa"
+    return "Santo" if name[0] in "aeiouh" else "São"
 
 
 def render(tokens: Tokens, start: int, end: int, *, typed: bool, leads: bool = True) -> str:
     """Return the words of [start, end) written out as a name.
 
-    `typed`: a type stands before it ("Rua" das Flores), so its first word may be a small one. `leads`: a short title may
-    open it ("Pe." right after the street type).
+    `typed`: a type stands before it ("Rua" das Flores), so its first word may be a small one. `leads`: a short title
+    may open it ("Pe." right after the street type).
     """
     parts: list[str] = []
     for at in range(start, end):
@@ -123,22 +125,18 @@ def _joins(tokens: Tokens, at: int) -> bool:
 
 
 def _written(tokens: Tokens, at: int, start: int, end: int, *, typed: bool, leads: bool) -> str:
-    word = tokens.words[at]
+    word, key = tokens.words[at], tokens.keys[at]
     if tokens.kinds[at] != WORD:
         return word.replace("°", "º")
     if _is_code(tokens, at, start, end):
         return word.upper()
+    if key in {"sra", "s"} and at > start and tokens.keys[at - 1] in {"n", "nossa"}:
+        return "Senhora"
     title = _title_at(tokens, at, leads=leads and at == start) or _initial_at(tokens, at, end)
     if title is not None and at + 1 < end:
         return title
-    if tokens.keys[at] == "sra" and at > start and tokens.keys[at - 1] in {"n", "nossa"}:
-        return "Senhora"
-    if tokens.keys[at] == "s" and at > start and tokens.keys[at - 1] == "n":
-        return "Senhora"
-    if len(tokens.keys[at]) == 1 and (at == start or at + 1 == end or tokens.dots[at]) and word not in "eéaàoEAO":
+    if len(key) == 1 and (at + 1 == end or (key not in "eao" and (at == start or tokens.dots[at]))):
         return word.upper() + ("." if tokens.dots[at] and at + 1 < end else "")
-    if len(tokens.keys[at]) == 1 and at + 1 == end:
-        return word.upper()
     return proper(word, first=at == start and not typed)
 
 
@@ -238,7 +236,3 @@ def number(digits: str) -> str | None:
 def cep(digits: str) -> str | None:
     """Return "NNNNN-NNN" of eight digits inside a Correios range, else None."""
     return f"{digits[:5]}-{digits[5:]}" if gazetteer.uf_of_cep(digits) else None
-
-
-__all__ = ["BLANK", "accents", "cep", "district", "joined", "named_unit", "number", "proper", "render", "road", "sector",
-           "street", "unit"]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where a street may begin and where its name ends: types, bare names, numbered roads, sectors of Brasília and Palmas."""
+"""Where a street may begin and where its name ends: types, bare names, numbered roads, sectors, quadras."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
 
 
 class Start(NamedTuple):
-    """A street that may begin at token `at`: its type spelled out ("" for a sector or quadra), its name's first token."""
+    """A street that may begin at token `at`: its type ("" for a sector or quadra) and its name's first token."""
 
     at: int
     kind: str

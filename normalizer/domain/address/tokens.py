@@ -70,7 +70,7 @@ def _measure(separator: str) -> int:
     if any(char in _HARD_CHARS for char in separator) or "//" in separator or "--" in separator:
         return HARD
     if "-" in separator:
-        return HYPHEN if separator == "-" or separator == ".-" else HARD
+        return HYPHEN if separator in {"-", ".-"} else HARD
     if "/" in separator:
         return HARD if separator.startswith(" ") and separator.endswith(" ") else SLASH
     return BLANK

@@ -1,0 +1,201 @@
+"""Where a text carries the values of an address: every span of tokens that spells each of them.
+
+A value is spelled by tokens side by side and in order, each as it is or as one of its closed expansions; digit runs are
+compared whole.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from normalizer.domain import gazetteer
+from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address.marks import FREE, LABEL, NUMBER, UNIT
+from normalizer.domain.address.places import cities_ending
+from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM, SLASH, WORD, word_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from normalizer.domain.address.evidence import Evidence
+    from normalizer.domain.address.value import Address
+
+Span: TypeAlias = tuple[int, int]
+Table: TypeAlias = dict[str, tuple[tuple[str, ...], ...]]  # short word → what it may stand for, in words
+
+_VALUE_WORD: Final = re.compile(r"[^\W\d_]+|\d+")
+# Words that may be left over: they name no place.
+CONNECTIVES: Final = frozenset(
+    {"n", "no", "num", "numero", "nr", "nro", "e", "de", "da", "do", "em", "na", "o", "a"}
+    | {"cep", "bairro", "cidade", "municipio", "estado", "brasil", "br"}
+)
+_UNIT_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.UNIT_WORDS.values())
+_ALONE_HEADS: Final = frozenset(word_key(kind) for kind in lx.ALONE_UNITS)
+_BUILDING_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.BUILDING_WORDS.values()) - {"centro"}
+_ESTATE_HEADS: Final = frozenset({word_key(lx.DISTRICT_WORDS.get(word, word)) for word in lx.ESTATE_WORDS} | {"parque"})
+_SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
+
+
+def _expansions(*tables: dict[str, str]) -> Table:
+    merged: dict[str, set[tuple[str, ...]]] = {}
+    for table in tables:
+        for short, long in table.items():
+            merged.setdefault(short, set()).add(tuple(word_key(long).split()))
+    for short, longs in (
+        ("s", "sao santo santa senhora"),
+        ("d", "dom dona"),
+        ("n", "nossa"),
+        ("nsa", "nossa"),
+        ("v", "vila"),
+    ):
+        merged.setdefault(short, set()).update((long,) for long in longs.split())
+    for short in ("qd", "qda"):
+        merged.setdefault(short, set()).add(("quadra",))
+    for short in ("ns", "nsa", "nsra"):
+        merged.setdefault(short, set()).add(("nossa", "senhora"))
+    return {short: tuple(sorted(longs)) for short, longs in merged.items()}
+
+
+_NAMES: Final = _expansions(lx.STREET_TYPES, lx.TITLES, lx.DISTRICT_WORDS)
+_PARTS: Final = _expansions(lx.UNIT_WORDS, lx.BUILDING_WORDS, lx.DISTRICT_WORDS, lx.TITLES)
+
+
+def value_words(value: str) -> list[str]:
+    """Return the folded words and digit runs of a stored value."""
+    return _VALUE_WORD.findall(word_key(value))
+
+
+class Carrier:
+    """Searches the tokens of one text for the values of one address."""
+
+    def __init__(self, evidence: Evidence, address: Address) -> None:
+        self.evidence, self.address = evidence, address
+        self.tokens, self.marks = evidence.tokens, evidence.marks
+
+    def wanted(self) -> list[tuple[str, list[Span]]]:
+        """Return each value to place with every span of tokens that carries it."""
+        address = self.address
+        wanted = [("rua", self._street_spans()), ("cidade", self._city_spans())]
+        if address.numero is not None:
+            wanted.append(("numero", self._number_spans(address.numero)))
+        if address.bairro is not None:
+            wanted.append(("bairro", list(self._spans(value_words(address.bairro), _NAMES))))
+        if address.complemento is not None:
+            wanted.extend(("complemento", self._part_spans(part)) for part in address.complemento.split(", "))
+        return wanted
+
+    def _spans(self, words: list[str], table: Table) -> Iterator[Span]:
+        """Yield the spans whose tokens, side by side, spell `words`."""
+        if not words:
+            return
+        keys, first = self.tokens.keys, words[0]
+        for start in range(self.tokens.size):
+            if keys[start] == first or keys[start] in table:
+                end = self._spelled_until(start, words, table)
+                if end:
+                    yield start, end
+
+    def _spelled_until(self, start: int, words: list[str], table: Table) -> int:
+        """Return where the tokens from `start` on have spelled all of `words`; 0 when they do not."""
+        tokens, marks = self.tokens, self.marks
+        at, done, wanted = start, 0, len(words)
+        while done < wanted:
+            if at >= tokens.size or marks[at] not in (FREE, UNIT):
+                return 0
+            if at > start and tokens.gaps[at] == HARD and not tokens.colons[at - 1]:
+                return 0
+            if tokens.keys[at] == words[done]:
+                done += 1
+            else:
+                for long in table.get(tokens.keys[at], ()):
+                    if tuple(words[done : done + len(long)]) == long:
+                        done += len(long)
+                        break
+                else:
+                    return 0
+            at += 1
+        return at
+
+    def _street_spans(self) -> list[Span]:
+        words = value_words(self.address.rua)
+        spans = [(self._doubled(start, words[0]), end) for start, end in self._spans(words, _NAMES)]
+        if spans or len(words) < 2 or words[0] not in {"rua", "rodovia"}:
+            return spans
+        return [span for span in self._spans(words[1:], _NAMES) if self._needs_no_type(*span, words[0])]
+
+    def _doubled(self, start: int, kind: str) -> int:
+        """Return where "RUA R. X" begins when "R. X" begins at `start`."""
+        types, keys = lx.STREET_TYPES, self.tokens.keys
+        while start > 0 and self.marks[start - 1] == FREE and word_key(types.get(keys[start - 1], "")) == kind:
+            start -= 1
+        return start
+
+    def _needs_no_type(self, start: int, end: int, kind: str) -> bool:
+        tokens = self.tokens
+        if tokens.keys[start] in lx.STREET_TYPES and tokens.keys[start] not in lx.TITLES:
+            return False
+        if kind == "rodovia":
+            return tokens.keys[start] == "br" or tokens.keys[start].upper() in gazetteer.UF_NAMES
+        if start and self.marks[start - 1] == FREE and tokens.gaps[start] != HARD:
+            return False
+        if end >= tokens.size or tokens.keys[start] in lx.STRONG_STARTERS:
+            return False
+        numbered = tokens.kinds[end] == NUM or self.marks[end] == NUMBER or tokens.keys[end] in CONNECTIVES
+        return numbered or self.evidence.labelled.get(start) == "rua" or self.marks[end] == LABEL
+
+    def _city_spans(self) -> list[Span]:
+        address = self.address
+        last_words = {gazetteer.name_key(address.cidade).split()[-1]} if address.cidade else set()
+        ends = [at + 1 for at, key in enumerate(self.tokens.keys) if key in last_words]
+        spans = self._cities(ends)
+        return spans or self._cities(range(1, self.tokens.size + 1))
+
+    def _cities(self, ends: Iterable[int]) -> list[Span]:
+        return [
+            (start, end)
+            for end in ends
+            for start, name, _ in cities_ending(self.evidence, end, self.address.estado)
+            if name == self.address.cidade
+        ]
+
+    def _number_spans(self, number: str) -> list[Span]:
+        tokens = self.tokens
+        return [
+            (at, at + 1)
+            for at in range(tokens.size)
+            if tokens.kinds[at] == NUM and self.marks[at] == FREE and tokens.keys[at].lstrip("0") == number
+        ]
+
+    def _part_spans(self, part: str) -> list[Span]:
+        words = value_words(part)
+        spans = list(self._spans(words, _PARTS))
+        if words and words[-1] in {"andar", "piso"}:
+            spans.extend(self._spans([words[-1], *words[:-1]], _PARTS))
+        if len(words) == 2:  # "Casa nº 2"
+            spans.extend(
+                (start, start + 3)
+                for start, end in self._spans(words[:1], _PARTS)
+                if end - start == 1 and self.tokens.keys[end : end + 2] in (["n", words[1]], ["numero", words[1]])
+            )
+        return [span for span in spans if self._may_be_part(words, span)]
+
+    def _may_be_part(self, words: list[str], span: Span) -> bool:
+        """Is it a unit with its value, a building, an estate, or bound to the house number?"""
+        start = span[0]
+        first, rest = words[0], words[1:]
+        if (
+            first in _BUILDING_HEADS
+            or words[-1] in {"andar", "piso"}
+            or self.evidence.labelled.get(start) == "complemento"
+        ):
+            return True
+        if first in _ESTATE_HEADS and rest and self.address.bairro is not None:
+            return True
+        if first in _UNIT_HEADS:
+            valued = any(word.isdigit() or len(word) == 1 or word in lx.ROMAN or word in _SIDES for word in rest)
+            return valued or (not rest and first in _ALONE_HEADS)
+        if rest or not start:
+            return False
+        bound = self.tokens.gaps[start] in (GLUED, HYPHEN, SLASH) and self.tokens.kinds[start - 1] == NUM
+        return bound or (len(first) == 1 and self.tokens.kinds[start] == WORD)

@@ -1,0 +1,75 @@
+"""What is left once street, number, complement, city and CEP are known, and whether it can be a quarter's name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address.marks import FREE
+from normalizer.domain.address.streets import at_street, date_follows
+from normalizer.domain.address.tokens import HARD, NUM, SLASH, WORD
+
+if TYPE_CHECKING:
+    from normalizer.domain.address.tokens import Tokens
+
+_LONGEST: Final = 7  # words
+_CITY_QUARTERS: Final = frozenset({"nova", "alta", "baixa", "velha"})  # "Nova Cidade"
+
+
+def chunks(tokens: Tokens, marks: bytearray) -> list[tuple[int, int]]:
+    """Return the runs of tokens that nothing explains yet, cut where fields are separated."""
+    found: list[tuple[int, int]] = []
+    at, size = 0, tokens.size
+    while at < size:
+        if marks[at] != FREE:
+            at += 1
+            continue
+        end = at + 1
+        while end < size and marks[end] == FREE and tokens.gaps[end] not in (HARD, SLASH):
+            end += 1
+        found.append((at, end))
+        at = end
+    return found
+
+
+def may_be_quarter(tokens: Tokens, start: int, end: int, *, sector: bool) -> bool:
+    """Can the tokens [start, end) be the name of a quarter.
+
+    `sector`: the street is a sector of Brasília, where "Rua 310" behind it is no quarter.
+    """
+    keys = tokens.keys
+    if end - start > _LONGEST or keys[start] in lx.PREPOSITIONS or keys[end - 1] in lx.PREPOSITIONS - {"e", "a"}:
+        return False
+    if end - start == 1 and keys[start] in lx.GENERIC_QUARTERS:
+        return False
+    if end - start > 1 and keys[end - 1] == "cidade" and keys[end - 2] not in _CITY_QUARTERS:
+        return False
+    if _opens_other_field(tokens, start, sector=sector):
+        return False
+    letters = sum(len(keys[at]) for at in range(start, end) if tokens.kinds[at] == WORD)
+    return letters > 2 and all(_belongs(tokens, at, start, end) for at in range(start, end))
+
+
+def _opens_other_field(tokens: Tokens, start: int, *, sector: bool) -> bool:
+    key = tokens.keys[start]
+    if key in lx.REFERENCE_WORDS and key not in {"lado", "frente", "entre"}:
+        return True
+    return key in lx.STREET_TYPES and key not in lx.DISTRICT_WORDS and (len(key) < 4 or sector)
+
+
+def _belongs(tokens: Tokens, at: int, start: int, end: int) -> bool:
+    """Can the token stand in a quarter's name: a word that can be spoken or is listed, a short number at the end."""
+    if tokens.kinds[at] == NUM:
+        return end - start > 1 and len(tokens.keys[at]) <= 3 and (at == end - 1 or date_follows(tokens, at))
+    return not (at > start and at_street(tokens, at)) and not _unreadable(tokens, at)
+
+
+def _unreadable(tokens: Tokens, at: int) -> bool:
+    """Is the word an abbreviation nobody listed ("bx"), or the letter of a unit left over?"""
+    key = tokens.keys[at]
+    if tokens.kinds[at] != WORD or key in lx.ROMAN or tokens.dots[at]:
+        return False
+    if len(key) == 1:
+        return key not in {"e", "a", "o", "s", "n", "d"} and tokens.gaps[at] != HARD and tokens.kinds[at - 1] != WORD
+    known = key in lx.DISTRICT_WORDS or key in lx.TITLES or key in lx.CITY_SHORTS
+    return not known and not any(vowel in key for vowel in "aeiouy")
