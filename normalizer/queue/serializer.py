@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import io
 import pickle
+import pickletools
 from contextvars import ContextVar
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 #: A job carries one appointment id. Whatever is larger than this is no job of ours.
 MAX_PICKLE_BYTES = 64 * 1024
 _PICKLE_START = b"\x80"  # every protocol from 2 on; arq writes 4 or 5
+_MEMO_WRITES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 _ERROR_KEY = "__error__"
 _ERRORS: dict[str, type[BaseException]] = {
     "CancelledError": asyncio.CancelledError,
@@ -133,6 +135,7 @@ def _read_pickle(payload: bytes) -> dict[str, Any]:
             "enfileire só o id do agendamento"
         )
     try:
+        _check_memo(payload)
         data = _Harmless(io.BytesIO(payload)).load()
     except PayloadRefused:
         raise
@@ -141,6 +144,13 @@ def _read_pickle(payload: bytes) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise PayloadRefused("o conteúdo do job em pickle não é um dict do arq; enfileire com enqueue_job")
     return data
+
+
+def _check_memo(payload: bytes) -> None:
+    """Refuse memo numbers no honest pickle of this size has: the C unpickler allocates up to the number (32 GiB)."""
+    for opcode, argument, _ in pickletools.genops(payload):
+        if opcode.name in _MEMO_WRITES and argument >= len(payload):
+            raise PayloadRefused("o conteúdo do job em pickle está malformado")
 
 
 class _Harmless(pickle.Unpickler):

@@ -1,0 +1,95 @@
+"""Redis settings: what a URL says, decoded; what is wrong with it, in one sentence; the password, never."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from arq.connections import RedisSettings
+from hypothesis import given
+from hypothesis import strategies as st
+
+from normalizer.errors import Misconfigured, QueueUnavailable
+from normalizer.queue.connection import describe, open_pool, redis_settings
+
+SECRET = "s3nh@ secreta"
+ENCODED = "s3nh%40%20secreta"
+
+
+def test_a_plain_url() -> None:
+    settings = redis_settings("redis://clinic-redis:6380/2")
+
+    assert isinstance(settings, RedisSettings)
+    assert (settings.host, settings.port, settings.database, settings.ssl) == ("clinic-redis", 6380, 2, False)
+    assert describe(settings) == "clinic-redis:6380"
+
+
+@pytest.mark.parametrize(
+    ("url", "password", "expected"),
+    [
+        (f"redis://:{ENCODED}@host", None, SECRET),
+        (f"redis://:{ENCODED}@host", "other", SECRET),
+        ("redis://host", SECRET, SECRET),
+        ("redis://host", "", None),
+        ("redis://host", None, None),
+    ],
+)
+def test_the_password_of_the_url_is_decoded_and_wins_over_the_separate_one(
+    url: str, password: str | None, expected: str | None
+) -> None:
+    assert redis_settings(url, password).password == expected
+
+
+def test_user_tls_socket_and_database_in_the_query() -> None:
+    assert redis_settings("redis://us%3Aer:x@host").username == "us:er"
+    assert redis_settings("rediss://host").ssl
+    assert redis_settings("redis://host?db=3").database == 3
+    assert redis_settings("unix:///run/redis.sock?db=1").unix_socket_path == "/run/redis.sock"
+    assert describe(redis_settings("unix:///run/redis.sock")) == "/run/redis.sock"
+    assert redis_settings("redis://[::1]:7000").host == "::1"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "clinic-redis:6379",
+        "http://host",
+        "redis://",
+        "redis://:p4ss@",
+        "redis://:p4ss@host:abc",
+        "redis://:p4ss@host:99999",
+        "redis://:p4ss@host/zero",
+        "redis://:p4ss@host?db=-1",
+        "unix://",
+        "redis://:p4ss@[host",
+    ],
+)
+def test_a_malformed_url_is_told_in_one_sentence_with_the_mend_and_without_the_password(url: str) -> None:
+    with pytest.raises(Misconfigured, match="REDIS_URL") as told:
+        redis_settings(url)
+
+    assert "p4ss" not in str(told.value)
+    assert "\n" not in str(told.value)
+    assert "redis://clinic-redis:6379/0" in told.value.mend
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_either_settings_or_misconfigured(url: str) -> None:
+    with contextlib.suppress(Misconfigured):
+        assert redis_settings(url).host
+
+
+def test_the_password_is_never_printed() -> None:
+    settings = redis_settings(f"redis://:{ENCODED}@host", None)
+
+    assert SECRET not in repr(settings)
+    assert SECRET not in str(settings)
+    assert "password='***'" in repr(settings)
+
+
+async def test_an_unreachable_redis_is_named() -> None:
+    with pytest.raises(QueueUnavailable, match=r"O Redis em 127.0.0.1:1 não responde") as told:
+        await open_pool(redis_settings(f"redis://:{ENCODED}@127.0.0.1:1"), queue_name="q", attempts=1)
+
+    assert SECRET not in str(told.value)
