@@ -31,7 +31,7 @@ from normalizer.llm.salvage import judge
 GOLD = Path(__file__).parent.parent / "tests" / "gold" / "dev_addresses.jsonl"
 SHORT = dict(zip(("r", "n", "c", "b", "m", "u", "z"), FIELDS, strict=True))
 _OUTPUT_LINES = ("Output:", "[street,")
-_EXAMPLE = (("R. JACOB EMMERICH", "1347", "AP. 61", "ITARARE", "S. VICENTE", "SP", ""), ("",) * len(FIELDS))
+_EXAMPLE = (("R. DAS CAMELIAS", "2040", "AP. 83", "VL. AURORA", "S. BENTO DO LAGO", "MG", ""), ("",) * len(FIELDS))
 
 
 class Format(ABC):

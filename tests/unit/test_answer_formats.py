@@ -32,7 +32,7 @@ def test_a_format_is_told_with_the_same_rules_and_its_own_example(how):
     assert "7. A piece belongs to one field only." in system
     assert (
         json.dumps(
-            how.write(["R. JACOB EMMERICH", "1347", "AP. 61", "ITARARE", "S. VICENTE", "SP", ""]),
+            how.write(["R. DAS CAMELIAS", "2040", "AP. 83", "VL. AURORA", "S. BENTO DO LAGO", "MG", ""]),
             ensure_ascii=False,
             separators=(",", ":"),
         )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normalizer.llm.prompt import FIELDS, PROMPT_VERSION, Record, build_messages, parse_answer, response_schema
+from normalizer.llm.prompt import FIELDS, PROMPT_VERSION, SYSTEM, Record, build_messages, parse_answer, response_schema
 
 GOLD = Path(__file__).parents[1] / "gold"
 GOLDEN = Path(__file__).parent / "golden_prompt.json"
@@ -29,6 +29,15 @@ def test_the_prompt_is_the_reviewed_one():
     assert {"version": PROMPT_VERSION, "messages": messages, "schema": response_schema(2)} == golden, (
         "the prompt changed: measure it, then write the new golden file"
     )
+
+
+def test_the_examples_are_invented():
+    rows = [json.loads(line) for line in (GOLD / "dev_addresses.jsonl").read_text(encoding="utf-8").splitlines()]
+    typed = {row["text"].casefold() for row in rows if len(row["text"]) > 20}
+    examples = [line.partition(": ")[2].casefold() for line in SYSTEM.splitlines() if line.startswith("r0")]
+
+    assert len(examples) == 2
+    assert not typed.intersection(examples), "a prompt that quotes what it is measured on flatters itself"
 
 
 def test_the_static_part_comes_first_and_never_changes():
