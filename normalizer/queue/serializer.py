@@ -149,7 +149,7 @@ def _read_pickle(payload: bytes) -> dict[str, Any]:
 def _check_memo(payload: bytes) -> None:
     """Refuse memo numbers no honest pickle of this size has: the C unpickler allocates up to the number (32 GiB)."""
     for opcode, argument, _ in pickletools.genops(payload):
-        if opcode.name in _MEMO_WRITES and argument >= len(payload):
+        if opcode.name in _MEMO_WRITES and int(argument or 0) >= len(payload):
             raise PayloadRefused("o conteúdo do job em pickle está malformado")
 
 
