@@ -132,7 +132,7 @@ def nickname(key: str) -> Municipality | None:
 
 def uf_of_cep(cep: str) -> str | None:
     """Return the UF whose Correios range holds the CEP (eight digits, any punctuation), or None."""
-    digits = "".join(char for char in cep if char.isdigit())
-    if len(digits) != 8:
+    digits = cep if len(cep) == 8 else "".join(char for char in cep if char in "0123456789")
+    if len(digits) != 8 or not (digits.isascii() and digits.isdigit()):
         return None
     return _CEP_STARTS[bisect_right(_STARTS, int(digits[:5])) - 1][1] or None

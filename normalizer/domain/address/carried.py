@@ -72,6 +72,7 @@ class Carrier:
     def __init__(self, evidence: Evidence, address: Address) -> None:
         self.evidence, self.address = evidence, address
         self.tokens, self.marks = evidence.tokens, evidence.marks
+        self.shortened = {at for at, key in enumerate(self.tokens.keys) if key in _NAMES or key in _PARTS}
 
     def wanted(self) -> list[tuple[str, list[Span]]]:
         """Return each value to place with every span of tokens that carries it."""
@@ -89,12 +90,12 @@ class Carrier:
         """Yield the spans whose tokens, side by side, spell `words`."""
         if not words:
             return
-        keys, first = self.tokens.keys, words[0]
-        for start in range(self.tokens.size):
-            if keys[start] == first or keys[start] in table:
-                end = self._spelled_until(start, words, table)
-                if end:
-                    yield start, end
+        first = words[0]
+        same = [at for at, key in enumerate(self.tokens.keys) if key == first]
+        for start in sorted(self.shortened.union(same)):
+            end = self._spelled_until(start, words, table)
+            if end:
+                yield start, end
 
     def _spelled_until(self, start: int, words: list[str], table: Table) -> int:
         """Return where the tokens from `start` on have spelled all of `words`; 0 when they do not."""
@@ -146,8 +147,8 @@ class Carrier:
 
     def _city_spans(self) -> list[Span]:
         address = self.address
-        last_words = {gazetteer.name_key(address.cidade).split()[-1]} if address.cidade else set()
-        ends = [at + 1 for at, key in enumerate(self.tokens.keys) if key in last_words]
+        last_word = gazetteer.name_key(address.cidade).rpartition(" ")[2]
+        ends = [at + 1 for at, key in enumerate(self.tokens.keys) if key == last_word]
         spans = self._cities(ends)
         return spans or self._cities(range(1, self.tokens.size + 1))
 

@@ -26,13 +26,14 @@ _NUMBER_LABELS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 class Evidence:
     """The tokens of one text with their marks and what was found on the way."""
 
-    __slots__ = ("ceps", "labelled", "marks", "no_number", "ordered", "states", "tokens", "units")
+    __slots__ = ("cep_ufs", "ceps", "labelled", "marks", "no_number", "ordered", "states", "tokens", "units")
 
     def __init__(self, tokens: Tokens) -> None:
         """Gather the evidence of `tokens`."""
         self.tokens = tokens
         self.marks = bytearray(tokens.size)
-        self.ceps: list[str] = []
+        self.ceps: list[str] = []  # eight digits each
+        self.cep_ufs: list[str] = []  # the state of each of them
         self.labelled: dict[int, str] = {}  # first token of a labelled value → field
         self.no_number = -1  # where "S/N" ends
         self.ordered = False  # the text gives orders
@@ -147,7 +148,7 @@ class Evidence:
         tokens, marks = self.tokens, self.marks
         keys = tokens.keys
         for at, key in enumerate(keys):
-            if marks[at] != FREE:
+            if key not in lx.ASIDE_FIRST or marks[at] != FREE:
                 continue
             if (
                 at
@@ -263,10 +264,12 @@ class Evidence:
             self._take_cep(at, tokens.size, digits)
 
     def _take_cep(self, start: int, end: int, digits: str) -> None:
-        if len(digits) == 8 and gazetteer.uf_of_cep(digits):
+        uf = gazetteer.uf_of_cep(digits) if len(digits) == 8 else None
+        if uf is not None:
             self.mark(start, end, POSTCODE)
             if digits not in self.ceps:
                 self.ceps.append(digits)
+                self.cep_ufs.append(uf)
         else:
             self.mark(start, end, DROPPED)
 

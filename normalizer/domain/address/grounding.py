@@ -109,7 +109,7 @@ class _Check:
         named = {state.uf for state in self._states()}
         if address.estado in named:
             return True
-        ufs = {gazetteer.uf_of_cep(cep) for cep in self.evidence.ceps}
+        ufs = self.evidence.cep_ufs
         if ufs:
             return address.estado in ufs
         # Neither sigla nor CEP: only a city that exists once, a capital, or a nickname tells its state.
@@ -126,7 +126,7 @@ class _Check:
                 yield Violation("cep", Problem.OMITTED)
         elif cep.replace("-", "") not in ceps:
             yield Violation("cep", Problem.INVENTED)
-        if any(gazetteer.uf_of_cep(digits) != self.address.estado for digits in ceps[:1]):
+        if any(uf != self.address.estado for uf in self.evidence.cep_ufs):
             yield Violation("cep", Problem.CONFLICT)
 
     # -- one token, one field ------------------------------------------------------------------------------------
@@ -141,7 +141,9 @@ class _Check:
             if index == len(order):
                 return True
             name, spans = order[index]
-            for start, end in sorted(spans, key=lambda span: self._preference(name, span)):
+            if len(spans) > 1:
+                spans = sorted(spans, key=lambda span: self._preference(name, span))
+            for start, end in spans:
                 steps[0] += 1
                 if steps[0] > _SEARCH_LIMIT:
                     return False

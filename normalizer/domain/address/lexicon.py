@@ -315,10 +315,13 @@ creme
 REFERENCE_PHRASES: Final = _phrases("""
 em cima | do outro | ao lado | em frente | na esquina | do lado | a frente | ponto de | por tras | na frente
 """)
+REFERENCE_FIRST: Final = REFERENCE_WORDS | PAINTED_WORDS | {phrase.split()[0] for phrase in REFERENCE_PHRASES}
 PERSON_WORDS: Final = _words("""
 sr sra srta paciente acompanhante responsavel nome
 """)
 CONTACT_PHRASES: Final = _phrases("falar com | aos cuidados | contato com | procurar por | a c")
+# The words that may open a reference or a contact.
+ASIDE_FIRST: Final = REFERENCE_FIRST | {phrase.split()[0] for phrase in CONTACT_PHRASES}
 NOTE_WORDS: Final = _words("""
 obs observacao observacoes anotacao anotacoes nota notas recado atencao aviso falar procurar ligar confirmar
 confirmado avisar tocar interfone campainha cuidado cachorro entregar retirar agendar agendado pediu cuidadora

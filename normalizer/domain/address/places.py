@@ -275,7 +275,7 @@ def _whole(evidence: Evidence, start: int, end: int, named: list[State]) -> Iter
     key = tokens.phrase(start, end)
     by_uf = gazetteer.municipalities(key)
     known = gazetteer.nickname(key)
-    if not by_uf and known is not None and (len(key) <= 4 or " " in key or known.uf in _cep_ufs(evidence)):
+    if not by_uf and known is not None and (len(key) <= 4 or " " in key or known.uf in evidence.cep_ufs):
         by_uf = {known.uf: known.name}
     if not by_uf:
         return
@@ -290,7 +290,7 @@ def _whole(evidence: Evidence, start: int, end: int, named: list[State]) -> Iter
 def _resolve(
     evidence: Evidence, start: int, end: int, by_uf: dict[str, str], named: list[State]
 ) -> tuple[str, State | None, float] | None:
-    for uf in _cep_ufs(evidence):
+    for uf in evidence.cep_ufs:
         if uf in by_uf:
             elsewhere = gazetteer.CAPITALS[uf] == by_uf[uf] and _in_capital(evidence, uf) is False
             return None if elsewhere else (uf, None, 4.0)
@@ -311,7 +311,7 @@ def _resolve(
 def _tail(evidence: Evidence, start: int, end: int) -> Iterator[Place]:
     """Yield cities spelled by the last words of a field that says more: only where a CEP, sigla or name decides."""
     tokens = evidence.tokens
-    ufs = _cep_ufs(evidence)
+    ufs = evidence.cep_ufs
     for length in range(1, min(_LONGEST, end - start - 1) + 1):
         first = end - length
         if evidence.marks[first] != FREE or tokens.kinds[first] != WORD:
@@ -330,12 +330,8 @@ def _tail(evidence: Evidence, start: int, end: int) -> Iterator[Place]:
                 yield Place(first, end, None, name, uf, 4.0)
 
 
-def _cep_ufs(evidence: Evidence) -> list[str]:
-    return [uf for digits in evidence.ceps if (uf := gazetteer.uf_of_cep(digits))]
-
-
 def _cep_bonus(evidence: Evidence, uf: str) -> float:
-    ufs = _cep_ufs(evidence)
+    ufs = evidence.cep_ufs
     return (0.5 if uf in ufs else -3.0) if ufs else 0.0
 
 

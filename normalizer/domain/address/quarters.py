@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from normalizer.domain.address.tokens import Tokens
 
 _LONGEST: Final = 7  # words
+_VOWELS: Final = frozenset("aeiouy")
 _CITY_QUARTERS: Final = frozenset({"nova", "alta", "baixa", "velha"})  # "Nova Cidade"
 
 
@@ -72,4 +73,4 @@ def _unreadable(tokens: Tokens, at: int) -> bool:
     if len(key) == 1:
         return key not in {"e", "a", "o", "s", "n", "d"} and tokens.gaps[at] != HARD and tokens.kinds[at - 1] != WORD
     known = key in lx.DISTRICT_WORDS or key in lx.TITLES or key in lx.CITY_SHORTS
-    return not known and not any(vowel in key for vowel in "aeiouy")
+    return not known and _VOWELS.isdisjoint(key)

@@ -69,7 +69,7 @@ class _Reader:
         ceps = self.evidence.ceps
         if len(ceps) > 1:
             return self._failed(Reason.ADDRESS_AMBIGUOUS)
-        if ceps and gazetteer.uf_of_cep(ceps[0]) != self.place.uf:
+        if ceps and self.evidence.cep_ufs[0] != self.place.uf:
             return self._failed(Reason.CEP_STATE_CONFLICT)
         self.parts.sort()
         address = Address(

@@ -51,16 +51,15 @@ _LONG_ABBREVIATIONS: Final = frozenset(
     {"compl", "trav", "resid", "apart", "condom", "bairro", "jardim", "profa", "comte"}
 )
 
-_gaps: dict[str, int] = {}
+# What stands between two tokens: gap, does a full stop, does a colon (or equals sign) follow the first one.
+_Separation = tuple[int, bool, bool]
+_separations: dict[str, _Separation] = {}
 
 
-def _gap(separator: str) -> int:
-    """Return the strength of what stands between two tokens."""
-    known = _gaps.get(separator)
-    if known is None:
-        known = _measure(separator)
-        if len(_gaps) < 4_096 and len(separator) <= 8:
-            _gaps[separator] = known
+def _separation(separator: str) -> _Separation:
+    known = (_measure(separator), separator[:1] == ".", ":" in separator or "=" in separator)
+    if len(_separations) < 4_096 and len(separator) <= 8:
+        _separations[separator] = known
     return known
 
 
@@ -83,10 +82,14 @@ def word_key(word: str) -> str:
     return key if key.isascii() else fold(key)
 
 
+def _digits(word: str) -> str:
+    return word if word.isdecimal() else "".join(char for char in word if char in "0123456789")
+
+
 class Tokens:
     """The tokens of a cleaned text, as parallel lists (reading thousands of texts a second forbids objects)."""
 
-    __slots__ = ("colons", "dots", "ends", "gaps", "keys", "kinds", "parens", "size", "starts", "text", "words")
+    __slots__ = ("colons", "dots", "gaps", "keys", "kinds", "parens", "size", "starts", "text", "words")
 
     def __init__(self, cleaned: str) -> None:
         """Read `cleaned` (see `text.clean`), undoing Excel's ".0" and words glued to their street type."""
@@ -97,54 +100,51 @@ class Tokens:
         self.gaps: list[int] = []
         self.dots: list[bool] = []  # a full stop follows
         self.colons: list[bool] = []  # a colon (or equals sign) follows
-        self.parens: list[bool] = []  # stands in brackets
         self.starts: list[int] = []
-        self.ends: list[int] = []
-        end, depth = 0, 0
-        has_parens = "(" in text
-        for match in _LEX.finditer(text):
-            start = match.start()
+        end = 0
+        for match in _LEX.finditer(text):  # the hot loop of the whole package
+            start, stop = match.span()
             separator = text[end:start]
-            if has_parens:
-                depth = 1 if separator.rfind("(") > separator.rfind(")") else 0 if ")" in separator else depth
-            self._add(match, _gap(separator), separator, in_parens=depth > 0)
-            end = match.end()
+            gap, dot, colon = _separations.get(separator) or _separation(separator)
+            kind = _KIND[match.lastgroup or "WORD"]
+            word = match.group()
+            if self.words:
+                self.dots.append(dot)
+                self.colons.append(colon)
+                if dot and gap == BLANK and self._ends_sentence():
+                    gap = HARD
+            self.words.append(word)
+            self.kinds.append(kind)
+            self.gaps.append(gap)
+            self.keys.append(word_key(word) if kind == WORD else _digits(word))
+            self.starts.append(start)
+            end = stop
         self.size = len(self.words)
         if self.size:
-            self._close(text[end:])
+            _, dot, colon = _separation(text[end:])
+            self.dots.append(dot)
+            self.colons.append(colon)
             self.gaps[0] = HARD
-
-    def __len__(self) -> int:
-        return len(self.words)
-
-    def _add(self, match: re.Match[str], gap: int, separator: str, *, in_parens: bool) -> None:
-        kind = _KIND[match.lastgroup or "WORD"]
-        word = match.group()
-        if kind == WORD:
-            key = word_key(word)
-        else:
-            key = word if kind == NUM and word.isdecimal() else "".join(char for char in word if char in "0123456789")
-        if self.words:
-            self._close(separator)
-            if gap == BLANK and separator[0] == "." and self._ends_sentence():
-                gap = HARD
-        self.words.append(word)
-        self.keys.append(key)
-        self.kinds.append(kind)
-        self.gaps.append(gap)
-        self.parens.append(in_parens)
-        self.starts.append(match.start())
-        self.ends.append(match.end())
-
-    def _close(self, separator: str) -> None:
-        self.dots.append(separator[:1] == ".")
-        self.colons.append(":" in separator or "=" in separator)
+        self.parens = self._bracketed() if "(" in text else [False] * self.size
 
     def _ends_sentence(self) -> bool:
+        """Does the full stop after the last token end a sentence, not an abbreviation?"""
         if self.kinds[-1] != WORD:
             return True
         key = self.keys[-1]
         return len(key) > 4 and key not in _LONG_ABBREVIATIONS
+
+    def _bracketed(self) -> list[bool]:
+        """Say of each token whether it stands in brackets."""
+        inside, at = False, 0
+        found: list[bool] = []
+        for start in self.starts:
+            separator = self.text[at:start]
+            if "(" in separator or ")" in separator:
+                inside = separator.rfind("(") > separator.rfind(")")
+            found.append(inside)
+            at = start
+        return found
 
     def phrase(self, start: int, end: int) -> str:
         """Return the folded words of [start, end), joined by blanks."""
