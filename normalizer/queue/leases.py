@@ -175,7 +175,6 @@ class Leases:
                 terms.head_start_ms,
                 int(alone),
                 int(terms.heed_aborts),
-                TRY_TTL_S,
                 *terms.functions,
             ],
         )
@@ -201,7 +200,7 @@ class Leases:
         k = self.keys
         lost: set[str] = set()
         for chunk in _chunks(list(endings)):
-            args: list[Any] = [now_ms, token, keep_ms]
+            args: list[Any] = [now_ms, token, keep_ms, TRY_TTL_S]
             for job_id in chunk:
                 args.append(job_id)
                 args.extend(endings[job_id].arguments())

@@ -97,7 +97,6 @@ async def test_a_claimed_job_is_in_progress_under_a_short_lease_with_the_claims_
 
     assert await bench.redis.get("arq:in-progress:a") == claim.token.encode()
     assert 0 < await bench.redis.pttl("arq:in-progress:a") <= LEASE_MS
-    assert await bench.tries("a") == 1
     assert await bench.redis.zscore(bench.keys.leases, "a") is not None
 
 
@@ -278,6 +277,7 @@ async def test_retry_later_counts_and_hand_back_does_not(bench: Bench) -> None:
     await bench.settle(claim, {"retry": Ending("R", after_ms=5_000), "back": Ending("H")})
 
     assert (await bench.tries("retry"), await bench.tries("back")) == (1, 0)
+    assert await bench.redis.ttl("arq:retry:retry") > 80_000
     assert await bench.redis.zscore(QUEUE, "retry") == NOW + 5_000
     assert await bench.redis.zscore(QUEUE, "back") == NOW  # its old place
     assert not await bench.redis.exists("arq:in-progress:retry", "arq:in-progress:back", bench.keys.claims)
@@ -511,7 +511,7 @@ async def test_a_group_that_raised_comes_back_in_halves_without_being_isolated(b
     halves = [await bench.claim(alone=False) for _ in range(2)]
 
     assert [(half.kind, len(half.group)) for half in halves] == [(Kind.SUSPECT, 4), (Kind.SUSPECT, 4)]
-    assert await bench.tries("j0000") == 1
+    assert {job.tries for half in halves for job in half.group} == {1}
 
 
 async def test_a_claim_whose_answer_was_lost_is_given_back(bench: Bench) -> None:

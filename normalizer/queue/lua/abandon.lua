@@ -19,7 +19,6 @@ for i = 1, #all, 2 do
     if redis.call('GET', 'arq:in-progress:' .. id) == r.token then redis.call('DEL', 'arq:in-progress:' .. id) end
     redis.call('ZREM', leases, id)
     redis.call('ZADD', queue, 'XX', r.score, id)
-    uncount(id)
     r.token = ''
     if r.limit == 0 then redis.call('HDEL', claims, id) else redis.call('HSET', claims, id, text_of(r)) end
     count = count + 1

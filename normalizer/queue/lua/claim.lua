@@ -10,23 +10,24 @@
 -- ARGV  1 now_ms (the worker's clock, as in stock arq: what is due)   2 lease_ms   3 token, never used before
 --       4 worker id   5 max_items   6 free slots: a group takes one, a stock job takes one
 --       7 in-progress time of a stock job, ms   8 linger_ms   9 head_start_ms
---      10 "1" if this worker runs no group now   11 "1" if aborts are honoured   12 how long a try is remembered, s
---      13.. names of the batch functions; none: every payload is taken for a batch job
+--      10 "1" if this worker runs no group now   11 "1" if aborts are honoured
+--      12.. names of the batch functions; none: every payload is taken for a batch job
 -- RETURN {status, wait_ms, fence, kind, group, stock}
 --       status "ok" | "empty" | "linger" | "paused" | "isolate" (finish what runs, then come back alone)
 --       kind "normal" | "suspect" | "exclusive" | "dead"
 --       group flat {id, score, try, payload, ...}    stock flat {id, score, ...}
 --
--- Why atomic: between looking at a job and marking it no other replica may look at it, and a try must be counted
--- exactly when the mark is set. Keys of single jobs are built from ids, so this runs on one Redis (or one with
+-- A try is counted in arq:retry: when it ends as one (settle.lua): a claim that is handed back, or dies, costs none.
+-- Why atomic: between looking at a job and marking it no other replica may look at it, and a job
+-- that somebody holds must never look free. Keys of single jobs are built from ids, so this runs on one Redis (or one with
 -- replicas), not on a Redis Cluster; arq itself has the same limit.
--- Bulk commands (MGET, HMGET, variadic ZADD) keep it near three commands a job.
+-- Bulk commands (MGET, HMGET, variadic ZADD) keep it near two commands a job.
 
 local queue, leases, claims, fence_key, paused, isolating, aborts = unpack(KEYS)
 local now, lease_ms, token, worker = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local max_items, slots, stock_ms = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local linger_ms, head_start_ms = tonumber(ARGV[8]), tonumber(ARGV[9])
-local alone, heed_aborts, try_ttl_s = ARGV[10] == '1', ARGV[11] == '1', ARGV[12]
+local alone, heed_aborts = ARGV[10] == '1', ARGV[11] == '1'
 
 if redis.call('EXISTS', paused) == 1 then return {'paused', -1} end
 
@@ -56,8 +57,8 @@ local kind, limit = nil, max_items
 local told_to_isolate = false
 
 local function looks_batch(payload)
-  if #ARGV < 13 then return true end
-  for i = 13, #ARGV do
+  if #ARGV < 12 then return true end
+  for i = 12, #ARGV do
     if string.find(payload, ARGV[i], 1, true) then return true end
   end
   return false
@@ -127,7 +128,7 @@ local function walk(min, max, quota)
           end
         elseif linger_left == 0 and (kind or #stock / 2 < slots) and admit(rec) then
           taken = taken + 1
-          records[id] = rec or {limit = 0, crashes = 0, soft = 0, blamed = '', dead = false}
+          records[id] = rec or true
           group[#group + 1] = {id, score, payload}
         end
       end
@@ -160,17 +161,20 @@ redis.call('SET', fence_key, fence_text)
 local ends = whole(clock_ms() + lease_ms)
 local retry_keys, zadd, hset, flat = {}, {}, {}, {}
 for i, job in ipairs(group) do retry_keys[i] = 'arq:retry:' .. job[1] end
-local tries = redis.call('MGET', unpack(retry_keys))
+local tries = redis.call('MGET', unpack(retry_keys))  -- nil comes as false; tonumber(false) is nil
 for i, job in ipairs(group) do
   local id, score, payload = job[1], job[2], job[3]
   local rec = records[id]
-  local try = whole((tonumber(tries[i] or '0') or 0) + 1)
   redis.call('SET', 'arq:in-progress:' .. id, token, 'PX', lease_ms)
-  redis.call('SET', retry_keys[i], try, 'EX', try_ttl_s)
   zadd[2 * i - 1], zadd[2 * i] = ends, id
-  rec.token, rec.score = token, score
-  hset[2 * i - 1], hset[2 * i] = id, text_of(rec)
-  flat[4 * i - 3], flat[4 * i - 2], flat[4 * i - 1], flat[4 * i] = id, score, try, payload
+  hset[2 * i - 1] = id
+  if rec == true then
+    hset[2 * i] = token .. FRESH .. score .. '||0'
+  else
+    rec.token, rec.score = token, score
+    hset[2 * i] = text_of(rec)
+  end
+  flat[4 * i - 3], flat[4 * i - 2], flat[4 * i - 1], flat[4 * i] = id, score, (tonumber(tries[i]) or 0) + 1, payload
 end
 redis.call('ZADD', leases, unpack(zadd))
 redis.call('ZADD', queue, unpack(zadd))

@@ -16,6 +16,8 @@ local function parse(text)
           blamed = blamed, dead = dead == '1'}
 end
 
+local FRESH = '|0|0|0|'  -- a job that was never in trouble: token .. FRESH .. score .. '||0'
+
 local function text_of(r)
   return table.concat({r.token, r.limit, r.crashes, r.soft, r.score, r.blamed, r.dead and '1' or '0'}, '|')
 end
@@ -26,13 +28,6 @@ local function pardon(claims, id, r, token)
   r.crashes, r.blamed, r.dead = math.max(0, r.crashes - 1), '', false
   if r.crashes == 0 and r.soft == 0 then r.limit = 0 end
   redis.call('HSET', claims, id, text_of(r))
-end
-
--- Take back the last try.
-local function uncount(id)
-  local key = 'arq:retry:' .. id
-  local tries = tonumber(redis.call('GET', key) or '0') or 0
-  if tries <= 1 then redis.call('DEL', key) else redis.call('DECR', key) end
 end
 
 local function clock_us()

@@ -1,7 +1,8 @@
 -- End jobs of one group: each its own way, all in one round trip.
 --
 -- KEYS  1 queue   2 leases   3 claims   4 again  hash job id -> payload enqueued while the job ran   5 abort
--- ARGV  1 now_ms   2 token   3 how long a waiting job is kept at least, ms   4.. four a job: id, how, a, b
+-- ARGV  1 now_ms   2 token   3 how long a waiting job is kept at least, ms   4 how long a try is remembered, s
+--       5.. four a job: id, how, a, b
 --         how "D" done or failed for good: a = result ("" none), b = how long it is kept, ms ("0" for ever)
 --             "R" again after a ms, the try counts
 --             "H" again after a ms (0: at its old place), the try does not count
@@ -13,9 +14,9 @@
 -- wakes up after another took its jobs changes nothing here.
 
 local queue, leases, claims, again, aborts = unpack(KEYS)
-local now, token, keep_ms = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local now, token, keep_ms, try_ttl_s = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local ids, lock_keys = {}, {}
-for i = 4, #ARGV, 4 do
+for i = 5, #ARGV, 4 do
   ids[#ids + 1] = ARGV[i]
   lock_keys[#lock_keys + 1] = 'arq:in-progress:' .. ARGV[i]
 end
@@ -34,7 +35,7 @@ local function requeue(id, r, after_ms)
   if left >= 0 and left < after_ms + keep_ms then redis.call('PEXPIRE', job_key, after_ms + keep_ms) end
 end
 
-local function finish(i, id, r, result, result_ms)
+local function finish(i, id, result, result_ms)
   if repeats[i] then  -- enqueued once more while it ran: the next run is what callers wait for
     redis.call('SET', 'arq:job:' .. id, repeats[i], 'PX', keep_ms)
     redis.call('DEL', 'arq:retry:' .. id, 'arq:result:' .. id)
@@ -50,38 +51,44 @@ local function finish(i, id, r, result, result_ms)
   ended[#ended + 1] = id
 end
 
-local mine = {}
+local function count_try(id)
+  redis.call('INCR', 'arq:retry:' .. id)
+  redis.call('EXPIRE', 'arq:retry:' .. id, try_ttl_s)
+end
+
+local function keep_record(id, r)
+  r.token = ''
+  redis.call('HSET', claims, id, text_of(r))
+end
+
+local mine, mark = {}, token .. '|'
 for i, id in ipairs(ids) do
-  local r = records[i] and parse(records[i])
-  if r and r.token == token and (not locks[i] or locks[i] == token) then
+  local record = records[i]
+  if record and string.sub(record, 1, #mark) == mark and (not locks[i] or locks[i] == token) then
     mine[#mine + 1] = id
     free[#free + 1] = lock_keys[i]
-    local at = 4 * i
+    local at = 4 * i + 1
     local how, a, b = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    local r = how ~= 'D' and parse(record)
     if how == 'D' then
-      finish(i, id, r, a, b)
+      finish(i, id, a, b)
       forgotten[#forgotten + 1] = id
     elseif how == 'R' then
+      count_try(id)
       requeue(id, r, tonumber(a))
       forgotten[#forgotten + 1] = id
     elseif how == 'H' then
-      uncount(id)
       requeue(id, r, tonumber(a))
-      if r.limit > 0 then
-        r.token = ''
-        redis.call('HSET', claims, id, text_of(r))
-      else
-        forgotten[#forgotten + 1] = id
-      end
+      if r.limit > 0 then keep_record(id, r) else forgotten[#forgotten + 1] = id end
     else
-      if how == 'S' then uncount(id) end
+      if how == 'C' then count_try(id) end
       requeue(id, r, tonumber(a))
-      r.token, r.soft, r.limit = '', r.soft + 1, math.max(1, tonumber(b))
-      redis.call('HSET', claims, id, text_of(r))
+      r.soft, r.limit = r.soft + 1, math.max(1, tonumber(b))
+      keep_record(id, r)
     end
   else
     lost[#lost + 1] = id
-    if r then pardon(claims, id, r, token) end
+    if record then pardon(claims, id, parse(record), token) end
   end
 end
 

@@ -4,7 +4,7 @@
 -- ARGV  1 crashes before a job can be condemned   2 crashes after which it always is   3 at most so many jobs
 -- RETURN flat {token, jobs put back, ...}
 --
--- The try is not counted: a crash has its own account. All jobs of the dead group that were not settled become
+-- No try is counted: a crash has its own account. All jobs of the dead group that were not settled become
 -- suspects and may only run in groups of half their number; from the second crash on, in a process that runs nothing
 -- else (claim.lua); a job that was alone in such a process when it died is condemned (`dead`).
 -- Why atomic: a worker that is only slow may renew at any moment; it is this or that, never half of each.
@@ -39,7 +39,6 @@ for _, orphan in ipairs(orphans) do
   redis.call('HSET', claims, id, text_of(r))
   redis.call('ZREM', leases, id)
   redis.call('ZADD', queue, 'XX', r.score, id)
-  uncount(id)
   if owner and string.sub(token, 1, #owner) == string.sub(owner, 2) .. ':' then
     redis.call('DEL', isolating)
     owner = false
