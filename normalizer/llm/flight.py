@@ -13,12 +13,12 @@ from normalizer.domain.address import Address
 from normalizer.domain.decision import Decision
 from normalizer.domain.text import canonical
 from normalizer.errors import ProviderRefused, TransientError
+from normalizer.llm.prompt import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from normalizer.llm.packing import Cost
-    from normalizer.llm.prompt import Record
 
 Outcome: TypeAlias = Decision[Address] | TransientError
 
@@ -77,8 +77,16 @@ class Entry:
     patience_s: float
     """How much time it had when it came."""
     waiters: dict[Waiter, list[str]] = field(default_factory=dict)
+    withheld: frozenset[str] = frozenset()
+    """Digits of its appointments' documents: they leave with no call that starts from now on."""
     failures: int = 0
     """Calls it was in that ended in a TransientError."""
+
+    def withhold(self, numbers: frozenset[str]) -> None:
+        """Take `numbers` out of what is sent, too."""
+        if not numbers <= self.withheld:
+            self.withheld |= numbers
+            self.record = Record.of(self.text, withheld=self.withheld)
 
 
 class Flights:
@@ -90,13 +98,14 @@ class Flights:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def join(self, text: str, waiter: Waiter, deadline: float) -> bool:
+    def join(self, text: str, waiter: Waiter, deadline: float, withheld: frozenset[str]) -> bool:
         """Let `waiter` wait for `text` if it is in flight already; False if it is not."""
         entry = self._entries.get(canonical(text))
         if entry is None:
             return False
         entry.waiters.setdefault(waiter, []).append(text)
         entry.deadline = max(entry.deadline, deadline)
+        entry.withhold(withheld)
         return True
 
     def start(self, entry: Entry, waiter: Waiter) -> None:

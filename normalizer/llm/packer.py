@@ -159,6 +159,7 @@ class Packer:
         deadline: float,
         announced: Announcement | None = None,
         stopped: Callable[[], Awaitable[None]] | None = None,
+        withheld: Mapping[str, frozenset[str]] | None = None,
     ) -> AsyncIterator[dict[str, Outcome]]:
         """Yield outcomes keyed by the given texts, as answers arrive, each text exactly once.
 
@@ -167,13 +168,14 @@ class Packer:
             deadline: `loop.time()` seconds. What could not be started or answered by then comes as a TransientError.
             announced: withdrawn as soon as the texts are in.
             stopped: returns when this caller wants no further call started; calls under way are still waited for.
+            withheld: by text, digits that must not leave with it (`privacy.numbers_of` its appointments' documents).
 
         Raises ProviderRefused when the provider refuses the key or account; what was answered before has come out.
         """
         waiter = Waiter()
         watch = asyncio.create_task(self._when(stopped, waiter)) if stopped is not None else None
         try:
-            self._submit(texts, waiter, deadline)
+            self._submit(texts, waiter, deadline, withheld or {})
             if announced is not None:
                 announced.withdraw()
             while waiter.missing:
@@ -196,7 +198,9 @@ class Packer:
 
     # -- texts come in
 
-    def _submit(self, texts: Sequence[str], waiter: Waiter, deadline: float) -> None:
+    def _submit(
+        self, texts: Sequence[str], waiter: Waiter, deadline: float, withheld: Mapping[str, frozenset[str]]
+    ) -> None:
         now = _now()
         if self._closed:
             raise TransientError("the worker is stopping")
@@ -204,13 +208,15 @@ class Packer:
             raise self.refused
         for text in dict.fromkeys(texts):
             waiter.missing.add(text)
-            if self._flights.join(text, waiter, deadline):
+            numbers = withheld.get(text, frozenset())
+            if self._flights.join(text, waiter, deadline, numbers):
                 continue
-            record = Record.of(text)
+            record = Record.of(text, withheld=numbers)
             if (reason := _unaskable(record)) is not None:
                 waiter.tell({text: Undecided(reason)})
                 continue
-            entry = Entry(canonical(text), text, record, cost_of(record, self._count), now, deadline, deadline - now)
+            cost = cost_of(record, self._count)
+            entry = Entry(canonical(text), text, record, cost, now, deadline, deadline - now, withheld=numbers)
             self._flights.start(entry, waiter)
             self._line.add(entry)
         if self._dispatcher is None or self._dispatcher.done():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final, TypeAlias
@@ -45,9 +45,9 @@ class Record:
     text: str
 
     @classmethod
-    def of(cls, text: str) -> Record:
-        """Make `text` fit to leave the machine. May come out empty."""
-        return cls(" ".join(outgoing(clean(text)).split()))
+    def of(cls, text: str, *, withheld: Collection[str] = ()) -> Record:
+        """Make `text` fit to leave the machine, also without the numbers `withheld`. May come out empty."""
+        return cls(" ".join(outgoing(clean(text), withheld=withheld).split()))
 
     @property
     def suspicious(self) -> bool:

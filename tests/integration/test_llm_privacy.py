@@ -10,9 +10,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from normalizer.domain.appointment import Appointment
 from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
 from normalizer.llm.packer import Packer
+from normalizer.pipeline import Pipeline
 
 GOLD = Path(__file__).parents[1] / "gold"
 NAMES = ["Maria Aparecida Lima", "João Batista Nogueira", "Ana Clara Prado", "José Carlos Queiroz"]
@@ -53,6 +55,16 @@ def burdened():
     return texts, secrets
 
 
+async def requests(provider):
+    async with httpx2.AsyncClient() as http:
+        return (await http.get(f"{provider.root_url}/requests")).json()["requests"]
+
+
+def records_of(bodies):
+    prompts = [body["messages"][-1]["content"] for body in bodies]
+    return [record for prompt in prompts for record in re.findall(r"^r\d\d: (.*)$", prompt, re.MULTILINE)]
+
+
 @pytest.fixture
 async def sent(start_provider):
     """The prompts the provider got when all burdened addresses were asked about."""
@@ -70,13 +82,8 @@ async def sent(start_provider):
     assert answered == len(set(texts))
     await packer.close()
     await client.close()
-    async with httpx2.AsyncClient() as http:
-        bodies = (await http.get(f"{provider.root_url}/requests")).json()["requests"]
-    records = [
-        record
-        for body in bodies
-        for record in re.findall(r"^r\d\d: (.*)$", body["messages"][-1]["content"], re.MULTILINE)
-    ]
+    bodies = await requests(provider)
+    records = records_of(bodies)
     assert len(set(records)) > 0.9 * len(texts)
     return bodies, records, secrets
 
@@ -102,3 +109,26 @@ async def test_no_run_of_seven_digits_leaves_but_one_cep_a_record(sent):
         runs = re.findall(r"\d(?:[.\-/–]?\d){6,}", record)
         assert len(runs) <= 1
         assert all(len(digits(run)) == 8 for run in runs)
+
+
+async def test_a_lone_number_that_is_the_appointments_rg_does_not_leave_as_a_cep(start_provider):
+    """Eight digits, no label, and of the state's CEP range: only the document beside it tells what they are."""
+    provider = start_provider()
+
+    async def forget(_decisions):
+        pass
+
+    client = LlmClient(api_key="test", model="simulated", base_url=provider.url)
+    packer = Packer(client, remember=forget, count=tokens.counter("gpt-6-luna"), linger_ms=0)
+    text = "Rua das Acácias 12 Jardim Tal, Cidade Que Não Existe, Rio de Janeiro RJ 22790285"
+    appointments = [
+        Appointment("a", {"endereco_completo": text, "documento_completo": "RG 22.790.285, CPF 111.444.777-35"}),
+        Appointment("b", {"endereco_completo": text.replace("12", "14"), "documento_completo": "RG 12.345.678-9"}),
+    ]
+    deadline = asyncio.get_running_loop().time() + 60
+    async for _ in Pipeline(cache=None, packer=packer).run(appointments, deadline=deadline):
+        pass
+    await packer.close()
+    await client.close()
+
+    assert sorted(record.endswith("22790285") for record in records_of(await requests(provider))) == [False, True]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.domain.text import clean
-from normalizer.llm.privacy import outgoing
+from normalizer.llm.privacy import numbers_of, outgoing
 
 GOLD = Path(__file__).parents[1] / "gold" / "dev_addresses.jsonl"
 SEVEN_DIGITS = re.compile(r"\d(?:[.\-/–]?\d){6,}")
@@ -19,7 +20,27 @@ SEVEN_DIGITS = re.compile(r"\d(?:[.\-/–]?\d){6,}")
     ("typed", "sent"),
     [
         ("Rua X, 10, Centro, Rio, RJ 22790-285 tel (21) 98765-4321", "Rua X, 10, Centro, Rio, RJ 22790-285"),
-        ("Rua X 10 22790285 RG 12.345.678-9 fone 3456-7890", "Rua X 10 22790285"),
+        ("Rua X 10 Recreio RJ 22790285 RG 12.345.678-9 fone 3456-7890", "Rua X 10 Recreio RJ 22790285"),
+        ("Rua X 10, Itu 13300123", "Rua X 10, Itu 13300123"),
+        ("Rua X 10, Centro, S. Paulo 01310100", "Rua X 10, Centro, S. Paulo 01310100"),
+        ("Rua X 10, minas gerais 30130000", "Rua X 10, minas gerais 30130000"),
+        ("Rua X 10, Itu 22790285", "Rua X 10, Itu"),
+        ("Rua X 10 22790285", "Rua X 10"),
+        ("Rua X 10, RG 12345-678, Itu", "Rua X 10, , Itu"),
+        ("Rua X 10, 111 444 777 35, Itu", "Rua X 10, , Itu"),
+        ("Rua X 10, 111, 444, 777, 35, Itu", "Rua X 10, , Itu"),
+        ("Rua X 10, 12 345 678 9, Itu", "Rua X 10, , Itu"),
+        ("Rua X 10, 29,408,702, Itu", "Rua X 10, , Itu"),
+        ("Rua X 10, 120, 305, Itu", "Rua X 10, 120, 305, Itu"),
+        ("Rua X 1250,1204,Centro,Itu", "Rua X 1250,1204,Centro,Itu"),
+        ("Rua X 10 (11) 3456 - 7890 Itu", "Rua X 10 Itu"),
+        ("Rua X 10 98765 - 4321 Itu", "Rua X 10 Itu"),
+        ("Rua X 10 3456 7890 Itu", "Rua X 10 Itu"),
+        ("Rua X 10, 0800 123 4567, Itu", "Rua X 10, , Itu"),
+        ("Rua X,10,maria@exemplo.com,Itu", "Rua X,10, ,Itu"),
+        ("paciente Maria de Souza e Silva, Rua B, 12", ", Rua B, 12"),
+        ("Rua B, 12, falar c/ Dona Ana", "Rua B, 12,"),
+        ("Rua B, 12, responsável - José Carlos de Lima Prado Nogueira Alves", "Rua B, 12,"),
         ("Rua A 10 CPF 111.444.777-35 cep: 12345678", "Rua A 10 cep: 12345678"),
         ("Rua A 10, Itu, cep 1330-0123", "Rua A 10, Itu, cep 1330-0123"),
         ("Rua A 10 whats +55 11 98765 4321", "Rua A 10"),
@@ -47,6 +68,72 @@ def test_at_most_one_run_of_seven_digits_leaves_and_it_has_eight(text):
 
     assert len(runs) <= 1
     assert all(sum(character.isdigit() for character in run) == 8 for run in runs)
+
+
+@pytest.mark.parametrize("number", ["22790285", "22790-285", "22.790.285", "22 790 285", "22.790-285"])
+def test_a_number_of_the_appointments_documents_stays_here_in_any_spelling(number):
+    withheld = numbers_of("RG 22.790.285 SSP/RJ, CPF 111.444.777-35")
+
+    assert withheld >= {"22790285", "11144477735"}
+    assert outgoing(f"Rua X 10, Recreio, Rio de Janeiro RJ {number}", withheld=withheld).endswith("Rio de Janeiro RJ")
+
+
+@pytest.mark.parametrize(
+    "document", ["RG 12 345 678-9", "RG: 12345678.0", "123456789", "MG-12.345.678-X e 111 444 777 35"]
+)
+def test_documents_are_known_however_they_are_grouped(document):
+    numbers = numbers_of(document)
+
+    assert any(number.startswith("12345678") for number in numbers)
+    assert all(len(number) >= 7 for number in numbers)
+
+
+DOCUMENT_SHAPES = ["{}", "RG {}", "rg:{}", "RG nº {}", "{} SSP", "doc. {}", "({})"]
+
+
+@given(
+    st.integers(10**6, 10**11 - 1).map(str),
+    st.sampled_from(["", ".", "-", " ", "/", ". "]),
+    st.sampled_from(DOCUMENT_SHAPES),
+    st.sampled_from(["Rua X, 10, {}, Itu, SP", "{} Rua X 10 Itu SP 13300-000", "Rua X 10 Itu SP {}"]),
+)
+def test_no_document_of_the_appointment_leaves(number, sign, shape, address):
+    grouped = sign.join([number[:-8], number[-8:-5], number[-5:-2], number[-2:]]).strip(". -/")
+    typed = address.format(shape.format(grouped))
+
+    sent = outgoing(clean(typed), withheld=numbers_of(f"RG {number}"))
+
+    assert number not in re.sub(r"\D", "", sent)
+
+
+ENDLESS = {
+    "no blank": "a" * 100_000,
+    "at signs": "a@" * 50_000,
+    "no at sign": ("x." * 49_999) + "@",
+    "digits": "1" * 100_000,
+    "digits and dots": "1." * 50_000,
+    "digits and blanks": "1 " * 50_000,
+    "groups": "123 " * 25_000,
+    "dots after a label": "cpf n" + "." * 99_990,
+    "label and blanks": "paciente" + " " * 99_990 + "1",
+    "labels": "cpf: rg: tel: " * 7_000,
+    "names": "paciente: Ana " * 7_000,
+    "long names": "falar com " + "Ana " * 25_000,
+    "dotted": "a/c " + "a." * 50_000,
+    "phones": "(11) 9" * 16_000,
+    "open brackets": "(" * 50_000 + "11" * 25_000,
+    "ceps": "22790-285 " * 10_000,
+    "a bare cep": "Itu " * 24_000 + " 13300123 " + "São Paulo " * 100,
+}
+
+
+@pytest.mark.parametrize("text", ENDLESS.values(), ids=ENDLESS.keys())
+def test_any_text_is_read_in_bounded_time(text):
+    started = time.process_time()
+
+    outgoing(text, withheld={"11144477735", "22790285"})
+
+    assert time.process_time() - started < 2.0
 
 
 def test_a_clean_address_leaves_as_it_is():
