@@ -85,11 +85,18 @@ def import_(
 ) -> None:
     """Importa uma planilha: grava os agendamentos como pendentes e coloca-os na fila."""
     from normalizer.imports import import_sheet
+    from normalizer.journal import ImportJournal
     from normalizer.runtime import open_producer
 
     async def run() -> Any:
         async with open_producer() as producer:
-            return await import_sheet(file, store=producer.store, enqueue=producer.tasks.enqueue_many, dry_run=dry_run)
+            return await import_sheet(
+                file,
+                store=producer.store,
+                enqueue=producer.tasks.enqueue_many,
+                dry_run=dry_run,
+                journal=ImportJournal(producer.store.desk()),
+            )
 
     report = asyncio.run(run())
     if as_json:
@@ -249,6 +256,79 @@ def cache_purge(
         _print_json({"apagadas": removed})
     else:
         typer.echo(f"{removed} respostas apagadas.")
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Onde atender; fora desta máquina, API_KEYS é obrigatória.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Porta.")] = 8000,
+) -> None:
+    """Serve a API e a página ao vivo."""
+    from normalizer.api import serve as run_server
+    from normalizer.settings import load_settings
+
+    settings = load_settings()
+    configure_logging(settings.log_level, json_lines=settings.environment == "production")
+    _stderr.print(f"http://{host}:{port}")
+    run_server(settings, host=host, port=port)
+
+
+@app.command()
+def undo(
+    import_id: Annotated[str, typer.Argument(help="Id da importação, como `import --json` o mostra.")],
+    as_json: Json = False,
+) -> None:
+    """Desfaz uma importação das últimas 24 horas: apaga o que ela criou, restaura o que ela mudou."""
+    from normalizer.runtime import open_producer
+    from normalizer.undo import undo_import
+
+    async def run() -> Any:
+        async with open_producer() as producer:
+            record = await _known_import(producer, import_id)
+            desk, enqueue = producer.store.desk(), producer.tasks.enqueue_many
+            return await undo_import(record, desk=desk, enqueue=enqueue)
+
+    undone = asyncio.run(run())
+    counts = {"removidos": undone.removed, "restaurados": undone.restored, "mantidos": undone.kept}
+    if as_json:
+        _print_json(counts)
+    else:
+        typer.echo(", ".join(f"{number} {name}" for name, number in counts.items()))
+
+
+@app.command("export-errors")
+def export_errors(
+    import_id: Annotated[str, typer.Argument(help="Id da importação, como `import --json` o mostra.")],
+    out: Annotated[Path, typer.Argument(help="Planilha .xlsx a gravar.")],
+) -> None:
+    """Grava o que precisa de uma pessoa, com as colunas originais, "Erro" e "Como corrigir": corrija e importe."""
+    from normalizer.reports import gather
+    from normalizer.runtime import open_producer
+
+    async def run() -> bytes:
+        async with open_producer() as producer:
+            record = await _known_import(producer, import_id)
+            return await gather(record, desk=producer.store.desk())
+
+    content = asyncio.run(run())
+    try:
+        out.write_bytes(content)
+    except OSError as error:
+        raise InvalidInput(
+            where=str(out),
+            expected="um caminho em que se possa gravar",
+            found=error.strerror or "erro de escrita",
+            mend="Confira a pasta e a permissão.",
+        ) from None
+    typer.echo(str(out))
+
+
+async def _known_import(producer: Any, import_id: str) -> dict[str, Any]:
+    found: dict[str, Any] | None = await producer.store.get_import(import_id)
+    if found is None:
+        mend = "O id aparece em `normalizer import --json`."
+        raise InvalidInput(where=import_id, expected="o id de uma importação", found="nenhuma com este id", mend=mend)
+    return found
 
 
 @app.command()

@@ -68,6 +68,28 @@ async def open_producer(settings: Settings | None = None) -> AsyncIterator[Produ
         yield Producer(store, service, await _cache(settings, store, await service.get_pool()))
 
 
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What the API serves: the producer's parts, the day's money and the metrics."""
+
+    store: AppointmentStore
+    tasks: TaskService
+    cache: Cache
+    ledger: Ledger
+    exposition: Exposition
+    daily_budget_usd: float = 0.0
+
+
+@contextlib.asynccontextmanager
+async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
+    """Everything `normalizer.api` needs, connected and checked. Raises like `open_producer`."""
+    async with open_producer(settings) as producer:
+        redis, budget_usd = await producer.tasks.get_pool(), settings.daily_budget_usd
+        ledger = Ledger(redis, model=settings.openai_model, daily_budget_usd=budget_usd)
+        sources = Sources(producer.tasks, ledger=ledger, daily_budget_usd=budget_usd)
+        yield Backend(producer.store, producer.tasks, producer.cache, ledger, Exposition(sources), budget_usd)
+
+
 @contextlib.asynccontextmanager
 async def open_normalization(settings: Settings, *, offline: bool = False) -> AsyncIterator[Pipeline]:
     """The pipeline alone, for loose texts: no store; cache and model only unless `offline`."""

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
 
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
 
+    api_keys: SecretStr | None = None
+    api_keys_readonly: SecretStr | None = None
+
     cache_secret: SecretStr | None = None
     cache_secret_previous: SecretStr | None = None
 

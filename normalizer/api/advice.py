@@ -1,0 +1,45 @@
+"""What to do about a cause, in one sentence."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from normalizer.domain.decision import Reason
+
+_FOR_REASON: Final = {
+    Reason.ADDRESS_MISSING: "Peça o endereço ao paciente e preencha-o na planilha.",
+    Reason.ADDRESS_JUNK: "O texto não traz endereço: corrija a célula de origem.",
+    Reason.ADDRESS_FOREIGN: "Endereços de fora do Brasil não são normalizados; confira o texto.",
+    Reason.STREET_UNKNOWN: "Informe a rua por inteiro, ou corrija aqui.",
+    Reason.CITY_UNKNOWN: "Acrescente a cidade ao endereço, ou corrija aqui.",
+    Reason.STATE_UNKNOWN: "Acrescente a UF ao endereço, ou corrija aqui.",
+    Reason.NUMBER_AMBIGUOUS: "Há mais de um número possível: diga qual é o da casa.",
+    Reason.DISTRICT_AMBIGUOUS: "Diga qual é o bairro.",
+    Reason.ADDRESS_AMBIGUOUS: "O texto se lê de mais de um modo: escolha a leitura certa.",
+    Reason.CITY_STATE_CONFLICT: "Confira se a cidade fica mesmo nesse estado.",
+    Reason.CEP_STATE_CONFLICT: "O CEP é de outro estado: confira os dois.",
+    Reason.TEXT_UNEXPLAINED: "Parte do texto não cabe em campo nenhum: confira.",
+    Reason.TEXT_TOO_LONG: "Deixe na célula só o endereço.",
+    Reason.DOCUMENT_MISSING: "Peça CPF ou RG ao paciente.",
+    Reason.DOCUMENT_JUNK: "A célula não traz CPF nem RG: confira a coluna.",
+    Reason.CPF_CHECK_DIGIT: "O CPF tem um algarismo trocado: confira com o paciente.",
+    Reason.CPF_LENGTH: "O CPF precisa ter 11 algarismos.",
+    Reason.CPF_MASKED: "O CPF veio com asteriscos: exporte-o por inteiro.",
+    Reason.EXCEL_SCIENTIFIC: "Formate a coluna como Texto no Excel e exporte de novo: os algarismos se perderam.",
+    Reason.RG_INVALID: "O RG precisa ter de 7 a 9 algarismos.",
+    Reason.DOCUMENT_AMBIGUOUS: "Diga qual número é o CPF e qual é o RG.",
+    Reason.NOT_GROUNDED: "A IA respondeu o que não está no texto, e nada foi gravado: corrija aqui.",
+    Reason.MODEL_NO_ANSWER: "A IA não soube ler: corrija aqui.",
+    Reason.MODEL_REFUSED: "A IA recusou o texto: corrija aqui.",
+    Reason.NO_MODEL_KEY: "Configure OPENAI_API_KEY nos workers e use “Tentar de novo”.",
+    Reason.MODEL_BUDGET: "Espere o dia virar ou aumente DAILY_BUDGET_USD, e use “Tentar de novo”.",
+}
+_ELSE: Final = "Veja o log do worker e use “Tentar de novo”; se falhar outra vez, corrija aqui."
+
+
+def for_cause(cause: str) -> str:
+    """What an operator does about `motivo` or `erro`."""
+    try:
+        return _FOR_REASON[Reason(cause)]
+    except (ValueError, KeyError):
+        return _ELSE

@@ -1,0 +1,187 @@
+"""The app put together, and what every answer carries. One process serves API and page; workers are processes apart."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+
+from normalizer import __version__
+from normalizer.api import appointments, page, problems, sheets, system
+from normalizer.api.access import Access
+from normalizer.api.live import Live
+from normalizer.api.uploads import Imports
+from normalizer.errors import Misconfigured
+from normalizer.runtime import Backend, open_backend
+from normalizer.spreadsheet import Limits
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from normalizer.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_BODY_BYTES: Final = 256 * 1024
+_UPLOADS: Final = frozenset({"/api/imports", "/api/imports/previa", "/pagina/previa"})
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_ABOUT: Final = (
+    "Importa planilhas de agendamentos, acompanha a normalização de endereços e documentos, e corrige o que precisa "
+    "de uma pessoa. Chave em `X-API-Key` ou `Authorization: Bearer`. Erros em application/problem+json."
+)
+
+
+def create_app(
+    backend: Backend | Callable[[], contextlib.AbstractAsyncContextManager[Backend]],
+    *,
+    access: Access,
+    limits: Limits | None = None,
+    every_s: float = 2.0,
+) -> FastAPI:
+    """The API and the live page.
+
+    Args:
+        backend: what is served; or what opens it, for the app's life.
+        access: keys and roles; without keys only this machine is served.
+        limits: bounds on uploaded sheets.
+        every_s: seconds between two readings of the live page.
+    """
+
+    @contextlib.asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            opened = backend if isinstance(backend, Backend) else await stack.enter_async_context(backend())
+            app.state.backend = opened
+            app.state.live = Live(opened, every_s=every_s)
+            app.state.imports = Imports(opened, limits=limits)
+            stack.push_async_callback(app.state.live.close)
+            stack.push_async_callback(app.state.imports.close)
+            yield
+
+    # The interactive docs of FastAPI load scripts from a third party: the page serves openapi.json alone.
+    app = FastAPI(
+        title="normalizer",
+        version=__version__,
+        description=_ABOUT,
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
+    app.state.access = access
+    for router in (system.health, system.router, sheets.router, appointments.router, page.router):
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=page.HERE / "static"), name="static")
+    problems.install(app)
+    app.add_middleware(_Edge)
+    _describe(app)
+    return app
+
+
+def serve(settings: Settings, *, host: str, port: int) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        Misconfigured: nobody could be kept out: production, or a host beyond this machine, without API_KEYS.
+        StoreUnavailable, QueueUnavailable: a service cannot be reached.
+    """
+    access = access_of(settings)
+    if access.is_open and (settings.environment == "production" or host not in _LOOPBACK):
+        where = "ENVIRONMENT=production" if settings.environment == "production" else f"--host {host}"
+        mend = "Gere uma chave com openssl rand -hex 24 e ponha-a em API_KEYS."
+        raise Misconfigured(f"{where} pede uma chave, e nenhuma está configurada.", mend=mend)
+    app = create_app(lambda: open_backend(settings), access=access)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        timeout_keep_alive=75,
+    )
+    server = uvicorn.Server(config)
+    log.warning("api.serving", host=host, port=port, open=access.is_open)
+    server.run()
+    if not server.started:
+        raise Misconfigured("O servidor não pôde iniciar: veja o log.", mend="Confira a porta, o Redis e o MongoDB.")
+
+
+def access_of(settings: Settings) -> Access:
+    """The keys of API_KEYS and API_KEYS_READONLY, each a list parted by commas."""
+    return Access(_keys(settings.api_keys), _keys(settings.api_keys_readonly))
+
+
+def _keys(given: SecretStr | None) -> list[str]:
+    return [key.strip() for key in given.get_secret_value().split(",") if key.strip()] if given else []
+
+
+def _describe(app: FastAPI) -> None:
+    """Give the OpenAPI document the schema every error refers to."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = plain()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = problems.Problem.model_json_schema()
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]
+
+
+class _Edge:
+    """What holds for every request: a bounded body, headers that keep the page to itself, nothing cached."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path, seen = scope["path"], 0
+        bounded = path not in _UPLOADS  # a sheet is bounded where it is written to its file
+        length = Headers(scope=scope).get("content-length", "")
+        if bounded and length.isdecimal() and int(length) > _BODY_BYTES:
+            await problems.problem(413, "O corpo do pedido é grande demais.")(scope, receive, self._sender(path, send))
+            return
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body") or b"")
+            if bounded and seen > _BODY_BYTES:
+                raise HTTPException(413, "O corpo do pedido é grande demais.")
+            return message
+
+        await self._app(scope, counted, self._sender(path, send))
+
+    def _sender(self, path: str, send: Send) -> Send:
+        async def dressed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                headers["Cache-Control"] = "no-cache" if path.startswith("/static/") else "no-store"
+            await send(message)
+
+        return dressed

@@ -1,0 +1,157 @@
+"""Appointments over HTTP: list, one with its timeline, a person's correction, retry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+from fastapi import APIRouter, HTTPException, Query
+from fastapi import Path as InPath
+from pydantic import BaseModel, ConfigDict, Field
+
+from normalizer.api.access import Operator, Reader, Role
+from normalizer.api.problems import responses
+from normalizer.api.system import Requeued, TheBackend
+from normalizer.api.views import (
+    AppointmentDetail,
+    AppointmentPage,
+    AppointmentView,
+    appointment_detail,
+    appointment_view,
+)
+from normalizer.corrections import address_of, correct, document_of
+from normalizer.domain.address import Address
+from normalizer.domain.appointment import Kind, Origin, Status
+from normalizer.domain.document import Document
+from normalizer.runtime import Backend
+from normalizer.store import Filter
+from normalizer.store.records import appointment_of, revision_of
+
+router = APIRouter(prefix="/api/appointments", tags=["agendamentos"], responses=responses(401, 403, 503))
+
+AppointmentId = Annotated[str, InPath(min_length=1, max_length=200)]
+Documents: TypeAlias = Literal["mascarados", "abertos"]
+Shown = Annotated[Documents, Query(description="`abertos` só para operadores: documentos e nomes por inteiro.")]
+_Field = Annotated[str | None, Field(max_length=500)]
+
+
+class AddressCorrection(BaseModel):
+    """The address as a person says it is; rua, cidade and estado are the minimum."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rua: _Field = Field(examples=["Rua das Flores"])
+    numero: _Field = Field(default=None, examples=["10"])
+    complemento: _Field = None
+    bairro: _Field = Field(default=None, examples=["Centro"])
+    cidade: _Field = Field(examples=["Campinas"])
+    estado: _Field = Field(examples=["SP"])
+    cep: _Field = Field(default=None, examples=["13010-000"])
+
+
+class DocumentCorrection(BaseModel):
+    """The document as a person says it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cpf: _Field = Field(default=None, examples=["111.444.777-35"])
+    rg: _Field = Field(default=None, examples=["12.345.678-9"])
+
+
+class Correction(BaseModel):
+    """A person's word. `revisao`: as it was shown, so that nobody overwrites what they did not see."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    endereco: AddressCorrection | None = None
+    documento: DocumentCorrection | None = None
+    revisao: int | None = Field(default=None, ge=0, le=2**31)
+
+    def values(self) -> dict[Kind, Address | Document]:
+        """What was given, checked. Raises InvalidInput."""
+        found: dict[Kind, Address | Document] = {}
+        if self.endereco is not None:
+            found[Kind.ADDRESS] = address_of(self.endereco.model_dump())
+        if self.documento is not None:
+            found[Kind.DOCUMENT] = document_of(self.documento.model_dump())
+        return found
+
+
+async def known_appointment(backend: Backend, appointment_id: str) -> dict[str, Any]:
+    """The record. 404 when there is none, or it is not ours."""
+    found = await backend.store.desk().one(appointment_id)
+    if found is None:
+        raise HTTPException(404, "Não há agendamento com este id.")
+    return found
+
+
+def is_clear(role: Role, shown: Documents) -> bool:
+    """Whether documents are shown. 403 when the role may not see them."""
+    if shown == "abertos" and role < Role.OPERATOR:
+        raise HTTPException(403, "Só operadores veem documentos por inteiro.")
+    return shown == "abertos"
+
+
+async def apply_correction(backend: Backend, record: Mapping[str, Any], wanted: Correction) -> Mapping[str, Any]:
+    """Store it; returns the record as it is now. 409 when somebody was faster, 422 when nothing was given."""
+    values = wanted.values()
+    if not values:
+        raise HTTPException(422, "Informe endereco ou documento.")
+    stale = wanted.revisao is not None and wanted.revisao != revision_of(record)
+    after = None if stale else await correct(record, values, desk=backend.store.desk(), cache=backend.cache)
+    if after is None:
+        raise HTTPException(409, "O agendamento mudou desde que foi mostrado: abra-o de novo.")
+    return after
+
+
+@router.get("")
+async def browse(
+    role: Reader,
+    backend: TheBackend,
+    status: Status | None = None,
+    import_id: Annotated[str | None, Query(max_length=64)] = None,
+    origem: Origin | None = None,
+    causa: Annotated[str | None, Query(max_length=200, description="Motivo da revisão ou causa da falha.")] = None,
+    id_agendamento: Annotated[str | None, Query(max_length=200)] = None,
+    pagina: Annotated[int, Query(ge=1, le=1_000)] = 1,
+    tamanho: Annotated[int, Query(ge=1, le=200)] = 50,
+    documentos: Shown = "mascarados",
+) -> AppointmentPage:
+    """Agendamentos, os últimos tocados primeiro."""
+    clear = is_clear(role, documentos)
+    chosen = Filter(status, import_id, origem, causa, id_agendamento)
+    page = await backend.store.desk().browse(chosen, skip=(pagina - 1) * tamanho, limit=tamanho)
+    items = [appointment_view(record, clear=clear) for record in page.records]
+    return AppointmentPage(total=page.total, pagina=pagina, tamanho=tamanho, itens=items)
+
+
+@router.get("/{appointment_id}", responses=responses(404))
+async def one(
+    appointment_id: AppointmentId, role: Reader, backend: TheBackend, documentos: Shown = "mascarados"
+) -> AppointmentDetail:
+    """Um agendamento e a linha do tempo dele."""
+    clear = is_clear(role, documentos)
+    record = await known_appointment(backend, appointment_id)
+    import_id = (record.get("normalizacao") or {}).get("import_id")
+    about = await backend.store.get_import(str(import_id)) if import_id else None
+    return appointment_detail(record, about, clear=clear)
+
+
+@router.patch("/{appointment_id}", responses=responses(404, 409, 422))
+async def patch(appointment_id: AppointmentId, wanted: Correction, _: Operator, backend: TheBackend) -> AppointmentView:
+    """Corrige o endereço, o documento ou os dois. Textos iguais passam a ter este endereço."""
+    record = await known_appointment(backend, appointment_id)
+    return appointment_view(await apply_correction(backend, record, wanted), clear=False)
+
+
+@router.post("/{appointment_id}/retry", responses=responses(404, 409))
+async def retry(appointment_id: AppointmentId, _: Operator, backend: TheBackend) -> Requeued:
+    """Coloca de novo na fila."""
+    record = await known_appointment(backend, appointment_id)
+    pending = await backend.store.desk().requeue_one(record)
+    if pending is None:
+        raise HTTPException(409, "O agendamento mudou agora mesmo: tente de novo.")
+    if text := appointment_of(record).text(Kind.ADDRESS):
+        await backend.cache.forget_many(Kind.ADDRESS, [text])
+    await backend.tasks.enqueue_many([pending.id], fingerprints={pending.id: pending.fingerprint})
+    return Requeued(enfileirados=1)

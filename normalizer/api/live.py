@@ -1,0 +1,194 @@
+"""What the system is doing now, read every other second while somebody watches, once for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from normalizer.api.views import ImportView, Progress, import_view, progress_of
+from normalizer.domain.appointment import Status
+from normalizer.errors import NormalizerError
+from normalizer.status import Overview, read_overview
+
+if TYPE_CHECKING:
+    from normalizer.runtime import Backend
+
+log = structlog.get_logger(__name__)
+
+#: Brasília, which all of Brazil's business hours are told in; no daylight saving since 2019.
+BRASILIA: Final = timezone(timedelta(hours=-3))
+_EVERY_S: Final = 2.0
+_COST_EVERY_S: Final = 15.0
+_SHOWN_IMPORTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the model cost, in US$; `budget_usd` 0 = no budget."""
+
+    hoje_usd: float
+    mes_usd: float
+    chamadas_hoje: int
+    chamadas_mes: int
+    textos_mes: int
+    tokens_mes: int
+    orcamento_dia_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything the page shows of the system at one moment; `trouble` says what did not answer.
+
+    Attributes:
+        overview: None until both services answered once.
+        progress: of all appointments.
+        imports: the last ones, the newest with its progress.
+        concluded_today: since midnight in Brasília.
+    """
+
+    at: datetime
+    overview: Overview | None
+    progress: Progress
+    imports: Sequence[ImportView]
+    concluded_today: int
+    cost: Cost | None
+    trouble: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the API's events."""
+        status = self.overview.as_dict() if self.overview else {}
+        return {
+            "em": self.at.isoformat(),
+            "problema": self.trouble,
+            **status,
+            "concluidos_hoje": self.concluded_today,
+            "progresso": self.progress.model_dump(),
+            "importacoes": [one.model_dump(mode="json") for one in self.imports],
+            "custo": asdict(self.cost) if self.cost else None,
+        }
+
+
+class Live:
+    """Reads snapshots while there are watchers.
+
+    Args:
+        backend: what is read.
+        every_s: between two readings; never more than a fifth of the time is spent reading.
+    """
+
+    def __init__(self, backend: Backend, *, every_s: float = _EVERY_S) -> None:
+        self._backend, self._every_s = backend, every_s
+        self._last: Snapshot | None = None
+        self._cost: tuple[float, Cost] | None = None
+        self._number = 0
+        self._changed = asyncio.Condition()
+        self._watchers = 0
+        self._task: asyncio.Task[None] | None = None
+        self._reading = asyncio.Lock()
+
+    async def now(self, *, not_older_s: float = _EVERY_S) -> Snapshot:
+        """A snapshot, read now unless the last one is fresh."""
+        async with self._reading:
+            if self._last is None or datetime.now(UTC) - self._last.at > timedelta(seconds=not_older_s):
+                self._last = await self._read(self._last)
+            return self._last
+
+    async def watch(self) -> AsyncIterator[Snapshot]:
+        """A snapshot at once, then each new one, until the caller has enough."""
+        self._watchers += 1
+        try:
+            yield await self.now()
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._keep_reading())
+            while True:
+                seen = self._number
+                async with self._changed:
+                    await self._changed.wait_for(lambda seen=seen: self._number != seen)  # type: ignore[misc]
+                if self._last is not None:
+                    yield self._last
+        finally:
+            self._watchers -= 1
+
+    async def close(self) -> None:
+        """Stop reading."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def cost(self) -> Cost | None:
+        """The model's cost; None while Redis does not answer."""
+        if self._cost is None or time.monotonic() - self._cost[0] > _COST_EVERY_S:
+            try:
+                self._cost = (time.monotonic(), await self._read_cost())
+            except (RedisError, OSError, TimeoutError):
+                return None
+        return self._cost[1]
+
+    async def _keep_reading(self) -> None:
+        while self._watchers:
+            began = time.monotonic()
+            try:
+                await self.now(not_older_s=0.0)
+            except Exception as error:  # noqa: BLE001 — the next reading may succeed, and watchers must not hang
+                log.warning("api.live.failed", error=type(error).__name__)
+            async with self._changed:
+                self._number += 1
+                self._changed.notify_all()
+            await asyncio.sleep(max(self._every_s, 4 * (time.monotonic() - began)))
+
+    async def _read(self, before: Snapshot | None) -> Snapshot:
+        now = datetime.now(UTC)
+        backend, desk = self._backend, self._backend.store.desk()
+        midnight = now.astimezone(BRASILIA).replace(hour=0, minute=0, second=0, microsecond=0)
+        try:
+            overview = await read_overview(backend.store, backend.tasks, before=before.overview if before else None)
+            portions = await desk.portions()
+            records = await desk.imports(_SHOWN_IMPORTS)
+            newest = await desk.portions(str(records[0]["id"])) if records else None
+            imports = [import_view(one, newest if at == 0 else None) for at, one in enumerate(records)]
+            today = await desk.concluded_since(midnight)
+        except NormalizerError as error:
+            if before is None:
+                return Snapshot(now, None, Progress(), (), 0, None, str(error))
+            return Snapshot(
+                now,
+                before.overview,
+                before.progress,
+                before.imports,
+                before.concluded_today,
+                before.cost,
+                trouble=str(error),
+            )
+        return Snapshot(now, overview, progress_of(portions), imports, today, await self.cost())
+
+    async def _read_cost(self) -> Cost:
+        backend, today = self._backend, datetime.now(UTC).date()
+        days = [await backend.ledger.day(today.replace(day=day).isoformat()) for day in range(1, today.day + 1)]
+        last = days[-1]
+        return Cost(
+            hoje_usd=last.usd,
+            mes_usd=sum(day.usd for day in days),
+            chamadas_hoje=last.calls,
+            chamadas_mes=sum(day.calls for day in days),
+            textos_mes=sum(day.records for day in days),
+            tokens_mes=sum(day.tokens_in + day.tokens_out for day in days),
+            orcamento_dia_usd=backend.daily_budget_usd,
+        )
+
+
+def failures(overview: Overview | None) -> list[tuple[str, str, int]]:
+    """What failed or waits for a person, by cause: (status, cause, how many), the most frequent first."""
+    if overview is None:
+        return []
+    counts = overview.counts
+    rows = [(Status.FAILED.value, cause, number) for cause, number in counts.by_error.items()]
+    for reasons in counts.by_reason.values():
+        rows += [(Status.REVIEW.value, cause, number) for cause, number in reasons.items()]
+    return sorted(rows, key=lambda row: -row[2])

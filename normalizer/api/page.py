@@ -1,0 +1,275 @@
+"""The live page: rendered here, brought up to date by one small script that swaps in what is rendered again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import parse_qs, urlencode
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.templating import Jinja2Templates
+
+from normalizer.api import advice
+from normalizer.api.access import COOKIE, SESSION_S, Access, Operator, Reader, Role, identify
+from normalizer.api.appointments import (
+    AppointmentId,
+    Correction,
+    apply_correction,
+    known_appointment,
+)
+from normalizer.api.live import BRASILIA, Snapshot, failures
+from normalizer.api.sheets import FileName, TheImports, preview_of
+from normalizer.api.system import TheBackend, TheLive
+from normalizer.api.uploads import received
+from normalizer.api.views import appointment_detail, appointment_view
+from normalizer.domain.appointment import Origin, Status
+from normalizer.domain.gazetteer import UF_NAMES
+from normalizer.store import Filter
+
+HERE: Final = Path(__file__).parent
+_ROWS: Final = 20
+_ORIGINS: Final = {"regras": "regra", "cache": "cache", "llm": "IA", "manual": "pessoa"}
+_STATES: Final = {"running": "Em andamento", "paused": "Pausado", "draining": "Esvaziando"}
+_STATUS: Final = {"pendente": "na fila", "concluido": "concluído", "revisar": "revisar", "falhou": "falhou"}
+_ADDRESS_LABELS: Final = {
+    "rua": "Rua",
+    "numero": "Número",
+    "complemento": "Complemento",
+    "bairro": "Bairro",
+    "cidade": "Cidade",
+    "estado": "UF",
+    "cep": "CEP",
+}
+
+router = APIRouter(include_in_schema=False)
+templates = Jinja2Templates(directory=HERE / "templates")  # autoescape is on for .html
+
+
+def number(value: float) -> str:
+    """`12345` → `12.345`."""
+    return f"{value:,.0f}".replace(",", ".")
+
+
+def money(value: float) -> str:
+    """`0.1234` → `US$ 0,1234`; cents alone from a dollar on."""
+    digits = 2 if value >= 1 else 4
+    return "US$ " + f"{value:,.{digits}f}".replace(",", "_").replace(".", ",").replace("_", ".")
+
+
+def duration(seconds: float | None) -> str:
+    """`75` → `1 min 15 s`."""
+    if seconds is None:
+        return "–"
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min" + (f" {rest} s" if rest and minutes < 10 else "")
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} dias"
+
+
+def moment(value: datetime | None) -> str:
+    """In Brasília: the hour today, else the day too."""
+    if value is None:
+        return "–"
+    local = (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(BRASILIA)
+    return f"{local:%H:%M}" if local.date() == datetime.now(BRASILIA).date() else f"{local:%d/%m %H:%M}"
+
+
+def one_line(value: Mapping[str, Any] | None) -> str:
+    """A normalized address as people write it."""
+    if not value:
+        return ""
+    street = ", ".join(str(value[name]) for name in ("rua", "numero", "complemento") if value.get(name))
+    city = " - ".join(str(value[name]) for name in ("cidade", "estado") if value.get(name))
+    return ", ".join(part for part in (street, value.get("bairro"), city, value.get("cep")) if part)
+
+
+def segments(progress: Any) -> list[tuple[str, str, int, float, float]]:
+    """The bar: (name, label, how many, from %, width %) of each part that is not empty."""
+    parts = [
+        ("cache", "cache", progress.cache),
+        ("regras", "regra", progress.regras),
+        ("llm", "IA", progress.llm),
+        ("manual", "pessoa", progress.manual),
+        ("revisar", "revisar", progress.revisar),
+        ("falhou", "falhas", progress.falhou),
+        ("pendente", "na fila", progress.pendente),
+    ]
+    found, start = [], 0.0
+    for name, label, count in parts:
+        if count and progress.total:
+            width = 100 * count / progress.total
+            found.append((name, label, count, round(start, 3), round(width, 3)))
+            start += width
+    return found
+
+
+templates.env.filters |= {
+    "number": number,
+    "money": money,
+    "duration": duration,
+    "moment": moment,
+    "one_line": one_line,
+    "segments": segments,
+    "advice": advice.for_cause,
+}
+templates.env.globals |= {
+    "origins": _ORIGINS,
+    "states": _STATES,
+    "statuses": _STATUS,
+    "ufs": UF_NAMES,
+    "address_labels": _ADDRESS_LABELS,
+}
+
+
+@router.get("/", response_class=HTMLResponse)
+async def home(request: Request, backend: TheBackend, live: TheLive) -> Response:
+    """The page, or the door to it."""
+    role = identify(request, None)
+    if role is None:
+        return templates.TemplateResponse(request, "entrar.html", {"wrong": False})
+    snapshot = await live.now()
+    context = _panel(snapshot, role) | await _table(backend, Filter(), 1) | {"session": not _access(request).is_open}
+    return templates.TemplateResponse(request, "pagina.html", context)
+
+
+@router.post("/entrar")
+async def enter(request: Request) -> Response:
+    """A key for a session."""
+    access = _access(request)
+    if "x-www-form-urlencoded" not in request.headers.get("content-type", ""):
+        raise HTTPException(415, "Envie o formulário.")
+    identify(request, None)  # a form of another site is refused
+    form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=5)
+    key = form.get("chave", [""])[0].strip()
+    if access.is_open or access.role_of(key) is None:
+        return templates.TemplateResponse(request, "entrar.html", {"wrong": True}, status_code=401)
+    answer = RedirectResponse("/", 303)
+    secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto") == "https"
+    answer.set_cookie(
+        COOKIE, access.session(key), max_age=SESSION_S, httponly=True, samesite="strict", secure=secure, path="/"
+    )
+    return answer
+
+
+@router.post("/sair")
+async def leave(_: Reader) -> Response:
+    """End the session in this browser."""
+    answer = RedirectResponse("/", 303)
+    answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    return answer
+
+
+@router.get("/pagina/eventos", response_class=EventSourceResponse)
+async def events(role: Reader, live: TheLive) -> AsyncIterable[ServerSentEvent]:
+    """The panel again, whenever it was read again."""
+    async for snapshot in live.watch():
+        html = templates.get_template("painel.html").render(_panel(snapshot, role))
+        yield ServerSentEvent(event="painel", data={"html": html, "busy": _busy(snapshot)})
+
+
+@router.get("/pagina/tabela", response_class=HTMLResponse)
+async def table(
+    request: Request,
+    role: Reader,
+    backend: TheBackend,
+    status: Annotated[str, Query(max_length=20)] = "",
+    origem: Annotated[str, Query(max_length=20)] = "",
+    causa: Annotated[str, Query(max_length=200)] = "",
+    busca: Annotated[str, Query(max_length=200)] = "",
+    pagina: Annotated[int, Query(ge=1, le=500)] = 1,
+) -> Response:
+    """The table of appointments."""
+    chosen = Filter(
+        status=Status(status) if status in set(Status) else None,
+        origin=Origin(origem) if origem in set(Origin) else None,
+        cause=causa or None,
+        key=busca.strip() or None,
+    )
+    context = await _table(backend, chosen, pagina) | {"operator": role >= Role.OPERATOR}
+    return templates.TemplateResponse(request, "tabela.html", context)
+
+
+@router.get("/pagina/agendamentos/{appointment_id}", response_class=HTMLResponse)
+async def row(request: Request, appointment_id: AppointmentId, role: Reader, backend: TheBackend) -> Response:
+    """One row of the table."""
+    one = appointment_view(await known_appointment(backend, appointment_id), clear=False)
+    return templates.TemplateResponse(request, "linha.html", {"one": one, "operator": role >= Role.OPERATOR})
+
+
+@router.get("/pagina/agendamentos/{appointment_id}/corrigir", response_class=HTMLResponse)
+async def correction(request: Request, appointment_id: AppointmentId, _: Operator, backend: TheBackend) -> Response:
+    """The form to correct one appointment, with its texts in full: a document is corrected by reading it."""
+    record = await known_appointment(backend, appointment_id)
+    import_id = (record.get("normalizacao") or {}).get("import_id")
+    about = await backend.store.get_import(str(import_id)) if import_id else None
+    one = appointment_detail(record, about, clear=True)
+    return templates.TemplateResponse(request, "corrigir.html", {"one": one})
+
+
+@router.patch("/pagina/agendamentos/{appointment_id}", response_class=HTMLResponse)
+async def correct(
+    request: Request, appointment_id: AppointmentId, wanted: Correction, _: Operator, backend: TheBackend
+) -> Response:
+    """Correct, and answer with the row as it is now."""
+    after = await apply_correction(backend, await known_appointment(backend, appointment_id), wanted)
+    one = appointment_view(after, clear=False)
+    return templates.TemplateResponse(request, "linha.html", {"one": one, "operator": True, "fresh": True})
+
+
+@router.post("/pagina/previa", response_class=HTMLResponse)
+async def preview(request: Request, _: Operator, imports: TheImports, nome: FileName = None) -> Response:
+    """What importing the sheet would do."""
+    async with received(request, nome, limits=imports.limits) as upload:
+        report = preview_of(await imports.preview(upload))
+        return templates.TemplateResponse(request, "previa.html", {"report": report, "name": upload.name})
+
+
+def _access(request: Request) -> Access:
+    access: Access = request.app.state.access
+    return access
+
+
+def _busy(snapshot: Snapshot) -> bool:
+    queue = snapshot.overview.queue if snapshot.overview else None
+    return bool(queue and (queue.due or queue.running)) or any(one.estado == "em andamento" for one in snapshot.imports)
+
+
+def _panel(snapshot: Snapshot, role: Role) -> dict[str, Any]:
+    overview = snapshot.overview
+    now_ms = snapshot.at.timestamp() * 1000
+    workers = [(one, max(0.0, (now_ms - one.beat_at_ms) / 1000)) for one in overview.queue.replicas] if overview else []
+    return {
+        "snapshot": snapshot,
+        "queue": overview.queue if overview else None,
+        "eta_s": overview.eta_s if overview else None,
+        "workers": workers,
+        "failures": failures(overview)[:12],
+        "operator": role >= Role.OPERATOR,
+    }
+
+
+async def _table(backend: TheBackend, chosen: Filter, page: int) -> dict[str, Any]:
+    found = await backend.store.desk().browse(chosen, skip=(page - 1) * _ROWS, limit=_ROWS)
+    names = {
+        "status": chosen.status.value if chosen.status else "",
+        "origem": chosen.origin.value if chosen.origin else "",
+        "causa": chosen.cause or "",
+        "busca": chosen.key or "",
+    }
+    pages = max(1, -(-min(found.total, 10_000) // _ROWS))
+    return {
+        "rows": [appointment_view(record, clear=False) for record in found.records],
+        "total": found.total,
+        "page": page,
+        "pages": pages,
+        "chosen": names,
+        "query": urlencode({name: value for name, value in names.items() if value}),
+    }

@@ -1,0 +1,290 @@
+// The live page: swaps in what the server renders again, and sends what a person does. No library, no third party.
+
+const find = (selector, root = document) => root.querySelector(selector);
+const table = find("#tabela");
+const filters = find("#filtros");
+let page = 1;
+let busy = false;
+let refreshedAt = 0;
+
+function say(text) {
+  const toast = find("#aviso");
+  toast.textContent = text;
+  toast.classList.add("shown");
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => toast.classList.remove("shown"), 6000);
+}
+
+async function ask(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, { credentials: "same-origin", ...options });
+  } catch {
+    throw new Error("O servidor não respondeu. Confira a conexão e tente de novo.");
+  }
+  if (answer.status === 401) location.assign("/");
+  if (!answer.ok) {
+    const problem = await answer.json().catch(() => ({}));
+    throw Object.assign(new Error(problem.detail || `Erro ${answer.status}`), { problem });
+  }
+  return answer;
+}
+
+const sendJson = (path, method, body) =>
+  ask(path, { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+
+// Replace `old` by rendered HTML, and give the focus back to whoever had it, by id.
+function swap(old, fresh) {
+  const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+  old.replaceWith(fresh);
+  if (focused) document.getElementById(focused)?.focus();
+}
+
+function render(html) {
+  const parsed = new DOMParser().parseFromString(html, "text/html");
+  for (const fresh of parsed.querySelectorAll("[data-region]")) {
+    const old = document.getElementById(fresh.id);
+    if (old && old.outerHTML !== fresh.outerHTML) swap(old, document.importNode(fresh, true));
+  }
+}
+
+// -- live ------------------------------------------------------------------------------------------------------------
+
+function follow() {
+  const events = new EventSource("/pagina/eventos");
+  events.addEventListener("painel", (event) => {
+    const { html, busy: now } = JSON.parse(event.data);
+    render(html);
+    const ended = busy && !now;
+    busy = now;
+    if (ended) say("Fila vazia: está tudo em dia.");
+    if ((busy || ended) && Date.now() - refreshedAt > 3500 && isIdle()) refresh();
+  });
+  addEventListener("pagehide", () => events.close());
+}
+
+// Nobody reads or writes in the table right now.
+const isIdle = () => page === 1 && !find("form.correct") && !table.contains(document.activeElement);
+
+async function refresh() {
+  refreshedAt = Date.now();
+  const query = new URLSearchParams(new FormData(filters));
+  query.set("pagina", page);
+  try {
+    const html = await (await ask(`/pagina/tabela?${query}`)).text();
+    if (find("form.correct")) return;
+    const focused = table.contains(document.activeElement) ? document.activeElement.id : "";
+    table.innerHTML = html;
+    if (focused) document.getElementById(focused)?.focus();
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+function choose(values) {
+  for (const name of ["status", "origem", "busca", "causa"]) filters.elements[name].value = values[name] || "";
+  page = 1;
+  return refresh();
+}
+
+filters.addEventListener("submit", (event) => event.preventDefault());
+filters.addEventListener("input", (event) => {
+  if (event.target.name !== "causa") filters.elements.causa.value = "";
+  clearTimeout(filters.timer);
+  filters.timer = setTimeout(() => { page = 1; refresh(); }, 250);
+});
+
+// -- import ----------------------------------------------------------------------------------------------------------
+
+const target = find("#alvo");
+const input = find("#arquivo");
+const preview = find("#previa");
+let sheet = null;
+
+async function look(file) {
+  sheet = file;
+  preview.hidden = false;
+  preview.replaceChildren(Object.assign(document.createElement("p"), { className: "quiet", textContent: `Lendo ${file.name}…` }));
+  target.classList.add("waiting");
+  try {
+    const answer = await ask(`/pagina/previa?nome=${encodeURIComponent(file.name)}`, { method: "POST", body: file });
+    preview.innerHTML = await answer.text();
+  } catch (error) {
+    const text = Object.assign(document.createElement("p"), { className: "notice bad", textContent: error.message });
+    text.setAttribute("role", "alert");
+    preview.replaceChildren(text);
+  }
+  target.classList.remove("waiting");
+  preview.focus();
+}
+
+async function importNow(button) {
+  button.disabled = true;
+  button.textContent = "Importando…";
+  try {
+    await ask(`/api/imports?nome=${encodeURIComponent(sheet.name)}`, { method: "POST", body: sheet });
+    say(`${sheet.name}: importação iniciada.`);
+    busy = true;
+    close();
+  } catch (error) {
+    say(error.message);
+    button.disabled = false;
+    button.textContent = "Tentar de novo";
+  }
+}
+
+function close() {
+  preview.hidden = true;
+  preview.replaceChildren();
+  input.value = "";
+  sheet = null;
+  input.focus();
+}
+
+if (target) {
+  input.addEventListener("change", () => input.files[0] && look(input.files[0]));
+  for (const name of ["dragover", "dragenter"]) {
+    target.addEventListener(name, (event) => { event.preventDefault(); target.classList.add("over"); });
+  }
+  for (const name of ["dragleave", "drop"]) target.addEventListener(name, () => target.classList.remove("over"));
+  target.addEventListener("drop", (event) => {
+    event.preventDefault();
+    const file = event.dataTransfer.files[0];
+    if (file) look(file);
+  });
+  // A file dropped beside the target must not replace the page.
+  for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+}
+
+// -- correction ------------------------------------------------------------------------------------------------------
+
+async function open(button) {
+  const row = button.closest("tr");
+  if (find("form.correct", row.nextElementSibling || row)) return shut(row.nextElementSibling);
+  find("tr.editing")?.remove();
+  try {
+    const html = await (await ask(`/pagina/agendamentos/${encodeURIComponent(button.dataset.correct)}/corrigir`)).text();
+    const holder = document.createElement("tr");
+    holder.className = "editing";
+    const cell = holder.appendChild(document.createElement("td"));
+    cell.colSpan = row.cells.length;
+    cell.innerHTML = html;
+    row.after(holder);
+    button.setAttribute("aria-expanded", "true");
+    const form = find("form", cell);
+    form.before_ = parts(form);
+    find("input", form).focus();
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+function shut(holder) {
+  const button = find("[data-correct]", holder.previousElementSibling);
+  holder.remove();
+  button?.setAttribute("aria-expanded", "false");
+  button?.focus();
+}
+
+// What each fieldset holds now.
+function parts(form) {
+  const found = {};
+  for (const part of form.querySelectorAll("[data-part]")) {
+    found[part.dataset.part] = Object.fromEntries(
+      [...part.querySelectorAll("input, select")].map((field) => [field.name, field.value.trim() || null]));
+  }
+  return found;
+}
+
+async function save(form) {
+  const now = parts(form);
+  const changed = Object.keys(now).filter((name) => JSON.stringify(now[name]) !== JSON.stringify(form.before_[name]));
+  const wrong = find(".wrong[role=alert]", form);
+  form.querySelectorAll("[aria-invalid]").forEach((field) => field.removeAttribute("aria-invalid"));
+  if (!changed.length) {
+    wrong.textContent = "Nada mudou: corrija um campo ou cancele.";
+    return;
+  }
+  const body = Object.fromEntries(changed.map((name) => [name, now[name]]));
+  body.revisao = Number(form.dataset.revision);
+  try {
+    const html = await (await sendJson(`/pagina/agendamentos/${encodeURIComponent(form.dataset.id)}`, "PATCH", body)).text();
+    const holder = form.closest("tr");
+    const row = holder.previousElementSibling;
+    holder.remove();
+    const fresh = document.createElement("tbody");
+    fresh.innerHTML = html;
+    row.replaceWith(fresh.firstElementChild);
+    document.getElementById(`c-${form.dataset.id}`)?.focus();
+    say("Correção salva. Textos iguais passam a ter o mesmo endereço.");
+  } catch (error) {
+    wrong.textContent = error.message;
+    const field = form.elements[error.problem?.errors?.[0]?.campo];
+    if (field) {
+      field.setAttribute("aria-invalid", "true");
+      field.focus();
+    }
+  }
+}
+
+// -- what people do --------------------------------------------------------------------------------------------------
+
+function sure(text) {
+  const dialog = find("#confirma");
+  find("#confirma-texto").textContent = text;
+  dialog.returnValue = "nao";
+  dialog.showModal();
+  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "sim"), { once: true }));
+}
+
+async function order(name) {
+  await ask(`/api/fila/${name}`, { method: "POST" });
+  say(name === "pause" ? "Pausado: o que já começou termina." : "Retomado.");
+}
+
+async function undo({ undo: id, name }) {
+  if (!(await sure(`Desfazer “${name}”? O que ela criou será apagado, e o que ela mudou volta ao que era.`))) return;
+  const { removidos, restaurados, mantidos } = await (await ask(`/api/imports/${id}/desfazer`, { method: "POST" })).json();
+  say(`Desfeita: ${removidos} removidos, ${restaurados} restaurados` + (mantidos ? `, ${mantidos} mantidos por terem mudado depois.` : "."));
+  refresh();
+}
+
+async function retry(status) {
+  const { enfileirados } = await (await sendJson("/api/retry", "POST", { status: [status] })).json();
+  say(`${enfileirados} de volta à fila.`);
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  const data = button.dataset;
+  try {
+    if (data.order) await order(data.order);
+    else if (data.undo) await undo(data);
+    else if (data.retry) await retry(data.retry);
+    else if ("import" in data) await importNow(button);
+    else if ("drop" in data) close();
+    else if (data.correct) await open(button);
+    else if ("cancel" in data) shut(button.closest("tr"));
+    else if (data.page) { page = Number(data.page); await refresh(); }
+    else if ("clear" in data) await choose({});
+    else if ("cause" in data) {
+      await choose({ status: data.status, causa: data.cause });
+      find("#t-tabela").scrollIntoView({ block: "start" });
+    }
+  } catch (error) {
+    say(error.message);
+  }
+});
+document.addEventListener("submit", (event) => {
+  if (event.target.matches("form.correct")) {
+    event.preventDefault();
+    save(event.target);
+  }
+});
+document.addEventListener("keydown", (event) => {
+  const holder = event.target.closest?.("tr.editing");
+  if (event.key === "Escape" && holder) shut(holder);
+});
+
+follow();

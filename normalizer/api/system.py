@@ -1,0 +1,147 @@
+"""Health, metrics, status, cost and steering of the queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel, Field
+
+from normalizer.api.access import Operator, Reader
+from normalizer.api.live import Live
+from normalizer.api.problems import responses
+from normalizer.domain.appointment import Status
+from normalizer.errors import NormalizerError
+from normalizer.exposition import CONTENT_TYPE_LATEST
+from normalizer.retry import put_back
+from normalizer.runtime import Backend
+
+_READY_S: Final = 4.0
+
+health = APIRouter(tags=["saúde"])
+router = APIRouter(prefix="/api", tags=["sistema"], responses=responses(401, 403, 503))
+
+
+def backend_of(request: Request) -> Backend:
+    """What the app was opened with."""
+    backend: Backend = request.app.state.backend
+    return backend
+
+
+def live_of(request: Request) -> Live:
+    """The app's one reader of snapshots."""
+    live: Live = request.app.state.live
+    return live
+
+
+TheBackend = Annotated[Backend, Depends(backend_of)]
+TheLive = Annotated[Live, Depends(live_of)]
+
+
+class Health(BaseModel):
+    """`ok`, or it would be a problem."""
+
+    estado: str = Field(examples=["ok"])
+
+
+class Order(StrEnum):
+    """What one may tell the queue."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    DRAIN = "drain"
+
+
+class QueueState(BaseModel):
+    """The queue's state after an order."""
+
+    estado: str = Field(examples=["paused"])
+
+
+class RetryRequest(BaseModel):
+    """Which appointments to put back into the queue."""
+
+    status: list[Status] = Field(default=[Status.FAILED], min_length=1, max_length=2, examples=[["falhou"]])
+    causas: list[str] | None = Field(default=None, max_length=50, examples=[["sem chave de IA configurada"]])
+
+
+class Requeued(BaseModel):
+    """How many went back into the queue."""
+
+    enfileirados: int = Field(examples=[12])
+
+
+@health.get("/health/live")
+async def live() -> Health:
+    """O processo responde."""
+    return Health(estado="ok")
+
+
+@health.get("/health/ready", responses=responses(503))
+async def ready(backend: TheBackend) -> Health:
+    """Redis e MongoDB respondem."""
+    try:
+        async with asyncio.timeout(_READY_S):
+            await backend.store.ping()
+            await backend.tasks.status()
+    except (NormalizerError, TimeoutError) as error:
+        raise HTTPException(503, f"Ainda não: {type(error).__name__}.") from None
+    return Health(estado="ok")
+
+
+@health.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **responses(401)})
+async def metrics(_: Reader, backend: TheBackend) -> Response:
+    """Métricas para o Prometheus."""
+    return Response(await backend.exposition.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/status")
+async def status(_: Reader, live: TheLive) -> dict[str, Any]:
+    """Fila, agendamentos, importações e workers, como `normalizer status --json` e mais."""
+    return (await live.now()).as_dict()
+
+
+@router.get("/workers")
+async def workers(_: Reader, backend: TheBackend) -> list[dict[str, Any]]:
+    """Os workers que deram sinal nos últimos segundos."""
+    return [asdict(replica) for replica in (await backend.tasks.status()).replicas]
+
+
+@router.get("/custo")
+async def cost(_: Reader, live: TheLive) -> dict[str, Any]:
+    """Quanto a IA custou hoje e no mês (UTC), em US$."""
+    found = await live.cost()
+    if found is None:
+        raise HTTPException(503, "O Redis não respondeu.")
+    return asdict(found)
+
+
+@router.post("/fila/{ordem}")
+async def steer(ordem: Order, _: Operator, backend: TheBackend) -> QueueState:
+    """pause: ninguém pega mais nada; drain: além disso, devolve o que não começou; resume: retoma."""
+    await getattr(backend.tasks, ordem.value)()
+    return QueueState(estado=(await backend.tasks.status()).state)
+
+
+@router.post("/retry", responses=responses(422))
+async def retry(wanted: RetryRequest, _: Operator, backend: TheBackend) -> Requeued:
+    """Coloca de novo na fila o que falhou ou está em revisão."""
+    allowed = {Status.FAILED, Status.REVIEW}
+    if not set(wanted.status) <= allowed:
+        raise HTTPException(422, "Só o que falhou ou está em revisão volta à fila.")
+    queued = await put_back(
+        set(wanted.status), store=backend.store, tasks=backend.tasks, cache=backend.cache, reasons=wanted.causas
+    )
+    return Requeued(enfileirados=queued)
+
+
+@router.get("/eventos", response_class=EventSourceResponse)
+async def events(_: Reader, live: TheLive) -> AsyncIterable[ServerSentEvent]:
+    """Server-Sent Events: `status`, o mesmo de /api/status, a cada mudança."""
+    async for snapshot in live.watch():
+        yield ServerSentEvent(event="status", data=snapshot.as_dict())

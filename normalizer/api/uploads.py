@@ -1,0 +1,152 @@
+"""A sheet sent as the body of a request: to a temporary file, bounded, then previewed or imported.
+
+The body is the file itself (`curl --data-binary @agenda.xlsx`), so nothing has to be parsed to bound it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from fastapi import HTTPException
+
+from normalizer.errors import NormalizerError, TransientError
+from normalizer.imports import ImportReport, import_sheet
+from normalizer.journal import ImportJournal
+from normalizer.spreadsheet import Limits
+from normalizer.undo import BROKEN
+
+if TYPE_CHECKING:
+    from fastapi import Request
+
+    from normalizer.runtime import Backend
+
+log = structlog.get_logger(__name__)
+
+_AT_ONCE: Final = 2
+_WAITING: Final = 8
+_NAME_CHARS: Final = 120
+
+
+class Busy(TransientError):
+    """Too many sheets at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that was received whole."""
+
+    path: Path
+    name: str
+
+
+@contextlib.asynccontextmanager
+async def received(request: Request, name: str | None, *, limits: Limits) -> AsyncIterator[Upload]:
+    """The request's body as a file, which is deleted afterwards unless it was moved. 413 beyond the limit."""
+    descriptor, path = tempfile.mkstemp(prefix="normalizer-", suffix=".planilha")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            size = 0
+            async for piece in request.stream():
+                size += len(piece)
+                if size > limits.file_bytes:
+                    raise HTTPException(413, f"A planilha passa de {limits.file_bytes // 2**20} MB: divida-a.")
+                file.write(piece)
+        yield Upload(Path(path), file_name(name))
+    finally:
+        Path(path).unlink(missing_ok=True)  # noqa: ASYNC240 — one entry of the temporary directory
+
+
+def file_name(given: str | None) -> str:
+    """A file's name fit to be stored and shown: no path, no control character, bounded."""
+    last = (given or "").replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(char for char in last if char.isprintable()).strip()[:_NAME_CHARS] or "planilha enviada"
+
+
+class Imports:
+    """Runs imports of uploaded sheets in this process, a few at a time."""
+
+    def __init__(self, backend: Backend, *, limits: Limits | None = None) -> None:
+        self._backend, self.limits = backend, limits or Limits()
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._waiting = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def preview(self, upload: Upload) -> ImportReport:
+        """What importing it would do. Raises InvalidInput when nothing of it can be used."""
+        async with self._place():
+            return await import_sheet(
+                upload.path,
+                store=self._backend.store,
+                enqueue=self._backend.tasks.enqueue_many,
+                dry_run=True,
+                name=upload.name,
+                limits=self.limits,
+            )
+
+    async def start(self, upload: Upload) -> str:
+        """Begin the import and return its id as soon as the file is known to be usable; the rest goes on by itself.
+
+        Raises InvalidInput when nothing of it can be used.
+        """
+        kept = upload.path.rename(upload.path.with_suffix(".importando"))
+        journal = ImportJournal(self._backend.store.desk())
+        task = asyncio.create_task(self._run(kept, upload.name, journal))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        began = asyncio.create_task(journal.began.wait())
+        await asyncio.wait({task, began}, return_when=asyncio.FIRST_COMPLETED)
+        began.cancel()
+        if journal.import_id is None:
+            await task  # raises what went wrong
+            raise RuntimeError("an import ended before it began")
+        return journal.import_id
+
+    async def close(self) -> None:
+        """Stop what runs; the same sheet imported again completes it."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self, path: Path, name: str, journal: ImportJournal) -> None:
+        backend = self._backend
+        try:
+            async with self._place():
+                await import_sheet(
+                    path,
+                    store=backend.store,
+                    enqueue=backend.tasks.enqueue_many,
+                    name=name,
+                    limits=self.limits,
+                    journal=journal,
+                )
+        except BaseException as error:
+            if journal.import_id is None:
+                raise
+            log.warning("api.import.interrupted", import_id=journal.import_id, error=type(error).__name__)
+            with contextlib.suppress(NormalizerError):
+                ended = {"status": BROKEN, "finished_at": datetime.now(UTC)}
+                await backend.store.desk().note(journal.import_id, ended)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        finally:
+            path.unlink(missing_ok=True)  # noqa: ASYNC240
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        if self._waiting >= _WAITING:
+            raise Busy("Há planilhas demais sendo lidas agora.", retry_after_s=30)
+        self._waiting += 1
+        try:
+            async with self._places:
+                yield
+        finally:
+            self._waiting -= 1
