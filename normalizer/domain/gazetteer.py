@@ -47,9 +47,9 @@ DF_REGIONS: Final = (
     "Águas Claras", "Arapoanga", "Arniqueira", "Brazlândia", "Candangolândia", "Ceilândia", "Ceilândia Norte",
     "Ceilândia Sul", "Cruzeiro", "Fercal", "Gama", "Guará", "Guará I", "Guará II", "Itapoã", "Jardim Botânico",
     "Lago Norte", "Lago Sul", "Núcleo Bandeirante", "Octogonal", "Paranoá", "Park Way", "Planaltina", "Plano Piloto",
-    "Recanto das Emas", "Riacho Fundo", "Riacho Fundo I", "Riacho Fundo II", "Samambaia", "Santa Maria",
-    "São Sebastião", "Sobradinho", "Sobradinho I", "Sobradinho II", "Sol Nascente", "Sudoeste", "Taguatinga",
-    "Taguatinga Norte", "Taguatinga Sul", "Varjão", "Vicente Pires", "Água Quente",
+    "Recanto das Emas", "Riacho Fundo", "Riacho Fundo I", "Riacho Fundo II", "Samambaia", "Samambaia Norte",
+    "Samambaia Sul", "Santa Maria", "São Sebastião", "Sobradinho", "Sobradinho I", "Sobradinho II", "Sol Nascente",
+    "Sudoeste", "Taguatinga", "Taguatinga Norte", "Taguatinga Sul", "Varjão", "Vicente Pires", "Água Quente",
 )  # fmt: skip
 
 # Names in daily use that no dictionary would resolve. "UF:" limits one to the state where it is meant.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Span: TypeAlias = tuple[int, int]
 Table: TypeAlias = dict[str, tuple[tuple[str, ...], ...]]  # short word → what it may stand for, in words
 
-_VALUE_WORD: Final = re.compile(r"[^\W\d_]+|\d+")
+_VALUE_WORD: Final = re.compile(r"[^\W\d_]+|\d+(?:,\d)?")
 # Words that may be left over: they name no place.
 CONNECTIVES: Final = frozenset(
     {"n", "no", "num", "numero", "nr", "nro", "e", "de", "da", "do", "em", "na", "o", "a"}
@@ -194,7 +194,7 @@ class Carrier:
         if first in _ESTATE_HEADS and rest and self.address.bairro is not None:
             return True
         if first in _UNIT_HEADS:
-            valued = any(word.isdigit() or len(word) == 1 or word in lx.ROMAN or word in _SIDES for word in rest)
+            valued = any(word[0].isdigit() or len(word) == 1 or word in lx.ROMAN or word in _SIDES for word in rest)
             return valued or (not rest and first in _ALONE_HEADS)
         if rest or not start:
             return False

@@ -189,8 +189,8 @@ cohab balneario chacaras distrito povoado portal jardins vilas
 """)
 # What is no quarter's whole name.
 GENERIC_QUARTERS: Final = _words("""
-vila vl jardim jd parque pq conjunto conj cj residencial res setor st loteamento lot bairro cidade cid nucleo
-zona
+norte sul leste oeste vila vl jardim jd parque pq conjunto conj cj residencial res setor st loteamento lot bairro
+cidade cid nucleo zona
 """)
 # Words before which "B." is short for "Bairro" and not for Bom, Boa, Bela or Balneário.
 AFTER_SHORT_LABEL: Final = _words("""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
@@ -24,6 +24,9 @@ from normalizer.domain.decision import Reason
 if TYPE_CHECKING:
     from normalizer.domain.address.evidence import Evidence
     from normalizer.domain.address.places import Place
+
+# What counts parts of an estate: the number behind it is no house number.
+_COUNTED: Final = frozenset({"etapa", "fase", "setor", "zona", "gleba", "bloco", "lote", "quadra", "casa", "modulo"})
 
 
 @dataclass(slots=True)
@@ -159,7 +162,7 @@ class _Reader:
 
     def _named_like_a_street(self, end: int) -> bool:
         """A name without a type is a street only when a house number comes right after it."""
-        if end >= self.tokens.size:
+        if end >= self.tokens.size or self.tokens.keys[end - 1] in _COUNTED:
             return False
         numbered = self.tokens.kinds[end] == NUM or self.marks[end] == NUMBER or self.tokens.keys[end] in NUMBER_WORDS
         return numbered and end - self.start.name <= 7

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.cells import alternatives
 from normalizer.domain.address.evidence import Evidence
@@ -80,13 +81,18 @@ def _why_no_place(evidence: Evidence) -> Reason:
     tokens = evidence.tokens
     if evidence.ordered or not any(at_street(tokens, at) or tokens.kinds[at] == NUM for at in range(tokens.size)):
         return Reason.ADDRESS_JUNK
-    if any(mark == FREE and kind == WORD for mark, kind in zip(evidence.marks, tokens.kinds, strict=True)):
-        return (
-            Reason.CITY_STATE_CONFLICT
-            if any(state.end == tokens.size for state in states(evidence))
-            else Reason.CITY_UNKNOWN
-        )
-    return Reason.ADDRESS_JUNK
+    if not any(mark == FREE and kind == WORD for mark, kind in zip(evidence.marks, tokens.kinds, strict=True)):
+        return Reason.ADDRESS_JUNK
+    return Reason.CITY_STATE_CONFLICT if _city_of_another_state(evidence) else Reason.CITY_UNKNOWN
+
+
+def _city_of_another_state(evidence: Evidence) -> bool:
+    tokens = evidence.tokens
+    return any(
+        gazetteer.municipalities(tokens.phrase(start, state.start))
+        for state in states(evidence)
+        for start in range(max(0, state.start - gazetteer.MAX_NAME_WORDS), state.start)
+    )
 
 
 def _readings(evidence: Evidence, candidates: list[Place]) -> list[Reading]:

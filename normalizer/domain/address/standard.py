@@ -170,7 +170,7 @@ def sector(tokens: Tokens, start: int, end: int) -> str:
         key, word = tokens.keys[at], tokens.words[at]
         if key in {"quadra", "qd"}:
             written = "Quadra"
-        elif len(key) > 6 or key in {"norte", "sul", "leste", "oeste", "setor"}:
+        elif len(key) > 5 or key in {"norte", "sul", "leste", "oeste", "setor"}:
             written = proper(word)
         else:
             written = word.upper()

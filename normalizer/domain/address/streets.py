@@ -65,6 +65,7 @@ def starts(evidence: Evidence, place: Place) -> list[Start]:
     """Return where the street may begin if the city is `place`, likeliest first."""
     tokens, marks = evidence.tokens, evidence.marks
     found = _quadra(evidence, place)
+    bare = place.uf != "DF"  # there a name without a type is a sector or an estate
     for at, key in enumerate(tokens.keys):
         if marks[at] != FREE:
             continue
@@ -74,7 +75,7 @@ def starts(evidence: Evidence, place: Place) -> list[Start]:
         elif opens and (start := _code(evidence, at, place.uf)) is not None:
             found.append(start)
     if not found:
-        found.extend(_last_resort(evidence))
+        found.extend(start for start in _last_resort(evidence) if bare or not start.bare)
     found.sort(key=lambda start: -start.score)
     return found[:3]
 
@@ -92,10 +93,18 @@ def _typed(evidence: Evidence, at: int, *, opens: bool) -> Start:
     tokens = evidence.tokens
     kind = lx.STREET_TYPES[tokens.keys[at]]
     name = at + 1
-    while name + 1 < tokens.size and lx.STREET_TYPES.get(tokens.keys[name]) == kind and evidence.free(name + 1):
+    while _repeats_type(evidence, name, kind):
         name += 1  # "RUA R. X"
     score = 4.0 if len(tokens.keys[at]) > 3 else 3.7
     return Start(at, kind, name, score + (1.0 if opens else -0.5) - 0.01 * at)
+
+
+def _repeats_type(evidence: Evidence, at: int, kind: str) -> bool:
+    """Is the street type said again at `at`, as in "RUA R. X", and not the name of "Rua R-12"."""
+    tokens = evidence.tokens
+    if at + 1 >= tokens.size or lx.STREET_TYPES.get(tokens.keys[at]) != kind or not evidence.free(at + 1):
+        return False
+    return tokens.gaps[at + 1] == BLANK and (tokens.kinds[at + 1] == WORD or tokens.dots[at])
 
 
 def _code(evidence: Evidence, at: int, uf: str) -> Start | None:

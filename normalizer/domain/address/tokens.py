@@ -29,15 +29,23 @@ NOISE: Final = 4  # e-mail, date, time, web address
 # A text longer than this is no address with notes but a document; refused before any rule runs.
 MAX_CHARS: Final = 4_000
 
-_LEX: Final = re.compile(
+_PHONE: Final = (
     r"(?P<PHONE>(?:\+\s?55\s?)?\(\s?0?\d{2}\s?\)\s?9?[ .]?\d{4}[-. ]?\d{4}(?!\d)"
     r"|\d{2}[ -]9\d{4}[- ]?\d{4}(?!\d)|\d{2} \d{4}-\d{4}(?!\d)|9\d{4}-\d{4}(?!\d)|\d{4}-\d{4}(?!\d)|\d{10,}(?!\d))"
-    r"|(?P<NOISE>\d{1,2}/\d{1,2}/\d{2,4}(?!\d)|\d{1,2}:\d{2}(?!\d)|\d{1,2} ?[hH](?:\d{2}|s|rs)?(?![\w])"
-    r"|[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,30}){0,5}|(?:https?://|www\.)\S{1,300})"
-    r"|(?P<CEP>\d{2}\.?\d{3}-\d{3}(?!\d)|\d{2}\.\d{3}\.?\d{3}(?!\d)|\d{8}(?!\d))"
-    r"|(?P<NUM>(?:\d{1,3}(?:\.\d{3}){1,2}(?!\d)|\d+)(?:[ºª°]|[oOaA](?= ?(?:andar|ANDAR|Andar)\b))?)"
-    r"|(?P<WORD>[^\W\d_]+(?:['’´`][^\W\d_]+)*°?)"
 )
+_DATE: Final = (
+    r"\d{1,2}/\d{1,2}/\d{2,4}(?!\d)|\d{1,2}:\d{2}(?!\d)|\d{1,2} ?[hH](?:\d{2}|s|rs)?(?!\w)"
+    r"|(?:https?://|www\.)\S{1,300}"
+)
+_MAIL: Final = r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,30}){0,5}"
+_CEP: Final = r"(?P<CEP>\d{2}\.?\d{3}-\d{3}(?!\d)|\d{2}\.\d{3}\.?\d{3}(?!\d)|\d{8}(?!\d))"
+_NUM: Final = (  # "12,5" only behind "km": elsewhere a comma separates fields
+    r"(?P<NUM>(?:(?:(?<=[kK][mM] )|(?<=[kK][mM]))\d{1,4},\d(?!\d)|\d{1,3}(?:\.\d{3}){1,2}(?!\d)|\d+)"
+    r"(?:[ºª°]|[oOaA](?= ?(?:andar|ANDAR|Andar)\b))?)"
+)
+_WORD: Final = r"(?P<WORD>[^\W\d_]+(?:['’´`][^\W\d_]+)*°?)"
+_LEX: Final = re.compile("|".join([_PHONE, f"(?P<NOISE>{_DATE})", _CEP, _NUM, _WORD]))
+_LEX_WITH_MAIL: Final = re.compile("|".join([_PHONE, f"(?P<NOISE>{_DATE}|{_MAIL})", _CEP, _NUM, _WORD]))
 _KIND: Final = {"WORD": WORD, "NUM": NUM, "CEP": CEP, "PHONE": PHONE, "NOISE": NOISE}
 
 _EXCEL_FLOAT: Final = re.compile(r"(?<=\d)\.0(?![\d])")
@@ -83,7 +91,7 @@ def word_key(word: str) -> str:
 
 
 def _digits(word: str) -> str:
-    return word if word.isdecimal() else "".join(char for char in word if char in "0123456789")
+    return word if word.isdecimal() else "".join(char for char in word if char in "0123456789,")
 
 
 class Tokens:
@@ -102,7 +110,8 @@ class Tokens:
         self.colons: list[bool] = []  # a colon (or equals sign) follows
         self.starts: list[int] = []
         end = 0
-        for match in _LEX.finditer(text):  # the hot loop of the whole package
+        lexer = _LEX_WITH_MAIL if "@" in text else _LEX
+        for match in lexer.finditer(text):  # the hot loop of the whole package
             start, stop = match.span()
             separator = text[end:start]
             gap, dot, colon = _separations.get(separator) or _separation(separator)
