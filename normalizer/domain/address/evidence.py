@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _STATE_ENDS: Final = frozenset(gazetteer.name_key(name).split()[-1] for name in gazetteer.UF_NAMES.values())
 _NUMBER_LABELS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 
+_LADY: Final = frozenset({"sra", "senhora", "s"})
+
 
 class Evidence:
     """The tokens of one text with their marks and what was found on the way."""
@@ -298,4 +300,8 @@ class Evidence:
             return tokens.gaps[at + 1] != HARD and (
                 tokens.keys[at + 1] != "n" or tokens.keys[at + 2 : at + 3] != ["sra"]
             )
-        return at + 2 == tokens.size or tokens.gaps[at + 2] == HARD
+        if at + 2 == tokens.size or tokens.gaps[at + 2] == HARD:
+            return True
+        # "travessa dos Pescadores s n praia": a name does not end in "s n", nor "N. Senhora" follow it.
+        named = at > 1 and tokens.kinds[at - 1] == WORD and len(tokens.keys[at - 1]) > 2 and tokens.gaps[at] != HARD
+        return named and tokens.keys[at - 1] not in lx.STREET_TYPES and tokens.keys[at + 2] not in _LADY

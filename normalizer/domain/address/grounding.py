@@ -33,6 +33,13 @@ _SEARCH_LIMIT: Final = 400
 _STREET_HEADS: Final = (
     frozenset(word_key(kind) for kind in lx.STREET_TYPES.values()) - {"vila", "quadra"} - lx.RURAL_TYPES
 )
+_STREETS: Final = frozenset({"rua", "avenida", "av", "travessa", "alameda"})
+# With a number and no street type they are no street but a part of a settlement: "Agrovila 5", "Etapa 3".
+_NUMBERED_NOUNS: Final = frozenset(
+    {"agrovila", "etapa", "fase", "travessao", "colonia", "folha", "modulo", "nucleo", "setor", "comunidade"}
+    | {"assentamento", "povoado", "distrito", "granja", "polo", "superquadra", "gleba", "lote", "parcela", "bloco"}
+    | {"condominio", "residencial", "loteamento", "conjunto", "aldeia", "estancia", "zona"}
+)
 _SPELLED_TYPES: Final = frozenset(word_key(kind) for kind in lx.STREET_TYPES.values())
 
 
@@ -183,6 +190,8 @@ class _Check:
             "para",
         }:
             yield Violation("rua", Problem.WRONG_KIND)
+        if self._is_no_street(words, spans["rua"]):
+            yield Violation("rua", Problem.WRONG_KIND)
         if words[0] not in _SPELLED_TYPES and not any(word.isdigit() for word in words):
             yield Violation("rua", Problem.WRONG_KIND)
         if "numero" in spans and self.evidence.labelled.get(spans["numero"][0], "numero") != "numero":
@@ -192,6 +201,20 @@ class _Check:
         for state in self._unclaimed_states():
             if state.start == spans["cidade"][1] and state.uf != address.estado:
                 yield Violation("estado", Problem.CONFLICT)
+
+    def _is_no_street(self, words: list[str], span: Span) -> bool:
+        """Is it two streets in one, a quarter's or settlement's noun without a type, or a name cut short?"""
+        inner = range(2, len(words) - 1)
+        if any(words[at] in _STREETS and words[at - 1] not in lx.PREPOSITIONS for at in inner):
+            return True
+        start, end = span
+        tokens = self.tokens
+        if len(words) == 2 and words[1] in _NUMBERED_NOUNS and tokens.keys[start] == words[1]:
+            return True
+        return any(
+            tokens.dots[at] and 3 <= len(tokens.keys[at]) <= 4 and tokens.keys[at] in words
+            for at in range(start, end - 1)
+        )
 
     def _unclaimed_states(self) -> list[State]:
         """Return the states named by tokens that carry no field."""

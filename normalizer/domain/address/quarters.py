@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 _LONGEST: Final = 7  # words
 _VOWELS: Final = frozenset("aeiouy")
+# Before "Centro" in one quarter's name; any other word there is the end of another field.
+_BEFORE_CENTRE: Final = frozenset({"novo", "bairro", "setor", "zona", "cidade", "conjunto", "vila", "jardim", "b"})
+# What opens a complement, even one that no rule could read ("sala verde").
+_PART_HEADS: Final = frozenset(
+    {"apartamento", "apto", "bloco", "sala", "loja", "fundos", "frente", "andar", "sobrado", "kitnet", "vaga"}
+)
 _CITY_QUARTERS: Final = frozenset({"nova", "alta", "baixa", "velha"})  # "Nova Cidade"
 
 
@@ -45,10 +51,19 @@ def may_be_quarter(tokens: Tokens, start: int, end: int, *, sector: bool) -> boo
         return False
     if end - start > 1 and keys[end - 1] == "cidade" and keys[end - 2] not in _CITY_QUARTERS:
         return False
-    if _opens_other_field(tokens, start, sector=sector):
+    if _opens_other_field(tokens, start, sector=sector) or _holds_other_field(keys, start, end):
         return False
     letters = sum(len(keys[at]) for at in range(start, end) if tokens.kinds[at] == WORD)
     return letters > 2 and all(_belongs(tokens, at, start, end) for at in range(start, end))
+
+
+def _holds_other_field(keys: list[str], start: int, end: int) -> bool:
+    """Is a part of the complement read into the quarter: "Sala Verde Centro", "Casa dos Fundos"."""
+    if end - start == 1:
+        return False
+    if keys[end - 1] == "centro" and keys[end - 2] not in _BEFORE_CENTRE:
+        return True
+    return keys[start] in _PART_HEADS or (keys[start] == "casa" and keys[start + 1] in lx.PREPOSITIONS)
 
 
 def _opens_other_field(tokens: Tokens, start: int, *, sector: bool) -> bool:

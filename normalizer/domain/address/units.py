@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _ORDINAL_SIGNS: Final = "ºª°"
 _NUMBER_LABELS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 _SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
+# "Casa" and one of these is a quarter, or says what the house looks like; it is no house of its own.
+_QUARTERS_OF_HOUSES: Final = frozenset({"amarela", "verde", "branca", "forte", "caiada", "nova", "grande", "blanca"})
 
 
 class Unit(NamedTuple):
@@ -101,7 +103,8 @@ class _Finder:
         after = tokens.keys[at + 1] if at + 1 < tokens.size and tokens.gaps[at + 1] != HARD else ""
         return (
             before
-            and after not in {"de", "da", "do", "das", "dos"}
+            and after not in {"de", "da", "do", "das", "dos", "nos", "na", "no"}
+            and not (tokens.keys[at] == "casa" and (after in _QUARTERS_OF_HOUSES or after in lx.COLOURS))
             and not (tokens.gaps[at] == HARD and after and after not in lx.UNIT_WORDS and self._free(at + 1))
         )
 
