@@ -72,7 +72,6 @@ class Carrier:
     def __init__(self, evidence: Evidence, address: Address) -> None:
         self.evidence, self.address = evidence, address
         self.tokens, self.marks = evidence.tokens, evidence.marks
-        self.shortened = {at for at, key in enumerate(self.tokens.keys) if key in _NAMES or key in _PARTS}
 
     def wanted(self) -> list[tuple[str, list[Span]]]:
         """Return each value to place with every span of tokens that carries it."""
@@ -91,11 +90,11 @@ class Carrier:
         if not words:
             return
         first = words[0]
-        same = [at for at, key in enumerate(self.tokens.keys) if key == first]
-        for start in sorted(self.shortened.union(same)):
-            end = self._spelled_until(start, words, table)
-            if end:
-                yield start, end
+        for start, key in enumerate(self.tokens.keys):
+            if key == first or any(long[0] == first for long in table.get(key, ())):
+                end = self._spelled_until(start, words, table)
+                if end:
+                    yield start, end
 
     def _spelled_until(self, start: int, words: list[str], table: Table) -> int:
         """Return where the tokens from `start` on have spelled all of `words`; 0 when they do not."""

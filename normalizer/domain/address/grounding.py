@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
@@ -85,6 +86,7 @@ class _Check:
         self.tokens = evidence.tokens
         self.marks = evidence.marks
         self.chosen: list[tuple[str, Span]] = []
+        self.unclaimed: list[State] = []  # states named by tokens that carry no field
 
     def run(self) -> Iterator[Violation]:
         found = [*self._place(), *self._postcode()]
@@ -113,7 +115,7 @@ class _Check:
 
     def _carries_state(self, by_uf: dict[str, str]) -> bool:
         address = self.address
-        named = {state.uf for state in self._states()}
+        named = {state.uf for state in states(self.evidence)}
         if address.estado in named:
             return True
         ufs = self.evidence.cep_ufs
@@ -121,9 +123,6 @@ class _Check:
             return address.estado in ufs
         # Neither sigla nor CEP: only a city that exists once, a capital, or a nickname tells its state.
         return len(by_uf) == 1 or gazetteer.CAPITALS[address.estado] == address.cidade
-
-    def _states(self) -> list[State]:
-        return states(self.evidence)
 
     def _postcode(self) -> Iterator[Violation]:
         ceps = self.evidence.ceps
@@ -140,6 +139,28 @@ class _Check:
 
     def _assign(self, wanted: list[tuple[str, list[Span]]]) -> bool:
         """Choose one span for each value so that no token is claimed twice; the fewest choices first."""
+        if not self._assign_only(wanted) and not self._assign_best(wanted):
+            return False
+        chosen = [span for _, span in self.chosen]
+        self.unclaimed = [
+            state
+            for state in states(self.evidence)
+            if all(state.end <= start or end <= state.start for start, end in chosen)
+        ]
+        return True
+
+    def _assign_only(self, wanted: list[tuple[str, list[Span]]]) -> bool:
+        """Take the only span of every value, when there is just one of each and they do not meet."""
+        if any(len(spans) > 1 for _, spans in wanted):
+            return False
+        chosen = [(name, spans[0]) for name, spans in wanted]
+        ordered = sorted(span for _, span in chosen)
+        if any(before[1] > after[0] for before, after in pairwise(ordered)):
+            return False
+        self.chosen = chosen
+        return True
+
+    def _assign_best(self, wanted: list[tuple[str, list[Span]]]) -> bool:
         order = sorted(wanted, key=lambda item: len(item[1]))
         claimed = bytearray(self.tokens.size)
         steps = [0]
@@ -168,7 +189,7 @@ class _Check:
 
     def _preference(self, name: str, span: Span) -> tuple[int, int]:
         if name == "cidade":  # the city is what stands beside its state, else what comes last
-            beside = any(state.start == span[1] for state in self._states() if state.uf == self.address.estado)
+            beside = any(state.start == span[1] for state in states(self.evidence) if state.uf == self.address.estado)
             return (not beside, -span[1] * 1_000 + span[0])
         if name == "rua":
             return (-(span[1] - span[0]), span[0])
@@ -198,7 +219,7 @@ class _Check:
             yield Violation("numero", Problem.WRONG_KIND)
         if address.bairro is not None and self._is_no_quarter(address.bairro, spans["bairro"], spans["cidade"]):
             yield Violation("bairro", Problem.WRONG_KIND)
-        for state in self._unclaimed_states():
+        for state in self.unclaimed:
             if state.start == spans["cidade"][1] and state.uf != address.estado:
                 yield Violation("estado", Problem.CONFLICT)
 
@@ -216,13 +237,6 @@ class _Check:
             for at in range(start, end - 1)
         )
 
-    def _unclaimed_states(self) -> list[State]:
-        """Return the states named by tokens that carry no field."""
-        chosen = [span for _, span in self.chosen]
-        return [
-            state for state in self._states() if all(state.end <= start or end <= state.start for start, end in chosen)
-        ]
-
     def _is_no_quarter(self, quarter: str, span: Span, city: Span) -> bool:
         words = value_words(quarter)
         if words[0] in _STREET_HEADS and self.evidence.labelled.get(span[0]) != "bairro" and len(words) > 1:
@@ -235,14 +249,14 @@ class _Check:
             return True
         # Shifted fields: the quarter is the municipality that stands before the state, and the city does not.
         name = gazetteer.municipalities(gazetteer.name_key(quarter)).get(self.address.estado)
-        beside = {state.start for state in self._unclaimed_states() if state.uf == self.address.estado}
+        beside = {state.start for state in self.unclaimed if state.uf == self.address.estado}
         return name is not None and span[1] in beside and city[1] not in beside
 
     def _coverage(self) -> Iterator[Violation]:
         covered = bytearray(self.tokens.size)
         for _, (start, end) in self.chosen:
             covered[start:end] = b"\1" * (end - start)
-        for state in self._unclaimed_states():
+        for state in self.unclaimed:
             if state.uf == self.address.estado:
                 covered[state.start : state.end] = b"\1" * (state.end - state.start)
         left = [at for at, mark in enumerate(self.marks) if not covered[at] and mark in (FREE, UNIT)]
