@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-_stderr = Console(stderr=True, highlight=False)
+_stderr = Console(stderr=True, highlight=False, soft_wrap=True)  # a sentence is one line, also in a log
 
 Json = Annotated[bool, typer.Option("--json", help="Um único documento JSON na saída padrão.")]
 
@@ -111,6 +111,29 @@ def import_(
         f"{report.rows} linhas {verb}: {report.new} novas, {report.changed} alteradas, "
         f"{report.equal} iguais, {len(report.errors)} com problema."
     )
+
+
+@app.command()
+def estimate(
+    file: Annotated[Path, typer.Argument(help="Planilha: xlsx, xls ou csv.")],
+    as_json: Json = False,
+) -> None:
+    """Diz antes de importar o que a planilha custaria: textos, chamadas, tokens, US$ e minutos. Não grava nada."""
+    from normalizer.forecast import Forecast, forecast
+    from normalizer.runtime import lane_of, open_known_answers
+    from normalizer.settings import load_settings
+
+    settings = load_settings()
+
+    async def run() -> Forecast:
+        async with open_known_answers(settings) as known:
+            return await forecast(file, lane=lane_of(settings), cache=known)
+
+    foreseen = asyncio.run(run())
+    if as_json:
+        _print_json(foreseen.as_dict())
+    else:
+        typer.echo("\n".join(foreseen.lines()))
 
 
 @app.command()
