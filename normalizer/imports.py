@@ -166,6 +166,17 @@ async def import_sheet(
     return report
 
 
+def usable_rows(
+    source: str | Path | bytes, *, name: str | None = None, limits: Limits | None = None
+) -> tuple[Iterator[ImportRow], Sequence[Problem]]:
+    """The rows an import of this file would store, each appointment once, and what it would complain of.
+
+    Raises InvalidInput as `import_sheet` does.
+    """
+    sheet, plan = _read_whole(source, name, limits)
+    return _chosen_rows(sheet, plan), plan.problems
+
+
 class _Feed:
     """Puts ids in the queue as they are stored. Once Redis is away the rest waits and is tried again at the end."""
 

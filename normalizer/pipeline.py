@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from normalizer.domain.address import Address, parse_address
 from normalizer.domain.appointment import Appointment, Kind, Normalized, Origin, Outcome, Review
@@ -161,12 +161,17 @@ class Pipeline:
         if entry is not None:
             return _outcome(entry.decision, Origin.MANUAL if entry.manual else Origin.CACHE)
         decision = parse_address(item.text)
-        if isinstance(decision, Settled) or decision.reason in _FINAL_REASONS:
+        if not needs_model(decision):
             return _outcome(decision, Origin.RULES)
         if self._packer is None:
             return Review(self._unasked or decision.reason, Origin.RULES, decision.understood)
         item.undecided = decision
         return None
+
+
+def needs_model(decision: Decision[Address]) -> TypeGuard[Undecided]:
+    """Whether a better reader than the rules could find more in a text they read so."""
+    return isinstance(decision, Undecided) and decision.reason not in _FINAL_REASONS
 
 
 async def _from_model(

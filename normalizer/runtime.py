@@ -18,8 +18,9 @@ from normalizer.cache import Cache, Entry
 from normalizer.domain.address import RULES_VERSION, Address
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Decision
-from normalizer.errors import NormalizerError, QueueUnavailable, TransientError
+from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, TransientError
 from normalizer.exposition import Exposition, Sources
+from normalizer.forecast import Lane
 from normalizer.llm.client import OPENAI_URL, LlmClient
 from normalizer.llm.limits import LocalGate, SharedGate
 from normalizer.llm.packer import Packer
@@ -114,6 +115,31 @@ async def open_cache(settings: Settings | None = None) -> AsyncIterator[Cache]:
             yield await _cache(settings, store, await service.get_pool())
         except OUTAGE as error:
             raise QueueUnavailable(f"O Redis parou de responder ({type(error).__name__}).") from error
+
+
+@contextlib.asynccontextmanager
+async def open_known_answers(settings: Settings) -> AsyncIterator[Cache | None]:
+    """The answers in Redis, to look at: nothing is created or written. None where they cannot be reached."""
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            cache = await _existing_cache(settings, stack)
+        except (TransientError, Misconfigured) as error:
+            log.info("cache.not_consulted", error=type(error).__name__)
+            cache = None
+        yield cache
+
+
+def lane_of(settings: Settings) -> Lane:
+    """The model lane as the settings have it."""
+    return Lane(
+        model=settings.openai_model,
+        has_key=settings.openai_api_key is not None,
+        records_per_call=settings.llm_records_per_call,
+        rpm=settings.llm_rpm,
+        tpm=settings.llm_tpm,
+        concurrency=settings.llm_max_concurrency,
+        daily_budget_usd=settings.daily_budget_usd,
+    )
 
 
 def main() -> int:
@@ -232,11 +258,30 @@ async def _store(settings: Settings, stack: contextlib.AsyncExitStack) -> Appoin
 
 
 async def _cache(settings: Settings, store: AppointmentStore, redis: Any) -> Cache:
+    return _cache_of(settings, redis, b"" if settings.cache_secret else await store.secret())
+
+
+async def _existing_cache(settings: Settings, stack: contextlib.AsyncExitStack) -> Cache:
+    own: bytes | None = b""
+    if settings.cache_secret is None:
+        store = AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name)
+        stack.push_async_callback(store.close)
+        own = await store.known_secret()
+    service = TaskService(
+        redis_url=settings.redis_url.get_secret_value(), redis_password=_secret(settings.redis_password), attempts=1
+    )
+    stack.push_async_callback(service.close)
+    redis = await service.get_pool()
+    return _cache_of(settings, redis, own or b"nothing is known")
+
+
+def _cache_of(settings: Settings, redis: Any, own_secret: bytes) -> Cache:
+    """`own_secret` is the database's, for when CACHE_SECRET is unset."""
     given = _secret(settings.cache_secret)
     previous = _secret(settings.cache_secret_previous)
     return Cache(
         redis,
-        secret=given.encode() if given else await store.secret(),
+        secret=given.encode() if given else own_secret,
         encrypt=given is not None,
         previous_secret=previous.encode() if previous else None,
         model=settings.openai_model,

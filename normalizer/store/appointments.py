@@ -261,6 +261,12 @@ class AppointmentStore:
                 self._secret = await self._get_or_create_secret()
         return self._secret
 
+    async def known_secret(self) -> bytes | None:
+        """`secret`, if there is one already: creates nothing."""
+        with translated():
+            found = await self._secrets.find_one({"_id": _HASH_KEY_ID})
+        return None if found is None else bytes(found["valor"])
+
     async def _get_or_create_secret(self) -> bytes:
         """Whoever inserts first decides; the others read. Again, while the winner's insert is not visible yet."""
         for _ in range(_SECRET_TRIES):

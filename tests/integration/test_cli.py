@@ -308,5 +308,5 @@ def test_help_lists_the_commands(run: Callable[..., Ran]) -> None:
     ran = run("--help")
 
     assert ran.code == 0
-    for command in ("demo", "import", "normalize", "status", "health", "retry", "pause", "drain", "resume", "worker"):
+    for command in ("demo", "import", "normalize", "estimate", "status", "health", "retry", "pause", "drain", "resume", "worker"):
         assert command in ran.out
