@@ -375,3 +375,21 @@ def test_hostile_texts_end_in_bounded_time(unit: str) -> None:
     started = time.process_time()
     assert isinstance(parse_document(text), Settled | Undecided)
     assert time.process_time() - started < 3.0  # takes 0.15 s; quadratic work would take minutes
+
+
+@pytest.mark.parametrize(
+    ("text", "rg"),
+    [
+        ("RG 24.832.640 8", "248326408"),
+        ("RG: 24.832.640 8, CPF: 11144477735", "248326408"),
+        ("RG 24.832.640 8 SSP/SP", "248326408"),
+        ("RG 24.832.640 2 via", "24832640"),
+        ("RG 24.832.640 2ª via", "24832640"),
+        ("RG 24.832.640 10/10/2001", "24832640"),
+    ],
+)
+def test_a_check_digit_after_a_blank_belongs_to_a_dotted_rg(text: str, rg: str) -> None:
+    decision = parse_document(text)
+
+    assert isinstance(decision, Settled)
+    assert decision.value.rg == rg
