@@ -63,6 +63,8 @@ _PARTS: Final = _expansions(lx.UNIT_WORDS, lx.BUILDING_WORDS, lx.DISTRICT_WORDS,
 
 def value_words(value: str) -> list[str]:
     """Return the folded words and digit runs of a stored value."""
+    if "ª" in value or "º" in value:
+        value = " ".join(word_key(word) for word in value.split())
     return _VALUE_WORD.findall(word_key(value))
 
 

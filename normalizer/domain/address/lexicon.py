@@ -47,7 +47,7 @@ Estrada: estrada estr est etr etd
 Largo: largo lgo lg lrg
 Ladeira: ladeira lad ld
 Beco: beco bc bco
-Viela: viela vla viel
+Viela: viela viel
 Passagem: passagem psg pass pas psgm
 Servidão: servidao serv srv
 Boulevard: boulevard blvd boul bulevar bvd
@@ -70,7 +70,7 @@ Anel: anel
 Sítio: sitio sit
 Fazenda: fazenda faz
 Chácara: chacara chac
-Vila: vila vl
+Vila: vila vl vla
 Quadra: quadra
 """)
 # Two-letter or common words that are a type only where a field begins or with a full stop.
@@ -79,7 +79,7 @@ al ala est pr pass pas serv lg ld pc via vd cam ru anel linha acesso contorno vi
 """)
 # Types that also name a quarter, an estate or a complement: a street only when nothing else is.
 LAST_RESORT_TYPES: Final = _words("""
-vila vl quadra sitio sit fazenda faz chacara chac
+vila vl vla quadra sitio sit fazenda faz chacara chac
 """)
 RURAL_TYPES: Final = _words("""
 sitio sit fazenda faz chacara chac linha vicinal vic ramal picada
@@ -108,6 +108,7 @@ Major: maj
 Tenente: ten
 Sargento: sgt sarg
 Engenheiro: eng engo
+Engenheira: enga
 Desembargador: des
 Governador: gov
 Senador: sen
@@ -127,10 +128,22 @@ Santa: sta
 Senhora: sra
 Senhor: sr
 Intendente: int
+Vigário: vig
+Reverendo: rev
+Inspetor: insp
+Cardeal: card
+Embaixador: emb
+Marquês: marq
+Alferes: alf
+Expedicionário: exped
 """)
 # Short titles that are also words, states or surnames: expanded only with a full stop or right after the street type.
 WEAK_TITLES: Final = _words("""
 pe com min mar ver des int cap ten gen sr sra cte cons
+""")
+# Rare titles: expanded only with a full stop.
+DOTTED_TITLES: Final = _words("""
+vig rev insp card emb marq alf exped
 """)
 FEMININE_SAINTS: Final = _words("""
 maria rita luzia cruz clara helena teresa tereza rosa barbara cecilia monica catarina isabel ines fe efigenia
@@ -150,7 +163,7 @@ germaine
 DISTRICT_WORDS: Final = _table("""
 Jardim: jardim jd jard jdm jrd
 Jardins: jardins
-Vila: vila vl
+Vila: vila vl vla
 Vilas: vilas
 Parque: parque pq prq parq pque
 Setor: setor st set
@@ -184,7 +197,7 @@ Novo: novo
 """)
 # A quarter may begin with these even where no separator says so.
 STRONG_STARTERS: Final = _words("""
-jardim jd jard jdm vila vl parque pq prq parq setor st residencial resid centro loteamento conjunto bairro zona
+jardim jd jard jdm vila vl vla parque pq prq parq setor st residencial resid centro loteamento conjunto bairro zona
 cohab balneario chacaras distrito povoado portal jardins vilas
 """)
 # What is no quarter's whole name.
@@ -253,6 +266,7 @@ Edícula: edicula
 Porão: porao
 Bangalô: bangalo
 Suíte: suite
+Vaga: vaga
 Flat: flat
 """)
 # ... of which these may stand alone.
@@ -292,7 +306,8 @@ rg
 NULL_SLOTS: Final = _phrases("""
 null | nan | none | nil | n a | n d | na | nd | n i | ni | nao informado | nao informada | nao consta | nao tem | nulo
 sem informacao | sem complemento | sem bairro | s bairro | s complemento | s comp | sem cep | undefined | vazio
-nao possui | nao ha | sem comp | nao se aplica | em branco | x | xx | xxx | xxxx | a confirmar
+nao possui | nao sabe | nao lembra | ignorado | desconhecido | pendente
+nao ha | sem comp | nao se aplica | em branco | x | xx | xxx | xxxx | a confirmar
 """)
 
 REFERENCE_WORDS: Final = _words("""

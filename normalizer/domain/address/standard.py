@@ -78,7 +78,9 @@ def _title_at(tokens: Tokens, at: int, *, leads: bool) -> str | None:
     """Return what a title at `at` is short for, or None. `leads`: it stands right after the street type."""
     key = tokens.keys[at]
     title = lx.TITLES.get(key)
-    if title is None or (key in lx.WEAK_TITLES and not (tokens.dots[at] or leads)):
+    if title is None or (key in lx.DOTTED_TITLES and not tokens.dots[at]):
+        return None
+    if key in lx.WEAK_TITLES and not (tokens.dots[at] or leads):
         return None
     return title
 

@@ -54,6 +54,9 @@ _GLUED_TYPE: Final = re.compile(
 )
 _CAMEL: Final = re.compile(r"(?<=[a-zà-ÿ]{2})(?=[A-ZÀ-Ý][a-zà-ÿ]{2})")
 _FOLDED: Final = str.maketrans("áàâãäéèêëíìîïóòôõöúùûüçñýÿ", "aaaaaeeeeiiiiooooouuuucnyy", "'’´`ºª°")
+_SIGNS: Final = ("º", "ª", "°")
+_RAISED: Final = {"st": "sto", "b": "bairro"}
+_DOTTED_SIGN: Final = re.compile(r"(?<=[^\W_])\.(?=[ºª°])")  # "n.º 12", "Prof.ª", "3.º andar"
 _HARD_CHARS: Final = frozenset(',;|()[]{}<>:"–—•=!?\\')
 _LONG_ABBREVIATIONS: Final = frozenset(
     {"compl", "trav", "resid", "apart", "condom", "bairro", "jardim", "profa", "comte"}
@@ -86,8 +89,18 @@ def _measure(separator: str) -> int:
 @lru_cache(maxsize=32_768)
 def word_key(word: str) -> str:
     """Return the folded form words are compared in; apostrophes and ordinal signs dropped."""
+    if word[-1:] in _SIGNS and word[:-1].isalpha():
+        return _signed_key(word.lower())
     key = word.lower().translate(_FOLDED)
     return key if key.isascii() else fold(key)
+
+
+def _signed_key(word: str) -> str:
+    """Return the key of an abbreviation that ends in a raised letter: "Profª", "Stº", "Bº"."""
+    key = word_key(word.rstrip("ºª°"))
+    if word[-1] == "ª":
+        return key + "a" if len(key) > 1 else key
+    return _RAISED.get(key, key)
 
 
 def _digits(word: str) -> str:
@@ -177,6 +190,8 @@ class Tokens:
 def _unglue(text: str) -> str:
     if ".0" in text:
         text = _EXCEL_FLOAT.sub("", text)
+    if ".º" in text or ".ª" in text or ".°" in text:
+        text = _DOTTED_SIGN.sub("", text)
     if not (text.isupper() or text.islower()):
         text = _CAMEL.sub(" ", _GLUED_TYPE.sub(r"\1 ", text))
     return text
