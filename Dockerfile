@@ -1,5 +1,8 @@
 # syntax=docker/dockerfile:1
-FROM python:3.13-slim AS build
+# One image for worker, command line and API. Nothing in it is downloaded at run time.
+ARG PYTHON_IMAGE=python:3.13-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
@@ -7,20 +10,33 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE workers.py ./
 COPY normalizer ./normalizer
 COPY benchmarks ./benchmarks
-RUN pip install --constraint constraints.txt .
+RUN pip install --constraint constraints.txt . && pip check
+# The tokenizer's ranks, where tiktoken looks for them: the image needs no network and no writable folder for them.
+RUN XDG_CACHE_HOME=/opt/cache python -c "from normalizer.llm.tokens import counter; counter('gpt-4o')('x'); counter('gpt-4')('x')" \
+ && chmod -R a+rX /opt/cache
 
-FROM python:3.13-slim
+FROM ${PYTHON_IMAGE}
 # procps: the deployed health check calls `ps`. ca-certificates: the model's SDK uses the system's certificates.
+# tini: PID 1 that hands on SIGTERM and reaps. Versions are those of the base image's Debian release.
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates procps tini \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --create-home --uid 10001 worker
 COPY --from=build /opt/venv /opt/venv
+COPY --from=build /opt/cache /opt/cache
 WORKDIR /app
 COPY workers.py ./
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-USER worker
+ENV PATH=/opt/venv/bin:$PATH \
+    XDG_CACHE_HOME=/opt/cache \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+ARG SOURCE_COMMIT=unknown
+LABEL org.opencontainers.image.title="normalizer" \
+      org.opencontainers.image.revision="${SOURCE_COMMIT}"
+USER 10001
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 CMD ["normalizer", "health"]
+# Asks Redis whether this container's own worker beats and its event loop answers.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["normalizer", "health"]
 ENTRYPOINT ["tini", "--"]
 CMD ["python", "workers.py"]
