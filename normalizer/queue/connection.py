@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import hiredis
 from arq.connections import ArqRedis, RedisSettings
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 
@@ -160,8 +161,8 @@ def _pool(settings: RedisSettings) -> ArqRedis:
         from redis.asyncio.sentinel import Sentinel  # noqa: PLC0415 — rare, and heavy
 
         sentinel = Sentinel(settings.host, ssl=settings.ssl, **kwargs)  # type: ignore[no-untyped-call]
-        pool: ArqRedis = sentinel.master_for(settings.sentinel_master, redis_class=ArqRedis)
-        return pool
+        master: ArqRedis = sentinel.master_for(settings.sentinel_master, redis_class=ArqRedis)
+        return master
     if settings.ssl:
         kwargs |= {
             "ssl": True,
@@ -172,7 +173,18 @@ def _pool(settings: RedisSettings) -> ArqRedis:
             "ssl_ca_data": settings.ssl_ca_data,
             "ssl_check_hostname": settings.ssl_check_hostname,
         }
-    return ArqRedis(host=settings.host, port=settings.port, unix_socket_path=settings.unix_socket_path, **kwargs)
+    pool = ArqRedis(host=settings.host, port=settings.port, unix_socket_path=settings.unix_socket_path, **kwargs)
+    plain = pool.connection_pool.connection_class
+    pool.connection_pool.connection_class = type(f"Packed{plain.__name__}", (_Packed, plain), {})
+    return pool
+
+
+class _Packed:
+    """Packs commands in C: a settle of 250 jobs has a thousand arguments, six times dearer in redis-py's Python."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        name, *rest = args
+        return [hiredis.pack_command((*str(name).split(), *rest))]
 
 
 def _unreachable(settings: RedisSettings, error: BaseException) -> Exception:

@@ -51,8 +51,8 @@ if due < max_items and linger_ms > 0 then
 end
 
 heed_aborts = heed_aborts and redis.call('ZCARD', aborts) > 0
-local group, stock, records = {}, {}, {}
-local taken = 0          -- jobs in `group`
+local stock, records = {}, {}
+local ids, scores, payloads, taken = {}, {}, {}, 0  -- the group
 local kind, limit = nil, max_items
 local told_to_isolate = false
 
@@ -100,22 +100,21 @@ local function walk(min, max, quota)
     local chunk = math.max(64, quota - taken)
     local rows = redis.call('ZRANGEBYSCORE', queue, min, max, 'WITHSCORES', 'LIMIT', offset, chunk)
     if #rows == 0 then return end
-    local ids, lock_keys, job_keys = {}, {}, {}
-    for i = 1, #rows, 2 do
-      local id = rows[i]
-      ids[#ids + 1] = id
-      lock_keys[#lock_keys + 1] = 'arq:in-progress:' .. id
-      job_keys[#job_keys + 1] = 'arq:job:' .. id
+    local seen, lock_keys, job_keys, n = {}, {}, {}, #rows / 2
+    for i = 1, n do
+      local id = rows[2 * i - 1]
+      seen[i], lock_keys[i], job_keys[i] = id, 'arq:in-progress:' .. id, 'arq:job:' .. id
     end
     local locks = redis.call('MGET', unpack(lock_keys))
-    local found = redis.call('HMGET', claims, unpack(ids))
-    local payloads = redis.call('MGET', unpack(job_keys))
-    for i, id in ipairs(ids) do
+    local found = redis.call('HMGET', claims, unpack(seen))
+    local contents = redis.call('MGET', unpack(job_keys))
+    for i = 1, n do
+      local id = seen[i]
       if taken >= math.min(quota, limit) or told_to_isolate then return end
       local rec = found[i] and parse(found[i]) or nil
       local free = not locks[i] and not (rec and rec.token ~= '') and not records[id]
       if free then
-        local score, payload = rows[2 * i], payloads[i]
+        local score, payload = rows[2 * i], contents[i]
         local is_stock = not payload or not looks_batch(payload)
           or (heed_aborts and redis.call('ZSCORE', aborts, id))
         if is_stock then
@@ -129,12 +128,12 @@ local function walk(min, max, quota)
         elseif linger_left == 0 and (kind or #stock / 2 < slots) and admit(rec) then
           taken = taken + 1
           records[id] = rec or true
-          group[#group + 1] = {id, score, payload}
+          ids[taken], scores[taken], payloads[taken] = id, score, payload
         end
       end
     end
-    offset = offset + #ids
-    if #ids < chunk then return end
+    offset = offset + n
+    if n < chunk then return end
   end
 end
 
@@ -160,10 +159,10 @@ redis.call('SET', fence_key, fence_text)
 
 local ends = whole(clock_ms() + lease_ms)
 local retry_keys, zadd, hset, flat = {}, {}, {}, {}
-for i, job in ipairs(group) do retry_keys[i] = 'arq:retry:' .. job[1] end
+for i = 1, taken do retry_keys[i] = 'arq:retry:' .. ids[i] end
 local tries = redis.call('MGET', unpack(retry_keys))  -- nil comes as false; tonumber(false) is nil
-for i, job in ipairs(group) do
-  local id, score, payload = job[1], job[2], job[3]
+for i = 1, taken do
+  local id, score = ids[i], scores[i]
   local rec = records[id]
   redis.call('SET', 'arq:in-progress:' .. id, token, 'PX', lease_ms)
   zadd[2 * i - 1], zadd[2 * i] = ends, id
@@ -174,7 +173,7 @@ for i, job in ipairs(group) do
     rec.token, rec.score = token, score
     hset[2 * i] = text_of(rec)
   end
-  flat[4 * i - 3], flat[4 * i - 2], flat[4 * i - 1], flat[4 * i] = id, score, (tonumber(tries[i]) or 0) + 1, payload
+  flat[4 * i - 3], flat[4 * i - 2], flat[4 * i - 1], flat[4 * i] = id, score, (tonumber(tries[i]) or 0) + 1, payloads[i]
 end
 redis.call('ZADD', leases, unpack(zadd))
 redis.call('ZADD', queue, unpack(zadd))

@@ -15,16 +15,16 @@
 
 local queue, leases, claims, again, aborts = unpack(KEYS)
 local now, token, keep_ms, try_ttl_s = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local ids, lock_keys = {}, {}
-for i = 5, #ARGV, 4 do
-  ids[#ids + 1] = ARGV[i]
-  lock_keys[#lock_keys + 1] = 'arq:in-progress:' .. ARGV[i]
+local ids, lock_keys, n = {}, {}, (#ARGV - 4) / 4
+if n == 0 then return {} end
+for i = 1, n do
+  local id = ARGV[4 * i + 1]
+  ids[i], lock_keys[i] = id, 'arq:in-progress:' .. id
 end
-if #ids == 0 then return {} end
 
 local records = redis.call('HMGET', claims, unpack(ids))
 local locks = redis.call('MGET', unpack(lock_keys))
-local repeats = redis.call('EXISTS', again) == 1 and redis.call('HMGET', again, unpack(ids)) or {}
+local repeats = redis.call('EXISTS', again) == 1 and redis.call('HMGET', again, unpack(ids))
 local lost, free, ended, forgotten = {}, {}, {}, {}
 
 local function requeue(id, r, after_ms)
@@ -36,7 +36,7 @@ local function requeue(id, r, after_ms)
 end
 
 local function finish(i, id, result, result_ms)
-  if repeats[i] then  -- enqueued once more while it ran: the next run is what callers wait for
+  if repeats and repeats[i] then  -- enqueued once more while it ran: the next run is what callers wait for
     redis.call('SET', 'arq:job:' .. id, repeats[i], 'PX', keep_ms)
     redis.call('DEL', 'arq:retry:' .. id, 'arq:result:' .. id)
     redis.call('ZADD', queue, whole(now), id)
@@ -62,8 +62,8 @@ local function keep_record(id, r)
 end
 
 local mine, mark = {}, token .. '|'
-for i, id in ipairs(ids) do
-  local record = records[i]
+for i = 1, n do
+  local id, record = ids[i], records[i]
   if record and string.sub(record, 1, #mark) == mark and (not locks[i] or locks[i] == token) then
     mine[#mine + 1] = id
     free[#free + 1] = lock_keys[i]
@@ -93,8 +93,9 @@ for i, id in ipairs(ids) do
 end
 
 in_chunks(mine, function(...) redis.call('ZREM', leases, ...) end)
-in_chunks(mine, function(...) redis.call('HDEL', again, ...) end)
+if repeats then in_chunks(mine, function(...) redis.call('HDEL', again, ...) end) end
 in_chunks(forgotten, function(...) redis.call('HDEL', claims, ...) end)
 in_chunks(free, function(...) redis.call('DEL', ...) end)
-in_chunks(ended, function(...) redis.call('ZREM', queue, ...) redis.call('ZREM', aborts, ...) end)
+in_chunks(ended, function(...) redis.call('ZREM', queue, ...) end)
+if redis.call('EXISTS', aborts) == 1 then in_chunks(ended, function(...) redis.call('ZREM', aborts, ...) end) end
 return lost
