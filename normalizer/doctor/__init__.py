@@ -43,7 +43,7 @@ async def examine(
         return Report([Finding(configuration.AREA, Level.SETTING, error.problem, error.mend)])
     findings = configuration.check(settings, configuration.given_names(environment))
     findings += await _queue(settings, lgpd=lgpd)
-    findings += await _store(settings)
+    findings += await _store(settings, lgpd=lgpd)
     findings += await services.check_model(settings, ask=not offline)
     if lgpd or logs:
         findings += privacy.check_settings(settings) if lgpd else []
@@ -91,10 +91,10 @@ async def _workers(tasks: TaskService) -> list[Finding]:
     return findings
 
 
-async def _store(settings: Settings) -> list[Finding]:
+async def _store(settings: Settings, *, lgpd: bool) -> list[Finding]:
     try:
         store = AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name)
     except Misconfigured as error:
         return [services.unreachable(services.MONGODB, error)]
     async with store:
-        return await services.check_mongodb(store)
+        return await services.check_mongodb(store, lgpd=lgpd)

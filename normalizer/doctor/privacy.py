@@ -104,6 +104,18 @@ def _provider(settings: Settings) -> Iterator[Finding]:
         yield warning(AREA, f"textos de endereço vão para {host}.", "Confira contrato de operador e retenção de dados.")
 
 
+def check_expiry(never_expiring: Sequence[str]) -> list[Finding]:
+    """Whether what is kept for a while is let go: images for undo (a day), rows that could not be used (a week)."""
+    if never_expiring:
+        names = ", ".join(never_expiring)
+        return [
+            wrong(
+                AREA, f"registros de {names} não expiram.", "Reinicie um worker: ele recria o índice normalizer_expiry."
+            )
+        ]
+    return [good(AREA, "MongoDB: cópias para desfazer somem em 24 h, linhas recusadas em 7 dias")]
+
+
 # -- Redis holds ids and nothing else ---------------------------------------------------------------------------------
 
 

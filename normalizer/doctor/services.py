@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError, ResponseError
 
+from normalizer.doctor import privacy
 from normalizer.doctor.finding import Finding, Level, good, warning, wrong
 from normalizer.errors import BatchRejected, Misconfigured, TransientError
 from normalizer.llm.client import LlmClient, Mode
@@ -121,8 +122,8 @@ def _role(info: Mapping[str, Any]) -> Iterator[Finding]:
 # -- MongoDB ----------------------------------------------------------------------------------------------------------
 
 
-async def check_mongodb(store: AppointmentStore) -> list[Finding]:
-    """Version, rights and indexes."""
+async def check_mongodb(store: AppointmentStore, *, lgpd: bool = False) -> list[Finding]:
+    """Version, rights and indexes; with `lgpd` also that what should expire does."""
     try:
         found = await store.diagnose()
     except (Misconfigured, TransientError) as error:
@@ -145,7 +146,7 @@ async def check_mongodb(store: AppointmentStore) -> list[Finding]:
         findings.append(warning(MONGODB, f"faltam índices: {missing}.", mend))
     else:
         findings.append(good(MONGODB, "índices no lugar"))
-    return findings
+    return [*findings, *(privacy.check_expiry(found.never_expiring) if lgpd else ())]
 
 
 # -- the model --------------------------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ class AppointmentStore:
     async def diagnose(self) -> Diagnosis:
         """How the server is and what this user may do there; changes nothing."""
         with translated():
-            return await diagnose(self._client, self._appointments)
+            return await diagnose(self._client, self._appointments, (self._images, self._problems))
 
     async def ensure_indexes(self) -> None:
         """Create what is missing: the unique natural key, and the way to what waits.

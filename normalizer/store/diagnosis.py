@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,7 +11,8 @@ from pymongo.errors import OperationFailure
 
 from normalizer.store.connection import Client, Collection
 
-INDEXES: Final = ("normalizer_key", "normalizer_status")
+INDEXES: Final = ("normalizer_key", "normalizer_status", "normalizer_import")
+EXPIRY: Final = "normalizer_expiry"
 _NOT_ALLOWED: Final = frozenset({13})
 _NO_SUCH_COLLECTION: Final = 26
 
@@ -23,6 +25,7 @@ class Diagnosis:
         version: of the server.
         latency_ms: of one round trip.
         missing_indexes: those of ours that are not there.
+        never_expiring: collections that hold personal data for a while and have lost the index that ends it.
         may_write: whether this user may update appointments.
         appointments: how many there are, roughly.
     """
@@ -30,12 +33,13 @@ class Diagnosis:
     version: str
     latency_ms: float
     missing_indexes: tuple[str, ...]
+    never_expiring: tuple[str, ...]
     may_write: bool
     appointments: int
 
 
-async def diagnose(client: Client, appointments: Collection) -> Diagnosis:
-    """Ask the server. Raises pymongo's errors."""
+async def diagnose(client: Client, appointments: Collection, passing: Sequence[Collection]) -> Diagnosis:
+    """Ask the server; `passing` are collections whose records expire. Raises pymongo's errors."""
     started = time.perf_counter()
     await client.admin.command("ping")
     latency_ms = (time.perf_counter() - started) * 1000
@@ -45,6 +49,7 @@ async def diagnose(client: Client, appointments: Collection) -> Diagnosis:
         version=str(told.get("version", "?")),
         latency_ms=latency_ms,
         missing_indexes=tuple(name for name in INDEXES if name not in present),
+        never_expiring=tuple([each.name for each in passing if await _never_expires(each)]),
         may_write=await _may_write(appointments),
         appointments=await appointments.estimated_document_count(),
     )
@@ -57,6 +62,11 @@ async def _indexes(appointments: Collection) -> frozenset[str]:
         if error.code == _NO_SUCH_COLLECTION:
             return frozenset()
         raise
+
+
+async def _never_expires(collection: Collection) -> bool:
+    found = await _indexes(collection)
+    return bool(found) and EXPIRY not in found
 
 
 async def _may_write(appointments: Collection) -> bool:

@@ -20,6 +20,7 @@ from normalizer.domain.decision import Reason
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import QUEUE_NAME
 from normalizer.runtime import open_cache
+from normalizer.store import AppointmentStore
 
 KEY = "sk-s3cret-key"
 
@@ -89,7 +90,7 @@ def test_a_sound_system_without_a_worker_has_warnings_only(run: Callable[..., Ra
     assert ran.findings("IA")[-1] == ("ok", "LLM_TPM=200000 cabe no limite do provedor (300000)")
     assert ("ok", "aceita o esquema JSON estrito") in ran.findings("IA")
     assert any("nenhum worker" in what for what in ran.wrong("Workers"))
-    assert ran.wrong("MongoDB") == ["faltam índices: normalizer_key, normalizer_status."]
+    assert ran.wrong("MongoDB") == ["faltam índices: normalizer_key, normalizer_status, normalizer_import."]
     assert KEY not in ran.out + ran.err
 
 
@@ -198,6 +199,21 @@ class TestLgpd:
         assert any(what.startswith("2 de 3 jobs") for what in ran.wrong("LGPD"))
         assert "111.444" not in ran.out
         assert "Fulana" not in ran.out
+
+    def test_what_should_expire_and_does_not_is_wrong(
+        self, run: Callable[..., Ran], mongo_url: str, database: str, mongo: Any
+    ) -> None:
+        async def prepare() -> None:
+            async with AppointmentStore.connect(mongo_url, database) as store:
+                await store.ensure_indexes()
+
+        asyncio.run(prepare())
+        before = run("doctor", "--lgpd", "--json")
+        mongo["normalizer_undo"].drop_index("normalizer_expiry")
+        after = run("doctor", "--lgpd", "--json")
+
+        assert (before.code, after.code) == (0, cli.FAILED)
+        assert "registros de normalizer_undo não expiram." in after.wrong("LGPD")
 
     @pytest.mark.parametrize("secret", [None, "0123456789abcdef"])
     def test_cache_values_in_clear_are_told_from_sealed_ones(
