@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -50,7 +51,7 @@ _ABOUT: Final = (
 
 
 def create_app(
-    backend: Backend | Callable[[], contextlib.AbstractAsyncContextManager[Backend]],
+    backend: Backend,
     *,
     access: Access,
     limits: Limits | None = None,
@@ -59,7 +60,7 @@ def create_app(
     """The API and the live page.
 
     Args:
-        backend: what is served; or what opens it, for the app's life.
+        backend: what is served; opened and closed by the caller.
         access: keys and roles; without keys only this machine is served.
         limits: bounds on uploaded sheets.
         every_s: seconds between two readings of the live page.
@@ -67,14 +68,14 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        async with contextlib.AsyncExitStack() as stack:
-            opened = backend if isinstance(backend, Backend) else await stack.enter_async_context(backend())
-            app.state.backend = opened
-            app.state.live = Live(opened, every_s=every_s)
-            app.state.imports = Imports(opened, limits=limits)
-            stack.push_async_callback(app.state.live.close)
-            stack.push_async_callback(app.state.imports.close)
+        app.state.backend = backend
+        app.state.live = Live(backend, every_s=every_s)
+        app.state.imports = Imports(backend, limits=limits)
+        try:
             yield
+        finally:
+            await app.state.live.close()
+            await app.state.imports.close()
 
     # The interactive docs of FastAPI load scripts from a third party: the page serves openapi.json alone.
     app = FastAPI(
@@ -108,22 +109,26 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         where = "ENVIRONMENT=production" if settings.environment == "production" else f"--host {host}"
         mend = "Gere uma chave com openssl rand -hex 24 e ponha-a em API_KEYS."
         raise Misconfigured(f"{where} pede uma chave, e nenhuma está configurada.", mend=mend)
-    app = create_app(lambda: open_backend(settings), access=access)
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=10,
-        timeout_keep_alive=75,
-    )
-    server = uvicorn.Server(config)
-    log.warning("api.serving", host=host, port=port, open=access.is_open)
-    server.run()
-    if not server.started:
-        raise Misconfigured("O servidor não pôde iniciar: veja o log.", mend="Confira a porta, o Redis e o MongoDB.")
+    asyncio.run(_serve(settings, access, host, port))
+
+
+async def _serve(settings: Settings, access: Access, host: str, port: int) -> None:
+    async with open_backend(settings) as backend:
+        config = uvicorn.Config(
+            create_app(backend, access=access),
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+        log.info("api.serving", host=host, port=port, open=access.is_open)
+        server = uvicorn.Server(config)
+        try:
+            await server.serve()
+        except SystemExit:  # how uvicorn ends when it cannot listen
+            raise Misconfigured(f"Não se pode atender em {host}:{port}.", mend="Escolha outra porta.") from None
 
 
 def access_of(settings: Settings) -> Access:

@@ -31,9 +31,9 @@ from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.store import Filter
 
 HERE: Final = Path(__file__).parent
-_ROWS: Final = 20
+_ROWS: Final = 15
 _ORIGINS: Final = {"regras": "regra", "cache": "cache", "llm": "IA", "manual": "pessoa"}
-_STATES: Final = {"running": "Em andamento", "paused": "Pausado", "draining": "Esvaziando"}
+_STATES: Final = {"running": "Ativo", "paused": "Pausado", "draining": "Esvaziando"}
 _STATUS: Final = {"pendente": "na fila", "concluido": "concluído", "revisar": "revisar", "falhou": "falhou"}
 _ADDRESS_LABELS: Final = {
     "rua": "Rua",

@@ -1,0 +1,490 @@
+"""The API as a client meets it: a real server on a port, real Redis and MongoDB behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+import socket
+import zipfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from python_calamine import CalamineWorkbook
+
+from normalizer.api import Access, create_app
+from normalizer.domain.address import Address
+from normalizer.domain.appointment import Kind, Normalized, Origin, Review
+from normalizer.domain.decision import Reason
+from normalizer.runtime import Backend, open_backend
+from normalizer.settings import settings_of
+from normalizer.spreadsheet import Limits
+from normalizer.store import Result
+
+OPERATOR, READER = "operator-key-of-this-test", "reader-key-of-this-test"
+AS_OPERATOR, AS_READER = {"X-API-Key": OPERATOR}, {"Authorization": f"Bearer {READER}"}
+HEADER = "Id do agendamento;Nome do Paciente;Data/Hora Início Agendamento;Endereço Coleta;Documento(s) do Paciente"
+SHEET = f"""{HEADER}
+a1;Maria de Souza;10/10/2026 08:00:00;Av. Brasil, 100, Centro, Cascavel, PR;CPF: 11144477735
+a2;João Lima;10/10/2026 08:10:00;Rua Sete de Setembro, 20, Centro, Blumenau, SC;RG: 123456789
+""".encode()
+ADDRESS = Address(rua="Avenida Brasil", numero="100", bairro="Centro", cidade="Cascavel", estado="PR")
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture
+async def backend(redis_url: str, mongo_url: str, database: str) -> AsyncIterator[Backend]:
+    settings = settings_of({"REDIS_URL": redis_url, "MONGODB_URL": mongo_url, "DATABASE_NAME": database})
+    async with open_backend(settings) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def serving(backend: Backend, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """The app on a free port of this machine."""
+    options.setdefault("access", Access([OPERATOR], [READER]))
+    config = uvicorn.Config(create_app(backend, every_s=0.05, **options), log_config=None, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    task = asyncio.create_task(server.serve([listener]))
+    try:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+            while not server.started:  # noqa: ASYNC110 — uvicorn has no event to wait for
+                await asyncio.sleep(0)
+            yield client
+    finally:
+        server.should_exit = True
+        await task
+
+
+@pytest.fixture
+async def client(backend: Backend) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(backend) as opened:
+        yield opened
+
+
+@pytest.fixture
+def imported(client: httpx.AsyncClient) -> Callable[..., Any]:
+    """Import a sheet and wait for its end; gives the import's id."""
+
+    async def run(content: bytes = SHEET, name: str = "agenda.csv") -> str:
+        answer = await client.post("/api/imports", params={"nome": name}, content=content, headers=AS_OPERATOR)
+        assert answer.status_code == 202, answer.text
+        import_id = answer.json()["id"]
+        async with asyncio.timeout(20):
+            while (await get(client, f"/api/imports/{import_id}"))["estado"] == "em andamento":  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        return import_id
+
+    return run
+
+
+async def get(client: httpx.AsyncClient, path: str, headers: dict[str, str] | None = None, **params: Any) -> Any:
+    answer = await client.get(path, headers=headers or AS_OPERATOR, params=params)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def one(client: httpx.AsyncClient, key: str = "a1") -> dict[str, Any]:
+    (found,) = (await get(client, "/api/appointments", id_agendamento=key))["itens"]
+    return found
+
+
+async def finish(backend: Backend) -> None:
+    """What a worker would do with everything that waits: the address is read, the document needs a person."""
+    outcomes = {
+        Kind.ADDRESS: Normalized(ADDRESS, Origin.RULES),
+        Kind.DOCUMENT: Review(Reason.CPF_CHECK_DIGIT, Origin.RULES),
+    }
+    async for chunk in backend.store.pending():
+        for item in (await backend.store.load([one.id for one in chunk])).values():
+            await backend.store.save([Result(item, outcomes, fence=1, tries=1)])
+
+
+class TestAccess:
+    async def test_without_a_key_nothing_is_told(self, client: httpx.AsyncClient) -> None:
+        for path in ("/api/status", "/api/appointments", "/api/imports", "/metrics", "/api/eventos", "/pagina/tabela"):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.headers["content-type"]) == (401, PROBLEM), path
+
+    async def test_a_wrong_key_is_no_key(self, client: httpx.AsyncClient) -> None:
+        answer = await client.get("/api/status", headers={"X-API-Key": OPERATOR[:-1]})
+        assert answer.status_code == 401
+
+    async def test_a_reader_reads_and_changes_nothing(self, client: httpx.AsyncClient, backend: Backend) -> None:
+        assert (await client.get("/api/status", headers=AS_READER)).status_code == 200
+        for method, path in (
+            ("POST", "/api/fila/pause"),
+            ("POST", "/api/imports"),
+            ("POST", "/api/imports/previa"),
+            ("POST", "/api/retry"),
+            ("PATCH", "/api/appointments/x"),
+            ("GET", "/api/imports/x/erros.xlsx"),
+            ("GET", "/pagina/agendamentos/x/corrigir"),
+        ):
+            answer = await client.request(method, path, headers=AS_READER, json={})
+            assert answer.status_code == 403, path
+        assert (await backend.tasks.status()).state == "running"
+
+    async def test_health_needs_no_key(self, client: httpx.AsyncClient) -> None:
+        assert (await client.get("/health/live")).json() == {"estado": "ok"}
+        assert (await client.get("/health/ready")).json() == {"estado": "ok"}
+
+    async def test_without_keys_another_name_than_this_machine_is_refused(self, backend: Backend) -> None:
+        async with serving(backend, access=Access()) as client:
+            assert (await client.get("/api/status")).status_code == 200
+            rebound = await client.get("/api/status", headers={"Host": "evil.example"})
+            assert rebound.status_code == 403
+
+    @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+    async def test_another_site_steers_nothing(self, backend: Backend, headers: dict[str, str]) -> None:
+        async with serving(backend, access=Access()) as client:
+            assert (await client.post("/api/fila/pause", headers=headers)).status_code == 403
+        assert (await backend.tasks.status()).state == "running"
+
+    async def test_a_session_opens_the_page_and_ends(self, client: httpx.AsyncClient) -> None:
+        assert "Chave de acesso" in (await client.get("/")).text
+        refused = await client.post("/entrar", data={"chave": "wrong"})
+        assert refused.status_code == 401
+        assert COOKIE not in client.cookies
+
+        entered = await client.post("/entrar", data={"chave": OPERATOR})
+
+        assert (entered.status_code, entered.headers["location"]) == (303, "/")
+        assert {"HttpOnly", "SameSite=strict"} <= set(entered.headers["set-cookie"].split("; "))
+        assert OPERATOR not in entered.headers["set-cookie"]
+        assert "Importar planilha" in (await client.get("/")).text
+        await client.post("/sair")
+        assert "Chave de acesso" in (await client.get("/")).text
+
+    async def test_no_other_origin_may_read(self, client: httpx.AsyncClient) -> None:
+        answer = await client.get("/api/status", headers={**AS_OPERATOR, "Origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in answer.headers
+
+
+COOKIE = "normalizer_sessao"
+
+
+class TestImports:
+    async def test_a_preview_writes_nothing(self, client: httpx.AsyncClient) -> None:
+        answer = await client.post("/api/imports/previa", content=SHEET, headers=AS_OPERATOR)
+
+        assert answer.status_code == 200, answer.text
+        assert (answer.json()["linhas"], answer.json()["novas"]) == (2, 2)
+        assert (await get(client, "/api/appointments"))["total"] == 0
+        assert await get(client, "/api/imports") == []
+
+    async def test_a_sheet_is_imported_and_queued_once(
+        self, client: httpx.AsyncClient, backend: Backend, imported: Callable[..., Any]
+    ) -> None:
+        first, second = await imported(), await imported()
+
+        told = {import_id: await get(client, f"/api/imports/{import_id}") for import_id in (first, second)}
+        assert (told[first]["novas"], told[first]["gravadas"], told[first]["arquivo"]) == (2, 2, "agenda.csv")
+        assert (told[second]["novas"], told[second]["iguais"]) == (0, 2)
+        assert told[first]["progresso"]["pendente"] == 2
+        assert (await backend.tasks.status()).due == 2
+
+    async def test_a_file_that_is_no_sheet_is_refused_in_one_sentence(self, client: httpx.AsyncClient) -> None:
+        answer = await client.post("/api/imports", content=b"%PDF-1.7 ...", headers=AS_OPERATOR)
+
+        assert (answer.status_code, answer.headers["content-type"]) == (422, PROBLEM)
+        assert "planilha" in answer.json()["detail"]
+        assert await get(client, "/api/imports") == []
+
+    async def test_a_zip_bomb_is_refused(self, client: httpx.AsyncClient) -> None:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("xl/workbook.xml", "<workbook/>")
+            archive.writestr("xl/worksheets/sheet1.xml", b"0" * 50_000_000)
+
+        answer = await client.post("/api/imports/previa", content=packed.getvalue(), headers=AS_OPERATOR)
+
+        assert answer.status_code == 422
+        assert "explode" in answer.json()["detail"]
+
+    async def test_a_file_beyond_the_limit_is_cut_off(self, backend: Backend) -> None:
+        async def endless() -> AsyncIterator[bytes]:
+            for _ in range(100):
+                yield b"x" * 1024
+
+        async with serving(backend, limits=Limits(file_bytes=2**14)) as client:
+            answer = await client.post("/api/imports", content=endless(), headers=AS_OPERATOR)
+        assert answer.status_code == 413
+
+    async def test_a_body_beyond_reason_is_refused_elsewhere(self, client: httpx.AsyncClient) -> None:
+        for content in (b"x" * 300_000, _chunks(b"x" * 300_000)):
+            answer = await client.post("/api/retry", content=content, headers=AS_OPERATOR)
+            assert (answer.status_code, answer.headers["content-type"]) == (413, PROBLEM)
+
+    async def test_a_files_name_is_stored_without_its_path(
+        self, client: httpx.AsyncClient, imported: Callable[..., Any]
+    ) -> None:
+        import_id = await imported(name="C:\\clínica\\..\\agenda\x00.csv")
+        assert (await get(client, f"/api/imports/{import_id}"))["arquivo"] == "agenda.csv"
+
+    async def test_rows_to_correct_come_back_as_a_sheet_that_can_be_imported(
+        self, client: httpx.AsyncClient, backend: Backend, imported: Callable[..., Any]
+    ) -> None:
+        broken = SHEET + b'a3;Ana;32/13/2026 08:00:00;"=HYPERLINK(""http://x"")";RG: 123456789\n'
+        import_id = await imported(broken)
+        await finish(backend)
+
+        answer = await client.get(f"/api/imports/{import_id}/erros.xlsx", headers=AS_OPERATOR)
+
+        book = CalamineWorkbook.from_filelike(io.BytesIO(answer.content))
+        rows = book.get_sheet_by_index(0).to_python()
+        assert rows[0][:5] == HEADER.split(";")
+        assert rows[0][-2:] == ["Erro", "Como corrigir"]
+        assert rows[1][0] == "a3"
+        assert rows[1][3] == '=HYPERLINK("http://x")'
+        assert "data e hora" in rows[1][-2]
+        assert b"<f>" not in zipfile.ZipFile(io.BytesIO(answer.content)).read("xl/worksheets/sheet1.xml")
+        review = book.get_sheet_by_name("Para revisar").to_python()
+        assert "documento: CPF com dígito inválido" in [row[-2] for row in review]
+        again = await client.post("/api/imports/previa", content=answer.content, headers=AS_OPERATOR)
+        assert again.status_code == 200, again.text
+        assert again.json()["novas"] == 0
+
+    async def test_errors_show_the_shape_of_a_cell_alone(
+        self, client: httpx.AsyncClient, imported: Callable[..., Any]
+    ) -> None:
+        import_id = await imported(SHEET + b"a3;Ana;ontem;Rua B, 1;RG: 123456789\n")
+
+        (problem,) = (await get(client, f"/api/imports/{import_id}/erros", AS_READER))["itens"]
+
+        assert (problem["linha"], problem["encontrado"]) == (4, "“xxxxx”")
+
+    async def test_undo_takes_everything_back_once(
+        self, client: httpx.AsyncClient, imported: Callable[..., Any]
+    ) -> None:
+        import_id = await imported()
+
+        undone = await client.post(f"/api/imports/{import_id}/desfazer", headers=AS_OPERATOR)
+        again = await client.post(f"/api/imports/{import_id}/desfazer", headers=AS_OPERATOR)
+
+        assert undone.json() == {"removidos": 2, "restaurados": 0, "mantidos": 0}
+        assert again.status_code == 409
+        assert (await get(client, "/api/appointments"))["total"] == 0
+        assert (await get(client, f"/api/imports/{import_id}"))["estado"] == "desfeita"
+
+    async def test_the_template_can_be_imported(self, client: httpx.AsyncClient) -> None:
+        template = (await client.get("/api/imports/modelo.xlsx", headers=AS_READER)).content
+        (titles,) = CalamineWorkbook.from_filelike(io.BytesIO(template)).get_sheet_by_index(0).to_python()
+        row = dict.fromkeys(titles, "") | {"Id do agendamento": "t1", "Endereço Completo": "Rua B, 1, Cascavel, PR"}
+        filled = ";".join(titles) + "\n" + ";".join(row.values()) + "\n"
+
+        answer = await client.post("/api/imports/previa", content=filled.encode(), headers=AS_OPERATOR)
+
+        assert (answer.json()["novas"], answer.json()["total_problemas"]) == (1, 0)
+
+    @pytest.mark.parametrize("path", ["/api/imports/nope", "/api/imports/nope/erros", "/api/appointments/nope"])
+    async def test_what_does_not_exist_is_said_so(self, client: httpx.AsyncClient, path: str) -> None:
+        answer = await client.get(path, headers=AS_OPERATOR)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, PROBLEM)
+
+
+async def _chunks(content: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(content), 10_000):
+        yield content[at : at + 10_000]
+
+
+class TestAppointments:
+    async def test_documents_and_names_are_hidden_unless_an_operator_asks(
+        self, client: httpx.AsyncClient, imported: Callable[..., Any]
+    ) -> None:
+        await imported()
+
+        hidden = await client.get("/api/appointments", headers=AS_OPERATOR)
+        shown = await client.get("/api/appointments", headers=AS_OPERATOR, params={"documentos": "abertos"})
+        refused = await client.get("/api/appointments", headers=AS_READER, params={"documentos": "abertos"})
+        page = await client.get("/pagina/tabela", headers=AS_OPERATOR)
+
+        for text in (hidden.text, page.text):
+            assert not re.search("11144477735|123456789|Maria|Souza", text)
+        assert "11144477735" in shown.text
+        assert "Maria de Souza" in shown.text
+        assert refused.status_code == 403
+
+    async def test_one_tells_its_way(
+        self, client: httpx.AsyncClient, backend: Backend, imported: Callable[..., Any]
+    ) -> None:
+        await imported()
+        await finish(backend)
+
+        told = await get(client, f"/api/appointments/{(await one(client))['id']}", AS_READER)
+
+        steps = [step["etapa"] for step in told["linha_do_tempo"]]
+        assert steps == [
+            "importado",
+            "endereço lido pelas regras",
+            "documento deixado em revisão pelas regras",
+            "espera uma pessoa",
+        ]
+        assert told["causas"] == ["documento: CPF com dígito inválido"]
+
+    async def test_a_correction_is_checked_stored_and_remembered(
+        self, client: httpx.AsyncClient, backend: Backend, imported: Callable[..., Any]
+    ) -> None:
+        await imported()
+        await finish(backend)
+        before = await one(client)
+        wanted = {"rua": "Avenida Brasil", "numero": "101", "cidade": "cascavel", "estado": "paraná", "cep": "85801000"}
+
+        answer = await client.patch(
+            f"/api/appointments/{before['id']}",
+            headers=AS_OPERATOR,
+            json={"endereco": wanted, "documento": {"cpf": "529.982.247-25"}, "revisao": before["revisao"]},
+        )
+
+        assert answer.status_code == 200, answer.text
+        after = answer.json()
+        assert after["endereco"]["normalizado"]["cidade"] == "Cascavel"
+        assert after["endereco"]["normalizado"]["cep"] == "85801-000"
+        assert (after["endereco"]["origem"], after["status"]) == ("manual", "concluido")
+        assert "52998224725" not in answer.text
+        stored = await backend.store.desk().one(before["id"])
+        assert stored is not None
+        assert stored["cpf"] == "52998224725"
+        known = await backend.cache.get_many(Kind.ADDRESS, ["Av. Brasil, 100, Centro, Cascavel, PR"])
+        assert [(entry.manual, entry.address["numero"]) for entry in known.values() if entry.address] == [(True, "101")]
+
+    @pytest.mark.parametrize(
+        ("body", "field"),
+        [
+            ({"endereco": {"rua": "Rua A", "cidade": "Cascavel", "estado": "ZZ"}}, "estado"),
+            ({"endereco": {"rua": "Rua A", "cidade": "Atlântida Perdida", "estado": "PR"}}, "cidade"),
+            ({"endereco": {"rua": "Rua A", "cidade": "Cascavel", "estado": "PR", "numero": "10A"}}, "numero"),
+            ({"endereco": {"rua": "Rua A", "cidade": "Cascavel", "estado": "PR", "cep": "01001-000"}}, "cep"),
+            ({"endereco": {"rua": " ", "cidade": "Cascavel", "estado": "PR"}}, "rua"),
+            ({"documento": {"cpf": "111.444.777-36"}}, "cpf"),
+            ({"documento": {"rg": "12"}}, "rg"),
+            ({"documento": {}}, "cpf"),
+        ],
+    )
+    async def test_what_cannot_be_is_refused_by_field(
+        self, client: httpx.AsyncClient, imported: Callable[..., Any], body: dict[str, Any], field: str
+    ) -> None:
+        await imported()
+        found = await one(client)
+
+        answer = await client.patch(f"/api/appointments/{found['id']}", headers=AS_OPERATOR, json=body)
+
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["campo"] == field
+        assert (await one(client))["revisao"] == found["revisao"]
+
+    async def test_nobody_overwrites_what_they_did_not_see(
+        self, client: httpx.AsyncClient, imported: Callable[..., Any]
+    ) -> None:
+        await imported()
+        found = await one(client)
+        body = {"documento": {"cpf": "52998224725"}, "revisao": found["revisao"]}
+
+        first = await client.patch(f"/api/appointments/{found['id']}", headers=AS_OPERATOR, json=body)
+        second = await client.patch(f"/api/appointments/{found['id']}", headers=AS_OPERATOR, json=body)
+
+        assert (first.status_code, second.status_code) == (200, 409)
+
+    async def test_retry_puts_back_one_or_all(
+        self, client: httpx.AsyncClient, backend: Backend, imported: Callable[..., Any]
+    ) -> None:
+        await imported()
+        await finish(backend)
+
+        single = await client.post(f"/api/appointments/{(await one(client))['id']}/retry", headers=AS_OPERATOR)
+        rest = await client.post("/api/retry", headers=AS_OPERATOR, json={"status": ["revisar"]})
+
+        assert (single.json(), rest.json()) == ({"enfileirados": 1}, {"enfileirados": 1})
+        assert (await get(client, "/api/appointments", status="pendente"))["total"] == 2
+
+    async def test_cells_are_text_to_the_page(self, client: httpx.AsyncClient, imported: Callable[..., Any]) -> None:
+        evil = (
+            f'{HEADER}\n"<b>k</b>";<script>alert(1)</script>;10/10/2026 08:00:00;"Rua <img src=x>, 1";RG: 123456789\n'
+        )
+        await imported(evil.encode(), name="<i>agenda</i>.csv")
+        found = (await get(client, "/api/appointments"))["itens"][0]
+
+        for path in (
+            "/pagina/tabela",
+            f"/pagina/agendamentos/{found['id']}/corrigir",
+            "/pagina/agendamentos/" + found["id"],
+        ):
+            text = (await client.get(path, headers=AS_OPERATOR)).text
+            assert not re.search("<b>|<script>|<img|<i>", text), path
+            assert "&lt;b&gt;" in text
+
+
+class TestSystem:
+    async def test_the_queue_is_steered(self, client: httpx.AsyncClient) -> None:
+        states = [
+            (await client.post(f"/api/fila/{order}", headers=AS_OPERATOR)).json()["estado"]
+            for order in ("pause", "drain", "resume")
+        ]
+        assert states == ["paused", "draining", "running"]
+
+    async def test_status_cost_workers_and_metrics(self, client: httpx.AsyncClient) -> None:
+        status = await get(client, "/api/status", AS_READER)
+        assert (status["estado"], status["progresso"]["total"]) == ("running", 0)
+        assert (await get(client, "/api/custo", AS_READER))["hoje_usd"] == 0
+        assert await get(client, "/api/workers", AS_READER) == []
+        metrics = await client.get("/metrics", headers=AS_READER)
+        assert "normalizer_redis_up 1.0" in metrics.text
+
+    async def test_events_tell_each_new_reading(self, client: httpx.AsyncClient, imported: Callable[..., Any]) -> None:
+        async with client.stream("GET", "/api/eventos", headers=AS_READER) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            lines = answer.aiter_lines()
+            seen = [await _next(lines)]
+            await imported()
+            async with asyncio.timeout(20):
+                while seen[-1]["progresso"]["total"] < 2:
+                    seen.append(await _next(lines))
+
+        assert seen[0]["progresso"]["total"] == 0
+        assert seen[-1]["importacoes"][0]["arquivo"] == "agenda.csv"
+
+    async def test_every_answer_keeps_the_page_to_itself(self, client: httpx.AsyncClient) -> None:
+        for path in ("/", "/static/pagina.js", "/api/status", "/nope"):
+            headers = (await client.get(path)).headers
+            assert "default-src 'none'" in headers["content-security-policy"], path
+            assert "unsafe" not in headers["content-security-policy"]
+            assert headers["x-content-type-options"] == "nosniff"
+
+    async def test_the_page_asks_no_other_host(self, client: httpx.AsyncClient) -> None:
+        await client.post("/entrar", data={"chave": OPERATOR})
+        for path in ("/", "/static/pagina.js", "/static/pagina.css"):
+            text = (await client.get(path)).text.replace("http://www.w3.org/2000/svg", "")
+            assert not re.search(r"(https?:)?//[a-z]", re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE)), path
+            assert not re.search(r'\sstyle="|<script>|\son[a-z]+="', text), path
+
+    async def test_openapi_names_every_path_with_its_problems(self, client: httpx.AsyncClient) -> None:
+        document = (await client.get("/openapi.json")).json()
+
+        assert {"/api/imports", "/api/appointments/{appointment_id}", "/metrics"} <= document["paths"].keys()
+        assert "/pagina/tabela" not in document["paths"]
+        answers = document["paths"]["/api/appointments/{appointment_id}"]["patch"]["responses"]
+        assert {"200", "401", "403", "404", "409", "422"} <= answers.keys()
+        assert PROBLEM in answers["422"]["content"]
+
+    async def test_a_request_that_does_not_fit_is_told_without_its_values(self, client: httpx.AsyncClient) -> None:
+        answer = await client.get("/api/appointments", headers=AS_OPERATOR, params={"pagina": "11144477735x"})
+
+        assert (answer.status_code, answer.headers["content-type"]) == (422, PROBLEM)
+        assert "11144477735" not in answer.text
+        assert answer.json()["errors"] == [{"campo": "query.pagina", "esperado": "int_parsing"}]
+
+
+async def _next(lines: AsyncIterator[str]) -> dict[str, Any]:
+    async with asyncio.timeout(20):
+        async for line in lines:
+            if line.startswith("data: "):
+                found: dict[str, Any] = json.loads(line[6:])
+                return found
+    raise AssertionError("the events ended")

@@ -1,0 +1,73 @@
+"""How numbers and times are told to people."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from normalizer.api import advice, page
+from normalizer.api.uploads import file_name
+from normalizer.api.views import Progress
+from normalizer.domain.decision import Reason
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (None, "–"),
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (75, "1 min 15 s"),
+        (3_599, "59 min"),
+        (3_660, "1 h 1 min"),
+        (3e5, "3 dias"),
+    ],
+)
+def test_durations(seconds: float | None, told: str) -> None:
+    assert page.duration(seconds) == told
+
+
+def test_numbers_and_money_are_brazilian() -> None:
+    assert page.number(1234567) == "1.234.567"
+    assert (page.money(0.1234), page.money(1234.5)) == ("US$ 0,1234", "US$ 1.234,50")
+
+
+def test_a_moment_is_told_in_brasilia() -> None:
+    assert page.moment(datetime(2020, 1, 1, 2, 30, tzinfo=UTC)) == "31/12 23:30"
+    assert page.moment(None) == "–"
+
+
+def test_the_bar_is_filled_by_its_parts() -> None:
+    parts = page.segments(Progress(cache=1, regras=2, pendente=1, total=4))
+    assert [(name, count, start, width) for name, _, count, start, width in parts] == [
+        ("cache", 1, 0.0, 25.0),
+        ("regras", 2, 25.0, 50.0),
+        ("pendente", 1, 75.0, 25.0),
+    ]
+    assert page.segments(Progress()) == []
+
+
+def test_an_address_in_one_line() -> None:
+    value = {"rua": "Rua A", "numero": "1", "bairro": None, "cidade": "Campinas", "estado": "SP", "cep": "13010-000"}
+    assert page.one_line(value) == "Rua A, 1, Campinas - SP, 13010-000"
+    assert page.one_line(None) == ""
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_has_its_advice(reason: Reason) -> None:
+    assert advice.for_cause(reason.value) != advice.for_cause("quarentena")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (None, "planilha enviada"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\a\\b.xls", "b.xls"),
+        ("a\r\nb\x00.csv", "ab.csv"),
+    ],
+)
+def test_a_files_name_is_a_name(given: str | None, kept: str) -> None:
+    assert file_name(given) == kept
+    assert len(file_name("x" * 1000)) <= 120
