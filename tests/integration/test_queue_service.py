@@ -1,0 +1,248 @@
+"""`TaskService`: one job per content, whatever became of an earlier one; what it tells about the queue; how it steers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+from arq.jobs import Job
+from redis.asyncio import Redis
+
+from normalizer.errors import InvalidInput, Misconfigured
+from normalizer.queue.group import Done, Group, HandBack
+from normalizer.queue.health import PAUSED
+from normalizer.queue.leases import HEAD_START_MS, Keys
+from normalizer.queue.service import QUEUE_NAME, TASK_NAME, Enqueued, TaskService, job_id_of
+from tests.integration.queue_lab import Script, batch, make_worker, running, until
+
+KEYS = Keys.of(QUEUE_NAME)
+
+
+@pytest.fixture
+async def tasks(redis_url: str) -> AsyncIterator[TaskService]:
+    async with TaskService(redis_url) as service:
+        yield service
+
+
+async def _drained(redis: Redis) -> bool:
+    return await redis.zcard(QUEUE_NAME) == 0
+
+
+async def test_the_job_id_names_the_appointment_and_its_content(tasks: TaskService, redis: Redis) -> None:
+    job_id = await tasks.enqueue("65f0", fingerprint="abcdef0123456789")
+
+    assert job_id == "norm:65f0:abcdef01"
+    assert await redis.zrange(QUEUE_NAME, 0, -1) == [b"norm:65f0:abcdef01"]
+    assert job_id_of("65f0") == "norm:65f0:00000000"
+
+
+async def test_a_stock_consumer_can_read_the_job(tasks: TaskService) -> None:
+    job_id = await tasks.enqueue("65f0")
+    pool = await tasks.get_pool()
+
+    info = await Job(job_id, pool, QUEUE_NAME, _deserializer=pool.job_deserializer).info()
+
+    assert info is not None
+    assert (info.function, info.args, info.kwargs, info.job_try) == (TASK_NAME, ["65f0"], {}, None)
+
+
+async def test_queued_is_one_job(tasks: TaskService, redis: Redis) -> None:
+    first = await tasks.enqueue_many(["a", "b", "a"])
+    second = await tasks.enqueue_many(["a", "c"])
+
+    assert first == Enqueued(new=2, already_queued=1)
+    assert second == Enqueued(new=1, already_queued=1)
+    assert await redis.zcard(QUEUE_NAME) == 3
+
+
+async def test_new_content_is_a_new_job(tasks: TaskService, redis: Redis) -> None:
+    await tasks.enqueue_many(["a"], fingerprints={"a": "11111111"})
+    await tasks.enqueue_many(["a"], fingerprints={"a": "22222222"})
+
+    assert await redis.zcard(QUEUE_NAME) == 2
+
+
+async def test_a_kept_result_does_not_stand_in_the_way(redis_url: str, redis: Redis, tasks: TaskService) -> None:
+    script = Script()
+    async with running(make_worker(redis_url, batch(script))):
+        for _ in range(2):
+            assert await tasks.enqueue_many(["a"]) == Enqueued(new=1)
+            await until(lambda: _drained(redis))
+
+    assert script.groups == [["a"], ["a"]]
+
+
+async def test_a_job_enqueued_while_in_work_runs_once_more(redis_url: str, redis: Redis, tasks: TaskService) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+    runs = 0
+
+    async def slow(_ctx: Mapping[str, Any], group: Group) -> None:
+        nonlocal runs
+        runs += 1
+        started.set()
+        await go_on.wait()
+        await group.settle({job.job_id: Done(runs) for job in group.jobs})
+
+    await tasks.enqueue("a")
+    async with running(make_worker(redis_url, batch(slow))):
+        await started.wait()
+        again = [await tasks.enqueue_many(["a"]) for _ in range(3)]
+        go_on.set()
+        await until(lambda: _drained(redis))
+
+    assert again == [Enqueued(running_again=1)] * 3
+    assert runs == 2
+    pool = await tasks.get_pool()
+    info = await Job(job_id_of("a"), pool, QUEUE_NAME, _deserializer=pool.job_deserializer).result_info()
+    assert info is not None
+    assert info.result == 2
+
+
+async def test_a_job_enqueued_while_in_work_and_handed_back_runs_once(
+    redis_url: str, redis: Redis, tasks: TaskService
+) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Script):
+        async def __call__(self, ctx: Mapping[str, Any], group: Group) -> None:
+            started.set()
+            await go_on.wait()
+            await super().__call__(ctx, group)
+
+    script = Slow({"a": [HandBack(), Done()]})
+    await tasks.enqueue("a")
+    async with running(make_worker(redis_url, batch(script))):
+        await started.wait()
+        await tasks.enqueue("a")
+        go_on.set()
+        await until(lambda: _drained(redis))
+
+    assert script.groups == [["a"], ["a"]]
+
+
+async def test_a_single_job_overtakes_and_pulls_its_queued_twin_forward(redis: Redis, tasks: TaskService) -> None:
+    await tasks.enqueue_many(["a", "b"])
+    await tasks.enqueue("b")
+
+    assert await redis.zrange(QUEUE_NAME, 0, 0) == [job_id_of("b").encode()]
+    ahead = (await redis.zscore(QUEUE_NAME, job_id_of("a"))) - (await redis.zscore(QUEUE_NAME, job_id_of("b")))
+    assert HEAD_START_MS - 1_000 <= ahead <= HEAD_START_MS
+
+
+async def test_twenty_thousand_ids_are_twenty_round_trips(redis: Redis, tasks: TaskService) -> None:
+    await tasks.enqueue("warm")
+    await redis.config_resetstat()
+
+    assert await tasks.enqueue_many([f"a{number}" for number in range(20_000)]) == Enqueued(new=20_000)
+
+    assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == 20
+
+
+@pytest.mark.parametrize("bad", ["", "x" * 201])
+async def test_an_id_that_cannot_be_one_is_refused_and_nothing_is_enqueued(
+    redis: Redis, tasks: TaskService, bad: str
+) -> None:
+    with pytest.raises(InvalidInput):
+        await tasks.enqueue_many(["a", bad])
+
+    assert await redis.zcard(QUEUE_NAME) == 0
+
+
+async def test_settings_come_from_the_environment_at_first_use(
+    redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    async with TaskService() as tasks:
+        await tasks.enqueue("a")
+
+    assert await redis.zcard(QUEUE_NAME) == 1
+
+
+async def test_a_malformed_url_of_the_environment_is_told_at_first_use(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", "clinic-redis:6379")
+    tasks = TaskService()
+
+    with pytest.raises(Misconfigured, match="REDIS_URL"):
+        await tasks.get_pool()
+
+
+async def test_status_counts_what_is_due_what_waits_and_since_when(redis_url: str, tasks: TaskService) -> None:
+    now = 1_900_000_000_000
+    async with TaskService(redis_url, clock_ms=lambda: now - 90_000) as earlier:
+        await earlier.enqueue("single")
+    await tasks.enqueue_many(["a", "b"])
+    pool = await tasks.get_pool()
+    await pool.enqueue_job(TASK_NAME, "later", _defer_by=7_200_000)
+    async with TaskService(redis_url, clock_ms=lambda: now) as watcher:
+        status = await watcher.status()
+
+    assert (status.due, status.running) == (3, 0)
+    assert status.oldest_age_s is not None
+    assert status.replicas == []
+
+
+async def test_the_age_is_the_jobs_own_not_its_head_start(tasks: TaskService) -> None:
+    await tasks.enqueue("single")
+
+    status = await tasks.status()
+
+    assert status.oldest_age_s is not None
+    assert status.oldest_age_s < 60
+
+
+async def test_an_empty_queue_has_no_age(tasks: TaskService) -> None:
+    status = await tasks.status()
+
+    assert (status.state, status.due, status.running, status.deferred, status.oldest_age_s) == (
+        "running",
+        0,
+        0,
+        0,
+        None,
+    )
+
+
+async def test_status_asks_nothing_that_grows_with_the_queue(redis: Redis, tasks: TaskService) -> None:
+    await tasks.enqueue_many([f"a{number}" for number in range(2_000)])
+    await redis.config_resetstat()
+
+    await tasks.status()
+
+    asked = {name.removeprefix("cmdstat_") for name in await redis.info("commandstats")}
+    assert asked & {"keys", "scan", "hgetall", "hvals", "smembers", "sort"} == set()
+
+
+async def test_pause_and_resume_hold_for_all_replicas(redis: Redis, tasks: TaskService) -> None:
+    await tasks.pause()
+    paused = (await tasks.status()).state
+    stored = await redis.get(KEYS.paused)
+    await tasks.resume()
+
+    assert (paused, stored, (await tasks.status()).state) == ("paused", PAUSED, "running")
+
+
+async def test_drain_asks_groups_in_work_to_hand_back(redis_url: str, redis: Redis, tasks: TaskService) -> None:
+    started = asyncio.Event()
+
+    async def listens(_ctx: Mapping[str, Any], group: Group) -> None:
+        started.set()
+        await group.until_cancelled()
+
+    await tasks.enqueue_many(["a", "b"])
+    async with running(make_worker(redis_url, batch(listens))) as worker:
+        await started.wait()
+        await tasks.drain()
+        worker._chores.append(asyncio.create_task(worker._beat()))  # the next beat, now
+        await until(lambda: not worker.groups)
+        status = await tasks.status()
+        main_is_alive = not worker.main_task.done() if worker.main_task else False
+
+    assert (status.state, status.due, status.running) == ("draining", 2, 0)
+    assert main_is_alive
+    assert await redis.keys("arq:retry:*") == []
