@@ -71,14 +71,14 @@ async def open_producer(settings: Settings | None = None) -> AsyncIterator[Produ
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What the API serves: the producer's parts, the day's money and the metrics."""
+    """What the API serves: the producer's parts, the day's money, the metrics, and the model lane as it is set up."""
 
     store: AppointmentStore
     tasks: TaskService
     cache: Cache
     ledger: Ledger
     exposition: Exposition
-    daily_budget_usd: float = 0.0
+    lane: Lane
 
 
 @contextlib.asynccontextmanager
@@ -88,7 +88,7 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         redis, budget_usd = await producer.tasks.get_pool(), settings.daily_budget_usd
         ledger = Ledger(redis, model=settings.openai_model, daily_budget_usd=budget_usd)
         sources = Sources(producer.tasks, ledger=ledger, daily_budget_usd=budget_usd)
-        yield Backend(producer.store, producer.tasks, producer.cache, ledger, Exposition(sources), budget_usd)
+        yield Backend(producer.store, producer.tasks, producer.cache, ledger, Exposition(sources), lane_of(settings))
 
 
 @contextlib.asynccontextmanager

@@ -179,7 +179,7 @@ class Live:
             chamadas_mes=sum(day.calls for day in days),
             textos_mes=sum(day.records for day in days),
             tokens_mes=sum(day.tokens_in + day.tokens_out for day in days),
-            orcamento_dia_usd=backend.daily_budget_usd,
+            orcamento_dia_usd=backend.lane.daily_budget_usd,
         )
 
 

@@ -228,7 +228,7 @@ async def correct(
 async def preview(request: Request, _: Operator, imports: TheImports, nome: FileName = None) -> Response:
     """What importing the sheet would do."""
     async with received(request, nome, limits=imports.limits) as upload:
-        report = preview_of(await imports.preview(upload))
+        report = preview_of(await imports.preview(upload), await imports.forecast(upload))
         return templates.TemplateResponse(request, "previa.html", {"report": report, "name": upload.name})
 
 

@@ -15,6 +15,7 @@ from normalizer.api.system import TheBackend
 from normalizer.api.uploads import Imports, received
 from normalizer.api.views import ImportView, import_view
 from normalizer.errors import InvalidInput, QueueUnavailable
+from normalizer.forecast import Forecast
 from normalizer.imports import ImportReport
 from normalizer.runtime import Backend
 from normalizer.undo import undo_import
@@ -65,6 +66,7 @@ class Preview(BaseModel):
     alteradas: int
     atualizadas: int
     iguais: int
+    custo: dict[str, Any] | None = Field(description="O que a IA custaria, como `normalizer estimate`; nulo se demora.")
     planilhas: list[str]
     planilhas_ocultas: list[str]
     planilhas_ignoradas: list[str]
@@ -93,7 +95,7 @@ class ProblemPage(BaseModel):
     itens: list[RowProblem]
 
 
-def preview_of(report: ImportReport) -> Preview:
+def preview_of(report: ImportReport, foreseen: Forecast | None) -> Preview:
     """A dry run's report as shown."""
     return Preview(
         linhas=report.rows,
@@ -101,6 +103,7 @@ def preview_of(report: ImportReport) -> Preview:
         alteradas=report.changed,
         atualizadas=report.refreshed,
         iguais=report.equal,
+        custo=foreseen.as_dict() if foreseen else None,
         planilhas=list(report.sheets),
         planilhas_ocultas=list(report.hidden_sheets),
         planilhas_ignoradas=list(report.ignored_sheets),
@@ -137,7 +140,7 @@ async def template(_: Reader) -> Response:
 async def preview(request: Request, _: Operator, imports: TheImports, nome: FileName = None) -> Preview:
     """Mostra o que a importação faria, sem gravar nada."""
     async with received(request, nome, limits=imports.limits) as upload:
-        return preview_of(await imports.preview(upload))
+        return preview_of(await imports.preview(upload), await imports.forecast(upload))
 
 
 @router.post("", status_code=202, openapi_extra=_BODY, responses=responses(413, 422))

@@ -19,6 +19,7 @@ import structlog
 from fastapi import HTTPException
 
 from normalizer.errors import NormalizerError, TransientError
+from normalizer.forecast import Forecast, forecast
 from normalizer.imports import ImportReport, import_sheet
 from normalizer.journal import ImportJournal
 from normalizer.spreadsheet import Limits
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 _AT_ONCE: Final = 2
 _WAITING: Final = 8
 _NAME_CHARS: Final = 120
+_FORECAST_S: Final = 15.0
 
 
 class Busy(TransientError):
@@ -91,6 +93,17 @@ class Imports:
                 name=upload.name,
                 limits=self.limits,
             )
+
+    async def forecast(self, upload: Upload) -> Forecast | None:
+        """What the model would cost; None where it takes too long to tell (`normalizer estimate` has the time)."""
+        try:
+            async with self._place(), asyncio.timeout(_FORECAST_S):
+                backend = self._backend
+                return await forecast(
+                    upload.path, lane=backend.lane, cache=backend.cache, name=upload.name, limits=self.limits
+                )
+        except TimeoutError:
+            return None
 
     async def start(self, upload: Upload) -> str:
         """Begin the import and return its id as soon as the file is known to be usable; the rest goes on by itself.
