@@ -156,13 +156,14 @@ class TaskService:
         return await self._put(appointment_ids, fingerprints, score=self._clock_ms())
 
     async def _put(self, ids: Sequence[str], fingerprints: Mapping[str, str] | None, *, score: int) -> Enqueued:
+        for appointment_id in ids:
+            _check(appointment_id)
         pool, keys, known = await self.get_pool(), self.keys, fingerprints or {}
         run = pool.register_script(self._enqueue)
         total = Enqueued()
         for start in range(0, len(ids), _IDS_PER_CALL):
             args: list[Any] = [score, KEEP_PAYLOAD_MS]
             for appointment_id in ids[start : start + _IDS_PER_CALL]:
-                _check(appointment_id)
                 args += job_id_of(appointment_id, known.get(appointment_id)), self._payload(appointment_id)
             with self._translated():
                 reply = await run(keys=[keys.queue, keys.claims, keys.again], args=args)

@@ -1,8 +1,9 @@
-"""`TaskService`: one job per content, whatever became of an earlier one; what it tells about the queue; how it steers."""
+"""`TaskService`: one job per content, whatever became of an earlier one; what it tells of the queue; how it steers."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -145,7 +146,7 @@ async def test_an_id_that_cannot_be_one_is_refused_and_nothing_is_enqueued(
     redis: Redis, tasks: TaskService, bad: str
 ) -> None:
     with pytest.raises(InvalidInput):
-        await tasks.enqueue_many(["a", bad])
+        await tasks.enqueue_many([*["a"] * 1_500, bad])
 
     assert await redis.zcard(QUEUE_NAME) == 0
 
@@ -173,17 +174,14 @@ async def test_a_malformed_url_of_the_environment_is_told_at_first_use(
 
 
 async def test_status_counts_what_is_due_what_waits_and_since_when(redis_url: str, tasks: TaskService) -> None:
-    now = 1_900_000_000_000
-    async with TaskService(redis_url, clock_ms=lambda: now - 90_000) as earlier:
-        await earlier.enqueue("single")
     await tasks.enqueue_many(["a", "b"])
     pool = await tasks.get_pool()
-    await pool.enqueue_job(TASK_NAME, "later", _defer_by=7_200_000)
-    async with TaskService(redis_url, clock_ms=lambda: now) as watcher:
-        status = await watcher.status()
+    await pool.enqueue_job(TASK_NAME, "later", _defer_by=3_600)
+    async with TaskService(redis_url, clock_ms=lambda: int(time.time() * 1000) + 90_000) as later:
+        status = await later.status()
 
-    assert (status.due, status.running) == (3, 0)
-    assert status.oldest_age_s is not None
+    assert (status.due, status.running, status.deferred) == (2, 0, 1)
+    assert status.oldest_age_s == pytest.approx(90, abs=5)
     assert status.replicas == []
 
 
