@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER, POSTCODE
-from normalizer.domain.address.streets import at_street
+from normalizer.domain.address.streets import at_street, date_follows
 from normalizer.domain.address.tokens import BLANK, CEP, HARD, NOISE, NUM, PHONE, WORD
 from normalizer.domain.address.units import find_units
 
@@ -288,7 +288,8 @@ class Evidence:
                 end = at + 2
             else:
                 continue
-            if end < len(keys) and tokens.kinds[end] == NUM and tokens.gaps[end] != HARD:
+            numbered = end < len(keys) and tokens.kinds[end] == NUM and tokens.gaps[end] != HARD
+            if numbered and not date_follows(tokens, end):
                 continue
             if self.no_number < 0:
                 self.no_number = end

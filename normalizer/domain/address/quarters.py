@@ -63,7 +63,11 @@ def _holds_other_field(keys: list[str], start: int, end: int) -> bool:
         return False
     if keys[end - 1] == "centro" and keys[end - 2] not in _BEFORE_CENTRE:
         return True
-    return keys[start] in _PART_HEADS or (keys[start] == "casa" and keys[start + 1] in lx.PREPOSITIONS)
+    if keys[start] == "casa":  # "Casa Verde Alta" is a quarter, "casa verde Jardim Europa" more than one
+        return keys[start + 1] in lx.PREPOSITIONS or (
+            end - start > 2 and keys[start + 2] not in {"alta", "media", "baixa"}
+        )
+    return keys[start] in _PART_HEADS
 
 
 def _opens_other_field(tokens: Tokens, start: int, *, sector: bool) -> bool:

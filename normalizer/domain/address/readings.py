@@ -14,10 +14,11 @@ from normalizer.domain.address.streets import (
     NUMBER_WORDS,
     Start,
     StreetName,
+    is_code,
     is_road,
     sector_end,
 )
-from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM, SLASH, WORD
+from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 from normalizer.domain.address.value import Address
 from normalizer.domain.decision import Reason
 
@@ -66,7 +67,7 @@ class _Reader:
     def read(self) -> Reading:
         if not self._place() or not self._street():
             return self._failed(Reason.STREET_UNKNOWN)
-        reason = self._number() or self._rest()
+        reason = self._number() or self._rest() or self._open_ended()
         if reason is not None:
             return self._failed(reason)
         ceps = self.evidence.ceps
@@ -85,6 +86,15 @@ class _Reader:
             cep=standard.cep(ceps[0]) if ceps else None,
         )
         return Reading(self.score, address)
+
+    def _open_ended(self) -> Reason | None:
+        """Refuse a name of several words that runs into the city: it may hold a quarter's."""
+        end = self._street_end()
+        if self.number is not None or self.district is not None or self.parts or self.evidence.no_number >= 0:
+            return None
+        runs_on = self.start.kind not in {"", "Rodovia"} and end == self.place.start and self.tokens.gaps[end] != HARD
+        words = [key for key in self.tokens.keys[self.start.name : end] if key not in lx.PREPOSITIONS]
+        return Reason.DISTRICT_AMBIGUOUS if runs_on and len(words) > 1 else None
 
     def _failed(self, reason: Reason) -> Reading:
         understood = {"rua": self.street, "numero": self.number, "bairro": self.district}
@@ -187,8 +197,13 @@ class _Reader:
             self.score += 2.0
             return None
         if self._digits(at):
-            return self._take_number(at)
+            return Reason.NUMBER_AMBIGUOUS if self._may_be_code(at) else self._take_number(at)
         return self._later_number()
+
+    def _may_be_code(self, at: int) -> bool:
+        """May letter and number be the street's code, as in "Rua C 152" where most streets are named so?"""
+        lettered = at - self.start.name == 1 and is_code(self.tokens.keys[at - 1]) and at == self._street_end()
+        return lettered and self.tokens.gaps[at] == BLANK and self.place.uf in {"GO", "DF", "TO"}
 
     def _digits(self, at: int) -> bool:
         return self._free(at) and self.tokens.kinds[at] == NUM
@@ -325,6 +340,8 @@ class _Reader:
         if not may_be_quarter(tokens, start, end, sector=not self.start.kind):
             return Reason.TEXT_UNEXPLAINED
         key = tokens.keys[start]
+        if end - start == 1 and key in {"novo", "alto", "velho"} and self._bare_quarter_label(start - 1):
+            return Reason.DISTRICT_AMBIGUOUS  # "Bairro Novo" may be the whole name
         labelled = start in self.evidence.labelled
         before_street = start < self.start.at
         known = labelled or key in lx.DISTRICT_WORDS
@@ -336,6 +353,9 @@ class _Reader:
         self.district = standard.district(tokens, start, end)
         self._mark(start, end, DISTRICT)
         return None
+
+    def _bare_quarter_label(self, at: int) -> bool:
+        return at >= 0 and self.tokens.keys[at] == "bairro" and not self.tokens.colons[at]
 
     def _unbounded(self, start: int) -> bool:
         """Does the quarter touch the street's name with nothing between that shows where one ends."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NUMBER_WORDS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 _QUADRA_UNITS: Final = frozenset({"Quadra", "Trecho"})
+_LOTS: Final = frozenset({"Quadra", "Lote"})
 _SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
 
 
@@ -143,6 +144,11 @@ def is_road(tokens: Tokens, kind: str, name: int) -> bool:
     return numbered and (key == "br" or key.upper() in gazetteer.UF_NAMES)
 
 
+def is_code(key: str) -> bool:
+    """Is the word short enough for a street's code, and no word that can be spoken: "T", "WE", "CSG" but not "Ipu"."""
+    return len(key) <= 2 or (len(key) == 3 and not set(key) & set("aeiou"))
+
+
 class StreetName:
     """Finds where the name of one start ends, on the marks of one reading."""
 
@@ -175,7 +181,7 @@ class StreetName:
         second = at - 1 == self.name
         if second and is_road(tokens, self.kind, self.name):
             return True
-        code = second and len(before) <= 3 and tokens.kinds[at - 1] == WORD and before not in lx.TITLES
+        code = second and tokens.kinds[at - 1] == WORD and before not in lx.TITLES and is_code(before)
         if code and tokens.gaps[at] in (GLUED, HYPHEN):
             return True
         return (code or before in lx.NUMBERED_STREET_WORDS) and self._house_number_follows(at)
@@ -187,11 +193,20 @@ class StreetName:
             after += 1
         if after >= tokens.size:
             return False
-        if self.marks[after] in (NUMBER, UNIT):
+        if self.marks[after] == NUMBER:
             return True
+        if self.marks[after] == UNIT:
+            return self._unit_for_number(at, after)
         if tokens.keys[after] in NUMBER_WORDS:
             return after + 1 < tokens.size and tokens.kinds[after + 1] == NUM
         return self._free(after) and tokens.kinds[after] == NUM and tokens.gaps[after] in (HARD, BLANK)
+
+    def _unit_for_number(self, at: int, unit: int) -> bool:
+        """Does the unit behind the number show that it is the name's: "T 37 Qd 2", "Projetada 4 casa 2"."""
+        tokens = self.tokens
+        if any(tokens.kinds[i] == NUM for i in range(self.name, at)) or tokens.keys[at - 1] in _SIDES:
+            return False  # "12 Norte 360 loja 2", "Rio Grande do Sul 90 apto 3"
+        return tokens.keys[at - 1] in lx.NUMBERED_STREET_WORDS or lx.UNIT_WORDS.get(tokens.keys[unit]) in _LOTS
 
     def _word_ends(self, at: int) -> bool:
         """Does the word at `at`, not the first, stand outside the name."""

@@ -104,7 +104,7 @@ class _Finder:
         return (
             before
             and after not in {"de", "da", "do", "das", "dos", "nos", "na", "no"}
-            and not (tokens.keys[at] == "casa" and (after in _QUARTERS_OF_HOUSES or after in lx.COLOURS))
+            and not (tokens.keys[at] in {"casa", "cs"} and (after in _QUARTERS_OF_HOUSES or after in lx.COLOURS))
             and not (tokens.gaps[at] == HARD and after and after not in lx.UNIT_WORDS and self._free(at + 1))
         )
 
