@@ -123,8 +123,11 @@ class Cache:
         """Return the keyed hash of a text, the same in all replicas: what may stand for it in a Redis key."""
         return self._rings[0].mark(kind, text)
 
-    async def get_many(self, kind: str, texts: Sequence[str]) -> dict[str, Entry]:
-        """Return what is known, keyed by the given texts; unknown texts are left out. L1, then one MGET."""
+    async def get_many(self, kind: str, texts: Sequence[str], *, again: bool = False) -> dict[str, Entry]:
+        """Return what is known, keyed by the given texts; unknown texts are left out. L1, then one MGET.
+
+        `again`: these were looked up before and counted then, so that hit rates stay true.
+        """
         found: dict[str, Entry] = {}
         unknown: dict[str, str] = {}
         for text in dict.fromkeys(texts):
@@ -134,13 +137,12 @@ class Cache:
                 unknown[text] = mark
             else:
                 found[text] = entry
-        self._stats.l1_hits += len(found)
-        if unknown:
-            shared = await self._from_redis(kind, unknown)
+        shared = await self._from_redis(kind, unknown) if unknown else {}
+        if not again:
+            self._stats.l1_hits += len(found)
             self._stats.l2_hits += len(shared)
             self._stats.misses += len(unknown) - len(shared)
-            found |= shared
-        return found
+        return found | shared
 
     async def put_many(self, kind: str, entries: Mapping[str, Entry]) -> None:
         """Store entries in both tiers, in one round trip. A manual entry wins over any other."""

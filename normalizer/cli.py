@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -183,14 +184,18 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Mostra a fila, os workers e os agendamentos."""
-    from normalizer.runtime import open_producer
+    from normalizer.runtime import open_producer, read_lane
+    from normalizer.settings import load_settings
     from normalizer.status import Overview, read_overview
 
+    settings = load_settings()
+
     async def run() -> None:
-        async with open_producer() as producer:
+        async with open_producer(settings) as producer:
             before: Overview | None = None
             while True:
-                before = await read_overview(producer.store, producer.tasks, before=before)
+                lane = partial(read_lane, settings)
+                before = await read_overview(producer.store, producer.tasks, before=before, lane=lane)
                 if as_json:
                     _print_json(before.as_dict())
                 else:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from normalizer.cache import Cache
     from normalizer.llm.packer import Packer
-    from normalizer.llm.pricing import Day
+    from normalizer.llm.pricing import Spending
     from normalizer.queue.service import QueueStatus, TaskService
 
 log = structlog.get_logger(__name__)
@@ -57,7 +57,7 @@ class Counting(Protocol):
 class Purse(Protocol):
     """What is read of the day's ledger."""
 
-    async def day(self) -> Day:
+    async def day(self) -> Spending:
         """Today's counts."""
 
 
@@ -224,7 +224,7 @@ def _cache(stats: Mapping[str, int]) -> Iterator[Metric]:
     yield _gauge("normalizer_cache_l1_entries", "Answers in the first tier.", stats["l1_entries"])
 
 
-def _cost(day: Day) -> Iterator[Metric]:
+def _cost(day: Spending) -> Iterator[Metric]:
     yield _gauge("normalizer_cost_today_usd", "US$ spent today (UTC), by all replicas.", day.usd)
     yield _gauge("normalizer_model_calls_today", "Model calls today (UTC), by all replicas.", day.calls)
     yield _gauge("normalizer_model_records_today", "Texts asked today (UTC), by all replicas.", day.records)

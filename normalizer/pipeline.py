@@ -17,6 +17,7 @@ from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.document import Document, parse_document
 from normalizer.domain.text import canonical
 from normalizer.errors import Misconfigured, NormalizerError, TransientError
+from normalizer.llm.flight import About
 from normalizer.llm.privacy import numbers_of
 
 if TYPE_CHECKING:
@@ -56,9 +57,10 @@ class _Text:
     waiting: list[Appointment] = field(default_factory=list)
     undecided: Undecided | None = None
 
-    def documents(self) -> frozenset[str]:
-        """The numbers of its appointments' documents, which may not leave even where the address repeats them."""
-        return frozenset().union(*(numbers_of(each.text(Kind.DOCUMENT)) for each in self.waiting))
+    def about(self) -> About:
+        """What the model lane must know: its appointments' document numbers never leave; the first import pays."""
+        numbers = frozenset().union(*(numbers_of(each.text(Kind.DOCUMENT)) for each in self.waiting))
+        return About(numbers, next((each.import_id for each in self.waiting if each.import_id), None))
 
 
 class Pipeline:
@@ -182,11 +184,9 @@ async def _from_model(
     stopped: Callable[[], Awaitable[None]] | None,
 ) -> AsyncGenerator[_Decided, None]:
     waiting = {item.text: item for item in unresolved}
-    withheld = {item.text: item.documents() for item in unresolved}
+    about = {item.text: item.about() for item in unresolved}
     try:
-        asked = packer.resolve_many(
-            list(waiting), deadline=deadline, announced=announced, stopped=stopped, withheld=withheld
-        )
+        asked = packer.resolve_many(list(waiting), deadline=deadline, announced=announced, stopped=stopped, about=about)
         async for answers in asked:
             yield [pair for text, answer in answers.items() for pair in _hand_out(waiting.pop(text), answer)]
     except (TransientError, Misconfigured) as error:

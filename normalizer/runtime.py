@@ -22,12 +22,14 @@ from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, 
 from normalizer.exposition import Exposition, Sources
 from normalizer.forecast import Lane
 from normalizer.llm.client import OPENAI_URL, LlmClient
+from normalizer.llm.endpoint import Memory
 from normalizer.llm.limits import LocalGate, SharedGate
 from normalizer.llm.packer import Packer
 from normalizer.llm.packing import BatchSize, Budget
 from normalizer.llm.peers import Peers
 from normalizer.llm.pricing import Ledger
 from normalizer.llm.prompt import PROMPT_VERSION
+from normalizer.llm.standing import Standing, read_standing
 from normalizer.llm.tokens import counter
 from normalizer.pipeline import Pipeline
 from normalizer.queue import tasks
@@ -127,6 +129,22 @@ async def open_known_answers(settings: Settings) -> AsyncIterator[Cache | None]:
             log.info("cache.not_consulted", error=type(error).__name__)
             cache = None
         yield cache
+
+
+def lane_name(settings: Settings) -> str:
+    """What limits, breaker and habits of the model lane are kept under: endpoint and model."""
+    return f"{urlsplit(settings.base_url or OPENAI_URL).hostname}:{settings.openai_model}"
+
+
+async def read_lane(settings: Settings, tasks: TaskService) -> Standing | None:
+    """How the model lane stands, for `status`; None when Redis is away."""
+    return await read_standing(
+        await tasks.get_pool(),
+        name=lane_name(settings),
+        model=settings.openai_model,
+        has_key=settings.openai_api_key is not None,
+        daily_budget_usd=settings.daily_budget_usd,
+    )
 
 
 def lane_of(settings: Settings) -> Lane:
@@ -304,7 +322,7 @@ class Shared:
 
     async def recall(self, texts: Sequence[str]) -> Mapping[str, Decision[Address]]:
         """What the shared cache knows of `texts` by now."""
-        known = await self.cache.get_many(Kind.ADDRESS, texts)
+        known = await self.cache.get_many(Kind.ADDRESS, texts, again=True)
         return {text: entry.decision for text, entry in known.items()}
 
     def mark(self, text: str) -> str:
@@ -317,7 +335,8 @@ def _packer(settings: Settings, stack: contextlib.AsyncExitStack, *, shared: Sha
     key = _secret(settings.openai_api_key)
     if key is None or not settings.address_normalization_enabled:
         return None
-    client = LlmClient(api_key=key, model=settings.openai_model, base_url=settings.base_url)
+    memory = None if shared is None else Memory(shared.redis, lane_name(settings))
+    client = LlmClient(api_key=key, model=settings.openai_model, base_url=settings.base_url, memory=memory)
     packer = Packer(
         client,
         remember=_forget if shared is None else shared.remember,
@@ -335,10 +354,9 @@ def _packer(settings: Settings, stack: contextlib.AsyncExitStack, *, shared: Sha
 
 
 def _gate(settings: Settings, redis: Any) -> SharedGate:
-    endpoint = urlsplit(settings.base_url or OPENAI_URL).hostname
     return SharedGate(
         redis,
-        name=f"{endpoint}:{settings.openai_model}",
+        name=lane_name(settings),
         rpm=settings.llm_rpm,
         tpm=settings.llm_tpm,
         largest=settings.llm_max_concurrency,

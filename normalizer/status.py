@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -16,6 +16,7 @@ from normalizer.queue.health import GONE_S, Replica
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from normalizer.llm.standing import Standing
     from normalizer.queue.service import QueueStatus, TaskService
     from normalizer.store import AppointmentStore, Counts
 
@@ -31,6 +32,7 @@ class Overview:
         at_s: Unix time of the reading.
         ended: appointments that are not `pendente`.
         rate_per_s: appointments ended per second since the reading before; None at the first.
+        lane: the model lane; None where nobody asked about it.
         eta_s: seconds until nothing is `pendente` at that rate; None where it cannot be told.
     """
 
@@ -38,6 +40,7 @@ class Overview:
     queue: QueueStatus
     counts: Counts
     rate_per_s: float | None
+    lane: Standing | None = None
 
     @property
     def ended(self) -> int:
@@ -67,6 +70,7 @@ class Overview:
             "agendamentos": dict(self.counts.by_status),
             "motivos": {kind.value: dict(reasons) for kind, reasons in self.counts.by_reason.items()},
             "falhas": dict(self.counts.by_error),
+            "ia": None if self.lane is None else self.lane.as_dict(),
             "workers": [asdict(replica) for replica in self.queue.replicas],
         }
 
@@ -81,21 +85,29 @@ class Overview:
         if self.rate_per_s is not None:
             eta = "" if self.eta_s is None else f", faltam cerca de {_duration(self.eta_s)}"
             console.print(f"{self.rate_per_s:.0f} por segundo{eta}")
+        for line in self.lane.lines() if self.lane is not None else ():
+            console.print(line, markup=False)
         console.print(_counts_table(self.counts))
         console.print(_replicas_table(queue.replicas))
 
 
-async def read_overview(store: AppointmentStore, tasks: TaskService, *, before: Overview | None = None) -> Overview:
-    """Read both services once. `before` is the last reading, for the rate.
+async def read_overview(
+    store: AppointmentStore,
+    tasks: TaskService,
+    *,
+    before: Overview | None = None,
+    lane: Callable[[TaskService], Awaitable[Standing | None]] | None = None,
+) -> Overview:
+    """Read both services once. `before` is the last reading, for the rate; `lane` reads how the model lane stands.
 
     Raises StoreUnavailable or QueueUnavailable.
     """
     queue, counts, now = await tasks.status(), await store.counts(), time.time()
-    first = Overview(now, queue, counts, None)
+    first = Overview(now, queue, counts, None, None if lane is None else await lane(tasks))
     if before is None:
         return first
     rate = (first.ended - before.ended) / max(0.001, now - before.at_s)
-    return Overview(now, queue, counts, max(0.0, rate))
+    return replace(first, rate_per_s=max(0.0, rate))
 
 
 async def own_replica_problem(tasks: TaskService) -> str | None:

@@ -80,6 +80,7 @@ class Appointment:
         status: None for a record that is not ours yet.
         corrected_at: when a person last corrected a kind's result; a kind nobody corrected is absent.
         by_hand: the corrected kinds whose texts are still those the person saw: no machine touches their results.
+        import_id: the import that wrote on it last; None where no import did.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Appointment:
     status: Status | None = None
     corrected_at: Mapping[Kind, datetime] = field(default_factory=dict)
     by_hand: frozenset[Kind] = frozenset()
+    import_id: str | None = None
 
     def text(self, kind: Kind) -> str:
         """The text to normalize; empty when the appointment carries none."""

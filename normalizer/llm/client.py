@@ -11,31 +11,27 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import openai
 import structlog
 
 from normalizer.errors import BatchRejected, NormalizerError, ProviderRefused, ProviderUnavailable, RateLimited
+from normalizer.llm.endpoint import Habits, Mode
 from normalizer.llm.prompt import Record, Segments, build_messages, parse_answer, response_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from normalizer.llm.endpoint import Memory
+
+__all__ = ["OPENAI_URL", "Answer", "LlmClient", "Mode", "Usage"]
 
 log = structlog.get_logger(__name__)
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 _ABOUT_SHAPE: Final = ("response_format", "json_schema", "json_object", "structured output", "grammar")
 _CHECK_KEY: Final = "Confira OPENAI_API_KEY, o saldo e o modelo (OPENAI_MODEL) e rode `normalizer doctor`."
-
-
-class Mode(StrEnum):
-    """How the endpoint is told the shape of an answer, best first."""
-
-    STRICT = "json_schema"
-    JSON = "json_object"
-    TEXT = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +63,15 @@ class Answer:
 
 
 class LlmClient:
-    """Asks one model. Safe to share between tasks; close it once."""
+    """Asks one model. Safe to share between tasks; close it once.
+
+    Args:
+        api_key, model, base_url: whom to ask; `base_url` None is OpenAI's own.
+        mode: how the shape of answers is asked for first; what the endpoint does not take is given up.
+        memory: what was found out before, so that it is not asked again after a restart.
+        timeout_s: no call takes longer.
+        http_client: for tests.
+    """
 
     def __init__(
         self,
@@ -76,10 +80,14 @@ class LlmClient:
         model: str,
         base_url: str | None = None,
         mode: Mode = Mode.STRICT,
+        memory: Memory | None = None,
         timeout_s: float = 60.0,
         http_client: Any = None,
     ) -> None:
         self.model, self.mode = model, mode
+        self._memory, self._recalled, self._recalling = memory, memory is None, asyncio.Lock()
+        self._kept: Habits | None = None
+        self._dropped: frozenset[str] = frozenset()
         self._timeout_s = timeout_s
         self._url = (base_url or OPENAI_URL).rstrip("/")
         self._options = _options(self._url, model)
@@ -95,6 +103,7 @@ class LlmClient:
         Raises RateLimited, ProviderUnavailable (also when `timeout_s` has passed), BatchRejected or ProviderRefused.
         A refusal is an Answer, because it is paid for and may still hold records.
         """
+        await self._recall()
         started = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s or self._timeout_s):
@@ -105,7 +114,13 @@ class LlmClient:
             raise _status_error(error) from None
         except openai.OpenAIError as error:  # connection, time-out, a body that is no answer
             raise ProviderUnavailable(f"no usable answer from the model ({type(error).__name__})") from None
+        await self._remember()
         return _answer(raw[0], raw[1], len(records), time.monotonic() - started)
+
+    @property
+    def habits(self) -> Habits:
+        """How this endpoint is asked by now."""
+        return Habits(self.mode, self._dropped)
 
     async def models(self, *, timeout_s: float = 10.0) -> list[str]:
         """Return the model names the endpoint lists (for `doctor`). Raises like `complete`."""
@@ -123,6 +138,23 @@ class LlmClient:
     async def close(self) -> None:
         """Close the connections."""
         await self._sdk.close()
+
+    async def _recall(self) -> None:
+        """Start where an earlier process ended."""
+        async with self._recalling:
+            if self._recalled or self._memory is None:
+                return
+            if (known := await self._memory.recall()) is not None:
+                self._kept, self.mode, self._dropped = known, known.mode, known.without
+                for name in known.without:
+                    self._drop(name)
+            self._recalled = True
+
+    async def _remember(self) -> None:
+        """Keep what an answer has proved, unless it is known already."""
+        if self._memory is not None and self._kept != self.habits:
+            self._kept = self.habits
+            await self._memory.remember(self._kept)
 
     async def _send(self, records: Sequence[Record], max_tokens_out: int) -> tuple[Any, Mapping[str, str]]:
         """Send, and learn once what this endpoint does not take: schema, then JSON mode, then optional parameters."""
@@ -171,7 +203,7 @@ class LlmClient:
         kept = {key: value for key, value in self._options.items() if key != name}
         if name in extra:
             kept["extra_body"] = {key: value for key, value in extra.items() if key != name}
-        self._options = kept
+        self._options, self._dropped = kept, self._dropped | {name}
         log.warning("llm.option.dropped", option=name)
 
 

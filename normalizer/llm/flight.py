@@ -6,7 +6,7 @@ Whoever stops waiting takes nothing from the others: an entry belongs to all its
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from normalizer.domain.address import Address
@@ -62,6 +62,19 @@ class Waiter:
         return arrived
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is known of a text beside its words.
+
+    Attributes:
+        withheld: digits that must not leave with it (`privacy.numbers_of` its appointments' documents).
+        import_id: the import that is charged for asking about it.
+    """
+
+    withheld: frozenset[str] = frozenset()
+    import_id: str | None = None
+
+
 @dataclass(eq=False, slots=True)
 class Entry:
     """One distinct text in flight."""
@@ -77,16 +90,15 @@ class Entry:
     patience_s: float
     """How much time it had when it came."""
     waiters: dict[Waiter, list[str]] = field(default_factory=dict)
-    withheld: frozenset[str] = frozenset()
-    """Digits of its appointments' documents: they leave with no call that starts from now on."""
+    about: About = About()
     failures: int = 0
     """Calls it was in that ended in a TransientError."""
 
-    def withhold(self, numbers: frozenset[str]) -> None:
-        """Take `numbers` out of what is sent, too."""
-        if not numbers <= self.withheld:
-            self.withheld |= numbers
-            self.record = Record.of(self.text, withheld=self.withheld)
+    def learn(self, about: About) -> None:
+        """Withhold also what another caller withholds, from every call that starts from now on."""
+        if not about.withheld <= self.about.withheld:
+            self.about = replace(self.about, withheld=self.about.withheld | about.withheld)
+            self.record = Record.of(self.text, withheld=self.about.withheld)
 
 
 class Flights:
@@ -98,14 +110,14 @@ class Flights:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def join(self, text: str, waiter: Waiter, deadline: float, withheld: frozenset[str]) -> bool:
+    def join(self, text: str, waiter: Waiter, deadline: float, about: About) -> bool:
         """Let `waiter` wait for `text` if it is in flight already; False if it is not."""
         entry = self._entries.get(canonical(text))
         if entry is None:
             return False
         entry.waiters.setdefault(waiter, []).append(text)
         entry.deadline = max(entry.deadline, deadline)
-        entry.withhold(withheld)
+        entry.learn(about)
         return True
 
     def start(self, entry: Entry, waiter: Waiter) -> None:

@@ -4,12 +4,14 @@
 -- differ. A sliding window in slots is kept by every provider's rule (sliding, fixed or token bucket), smoothed or not.
 --
 -- KEYS[1]  hash: w<slot> requests, t<slot> tokens of a slot; rpm, tpm as the provider states them; not_before, open_until,
---          probe_until (microseconds); failures in a row; opened, how often in a row
--- ARGV[1]  "admit" | "finish"
+--          probe_until (microseconds); failures in a row; opened, how often in a row; refused
+-- ARGV[1]  "admit" | "finish" | "refuse"
 -- admit:   rpm, tpm (0 = unlimited), tokens, window_us, slots, failures_to_open, probe_us
 --          returns {"ok", slot} | {"wait", us} | {"closed", us}
 -- finish:  slot, tokens reserved, tokens used, outcome ("ok" | "limited" | "down" | "none"), pause_us, failures_to_open,
 --          open_us, rpm, tpm (as the provider's headers state them, 0 = not said)
+--          returns {"ok", 0}
+-- refuse:  why the provider refuses key or account, for `status`; the next "ok" takes it away
 --          returns {"ok", 0}
 
 local key = KEYS[1]
@@ -103,7 +105,7 @@ local function finish()
     redis.call('HSET', key, 'not_before', math.max(number('not_before'), now + pause))
   end
   if outcome == 'ok' then
-    redis.call('HDEL', key, 'failures', 'open_until', 'probe_until', 'opened')
+    redis.call('HDEL', key, 'failures', 'open_until', 'probe_until', 'opened', 'refused')
   elseif outcome == 'down' then
     local failures = redis.call('HINCRBY', key, 'failures', 1)
     redis.call('HDEL', key, 'probe_until')
@@ -119,5 +121,12 @@ local function finish()
   return {'ok', 0}
 end
 
+local function refuse()
+  redis.call('HSET', key, 'refused', ARGV[2])
+  redis.call('EXPIRE', key, KEEP_S)
+  return {'ok', 0}
+end
+
 if ARGV[1] == 'admit' then return admit() end
+if ARGV[1] == 'refuse' then return refuse() end
 return finish()

@@ -12,12 +12,12 @@ import re
 import time
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import structlog
 from redis.exceptions import RedisError
 
-from normalizer.errors import ProviderUnavailable, RateLimited, TransientError
+from normalizer.errors import ProviderRefused, ProviderUnavailable, RateLimited, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,6 +65,9 @@ class Gate(Protocol):
 
     async def failed(self, call: Admitted, error: TransientError | None) -> None:
         """The call brought nothing. None: not the provider's fault (a refused batch)."""
+
+    async def refused(self, error: ProviderRefused) -> None:
+        """The provider refuses key or account: let an operator see why, until it answers again."""
 
 
 class Concurrency:
@@ -153,6 +156,9 @@ class LocalGate:
         pause_s = wait_s if wait_s is not None else _backoff_s(self._failures)
         self._not_before = max(self._not_before, self._clock() + pause_s)
 
+    async def refused(self, error: ProviderRefused) -> None:
+        """Nobody else to tell."""
+
 
 class SharedGate:
     """One guard for all replicas, in Redis; concurrency is each process's own. Redis away: the process guards itself.
@@ -179,7 +185,7 @@ class SharedGate:
         open_s: float = 15.0,
     ) -> None:
         self._script = redis.register_script(_SCRIPT)
-        self._key = f"norm:limit:{name}"
+        self._key = _gate_key(name)
         self._rpm, self._tpm, self._window_s = rpm, tpm, window_s
         self._failures_to_open, self._open_s = failures_to_open, open_s
         self._concurrency = Concurrency(largest=largest)
@@ -242,6 +248,10 @@ class SharedGate:
         pause_s = error.retry_after_s if error.retry_after_s is not None else _backoff_s(self._failures)
         await self._finish(call, 0, "limited" if limited else "down", pause_s)
 
+    async def refused(self, error: ProviderRefused) -> None:
+        """Leave the reason where `status` finds it; the next answer of any replica takes it away."""
+        await self._run("refuse", error.problem)
+
     async def _finish(
         self, call: Admitted, used: int, outcome: str, pause_s: float, stated: Stated | None = None
     ) -> None:
@@ -268,6 +278,43 @@ class SharedGate:
             log.warning("llm.limits.redis_away", error=type(error).__name__)
             return None
         return (verdict.decode() if isinstance(verdict, bytes) else verdict), int(number)
+
+
+@dataclass(frozen=True, slots=True)
+class GateState:
+    """What all replicas together know of the way to the model.
+
+    Attributes:
+        state: `open` lets calls through, `paused` waits `wait_s` as the provider asked, `closed` is a provider that is
+            down (the breaker is open for `wait_s`), `probing` waits for one call to tell whether it is back.
+        refused: why the provider refuses key or account; None while it does not.
+    """
+
+    state: Literal["open", "paused", "closed", "probing"] = "open"
+    wait_s: float = 0.0
+    refused: str | None = None
+
+
+async def read_gate(redis: Redis, name: str, *, failures_to_open: int = 5) -> GateState:
+    """Read the state that a `SharedGate` of this `name` keeps. Raises RedisError."""
+    pipe = redis.pipeline(transaction=False)
+    pipe.time()
+    pipe.hmget(_gate_key(name), ["open_until", "not_before", "failures", "refused"])
+    (seconds, micros), found = await pipe.execute()
+    opens, resumes, failures = (float(value or 0) for value in found[:3])
+    refused = found[3].decode() if isinstance(found[3], bytes) else found[3]
+    now_us = int(seconds) * 1e6 + int(micros)
+    if opens > now_us:
+        return GateState("closed", (opens - now_us) / 1e6, refused)
+    if failures >= failures_to_open:
+        return GateState("probing", 0.0, refused)
+    if resumes > now_us:
+        return GateState("paused", (resumes - now_us) / 1e6, refused)
+    return GateState("open", 0.0, refused)
+
+
+def _gate_key(name: str) -> str:
+    return f"norm:limit:{name}"
 
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")

@@ -8,51 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from normalizer import metrics
 from normalizer.domain.decision import Decision, Reason, Undecided
 from normalizer.domain.text import canonical
-from normalizer.errors import BatchRejected, ProviderRefused, TransientError
+from normalizer.errors import ProviderRefused, TransientError
+from normalizer.llm.asking import Asking, Model, Purse
 from normalizer.llm.estimate import cost_of, prompt_tokens
-from normalizer.llm.flight import Entry, Flights, Outcome, Waiter
+from normalizer.llm.flight import About, Entry, Flights, Outcome, Waiter
 from normalizer.llm.limits import Admitted, Denied, Gate, LocalGate
 from normalizer.llm.line import Line
 from normalizer.llm.packing import BatchSize, Budget, Pace
 from normalizer.llm.prompt import MAX_RECORD_CHARS, Record
-from normalizer.llm.salvage import Again, half, judge, smaller_company
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from normalizer.domain.address import Address
-    from normalizer.llm.client import Answer
     from normalizer.llm.peers import Peers
 
 log = structlog.get_logger(__name__)
 
-_MAX_FAILURES: Final = 4
 _REFUSAL_PAUSE_S: Final = 300.0
-
-
-class Model(Protocol):
-    """What the packer needs of a client."""
-
-    async def complete(self, records: Sequence[Record], *, max_tokens_out: int, timeout_s: float) -> Answer:
-        """Ask about `records` in one call."""
-
-
-class Purse(Protocol):
-    """What the packer needs of the money counters."""
-
-    async def record(self, answer: Answer, records: int) -> None:
-        """Count one answered call."""
-
-    async def spent(self) -> bool:
-        """Tell whether today's budget is used up."""
 
 
 class Announcement:
@@ -66,17 +46,6 @@ class Announcement:
         if self._withdrawn is not None:
             self._withdrawn()
             self._withdrawn = None
-
-
-@dataclass(slots=True)
-class Stats:
-    """What this packer did since it was made."""
-
-    calls: int = 0
-    records: int = 0
-    asked_again: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
 
 
 class Packer:
@@ -113,19 +82,18 @@ class Packer:
         ledger: Purse | None = None,
         seed: int | None = None,
     ) -> None:
-        self._model, self._remember, self._count, self._ledger = model, remember, count, ledger
+        self._remember, self._count, self._ledger = remember, count, ledger
         self._gate = gate or LocalGate()
-        self._size, self._pace, self._call_timeout_s = size or BatchSize(), pace or Pace(), call_timeout_s
+        size, pace = size or BatchSize(), pace or Pace()
         self._line = Line(
-            budget=budget or Budget(),
-            size=self._size,
-            pace=self._pace,
-            linger_s=linger_ms / 1000,
-            call_timeout_s=call_timeout_s,
+            budget=budget or Budget(), size=size, pace=pace, linger_s=linger_ms / 1000, call_timeout_s=call_timeout_s
         )
+        self._asking = Asking(
+            model, gate=self._gate, size=size, pace=pace, ledger=ledger, call_timeout_s=call_timeout_s
+        )
+        self.stats = self._asking.stats
         self._shuffle = random.Random(seed).shuffle
         self._prompt_tokens = prompt_tokens(count)
-        self.stats = Stats()
         self.refused: ProviderRefused | None = None
         """Why the lane stands still; shown by `status` and `doctor`."""
         self._refused_until = 0.0
@@ -159,7 +127,7 @@ class Packer:
         deadline: float,
         announced: Announcement | None = None,
         stopped: Callable[[], Awaitable[None]] | None = None,
-        withheld: Mapping[str, frozenset[str]] | None = None,
+        about: Mapping[str, About] | None = None,
     ) -> AsyncIterator[dict[str, Outcome]]:
         """Yield outcomes keyed by the given texts, as answers arrive, each text exactly once.
 
@@ -168,14 +136,14 @@ class Packer:
             deadline: `loop.time()` seconds. What could not be started or answered by then comes as a TransientError.
             announced: withdrawn as soon as the texts are in.
             stopped: returns when this caller wants no further call started; calls under way are still waited for.
-            withheld: by text, digits that must not leave with it (`privacy.numbers_of` its appointments' documents).
+            about: what is known of the texts beside their words, by text.
 
         Raises ProviderRefused when the provider refuses the key or account; what was answered before has come out.
         """
         waiter = Waiter()
         watch = asyncio.create_task(self._when(stopped, waiter)) if stopped is not None else None
         try:
-            self._submit(texts, waiter, deadline, withheld or {})
+            self._submit(texts, waiter, deadline, about or {})
             if announced is not None:
                 announced.withdraw()
             while waiter.missing:
@@ -198,9 +166,7 @@ class Packer:
 
     # -- texts come in
 
-    def _submit(
-        self, texts: Sequence[str], waiter: Waiter, deadline: float, withheld: Mapping[str, frozenset[str]]
-    ) -> None:
+    def _submit(self, texts: Sequence[str], waiter: Waiter, deadline: float, about: Mapping[str, About]) -> None:
         now = _now()
         if self._closed:
             raise TransientError("the worker is stopping")
@@ -208,15 +174,15 @@ class Packer:
             raise self.refused
         for text in dict.fromkeys(texts):
             waiter.missing.add(text)
-            numbers = withheld.get(text, frozenset())
-            if self._flights.join(text, waiter, deadline, numbers):
+            known = about.get(text, About())
+            if self._flights.join(text, waiter, deadline, known):
                 continue
-            record = Record.of(text, withheld=numbers)
+            record = Record.of(text, withheld=known.withheld)
             if (reason := _unaskable(record)) is not None:
                 waiter.tell({text: Undecided(reason)})
                 continue
             cost = cost_of(record, self._count)
-            entry = Entry(canonical(text), text, record, cost, now, deadline, deadline - now, withheld=numbers)
+            entry = Entry(canonical(text), text, record, cost, now, deadline, deadline - now, about=known)
             self._flights.start(entry, waiter)
             self._line.add(entry)
         if self._dispatcher is None or self._dispatcher.done():
@@ -310,59 +276,19 @@ class Packer:
     # -- one call
 
     async def _call(self, batch: list[Entry], admitted: Admitted) -> None:
-        records = [entry.record for entry in batch]
-        max_tokens_out = 2 * sum(entry.cost.tokens_out for entry in batch) + 100
-        try:
-            answer = await self._model.complete(records, max_tokens_out=max_tokens_out, timeout_s=self._call_timeout_s)
-        except TransientError as error:
-            await self._gate.failed(admitted, error)
-            self._postpone(batch, error)
-        except BatchRejected:
-            await self._gate.failed(admitted, None)
-            await self._take_apart(batch)
-        except ProviderRefused as error:
-            await self._gate.failed(admitted, None)
-            self._stop(error)
-        except Exception as error:  # a bug must leave nobody waiting
-            log.exception("llm.call.broke", records=len(batch))
-            await self._gate.failed(admitted, None)
-            self._give_back(batch, TransientError(f"the model call broke ({type(error).__name__})"))
-        else:
-            await self._gate.succeeded(admitted, answer)
-            await self._take(batch, answer)
-
-    async def _take(self, batch: list[Entry], answer: Answer) -> None:
-        """Keep every valid record, ask again for the others in smaller company, give up what failed alone."""
-        self._note(batch, answer)
-        if self._ledger is not None:
-            await self._ledger.record(answer, len(batch))
-        if answer.refused and not any(answer.slots):
-            await self._take_apart(batch)
+        asked = await self._asking.ask(batch, admitted)
+        if asked.refused is not None:
+            self._stop(asked.refused)
             return
-        decided: list[tuple[Entry, Decision[Address]]] = []
-        again: list[Entry] = []
-        company = smaller_company(len(batch))
-        for entry, segments in zip(batch, answer.slots, strict=True):
-            verdict = judge(entry.text, segments)
-            if not isinstance(verdict, Again):
-                decided.append((entry, verdict))
-            elif company is None:
-                decided.append((entry, Undecided(verdict.reason)))
-            else:
-                again.append(entry)
-        self._size.observe(asked=len(batch), valid=len(decided))
-        self._ask_again(again, company)
-        await self._settle(decided)
-
-    async def _take_apart(self, batch: list[Entry]) -> None:
-        """The batch was refused as a whole: ask in halves, until the one that is refused stands alone."""
-        log.info("llm.batch.refused", records=len(batch))
-        metrics.model_failed(BatchRejected.__name__)
-        company = half(len(batch))
-        if company is None:
-            await self._settle([(entry, Undecided(Reason.MODEL_REFUSED)) for entry in batch])
-        else:
-            self._ask_again(batch, company)
+        if asked.answered:
+            self.refused = None
+        if asked.error is not None:
+            self._give_back(asked.given_up, asked.error)
+        if asked.later:
+            self._requeue([entry for entry in asked.later if self._wanted(entry)])
+        if asked.again:
+            self._ask_again(asked.again, asked.company)
+        await self._settle(asked.decided)
 
     def _ask_again(self, entries: list[Entry], company: int | None) -> None:
         """Queue entries once more, among other neighbours."""
@@ -375,19 +301,9 @@ class Packer:
         self._line.add_again(wanted)
         self._wake.set()
 
-    def _postpone(self, batch: list[Entry], error: TransientError) -> None:
-        """Try the same records again when the gate lets them; give up after a few failures."""
-        log.warning("llm.call.failed", records=len(batch), error=type(error).__name__)
-        metrics.model_failed(type(error).__name__)
-        for entry in batch:
-            entry.failures += 1
-        self._give_back([entry for entry in batch if entry.failures > _MAX_FAILURES], error)
-        self._requeue([entry for entry in batch if entry.failures <= _MAX_FAILURES and self._wanted(entry)])
-
     def _stop(self, error: ProviderRefused) -> None:
         """Close the lane; after a while one call may find out whether the operator has mended it."""
         log.error("llm.lane.stopped", problem=error.problem)
-        metrics.model_failed(type(error).__name__)
         self.refused, self._refused_until = error, _now() + _REFUSAL_PAUSE_S
         self._line.take_all()
         self._flights.refuse_all(error)
@@ -408,25 +324,6 @@ class Packer:
 
     def _give_back(self, entries: Iterable[Entry], error: TransientError) -> None:
         self._flights.land([(entry, error) for entry in entries])
-
-    def _note(self, batch: Sequence[Entry], answer: Answer) -> None:
-        usage = answer.usage
-        self.refused = None
-        self._pace.observe(tokens_out=usage.tokens_out, seconds=answer.seconds)
-        self.stats.calls += 1
-        metrics.model_answered(answer.seconds)
-        self.stats.records += len(batch)
-        self.stats.tokens_in += usage.tokens_in
-        self.stats.tokens_out += usage.tokens_out
-        log.info(
-            "llm.batch.completed",
-            records=len(batch),
-            answered=sum(slot is not None for slot in answer.slots),
-            finish=answer.finish,
-            tokens_in=usage.tokens_in,
-            tokens_out=usage.tokens_out,
-            seconds=round(answer.seconds, 2),
-        )
 
 
 def _now() -> float:

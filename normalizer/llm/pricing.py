@@ -16,15 +16,18 @@ import structlog
 from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from redis.asyncio import Redis
+    from redis.asyncio.client import Pipeline
 
     from normalizer.llm.client import Answer, Usage
 
 log = structlog.get_logger(__name__)
 
 _KEPT_DAYS: Final = 92
+_KEPT_IMPORTS: Final = 100
+_IMPORTS_KEY: Final = "norm:usage:imports"
 _WARN_AT: Final = 0.8
 
 
@@ -72,8 +75,11 @@ def price(model: str) -> Price:
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
-    """What the model lane used on one day (UTC), over all replicas."""
+class Spending:
+    """What the model lane used, over all replicas, on some days (UTC) or for one import.
+
+    An import shares calls with others: `calls` are those it had a part in, tokens and US$ are its part by records.
+    """
 
     calls: int = 0
     records: int = 0
@@ -81,9 +87,24 @@ class Day:
     tokens_out: int = 0
     usd: float = 0.0
 
+    @classmethod
+    def read(cls, stored: Mapping[Any, Any]) -> Spending:
+        """Read a Redis hash; a count that is absent is 0."""
+        found = {(key.decode() if isinstance(key, bytes) else key): value for key, value in stored.items()}
+        counts = {name: int(found.get(name, 0)) for name in _COUNTS}
+        return cls(**counts, usd=float(found.get("usd", 0.0)))
+
+    def __add__(self, other: Spending) -> Spending:
+        return Spending(*(getattr(self, name) + getattr(other, name) for name in (*_COUNTS, "usd")))
+
+
+_COUNTS: Final = ("calls", "records", "tokens_in", "tokens_out")
+
 
 class Ledger:
-    """Counts calls, tokens and US$ per day, and says when the day's budget is used up. Redis being away raises nothing.
+    """Counts calls, tokens and US$ per day and import, and says when the day's budget is used up.
+
+    Counting raises nothing when Redis is away; reading does.
 
     Args:
         model: whose prices count.
@@ -103,19 +124,21 @@ class Ledger:
         self._known: tuple[str, float] = ("", 0.0)
         self._warned: str | None = None
 
-    async def record(self, answer: Answer, records: int) -> None:
-        """Count one answered call."""
+    async def record(self, answer: Answer, records: int, *, imports: Mapping[str, int] | None = None) -> None:
+        """Count one answered call of `records`; `imports` says how many of them each import brought."""
         usage, day = answer.usage, self._today()
         cost_usd = self._price.of(usage)
-        key = f"norm:usage:{day}"
+        whole = Spending(1, records, usage.tokens_in, usage.tokens_out, cost_usd)
         pipe = self._redis.pipeline(transaction=False)
-        counts = {"calls": 1, "records": records, "tokens_in": usage.tokens_in, "tokens_out": usage.tokens_out}
-        for name, amount in counts.items():
-            pipe.hincrby(key, name, amount)
-        pipe.hincrbyfloat(key, "usd", cost_usd)
-        pipe.expire(key, timedelta(days=_KEPT_DAYS))
+        _count(pipe, _day_key(day), whole)
+        for import_id, brought in (imports or {}).items():
+            _count(pipe, _import_key(import_id), _part(whole, brought / max(1, records), brought))
+            pipe.zadd(_IMPORTS_KEY, {import_id: self._clock().timestamp()})
+        if imports:
+            pipe.expire(_IMPORTS_KEY, timedelta(days=_KEPT_DAYS))
+            pipe.zremrangebyrank(_IMPORTS_KEY, 0, -_KEPT_IMPORTS - 1)
         try:
-            total_usd = float((await pipe.execute())[len(counts)])
+            total_usd = float((await pipe.execute())[len(_COUNTS)])
         except (RedisError, OSError, TimeoutError):
             known_day, known_usd = self._known
             total_usd = cost_usd + (known_usd if known_day == day else 0.0)
@@ -128,26 +151,38 @@ class Ledger:
             return False
         day = self._today()
         try:
-            found = await self._redis.hget(f"norm:usage:{day}", "usd")  # type: ignore[misc] # redis-py's own union
+            found = await self._redis.hget(_day_key(day), "usd")  # type: ignore[misc] # redis-py's own union
             self._known = (day, float(found or 0.0))
         except (RedisError, OSError, TimeoutError):
             pass  # what this process knows is the best there is
         known_day, known_usd = self._known
         return known_day == day and known_usd >= self._budget_usd
 
-    async def day(self, date: str | None = None) -> Day:
+    async def day(self, date: str | None = None) -> Spending:
         """Return the counts of `date` (YYYY-MM-DD, UTC; today by default). Raises RedisError."""
-        stored: dict[Any, Any] = await self._redis.hgetall(  # type: ignore[misc] # redis-py's own union
-            f"norm:usage:{date or self._today()}"
-        )
-        found = {(key.decode() if isinstance(key, bytes) else key): value for key, value in stored.items()}
-        return Day(
-            calls=int(found.get("calls", 0)),
-            records=int(found.get("records", 0)),
-            tokens_in=int(found.get("tokens_in", 0)),
-            tokens_out=int(found.get("tokens_out", 0)),
-            usd=float(found.get("usd", 0.0)),
-        )
+        return (await self._read([_day_key(date or self._today())]))[0]
+
+    async def month(self) -> Spending:
+        """Return the counts of this month so far (UTC). Raises RedisError."""
+        today = self._clock().date()
+        days = [today.replace(day=number).isoformat() for number in range(1, today.day + 1)]
+        return sum(await self._read([_day_key(day) for day in days]), Spending())
+
+    async def of_import(self, import_id: str) -> Spending:
+        """Return what one import has used so far. Raises RedisError."""
+        return (await self._read([_import_key(import_id)]))[0]
+
+    async def newest_imports(self, number: int = 5) -> dict[str, Spending]:
+        """Return what the imports used that a call was last made for, newest first. Raises RedisError."""
+        found: list[Any] = await self._redis.zrevrange(_IMPORTS_KEY, 0, number - 1)
+        ids = [name.decode() if isinstance(name, bytes) else str(name) for name in found]
+        return dict(zip(ids, await self._read(list(map(_import_key, ids))), strict=True))
+
+    async def _read(self, keys: Sequence[str]) -> list[Spending]:
+        pipe = self._redis.pipeline(transaction=False)
+        for key in keys:
+            pipe.hgetall(key)
+        return [Spending.read(stored) for stored in await pipe.execute()] if keys else []
 
     def _today(self) -> str:
         return self._clock().date().isoformat()
@@ -156,3 +191,22 @@ class Ledger:
         if self._budget_usd and total_usd >= _WARN_AT * self._budget_usd and self._warned != day:
             self._warned = day
             log.warning("llm.budget.nearly_spent", usd=round(total_usd, 4), budget_usd=self._budget_usd)
+
+
+def _day_key(day: str) -> str:
+    return f"norm:usage:{day}"
+
+
+def _import_key(import_id: str) -> str:
+    return f"norm:usage:import:{import_id}"
+
+
+def _part(whole: Spending, share: float, records: int) -> Spending:
+    return Spending(1, records, round(whole.tokens_in * share), round(whole.tokens_out * share), whole.usd * share)
+
+
+def _count(pipe: Pipeline, key: str, spent: Spending) -> None:
+    for name in _COUNTS:
+        pipe.hincrby(key, name, getattr(spent, name))
+    pipe.hincrbyfloat(key, "usd", spent.usd)
+    pipe.expire(key, timedelta(days=_KEPT_DAYS))

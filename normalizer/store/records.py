@@ -73,6 +73,7 @@ def appointment_of(record: Mapping[str, Any]) -> Appointment:
         status=_status_of(record),
         corrected_at={kind: at for kind in Kind if (at := _about(record, kind).get("corrigido_em"))},
         by_hand=frozenset(kind for kind in Kind if holds_by_hand(record, kind)),
+        import_id=str(found) if (found := ours(record).get("import_id")) else None,
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from redis import Redis
 
 from normalizer import cli
 from normalizer.queue.health import Replica, write_beat
@@ -244,6 +245,25 @@ class TestSteering:
         assert mongo["appointments"].count_documents({"normalizacao.status": "pendente"}) == 2
         assert run("status", "--json").json["na_fila"] == 2
 
+    def test_status_shows_what_the_model_lane_spent_and_why_it_stands(
+        self, run: Callable[..., Ran], services: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DAILY_BUDGET_USD", "0.5")
+        day = time.strftime("%Y-%m-%d", time.gmtime())
+        with Redis.from_url(services) as client:
+            client.hset(f"norm:usage:{day}", mapping={"calls": 3, "tokens_in": 900, "tokens_out": 90, "usd": "0.25"})
+            client.hset("norm:limit:api.openai.com:gpt-6-luna", "refused", "conta sem saldo (402).")
+
+        without = run("status", "--json")
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        machine, people = run("status", "--json"), run("status")
+
+        assert without.json["ia"]["parada_por"].startswith("sem OPENAI_API_KEY")
+        assert machine.json["ia"]["parada_por"] == "conta sem saldo (402)."
+        assert machine.json["ia"]["hoje"]["usd"] == machine.json["ia"]["mes"]["usd"] == 0.25
+        assert "parada: conta sem saldo (402)." in people.out
+        assert "3 chamadas, 990 tokens, US$ 0.2500 (50% de DAILY_BUDGET_USD=0.5)" in people.out
+
     def test_status_shows_reasons_to_people(self, run: Callable[..., Ran], mongo: Any) -> None:
         mongo["appointments"].insert_one(
             {
@@ -308,5 +328,17 @@ def test_help_lists_the_commands(run: Callable[..., Ran]) -> None:
     ran = run("--help")
 
     assert ran.code == 0
-    for command in ("demo", "import", "normalize", "estimate", "status", "health", "retry", "pause", "drain", "resume", "worker"):
+    for command in (
+        "demo",
+        "import",
+        "normalize",
+        "estimate",
+        "status",
+        "health",
+        "retry",
+        "pause",
+        "drain",
+        "resume",
+        "worker",
+    ):
         assert command in ran.out

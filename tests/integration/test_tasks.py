@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from normalizer import pipeline
 from normalizer.domain.decision import Reason, Undecided
+from normalizer.llm.pricing import Ledger
 from normalizer.queue.connection import redis_settings
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import QUEUE_NAME, TaskService
@@ -234,6 +235,22 @@ async def test_an_answer_is_never_paid_twice_even_by_another_worker(
 
     assert mongo["appointments"].find_one({"_id": "second"})["normalizacao"]["endereco"]["origem"] == "cache"
     assert stats(provider)["requests"] == 1
+
+
+async def test_what_an_import_used_of_the_model_is_counted_for_it(
+    with_model: Any, redis: Any, add: Callable[..., str]
+) -> None:
+    settings, provider = with_model
+    imported = {"status": "pendente", "import_id": "i1"}
+    await enqueue(settings, add("a", normalizacao=imported), add("b", normalizacao=imported), add("c"))
+
+    await run(settings)
+
+    ledger = Ledger(redis, model="simulated-model")
+    spent = await ledger.of_import("i1")
+    assert (spent.calls, spent.records) == (1, 1), "the text is the same three times: asked once, paid by its import"
+    assert spent.tokens_in + spent.tokens_out == stats(provider)["tokens_in"] + stats(provider)["tokens_out"]
+    assert list(await ledger.newest_imports()) == ["i1"]
 
 
 async def test_a_value_the_text_does_not_carry_is_never_stored(

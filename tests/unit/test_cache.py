@@ -321,6 +321,16 @@ async def test_a_text_may_be_forgotten_so_that_it_is_read_afresh(make):
     assert await make(secret=b"new", previous_secret=b"old").get_many(KIND, ["um", "dois", TEXT]) == {TEXT: manual}
 
 
+async def test_a_second_look_for_the_same_text_is_not_counted(make):
+    cache = make()
+    await cache.get_many(KIND, [TEXT])
+    await make().put_many(KIND, {TEXT: POSITIVE})
+
+    assert await cache.get_many(KIND, [TEXT], again=True) == {TEXT: POSITIVE}
+    assert cache.stats()["misses"] == 1
+    assert cache.stats()["l2_hits"] == 0
+
+
 async def test_a_reason_forgotten_elsewhere_is_forgotten_here(make):
     worker, operator = make(), make()
     await worker.put_many(KIND, {"um": NEGATIVE, TEXT: POSITIVE})

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from normalizer.errors import ProviderUnavailable, RateLimited
+from normalizer.errors import ProviderRefused, ProviderUnavailable, RateLimited
 from normalizer.llm.client import Answer, Usage
-from normalizer.llm.limits import Admitted, Concurrency, Denied, LocalGate, SharedGate, Stated
+from normalizer.llm.limits import Admitted, Concurrency, Denied, GateState, LocalGate, SharedGate, Stated, read_gate
 
 
 def answer(tokens=100, **headers):
@@ -335,3 +335,41 @@ def test_headers_say_how_long_to_pause(headers, tokens, pause_s):
 )
 def test_durations_are_read_in_every_spelling(text, seconds):
     assert Stated.read({"x-ratelimit-reset-tokens": text}).reset_tokens_s == pytest.approx(seconds)
+
+
+class TestWhatAnOperatorSees:
+    async def test_nothing_yet(self, redis):
+        assert await read_gate(redis, "t") == GateState("open", 0.0, None)
+
+    async def test_a_pause_the_provider_asked_for(self, replica, redis):
+        gate = replica()
+        await gate.failed(await admit(gate), RateLimited("slower", retry_after_s=30))
+
+        state = await read_gate(redis, "t")
+
+        assert state.state == "paused"
+        assert 25 < state.wait_s <= 30
+
+    async def test_a_provider_that_is_down_then_probed_then_back(self, replica, redis):
+        gate = replica(failures_to_open=1, open_s=0.05)
+        await gate.failed(await admit(gate), ProviderUnavailable("down", retry_after_s=0.0))
+        assert (await read_gate(redis, "t", failures_to_open=1)).state == "closed"
+
+        denied = await gate.admit(1)
+        assert isinstance(denied, Denied)
+        await asyncio.sleep(denied.wait_s)
+        probe = await admit(gate)
+        assert (await read_gate(redis, "t", failures_to_open=1)).state == "probing"
+        await gate.succeeded(probe, answer())
+
+        assert (await read_gate(redis, "t", failures_to_open=1)).state == "open"
+
+    async def test_why_the_provider_refuses_until_any_replica_is_answered(self, replica, redis):
+        one, two = replica(), replica()
+        await one.failed(await admit(one), None)
+        await one.refused(ProviderRefused("conta sem saldo (402).", mend="Recarregue."))
+        assert (await read_gate(redis, "t")).refused == "conta sem saldo (402)."
+
+        await two.succeeded(await admit(two), answer())
+
+        assert (await read_gate(redis, "t")).refused is None

@@ -12,6 +12,7 @@ from normalizer.domain.decision import Reason, Settled, Undecided
 from normalizer.errors import ProviderRefused, ProviderUnavailable, TransientError
 from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
+from normalizer.llm.flight import About
 from normalizer.llm.limits import LocalGate
 from normalizer.llm.packer import Packer
 from normalizer.llm.packing import BatchSize, Budget, Pace
@@ -71,10 +72,10 @@ class Lane:
     def faults(self, *faults):
         self.provider.faults[:] = faults
 
-    async def ask(self, texts, *, for_s=30.0):
+    async def ask(self, texts, *, for_s=30.0, about=None):
         outcomes = {}
         deadline = asyncio.get_running_loop().time() + for_s
-        async for arrived in self.packer.resolve_many(texts, deadline=deadline):
+        async for arrived in self.packer.resolve_many(texts, deadline=deadline, about=about):
             assert not outcomes.keys() & arrived.keys()
             outcomes |= arrived
         return outcomes
@@ -440,8 +441,10 @@ class Purse:
     def __init__(self, calls):
         self.calls = calls
         self.records = 0
+        self.imports = Counter()
 
-    async def record(self, answer, records):
+    async def record(self, answer, records, *, imports):
+        self.imports.update(imports)
         assert answer.usage.tokens_out
         self.calls -= 1
         self.records += records
@@ -460,3 +463,23 @@ async def test_a_spent_budget_sends_the_rest_to_review_and_is_not_remembered(lan
     rest = [outcome for text, outcome in outcomes.items() if text not in it.remembered]
     assert rest == [Undecided(Reason.MODEL_BUDGET)] * 35
     assert len(it.calls()) == 1
+
+
+async def test_an_import_is_charged_for_the_texts_it_brought(lane):
+    purse = Purse(calls=10)
+    it = lane(ledger=purse)
+    about = {text: About(import_id="um" if number < 7 else None) for number, text in enumerate(TEXTS[:10])}
+
+    await it.ask(TEXTS[:10], about=about)
+
+    assert purse.imports == {"um": 7}
+
+
+async def test_what_one_caller_withholds_of_a_shared_text_leaves_for_none(lane):
+    it = lane(linger_ms=50)
+    text = "Rua do Sol, 12, Centro, Itu, SP 13300123"
+    number = frozenset({"13300123"})
+
+    await asyncio.gather(it.ask([text]), it.ask([text], about={text: About(withheld=number)}))
+
+    assert it.calls() == [["Rua do Sol, 12, Centro, Itu, SP"]]

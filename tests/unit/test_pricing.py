@@ -1,13 +1,13 @@
 """What a call costs, and the day's ledger on a real Redis."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 import structlog
 from redis.asyncio import Redis
 
 from normalizer.llm.client import Answer, Usage
-from normalizer.llm.pricing import Day, Ledger, price, prices_as_of
+from normalizer.llm.pricing import Ledger, Spending, price, prices_as_of
 
 MILLION = 1_000_000
 
@@ -71,9 +71,52 @@ async def test_days_are_counted_apart_and_forgotten_after_a_quarter(redis):
 
     clock.now = datetime(2026, 11, 24, 0, 1, tzinfo=UTC)
 
-    assert await ledger.day() == Day()
+    assert await ledger.day() == Spending()
     assert (await ledger.day("2026-11-23")).calls == 1
     assert 90 < (await redis.ttl("norm:usage:2026-11-23")) / 86_400 <= 92
+
+
+async def test_a_month_is_the_sum_of_its_days(redis):
+    clock = Clock()
+    ledger = Ledger(redis, model="gpt-6-luna", clock=clock)
+    for day in (
+        datetime(2026, 10, 31, tzinfo=UTC),
+        datetime(2026, 11, 1, tzinfo=UTC),
+        datetime(2026, 11, 23, tzinfo=UTC),
+    ):
+        clock.now = day
+        await ledger.record(answer(1_000, 100), 5)
+
+    month = await ledger.month()
+
+    assert (month.calls, month.records, month.tokens_in, month.tokens_out) == (2, 10, 2_000, 200)
+    assert month.usd == pytest.approx(2 * (1_000 * 0.1e-6 + 100 * 0.5e-6))
+
+
+async def test_imports_that_share_a_call_share_its_cost(redis):
+    ledger = Ledger(redis, model="gpt-6-luna")
+
+    await ledger.record(answer(1_000, 100), 10, imports={"um": 7, "dois": 2})
+    await ledger.record(answer(1_000, 100), 10, imports={"dois": 10})
+
+    one, two, all_ = await ledger.of_import("um"), await ledger.of_import("dois"), await ledger.day()
+    assert (one.calls, one.records, one.tokens_in, one.tokens_out) == (1, 7, 700, 70)
+    assert (two.calls, two.records, two.tokens_in, two.tokens_out) == (2, 12, 1_200, 120)
+    assert one.usd + two.usd == pytest.approx(0.95 * all_.usd), "one record of the first call was of no import"
+    assert list(await ledger.newest_imports()) == ["dois", "um"]
+    assert await ledger.of_import("nenhum") == Spending()
+
+
+async def test_only_the_newest_imports_are_listed_and_all_are_forgotten_in_time(redis):
+    clock = Clock()
+    ledger = Ledger(redis, model="gpt-6-luna", clock=clock)
+    for number in range(103):
+        clock.now += timedelta(seconds=1)
+        await ledger.record(answer(10, 1), 1, imports={f"i{number}": 1})
+
+    assert list(await ledger.newest_imports(2)) == ["i102", "i101"]
+    assert len(await ledger.newest_imports(1_000)) == 100
+    assert 90 < (await redis.ttl("norm:usage:import:i102")) / 86_400 <= 92
 
 
 async def test_the_budget_is_that_of_all_replicas_and_starts_anew_each_day(redis):

@@ -1,0 +1,117 @@
+"""How the model lane stands, for an operator: what was used today and this month, and whether calls may go out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import RedisError
+
+from normalizer.llm.endpoint import Habits, Memory
+from normalizer.llm.limits import GateState, read_gate
+from normalizer.llm.pricing import Ledger, Spending
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from redis.asyncio import Redis
+
+_STATES: Final = {
+    "open": "livre",
+    "paused": "em pausa a pedido do provedor",
+    "closed": "provedor fora do ar",
+    "probing": "provedor fora do ar, tentando de novo",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The lane of one model at one moment, over all replicas.
+
+    Attributes:
+        model: as configured.
+        has_key: without one nothing is asked.
+        gate: rate limit, breaker, and why the provider refuses, if it does.
+        habits: how the endpoint is asked, as far as it is known; None before the first answer.
+        today, month: UTC.
+        imports: what the newest imports used, newest first.
+        daily_budget_usd: 0 = none.
+    """
+
+    model: str
+    has_key: bool
+    gate: GateState = field(default_factory=GateState)
+    habits: Habits | None = None
+    today: Spending = field(default_factory=Spending)
+    month: Spending = field(default_factory=Spending)
+    imports: Mapping[str, Spending] = field(default_factory=dict)
+    daily_budget_usd: float = 0.0
+
+    @property
+    def stopped(self) -> str | None:
+        """Why no call goes out until somebody acts or the day is over; None while calls may go."""
+        if not self.has_key:
+            return "sem OPENAI_API_KEY: só regras e cache"
+        if self.gate.refused is not None:
+            return self.gate.refused
+        if 0 < self.daily_budget_usd <= self.today.usd:
+            return "DAILY_BUDGET_USD esgotado até amanhã (UTC)"
+        return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `status --json`."""
+        return {
+            "modelo": self.model,
+            "parada_por": self.stopped,
+            "disjuntor": self.gate.state,
+            "espera_s": round(self.gate.wait_s, 1),
+            "modo": None if self.habits is None else self.habits.mode.value,
+            "hoje": _spending(self.today),
+            "mes": _spending(self.month),
+            "orcamento_diario_usd": self.daily_budget_usd or None,
+            "por_importacao": {import_id: _spending(spent) for import_id, spent in self.imports.items()},
+        }
+
+    def lines(self) -> Iterator[str]:
+        """The same for people."""
+        if (stopped := self.stopped) is not None:
+            yield f"IA ({self.model}) parada: {stopped}"
+        else:
+            wait = f" ({self.gate.wait_s:.0f} s)" if self.gate.wait_s else ""
+            yield f"IA ({self.model}): {_STATES[self.gate.state]}{wait}"
+        budget = ""
+        if self.daily_budget_usd:
+            share = self.today.usd / self.daily_budget_usd
+            budget = f" ({share:.0%} de DAILY_BUDGET_USD={self.daily_budget_usd:g})"
+        yield f"  hoje {_words(self.today)}{budget}"
+        yield f"  no mês {_words(self.month)}"
+        for import_id, spent in self.imports.items():
+            yield f"  importação {import_id}: {_words(spent)}"
+
+
+async def read_standing(
+    redis: Redis, *, name: str, model: str, has_key: bool, daily_budget_usd: float
+) -> Standing | None:
+    """Read how the lane `name` (see `SharedGate`) stands; None when Redis is away."""
+    ledger = Ledger(redis, model=model, daily_budget_usd=daily_budget_usd)
+    try:
+        return Standing(
+            model,
+            has_key,
+            await read_gate(redis, name),
+            await Memory(redis, name).recall(),
+            await ledger.day(),
+            await ledger.month(),
+            await ledger.newest_imports(),
+            daily_budget_usd,
+        )
+    except (RedisError, OSError, TimeoutError):
+        return None
+
+
+def _spending(spent: Spending) -> dict[str, Any]:
+    return asdict(spent) | {"usd": round(spent.usd, 6)}
+
+
+def _words(spent: Spending) -> str:
+    return f"{spent.calls} chamadas, {spent.tokens_in + spent.tokens_out} tokens, US$ {spent.usd:.4f}"

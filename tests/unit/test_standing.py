@@ -1,0 +1,69 @@
+"""What an operator reads of the model lane, as JSON and as sentences."""
+
+import pytest
+from redis.asyncio import Redis
+
+from normalizer.llm.client import Answer, Usage
+from normalizer.llm.endpoint import Habits, Memory, Mode
+from normalizer.llm.limits import GateState, SharedGate
+from normalizer.llm.pricing import Ledger, Spending
+from normalizer.llm.standing import Standing, read_standing
+
+NAME = "api.openai.com:gpt-6-luna"
+SPENT = Spending(3, 60, 3_000, 600, 0.5)
+
+
+async def read(redis, **options):
+    given = {"name": NAME, "model": "gpt-6-luna", "has_key": True, "daily_budget_usd": 2.0}
+    return await read_standing(redis, **(given | options))
+
+
+async def test_everything_is_read_from_where_the_replicas_keep_it(redis):
+    ledger = Ledger(redis, model="gpt-6-luna")
+    await ledger.record(Answer((), Usage(1_000, 100), 1.0), 10, imports={"i1": 10})
+    await Memory(redis, NAME).remember(Habits(Mode.JSON))
+    gate = SharedGate(redis, name=NAME)
+    await gate.admit(100)
+
+    said = (await read(redis)).as_dict()
+
+    assert (said["modelo"], said["modo"], said["disjuntor"], said["parada_por"]) == (
+        "gpt-6-luna",
+        "json_object",
+        "open",
+        None,
+    )
+    assert said["hoje"] == said["mes"] == said["por_importacao"]["i1"]
+    assert (said["hoje"]["calls"], said["hoje"]["tokens_in"], said["orcamento_diario_usd"]) == (1, 1_000, 2.0)
+
+
+async def test_without_redis_nothing_is_said():
+    async with Redis(host="127.0.0.1", port=1) as nowhere:
+        assert await read(nowhere) is None
+
+
+@pytest.mark.parametrize(
+    ("standing", "words"),
+    [
+        (Standing("m", has_key=False), "sem OPENAI_API_KEY"),
+        (Standing("m", has_key=True, gate=GateState(refused="conta sem saldo (402).")), "conta sem saldo (402)."),
+        (Standing("m", has_key=True, today=SPENT, daily_budget_usd=0.5), "DAILY_BUDGET_USD esgotado"),
+    ],
+)
+def test_a_lane_that_stands_still_says_why(standing, words):
+    assert words in (standing.stopped or "")
+    assert words in "\n".join(standing.lines())
+    assert words in standing.as_dict()["parada_por"]
+
+
+def test_people_read_what_was_spent_of_the_budget():
+    standing = Standing(
+        "m", has_key=True, gate=GateState("closed", 12.0), today=SPENT, imports={"i1": SPENT}, daily_budget_usd=2.0
+    )
+
+    text = "\n".join(standing.lines())
+
+    assert standing.stopped is None
+    assert "provedor fora do ar (12 s)" in text
+    assert "hoje 3 chamadas, 3600 tokens, US$ 0.5000 (25% de DAILY_BUDGET_USD=2)" in text
+    assert "importação i1: 3 chamadas" in text
