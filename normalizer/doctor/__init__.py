@@ -14,6 +14,7 @@ from normalizer.doctor.finding import Finding, Level, Report
 from normalizer.errors import Misconfigured, TransientError
 from normalizer.queue.health import GONE_S
 from normalizer.queue.service import QUEUE_NAME, TaskService
+from normalizer.runtime import read_lane
 from normalizer.settings import Settings, load_settings
 from normalizer.store import AppointmentStore
 
@@ -60,6 +61,7 @@ async def _queue(settings: Settings, *, lgpd: bool) -> list[Finding]:
         async with TaskService(settings.redis_url.get_secret_value(), redis_password=password, attempts=1) as tasks:
             redis = await tasks.get_pool()
             findings = [*await services.check_redis(redis), *await _workers(tasks)]
+            findings += services.check_lane(await read_lane(settings, tasks))
             if lgpd:
                 findings += await privacy.check_redis(redis, QUEUE_NAME, sealed=settings.cache_secret is not None)
             return findings

@@ -19,6 +19,7 @@ from normalizer.llm.prompt import Record
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from normalizer.llm.standing import Standing
     from normalizer.settings import Settings
     from normalizer.store import AppointmentStore
 
@@ -173,6 +174,19 @@ async def check_model(settings: Settings, *, ask: bool = True) -> list[Finding]:
         return [*findings, *await _call(client, settings)]
     finally:
         await client.close()
+
+
+def check_lane(standing: Standing | None) -> list[Finding]:
+    """What the replicas have found out about the model lane by themselves."""
+    if standing is None or not standing.has_key:
+        return []
+    findings = []
+    if standing.habits is not None:
+        findings.append(good(MODEL, f"os workers pedem respostas em {standing.habits.mode.value} (lembrado no Redis)"))
+    if standing.stopped is not None:
+        mend = "Chave, conta ou modelo: corrija no provedor. Orçamento: aumente DAILY_BUDGET_USD ou espere amanhã."
+        findings.append(warning(MODEL, f"a IA está parada: {standing.stopped}", mend))
+    return findings
 
 
 def _price(model: str) -> Iterator[Finding]:

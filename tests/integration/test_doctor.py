@@ -19,7 +19,8 @@ from normalizer.cache import Entry
 from normalizer.domain.decision import Reason
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import QUEUE_NAME
-from normalizer.runtime import open_cache
+from normalizer.runtime import lane_name, open_cache
+from normalizer.settings import load_settings
 from normalizer.store import AppointmentStore
 
 KEY = "sk-s3cret-key"
@@ -168,6 +169,21 @@ def test_an_endpoint_without_schemas_and_with_lower_limits_is_a_warning(
     said = " ".join(ran.wrong("IA"))
     assert "esquema estrito" in said
     assert "LLM_RPM=500, e o provedor permite 10." in said
+
+
+def test_what_the_workers_found_out_of_the_endpoint_is_shown(
+    run: Callable[..., Ran], model: Callable[..., Any], redis_url: str
+) -> None:
+    model()
+    name = lane_name(load_settings())
+    with Redis.from_url(redis_url) as client:
+        client.set(f"norm:endpoint:{name}", b'{"mode": "json_object", "without": []}')
+        client.hset(f"norm:limit:{name}", "refused", "conta sem saldo (402).")
+
+    ran = run("doctor", "--offline", "--json")
+
+    assert any("json_object" in what for level, what in ran.findings("IA") if level == "ok")
+    assert "a IA está parada: conta sem saldo (402)." in " ".join(ran.wrong("IA"))
 
 
 def test_offline_asks_nobody(run: Callable[..., Ran], model: Callable[..., Any], asked: Callable[..., int]) -> None:
