@@ -1,14 +1,15 @@
 """How right the rules are, by class and by tag: `python -m benchmarks.quality [--update]`.
 
 Scores the development sets and our own hold-outs (other streets, cities and wordings) with the judge in
-`tests/gold/score.py`, prints a table, writes `benchmarks/results/quality.json` with `--update`, and exits 1 when a
-figure is worse than the committed one. A wrong answer that was accepted weighs more than a refusal, so both are counted
-apart.
+`tests/gold/score.py`: rules alone, and rules + model where OPENAI_API_KEY names an endpoint. Prints a table, writes
+`benchmarks/results/quality.json` with `--update`, and exits 1 when a figure is worse than the committed one. A wrong
+answer that was accepted weighs more than a refusal, so both are counted apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib.util
 import json
 import sys
@@ -16,11 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from normalizer.domain.address import parse_address
+from normalizer.domain.appointment import Kind, Origin
 from normalizer.domain.decision import Settled
 from normalizer.domain.document import parse_document
+from normalizer.runtime import open_normalization
+from normalizer.settings import load_settings
+from normalizer.texts import normalize_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from normalizer.settings import Settings
 
 GOLD: Final = Path(__file__).parents[1] / "tests" / "gold"
 RESULTS: Final = Path(__file__).parent / "results" / "quality.json"
@@ -30,6 +37,8 @@ SETS: Final = {
     "documents": "dev_documents.jsonl",
     "documents (hold-out)": "holdout_documents.jsonl",
 }
+ADDRESS_SETS: Final = [name for name in SETS if name.startswith("addresses")]
+_MODEL_S: Final = 3_600.0
 LEVELS: Final = ("strict", "fold", "canon")
 # Figures where more is better, and where less is.
 RISING: Final = ("strict", "fold", "canon")
@@ -56,11 +65,26 @@ def result_of(parse: Callable[[str], Any], text: str) -> dict[str, str | None] |
 
 
 def measure(name: str) -> dict[str, Any]:
-    """Return the figures of one of SETS: exact shares and counts, whole and by tag, and the rows that are not right."""
-    score = judge()
-    gold = score.load(GOLD / SETS[name])
+    """Return the figures of one of SETS, by rules alone: exact shares and counts, and the rows not right."""
+    gold = judge().load(GOLD / SETS[name])
     parse = parse_document if name.startswith("documents") else parse_address
-    predictions = [{"id": row["id"], "result": result_of(parse, row["text"])} for row in gold]
+    return figures(gold, [{"id": row["id"], "result": result_of(parse, row["text"])} for row in gold])
+
+
+async def measure_with_model(name: str, settings: Settings) -> dict[str, Any]:
+    """Return the figures of one of SETS where the configured endpoint is asked what the rules leave open."""
+    gold = judge().load(GOLD / SETS[name])
+    lines = [json.dumps({"id": row["id"], "text": row["text"]}).encode() for row in gold]
+    async with open_normalization(settings) as pipeline:
+        answers = await normalize_lines(Kind.ADDRESS, lines, pipeline=pipeline, timeout_s=_MODEL_S)
+    found = figures(gold, [{"id": answer.id, "result": answer.result} for answer in answers])
+    asked = sum(answer.origem == Origin.MODEL for answer in answers)
+    return found | {"model": settings.openai_model, "asked": asked}
+
+
+def figures(gold: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the judge says of `predictions`, and the rows that are not right under `wrong`."""
+    score = judge()
     report, _ = score.score(gold, predictions)
     wrong = [{"id": row["id"], "got": row["got"], "expected": row["expected"]} for row in report["wrong_rows"]]
     accepted = sum(row["got"] is not None for row in wrong)
@@ -83,6 +107,8 @@ def regressions(now: dict[str, Any], committed: dict[str, Any]) -> list[str]:
     """Return what is worse than the committed figures, one sentence each."""
     found: list[str] = []
     for name, before in committed.items():
+        if name not in now:  # measured with a model, which this run has not
+            continue
         after = now[name]
         found += [f"{name}: {key} {before[key]} -> {after[key]}" for key in RISING if after[key] < before[key]]
         found += [f"{name}: {key} {before[key]} -> {after[key]}" for key in FALLING if after[key] > before[key]]
@@ -93,18 +119,19 @@ def regressions(now: dict[str, Any], committed: dict[str, Any]) -> list[str]:
     return found
 
 
-def _print(name: str, figures: dict[str, Any], *, min_rows: int) -> None:
-    rows = figures["rows"]
-    print(f"\n{name}: {rows} rows, {figures['settled']} settled by rules")
-    print("  exact   " + "   ".join(f"{level} {figures[level]:7.2%}" for level in LEVELS))
-    share = figures["wrong_accepted"] / rows
+def _print(name: str, found: dict[str, Any], *, min_rows: int) -> None:
+    rows = found["rows"]
+    who = f"rules and {found['model']} ({found['asked']} asked)" if "model" in found else "rules"
+    print(f"\n{name}: {rows} rows, {found['settled']} settled by {who}")
+    print("  exact   " + "   ".join(f"{level} {found[level]:7.2%}" for level in LEVELS))
+    share = found["wrong_accepted"] / rows
     print(
-        f"  hallucinations {figures['hallucinations']}   wrong but accepted {figures['wrong_accepted']} ({share:.2%})",
+        f"  hallucinations {found['hallucinations']}   wrong but accepted {found['wrong_accepted']} ({share:.2%})",
         end="",
     )
-    print(f"   refused though answerable {figures['refused_wrongly']}")
+    print(f"   refused though answerable {found['refused_wrongly']}")
     for tag, count in sorted(
-        figures["tags"].items(), key=lambda item: (not item[0].startswith("class:"), -item[1]["rows"])
+        found["tags"].items(), key=lambda item: (not item[0].startswith("class:"), -item[1]["rows"])
     ):
         if tag.startswith("class:") or count["rows"] >= min_rows:
             print(f"    {tag:24} {count['rows']:5} {count['canon']:8.1%}")
@@ -118,12 +145,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--min-rows", type=int, default=3, help="smallest tag to print (default 3)")
     options = parser.parse_args(argv)
     measured = {name: measure(name) for name in SETS}
-    wrong = {name: figures.pop("wrong") for name, figures in measured.items()}
+    settings = load_settings()
+    if settings.openai_api_key is not None:
+        for name in ADDRESS_SETS:
+            measured[f"{name}, rules + model"] = asyncio.run(measure_with_model(name, settings))
+    wrong = {name: found.pop("wrong") for name, found in measured.items()}
     if options.json:
         print(json.dumps(measured, ensure_ascii=False, indent=1))
     else:
-        for name, figures in measured.items():
-            _print(name, figures, min_rows=options.min_rows)
+        for name, found in measured.items():
+            _print(name, found, min_rows=options.min_rows)
     if options.wrong:
         for name, rows in wrong.items():
             for row in rows:
