@@ -27,6 +27,7 @@ import openai
 from normalizer.domain.decision import Settled
 from normalizer.llm.prompt import FIELDS, SYSTEM, Record, Segments, parse_answer, response_schema, slot
 from normalizer.llm.salvage import judge
+from normalizer.llm.tokens import counter
 
 GOLD = Path(__file__).parent.parent / "tests" / "gold" / "dev_addresses.jsonl"
 SHORT = dict(zip(("r", "n", "c", "b", "m", "u", "z"), FIELDS, strict=True))
@@ -242,6 +243,18 @@ def _rows(n: int) -> list[dict[str, Any]]:
     return rows[:n]
 
 
+def faultless_tokens(how: Format, rows: Sequence[Mapping[str, Any]], size: int) -> float:
+    """Output tokens a record (o200k_base) of answers that say exactly what the gold says, in calls of `size`."""
+    count_tokens = counter("gpt-4o")
+    total = 0
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        values = [[(row["expected"] or {}).get(field) or "" for field in FIELDS] for row in part]
+        answer = {slot(index): how.write(each) for index, each in enumerate(values)}
+        total += count_tokens(json.dumps(answer, ensure_ascii=False, separators=(",", ":")))
+    return round(total / len(rows), 1)
+
+
 async def run(given: argparse.Namespace) -> list[Score]:
     """Measure every format at every size, printing as it goes."""
     scores = []
@@ -265,8 +278,9 @@ async def run(given: argparse.Namespace) -> list[Score]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, print, write."""
     parser = argparse.ArgumentParser(prog="benchmarks.answer_formats", description="compare answer formats")
-    parser.add_argument("--base-url", required=True)
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--base-url")
+    parser.add_argument("--model")
+    parser.add_argument("--count-only", action="store_true", help="ask nobody: tokens of faultless answers")
     parser.add_argument("--formats", default=",".join(FORMATS))
     parser.add_argument("--sizes", default="1,8,24,48")
     parser.add_argument("--rows", type=int, default=48)
@@ -274,6 +288,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--schema", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)
+    if given.count_only:
+        for name in given.formats.split(","):
+            counted = (faultless_tokens(FORMATS[name], _rows(given.rows), int(n)) for n in given.sizes.split(","))
+            print(f"{name:12}", *(f"{tokens:>8}" for tokens in counted))
+        return 0
+    if not (given.base_url and given.model):
+        parser.error("--base-url and --model, or --count-only")
     scores = asyncio.run(run(given))
     if given.out:
         document = {

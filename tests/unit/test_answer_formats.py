@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.answer_formats import FORMATS, Score, count
+from benchmarks.answer_formats import FORMATS, Score, count, faultless_tokens, main
 from normalizer.llm.prompt import FIELDS, slot
 
 VALUES = ["R. das Flores", "12", "", "Centro", "Itu", "SP", "13300-000"]
@@ -61,3 +61,16 @@ def test_the_score_tells_right_wrong_misplaced_and_lost_apart():
 
     assert (score.records, score.exact, score.unread, score.refused, score.misplaced) == (6, 3, 1, 2, 1)
     assert score.wrong == 0
+
+
+def test_the_array_is_the_shortest_whose_arity_a_schema_can_hold():
+    tokens = {name: faultless_tokens(how, ROWS, 2) for name, how in FORMATS.items()}
+
+    assert tokens["delimited"] < tokens["array"] < tokens["short_keys"] < tokens["long_keys"]
+
+
+def test_counting_needs_no_endpoint(capsys):
+    assert main(["--count-only", "--rows", "5", "--sizes", "1,5"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(FORMATS)
+    with pytest.raises(SystemExit):
+        main([])
