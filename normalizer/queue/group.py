@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
-    """One job of a group. `try_` counts from 1; `fence` grows with every claim and guards writes elsewhere."""
+    """One job of a group. `try_` counts from 1; `fence` grows with every claim and guards writes elsewhere.
+
+    `place` is its score in the queue, `payload` what its producer wrote.
+    """
 
     job_id: str
     function: str
@@ -34,6 +37,7 @@ class ClaimedJob:
     enqueued_at_ms: int
     fence: int
     token: str
+    place: float = 0.0
     payload: bytes = b""
 
 

@@ -1,8 +1,8 @@
 """Claim, renew and settle jobs: the Lua scripts beside this module, typed.
 
-Who owns a job is written in the hash `{queue}:claims` (its token); until when others keep off is written in
-`arq:in-progress:<id>` and `{queue}:leases`. A lease that ran out while nobody else took the job is still its owner's.
-Every claim has a token of its own and a `fence`, a number that grows with every claim, also over a flushed Redis.
+Who owns a job, and until when others keep off, is told in record.lua. A lease that ran out while nobody else took the
+job is still its owner's. Every claim has a token of its own and a `fence`, a number that grows with every claim, also
+over a flushed Redis.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEAD_START_MS = 600_000
 MIN_CRASHES = 4
 MAX_CRASHES = 12
 _KEYS_PER_CALL = 1_000  # Lua's unpack() takes some 8,000 values; and no call may hold up Redis for long
-_SWEEP_LIMIT = 5_000
+_SWEEP_LIMIT = 20  # groups; the next sweep takes the next
 
 
 def script(name: str) -> str:
@@ -39,11 +39,13 @@ def script(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Our own keys beside arq's, all starting with the queue's name."""
+    """Our own keys beside arq's, all starting with the queue's name; what they hold is told in record.lua."""
 
     queue: str
     leases: str
+    sizes: str
     claims: str
+    suspects: str
     fence: str
     paused: str
     isolating: str
@@ -53,7 +55,7 @@ class Keys:
     @classmethod
     def of(cls, queue: str) -> Keys:
         """The keys of one queue."""
-        own = ("leases", "claims", "fence", "paused", "isolating", "again", "replicas")
+        own = ("leases", "sizes", "claims", "suspects", "fence", "paused", "isolating", "again", "replicas")
         return cls(queue, *(f"{queue}:{name}" for name in own))
 
     def replica(self, worker_id: str) -> str:
@@ -101,13 +103,14 @@ class Ending:
     result: bytes = b""
     result_ms: int | None = None  # None: for ever
     after_ms: int = 0
-    limit: int = 0
+    place: float = 0.0  # "R", "H": its score before the claim
+    limit: int = 0  # "S", "C": the largest group it may join
 
-    def arguments(self) -> tuple[str, bytes | str | int, str | int]:
+    def arguments(self) -> tuple[str, bytes | int, int | float]:
         """The three values settle.lua takes after the job's id."""
         if self.how == "D":
             return "D", self.result, 0 if self.result_ms is None else max(1, self.result_ms)
-        return self.how, max(0, self.after_ms), self.limit
+        return self.how, max(0, self.after_ms), self.place if self.how in "RH" else self.limit
 
 
 @dataclass(slots=True)
@@ -162,7 +165,10 @@ class Leases:
         """
         k = self.keys
         reply = await self._claim(
-            keys=[k.queue, k.leases, k.claims, k.fence, k.paused, k.isolating, abort_jobs_ss],
+            keys=[
+                *(k.queue, k.leases, k.sizes, k.claims, k.suspects),
+                *(k.fence, k.paused, k.isolating, abort_jobs_ss),
+            ],
             args=[
                 now_ms,
                 terms.lease_ms,
@@ -182,7 +188,7 @@ class Leases:
 
     async def renew(self, token: str, job_ids: Iterable[str], *, lease_ms: int) -> set[str]:
         """Keep others off for another `lease_ms`. Returns the ids that are not this claim's any more."""
-        keys = [self.keys.queue, self.keys.leases, self.keys.claims]
+        keys = [self.keys.queue, self.keys.leases, self.keys.suspects]
         lost: set[str] = set()
         for chunk in _chunks(list(job_ids)):
             lost.update(map(bytes.decode, await self._renew(keys=keys, args=[lease_ms, token, *chunk])))
@@ -198,13 +204,14 @@ class Leases:
             keep_ms: how long the payload of a waiting job is kept at least.
         """
         k = self.keys
+        keys = [k.queue, k.leases, k.sizes, k.claims, k.suspects, k.again, abort_jobs_ss]
         lost: set[str] = set()
         for chunk in _chunks(list(endings)):
             args: list[Any] = [now_ms, token, keep_ms, TRY_TTL_S]
             for job_id in chunk:
                 args.append(job_id)
                 args.extend(endings[job_id].arguments())
-            reply = await self._settle(keys=[k.queue, k.leases, k.claims, k.again, abort_jobs_ss], args=args)
+            reply = await self._settle(keys=keys, args=args)
             lost.update(map(bytes.decode, reply))
         return lost
 
@@ -212,7 +219,8 @@ class Leases:
         """Put jobs of dead replicas back. Returns how many jobs by the token they had."""
         k = self.keys
         reply = await self._sweep(
-            keys=[k.queue, k.leases, k.claims, k.isolating], args=[MIN_CRASHES, MAX_CRASHES, _SWEEP_LIMIT]
+            keys=[k.queue, k.leases, k.sizes, k.claims, k.suspects, k.isolating],
+            args=[MIN_CRASHES, MAX_CRASHES, _SWEEP_LIMIT],
         )
         return {reply[i].decode(): int(reply[i + 1]) for i in range(0, len(reply), 2)}
 
@@ -226,7 +234,7 @@ class Leases:
     async def abandon(self, tokens: Iterable[str]) -> int:
         """Give back what claims took whose answer was lost. Returns the number of jobs."""
         k = self.keys
-        return int(await self._abandon(keys=[k.queue, k.leases, k.claims], args=list(tokens)))
+        return int(await self._abandon(keys=[k.queue, k.leases, k.sizes, k.claims], args=list(tokens)))
 
 
 def _claim_of(reply: Sequence[Any], token: str) -> Claim:

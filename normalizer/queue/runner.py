@@ -264,9 +264,9 @@ class Runner:
             case Failed(cause):
                 return self._over(group, job, JobExecutionFailed(cause), success=False)
             case RetryLater(after_s):
-                return Ending("R", after_ms=int(after_s * 1000))
+                return Ending("R", after_ms=int(after_s * 1000), place=job.place)
             case HandBack(after_s):
-                return Ending("H", after_ms=int(after_s * 1000))
+                return Ending("H", after_ms=int(after_s * 1000), place=job.place)
 
     def _over(self, group: Group, job: ClaimedJob, result: Any, *, success: bool) -> Ending:
         keep_s = self._keep_result_s(group.function)

@@ -54,7 +54,7 @@ class Enqueued:
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """The queue at one moment, from O(log n) commands only.
+    """The queue at one moment, from commands that do not grow with the queue.
 
     Attributes:
         state: running, or why nothing is claimed.
@@ -166,7 +166,7 @@ class TaskService:
             for appointment_id in ids[start : start + _IDS_PER_CALL]:
                 args += job_id_of(appointment_id, known.get(appointment_id)), self._payload(appointment_id)
             with self._translated():
-                reply = await run(keys=[keys.queue, keys.claims, keys.again], args=args)
+                reply = await run(keys=[keys.queue, keys.again], args=args)
             total += Enqueued(*map(int, reply))
         return total
 
@@ -183,9 +183,10 @@ class TaskService:
                 pipe.get(keys.paused)
                 pipe.zcount(keys.queue, "-inf", now)
                 pipe.zcard(keys.queue)
-                pipe.zcard(keys.leases)
+                pipe.zrange(keys.sizes, 0, -1, withscores=True)
                 pipe.zrangebyscore(keys.queue, "-inf", now, start=0, num=1)
-                paused, due, total, running, first = await pipe.execute()
+                paused, due, total, sizes, first = await pipe.execute()
+            running = sum(int(size) for _, size in sizes)
             age = await self._age_s(pool, first[0], now) if first else None
             replicas = await read_replicas(pool, keys)
         alive = [replica for replica in replicas if now - replica.beat_at_ms < GONE_S * 1000]

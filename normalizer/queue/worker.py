@@ -243,7 +243,16 @@ class BatchWorker(Worker):
                 continue
             tries = max(taken.tries, enqueued_try or 0)
             job = ClaimedJob(
-                taken.job_id, name, tuple(args), kwargs, tries, at_ms, claim.fence, claim.token, taken.payload
+                taken.job_id,
+                name,
+                tuple(args),
+                kwargs,
+                tries,
+                at_ms,
+                claim.fence,
+                claim.token,
+                taken.score,
+                taken.payload,
             )
             jobs.setdefault(name, []).append(job)
         return jobs, strangers
@@ -292,7 +301,7 @@ class BatchWorker(Worker):
 
     async def _give_to_arq(self, claim: Claim, strangers: Sequence[Taken]) -> None:
         """Run, as arq would, jobs that are not for a batch function; what exceeds the slots stays in the queue."""
-        back = {job.job_id: Ending("H") for job in strangers}
+        back = {job.job_id: Ending("H", place=job.score) for job in strangers}
         await self._leases.settle(claim.token, back, now_ms=timestamp_ms(), keep_ms=0)
         free = max(0, self.max_jobs - self.job_counter)
         for job in strangers[:free]:
@@ -403,7 +412,7 @@ class BatchWorker(Worker):
 
     async def close(self) -> None:
         """End what runs, release what is claimed, tell `on_shutdown`, close the pool. Never hangs on a dead Redis."""
-        if not (self.batch_functions and self._opened):
+        if not self.batch_functions or self._pool is None:
             await super().close()
             return
         if not self._handle_signals:
@@ -424,7 +433,8 @@ class BatchWorker(Worker):
 
     async def _end_chores(self) -> None:
         await end(*self._chores)
-        await self._keeper.stop()
+        if self._opened:  # not where the start failed
+            await self._keeper.stop()
 
     # -- parts that need the pool -------------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ async def assert_ended_once(redis: Redis, script: Script, names: list[str], work
     assert sorted(name for group in script.groups for name in group) == sorted(names)
     assert {try_ for _, try_ in script.tries} == {1}
     assert len(await redis.keys("arq:result:*")) == len(names)
-    assert await redis.exists(KEYS.claims, KEYS.leases) == 0
+    assert await redis.exists(KEYS.claims, KEYS.leases, KEYS.sizes, KEYS.suspects) == 0
     assert worker.jobs_complete == len(names)
 
 

@@ -88,7 +88,7 @@ async def test_a_killed_workers_jobs_restart_elsewhere_within_a_lease_and_end_on
 
     assert recovered_s < 2 + 5
     await assert_each_ended_once(redis, names)
-    assert await redis.exists(KEYS.claims, KEYS.leases) == 0
+    assert await redis.exists(KEYS.claims, KEYS.leases, KEYS.sizes, KEYS.suspects) == 0
 
 
 async def test_a_frozen_worker_that_wakes_up_past_its_lease_changes_nothing(
@@ -145,7 +145,7 @@ async def test_ten_deploys_in_mid_import_fail_nothing_and_count_no_try(
         assert await asyncio.to_thread(process.wait) == 0
 
     assert await redis.keys("arq:retry:*") == []
-    assert await redis.exists(KEYS.claims, KEYS.leases) == 0
+    assert await redis.exists(KEYS.claims, KEYS.leases, KEYS.sizes, KEYS.suspects) == 0
     start(max_items=50)
     await until(lambda: drained(redis))
 

@@ -472,7 +472,7 @@ async def test_a_second_signal_or_sigint_stops_at_once_and_releases_the_claims(
     assert time.monotonic() - began < 10
     assert await redis.zcard(QUEUE_NAME) == 2
     assert await redis.keys("arq:in-progress:*") + await redis.keys("arq:retry:*") == []
-    assert await redis.exists(KEYS.claims, KEYS.leases) == 0
+    assert await redis.exists(KEYS.claims, KEYS.leases, KEYS.sizes, KEYS.suspects) == 0
 
 
 async def test_the_grace_time_ends_a_group_that_does_not_listen(

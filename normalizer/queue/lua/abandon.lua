@@ -1,27 +1,26 @@
 -- Give back whatever a claim took whose answer never arrived (the link broke between question and answer).
 --
--- KEYS  1 queue   2 leases   3 claims   (see claim.lua)
+-- KEYS  1 queue   2 leases   3 sizes   4 claims   (see record.lua)
 -- ARGV  tokens of the claims in doubt
 -- RETURN number of jobs put back
 --
--- Without it the jobs would wait for their lease to run out and be booked as a crash. Reads the whole `claims` hash
--- (the jobs in work, some thousands at most), which is why it only runs after a broken link.
--- Why atomic: the claim in doubt may be taken for an orphan by another replica at the same moment.
+-- Without it the jobs would wait for their lease to run out and be booked as a crash.
+-- Why atomic: the claim in doubt may be taken for dead by another replica at the same moment.
 
-local queue, leases, claims = unpack(KEYS)
-local doubtful = {}
-for _, token in ipairs(ARGV) do doubtful[token] = true end
-local all = redis.call('HGETALL', claims)
+local queue, leases, sizes, claims = unpack(KEYS)
 local count = 0
-for i = 1, #all, 2 do
-  local id, r = all[i], parse(all[i + 1])
-  if doubtful[r.token] then
-    if redis.call('GET', 'arq:in-progress:' .. id) == r.token then redis.call('DEL', 'arq:in-progress:' .. id) end
-    redis.call('ZREM', leases, id)
-    redis.call('ZADD', queue, 'XX', r.score, id)
-    r.token = ''
-    if r.limit == 0 then redis.call('HDEL', claims, id) else redis.call('HSET', claims, id, text_of(r)) end
-    count = count + 1
+for _, token in ipairs(ARGV) do
+  local packed = redis.call('HGET', claims, token)
+  local is_mine = owner_of(token, queue, leases)
+  local jobs = packed and cmsgpack.unpack(packed) or {}
+  for i = 1, #jobs, 2 do
+    local lock_key = 'arq:in-progress:' .. jobs[i]
+    if is_mine(jobs[i], redis.call('GET', lock_key)) then
+      redis.call('DEL', lock_key)
+      redis.call('ZADD', queue, 'XX', jobs[i + 1], jobs[i])
+      count = count + 1
+    end
   end
+  dissolve(token, leases, sizes, claims)
 end
 return count

@@ -1,12 +1,11 @@
 -- Claim one group of due jobs, and beside it the few due jobs that stock arq has to run itself.
 --
 -- KEYS  1 queue   zset    job id -> score (ms); arq's own. A claimed job's score is its lease's end.
---       2 leases  zset    job id -> end of its lease (ms, Redis' clock); every job in a group, nothing else
---       3 claims  hash    job id -> record (record.lua)
---       4 fence   string  number of the last claim
---       5 paused  string  present: nothing may be claimed
---       6 isolating string  "!worker" runs, or "?worker" waits to run, jobs that crashed processes twice, alone
---       7 abort   zset    arq's own: ids somebody asked to abort
+--       2 leases   3 sizes   4 claims   5 suspects   (record.lua)
+--       6 fence      string  number of the last claim
+--       7 paused     string  present: nothing may be claimed
+--       8 isolating  string  "!worker" runs, or "?worker" waits to run, jobs that crashed processes twice, alone
+--       9 abort      zset    arq's own: ids somebody asked to abort
 -- ARGV  1 now_ms (the worker's clock, as in stock arq: what is due)   2 lease_ms   3 token, never used before
 --       4 worker id   5 max_items   6 free slots: a group takes one, a stock job takes one
 --       7 in-progress time of a stock job, ms   8 linger_ms   9 head_start_ms
@@ -23,7 +22,7 @@
 -- replicas), not on a Redis Cluster; arq itself has the same limit.
 -- Bulk commands (MGET, HMGET, variadic ZADD) keep it near two commands a job.
 
-local queue, leases, claims, fence_key, paused, isolating, aborts = unpack(KEYS)
+local queue, leases, sizes, claims, suspects, fence_key, paused, isolating, aborts = unpack(KEYS)
 local now, lease_ms, token, worker = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local max_items, slots, stock_ms = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local linger_ms, head_start_ms = tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -50,8 +49,14 @@ if due < max_items and linger_ms > 0 then
   linger_left = math.max(0, math.ceil(linger_ms - age))
 end
 
-heed_aborts = heed_aborts and redis.call('ZCARD', aborts) > 0
-local stock, records = {}, {}
+heed_aborts = heed_aborts and redis.call('EXISTS', aborts) == 1
+local troubled = redis.call('EXISTS', suspects) == 1
+-- Jobs whose lease just ran out look free, but their score is the lease's end: they are sweep.lua's.
+local unswept, none_unswept = {}, true
+for i, value in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', whole(clock_ms() + 1), 'WITHSCORES')) do
+  if i % 2 == 0 then unswept[value], none_unswept = true, false end
+end
+local stock, visited = {}, {}
 local ids, scores, payloads, taken = {}, {}, {}, 0  -- the group
 local kind, limit = nil, max_items
 local told_to_isolate = false
@@ -78,7 +83,7 @@ local function admit(rec)
   local its_kind, its_limit = 'normal', max_items
   if rec then
     if rec.dead then its_kind = 'dead'
-    elseif rec.limit > 0 then
+    else
       its_limit = rec.limit
       its_kind = rec.crashes >= 2 and 'exclusive' or 'suspect'
     end
@@ -106,28 +111,27 @@ local function walk(min, max, quota)
       seen[i], lock_keys[i], job_keys[i] = id, 'arq:in-progress:' .. id, 'arq:job:' .. id
     end
     local locks = redis.call('MGET', unpack(lock_keys))
-    local found = redis.call('HMGET', claims, unpack(seen))
+    local found = troubled and redis.call('HMGET', suspects, unpack(seen))
     local contents = redis.call('MGET', unpack(job_keys))
     for i = 1, n do
       local id = seen[i]
       if taken >= math.min(quota, limit) or told_to_isolate then return end
-      local rec = found[i] and parse(found[i]) or nil
-      local free = not locks[i] and not (rec and rec.token ~= '') and not records[id]
-      if free then
-        local score, payload = rows[2 * i], contents[i]
+      local score = rows[2 * i]
+      if not locks[i] and not visited[id] and (none_unswept or not unswept[score]) then
+        local rec, payload = found and found[i] and parse(found[i]), contents[i]
         local is_stock = not payload or not looks_batch(payload)
           or (heed_aborts and redis.call('ZSCORE', aborts, id))
         if is_stock then
           if #stock / 2 + (kind and 1 or 0) < slots then
-            if rec then redis.call('HDEL', claims, id) end
-            records[id] = true
+            if rec then redis.call('HDEL', suspects, id) end
+            visited[id] = true
             redis.call('SET', lock_keys[i], '1', 'PX', stock_ms)
             stock[#stock + 1] = id
             stock[#stock + 1] = score
           end
         elseif linger_left == 0 and (kind or #stock / 2 < slots) and admit(rec) then
           taken = taken + 1
-          records[id] = rec or true
+          visited[id] = true
           ids[taken], scores[taken], payloads[taken] = id, score, payload
         end
       end
@@ -158,24 +162,18 @@ local fence_text = whole(fence)
 redis.call('SET', fence_key, fence_text)
 
 local ends = whole(clock_ms() + lease_ms)
-local retry_keys, zadd, hset, flat = {}, {}, {}, {}
+local retry_keys, zadd, flat, places = {}, {}, {}, {}
 for i = 1, taken do retry_keys[i] = 'arq:retry:' .. ids[i] end
 local tries = redis.call('MGET', unpack(retry_keys))  -- nil comes as false; tonumber(false) is nil
 for i = 1, taken do
   local id, score = ids[i], scores[i]
-  local rec = records[id]
-  redis.call('SET', 'arq:in-progress:' .. id, token, 'PX', lease_ms)
+  redis.call('SET', 'arq:in-progress:' .. id, token, 'PX', ARGV[2])
   zadd[2 * i - 1], zadd[2 * i] = ends, id
-  hset[2 * i - 1] = id
-  if rec == true then
-    hset[2 * i] = token .. FRESH .. score .. '||0'
-  else
-    rec.token, rec.score = token, score
-    hset[2 * i] = text_of(rec)
-  end
+  places[2 * i - 1], places[2 * i] = id, score
   flat[4 * i - 3], flat[4 * i - 2], flat[4 * i - 1], flat[4 * i] = id, score, (tonumber(tries[i]) or 0) + 1, payloads[i]
 end
-redis.call('ZADD', leases, unpack(zadd))
 redis.call('ZADD', queue, unpack(zadd))
-redis.call('HSET', claims, unpack(hset))
+redis.call('ZADD', leases, ends, token)
+redis.call('ZADD', sizes, taken, token)
+redis.call('HSET', claims, token, cmsgpack.pack(places))
 return {'ok', -1, fence_text, kind, flat, stock}

@@ -1,6 +1,6 @@
 -- Enqueue jobs by id: one job per id, whatever became of an earlier one.
 --
--- KEYS  1 queue   2 claims   3 again  hash job id -> payload enqueued while the job ran
+-- KEYS  1 queue   2 again  hash job id -> payload enqueued while the job ran
 -- ARGV  1 score (ms)   2 how long a payload is kept, ms   3.. two a job: id, payload (at most 1,000 jobs)
 -- RETURN {new, already queued, in work: will run once more}
 --
@@ -8,7 +8,7 @@
 -- lower; a job in work is noted in `again`, and settle.lua starts it over when it ends.
 -- Why atomic: a job may be claimed or settled at any moment; whether it waits, runs or is over must be one answer.
 
-local queue, claims, again = unpack(KEYS)
+local queue, again = unpack(KEYS)
 local score, keep_ms = ARGV[1], ARGV[2]
 local ids, lock_keys, job_keys = {}, {}, {}
 for i = 3, #ARGV, 2 do
@@ -21,14 +21,13 @@ if #ids == 0 then return {0, 0, 0} end
 
 local locks = redis.call('MGET', unpack(lock_keys))
 local jobs = redis.call('MGET', unpack(job_keys))
-local records = redis.call('HMGET', claims, unpack(ids))
 local zadd, hset, old, seen = {}, {}, {}, {}
 local fresh, waiting, running = 0, 0, 0
 for i, id in ipairs(ids) do
   local payload = ARGV[2 * i + 2]
   if seen[id] then
     waiting = waiting + 1
-  elseif jobs[i] and (locks[i] or (records[i] and string.sub(records[i], 1, 1) ~= '|')) then
+  elseif jobs[i] and locks[i] then
     hset[#hset + 1], hset[#hset + 2] = id, payload
     running = running + 1
   else
