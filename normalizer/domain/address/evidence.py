@@ -198,7 +198,10 @@ class Evidence:
 
     def _stands_as_label(self, at: int, key: str) -> bool:
         tokens = self.tokens
-        if at + 1 >= tokens.size or (at and tokens.keys[at - 1] in {"do", "da", "de", "o", "a", "sem", "s"}):
+        if at + 1 >= tokens.size:
+            return False
+        lettered = at > 1 and tokens.keys[at - 2] in lx.UNIT_WORDS  # "Casa A bairro Centro"
+        if at and not lettered and tokens.keys[at - 1] in {"do", "da", "de", "o", "a", "sem", "s"}:
             return False
         if key in {"numero", "num", "nr", "nro"}:
             return tokens.kinds[at + 1] == NUM

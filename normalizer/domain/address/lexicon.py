@@ -299,7 +299,7 @@ cep: cep
 }
 # Labels that are understood without a colon.
 BARE_LABELS: Final = _words("""
-bairro cep numero num nr nro logradouro compl cpl complemento telefone tel fone celular whatsapp municipio cpf
+bairro cep uf numero num nr nro logradouro compl cpl complemento telefone tel fone celular whatsapp municipio cpf
 rg
 """)
 

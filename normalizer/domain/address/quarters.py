@@ -20,6 +20,7 @@ _BEFORE_CENTRE: Final = frozenset({"novo", "bairro", "setor", "zona", "cidade", 
 _PART_HEADS: Final = frozenset(
     {"apartamento", "apto", "bloco", "sala", "loja", "fundos", "frente", "andar", "sobrado", "kitnet", "vaga"}
 )
+_NO_NAMES: Final = frozenset({"lado", "moro", "mora", "resido", "reside"})  # open a remark
 _CITY_QUARTERS: Final = frozenset({"nova", "alta", "baixa", "velha"})  # "Nova Cidade"
 
 
@@ -47,7 +48,7 @@ def may_be_quarter(tokens: Tokens, start: int, end: int, *, sector: bool) -> boo
     keys = tokens.keys
     if end - start > _LONGEST or keys[start] in lx.PREPOSITIONS or keys[end - 1] in lx.PREPOSITIONS - {"e", "a"}:
         return False
-    if end - start == 1 and keys[start] in lx.GENERIC_QUARTERS:
+    if end - start == 1 and not _may_stand_alone(tokens, start):
         return False
     if end - start > 1 and keys[end - 1] == "cidade" and keys[end - 2] not in _CITY_QUARTERS:
         return False
@@ -57,10 +58,25 @@ def may_be_quarter(tokens: Tokens, start: int, end: int, *, sector: bool) -> boo
     return letters > 2 and all(_belongs(tokens, at, start, end) for at in range(start, end))
 
 
+def _may_stand_alone(tokens: Tokens, at: int) -> bool:
+    """May the one word be a whole quarter: no "Jardim", no "Casa", and no "Balneário" that runs into "Camboriú"."""
+    key = tokens.keys[at]
+    runs_on = at + 1 < tokens.size and tokens.gaps[at + 1] != HARD
+    return (
+        key not in lx.GENERIC_QUARTERS
+        and lx.UNIT_WORDS.get(key) not in lx.ALONE_UNITS
+        and not (runs_on and key in {"balneario", "nova", "novo"})
+    )
+
+
 def _holds_other_field(keys: list[str], start: int, end: int) -> bool:
     """Is a part of the complement read into the quarter: "Sala Verde Centro", "Casa dos Fundos"."""
     if end - start == 1:
         return False
+    if keys[start] in _NO_NAMES:
+        return True
+    if keys[start] == "bairro" and keys[start + 1] not in lx.PREPOSITIONS | {"novo", "alto", "velho"}:
+        return True
     if keys[end - 1] == "centro" and keys[end - 2] not in _BEFORE_CENTRE:
         return True
     if keys[start] == "casa":  # "Casa Verde Alta" is a quarter, "casa verde Jardim Europa" more than one

@@ -201,9 +201,13 @@ class _Reader:
         return self._later_number()
 
     def _may_be_code(self, at: int) -> bool:
-        """May letter and number be the street's code, as in "Rua C 152" where most streets are named so?"""
+        """May the number be the name's ("Rua C 152" in Goiás, "Rua Projetada 3") or a quarter's ("Zona 7")?"""
         lettered = at - self.start.name == 1 and is_code(self.tokens.keys[at - 1]) and at == self._street_end()
-        return lettered and self.tokens.gaps[at] == BLANK and self.place.uf in {"GO", "DF", "TO"}
+        if self.tokens.gaps[at] != BLANK:
+            return False
+        before = self.tokens.keys[at - 1]
+        named = before in _COUNTED or (before in lx.NUMBERED_STREET_WORDS and before not in {"norte", "sul"})
+        return named or (lettered and self.place.uf in {"GO", "DF", "TO"})
 
     def _digits(self, at: int) -> bool:
         return self._free(at) and self.tokens.kinds[at] == NUM
@@ -288,6 +292,8 @@ class _Reader:
             quarters, estates = estates, []
         if not quarters and len(asides) == 1:
             quarters, asides = asides, []
+        if estates and any(self.tokens.keys[start] == "casa" for start, _ in quarters):
+            return Reason.DISTRICT_AMBIGUOUS  # the estate may be the quarter, and "casa amarela" a remark
         for start, end in estates:
             self._named(start, end)
         for start, end in asides:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NUMBER_WORDS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 _QUADRA_UNITS: Final = frozenset({"Quadra", "Trecho"})
+_BEFORE_NAMES: Final = lx.PREPOSITIONS | {"silva"}  # "Silva Jardim" was a person
 _LOTS: Final = frozenset({"Quadra", "Lote"})
 _SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
 
@@ -179,6 +180,8 @@ class StreetName:
         if date_follows(tokens, at) or tokens.words[at][-1] in "ºª°" or before == "km":
             return True
         second = at - 1 == self.name
+        if tokens.gaps[at] == HYPHEN and len(before) == 3 and self._coded(at - 1):
+            return True  # "Estrada Municipal IBT-020"
         if second and is_road(tokens, self.kind, self.name):
             return True
         code = second and tokens.kinds[at - 1] == WORD and before not in lx.TITLES and is_code(before)
@@ -193,6 +196,9 @@ class StreetName:
             after += 1
         if after >= tokens.size:
             return False
+        sided = tokens.keys[at - 1] in _SIDES
+        if sided and (tokens.keys[at - 2] == "do" or any(tokens.kinds[i] == NUM for i in range(self.name, at))):
+            return False  # "Rio Grande do Sul 90", "Rua 12 Norte 360"
         if self.marks[after] == NUMBER:
             return True
         if self.marks[after] == UNIT:
@@ -200,6 +206,10 @@ class StreetName:
         if tokens.keys[after] in NUMBER_WORDS:
             return after + 1 < tokens.size and tokens.kinds[after + 1] == NUM
         return self._free(after) and tokens.kinds[after] == NUM and tokens.gaps[after] in (HARD, BLANK)
+
+    def _coded(self, at: int) -> bool:
+        """Is the word in capitals where others are not."""
+        return self.tokens.words[at].isupper() and not self.tokens.text.isupper()
 
     def _unit_for_number(self, at: int, unit: int) -> bool:
         """Does the unit behind the number show that it is the name's: "T 37 Qd 2", "Projetada 4 casa 2"."""
@@ -222,7 +232,7 @@ class StreetName:
             return key not in _SIDES
         if tokens.gaps[at] == SLASH:
             return True
-        if key in lx.STRONG_STARTERS and tokens.keys[at - 1] not in lx.PREPOSITIONS:
+        if key in lx.STRONG_STARTERS and tokens.keys[at - 1] not in _BEFORE_NAMES:
             return self._after_number(at) or not self._number_ahead(at)
         return self._after_number(at) and not self._number_ahead(at) and key not in _SIDES
 

@@ -155,6 +155,8 @@ class _Finder:
         if len(key) != 1 or key in {"l", "q"}:
             return False
         following = value + 1
+        if tokens.dots[value] and self._free(following) and tokens.gaps[following] == BLANK:
+            return tokens.keys[following] in lx.UNIT_WORDS  # "Casa N. Sra. das Dores"
         closed = following == tokens.size or tokens.gaps[following] == HARD or not self._free(following)
         closed = closed or tokens.keys[following] in lx.UNIT_WORDS
         if key in {"a", "e", "o"} and not tokens.words[value].isupper():
