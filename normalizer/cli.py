@@ -293,10 +293,11 @@ def serve(
 ) -> None:
     """Serve a API e a página ao vivo."""
     from normalizer.api import serve as run_server
+    from normalizer.runtime import start_logging
     from normalizer.settings import load_settings
 
     settings = load_settings()
-    configure_logging(settings.log_level, json_lines=settings.environment == "production")
+    start_logging(settings)
     _stderr.print(f"http://{host}:{port}")
     run_server(settings, host=host, port=port)
 

@@ -37,6 +37,7 @@ from normalizer.queue.connection import OUTAGE, redis_settings
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import KEEP_PAYLOAD_MS, QUEUE_NAME, TaskService
 from normalizer.queue.worker import BatchWorker, batch_func
+from normalizer.sentry import reporter
 from normalizer.settings import Settings, load_settings
 from normalizer.store import AppointmentStore
 from normalizer.telemetry import configure_logging
@@ -160,11 +161,17 @@ def lane_of(settings: Settings) -> Lane:
     )
 
 
+def start_logging(settings: Settings) -> None:
+    """Logs as the settings have them; with SENTRY_DSN errors go there, too. Misconfigured if it cannot be used."""
+    report = reporter(_secret(settings.sentry_dsn), environment=settings.environment, release=__version__)
+    configure_logging(settings.log_level, json_lines=settings.environment == "production", report=report)
+
+
 def main() -> int:
     """Run one worker until it is told to stop. Returns the process's exit code (see `normalizer.cli`)."""
     try:
         settings = load_settings()
-        configure_logging(settings.log_level, json_lines=settings.environment == "production")
+        start_logging(settings)
         print(banner(settings), flush=True)  # noqa: T201 — the banner operators look for, on stdout
         if settings.openai_api_key is None:
             log.warning("llm.disabled", reason="sem OPENAI_API_KEY: só regras e cache; o resto espera em revisão")

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     llm_tpm: Annotated[int, Field(ge=0)] = 200_000
     daily_budget_usd: Annotated[float, Field(ge=0)] = 0.0
 
+    sentry_dsn: SecretStr | None = None
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
 
     api_keys: SecretStr | None = None

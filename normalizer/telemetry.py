@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 
 
-def configure_logging(level: str, *, json_lines: bool) -> None:
+def configure_logging(
+    level: str, *, json_lines: bool, report: Callable[[BaseException, str], None] | None = None
+) -> None:
     """Send structlog and the standard library's loggers through one pipeline to stderr.
 
     Args:
         level: a standard level name, e.g. "INFO".
         json_lines: one JSON object a line (production) instead of readable text.
+        report: also told of each exception that is logged, with the event's name.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _reporting(report),
         scrubbed,
     ]
     renderer: structlog.typing.Processor = (
@@ -53,14 +59,32 @@ def configure_logging(level: str, *, json_lines: bool) -> None:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
+def _reporting(report: Callable[[BaseException, str], None] | None) -> structlog.typing.Processor:
+    def processor(
+        _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        if report is not None and (error := _exception_of(event.get("exc_info"))) is not None:
+            report(error, str(event.get("event", "")))
+        return event
+
+    return processor
+
+
+def _exception_of(info: Any) -> BaseException | None:
+    """What `exc_info` stands for, in any of the forms logging takes."""
+    if not info:
+        return None
+    if isinstance(info, BaseException):
+        return info
+    error = info[1] if isinstance(info, tuple) else sys.exc_info()[1]
+    return error if isinstance(error, BaseException) else None
+
+
 def scrubbed(
     _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
     """Reduce an exception to its type: its message may quote what it choked on, as a driver quotes a document."""
-    info = event.pop("exc_info", None)
-    if not info:
-        return event
-    error = info[1] if isinstance(info, tuple) else info if isinstance(info, BaseException) else sys.exc_info()[1]
+    error = _exception_of(event.pop("exc_info", None))
     if error is not None:
         event["error"] = type(error).__name__
         event["at"] = _innermost_frame(error)
