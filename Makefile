@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check format lint types layers bench bench-quick quality clean help
+.PHONY: demo test test-slow chaos check format lint types layers bench bench-quick quality clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -17,8 +17,14 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## the main job end to end: embedded Redis and MongoDB, simulated provider, two workers
 	@$(BIN)/normalizer demo $(ARGS)
 
-test: $(READY)  ## every test, on real services that start by themselves
+test: $(READY)  ## the tests, on real services that start by themselves; without the slow forms
 	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(READY)  ## the slow forms: more kills, more replicas, a provider that crawls
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+chaos: $(READY)  ## kills, stops, freezes, partitions, restarts over one import: SEED=7 ROWS=20000
+	$(BIN)/python -m tests.acceptance.chaos --rows $(or $(ROWS),20000) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: lint types layers  ## format, lint, types, layers, dependencies, tests with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)

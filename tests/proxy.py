@@ -4,6 +4,7 @@
         proxy.swallow()                 # connections stay open, bytes vanish: a half-open link
         proxy.swallow_answer_to(b"…")   # the request arrives, its answer and all later ones vanish
         proxy.cut()                     # close what is open, refuse what comes: the other side is away
+        proxy.delay(0.2)                # every piece of data arrives so much later, both ways
         proxy.heal()                    # pass everything again; what was swallowed is gone, and so are its connections
 
 It lives in a thread of its own, so it goes on while the test's event loop is busy.
@@ -24,8 +25,10 @@ class TcpProxy:
         self._target, self.port = target, 0
         self._to_server, self._to_client, self._open = True, True, True
         self._marker: bytes | None = None
+        self._delay_s = 0.0
         self._tainted: set[asyncio.StreamWriter] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._handlers: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
@@ -59,10 +62,19 @@ class TcpProxy:
 
         self._call(cut)
 
+    def delay(self, seconds: float) -> None:
+        """Pass everything, late; 0 ends it, as does `heal()`."""
+
+        def slow() -> None:
+            self._delay_s = seconds
+
+        self._call(slow)
+
     def heal(self) -> None:
         """Pass everything again. Connections that lost bytes are closed: their stream is broken."""
 
         def heal() -> None:
+            self._delay_s = 0.0
             self._set(to_server=True, to_client=True, accept=True)
             self._close(self._tainted)
 
@@ -89,12 +101,18 @@ class TcpProxy:
         self._ready.set()
         await self._end.wait()
         server.close()
-        self._close(self._writers)
+        while self._handlers:  # one may be on its way to the target: what it opened is closed in the next turn
+            self._close(self._writers)
+            await asyncio.wait(self._handlers, timeout=0.1)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._open:
             writer.transport.abort()
             return
+        task = asyncio.current_task()
+        assert task is not None
+        self._handlers.add(task)
+        task.add_done_callback(self._handlers.discard)
         with contextlib.suppress(OSError):
             remote_reader, remote_writer = await asyncio.open_connection("127.0.0.1", self._target)
             both = {writer, remote_writer}
@@ -117,6 +135,8 @@ class TcpProxy:
             while data := await source.read(65_536):
                 if self._marker and self._marker in data:
                     self._to_client = False
+                if self._delay_s:
+                    await asyncio.sleep(self._delay_s)
                 if passes():  # type: ignore[operator]
                     sink.write(data)
                     await sink.drain()

@@ -9,6 +9,7 @@ import pytest
 
 from normalizer import embedded
 from tests.acceptance.harness import Deployment, make_rows, write_labels
+from tests.proxy import TcpProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,9 +27,23 @@ def breakable_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embed
 
 @pytest.fixture(scope="session")
 def breakable_mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.MongoService]:
-    service = embedded.start_mongo(tmp_path_factory.mktemp("mongo"), durable=True)
+    service = embedded.start_mongo(tmp_path_factory.mktemp("mongo"), durable=True, fail_points=True)
     yield service
     service.kill()
+
+
+@pytest.fixture
+def redis_link(breakable_valkey: embedded.RedisService) -> Iterator[TcpProxy]:
+    """What stands between workers and Redis when they are told `redis_through(link)`."""
+    with TcpProxy(breakable_valkey.start().port or 0) as link:
+        yield link
+
+
+@pytest.fixture
+def mongo_link(breakable_mongo: embedded.MongoService) -> Iterator[TcpProxy]:
+    """What stands between workers and MongoDB."""
+    with TcpProxy(breakable_mongo.start().port or 0) as link:
+        yield link
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ KEYS = Keys.of(QUEUE_NAME)
 MODEL = "simulated"
 TERMINAL = ("concluido", "revisar", "falhou")
 LEASE_S = 2
+SABOTAGE = Path(__file__).parent / "sabotage"
 _TICK_S = 0.02
 _RECORD = re.compile(r"^r\d{2}: (.*)$", re.MULTILINE)
 
@@ -58,6 +59,16 @@ _HARD = (
     "{estado} {cidade} {bairro} rua {rua} {numero}",
     "{estado} - rua {rua} {numero} {cidade} {bairro}",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a worker under sabotage wrote down; `at` is on one clock for all processes (see sabotage/)."""
+
+    at: float
+    pid: int
+    what: str
+    items: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +203,35 @@ class Deployment:
         assert worker.running, worker.tail()
         return worker
 
+    def sabotage(self, **how: object) -> dict[str, str]:
+        """Settings of a replica that keeps a journal, and dies where it is told to: see sabotage/sitecustomize.py.
+
+        `point="stored"`, `hit=2`: once, at the second save of a model's answer. `poison=id`: at that appointment.
+        """
+        told = {f"SABOTAGE_{name.upper()}": str(value) for name, value in how.items()}
+        return {
+            "PYTHONPATH": os.pathsep.join((str(SABOTAGE), str(ROOT))),
+            "SABOTAGE_JOURNAL": str(self.directory / "journal.jsonl"),
+            "SABOTAGE_ONCE": str(self.directory / "sabotaged"),
+            **told,
+        }
+
+    def journal(self) -> list[Event]:
+        """What workers under sabotage did so far, oldest first."""
+        path = self.directory / "journal.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        events = [Event(**{**event, "items": frozenset(event["items"])}) for event in map(json.loads, lines)]
+        return sorted(events, key=lambda event: event.at)
+
+    def revive(self) -> None:
+        """Start dead replicas again, as a container runtime does."""
+        for worker in self.workers:
+            worker.start()
+
+    def said(self, event: str) -> int:
+        """How often the workers logged an event."""
+        return sum(worker.output().count(event) for worker in self.workers)
+
     def cli(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run `normalizer …` as an operator does, with this deployment's settings."""
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -205,12 +245,20 @@ class Deployment:
             check=False,
         )
 
-    def beats(self, worker: embedded.Child) -> int:
-        """When this replica last beat, in ms; 0 if it does not."""
+    def replicas(self, worker: embedded.Child) -> list[dict[str, Any]]:
+        """What this replica last said of itself; empty if it does not beat."""
         names = self.redis.zrange(KEYS.replicas, 0, -1)
         found = self.redis.mget([KEYS.replica(name.decode()) for name in names]) if names else []
-        replicas = [orjson.loads(text) for text in found if text]
-        return max((replica["beat_at_ms"] for replica in replicas if replica["pid"] == worker.pid), default=0)
+        told = [orjson.loads(text) for text in found if text]
+        return [replica for replica in told if replica["pid"] == worker.pid]
+
+    def beats(self, worker: embedded.Child) -> int:
+        """When this replica last beat, in ms; 0 if it does not."""
+        return max((replica["beat_at_ms"] for replica in self.replicas(worker)), default=0)
+
+    def groups(self, worker: embedded.Child) -> int:
+        """How many groups this replica had in work at its last beat."""
+        return sum(replica["groups"] for replica in self.replicas(worker))
 
     def last_words(self) -> str:
         """The end of every worker's log, and where the rows stand."""
@@ -256,7 +304,7 @@ class Deployment:
 
     def claimed(self) -> int:
         """Jobs in groups."""
-        return self.redis.zcard(KEYS.leases)
+        return sum(map(int, self.redis.hvals(KEYS.sizes)))
 
     def asked(self) -> int:
         """Calls that reached the provider, answered or not."""
@@ -265,6 +313,12 @@ class Deployment:
     def stats(self) -> dict[str, Any]:
         """The provider's own count of what it answered."""
         return self._provider("stats")
+
+    def fault(self, *faults: dict[str, Any]) -> None:
+        """Script the provider's next failures (see benchmarks/provider.py); none: it is well again."""
+        request = urllib.request.Request(f"{self.provider.root_url}/faults", data=json.dumps(faults).encode())  # noqa: S310
+        with urllib.request.urlopen(request, timeout=10):  # noqa: S310
+            pass
 
     def wait_until_all_ended(self, *, rows: int | None = None, timeout_s: float = 90) -> None:
         """Every row in MongoDB ended, and nothing is left in the queue."""
@@ -282,6 +336,8 @@ class Deployment:
                 "queued": len(queued),
                 "leased": self.redis.zcard(KEYS.leases),
                 "claims": self.redis.hlen(KEYS.claims),
+                "sizes": self.redis.hlen(KEYS.sizes),
+                "suspects": self.redis.hlen(KEYS.suspects),
                 "locks": locks,
                 "payloads": jobs,
             }

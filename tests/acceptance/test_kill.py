@@ -63,11 +63,11 @@ def test_a_killed_workers_jobs_are_taken_over_within_the_lease(deploy):
     assert survivor.running
 
 
-def test_sigterm_restarts_in_mid_import_fail_nothing_and_pay_nothing_twice(deploy):
-    small = {"ARQ_MAX_JOBS": "1", "BATCH_MAX_ITEMS": "30"}
+def test_ten_sigterm_restarts_in_mid_import_fail_nothing_and_pay_nothing_twice(deploy):
+    small = {"ARQ_MAX_JOBS": "1", "BATCH_MAX_ITEMS": "15"}
     deployment = deploy(rows=ROWS, hard=0.5, latency_ms=400, settings=small)
     deployment.put(make_rows(ROWS, hard=0.5))
-    for restart in range(1, 7):
+    for restart in range(1, 11):
         worker = deployment.start_ready_worker()
         before = deployment.ended()
         deployment.wait(lambda before=before: deployment.ended() > before, f"progress before restart {restart}")

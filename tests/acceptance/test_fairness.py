@@ -1,0 +1,74 @@
+"""Everybody works, and nobody waits behind an import."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from normalizer.queue.service import TaskService
+from normalizer.store import AppointmentStore, ImportRow
+from tests.acceptance.harness import make_rows, write_labels
+
+
+def every_slot_works(deploy, *, replicas: int, slots: int):
+    """Each slot holds a group: the model never answers, so that nobody can work twice."""
+    items = 2
+    rows = make_rows(replicas * slots * items, hard=1.0)
+    settings = {"ARQ_MAX_JOBS": str(slots), "BATCH_MAX_ITEMS": str(items), "LEASE_S": "15"}
+    deployment = deploy(rows=len(rows), hard=1.0, latency_ms=600_000, settings=settings)
+    workers = [deployment.start_worker() for _ in range(replicas)]
+    deployment.wait(lambda: all(map(deployment.beats, workers)), "every replica beats", timeout_s=100)
+    deployment.put(rows)
+    deployment.wait(lambda: deployment.claimed() == len(rows), "every row is in a group")
+    deployment.wait(
+        lambda: [deployment.groups(worker) for worker in workers] == [slots] * replicas,
+        "every slot of every replica holds a group",
+    )
+
+
+def test_every_slot_of_every_replica_works(deploy):
+    every_slot_works(deploy, replicas=4, slots=10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_fourteen_replicas_with_ten_slots_each_all_work(deploy):
+    every_slot_works(deploy, replicas=14, slots=10)
+
+
+async def put_one(deployment, row):
+    """As an API does: store it, and enqueue it singly."""
+    async with (
+        AppointmentStore.connect(deployment.mongo_url, deployment.database) as store,
+        TaskService(deployment.redis_url) as tasks,
+    ):
+        report = await store.upsert_rows([ImportRow(row.key, row.fields)], "api")
+        ((appointment_id, fingerprint),) = report.new.items()
+        await tasks.enqueue(appointment_id, fingerprint=fingerprint)
+        return appointment_id
+
+
+@pytest.mark.parametrize("hard", [0.0, 1.0], ids=["for the rules", "for the model"])
+def test_an_interactive_row_overtakes_an_import_of_ten_thousand(deploy, tmp_path, hard):
+    rows = make_rows(10_000, hard=0.02)
+    interactive = replace(make_rows(1, hard=hard, seed=2)[0], key="interactive")
+    labels = write_labels(tmp_path / "labels.jsonl", [*rows, interactive])
+    deployment = deploy(labels=labels, latency_ms=200)
+    deployment.put(rows)
+    deployment.start_ready_worker()
+    deployment.wait(lambda: deployment.ended() > 0, "the import moves")
+
+    began = time.monotonic()
+    id_ = asyncio.run(put_one(deployment, interactive))
+    one = {"id_agendamento": interactive.key, "normalizacao.status": "concluido"}
+    deployment.wait(lambda: deployment.appointments.count_documents(one), "the interactive row ends", timeout_s=30)
+    seconds = time.monotonic() - began
+    left = deployment.appointments.count_documents({"normalizacao.status": "pendente"})
+
+    assert id_
+    assert left > 5_000, f"only {left} rows of the import were left after {seconds:.1f} s"
+    ended = deployment.ended()
+    deployment.wait(lambda: deployment.ended() > ended, "the import still moves")

@@ -1,0 +1,41 @@
+"""A provider that is slower than the jobs' time: no job ends as a time-out, no answered call is repeated."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.acceptance.harness import make_rows
+
+
+def import_on_a_slow_model(deploy, rows: int, *, hard: float, timeout_s: int, within_s: float):
+    settings = {"ARQ_JOB_TIMEOUT": str(timeout_s), "LLM_MAX_CONCURRENCY": "4", "BATCH_MAX_ITEMS": "250"}
+    deployment = deploy(rows=rows, hard=hard, tokens_per_s=15, settings=settings)
+    workers = [deployment.start_worker(**deployment.sabotage()) for _ in range(2)]
+    deployment.wait(lambda: all(map(deployment.beats, workers)), "both workers beat")
+    deployment.put(make_rows(rows, hard=hard))
+    deployment.wait_until_all_ended(timeout_s=within_s)
+
+    assert all(worker.running for worker in workers)
+    assert deployment.statuses()["falhou"] == 0
+    assert deployment.said("queue.group.overran") == 0
+    events = deployment.journal()
+    asked = [event for event in events if event.what == "asked"]
+    assert asked[-1].at - asked[0].at > timeout_s / 2, "the provider was not slow enough to prove anything"
+    answered: set[str] = set()
+    for event in events:
+        if event.what == "answered":
+            answered |= event.items
+        elif event.what == "asked":
+            assert not answered & event.items, "an answered call was repeated"
+    deployment.check()
+
+
+@pytest.mark.timeout(240)
+def test_a_provider_slower_than_a_jobs_time(deploy):
+    import_on_a_slow_model(deploy, 80, hard=0.8, timeout_s=10, within_s=180)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_thousand_rows_at_15_tokens_a_second(deploy):
+    import_on_a_slow_model(deploy, 1_000, hard=0.3, timeout_s=60, within_s=800)
