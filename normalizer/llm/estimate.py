@@ -69,6 +69,7 @@ def estimate(
         pace: how long calls take, as far as it is known.
     """
     costs = [cost_of(record, count) for record in map(Record.of, texts) if record.text]
+    costs.sort(key=lambda each: each.company or 0)  # as `Line` does: what must be alone cuts no batch of others
     calls = list(pack(costs, budget=budget or Budget(), cost=lambda each: each))
     tokens_in = len(calls) * prompt_tokens(count) + sum(each.tokens_in for each in costs)
     tokens_out = sum(each.tokens_out for each in costs)

@@ -59,12 +59,17 @@ class Line:
         return max(0.0, min(entry.since for entry in waiting) + self._linger_s - now)
 
     def next_batch(self, now: float) -> list[Entry]:
-        """Take the next batch out of the line, sized so that it ends before its first deadline; empty if none."""
+        """Take the next batch out of the line, sized so that it ends before its first deadline; empty if none.
+
+        Texts that want the same company go together: one that must be alone would else cut the batch of the others.
+        """
         for queue in (self._again, self._fresh):
             if queue:
-                left_s = min(entry.deadline for entry in queue[: self._size.items]) - now
-                batch = next(pack(queue, budget=self._budget_within(left_s), cost=lambda entry: entry.cost))
-                del queue[: len(batch)]
+                alike = [entry for entry in queue if entry.cost.company == queue[0].cost.company]
+                left_s = min(entry.deadline for entry in alike[: self._size.items]) - now
+                batch = next(pack(alike, budget=self._budget_within(left_s), cost=lambda entry: entry.cost))
+                taken = set(batch)
+                queue[:] = [entry for entry in queue if entry not in taken]
                 return batch
         return []
 

@@ -31,8 +31,9 @@ PROMPT_VERSION: Final = "a1-" + hashlib.sha256(SYSTEM.encode()).hexdigest()[:8]
 
 _SLOT = re.compile(r'"(r\d{2})"\s*:\s*')
 _ORDERS = re.compile(
-    r"\b(?:ignor[ea]\w*|desconsider\w*|instru[cç]\w*|instruct\w*|prompt|assistant|assistente|system|sistema|"
-    r"respond[ae]\w*|responder|output|json|chatgpt|gpt|llm|modelo|previous|anterior(?:es)?\s+regras?|disregard)\b"
+    r"\b(?:ignor[ea]\w*|desconsider\w*|instru[cç]\w*|instruct\w*|prompt|assistant|assistente\s+(?:virtual|de\s+ia)|voc[eê]\s+(?:é|agora|deve)|"
+    r"system|sistema\s*:|respond[ae]\w*|responder|output|json|chatgpt|gpt|llm|modelo\s+(?:de\s+(?:linguagem|ia)|deve)|previous|"
+    r"anterior(?:es)?\s+regras?|disregard)(?!\w)"
     r"|[{}<>`]|\br\d{2}\s*:",
     re.IGNORECASE,
 )

@@ -56,6 +56,14 @@ def test_what_is_asked_again_goes_first_and_keeps_its_small_company():
     assert [it.next_batch(0.0) for _ in range(4)] == [again[:2], again[2:], fresh, []]
 
 
+def test_what_must_be_alone_cuts_no_batch_of_the_others():
+    others = [entry(f"o{number}") for number in range(5)]
+    alone = entry("alone", company=1)
+    it = filled(*others[:2], alone, *others[2:])
+
+    assert [it.next_batch(0.0) for _ in range(3)] == [others, [alone], []]
+
+
 def test_what_was_put_back_is_first_in_line():
     first, second, third = (entry(name) for name in "abc")
     it = filled(third)
