@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from arq.worker import Function
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from arq.typing import WorkerCoroutine
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedJob:
+class ClaimedJob(NamedTuple):
     """One job of a group. `try_` counts from 1; `fence` grows with every claim and guards writes elsewhere.
 
     `place` is its score in the queue, `payload` what its producer wrote.

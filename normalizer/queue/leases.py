@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from arq.constants import abort_jobs_ss
 
@@ -72,8 +72,7 @@ class Kind(StrEnum):
     DEAD = "dead"  # its jobs are condemned: bury them, do not run them
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """One job of a claimed group, as it lies in Redis."""
 
     job_id: str
@@ -95,11 +94,11 @@ class Claim:
     stock: Sequence[tuple[str, float]] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ending:
     """How one job of a group ends, in the terms of settle.lua."""
 
-    how: Literal["D", "R", "H", "S", "C"]
+    how: Literal["D", "E", "R", "H", "S", "C"]
     result: bytes = b""
     result_ms: int | None = None  # None: for ever
     after_ms: int = 0
@@ -108,8 +107,8 @@ class Ending:
 
     def arguments(self) -> tuple[str, bytes | int, int | float]:
         """The three values settle.lua takes after the job's id."""
-        if self.how == "D":
-            return "D", self.result, 0 if self.result_ms is None else max(1, self.result_ms)
+        if self.how in "DE":
+            return self.how, self.result, 0 if self.result_ms is None else max(1, self.result_ms)
         return self.how, max(0, self.after_ms), self.place if self.how in "RH" else self.limit
 
 

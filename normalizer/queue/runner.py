@@ -81,7 +81,6 @@ class Terms:
 
 Count: TypeAlias = Literal["complete", "failed", "retried"]
 Tally: TypeAlias = "Counter[Count]"
-_COUNTED_AS: Mapping[type[Settlement], Count] = {Done: "complete", Failed: "failed", RetryLater: "retried"}
 
 
 @dataclass(slots=True)
@@ -189,23 +188,39 @@ class Runner:
 
     async def settle(self, group: Group, settlements: Mapping[str, Settlement]) -> set[str]:
         """End jobs of the group in one round trip, waiting for Redis if it is away. Returns the lost ids."""
-        limit = self._max_tries(group.function)
-        jobs = group.unsettled
-        ends: dict[str, Settlement] = {}
-        for job_id, how in settlements.items():
-            if isinstance(how, RetryLater) and (jobs[job_id].try_ >= limit or not self.terms.retry()):
-                ends[job_id] = Failed(how.cause or f"max {limit} retries exceeded")
-            else:
-                ends[job_id] = how
+        ends = self._within_tries(group, settlements)
         ends |= await self._report_dead(group, ends)
-        endings = {job_id: self._ending(group, jobs[job_id], how) for job_id, how in ends.items()}
-        counts = {job_id: count for job_id, how in ends.items() if (count := _COUNTED_AS.get(type(how)))}
+        jobs, write = group.unsettled, self._writer(group)
+        endings: dict[str, Ending] = {}
+        counts: dict[str, Count] = {}
+        for job_id, how in ends.items():
+            job = jobs[job_id]
+            match how:
+                case Done():
+                    endings[job_id], counts[job_id] = write(job, how.result, success=True), "complete"
+                case Failed():
+                    error = JobExecutionFailed(how.cause)
+                    endings[job_id], counts[job_id] = write(job, error, success=False), "failed"
+                case RetryLater():
+                    ending = Ending("R", after_ms=int(how.after_s * 1000), place=job.place)
+                    endings[job_id], counts[job_id] = ending, "retried"
+                case HandBack():
+                    endings[job_id] = Ending("H", after_ms=int(how.after_s * 1000), place=job.place)
         return await self._send(group, endings, counts)
+
+    def _within_tries(self, group: Group, settlements: Mapping[str, Settlement]) -> dict[str, Settlement]:
+        """The settlements, with a `Failed` for every `RetryLater` that has no try left."""
+        limit, ends = self._max_tries(group.function), dict(settlements)
+        for job_id, how in settlements.items():
+            if isinstance(how, RetryLater) and (group.unsettled[job_id].try_ >= limit or not self.terms.retry()):
+                ends[job_id] = Failed(how.cause or f"max {limit} retries exceeded")
+        return ends
 
     async def abort(self, group: Group, job_ids: set[str]) -> None:
         """End jobs that somebody asked to abort; the rest of the group does not notice."""
         jobs = {job_id: job for job_id, job in group.unsettled.items() if job_id in job_ids}
-        endings = {i: self._over(group, job, asyncio.CancelledError(), success=False) for i, job in jobs.items()}
+        write = self._writer(group)
+        endings = {job_id: write(job, asyncio.CancelledError(), success=False) for job_id, job in jobs.items()}
         if endings:
             await self._send(group, endings, dict.fromkeys(endings, "failed"))
             group.forget(endings)
@@ -257,41 +272,35 @@ class Runner:
             return {job.job_id: HandBack(_jittered(_UNTOLD_S)) for job, _ in dead}
         return {}
 
-    def _ending(self, group: Group, job: ClaimedJob, how: Settlement) -> Ending:
-        match how:
-            case Done(result):
-                return self._over(group, job, result, success=True)
-            case Failed(cause):
-                return self._over(group, job, JobExecutionFailed(cause), success=False)
-            case RetryLater(after_s):
-                return Ending("R", after_ms=int(after_s * 1000), place=job.place)
-            case HandBack(after_s):
-                return Ending("H", after_ms=int(after_s * 1000), place=job.place)
-
-    def _over(self, group: Group, job: ClaimedJob, result: Any, *, success: bool) -> Ending:
+    def _writer(self, group: Group) -> Callable[..., Ending]:
+        """A function that ends a job of the group for good; what all its jobs share is worked out once."""
         keep_s = self._keep_result_s(group.function)
-        if keep_s is not None and keep_s <= 0:
-            return Ending("D")
-        data = serialize_result(
-            job.function,
-            job.args,
-            dict(job.kwargs),
-            job.try_,
-            job.enqueued_at_ms,
-            success,
-            result,
-            group.started_ms,
-            int(time.time() * 1000),
-            f"{job.job_id}:{job.function}",
-            self.terms.queue_name,
-            job.job_id,
-            serializer=self._serializer(job),
-        )
-        return Ending("D", result=data or b"", result_ms=None if keep_s is None else int(keep_s * 1000))
+        result_ms = None if keep_s is None else int(keep_s * 1000)
+        finished_ms, started_ms = int(time.time() * 1000), group.started_ms
+        ours, queue_name = self.terms.serializer is job_serializer, self.terms.queue_name
 
-    def _serializer(self, job: ClaimedJob) -> Serializer | None:
-        ours = self.terms.serializer is job_serializer
-        return serializer_for(wire_of(job.payload)) if ours else self.terms.serializer
+        def write(job: ClaimedJob, result: Any, *, success: bool) -> Ending:
+            how: Literal["D", "E"] = "D" if job.try_ == 1 else "E"
+            if result_ms is not None and result_ms <= 0:
+                return Ending(how)
+            data = serialize_result(
+                job.function,
+                job.args,
+                job.kwargs,  # type: ignore[arg-type]
+                job.try_,
+                job.enqueued_at_ms,
+                success,
+                result,
+                started_ms,
+                finished_ms,
+                job.job_id,
+                queue_name,
+                job.job_id,
+                serializer=serializer_for(wire_of(job.payload)) if ours else self.terms.serializer,
+            )
+            return Ending(how, result=data or b"", result_ms=result_ms)
+
+        return write
 
     def _keep_result_s(self, function: BatchFunction) -> float | None:
         if function.keep_result_forever:

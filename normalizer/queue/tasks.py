@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ _PROVIDER_RETRY_S = 30.0
 _STORE_RETRY_S = 5.0
 _RECONCILE_CHUNK = 1_000
 _RECONCILE_AGE_S = 120.0
+_IDS_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ async def report_dead(ctx: Mapping[str, Any], dead: Sequence[tuple[ClaimedJob, s
     named = [(job, appointment_id, cause) for job, cause in dead if (appointment_id := _appointment_id(job))]
     await work.store.mark_failed({appointment_id: (cause, job.fence) for job, appointment_id, cause in named})
     metrics.appointments_ended([Status.FAILED] * len(named))
+    log.warning("appointments.failed", jobs=[job.job_id for job, *_ in named][:_IDS_SHOWN], appointments=len(named))
 
 
 async def reconcile(ctx: Mapping[str, Any]) -> int:
@@ -115,6 +117,7 @@ async def _save_and_settle(
     finished = [item for item in progress if isinstance(item, Finished)]
     report = await store.save([_result(item, jobs[item.appointment.id]) for item in finished])
     _note(finished, jobs, report.saved)
+    _log_saved(group, finished, report.saved)
     for appointment_id, status in report.saved.items():
         settlements |= _every(jobs, [appointment_id], _done(appointment_id, status))
     # A conflict is an edit that won: the new text is normalized in the next turn.
@@ -136,6 +139,13 @@ def _note(finished: Sequence[Finished], jobs: Mapping[str, Sequence[ClaimedJob]]
             if not isinstance(outcome, Rejected):
                 what = "normalizado" if isinstance(outcome, Normalized) else "revisar"
                 metrics.text_decided(kind.value, outcome.origin.value, what)
+
+
+def _log_saved(group: Group, finished: Sequence[Finished], saved: Mapping[str, Status]) -> None:
+    """One line for all of them: which imports they belong to, and how many ended how."""
+    imports = {item.appointment.import_id for item in finished} - {None}
+    if saved:
+        log.info("appointments.saved", group=group.token, imports=sorted(map(str, imports)), **Counter(saved.values()))
 
 
 def _result(item: Finished, jobs: Sequence[ClaimedJob]) -> Result:

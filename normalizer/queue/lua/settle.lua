@@ -5,6 +5,7 @@
 -- ARGV  1 now_ms   2 token   3 how long a waiting job is kept at least, ms   4 how long a try is remembered, s
 --       5.. four a job: id, how, a, b
 --         how "D" done or failed for good: a = result ("" none), b = how long it is kept, ms ("0" for ever)
+--             "E" as "D", and earlier tries were counted
 --             "R" again after a ms, the try counts; b = its place in the queue before the claim, taken if a is 0
 --             "H" as "R", but the try does not count
 --             "S" as "H", but a is never 0, and from now on in groups of at most b
@@ -47,7 +48,7 @@ local function suspect(id, limit)
   redis.call('HSET', suspects, id, text_of(r))
 end
 
-local function finish(i, id, result, result_ms)
+local function finish(i, id, result, result_ms, tried)
   if repeats and repeats[i] then  -- enqueued once more while it ran: the next run is what callers wait for
     redis.call('SET', 'arq:job:' .. id, repeats[i], 'PX', keep_ms)
     redis.call('DEL', 'arq:retry:' .. id, 'arq:result:' .. id)
@@ -59,7 +60,7 @@ local function finish(i, id, result, result_ms)
     else redis.call('SET', 'arq:result:' .. id, result, 'PX', result_ms) end
   end
   free[#free + 1] = 'arq:job:' .. id
-  free[#free + 1] = 'arq:retry:' .. id
+  if tried then free[#free + 1] = 'arq:retry:' .. id end
   ended[#ended + 1] = id
 end
 
@@ -70,8 +71,8 @@ for i = 1, n do
     free[#free + 1] = lock_keys[i]
     local at = 4 * i + 1
     local how, a, b = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-    if how == 'D' then
-      finish(i, id, a, b)
+    if how == 'D' or how == 'E' then
+      finish(i, id, a, b, how == 'E')
       cleared[#cleared + 1] = id
     else
       if how == 'R' or how == 'C' then count_try(id) end
