@@ -98,8 +98,9 @@ class Claim:
 class Ending:
     """How one job of a group ends, in the terms of settle.lua."""
 
-    how: Literal["D", "E", "R", "H", "S", "C"]
+    how: Literal["D", "R", "H", "S", "C"]
     result: bytes = b""
+    tried: bool = True  # "D": whether earlier tries may have been counted
     result_ms: int | None = None  # None: for ever
     after_ms: int = 0
     place: float = 0.0  # "R", "H": its score before the claim
@@ -107,8 +108,8 @@ class Ending:
 
     def arguments(self) -> tuple[str, bytes | int, int | float]:
         """The three values settle.lua takes after the job's id."""
-        if self.how in "DE":
-            return self.how, self.result, 0 if self.result_ms is None else max(1, self.result_ms)
+        if self.how == "D":
+            return "E" if self.tried else "D", self.result, 0 if self.result_ms is None else max(1, self.result_ms)
         return self.how, max(0, self.after_ms), self.place if self.how in "RH" else self.limit
 
 

@@ -280,9 +280,9 @@ class Runner:
         ours, queue_name = self.terms.serializer is job_serializer, self.terms.queue_name
 
         def write(job: ClaimedJob, result: Any, *, success: bool) -> Ending:
-            how: Literal["D", "E"] = "D" if job.try_ == 1 else "E"
+            tried = job.try_ > 1
             if result_ms is not None and result_ms <= 0:
-                return Ending(how)
+                return Ending("D", tried=tried)
             data = serialize_result(
                 job.function,
                 job.args,
@@ -298,7 +298,7 @@ class Runner:
                 job.job_id,
                 serializer=serializer_for(wire_of(job.payload)) if ours else self.terms.serializer,
             )
-            return Ending(how, result=data or b"", result_ms=result_ms)
+            return Ending("D", result=data or b"", result_ms=result_ms, tried=tried)
 
         return write
 

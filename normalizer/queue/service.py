@@ -183,10 +183,10 @@ class TaskService:
                 pipe.get(keys.paused)
                 pipe.zcount(keys.queue, "-inf", now)
                 pipe.zcard(keys.queue)
-                pipe.zrange(keys.sizes, 0, -1, withscores=True)
+                pipe.hvals(keys.sizes)
                 pipe.zrangebyscore(keys.queue, "-inf", now, start=0, num=1)
                 paused, due, total, sizes, first = await pipe.execute()
-            running = sum(int(size) for _, size in sizes)
+            running = sum(map(int, sizes))
             age = await self._age_s(pool, first[0], now) if first else None
             replicas = await read_replicas(pool, keys)
         alive = [replica for replica in replicas if now - replica.beat_at_ms < GONE_S * 1000]

@@ -174,6 +174,6 @@ for i = 1, taken do
 end
 redis.call('ZADD', queue, unpack(zadd))
 redis.call('ZADD', leases, ends, token)
-redis.call('ZADD', sizes, taken, token)
+redis.call('HSET', sizes, token, taken)
 redis.call('HSET', claims, token, cmsgpack.pack(places))
 return {'ok', -1, fence_text, kind, flat, stock}

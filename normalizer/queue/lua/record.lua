@@ -63,7 +63,7 @@ end
 -- The group is no more.
 local function dissolve(token, leases, sizes, claims)
   redis.call('ZREM', leases, token)
-  redis.call('ZREM', sizes, token)
+  redis.call('HDEL', sizes, token)
   redis.call('HDEL', claims, token)
 end
 

@@ -89,7 +89,7 @@ in_chunks(ended, function(...) redis.call('ZREM', queue, ...) end)
 if repeats then in_chunks(mine, function(...) redis.call('HDEL', again, ...) end) end
 if troubled then in_chunks(cleared, function(...) redis.call('HDEL', suspects, ...) end) end
 if redis.call('EXISTS', aborts) == 1 then in_chunks(ended, function(...) redis.call('ZREM', aborts, ...) end) end
-if #mine > 0 and tonumber(redis.call('ZINCRBY', sizes, -#mine, token)) <= 0 then
+if #mine > 0 and redis.call('HINCRBY', sizes, token, -#mine) <= 0 then
   dissolve(token, leases, sizes, claims)
 end
 pardon(suspects, lost, token)
