@@ -16,6 +16,12 @@ _WORDS: Final = re.compile(r"[a-z]+")
 _TAIL: Final = re.compile(r"[0-9]([^0-9:=]*)\Z")
 _NEXT_WORD: Final = re.compile(r"[ (–-]{0,3}([a-z][a-z.]*)")
 _LETTERS_BEFORE: Final = re.compile(r"([a-z]+)-?\Z")
+_NOUN_BEFORE: Final = re.compile(r"\b([a-z]{3,})[ :=.]{1,3}(?:n|no|nr|num|numero)?[ :.]{0,2}\Z")
+# Words that announce nothing of their own before a number.
+_NEUTRAL: Final = frozenset(
+    {"num", "numero", "numeros", "meu", "minha", "dela", "dele", "seu", "sua", "paciente", "titular", "segue"}
+    | {"seguem", "esta", "este", "sao", "ssp", "tambem", "com", "mas"}
+)
 _SENTENCE_END: Final = re.compile(r"[.!?](?= )|[;|]")
 _JOINS: Final = frozenset({"", "/", "e", "ou", "-", ",", "&", "+"})
 _ALTERNATIVES: Final = frozenset({"cnpj", "rne", "rnm", "mf"})  # "CPF/CNPJ:", "RG ou RNE:"
@@ -187,7 +193,7 @@ class _Reader:
             self._as_rg(digits)
             self._consume()
         else:
-            self._guess(digits, token.start())
+            self._guess(digits, written, token.start())
 
     def _as_cpf(self, digits: str, *, dangling: bool) -> None:
         length = len(digits)
@@ -209,9 +215,9 @@ class _Reader:
         else:
             self.rg_problem = self.rg_problem or Reason.RG_INVALID
 
-    def _guess(self, digits: str, start: int) -> None:
+    def _guess(self, digits: str, written: str, start: int) -> None:
         if rg_is_valid(digits):
-            if not self._glued_to_stranger(start):
+            if not self._glued_to_stranger(start) and not (digits == written and self._called(start)):
                 self.guessed_rgs.append(digits)
         elif 10 <= len(digits) <= 11:
             if cpf_is_valid(digits.zfill(11)):
@@ -223,6 +229,11 @@ class _Reader:
         """FZ7377161 is a passport's number; MG12345678 and nº12345678 are not."""
         before = _LETTERS_BEFORE.search(self.text, max(0, start - 8), start)
         return before is not None and before[1] not in _RG_PREFIXES and label_of(before[1]) == Label.NONE
+
+    def _called(self, start: int) -> bool:
+        """Does a noun nobody listed announce the number: "crachá 1234567"."""
+        before = _NOUN_BEFORE.search(self.text, max(0, start - 24), start)
+        return before is not None and before[1] not in _NEUTRAL and label_of(before[1]) == Label.NONE
 
     def decide(self) -> Settled[Document] | Undecided:
         cpfs = self.cpfs or self.guessed_cpfs

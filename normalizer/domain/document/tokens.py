@@ -35,14 +35,15 @@ def _table(**words: str) -> dict[str, int]:
 
 LABELS: Final = _table(
     CPF="cpf cpfs cic cin",
-    RG="rg rgs ident identidade identidades identid idt ci cedula",
+    RG="rg rgs erg ident identidade identidades identid idt ci cedula",
     OTHER="""cnh habilitacao motorista permissao cns sus saude pis pasep nis nit inss titulo eleitor zona secao cnpj rne
         rnm crnm passaporte passport estrangeiro dni ctps trabalho serie certidao nascimento nasc nascido nascida dn
         matricula matr livro folha termo reservista militar certificado prontuario pront convenio plano carteirinha
         unimed amil hapvida sulamerica ipasgo cassi geap crm crp crea coren cro oab crf cref crefito cep guia senha
         protocolo codigo cod pedido autorizacao atendimento agendamento conta agencia nota nf data emissao expedicao
         expedido expedida exp validade valido val idade leito quarto ra siape cadunico dnv obito processo placa
-        renavam profissional conv id sisreg sinan cnes rani cac ordem exame amostra""",
+        renavam profissional conv id sisreg sinan cnes rani cac ordem exame amostra
+        ficha comanda cliente laudo boleto fatura recibo aluno lote inscricao apolice beneficiario""",
     PHONE="""tel tels telefone telefones fone fones cel celular celulares whatsapp whats wpp zap contato contatos
         recado recados fax ramal""",
     RECORD="registro reg carteira cart cartao",
@@ -77,6 +78,7 @@ _TOKEN: Final = re.compile(
     | (?P<rg> [0-9]{1,2}[.,]?[0-9]{3}[.,]?[0-9]{3}
               (?: [./-]?x(?![a-bd-qt-z]) | [/-][0-9](?![0-9/]) | [ ]?-[ ]?[0-9x](?![0-9a-z]) )
              | [0-9]{2}\.[0-9]{3}\.[0-9]{3}[ ][0-9](?![.,/-]?[0-9a-z]|[ ]vias?(?![a-z]))
+             | (?:[0-9][ ]){6,8}[0-9x](?![0-9a-z]|[ ][0-9])
              | [0-9]{1,3}[ ][0-9]{3}[ ][0-9]{3}(?:(?:[ ]|[ ]?-[ ]?)[0-9x](?![0-9a-z]))?(?![.,-]?[0-9]) )
     | (?P<run> [0-9]{1,3}(?:,[0-9]{3}){2,3}(?![0-9])
              | [0-9]+(?:[.-]{1,2}[0-9]+)*(?:[ ./-]?x(?![a-bd-qt-z]) | ,00?(?![0-9]))? )
