@@ -14,9 +14,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
+import structlog
+
 from normalizer.errors import InvalidInput, QueueUnavailable
 from normalizer.spreadsheet import ADDRESS_FIELDS, DOCUMENT_FIELDS, KEY_FIELD, Limits, Problem, Row, Spreadsheet, read
 from normalizer.store import ImportRow, UpsertReport
+
+log = structlog.get_logger(__name__)
 
 CHUNK: Final = 1_000
 # What names an appointment where a sheet carries no id. The address and the documents are left out on purpose: a
@@ -142,6 +146,7 @@ async def import_sheet(
         hidden_sheets=sheet.hidden_sheets,
         ignored_sheets=sheet.ignored_sheets,
     )
+    log.info("import.begun", import_id=import_id, format=sheet.format, rows=plan.rows)
     if import_id is not None and journal is not None:
         await journal.begun(import_id, sheet, plan.problems)
     rows = _chosen_rows(sheet, plan)
@@ -163,6 +168,7 @@ async def import_sheet(
         report.unqueued = await feed.finish()
         counts = {counted: getattr(report, counted) for counted in _COUNTS}
         await store.finish_import(import_id, {**counts, "problemas": len(report.errors)})
+        log.info("import.finished", import_id=import_id, **counts, problems=len(report.errors))
     return report
 
 

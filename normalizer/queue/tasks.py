@@ -145,7 +145,8 @@ def _log_saved(group: Group, finished: Sequence[Finished], saved: Mapping[str, S
     """One line for all of them: which imports they belong to, and how many ended how."""
     imports = {item.appointment.import_id for item in finished} - {None}
     if saved:
-        log.info("appointments.saved", group=group.token, imports=sorted(map(str, imports)), **Counter(saved.values()))
+        counts = {status.value: number for status, number in Counter(saved.values()).items()}
+        log.info("appointments.saved", group=group.token, imports=sorted(map(str, imports)), **counts)
 
 
 def _result(item: Finished, jobs: Sequence[ClaimedJob]) -> Result:

@@ -130,6 +130,7 @@ def test_no_log_line_holds_an_input_value(
     log = worker.output()
     assert deployment.asked() > 0
     assert "queue.group.done" in log
+    assert json.loads(said[0].stdout)["import_id"] in log  # who looks for an import finds it
     assert leaks(log, words, digits) == []
     for ran in said:
         assert ran.returncode == 0, ran.stderr
