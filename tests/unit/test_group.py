@@ -1,0 +1,106 @@
+"""What a batch function is handed, and what it may declare."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from normalizer.queue.group import BatchFunction, ClaimedJob, Done, Failed, Group, Settlement, batch_func
+from normalizer.queue.leases import Kind
+
+
+async def normalize(_ctx: Mapping[str, Any], _group: Group) -> None:
+    return None
+
+
+class Owner:
+    """Takes every settlement except of the jobs it was told are lost."""
+
+    def __init__(self, *lost: str) -> None:
+        self.lost, self.calls = set(lost), []
+
+    async def settle(self, group: Group, settlements: Mapping[str, Settlement]) -> set[str]:
+        self.calls.append(dict(settlements))
+        lost = self.lost & settlements.keys()
+        group.forget(lost)
+        group.close(settlements.keys() - lost)
+        return lost
+
+    async def renew(self, _group: Group) -> set[str]:
+        return self.lost
+
+
+def make(owner: Owner, *job_ids: str) -> Group:
+    jobs = [ClaimedJob(job_id, "normalize", (job_id,), {}, 1, 0, 7, "w:1") for job_id in job_ids]
+    return Group(
+        batch_func(normalize), jobs, token="w:1", fence=7, kind=Kind.NORMAL, deadline=1.0, started_ms=0, owner=owner
+    )
+
+
+def test_a_batch_function_is_an_arq_function() -> None:
+    function = batch_func(normalize, name="normalize_appointment", max_items=10, timeout_s=60, max_tries=3)
+
+    assert isinstance(function, BatchFunction)
+    assert (function.name, function.timeout_s, function.max_tries, function.max_items) == (
+        "normalize_appointment",
+        60,
+        3,
+        10,
+    )
+    assert batch_func(normalize).name == "normalize"
+
+
+@pytest.mark.parametrize("size", [0, 1_001])
+def test_a_group_has_from_1_to_1000_jobs(size: int) -> None:
+    with pytest.raises(ValueError, match=r"from 1 to 1,000"):
+        batch_func(normalize, max_items=size)
+
+
+def test_a_batch_function_is_a_coroutine_function() -> None:
+    with pytest.raises(RuntimeError, match="is not a coroutine function"):
+        batch_func(lambda ctx, group: None)  # type: ignore[arg-type, return-value]
+
+
+async def test_each_job_is_settled_once() -> None:
+    owner = Owner()
+    group = make(owner, "a", "b")
+
+    await group.settle({"a": Done(), "unknown": Done()})
+    await group.settle({"a": Failed("late"), "b": Done()})
+    await group.settle({"a": Done(), "b": Done()})
+
+    assert owner.calls == [{"a": Done()}, {"b": Done()}]
+    assert not group.unsettled
+
+
+async def test_lost_jobs_are_told_each_time_and_asked_for_once() -> None:
+    owner = Owner("b")
+    group = make(owner, "a", "b")
+
+    first = await group.settle({"a": Done(), "b": Done()})
+    second = await group.settle({"b": Done()})
+
+    assert (first, second) == ({"b"}, {"b"})
+    assert len(owner.calls) == 1
+    assert group.lost == {"b"}
+
+
+async def test_still_mine_drops_what_was_taken() -> None:
+    group = make(Owner("b"), "a", "b")
+
+    assert await group.still_mine() == {"a"}
+    assert set(group.unsettled) == {"a"}
+
+
+async def test_stopping_is_told_to_whoever_waits_or_looks() -> None:
+    group = make(Owner(), "a")
+    waiting = asyncio.create_task(group.until_cancelled())
+    await asyncio.sleep(0)
+    before = group.cancelled
+    group.stop()
+    await waiting
+
+    assert (before, group.cancelled) == (False, True)
