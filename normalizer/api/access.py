@@ -110,8 +110,8 @@ def identify(request: Request, key: str | None) -> Role | None:
 
 def _is_own_page(request: Request) -> bool:
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    if site is not None and site not in {"same-origin", "none"}:
-        return False
+    if site is not None:
+        return site in {"same-origin", "none"}
     return origin is None or urlsplit(origin).netloc == request.headers.get("host")
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from redis.exceptions import RedisError
 
 from normalizer.api.views import ImportView, Progress, import_view, progress_of
 from normalizer.domain.appointment import Status
@@ -25,21 +24,7 @@ log = structlog.get_logger(__name__)
 #: Brasília, which all of Brazil's business hours are told in; no daylight saving since 2019.
 BRASILIA: Final = timezone(timedelta(hours=-3))
 _EVERY_S: Final = 2.0
-_COST_EVERY_S: Final = 15.0
 _SHOWN_IMPORTS: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What the model cost, in US$; `budget_usd` 0 = no budget."""
-
-    hoje_usd: float
-    mes_usd: float
-    chamadas_hoje: int
-    chamadas_mes: int
-    textos_mes: int
-    tokens_mes: int
-    orcamento_dia_usd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +43,6 @@ class Snapshot:
     progress: Progress
     imports: Sequence[ImportView]
     concluded_today: int
-    cost: Cost | None
     trouble: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,7 +55,6 @@ class Snapshot:
             "concluidos_hoje": self.concluded_today,
             "progresso": self.progress.model_dump(),
             "importacoes": [one.model_dump(mode="json") for one in self.imports],
-            "custo": asdict(self.cost) if self.cost else None,
         }
 
 
@@ -86,7 +69,6 @@ class Live:
     def __init__(self, backend: Backend, *, every_s: float = _EVERY_S) -> None:
         self._backend, self._every_s = backend, every_s
         self._last: Snapshot | None = None
-        self._cost: tuple[float, Cost] | None = None
         self._number = 0
         self._changed = asyncio.Condition()
         self._watchers = 0
@@ -122,15 +104,6 @@ class Live:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def cost(self) -> Cost | None:
-        """The model's cost; None while Redis does not answer."""
-        if self._cost is None or time.monotonic() - self._cost[0] > _COST_EVERY_S:
-            try:
-                self._cost = (time.monotonic(), await self._read_cost())
-            except (RedisError, OSError, TimeoutError):
-                return None
-        return self._cost[1]
-
     async def _keep_reading(self) -> None:
         while self._watchers:
             began = time.monotonic()
@@ -148,7 +121,8 @@ class Live:
         backend, desk = self._backend, self._backend.store.desk()
         midnight = now.astimezone(BRASILIA).replace(hour=0, minute=0, second=0, microsecond=0)
         try:
-            overview = await read_overview(backend.store, backend.tasks, before=before.overview if before else None)
+            last = before.overview if before else None
+            overview = await read_overview(backend.store, backend.tasks, before=last, lane=backend.read_lane)
             portions = await desk.portions()
             records = await desk.imports(_SHOWN_IMPORTS)
             newest = await desk.portions(str(records[0]["id"])) if records else None
@@ -156,31 +130,16 @@ class Live:
             today = await desk.concluded_since(midnight)
         except NormalizerError as error:
             if before is None:
-                return Snapshot(now, None, Progress(), (), 0, None, str(error))
+                return Snapshot(now, None, Progress(), (), 0, str(error))
             return Snapshot(
                 now,
                 before.overview,
                 before.progress,
                 before.imports,
                 before.concluded_today,
-                before.cost,
                 trouble=str(error),
             )
-        return Snapshot(now, overview, progress_of(portions), imports, today, await self.cost())
-
-    async def _read_cost(self) -> Cost:
-        backend, today = self._backend, datetime.now(UTC).date()
-        days = [await backend.ledger.day(today.replace(day=day).isoformat()) for day in range(1, today.day + 1)]
-        last = days[-1]
-        return Cost(
-            hoje_usd=last.usd,
-            mes_usd=sum(day.usd for day in days),
-            chamadas_hoje=last.calls,
-            chamadas_mes=sum(day.calls for day in days),
-            textos_mes=sum(day.records for day in days),
-            tokens_mes=sum(day.tokens_in + day.tokens_out for day in days),
-            orcamento_dia_usd=backend.lane.daily_budget_usd,
-        )
+        return Snapshot(now, overview, progress_of(portions), imports, today)
 
 
 def failures(overview: Overview | None) -> list[tuple[str, str, int]]:

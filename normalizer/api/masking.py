@@ -8,6 +8,7 @@ from typing import Any, Final
 
 HIDDEN: Final = "•"
 _SHOWN: Final = 2
+_SMALL_WORDS: Final = frozenset({"da", "das", "de", "do", "dos", "e"})
 # A CEP has eight digits; longer runs in an address are phones or documents.
 _LONG_RUN: Final = re.compile(r"(?:[0-9][.\-/ ()]{0,2}){9,}", re.ASCII)
 
@@ -31,7 +32,7 @@ def document_value(value: Mapping[str, Any] | None) -> dict[str, str | None] | N
 
 def initials(name: str) -> str:
     """`Maria da Silva` → `M. S.`"""
-    words = [word for word in name.split() if len(word) > 3] or name.split()
+    words = [word for word in name.split() if word.lower() not in _SMALL_WORDS]
     return " ".join(f"{word[0].upper()}." for word in words[:4])
 
 

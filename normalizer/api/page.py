@@ -60,6 +60,11 @@ def money(value: float) -> str:
     return "US$ " + f"{value:,.{digits}f}".replace(",", "_").replace(".", ",").replace("_", ".")
 
 
+def many(count: float, one: str, more: str) -> str:
+    """`1 chamada`, `1.200 chamadas`."""
+    return f"{number(count)} {one if count == 1 else more}"
+
+
 def duration(seconds: float | None) -> str:
     """`75` → `1 min 15 s`."""
     if seconds is None:
@@ -114,6 +119,7 @@ def segments(progress: Any) -> list[tuple[str, str, int, float, float]]:
 templates.env.filters |= {
     "number": number,
     "money": money,
+    "many": many,
     "duration": duration,
     "moment": moment,
     "one_line": one_line,
@@ -251,6 +257,7 @@ def _panel(snapshot: Snapshot, role: Role) -> dict[str, Any]:
         "queue": overview.queue if overview else None,
         "eta_s": overview.eta_s if overview else None,
         "workers": workers,
+        "lane": overview.lane if overview else None,
         "failures": failures(overview)[:12],
         "operator": role >= Role.OPERATOR,
     }

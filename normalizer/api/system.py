@@ -113,12 +113,12 @@ async def workers(_: Reader, backend: TheBackend) -> list[dict[str, Any]]:
 
 
 @router.get("/custo")
-async def cost(_: Reader, live: TheLive) -> dict[str, Any]:
-    """Quanto a IA custou hoje e no mês (UTC), em US$."""
-    found = await live.cost()
+async def cost(_: Reader, backend: TheBackend) -> dict[str, Any]:
+    """Quanto a IA custou hoje, no mês (UTC) e por importação, em US$, e se ela atende."""
+    found = await backend.read_lane(backend.tasks)
     if found is None:
         raise HTTPException(503, "O Redis não respondeu.")
-    return asdict(found)
+    return found.as_dict()
 
 
 @router.post("/fila/{ordem}")

@@ -432,7 +432,7 @@ class TestSystem:
     async def test_status_cost_workers_and_metrics(self, client: httpx.AsyncClient) -> None:
         status = await get(client, "/api/status", AS_READER)
         assert (status["estado"], status["progresso"]["total"]) == ("running", 0)
-        assert (await get(client, "/api/custo", AS_READER))["hoje_usd"] == 0
+        assert (await get(client, "/api/custo", AS_READER))["hoje"]["usd"] == 0
         assert await get(client, "/api/workers", AS_READER) == []
         metrics = await client.get("/metrics", headers=AS_READER)
         assert "normalizer_redis_up 1.0" in metrics.text

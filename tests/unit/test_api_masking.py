@@ -41,7 +41,7 @@ def test_an_address_stays_readable_but_for_phones_and_documents() -> None:
     assert "111.444" not in shown
 
 
-@pytest.mark.parametrize(("name", "shown"), [("Maria da Silva", "M. S."), ("Ana Sá", "A. S."), ("", "")])
+@pytest.mark.parametrize(("name", "shown"), [("Maria da Silva", "M. S."), ("Ana Sá e Silva", "A. S. S."), ("", "")])
 def test_a_name_is_its_initials(name: str, shown: str) -> None:
     assert masking.initials(name) == shown
 

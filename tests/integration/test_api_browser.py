@@ -1,0 +1,301 @@
+"""The live page in a real browser: a real upload, a real worker, and what a person does with the page.
+
+Skipped where Chromium and its driver are not installed (Debian: `apt-get install chromium chromium-driver`).
+`SCREENSHOTS=docs/images` keeps what the browser saw.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xlsxwriter import Workbook
+
+from normalizer import embedded
+from tests.acceptance.harness import make_rows
+
+pytest.importorskip("selenium", reason="needs selenium: pip install '.[dev]'")
+from axe_core_python.selenium import Axe
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs a browser: apt-get install chromium chromium-driver"),
+    pytest.mark.timeout(240),
+]
+
+GONE = (StaleElementReferenceException, IndexError)
+KEY = "operator-key-of-this-test"
+TITLES = (
+    *("Id do agendamento", "Nome do Paciente", "Data/Hora Início Agendamento"),
+    *("Endereço Coleta", "Documento(s) do Paciente"),
+)
+HARD = {row.text: row.address for row in make_rows(4, hard=1.0)}  # what only a model reads
+EASY = (
+    "Av. Brasil, {n}, Centro, Cascavel, PR",
+    "R. Sete de Setembro, {n}, apto 12, Centro, Blumenau - SC, 89010-200",
+    "rua marechal deodoro,{n},centro,curitiba,PR,80010-010",
+)
+CPFS = ("111.444.777-35", "529.982.247-25", "11144477735", "52998224725")
+
+
+def write_sheet(path: Path) -> Path:
+    """Thirty-seven rows as a clinic types them: most plain, some repeated, some for the model, some for a person."""
+    rows = [
+        (
+            f"{3100 + at}",
+            ("Ana Exemplo", "Bruno Modelo", "Carla Simulada")[at % 3],
+            f"{1 + at % 28:02}/10/2026 08:{at % 60:02}:00",
+            EASY[at % 3].format(n=100 + at % 12),
+            f"CPF: {CPFS[at % 4]}, RG: 12.345.67{at % 10}-{(at + 3) % 10}",
+        )
+        for at in range(29)
+    ]
+    rows += [
+        (f"{3200 + at}", "Dora Exemplo", "05/10/2026 09:00:00", text, "CPF: 111.444.777-35")
+        for at, text in enumerate(HARD)
+    ]
+    rows += [
+        ("3300", "Érica Modelo", "06/10/2026 10:00:00", EASY[0].format(n=7), "CPF: 111.444.777-36"),
+        ("3301", "Fábio Modelo", "06/10/2026 10:10:00", "a combinar", "CPF: 529.982.247-25"),
+        ("3302", "Gil Modelo", "06/10/2026 10:20:00", "", "RG: 12.345.678-9"),
+        ("3303", "Hugo Modelo", "amanhã", EASY[2].format(n=8), "CPF: 529.982.247-25"),
+    ]
+    with Workbook(str(path)) as book:
+        page = book.add_worksheet("Agenda")
+        for number, row in enumerate([TITLES, *rows]):
+            page.write_row(number, 0, row)
+    return path
+
+
+@pytest.fixture
+def environment(
+    redis_url: str, mongo_url: str, database: str, start_provider: Callable[..., embedded.ProviderService]
+) -> dict[str, str]:
+    provider = start_provider(HARD, latency_ms=300)
+    return {
+        "REDIS_URL": redis_url,
+        "MONGODB_URL": mongo_url,
+        "DATABASE_NAME": database,
+        "ENVIRONMENT": "production",
+        "API_KEYS": KEY,
+        "OPENAI_API_KEY": "simulated",
+        "OPENAI_BASE_URL": provider.url,
+        "OPENAI_MODEL": "simulated-model",
+        "DAILY_BUDGET_USD": "2",
+    }
+
+
+@pytest.fixture
+def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[embedded.Child]:
+    with embedded.spawn_worker(environment, log=tmp_path / "worker.log") as child:
+        yield child
+
+
+@pytest.fixture
+def url(environment: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["-c", "from normalizer.cli import main; main()", "serve", "--port", str(port)]
+    with embedded.spawn_python("api", command, environment, log=tmp_path / "serve.log") as child:
+        while child.running and not _listens(port):
+            pass
+        assert child.running, child.tail()
+        yield f"http://127.0.0.1:{port}"
+        log = child.output()
+    assert "11144477735" not in log
+    assert "Exemplo" not in log
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Browser:
+    """Chromium without a window, and the words a test speaks with it."""
+
+    def __init__(self, directory: Path) -> None:
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM or ""
+        for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--lang=pt-BR"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver = webdriver.Chrome(service=webdriver.ChromeService(DRIVER), options=options)
+        self._shots = Path(os.environ["SCREENSHOTS"]) if "SCREENSHOTS" in os.environ else directory
+        self._shots.mkdir(parents=True, exist_ok=True)
+        self.size(1280, 1180)
+
+    def size(self, width: int, height: int) -> None:
+        """Of the page, as a phone when narrow."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def dark(self, on: bool) -> None:
+        """What the system prefers."""
+        feature = {"name": "prefers-color-scheme", "value": "dark" if on else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    def all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector: str) -> Any:
+        return self.until(lambda: self.all(selector), f"no {selector}")[0]
+
+    def until(self, state: Callable[[], Any], what: str, timeout_s: float = 40) -> Any:
+        """Wait for the page to come to a state; the live page replaces elements, so a stale one is asked for again."""
+        wait = WebDriverWait(self.driver, timeout_s, poll_frequency=0.1, ignored_exceptions=GONE)
+        return wait.until(lambda _: state(), what)
+
+    def press(self, selector: str, key: str = Keys.ENTER) -> None:
+        """A key on an element that may be replaced meanwhile."""
+        self.until(lambda: [self.all(selector)[0].send_keys(key)], f"cannot press {selector}")
+
+    def text(self, selector: str) -> str:
+        return self.until(lambda: self.all(selector)[0].text or " ", selector).strip()
+
+    def shot(self, name: str) -> None:
+        self.driver.save_screenshot(str(self._shots / f"{name}.png"))
+
+    def accessible(self) -> None:
+        """No violation that axe knows of, and nothing wider than the screen."""
+        found = Axe().run(self.driver)["violations"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+        assert self.driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    opened = Browser(tmp_path)
+    yield opened
+    complaints = [entry for entry in opened.driver.get_log("browser") if entry["level"] == "SEVERE"]
+    opened.driver.quit()
+    # A refused correction is a 422 by design; anything else (a blocked script, a lost file) is not.
+    assert [entry for entry in complaints if "422" not in entry["message"] and "401" not in entry["message"]] == []
+
+
+def enter(browser: Browser, url: str) -> None:
+    browser.driver.get(url)
+    browser.one("#chave").send_keys(KEY, Keys.ENTER)
+    browser.one("#conteudo")
+
+
+def upload(browser: Browser, sheet: Path) -> None:
+    browser.one("#arquivo").send_keys(str(sheet))
+    browser.until(lambda: browser.all("[data-import]"), "no preview")
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_sheet_is_imported_followed_corrected_and_undone(url: str, browser: Browser, tmp_path: Path) -> None:
+    sheet = write_sheet(tmp_path / "agenda-outubro.xlsx")
+    browser.driver.get(url)
+    browser.accessible()
+    enter(browser, url)
+    assert "Nenhuma importação ainda" in browser.text("#importacoes")
+    browser.until(lambda: "1 worker" in browser.text("#estado"), "no worker")
+    browser.accessible()
+    browser.shot("vazio")
+
+    upload(browser, sheet)
+    assert "Nada foi gravado ainda" in browser.text("#previa")
+    assert "amanhã" not in browser.text("#previa")
+    assert "US$" in browser.text("#previa .cost")
+    browser.accessible()
+    browser.shot("previa")
+    browser.press("[data-import]")
+
+    browser.until(lambda: "37 novas" in browser.text("#importacoes"), "not imported")
+    browser.until(
+        lambda: "em dia" in browser.text("#cartoes") and "na fila" not in browser.text("#importacoes"), "late"
+    )
+    bar = browser.one("#importacoes svg").get_attribute("aria-label")
+    assert "IA" in bar
+    assert "revisar" in bar
+    browser.until(lambda: len(browser.all("#tabela [data-correct]")) == 15, "no table")
+    browser.until(lambda: "CPF com dígito inválido" in browser.text("#falhas"), "no causes")
+    assert "529.982" not in browser.driver.page_source
+    browser.accessible()
+    browser.shot("painel")
+    browser.dark(True)
+    browser.accessible()
+    browser.shot("painel-escuro")
+    browser.dark(False)
+
+    correct(browser)
+    undo(browser)
+
+
+def correct(browser: Browser) -> None:
+    """By keyboard alone: from the cause to the row, a wrong CPF, then the right one."""
+    browser.press('[data-cause="CPF com dígito inválido"]')
+    browser.until(lambda: len(browser.all("#tabela [data-correct]")) == 1, "not filtered")
+    browser.press("#tabela [data-correct]")
+    cpf = browser.one("form.correct [name=cpf]")
+    cpf.clear()
+    cpf.send_keys("111.444.777-37", Keys.ENTER)
+    browser.until(lambda: "dígitos verificadores" in browser.text("form.correct .wrong"), "no complaint")
+    assert browser.driver.switch_to.active_element.get_attribute("name") == "cpf"
+    browser.accessible()
+    browser.driver.execute_script("document.querySelector('#t-tabela').scrollIntoView()")
+    browser.shot("correcao")
+    cpf.clear()
+    cpf.send_keys("111.444.777-35", Keys.ENTER)
+    browser.until(lambda: not browser.all("form.correct"), "not saved")
+    row = browser.text("#tabela tr.fresh")
+    assert "concluído" in row
+    assert "pessoa" in row
+    assert "111.444" not in row
+    browser.press("[data-clear]")
+    browser.until(lambda: len(browser.all("#tabela [data-correct]")) == 15, "still filtered")
+
+
+def undo(browser: Browser) -> None:
+    browser.press("[data-undo]")
+    browser.until(lambda: browser.one("#confirma").is_displayed(), "no question")
+    browser.press("#confirma [value=sim]")
+    browser.until(lambda: "37 removidos" in browser.text("#aviso"), "not undone")
+    browser.until(lambda: "desfeita" in browser.text("#importacoes"), "not shown")
+    browser.until(lambda: "Ainda não há agendamentos" in browser.text("#tabela"), "still there")
+
+
+@pytest.mark.usefixtures("worker")
+def test_it_fits_a_phone_and_a_paused_queue_says_so(url: str, browser: Browser, tmp_path: Path) -> None:
+    browser.size(390, 1500)
+    enter(browser, url)
+    browser.until(lambda: "Ativo" in browser.text("#estado"), "no worker")
+    browser.press("#ordem")
+    browser.until(lambda: "Pausado" in browser.text("#estado"), "not paused")
+    assert "nada se perde" in browser.text("#problema")
+
+    upload(browser, write_sheet(tmp_path / "agenda.xlsx"))
+    browser.press("[data-import]")
+    browser.until(lambda: "37 novas" in browser.text("#importacoes"), "not imported")
+    browser.accessible()
+
+    browser.press("#ordem")
+    browser.until(lambda: "em dia" in browser.text("#cartoes"), "not resumed")
+    browser.until(lambda: browser.all("#tabela .o-regras"), "no result")
+    browser.accessible()
+    browser.shot("celular")
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_file_that_is_no_sheet_is_explained(url: str, browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "foto.xlsx"
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    enter(browser, url)
+
+    browser.one("#arquivo").send_keys(str(file))
+
+    browser.until(lambda: "foto.xlsx" in browser.text("#previa [role=alert]"), "no explanation")
+    assert not browser.all("[data-import]")
