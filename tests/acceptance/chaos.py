@@ -28,6 +28,7 @@ LEASE_S = 5
 GRACE_S = 10
 CALM_SHARE = 0.1  # of the rows are done before the first blow, to measure undisturbed
 HARD = 0.15
+STUCK_S = 120
 ORDERLY = (0, 3)  # stopped as told; or not started, because a service is away
 
 
@@ -205,7 +206,7 @@ class Chaos:
         self.deployment.fault()
 
 
-def run(seed: int, rows: int, workers: int, directory: Path) -> int:
+def run(seed: int, rows: int, workers: int, blows: int, directory: Path) -> int:
     """Start, break, wait, judge. Returns the exit code."""
     chance = random.Random(seed)
     print(f"chaos seed={seed} rows={rows} workers={workers} lease={LEASE_S} s; logs in {directory}", flush=True)
@@ -224,7 +225,7 @@ def run(seed: int, rows: int, workers: int, directory: Path) -> int:
         chaos = Chaos(deployment, valkey, mongo, replicas, chance)
         deployment.put(made)
         lag_ms = calm(chaos, rows)
-        storm(chaos, rows)
+        storm(chaos, rows, blows)
         return judge(chaos, seed, lag_ms)
     finally:
         deployment.close()
@@ -250,21 +251,22 @@ def calm(chaos: Chaos, rows: int) -> int:
     return max((replica["loop_lag_ms"] for replica in told), default=0)
 
 
-def storm(chaos: Chaos, rows: int) -> None:
-    """Blow after blow until every row ended, or nothing moved for long after the last."""
-    next_blow = time.monotonic()
-    ended, moved_at = 0, time.monotonic()
+def storm(chaos: Chaos, rows: int, blows: int) -> None:
+    """Blow after blow until every row ended, spread over the import; or until nothing moved for long."""
+    next_blow = hurry_at = moved_at = time.monotonic()
+    ended = wanted = 0
     while ended < rows:
         now = time.monotonic()
         chaos.tend()
-        if now >= next_blow:
+        if now >= next_blow and (ended >= wanted or now >= hurry_at):
             chaos.blow()
-            next_blow = now + chaos.chance.uniform(0.5, 0.8 * LEASE_S)
+            next_blow, hurry_at = now + chaos.chance.uniform(0.5, 0.8 * LEASE_S), now + 4 * LEASE_S
+            wanted = ended + rows // blows
         count = chaos.deployment.ended()
         if count > ended:
             ended, moved_at = count, now
-        if now - moved_at > 120:
-            print("nothing moved for 120 s", flush=True)
+        if now - moved_at > STUCK_S:
+            print(f"nothing moved for {STUCK_S} s\n{chaos.deployment.last_words()}", flush=True)
             return
         time.sleep(0.05)
 
@@ -333,10 +335,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=None, help="by lot if not given; printed in any case")
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--blows", type=int, default=60, help="about so many, spread over the import")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(10_000) if options.seed is None else options.seed
     directory = Path(tempfile.mkdtemp(prefix=f"chaos-{seed}-"))
-    sys.exit(run(seed, options.rows, options.workers, directory))
+    sys.exit(run(seed, options.rows, options.workers, options.blows, directory))
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ def die_and_be_replaced(deploy, point: str, hit: int):
     by_heir = [event for event in events if event.pid != victim.pid]
     assert [event.what for event in by_victim if event.what == "died"] == ["died"]
 
-    # Model calls. The heir asks again exactly what the victim had asked and not yet put into the cache (a write that was
-    # under way when the process died may have arrived or not).
+    # Model calls. The heir asks again exactly what the victim had asked and not yet put into the cache; a write that
+    # was under way when the process died may have arrived or not.
     asked_by_heir = items(by_heir, "asked")
     asked_by_victim = Counter(deployment.asked_records()) - asked_by_heir
     remembered = items(by_victim, "cached")

@@ -74,7 +74,7 @@ def test_the_summary_for_people_masks_documents(workplace: Path) -> None:
             assert sum(character.isdigit() for character in line) <= 4
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_stops_every_process_it_started(workplace: Path, number: signal.Signals) -> None:
     demo = subprocess.Popen(
         [*DEMO, "--rows", "2000", "--keep", workplace], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -97,6 +97,16 @@ def test_a_folder_in_use_is_refused(workplace: Path) -> None:
 
     assert ran.returncode == 2
     assert "não está vazia" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    ran = subprocess.run([*DEMO, "--keep", tmp_path / "file"], capture_output=True, text=True, check=False)
+
+    assert ran.returncode == 2
+    assert "--keep" in ran.stderr
     assert "Traceback" not in ran.stderr
 
 
