@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -18,6 +19,9 @@ from rich.console import Console
 from normalizer.domain.appointment import Kind, Status
 from normalizer.errors import InvalidInput, Misconfigured, NormalizerError, TransientError
 from normalizer.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from normalizer.imports import ImportReport
 
 OK, FAILED, USAGE, NOT_READY = 0, 1, 2, 3
 _WATCH_S = 2.0
@@ -107,11 +111,26 @@ def import_(
         _stderr.print(f"[yellow]Aviso:[/yellow] {_escaped(problem)}")
     if len(report.errors) > 20:
         _stderr.print(f"[yellow]Aviso:[/yellow] … e mais {len(report.errors) - 20} problemas.")
+    for notice in _notices(report):
+        _stderr.print(f"[yellow]Aviso:[/yellow] {_escaped(notice)}")
     verb = "seriam importadas" if dry_run else "importadas"
     typer.echo(
         f"{report.rows} linhas {verb}: {report.new} novas, {report.changed} alteradas, "
         f"{report.equal} iguais, {len(report.errors)} com problema."
     )
+
+
+def _notices(report: ImportReport) -> Iterator[str]:
+    """What was left out without being an error of a row."""
+    for name in report.hidden_sheets:
+        yield f"a planilha oculta “{name}” não foi lida. Se tem agendamentos, reexiba-a no Excel e importe de novo."
+    for name in report.ignored_sheets:
+        yield f"a planilha “{name}” não foi lida: nenhum título conhecido."
+    if report.unqueued:
+        yield (
+            f"{report.unqueued} agendamentos gravados não entraram na fila porque o Redis não respondeu. "
+            "Nada a fazer: os workers os acham no MongoDB em alguns minutos."
+        )
 
 
 @app.command()
@@ -413,6 +432,11 @@ def _steer(order: str, said: str) -> None:
     typer.echo(said)
 
 
+_NO_FILE: dict[type[OSError], str] = {
+    FileNotFoundError: "nenhum arquivo nesse caminho",
+    IsADirectoryError: "uma pasta",
+    PermissionError: "um arquivo sem permissão de leitura",
+}
 _KINDS = {"address": Kind.ADDRESS, "document": Kind.DOCUMENT}
 
 
@@ -425,7 +449,7 @@ def _lines(file: Path | None) -> list[bytes]:
         raise InvalidInput(
             where=str(file),
             expected="um arquivo que possa ser lido",
-            found=error.strerror or "erro de leitura",
+            found=_NO_FILE.get(type(error), "erro de leitura"),
             mend="Confira o caminho e a permissão.",
         ) from None
 

@@ -321,9 +321,14 @@ def _live_model() -> dict[str, str]:
 @contextlib.contextmanager
 def _workplace(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        if any(keep.iterdir()):
-            raise Misconfigured(f"A pasta {keep} não está vazia.", mend="Escolha uma pasta nova para --keep.")
+        mend = "Escolha uma pasta nova para --keep."
+        try:
+            keep.mkdir(parents=True, exist_ok=True)
+            occupied = any(keep.iterdir())
+        except OSError:
+            raise Misconfigured(f"Não é possível criar nem ler a pasta {keep}.", mend=mend) from None
+        if occupied:
+            raise Misconfigured(f"A pasta {keep} não está vazia.", mend=mend)
         yield keep
         return
     with tempfile.TemporaryDirectory(prefix="normalizer-demo-", ignore_cleanup_errors=True) as directory:
@@ -332,11 +337,13 @@ def _workplace(keep: Path | None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _terminated_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that every child is stopped in order.
+    """Let SIGTERM, and a terminal that closes, unwind the stack as Ctrl-C does: children stop in order.
 
     SIGINT is set too: a shell that starts us in the background leaves it ignored.
     """
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] is signal.SIG_IGN:  # nohup
+        del before[signal.SIGHUP]
     for number in before:
         signal.signal(number, signal.default_int_handler)
     try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,7 +34,7 @@ from normalizer.llm.standing import Standing, read_standing
 from normalizer.llm.tokens import counter
 from normalizer.pipeline import Pipeline
 from normalizer.queue import tasks
-from normalizer.queue.connection import OUTAGE, redis_settings
+from normalizer.queue.connection import OUTAGE, describe, redis_settings
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import KEEP_PAYLOAD_MS, QUEUE_NAME, TaskService
 from normalizer.queue.worker import BatchWorker, batch_func
@@ -74,14 +75,14 @@ async def open_producer(settings: Settings | None = None) -> AsyncIterator[Produ
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What the API serves: the producer's parts, the day's money, the metrics, and the model lane as it is set up."""
+    """What the API serves: the producer's parts, the metrics, and the model lane as it is set up and as it stands."""
 
     store: AppointmentStore
     tasks: TaskService
     cache: Cache
-    ledger: Ledger
     exposition: Exposition
     lane: Lane
+    read_lane: Callable[[TaskService], Awaitable[Standing | None]]
 
 
 @contextlib.asynccontextmanager
@@ -91,7 +92,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         redis, budget_usd = await producer.tasks.get_pool(), settings.daily_budget_usd
         ledger = Ledger(redis, model=settings.openai_model, daily_budget_usd=budget_usd)
         sources = Sources(producer.tasks, ledger=ledger, daily_budget_usd=budget_usd)
-        yield Backend(producer.store, producer.tasks, producer.cache, ledger, Exposition(sources), lane_of(settings))
+        exposition, standing = Exposition(sources), partial(read_lane, settings)
+        yield Backend(producer.store, producer.tasks, producer.cache, exposition, lane_of(settings), standing)
 
 
 @contextlib.asynccontextmanager
@@ -183,8 +185,12 @@ def main() -> int:
 
 
 def banner(settings: Settings) -> str:
-    """The start-up lines of the deployed system, line for line."""
-    url = urlsplit(settings.redis_url.get_secret_value())
+    """The start-up lines of the deployed system, line for line.
+
+    Raises:
+        Misconfigured: REDIS_URL cannot be used.
+    """
+    redis = redis_settings(settings.redis_url.get_secret_value(), _secret(settings.redis_password))
     return "\n".join(
         (
             _LINE,
@@ -192,7 +198,7 @@ def banner(settings: Settings) -> str:
             _LINE,
             "Tasks registered:",
             f"  - {tasks.normalize_appointment.__name__}",
-            f"Redis: {url.hostname or 'localhost'}:{url.port or 6379}",
+            f"Redis: {describe(redis)}",
             f"Max concurrent jobs: {settings.arq_max_jobs}",
             f"Job timeout: {settings.arq_job_timeout} seconds",
             _LINE,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import xlsxwriter
 from redis import Redis
 
 from normalizer import cli
@@ -130,6 +131,7 @@ class TestNormalize:
 
         assert ran.code == 1
         assert "nowhere.jsonl" in ran.err
+        assert "nenhum arquivo nesse caminho" in ran.err
         assert "Traceback" not in ran.err
 
 
@@ -171,6 +173,21 @@ class TestImport:
         assert "agenda.xlsx" in ran.err
         assert "Traceback" not in ran.err
         assert mongo["appointments"].count_documents({}) == 0
+
+    def test_sheets_that_were_not_read_are_named(self, run: Callable[..., Ran], tmp_path: Path) -> None:
+        with xlsxwriter.Workbook(tmp_path / "agenda.xlsx") as book:
+            for name in ("Agenda", "Antiga"):
+                sheet = book.add_worksheet(name)
+                for number, line in enumerate(SHEET.splitlines()):
+                    sheet.write_row(number, 0, line.split(";"))
+            sheet.hide()
+            book.add_worksheet("Leia-me").write(0, 0, "instruções")
+
+        ran = run("import", "agenda.xlsx")
+
+        assert "2 novas" in ran.out
+        assert "oculta “Antiga”" in ran.err
+        assert "“Leia-me”" in ran.err
 
 
 class TestServicesAway:
@@ -223,6 +240,19 @@ class TestServicesAway:
 
         assert ran.code == cli.USAGE
         assert "ARQ_MAX_JOBS: esperado um número; encontrado 'abc'" in ran.err
+
+    @pytest.mark.parametrize("url", ["redis://clinic-redis:abc", "redis://:s3cret@clinic-redis:99999", "redis://[::1"])
+    def test_the_worker_announces_no_redis_it_cannot_read(
+        self, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, url: str
+    ) -> None:
+        monkeypatch.setenv("REDIS_URL", url)
+
+        ran = run("worker")
+
+        assert (ran.code, ran.out) == (cli.USAGE, "")
+        assert "REDIS_URL" in ran.err
+        assert "s3cret" not in ran.err
+        assert "Traceback" not in ran.err
 
 
 @pytest.mark.usefixtures("services")
