@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from redis.exceptions import NoPermissionError
 
+from normalizer import embedded
+from tests.acceptance.harness import Deployment, make_rows
 from tests.unit.test_deploy import DOCS, fenced, text_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +85,41 @@ def test_python_of_the_guides_runs(code: str, redis_url: str, mongo_url: str, da
     ran = run_python(["-W", "error::RuntimeWarning", "-c", code], redis_url, mongo_url, database, tmp_path)
 
     assert ran.returncode == 0, ran.stderr
+
+
+def test_the_redis_user_of_the_guide_may_do_all_that_is_needed_and_no_more(
+    tmp_path: Path,
+    valkey: embedded.RedisService,
+    redis_url: str,
+    mongo_url: str,
+    database: str,
+    provider: embedded.ProviderService,
+) -> None:
+    guide = (ROOT / "docs/COOLIFY_REDIS.md").read_text(encoding="utf-8")
+    found = re.search(r"ACL SETUSER (.*)", guide)
+    assert found
+    rules = found[1].replace("<SENHA>", "s3nha").split()
+    rows = make_rows(30, hard=0.3)
+    with Redis.from_url(valkey.url) as server:
+        server.execute_command("ACL", "SETUSER", *rules)
+        try:
+            url = redis_url.replace("redis://", f"redis://{rules[0]}:s3nha@")
+            deployment = Deployment(tmp_path, url, mongo_url, database, provider)
+            deployment.redis = Redis.from_url(redis_url)  # the harness looks where the worker may not
+            worker = deployment.start_ready_worker()
+            deployment.put(rows)
+            deployment.wait_until_all_ended()
+            examined = deployment.cli("doctor", "--lgpd", "--offline")
+            with Redis.from_url(url) as theirs, pytest.raises(NoPermissionError):
+                theirs.flushall()
+            log = worker.output()
+            deployment.close()
+        finally:
+            server.execute_command("ACL", "DELUSER", rules[0])
+
+    assert examined.returncode == 0, examined.stdout
+    assert "NoPermission" not in log
+    assert "away" not in log
 
 
 def test_there_is_something_to_run() -> None:
