@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _STATE_ENDS: Final = frozenset(gazetteer.name_key(name).split()[-1] for name in gazetteer.UF_NAMES.values())
 _NUMBER_LABELS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 
+_LIVES: Final = frozenset({"mora", "moro", "reside", "resido", "residente"})
 _LADY: Final = frozenset({"sra", "senhora", "s"})
 
 
@@ -69,7 +70,7 @@ class Evidence:
         if not found or (len(found) == 1 and keys[found[0]] in lx.WEAK_ORDER_WORDS):
             return
         first, last = found[0], found[-1]
-        if at_street(self.tokens, first - 1):
+        if at_street(self.tokens, first - 1) and keys[first - 1].upper() not in gazetteer.UF_NAMES:
             return
         self.ordered = True
         before = first
@@ -139,11 +140,26 @@ class Evidence:
     def _lead(self) -> None:
         """Drop "Mora na", "Reside à" before the street."""
         tokens = self.tokens
-        at = 0
+        start = 0
+        while start < tokens.size and self.marks[start] == DROPPED:
+            start += 1  # "Paciente Fulana, residente na Rua"
+        at = start
         while at < tokens.size and self.marks[at] == FREE and tokens.keys[at] in lx.LEAD_WORDS:
             at += 1
-        if at and at_street(tokens, at, opens=True):
-            self.mark(0, at, DROPPED)
+        if at > start and tokens.keys[start] in _LIVES:
+            at = self._with_whom(at)
+        if at > start and at_street(tokens, at, opens=True):
+            self.mark(start, at, DROPPED)
+
+    def _with_whom(self, at: int) -> int:
+        """Return where the street begins behind "mora com a filha na", or `at`."""
+        tokens = self.tokens
+        for street in range(at, min(at + 7, tokens.hard_end(at - 1))):
+            if tokens.kinds[street] != WORD:
+                break
+            if tokens.keys[street - 1] in {"na", "no", "a", "em"} and at_street(tokens, street, opens=True):
+                return street
+        return at
 
     def _references(self) -> None:
         """Drop points of reference and contacts up to the end of their field."""
@@ -217,6 +233,12 @@ class Evidence:
         value = at + 1
         if value >= tokens.size:
             return
+        placed = (
+            field == "bairro" and at > 0 and tokens.keys[at - 1] == "no" and tokens.keys[value] in {"de", "do", "da"}
+        )
+        if placed or (field == "cep" and tokens.keys[value] in _NUMBER_LABELS):
+            self.mark(value, value + 1, LABEL)  # "no bairro de Santana", "CEP nº"
+            value += 1
         if field:
             self.labelled[value] = field
             return

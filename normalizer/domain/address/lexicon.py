@@ -317,7 +317,7 @@ altura sentido lado frente entre pto
 # What may stand between the beginning of a text and its street: "Mora na Rua …".
 LEAD_WORDS: Final = _words("""
 mora moro morador moradora reside resido residente residencia domiciliado domiciliada fica na no a em endereco
-end local e o situado situada
+end local e o situado situada domiciliados residentes
 """)
 # What stands in a remark with its colour: "portão azul" (Portão alone is a quarter of Curitiba).
 PAINTED_WORDS: Final = _words("""

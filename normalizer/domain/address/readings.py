@@ -14,6 +14,7 @@ from normalizer.domain.address.streets import (
     NUMBER_WORDS,
     Start,
     StreetName,
+    date_follows,
     is_code,
     is_road,
     sector_end,
@@ -130,7 +131,8 @@ class _Reader:
             if self.marks[before - 1] == LABEL:
                 self._mark(before, before + 1, LABEL)
             elif self.tokens.keys[before - 1] in {"cidade", "municipio"}:
-                self._mark(before - 1, before + 1, LABEL)
+                first = before - 2 if before > 1 and self.tokens.keys[before - 2] in {"na", "no"} else before - 1
+                self._mark(first, before + 1, LABEL)
             return
         if self.evidence.labelled and self._free(before) and self.tokens.keys[before] in {"cidade", "municipio", "cid"}:
             self._mark(before, before + 1, LABEL)
@@ -324,13 +326,19 @@ class _Reader:
         elif end - start == 1 and len(key) == 1 and tokens.kinds[start] == WORD and closed:
             self.parts.append((start, tokens.words[start].upper()))
             self._mark(start, end, UNIT)
-        elif tokens.kinds[start] == NUM and tokens.words[start][-1] not in "ºª":
+        elif tokens.kinds[start] == NUM and tokens.words[start][-1] not in "ºª" and not self._dated(start, end):
             return Reason.NUMBER_AMBIGUOUS
         else:
             estate = key in lx.ESTATE_WORDS or tokens.phrase(start, start + 2) == "parque residencial"
             kind = asides if tokens.parens[start] else estates if estate and end - start > 1 else quarters
             kind.append((start, end))
         return None
+
+    def _dated(self, start: int, end: int) -> bool:
+        """Is a whole field the date of a quarter, "…, 2 de Julho, …", behind a house number."""
+        settled = self.number is not None or self.evidence.no_number >= 0
+        own = self.tokens.gaps[start] == HARD and (end == self.tokens.size or self.tokens.gaps[end] == HARD)
+        return settled and own and end - start == 3 and date_follows(self.tokens, start)
 
     def _named(self, start: int, end: int) -> None:
         self.parts.append((start, standard.named_unit(self.tokens, start, end)))
