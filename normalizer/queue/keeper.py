@@ -1,6 +1,7 @@
 """Keep leases alive from a thread of its own, so that a group that keeps the event loop busy does not lose its jobs.
 
-The thread runs its own event loop and its own connection. It renews every third of a lease. It stops renewing when the
+The thread runs its own event loop and its own connection (behind Redis Sentinel, whose pools belong to one loop, a task
+on the worker's loop does it). It renews every third of a lease. It stops renewing when the
 worker's loop has not moved for `STALL_LIMIT_LEASES` leases: a hung process must not hold its jobs for ever.
 """
 
@@ -10,14 +11,15 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import structlog
 from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.sentinel import SentinelConnectionPool
 
 from normalizer.queue.connection import OUTAGE
 from normalizer.queue.leases import Keys, Leases
-from normalizer.queue.loops import pause
+from normalizer.queue.loops import end, pause
 
 if TYPE_CHECKING:
     from normalizer.queue.group import Group
@@ -26,8 +28,6 @@ log = structlog.get_logger(__name__)
 
 STALL_LIMIT_LEASES = 4
 _RETRY_S = 0.5
-
-T = TypeVar("T")
 
 
 class LeaseKeeper:
@@ -49,17 +49,23 @@ class LeaseKeeper:
         self._moved = clock()
         self._gave_up = False
         self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
+        self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._halt: asyncio.Event | None = None
         self._ready = threading.Event()
 
     def start(self) -> None:
         """Start renewing."""
+        if isinstance(self._pool, SentinelConnectionPool):
+            self._task = self._home.create_task(self._keep(Redis(connection_pool=self._pool)))
+            return
         self._thread.start()
         self._ready.wait()
 
     async def stop(self) -> None:
         """Stop renewing and wait for the thread, without blocking the loop."""
+        if self._task is not None:
+            await end(self._task)
         if self._loop is not None and self._halt is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._halt.set)
             await asyncio.to_thread(self._thread.join)
@@ -77,19 +83,22 @@ class LeaseKeeper:
         self._moved = self._clock()
 
     def _run(self) -> None:
-        asyncio.run(self._keep())
+        asyncio.run(self._keep_apart())
 
-    async def _keep(self) -> None:
-        self._loop, self._halt = asyncio.get_running_loop(), asyncio.Event()
-        self._ready.set()
+    async def _keep_apart(self) -> None:
         redis = _twin(self._pool)
-        leases = Leases(redis, self._keys)
         try:
-            while not self._halt.is_set():
-                failed = await self._round(leases)
-                await pause(self._halt, _RETRY_S if failed else self._lease_s / 3)
+            await self._keep(redis)
         finally:
             await redis.aclose(close_connection_pool=True)
+
+    async def _keep(self, redis: Redis) -> None:
+        self._loop, self._halt = asyncio.get_running_loop(), asyncio.Event()
+        self._ready.set()
+        leases = Leases(redis, self._keys)
+        while not self._halt.is_set():
+            failed = await self._round(leases)
+            await pause(self._halt, _RETRY_S if failed else self._lease_s / 3)
 
     async def _round(self, leases: Leases) -> bool:
         """Renew every group once. Returns whether Redis failed."""
