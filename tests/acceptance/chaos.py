@@ -234,7 +234,7 @@ def run(seed: int, rows: int, workers: int, blows: int, directory: Path) -> int:
 
 
 def _replica(deployment: Deployment, redis: TcpProxy, mongo: TcpProxy) -> Replica:
-    patient = "directConnection=true&socketTimeoutMS=3000&serverSelectionTimeoutMS=3000"
+    patient = "directConnection=true&socketTimeoutMS=10000&serverSelectionTimeoutMS=3000"
     worker = deployment.start_worker(
         **deployment.sabotage(),
         REDIS_URL=f"redis://127.0.0.1:{redis.port}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -48,27 +49,35 @@ async def put_one(deployment, row):
         report = await store.upsert_rows([ImportRow(row.key, row.fields)], "api")
         ((appointment_id, fingerprint),) = report.new.items()
         await tasks.enqueue(appointment_id, fingerprint=fingerprint)
-        return appointment_id
 
 
-@pytest.mark.parametrize("hard", [0.0, 1.0], ids=["for the rules", "for the model"])
-def test_an_interactive_row_overtakes_an_import_of_ten_thousand(deploy, tmp_path, hard):
-    rows = make_rows(10_000, hard=0.02)
-    interactive = replace(make_rows(1, hard=hard, seed=2)[0], key="interactive")
-    labels = write_labels(tmp_path / "labels.jsonl", [*rows, interactive])
+def put_many(deployment, rows):
+    """As a backend of its own would: its records, then their ids. Quicker than an import."""
+    inserted = deployment.appointments.insert_many([{"id_agendamento": row.key, **row.fields} for row in rows])
+
+    async def enqueue():
+        async with TaskService(deployment.redis_url) as tasks:
+            await tasks.enqueue_many(list(map(str, inserted.inserted_ids)))
+
+    asyncio.run(enqueue())
+
+
+def test_an_interactive_row_overtakes_an_import_of_ten_thousand(deploy, tmp_path):
+    rows = make_rows(10_000, hard=0.01)
+    for_rules = replace(make_rows(1, hard=0.0, seed=2)[0], key="for-rules")
+    for_model = replace(make_rows(1, hard=1.0, seed=3)[0], key="for-model")
+    labels = write_labels(tmp_path / "labels.jsonl", [*rows, for_rules, for_model])
     deployment = deploy(labels=labels, latency_ms=200)
-    deployment.put(rows)
+    put_many(deployment, rows)
     deployment.start_ready_worker()
     deployment.wait(lambda: deployment.ended() > 0, "the import moves")
 
-    began = time.monotonic()
-    id_ = asyncio.run(put_one(deployment, interactive))
-    one = {"id_agendamento": interactive.key, "normalizacao.status": "concluido"}
-    deployment.wait(lambda: deployment.appointments.count_documents(one), "the interactive row ends", timeout_s=30)
-    seconds = time.monotonic() - began
-    left = deployment.appointments.count_documents({"normalizacao.status": "pendente"})
+    for interactive in (for_rules, for_model):
+        ended, began = deployment.ended(), time.monotonic()
+        asyncio.run(put_one(deployment, interactive))
+        one = {"id_agendamento": interactive.key, "normalizacao.status": "concluido"}
+        deployment.wait(partial(deployment.appointments.count_documents, one), "the interactive row ends")
+        overtook = len(rows) - deployment.ended()
 
-    assert id_
-    assert left > 5_000, f"only {left} rows of the import were left after {seconds:.1f} s"
-    ended = deployment.ended()
-    deployment.wait(lambda: deployment.ended() > ended, "the import still moves")
+        assert overtook > 4_000, f"only {overtook} rows were left after {time.monotonic() - began:.1f} s"
+        deployment.wait(lambda ended=ended: deployment.ended() > ended, "the import still moves")

@@ -19,7 +19,10 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", list(MOMENTS))
+QUICK = "half way"
+
+
+@pytest.mark.parametrize("moment", [pytest.param(name, marks=[pytest.mark.slow] * (name != QUICK)) for name in MOMENTS])
 def test_one_of_two_workers_is_killed(deploy, moment):
     deployment = deploy(rows=ROWS, latency_ms=300)
     victim, survivor = deployment.start_ready_worker(), deployment.start_ready_worker()
@@ -81,7 +84,7 @@ def test_ten_sigterm_restarts_in_mid_import_fail_nothing_and_pay_nothing_twice(d
     assert deployment.appointments.distinct("normalizacao.tentativas") == [1], "a stop counted as a try"
 
 
-@pytest.mark.parametrize("kill", [False, True], ids=["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("kill", [pytest.param(False, marks=pytest.mark.slow), True], ids=["SIGTERM", "SIGKILL"])
 def test_redis_is_restarted_underneath(deploy, breakable_valkey, kill):
     deployment = deploy(rows=ROWS, latency_ms=300)
     workers = [deployment.start_ready_worker() for _ in range(2)]
@@ -110,7 +113,7 @@ def test_redis_forgets_everything_and_reconcile_brings_it_back(deploy):
     deployment.check(repeated_calls=2 * GROUPS_IN_WORK, rewritten=2 * GROUPS_IN_WORK, results_kept=False)
 
 
-@pytest.mark.parametrize("kill", [False, True], ids=["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("kill", [pytest.param(False, marks=pytest.mark.slow), True], ids=["SIGTERM", "SIGKILL"])
 def test_mongodb_is_restarted_underneath(deploy, breakable_mongo, kill):
     deployment = deploy(rows=ROWS, latency_ms=300)
     workers = [deployment.start_ready_worker() for _ in range(2)]

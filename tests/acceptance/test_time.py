@@ -7,8 +7,9 @@ import pytest
 from tests.acceptance.harness import make_rows
 
 
-def import_on_a_slow_model(deploy, rows: int, *, hard: float, timeout_s: int, within_s: float):
-    settings = {"ARQ_JOB_TIMEOUT": str(timeout_s), "LLM_MAX_CONCURRENCY": "4", "BATCH_MAX_ITEMS": "250"}
+def import_on_a_slow_model(deploy, rows: int, *, hard: float, at_once: int, timeout_s: int, within_s: float):
+    """`at_once` calls a replica keep the provider slower than the jobs' time allows."""
+    settings = {"ARQ_JOB_TIMEOUT": str(timeout_s), "LLM_MAX_CONCURRENCY": str(at_once), "BATCH_MAX_ITEMS": "250"}
     deployment = deploy(rows=rows, hard=hard, tokens_per_s=15, settings=settings)
     workers = [deployment.start_worker(**deployment.sabotage()) for _ in range(2)]
     deployment.wait(lambda: all(map(deployment.beats, workers)), "both workers beat")
@@ -20,7 +21,7 @@ def import_on_a_slow_model(deploy, rows: int, *, hard: float, timeout_s: int, wi
     assert deployment.said("queue.group.overran") == 0
     events = deployment.journal()
     asked = [event for event in events if event.what == "asked"]
-    assert asked[-1].at - asked[0].at > timeout_s / 2, "the provider was not slow enough to prove anything"
+    assert asked[-1].at - asked[0].at > timeout_s, "the provider was not slow enough to prove anything"
     answered: set[str] = set()
     for event in events:
         if event.what == "answered":
@@ -32,10 +33,10 @@ def import_on_a_slow_model(deploy, rows: int, *, hard: float, timeout_s: int, wi
 
 @pytest.mark.timeout(240)
 def test_a_provider_slower_than_a_jobs_time(deploy):
-    import_on_a_slow_model(deploy, 80, hard=0.8, timeout_s=10, within_s=180)
+    import_on_a_slow_model(deploy, 50, hard=0.8, at_once=1, timeout_s=10, within_s=180)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_thousand_rows_at_15_tokens_a_second(deploy):
-    import_on_a_slow_model(deploy, 1_000, hard=0.3, timeout_s=60, within_s=800)
+    import_on_a_slow_model(deploy, 1_000, hard=0.3, at_once=2, timeout_s=60, within_s=800)
