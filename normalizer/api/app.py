@@ -148,6 +148,12 @@ def _describe(app: FastAPI) -> None:
         document = plain()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = problems.Problem.model_json_schema()
+        for path in document["paths"].values():
+            for operation in path.values():
+                if "422" in operation["responses"]:  # FastAPI describes its own shape, which is never sent
+                    operation["responses"] |= {str(status): one for status, one in problems.responses(422).items()}
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
         return document
 
     app.openapi = described  # type: ignore[method-assign]

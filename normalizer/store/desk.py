@@ -96,7 +96,8 @@ class Desk:
         """Appointments that are ours, last touched first."""
         query = chosen.query()
         with translated():
-            cursor = self._appointments.find(query).sort([("normalizacao.atualizado_em", -1), ("_id", -1)])
+            # As the index on status and time has them: a further key would have MongoDB sort every appointment.
+            cursor = self._appointments.find(query).sort("normalizacao.atualizado_em", -1)
             records = [record async for record in cursor.skip(min(skip, DEEPEST)).limit(limit)]
             total = await self._appointments.count_documents(query, limit=DEEPEST + 1)
         return Page(records, total)
