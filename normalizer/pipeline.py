@@ -18,7 +18,7 @@ from normalizer.domain.document import Document, parse_document
 from normalizer.domain.text import canonical
 from normalizer.errors import Misconfigured, NormalizerError, TransientError
 from normalizer.llm.flight import About
-from normalizer.llm.privacy import numbers_of
+from normalizer.llm.privacy import Withheld
 
 if TYPE_CHECKING:
     from normalizer.cache import Cache, Entry
@@ -58,9 +58,9 @@ class _Text:
     undecided: Undecided | None = None
 
     def about(self) -> About:
-        """What the model lane must know: its appointments' document numbers never leave; the first import pays."""
-        numbers = frozenset().union(*(numbers_of(each.text(Kind.DOCUMENT)) for each in self.waiting))
-        return About(numbers, next((each.import_id for each in self.waiting if each.import_id), None))
+        """What the model lane must know: what of its patients never leaves; the first import pays."""
+        withheld = Withheld.of((each.text(Kind.DOCUMENT), *each.private) for each in self.waiting)
+        return About(withheld, next((each.import_id for each in self.waiting if each.import_id), None))
 
 
 class Pipeline:

@@ -68,6 +68,8 @@ Outcome: TypeAlias = Normalized | Review | Rejected
 # The fields the two texts are read from. A write of the result is conditional on all of them being unchanged.
 ADDRESS_SOURCES = ("endereco_completo", "endereco_coleta", "cep")
 DOCUMENT_SOURCES = ("documento_completo", "cpf", "rg")
+# Beside the documents, what must not leave with an address that somebody typed it into.
+PRIVATE_FIELDS = ("nome_paciente", "telefone", "carteira_convenio", "numero_convenio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Appointment:
         corrected_at: when a person last corrected a kind's result; a kind nobody corrected is absent.
         by_hand: the corrected kinds whose texts are still those the person saw: no machine touches their results.
         import_id: the import that wrote on it last; None where no import did.
+        private: what else of the patient no address text may carry out: the name first, then phone and card numbers.
     """
 
     id: str
@@ -89,6 +92,7 @@ class Appointment:
     corrected_at: Mapping[Kind, datetime] = field(default_factory=dict)
     by_hand: frozenset[Kind] = frozenset()
     import_id: str | None = None
+    private: tuple[str, ...] = field(default=(), repr=False)
 
     def text(self, kind: Kind) -> str:
         """The text to normalize; empty when the appointment carries none."""

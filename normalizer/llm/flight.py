@@ -13,6 +13,7 @@ from normalizer.domain.address import Address
 from normalizer.domain.decision import Decision
 from normalizer.domain.text import canonical
 from normalizer.errors import ProviderRefused, TransientError
+from normalizer.llm.privacy import Withheld
 from normalizer.llm.prompt import Record
 
 if TYPE_CHECKING:
@@ -67,11 +68,11 @@ class About:
     """What is known of a text beside its words.
 
     Attributes:
-        withheld: digits that must not leave with it (`privacy.numbers_of` its appointments' documents).
+        withheld: what must not leave with it.
         import_id: the import that is charged for asking about it.
     """
 
-    withheld: frozenset[str] = frozenset()
+    withheld: Withheld = field(default_factory=Withheld)
     import_id: str | None = None
 
 
@@ -96,8 +97,9 @@ class Entry:
 
     def learn(self, about: About) -> None:
         """Withhold also what another caller withholds, from every call that starts from now on."""
-        if not about.withheld <= self.about.withheld:
-            self.about = replace(self.about, withheld=self.about.withheld | about.withheld)
+        together = self.about.withheld | about.withheld
+        if together != self.about.withheld:
+            self.about = replace(self.about, withheld=together)
             self.record = Record.of(self.text, withheld=self.about.withheld)
 
 

@@ -9,7 +9,8 @@ Every pattern is linear: repetitions are bounded, or what they match cannot be s
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from normalizer.domain.document import cpf_is_valid
@@ -72,6 +73,53 @@ _NUMBER_IN_DOCUMENT: Final = (re.compile(r"\d{7,}"), re.compile(r"\d(?:[.\-/– 
 _STATES: Final = {fold(name): uf for uf, name in UF_NAMES.items()}
 _LETTERS = re.compile(r"[^\W\d_]+")
 _LONGEST_PLACE_WORDS: Final = 5
+_LONGEST_NAME: Final = 120
+_PARTICLES: Final = frozenset({"da", "das", "de", "di", "do", "dos", "e"})
+_SPELLINGS: Final = {
+    "a": "[aáàâãä]", "c": "[cç]", "e": "[eéèêë]", "i": "[iíìîï]", "n": "[nñ]", "o": "[oóòôõö]", "u": "[uúùûü]",
+    "y": "[yý]",
+}  # fmt: skip
+_BEFORE_NAMES: Final = """
+    rua r avenida av alameda al travessa trav tv estrada estr est rodovia rod praca pca pc largo lgo viela beco via
+    vila vl jardim jd bairro parque pq conjunto conj residencial res condominio cond edificio ed predio loteamento lot
+    escola hospital colegio igreja viaduto ponte ladeira servidao passagem quadra
+    doutor dr doutora dra professor prof professora profa padre pe dom dona frei irma irmao monsenhor mons coronel cel
+    capitao cap general gal major maj marechal mal tenente ten sargento sgt almirante alm brigadeiro brig engenheiro eng
+    presidente pres governador gov prefeito pref vereador ver deputado dep senador sen ministro min barao visconde conde
+    duque princesa principe santo santa sao
+"""
+_NAMED_AFTER_PEOPLE: Final = frozenset(_BEFORE_NAMES.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """What must not leave with an address even where nothing announces it.
+
+    Attributes:
+        numbers: digits, seven or more; they stay here even where they look like a CEP.
+        names: full names of patients.
+    """
+
+    numbers: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, patients: Iterable[Sequence[str]]) -> Withheld:
+        """Of each patient: the document text, then the name, then texts with other numbers (phones, cards)."""
+        numbers: set[str] = set()
+        names: set[str] = set()
+        for document, *private in patients:
+            numbers |= numbers_of(document)
+            names.update(name for name in private[:1] if name)
+            for text in private[1:]:
+                found = numbers_of(text)
+                numbers |= found
+                # A phone is also typed without its area or country code.
+                numbers |= {number[-length:] for number in found if 10 <= len(number) <= 13 for length in (8, 9)}
+        return cls(frozenset(numbers), frozenset(names))
+
+    def __or__(self, other: Withheld) -> Withheld:
+        return Withheld(self.numbers | other.numbers, self.names | other.names)
 
 
 def numbers_of(document_text: str) -> frozenset[str]:
@@ -80,23 +128,54 @@ def numbers_of(document_text: str) -> frozenset[str]:
     return frozenset("".join(filter(str.isdigit, number)) for number in found)
 
 
-def outgoing(text: str, *, withheld: Collection[str] = ()) -> str:
+def outgoing(text: str, *, withheld: Withheld | None = None) -> str:
     """Return `text` without e-mails, labelled names, phones and runs of seven or more digits other than its CEP.
 
     Args:
         text: an address as typed, cleaned.
-        withheld: digits that must not leave even where they look like a CEP (`numbers_of` the appointment's documents).
+        withheld: what else must not leave.
     """
     text = _EXCEL_FLOAT.sub(r"\1", text)
     text = _WITH_AT.sub(lambda found: " " if "@" in found[0] else found[0], text)
     text = _LABELLED_NAME.sub(" ", text)
-    carried = "".join(filter(str.isdigit, text))
-    for number in withheld:
-        if number in carried:
-            text = _spelled(number).sub(" ", text)
+    if withheld is not None:
+        text = _without(withheld, text)
     start, end = _cep_span(text)
     kept = _without_numbers(text[:start]) + text[start:end] + _without_numbers(text[end:])
     return _BLANKS.sub(" ", kept).strip()
+
+
+def _without(withheld: Withheld, text: str) -> str:
+    carried = "".join(filter(str.isdigit, text))
+    for number in withheld.numbers:
+        if number in carried:
+            text = _spelled(number).sub(" ", text)
+    words = set(_LETTERS.findall(fold(text)))
+    for name in withheld.names:
+        first, *others = _LETTERS.findall(fold(name)[:_LONGEST_NAME]) or [""]
+        others = [word for word in others if word not in _PARTICLES]
+        if first in words and words.intersection(others):
+            text = _named(first, others).sub(_unless_a_street, text)
+    return text
+
+
+def _named(first: str, others: Sequence[str]) -> re.Pattern[str]:
+    """Matches a first name and at least one more name of the patient behind it, accents or not."""
+    more = "|".join(sorted({_unaccented(word) for word in others}, key=len, reverse=True))
+    particles = "|".join(sorted(_PARTICLES))
+    return re.compile(
+        rf"\b{_unaccented(first)}(?:[^\w\n]{{1,2}}(?:(?:{particles})[^\w\n]{{1,2}})?(?:{more})\b){{1,9}}", re.IGNORECASE
+    )
+
+
+def _unaccented(word: str) -> str:
+    return "".join(_SPELLINGS.get(letter, re.escape(letter)) for letter in word)
+
+
+def _unless_a_street(found: re.Match[str]) -> str:
+    """A street may be named after somebody of the patient's name."""
+    before = _LETTERS.findall(fold(found.string[max(0, found.start() - 20) : found.start()]))
+    return found[0] if before and before[-1] in _NAMED_AFTER_PEOPLE else " "
 
 
 def _spelled(number: str) -> re.Pattern[str]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final, TypeAlias
 
 from normalizer.domain.text import clean
-from normalizer.llm.privacy import outgoing
+from normalizer.llm.privacy import Withheld, outgoing
 
 Segments: TypeAlias = Mapping[str, str | None]
 
@@ -46,8 +46,8 @@ class Record:
     text: str
 
     @classmethod
-    def of(cls, text: str, *, withheld: Collection[str] = ()) -> Record:
-        """Make `text` fit to leave the machine, also without the numbers `withheld`. May come out empty."""
+    def of(cls, text: str, *, withheld: Withheld | None = None) -> Record:
+        """Make `text` fit to leave the machine, also without what is `withheld`. May come out empty."""
         return cls(" ".join(outgoing(clean(text), withheld=withheld).split()))
 
     @property

@@ -21,6 +21,7 @@ from normalizer.domain.address import RULES_VERSION, Address
 from normalizer.domain.appointment import (
     ADDRESS_SOURCES,
     DOCUMENT_SOURCES,
+    PRIVATE_FIELDS,
     Appointment,
     Kind,
     Normalized,
@@ -74,6 +75,7 @@ def appointment_of(record: Mapping[str, Any]) -> Appointment:
         corrected_at={kind: at for kind in Kind if (at := _about(record, kind).get("corrigido_em"))},
         by_hand=frozenset(kind for kind in Kind if holds_by_hand(record, kind)),
         import_id=str(found) if (found := ours(record).get("import_id")) else None,
+        private=tuple(str(record.get(name) or "") for name in PRIVATE_FIELDS),
     )
 
 

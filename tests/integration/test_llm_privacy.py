@@ -15,6 +15,9 @@ from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
 from normalizer.llm.packer import Packer
 from normalizer.pipeline import Pipeline
+from normalizer.queue.service import TaskService
+from normalizer.runtime import build_worker
+from normalizer.settings import settings_of
 
 GOLD = Path(__file__).parents[1] / "gold"
 NAMES = ["Maria Aparecida Lima", "João Batista Nogueira", "Ana Clara Prado", "José Carlos Queiroz"]
@@ -132,3 +135,38 @@ async def test_a_lone_number_that_is_the_appointments_rg_does_not_leave_as_a_cep
     await client.close()
 
     assert sorted(record.endswith("22790285") for record in records_of(await requests(provider))) == [False, True]
+
+
+async def test_the_names_and_phones_of_an_import_leave_with_no_address(
+    start_provider, redis_url, mongo_url, database, mongo
+):
+    """Typed into the address without any label; known from the appointment itself."""
+    provider = start_provider()
+    settings = settings_of(
+        {
+            "REDIS_URL": redis_url,
+            "MONGODB_URL": mongo_url,
+            "DATABASE_NAME": database,
+            "OPENAI_API_KEY": "k",
+            "OPENAI_BASE_URL": provider.url,
+            "BATCH_LINGER_MS": "20",
+        }
+    )
+    for number, name in enumerate(NAMES):
+        phone = f"119876543{number}0"
+        address = f"Rua das Acácias {number} Jardim Tal, Cidade Que Não Existe"
+        text = f"{name.upper()} {phone[2:7]} {phone[7:]} {address} {phone}"
+        row = {"nome_paciente": name, "telefone": phone, "endereco_completo": text, "documento_completo": ""}
+        mongo["appointments"].insert_one({"_id": str(number), **row, "normalizacao": {"status": "pendente"}})
+    async with TaskService(redis_url) as tasks:
+        await tasks.enqueue_many([str(number) for number in range(len(NAMES))])
+
+    worker = build_worker(settings, burst=True, handle_signals=False, poll_delay=0.05)
+    await worker.async_run()
+    await worker.close()
+
+    records = records_of(await requests(provider))
+    assert len(records) >= len(NAMES)
+    for record in records:
+        assert record.startswith("Rua das Acácias")
+        assert not re.search(r"\d{4}", record)

@@ -16,6 +16,7 @@ from normalizer.llm.flight import About
 from normalizer.llm.limits import LocalGate
 from normalizer.llm.packer import Packer
 from normalizer.llm.packing import BatchSize, Budget, Pace
+from normalizer.llm.privacy import Withheld
 
 STREETS = ["das Flores", "do Sol", "da Lua", "do Mar", "da Paz", "do Rio", "da Serra", "do Campo"]
 
@@ -478,7 +479,7 @@ async def test_an_import_is_charged_for_the_texts_it_brought(lane):
 async def test_what_one_caller_withholds_of_a_shared_text_leaves_for_none(lane):
     it = lane(linger_ms=50)
     text = "Rua do Sol, 12, Centro, Itu, SP 13300123"
-    number = frozenset({"13300123"})
+    number = Withheld(numbers=frozenset({"13300123"}))
 
     await asyncio.gather(it.ask([text]), it.ask([text], about={text: About(withheld=number)}))
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.domain.text import clean
-from normalizer.llm.privacy import numbers_of, outgoing
+from normalizer.llm.privacy import Withheld, numbers_of, outgoing
 
 GOLD = Path(__file__).parents[1] / "gold" / "dev_addresses.jsonl"
 SEVEN_DIGITS = re.compile(r"\d(?:[.\-/–]?\d){6,}")
@@ -75,7 +75,9 @@ def test_a_number_of_the_appointments_documents_stays_here_in_any_spelling(numbe
     withheld = numbers_of("RG 22.790.285 SSP/RJ, CPF 111.444.777-35")
 
     assert withheld >= {"22790285", "11144477735"}
-    assert outgoing(f"Rua X 10, Recreio, Rio de Janeiro RJ {number}", withheld=withheld).endswith("Rio de Janeiro RJ")
+    assert outgoing(f"Rua X 10, Recreio, Rio de Janeiro RJ {number}", withheld=Withheld(withheld)).endswith(
+        "Janeiro RJ"
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,9 +103,42 @@ def test_no_document_of_the_appointment_leaves(number, sign, shape, address):
     grouped = sign.join([number[:-8], number[-8:-5], number[-5:-2], number[-2:]]).strip(". -/")
     typed = address.format(shape.format(grouped))
 
-    sent = outgoing(clean(typed), withheld=numbers_of(f"RG {number}"))
+    sent = outgoing(clean(typed), withheld=Withheld(numbers_of(f"RG {number}")))
 
     assert number not in re.sub(r"\D", "", sent)
+
+
+@pytest.mark.parametrize(
+    ("typed", "sent"),
+    [
+        ("Maria José da Silva, Rua X, 10, Itu", ", Rua X, 10, Itu"),
+        ("MARIA JOSE DA SILVA - Rua X, 10, Itu", "- Rua X, 10, Itu"),
+        ("Rua X, 10, Itu (maria josé)", "Rua X, 10, Itu ( )"),
+        ("Rua X, 10, casa de Maria Silva, Itu", "Rua X, 10, casa de , Itu"),
+        ("Rua Maria José da Silva, 10, Itu", "Rua Maria José da Silva, 10, Itu"),
+        ("R. Profa. Maria José, 10, Itu", "R. Profa. Maria José, 10, Itu"),
+        ("Rua X, 10, Vila Maria, Itu", "Rua X, 10, Vila Maria, Itu"),
+        ("Rua da Silva, 10, Santa Maria", "Rua da Silva, 10, Santa Maria"),
+        ("Rua X, 10, Itu 98765 4321", "Rua X, 10, Itu"),
+        ("Rua X, 10, São Paulo SP 34567890", "Rua X, 10, São Paulo SP"),
+        ("Rua X, 10, Itu SP 13300-123", "Rua X, 10, Itu SP 13300-123"),
+    ],
+)
+def test_the_patients_own_name_and_phone_stay_here_without_any_label(typed, sent):
+    patient = ("", "Maria José da Silva", "(11) 98765-4321 / 1134567890", "")
+
+    assert outgoing(typed, withheld=Withheld.of([patient])) == sent
+
+
+def test_what_two_patients_withhold_is_withheld_together():
+    one = Withheld.of([("RG 12345678", "Ana Lima", "")])
+    two = Withheld.of([("CPF 11144477735", "Rui Prado", "1134567890")])
+
+    together = one | two
+
+    assert together.names == {"Ana Lima", "Rui Prado"}
+    assert together.numbers == {"12345678", "11144477735", "1134567890", "134567890", "34567890"}
+    assert together | one == together
 
 
 ENDLESS = {
@@ -131,7 +166,7 @@ ENDLESS = {
 def test_any_text_is_read_in_bounded_time(text):
     started = time.process_time()
 
-    outgoing(text, withheld={"11144477735", "22790285"})
+    outgoing(text, withheld=Withheld.of([("CPF 11144477735 RG 22790285", "Ana de Souza Lima", "11987654321")]))
 
     assert time.process_time() - started < 2.0
 
