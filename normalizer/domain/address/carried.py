@@ -178,7 +178,9 @@ class Carrier:
             spans.extend(
                 (start, start + 3)
                 for start, end in self._spans(words[:1], _PARTS)
-                if end - start == 1 and self.tokens.keys[end : end + 2] in (["n", words[1]], ["numero", words[1]])
+                if end - start == 1
+                and self.tokens.keys[end : end + 1] in (["n"], ["no"], ["numero"], ["num"])
+                and self.tokens.keys[end + 1 : end + 2] == words[1:]
             )
         return [span for span in spans if self._may_be_part(words, span)]
 

@@ -12,7 +12,7 @@ from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER, POSTCODE
 from normalizer.domain.address.streets import at_street, date_follows
-from normalizer.domain.address.tokens import BLANK, CEP, HARD, NOISE, NUM, PHONE, WORD
+from normalizer.domain.address.tokens import BLANK, CEP, GLUED, HARD, HYPHEN, NOISE, NUM, PHONE, WORD
 from normalizer.domain.address.units import find_units
 
 if TYPE_CHECKING:
@@ -216,7 +216,8 @@ class Evidence:
         tokens = self.tokens
         if at + 1 >= tokens.size:
             return False
-        lettered = at > 1 and tokens.keys[at - 2] in lx.UNIT_WORDS  # "Casa A bairro Centro"
+        bound = at > 1 and tokens.kinds[at - 2] == NUM and tokens.gaps[at - 1] in (GLUED, HYPHEN)
+        lettered = bound or (at > 1 and tokens.keys[at - 2] in lx.UNIT_WORDS)  # "Casa A bairro Centro", "12-A bairro"
         if at and not lettered and tokens.keys[at - 1] in {"do", "da", "de", "o", "a", "sem", "s"}:
             return False
         if key in {"numero", "num", "nr", "nro"}:

@@ -209,6 +209,11 @@ cidade cid nucleo zona
 AFTER_SHORT_LABEL: Final = _words("""
 sao santo santa nossa sto sta n dom
 """)
+# What Bom, Boa, Bela, Barra or Batista stand before, so that "B." may be short for them.
+AFTER_GOOD: Final = _words("""
+vista jesus fim retiro pastor sucesso esperanca sorte viagem destino principio conselho despacho lugar repouso sossego
+gosto hora uniao ventura aurora alianca aires camboriu campos ville parque horizonte funda grande velha jardim nova
+""")
 # Estates: a complement when another quarter is there, else the quarter itself.
 ESTATE_WORDS: Final = _words("""
 residencial res resid conjunto conj cj loteamento lot village vilage chacara chac sitio fazenda

@@ -20,6 +20,9 @@ _BEFORE_CENTRE: Final = frozenset({"novo", "bairro", "setor", "zona", "cidade", 
 _PART_HEADS: Final = frozenset(
     {"apartamento", "apto", "bloco", "sala", "loja", "fundos", "frente", "andar", "sobrado", "kitnet", "vaga"}
 )
+_PART_TAILS: Final = frozenset(
+    {"fundos", "fds", "terreo", "sobrado", "frente", "cobertura", "kitnet", "edicula", "casa"}
+)
 _NO_NAMES: Final = frozenset({"lado", "moro", "mora", "resido", "reside"})  # open a remark
 _CITY_QUARTERS: Final = frozenset({"nova", "alta", "baixa", "velha"})  # "Nova Cidade"
 
@@ -73,10 +76,10 @@ def _holds_other_field(keys: list[str], start: int, end: int) -> bool:
     """Is a part of the complement read into the quarter: "Sala Verde Centro", "Casa dos Fundos"."""
     if end - start == 1:
         return False
-    if keys[start] in _NO_NAMES:
+    if keys[start] in _NO_NAMES or keys[end - 1] in _PART_TAILS:
         return True
-    if keys[start] == "bairro" and keys[start + 1] not in lx.PREPOSITIONS | {"novo", "alto", "velho"}:
-        return True
+    if keys[start] == "bairro" and not (end - start == 2 and keys[start + 1] in {"novo", "alto", "velho"}):
+        return keys[start + 1] not in lx.PREPOSITIONS
     if keys[end - 1] == "centro" and keys[end - 2] not in _BEFORE_CENTRE:
         return True
     if keys[start] == "casa":  # "Casa Verde Alta" is a quarter, "casa verde Jardim Europa" more than one

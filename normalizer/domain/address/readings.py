@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from normalizer.domain.address.evidence import Evidence
     from normalizer.domain.address.places import Place
 
+_GOOD: Final = frozenset({"bom", "boa", "bela", "belo"})
 # What counts parts of an estate: the number behind it is no house number.
 _COUNTED: Final = frozenset({"etapa", "fase", "setor", "zona", "gleba", "bloco", "lote", "quadra", "casa", "modulo"})
 
@@ -347,7 +348,7 @@ class _Reader:
     def _quarter(self, start: int, end: int) -> Reason | None:
         tokens = self.tokens
         if tokens.keys[start] == "b" and tokens.dots[start] and end - start > 1:
-            if tokens.keys[start + 1] not in lx.DISTRICT_WORDS.keys() | lx.AFTER_SHORT_LABEL:
+            if not self._short_label(start, end):
                 return Reason.DISTRICT_AMBIGUOUS
             self._mark(start, start + 1, LABEL)
             start += 1
@@ -367,6 +368,13 @@ class _Reader:
         self.district = standard.district(tokens, start, end)
         self._mark(start, end, DISTRICT)
         return None
+
+    def _short_label(self, start: int, end: int) -> bool:
+        """Is "B." short for "Bairro", not for the Bom, Boa, Bela of the quarter's own name."""
+        following = self.tokens.keys[start + 1]
+        if following in lx.DISTRICT_WORDS or following in lx.AFTER_SHORT_LABEL or following in _GOOD:
+            return True
+        return end - start > 2 and following not in lx.AFTER_GOOD
 
     def _bare_quarter_label(self, at: int) -> bool:
         return at >= 0 and self.tokens.keys[at] == "bairro" and not self.tokens.colons[at]

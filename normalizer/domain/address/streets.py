@@ -216,7 +216,8 @@ class StreetName:
         tokens = self.tokens
         if any(tokens.kinds[i] == NUM for i in range(self.name, at)) or tokens.keys[at - 1] in _SIDES:
             return False  # "12 Norte 360 loja 2", "Rio Grande do Sul 90 apto 3"
-        return tokens.keys[at - 1] in lx.NUMBERED_STREET_WORDS or lx.UNIT_WORDS.get(tokens.keys[unit]) in _LOTS
+        numbered = tokens.keys[at - 1] in lx.NUMBERED_STREET_WORDS and len(tokens.keys[at]) < 3
+        return numbered or lx.UNIT_WORDS.get(tokens.keys[unit]) in _LOTS
 
     def _word_ends(self, at: int) -> bool:
         """Does the word at `at`, not the first, stand outside the name."""
