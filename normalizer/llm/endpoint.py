@@ -6,6 +6,7 @@ because endpoints learn.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _KEPT_S: Final = 7 * 86_400
+_REDIS_S: Final = 2.0
 _AWAY: Final = (RedisError, OSError, TimeoutError)
 
 
@@ -53,7 +55,8 @@ class Memory:
     async def recall(self) -> Habits | None:
         """Return what is known, or None."""
         try:
-            stored = await self._redis.get(self._key)
+            async with asyncio.timeout(_REDIS_S):
+                stored = await self._redis.get(self._key)
         except _AWAY as error:
             log.warning("llm.endpoint.redis_away", error=type(error).__name__)
             return None
@@ -66,8 +69,8 @@ class Memory:
     async def remember(self, habits: Habits) -> None:
         """Keep what was found out."""
         try:
-            await self._redis.set(
-                self._key, orjson.dumps({"mode": habits.mode, "without": sorted(habits.without)}), ex=_KEPT_S
-            )
+            value = orjson.dumps({"mode": habits.mode, "without": sorted(habits.without)})
+            async with asyncio.timeout(_REDIS_S):
+                await self._redis.set(self._key, value, ex=_KEPT_S)
         except _AWAY as error:
             log.warning("llm.endpoint.redis_away", error=type(error).__name__)

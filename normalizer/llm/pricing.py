@@ -5,6 +5,7 @@ Prices are a dated data file, `prices.json`. Where the provider names the cost i
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 _KEPT_DAYS: Final = 92
 _KEPT_IMPORTS: Final = 100
+_REDIS_S: Final = 2.0
 _IMPORTS_KEY: Final = "norm:usage:imports"
 _WARN_AT: Final = 0.8
 
@@ -138,7 +140,8 @@ class Ledger:
             pipe.expire(_IMPORTS_KEY, timedelta(days=_KEPT_DAYS))
             pipe.zremrangebyrank(_IMPORTS_KEY, 0, -_KEPT_IMPORTS - 1)
         try:
-            total_usd = float((await pipe.execute())[len(_COUNTS)])
+            async with asyncio.timeout(_REDIS_S):
+                total_usd = float((await pipe.execute())[len(_COUNTS)])
         except (RedisError, OSError, TimeoutError):
             known_day, known_usd = self._known
             total_usd = cost_usd + (known_usd if known_day == day else 0.0)
@@ -151,7 +154,8 @@ class Ledger:
             return False
         day = self._today()
         try:
-            found = await self._redis.hget(_day_key(day), "usd")  # type: ignore[misc] # redis-py's own union
+            async with asyncio.timeout(_REDIS_S):
+                found = await self._redis.hget(_day_key(day), "usd")  # type: ignore[misc] # redis-py's own union
             self._known = (day, float(found or 0.0))
         except (RedisError, OSError, TimeoutError):
             pass  # what this process knows is the best there is

@@ -1,11 +1,13 @@
 """What an endpoint takes is found out once, by whichever replica asks first, and not again after a restart."""
 
+import asyncio
 import json
 
 import pytest
 import respx
 from redis.asyncio import Redis
 
+from normalizer.llm import endpoint
 from normalizer.llm.client import LlmClient
 from normalizer.llm.endpoint import Habits, Memory, Mode
 from tests.unit.test_client import GOOD, RECORDS, URL, completion, route
@@ -83,5 +85,20 @@ async def test_without_redis_it_is_asked_anew(route):
     route.respond(json=completion(GOOD))
     async with Redis(host="127.0.0.1", port=1) as nowhere:
         client = await ask(Memory(nowhere, "x"))
+
+    assert client.habits == Habits()
+
+
+async def test_a_redis_that_hangs_delays_a_call_for_a_moment_only(route, monkeypatch):
+    async def swallow(reader, writer):
+        await reader.read()
+        writer.close()
+
+    monkeypatch.setattr(endpoint, "_REDIS_S", 0.05)
+    route.respond(json=completion(GOOD))
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    async with Redis(host="127.0.0.1", port=server.sockets[0].getsockname()[1]) as hanging, asyncio.timeout(5):
+        client = await ask(Memory(hanging, "x"))
+    server.close()
 
     assert client.habits == Habits()
