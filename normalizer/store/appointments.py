@@ -49,7 +49,9 @@ _HASH_KEY_ID = "hash"
 _SECRET_BYTES = 32
 _SECRET_TRIES = 10
 _CORRECTIONS = [f"normalizacao.{kind}.{name}" for kind in Kind for name in ("corrigido_em", "corrigido_de")]
-_SOURCE_FIELDS = dict.fromkeys([*ALL_SOURCES, *PRIVATE_FIELDS, "normalizacao.status", "normalizacao.import_id", *_CORRECTIONS], 1)
+_SOURCE_FIELDS = dict.fromkeys(
+    [*ALL_SOURCES, *PRIVATE_FIELDS, "normalizacao.status", "normalizacao.import_id", *_CORRECTIONS], 1
+)
 _PENDING_FIELDS = {**dict.fromkeys(ALL_SOURCES, 1), "normalizacao.revisao": 1}
 # Duplicates, or an index of the same name with other options.
 _INDEX_CANNOT_BE = frozenset({11000, 85, 86})
