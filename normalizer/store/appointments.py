@@ -43,7 +43,7 @@ from normalizer.store.records import (
     status_of,
     unchanged,
 )
-from normalizer.store.writes import GuardedWrite, SaveReport, write_all
+from normalizer.store.writes import GuardedWrite, SaveReport, Stride, write_all
 
 _HASH_KEY_ID = "hash"
 _SECRET_BYTES = 32
@@ -82,6 +82,7 @@ class AppointmentStore:
         self._client, self._owned = client, owned
         self._clock = clock
         self._secret: bytes | None = None
+        self._stride = Stride()
         self._appointments = open_collection(self._client, database, "appointments")
         self._imports = open_collection(self._client, database, "normalizer_imports")
         self._images = open_collection(self._client, database, "normalizer_undo")
@@ -151,12 +152,12 @@ class AppointmentStore:
         Raises:
             StoreUnavailable: MongoDB is away and not one row was written.
         """
-        return await write_all(self._appointments, [partial(_result_write, row) for row in results], clock=self._clock)
+        return await self._write([partial(_result_write, row) for row in results])
 
     async def mark_failed(self, causes: Mapping[str, tuple[str, int]]) -> SaveReport:
         """End appointments as `falhou`: id to (cause, fence). Not where a newer claim has written."""
         rows = [partial(_failure_write, id_, cause, fence) for id_, (cause, fence) in causes.items()]
-        return await write_all(self._appointments, rows, clock=self._clock)
+        return await self._write(rows)
 
     async def upsert_rows(self, rows: Sequence[ImportRow], import_id: str) -> UpsertReport:
         """Write rows of a sheet; a row equal to the last import's is not touched."""
@@ -279,6 +280,9 @@ class AppointmentStore:
             with suppress(DuplicateKeyError):
                 await self._secrets.insert_one(fresh)
         raise StoreUnavailable("MongoDB não devolve o segredo que guarda.")
+
+    async def _write(self, rows: Sequence[Callable[[datetime], GuardedWrite]]) -> SaveReport:
+        return await write_all(self._appointments, rows, clock=self._clock, stride=self._stride)
 
     async def _find(self, native_ids: Sequence[str | ObjectId], found: dict[str, Appointment]) -> None:
         async for record in self._appointments.find({"_id": {"$in": native_ids}}, _SOURCE_FIELDS):

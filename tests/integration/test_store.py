@@ -720,3 +720,20 @@ def test_now_is_what_mongodb_can_store():
     assert now_utc().microsecond % 1000 == 0
     assert now_utc().tzinfo is UTC
     assert abs(datetime.now(UTC) - now_utc()) < timedelta(seconds=5)
+
+
+async def test_bulks_shrink_while_mongodb_does_not_take_them_and_grow_again(store, appointments, fail_point):
+    ids = insert(appointments, 900)
+    items = list((await store.load(ids)).values())
+    fail_point(50, "update", times=6)  # MaxTimeMSExpired: too slow for so many
+    sizes = []
+    for _ in range(6):
+        with pytest.raises(StoreUnavailable):
+            await store.save([result(item) for item in items])
+        sizes.append(store._stride.size)
+
+    report = await store.save([result(item) for item in items])
+
+    assert sizes == [250, 125, 62, 31, 20, 20]
+    assert set(report.saved) == set(ids)
+    assert store._stride.size == 500
