@@ -137,7 +137,7 @@ async def one(
     return appointment_detail(record, about, clear=clear)
 
 
-@router.patch("/{appointment_id}", responses=responses(404, 409, 422))
+@router.patch("/{appointment_id}", responses=responses(400, 404, 409, 413, 422))
 async def patch(appointment_id: AppointmentId, wanted: Correction, _: Operator, backend: TheBackend) -> AppointmentView:
     """Corrige o endereço, o documento ou os dois. Textos iguais passam a ter este endereço."""
     record = await known_appointment(backend, appointment_id)

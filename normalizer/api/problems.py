@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -32,6 +33,10 @@ _TITLES: Final = {
 }
 
 
+# What FastAPI says by itself.
+_IN_PORTUGUESE: Final = {"There was an error parsing the body": "O corpo do pedido não é JSON que se possa ler."}
+
+
 class Problem(BaseModel):
     """What went wrong and what to do."""
 
@@ -59,14 +64,26 @@ def problem(
     return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
 
 
+def _methods(request: Request) -> set[str]:
+    """All that the resource takes; each route knows its own only."""
+    return {
+        method.upper()
+        for template, operations in request.app.openapi()["paths"].items()
+        if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), request.url.path)
+        for method in operations
+    }
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of `app` this way."""
 
     @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        said = str(error.detail)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        said, headers = str(error.detail), dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(sorted(_methods(request))) or headers.get("Allow", "")
         detail = _TITLES.get(error.status_code, said) if said == HTTPStatus(error.status_code).phrase else said
-        return problem(error.status_code, detail, headers=dict(error.headers) if error.headers else None)
+        return problem(error.status_code, _IN_PORTUGUESE.get(detail, detail), headers=headers)
 
     @app.exception_handler(RequestValidationError)
     async def unusable(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -128,7 +128,7 @@ async def steer(ordem: Order, _: Operator, backend: TheBackend) -> QueueState:
     return QueueState(estado=(await backend.tasks.status()).state)
 
 
-@router.post("/retry", responses=responses(422))
+@router.post("/retry", responses=responses(400, 413, 422))
 async def retry(wanted: RetryRequest, _: Operator, backend: TheBackend) -> Requeued:
     """Coloca de novo na fila o que falhou ou está em revisão."""
     allowed = {Status.FAILED, Status.REVIEW}

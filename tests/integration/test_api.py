@@ -421,6 +421,30 @@ class TestAppointments:
             assert "&lt;b&gt;" in text
 
 
+class TestOutage:
+    """Services that are away: said so, and mended by themselves."""
+
+    async def test_it_is_said_and_ends(
+        self, valkey: Any, redis_url: str, backend: Backend, imported: Callable[..., Any], client: httpx.AsyncClient
+    ) -> None:
+        if not redis_url.startswith(valkey.url.rsplit("/", 1)[0]):
+            pytest.skip("stops Redis: only on the session's own")
+        await imported()
+        valkey.stop()
+        try:
+            ready = await client.get("/health/ready")
+            status = await client.get("/api/workers", headers=AS_READER)
+            told = (await client.get("/api/status", headers=AS_READER)).json()
+        finally:
+            valkey.start()
+
+        assert ready.status_code == 503
+        assert (status.status_code, status.headers["content-type"]) == (503, PROBLEM)
+        assert int(status.headers["retry-after"]) > 0
+        assert "Redis" in told["problema"]
+        assert (await client.get("/health/ready")).status_code == 200
+
+
 class TestSystem:
     async def test_the_queue_is_steered(self, client: httpx.AsyncClient) -> None:
         states = [
@@ -472,6 +496,17 @@ class TestSystem:
         answers = document["paths"]["/api/appointments/{appointment_id}"]["patch"]["responses"]
         assert {"200", "401", "403", "404", "409", "422"} <= answers.keys()
         assert PROBLEM in answers["422"]["content"]
+
+    async def test_a_method_that_is_not_taken_is_told_those_that_are(self, client: httpx.AsyncClient) -> None:
+        answer = await client.delete("/api/appointments/x", headers=AS_OPERATOR)
+
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, PATCH")
+
+    async def test_a_body_that_is_no_json_is_told_so(self, client: httpx.AsyncClient) -> None:
+        headers = {**AS_OPERATOR, "Content-Type": "application/json"}
+        for content, status in ((b"{", 422), (b'"\xff"', 400)):
+            answer = await client.patch("/api/appointments/x", content=content, headers=headers)
+            assert (answer.status_code, answer.headers["content-type"]) == (status, PROBLEM)
 
     async def test_a_request_that_does_not_fit_is_told_without_its_values(self, client: httpx.AsyncClient) -> None:
         answer = await client.get("/api/appointments", headers=AS_OPERATOR, params={"pagina": "11144477735x"})
