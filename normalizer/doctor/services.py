@@ -12,9 +12,9 @@ from normalizer.doctor import privacy
 from normalizer.doctor.finding import Finding, Level, good, warning, wrong
 from normalizer.errors import BatchRejected, Misconfigured, TransientError
 from normalizer.llm.client import LlmClient, Mode
-from normalizer.llm.limits import Stated
 from normalizer.llm.pricing import price, prices_as_of
 from normalizer.llm.prompt import Record
+from normalizer.llm.stated import Stated
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

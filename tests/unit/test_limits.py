@@ -7,7 +7,8 @@ from redis.asyncio import Redis
 
 from normalizer.errors import ProviderRefused, ProviderUnavailable, RateLimited
 from normalizer.llm.client import Answer, Usage
-from normalizer.llm.limits import Admitted, Concurrency, Denied, GateState, LocalGate, SharedGate, Stated, read_gate
+from normalizer.llm.limits import Admitted, Concurrency, Denied, GateState, LocalGate, SharedGate, read_gate
+from normalizer.llm.stated import Stated
 
 
 def answer(tokens=100, **headers):
