@@ -162,14 +162,14 @@ class Packer:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._peers is not None:
             await self._peers.close()
-        self._flights.land_all(TransientError("the worker is stopping"))
+        self._flights.land_all(_stopping())
 
     # -- texts come in
 
     def _submit(self, texts: Sequence[str], waiter: Waiter, deadline: float, about: Mapping[str, About]) -> None:
         now = _now()
         if self._closed:
-            raise TransientError("the worker is stopping")
+            raise _stopping()
         if self.refused is not None and now < self._refused_until:
             raise self.refused
         for text in dict.fromkeys(texts):
@@ -197,7 +197,7 @@ class Packer:
     async def _when(self, stopped: Callable[[], Awaitable[None]], waiter: Waiter) -> None:
         """Give a caller that is stopping back what no call holds yet."""
         await stopped()
-        stopping = TransientError("the worker is stopping")
+        stopping = _stopping()
         for entry in self._line.waiting():
             if texts := entry.waiters.pop(waiter, None):
                 waiter.tell(dict.fromkeys(texts, stopping))
@@ -334,3 +334,8 @@ def _unaskable(record: Record) -> Reason | None:
     if not record.text:
         return Reason.ADDRESS_MISSING
     return Reason.TEXT_TOO_LONG if len(record.text) > MAX_RECORD_CHARS else None
+
+
+def _stopping() -> TransientError:
+    """No reason to wait: another replica may take what this one did not start, at once."""
+    return TransientError("the worker is stopping", retry_after_s=0)

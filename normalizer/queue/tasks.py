@@ -33,6 +33,13 @@ _STORE_RETRY_S = 5.0
 _RECONCILE_CHUNK = 1_000
 _RECONCILE_AGE_S = 120.0
 _IDS_SHOWN = 10
+_NOBODY = Failed(
+    "agendamento não existe neste banco; confira se backend e worker usam a mesma MONGODB_URL e DATABASE_NAME, "
+    "e grave o agendamento antes de enfileirar o id"
+)
+_NAMELESS = Failed(
+    "argumento inválido: esperado um único id de agendamento (texto); enfileire normalize_appointment com str(_id)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ async def normalize_appointment(ctx: Mapping[str, Any], group: Group) -> None:
     jobs = await _jobs_by_appointment(group)
     try:
         appointments = await work.store.load(list(jobs))
-        await group.settle(_every(jobs, jobs.keys() - appointments.keys(), Failed("agendamento não existe")))
+        await group.settle(_every(jobs, jobs.keys() - appointments.keys(), _NOBODY))
         decided = work.pipeline.run(list(appointments.values()), deadline=group.deadline, stopped=group.until_cancelled)
         async with contextlib.aclosing(decided):
             async for progress in decided:
@@ -97,8 +104,7 @@ async def _jobs_by_appointment(group: Group) -> dict[str, list[ClaimedJob]]:
         else:
             jobs[appointment_id].append(job)
     if nameless:
-        bad = Failed("argumento inválido: esperado um único id de agendamento (texto)")
-        await group.settle({job.job_id: bad for job in nameless})
+        await group.settle({job.job_id: _NAMELESS for job in nameless})
     return jobs
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
+import signal
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
@@ -117,7 +120,7 @@ async def test_a_job_for_an_appointment_that_does_not_exist_fails_alone(
 
     await run(settings)
 
-    with pytest.raises(Exception, match="agendamento não existe"):
+    with pytest.raises(Exception, match="agendamento não existe neste banco; confira"):
         await lost.result(timeout=5)
     assert await found.result(timeout=5) == {"id": "a", "status": "concluido"}
     await pool.aclose()
@@ -235,6 +238,29 @@ async def test_an_answer_is_never_paid_twice_even_by_another_worker(
 
     assert mongo["appointments"].find_one({"_id": "second"})["normalizacao"]["endereco"]["origem"] == "cache"
     assert stats(provider)["requests"] == 1
+
+
+async def test_what_a_stopping_worker_has_not_started_is_due_for_another_at_once(
+    settings: Settings, redis: Any, start_provider: Callable[..., Any], add: Callable[..., str]
+) -> None:
+    provider = start_provider({}, latency_ms=1_000)
+    one_by_one = {"llm_records_per_call": 1, "llm_max_concurrency": 1, "openai_api_key": SecretStr("k")}
+    given = settings.model_copy(update={"openai_base_url": provider.url, **one_by_one})
+    await enqueue(settings, *(add(f"a{number}", endereco_completo=f"{HARD} {number}") for number in range(8)))
+    worker = build_worker(given, handle_signals=False, poll_delay=0.05)
+    running = asyncio.create_task(worker.async_run())
+    async with asyncio.timeout(20):
+        while not await asyncio.to_thread(lambda: stats(provider)["max_under_way"]):  # noqa: ASYNC110 — another process
+            await asyncio.sleep(0.02)
+
+    worker.handle_sig_wait_for_completion(signal.SIGTERM)
+    await asyncio.gather(running, return_exceptions=True)
+    await worker.close()
+
+    queued = await redis.zrange(QUEUE_NAME, 0, -1, withscores=True)
+    waiting = {job_id: score for job_id, score in queued if job_id.startswith(b"norm:")}
+    assert 0 < len(waiting) < 8, "what was asked is saved, the rest given back"
+    assert max(waiting.values()) <= time.time() * 1000
 
 
 async def test_what_an_import_used_of_the_model_is_counted_for_it(
