@@ -40,3 +40,17 @@ def test_a_provider_slower_than_a_jobs_time(deploy):
 @pytest.mark.timeout(900)
 def test_a_thousand_rows_at_15_tokens_a_second(deploy):
     import_on_a_slow_model(deploy, 1_000, hard=0.3, at_once=2, timeout_s=60, within_s=800)
+
+
+def test_leases_outlive_the_stalls_of_full_groups(deploy):
+    """Two full groups at a time and leases of two seconds: they are renewed while the event loop is busy with rules."""
+    settings = {"ARQ_MAX_JOBS": "2", "BATCH_MAX_ITEMS": "250"}
+    deployment = deploy(rows=1_500, hard=0.1, latency_ms=2_500, settings=settings)
+    deployment.put(make_rows(1_500, hard=0.1))
+    workers = [deployment.start_worker() for _ in range(2)]
+    deployment.wait_until_all_ended()
+
+    lost = [deployment.said(f"queue.{event}") for event in ("lease.lost", "orphans.put_back", "loop.hangs")]
+    assert lost == [0, 0, 0], deployment.last_words()
+    assert all(worker.running for worker in workers)
+    deployment.check()
