@@ -22,6 +22,7 @@ from normalizer.telemetry import configure_logging
 
 if TYPE_CHECKING:
     from normalizer.imports import ImportReport
+    from normalizer.settings import Settings
 
 OK, FAILED, USAGE, NOT_READY = 0, 1, 2, 3
 _WATCH_S = 2.0
@@ -68,16 +69,29 @@ def demo(
     rows: Annotated[int, typer.Option(min=1, max=200_000, help="Linhas da planilha sintética.")] = 2_000,
     keep: Annotated[Path | None, typer.Option(help="Guarda planilha, bancos e logs nesta pasta.")] = None,
     live: Annotated[bool, typer.Option("--live", help="Usa o modelo do ambiente em vez do simulado.")] = False,
+    page: Annotated[bool, typer.Option("--page", help="Ao fim, serve a página com o resultado, até Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Porta da página.")] = 8000,
     as_json: Json = False,
 ) -> None:
     """Faz o trabalho principal de ponta a ponta, com Redis e MongoDB embutidos e dois workers."""
-    from normalizer.demo import run_demo
+    from normalizer.demo import Summary, run_demo
 
-    summary = run_demo(rows=rows, keep=keep, live=live, console=_stderr)
-    if as_json:
-        _print_json(summary.as_dict())
-    else:
-        summary.show(Console(highlight=False))
+    def show(summary: Summary) -> None:
+        if as_json:
+            _print_json(summary.as_dict())
+        else:
+            summary.show(Console(highlight=False))
+
+    async def serve_page(settings: Settings, summary: Summary) -> None:
+        from normalizer.api import serve_here
+
+        show(summary)
+        _stderr.print(f"\n[bold]http://127.0.0.1:{port}[/bold]  (Ctrl-C termina)")
+        await serve_here(settings, port=port)
+
+    summary = run_demo(rows=rows, keep=keep, live=live, console=_stderr, then=serve_page if page else None)
+    if not page:
+        show(summary)
     if summary.falhou or summary.pendente:
         raise typer.Exit(FAILED)
 

@@ -14,7 +14,7 @@ import signal
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,7 +125,14 @@ class Summary:
         return table
 
 
-def run_demo(*, rows: int, keep: Path | None, live: bool, console: Console) -> Summary:
+def run_demo(
+    *,
+    rows: int,
+    keep: Path | None,
+    live: bool,
+    console: Console,
+    then: Callable[[Settings, Summary], Awaitable[None]] | None = None,
+) -> Summary:
     """Start everything, import, wait until every appointment has ended, stop everything.
 
     Args:
@@ -133,6 +140,7 @@ def run_demo(*, rows: int, keep: Path | None, live: bool, console: Console) -> S
         keep: folder that keeps sheet, databases and logs; None uses a temporary one.
         live: call the endpoint of the environment instead of the simulated provider.
         console: where progress is shown (stderr).
+        then: awaited at the end, while everything still runs.
 
     Raises:
         Misconfigured: the demo extra is missing, or `live` without a key.
@@ -154,7 +162,7 @@ def run_demo(*, rows: int, keep: Path | None, live: bool, console: Console) -> S
         }
         settings = settings_of(environment)
         usage = functools.partial(_usage_of, provider, directory)
-        return asyncio.run(_run(settings, environment, sheet, labels, directory, stack, console, usage))
+        return asyncio.run(_run(settings, environment, sheet, labels, directory, stack, console, usage, then))
 
 
 async def _run(
@@ -166,6 +174,7 @@ async def _run(
     stack: contextlib.ExitStack,
     console: Console,
     usage: Callable[[], Usage],
+    then: Callable[[Settings, Summary], Awaitable[None]] | None,
 ) -> Summary:
     workers = [
         stack.enter_context(embedded.spawn_worker(environment, log=directory / f"worker-{number}.log"))
@@ -176,7 +185,10 @@ async def _run(
         report = await import_sheet(sheet, store=producer.store, enqueue=producer.tasks.enqueue_many)
         await _wait(producer.store, report, workers, console)
         seconds = time.monotonic() - started
-        return await _summarize(producer.store, settings, report, labels, usage(), seconds)
+        summary = await _summarize(producer.store, settings, report, labels, usage(), seconds)
+    if then is not None:
+        await then(settings, summary)
+    return summary
 
 
 async def _wait(store: AppointmentStore, report: ImportReport, workers: list[embedded.Child], console: Console) -> None:

@@ -112,6 +112,11 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     asyncio.run(_serve(settings, access, host, port))
 
 
+async def serve_here(settings: Settings, *, port: int) -> None:
+    """Serve this machine alone, without a key: the page of a demo."""
+    await _serve(settings, Access(), "127.0.0.1", port)
+
+
 async def _serve(settings: Settings, access: Access, host: str, port: int) -> None:
     async with open_backend(settings) as backend:
         config = uvicorn.Config(
