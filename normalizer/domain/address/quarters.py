@@ -23,6 +23,8 @@ _PART_HEADS: Final = frozenset(
 _PART_TAILS: Final = frozenset(
     {"fundos", "fds", "terreo", "sobrado", "frente", "cobertura", "kitnet", "edicula", "casa"}
 )
+_SECOND: Final = frozenset({"jardim", "jd", "vila", "vl", "parque", "pq", "residencial", "loteamento"})
+_BEFORE_SECOND: Final = lx.PREPOSITIONS | lx.STRONG_STARTERS | {"novo", "nova", "habitacional", "cidade"}
 _NO_NAMES: Final = frozenset({"lado", "moro", "mora", "resido", "reside"})  # open a remark
 _CITY_QUARTERS: Final = frozenset({"nova", "alta", "baixa", "velha"})  # "Nova Cidade"
 
@@ -86,7 +88,14 @@ def _holds_other_field(keys: list[str], start: int, end: int) -> bool:
         return keys[start + 1] in lx.PREPOSITIONS or (
             end - start > 2 and keys[start + 2] not in {"alta", "media", "baixa"}
         )
-    return keys[start] in _PART_HEADS
+    return keys[start] in _PART_HEADS or _two_quarters(keys, start, end)
+
+
+def _two_quarters(keys: list[str], start: int, end: int) -> bool:
+    """Does a second quarter begin inside the first: "Jardim América Vila Nova"."""
+    return keys[start] in lx.STRONG_STARTERS and any(
+        keys[at] in _SECOND and keys[at - 1] not in _BEFORE_SECOND for at in range(start + 2, end - 1)
+    )
 
 
 def _opens_other_field(tokens: Tokens, start: int, *, sector: bool) -> bool:

@@ -69,7 +69,7 @@ class _Reader:
     def read(self) -> Reading:
         if not self._place() or not self._street():
             return self._failed(Reason.STREET_UNKNOWN)
-        reason = self._number() or self._rest() or self._open_ended()
+        reason = self._number() or self._rest() or self._open_ended() or self._city_or_quarter()
         if reason is not None:
             return self._failed(reason)
         ceps = self.evidence.ceps
@@ -97,6 +97,16 @@ class _Reader:
         runs_on = self.start.kind not in {"", "Rodovia"} and end == self.place.start and self.tokens.gaps[end] != HARD
         words = [key for key in self.tokens.keys[self.start.name : end] if key not in lx.PREPOSITIONS]
         return Reason.DISTRICT_AMBIGUOUS if runs_on and len(words) > 1 else None
+
+    def _city_or_quarter(self) -> Reason | None:
+        """Refuse "Rua Bahia 12 Paraíso São Paulo": a town of that state, or a quarter of the city of its name."""
+        place = self.place
+        if place.uf not in {"SP", "RJ"} or self.evidence.ceps or place.start in self.evidence.labelled:
+            return None
+        if place.state is None:
+            town = self.district is not None and gazetteer.municipalities(gazetteer.name_key(self.district))
+            return Reason.DISTRICT_AMBIGUOUS if town and place.uf in town else None
+        return Reason.DISTRICT_AMBIGUOUS if place.state.spelled and self.district is None else None
 
     def _failed(self, reason: Reason) -> Reading:
         understood = {"rua": self.street, "numero": self.number, "bairro": self.district}
