@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 _AT_ONCE: Final = 2
 _WAITING: Final = 8
 _NAME_CHARS: Final = 120
-_FORECAST_S: Final = 15.0
+_FORECAST_S: Final = 10.0
 
 
 class Busy(TransientError):
