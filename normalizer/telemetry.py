@@ -83,12 +83,24 @@ def _exception_of(info: Any) -> BaseException | None:
 def scrubbed(
     _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Reduce an exception to its type: its message may quote what it choked on, as a driver quotes a document."""
+    """Reduce an exception to its type: its message may quote what it choked on, as a driver quotes a document.
+
+    An error whose class sets `quotes_nothing` keeps its sentence, also as the cause of another.
+    """
     error = _exception_of(event.pop("exc_info", None))
     if error is not None:
         event["error"] = type(error).__name__
         event["at"] = _innermost_frame(error)
+        if (said := _harmless_sentence(error)) is not None:
+            event["reason"] = said
     return event
+
+
+def _harmless_sentence(error: BaseException) -> str | None:
+    for said in (error, error.__cause__):
+        if getattr(type(said), "quotes_nothing", False):
+            return str(said)
+    return None
 
 
 def _innermost_frame(error: BaseException) -> str:

@@ -61,6 +61,7 @@ async def _queue(settings: Settings, *, lgpd: bool) -> list[Finding]:
         async with TaskService(settings.redis_url.get_secret_value(), redis_password=password, attempts=1) as tasks:
             redis = await tasks.get_pool()
             findings = [*await services.check_redis(redis), *await _workers(tasks)]
+            findings += await services.check_other_queue(redis, QUEUE_NAME)
             findings += services.check_lane(await read_lane(settings, tasks))
             if lgpd:
                 findings += await privacy.check_redis(redis, QUEUE_NAME, sealed=settings.cache_secret is not None)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from arq.constants import default_queue_name
 from redis.exceptions import RedisError, ResponseError
 
 from normalizer.doctor import privacy
@@ -67,6 +68,18 @@ async def _scripts_run(redis: Redis) -> list[Finding]:
             wrong(REDIS, "scripts Lua não são permitidos a este usuário.", "Libere EVAL e EVALSHA na ACL do Redis.")
         ]
     return []
+
+
+async def check_other_queue(redis: Redis, queue_name: str) -> list[Finding]:
+    """A backend that names no queue puts its jobs in arq's own default, which the workers do not read."""
+    try:
+        waiting = await redis.zcard(default_queue_name)
+    except (RedisError, OSError):
+        return []  # `check_redis` has said so
+    if not waiting:
+        return []
+    mend = f'No backend: create_pool(…, default_queue_name="{queue_name}"); depois enfileire de novo.'
+    return [warning(REDIS, f"{waiting} jobs na fila padrão do arq ({default_queue_name}), que ninguém lê.", mend)]
 
 
 def _version(info: Mapping[str, Any], took_s: float) -> Iterator[Finding]:

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 from collections.abc import Iterator
 
 import pytest
 import structlog
+from arq.jobs import DeserializationError, deserialize_job_raw
 
+from normalizer.queue.serializer import job_deserializer
 from normalizer.telemetry import configure_logging
 
 
@@ -50,6 +53,20 @@ def test_an_exception_shows_its_type_and_place_but_never_its_message(
     assert "111.444" not in err
     assert err.count("ValueError") == 2
     assert "test_telemetry" in err
+
+
+def test_a_refused_payload_keeps_its_sentence_as_the_cause_of_another(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("INFO", json_lines=True)
+
+    try:
+        deserialize_job_raw(pickle.dumps({"f": print}), deserializer=job_deserializer)
+    except DeserializationError:
+        logging.getLogger("arq.worker").exception("deserializing job failed")
+
+    line = json.loads(capsys.readouterr().err)
+    assert line["error"] == "DeserializationError"
+    assert "builtins.print" in line["reason"]
+    assert "enfileire só o id" in line["reason"]
 
 
 def test_the_level_holds_for_both_kinds_of_logger(capsys: pytest.CaptureFixture[str]) -> None:
