@@ -82,10 +82,13 @@ async def put_back(
     undone = Undone()
     mine = {"normalizacao.tocado_por": import_id}
     created = {"normalizacao.import_id": import_id, "normalizacao.criado_por": import_id, **mine}
-    undone.removed = (await collection.delete_many(created)).deleted_count
+    # In pieces, each well inside a socket's time-out; one that is lost is done again by the next undo.
+    async for chunk in chunks_of(collection.find(created, {"_id": 1})):
+        found = {"_id": {"$in": [record["_id"] for record in chunk]}, **mine}
+        undone.removed += (await collection.delete_many(found)).deleted_count
     async for chunk in chunks_of(images.find({"import_id": import_id})):
         await _restore(collection, {image["registro"]: image for image in chunk}, mine, undone, secret, clock)
-    await images.delete_many({"import_id": import_id})
+        await images.delete_many({"_id": {"$in": [image["_id"] for image in chunk]}})
     # Inserted by this import, written by a later one.
     undone.kept += await collection.count_documents({"normalizacao.criado_por": import_id})
     return undone
