@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
-from arq.worker import Function
+from arq.worker import Function, RetryJob
 
 from normalizer.queue.leases import Kind
 
@@ -110,7 +110,14 @@ def batch_func(
         raise RuntimeError(f"{coroutine} is not a coroutine function")
     if not 1 <= max_items <= 1_000:
         raise ValueError("max_items must be from 1 to 1,000")
-    body: WorkerCoroutine = coroutine  # type: ignore[assignment]
+
+    async def group_only(ctx: Mapping[str, Any], *given: Any, **_kwargs: Any) -> None:
+        """arq hands a job here whose abort was withdrawn at the last moment: it belongs into a group again."""
+        if len(given) != 1 or not isinstance(given[0], Group):
+            raise RetryJob
+        await coroutine(ctx, given[0])
+
+    body: WorkerCoroutine = group_only  # type: ignore[assignment]
     return BatchFunction(
         name or coroutine.__qualname__, body, timeout_s, keep_result_s, None, max_tries, max_items, linger_ms, on_dead
     )

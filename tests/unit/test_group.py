@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from arq.worker import RetryJob
 
 from normalizer.queue.group import BatchFunction, ClaimedJob, Done, Failed, Group, Settlement, batch_func
 from normalizer.queue.leases import Kind
@@ -51,6 +52,13 @@ def test_a_batch_function_is_an_arq_function() -> None:
         10,
     )
     assert batch_func(normalize).name == "normalize"
+
+
+async def test_a_single_job_that_stock_arq_hands_over_is_sent_back_to_the_queue() -> None:
+    body: Any = batch_func(normalize).coroutine
+
+    with pytest.raises(RetryJob):
+        await body({}, "65f0c0ffee")
 
 
 @pytest.mark.parametrize("size", [0, 1_001])
