@@ -117,7 +117,7 @@ def batch_func(
             raise RetryJob
         await coroutine(ctx, given[0])
 
-    body: WorkerCoroutine = group_only  # type: ignore[assignment]
+    body: WorkerCoroutine = group_only
     return BatchFunction(
         name or coroutine.__qualname__, body, timeout_s, keep_result_s, None, max_tries, max_items, linger_ms, on_dead
     )
