@@ -146,5 +146,5 @@ def _expected(kind: str, context: dict[str, object]) -> str:
     if kind.startswith("bool_"):
         return "esperado true ou false"
     if kind == "literal_error":
-        return f"esperado {context.get('expected')}"
+        return f"esperado {str(context.get('expected')).replace(' or ', ' ou ')}"
     return "valor inválido"

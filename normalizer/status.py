@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from normalizer.store import AppointmentStore, Counts
 
 _LONGEST_LAG_MS = 10_000
-_STATES = {"running": "em andamento", "paused": "pausado", "draining": "esvaziando"}
+_STATES = {"running": "em andamento", "paused": "pausada", "draining": "esvaziando"}
+_WORKER_STATES = {"running": "em andamento", "paused": "pausado", "stopping": "parando"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def _replicas_table(replicas: Sequence[Replica]) -> Table:
         table.add_row(
             replica.worker_id,
             replica.version,
-            replica.state,
+            _WORKER_STATES.get(replica.state, replica.state),
             str(replica.groups),
             str(replica.jobs),
             replica.last_error or "",

@@ -82,7 +82,7 @@ def test_an_openai_key_goes_to_openai_even_beside_an_openrouter_key(monkeypatch:
         ("ARQ_MAX_JOBS", "abc", "ARQ_MAX_JOBS: esperado um número; encontrado 'abc'"),
         ("ARQ_MAX_JOBS", "0", "ARQ_MAX_JOBS: esperado um número maior que 0; encontrado '0'"),
         ("DEBUG", "talvez", "DEBUG: esperado true ou false; encontrado 'talvez'"),
-        ("ENVIRONMENT", "lua", "ENVIRONMENT: esperado 'development', 'staging', 'production'"),
+        ("ENVIRONMENT", "lua", "ENVIRONMENT: esperado 'development', 'staging', 'production' ou 'test'"),
         ("BATCH_MAX_ITEMS", "5000", "BATCH_MAX_ITEMS: esperado um número no máximo 1000"),
     ],
 )
