@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Most tests wait for real services, not for a processor: three at a time suit two cores.
+AT_ONCE ?= 3
 
 .PHONY: demo test test-slow chaos check format lint types layers bench bench-quick quality clean help
 
@@ -18,7 +20,7 @@ demo: $(READY)  ## the main job end to end: embedded Redis and MongoDB, simulate
 	@$(BIN)/normalizer demo $(ARGS)
 
 test: $(READY)  ## the tests, on real services that start by themselves; without the slow forms
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(AT_ONCE) $(ARGS)
 
 test-slow: $(READY)  ## the slow forms: more kills, more replicas, a provider that crawls
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -27,7 +29,7 @@ chaos: $(READY)  ## kills, stops, freezes, partitions, restarts over one import:
 	$(BIN)/python -m tests.acceptance.chaos --rows $(or $(ROWS),20000) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: lint types layers  ## format, lint, types, layers, dependencies, tests with branch coverage
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n $(AT_ONCE) --cov --cov-report=term:skip-covered $(ARGS)
 
 format: $(READY)  ## rewrite the sources in the house format
 	$(BIN)/ruff format .
