@@ -29,6 +29,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 pytestmark = [
+    pytest.mark.slow,  # a browser beside services on two cores: `make test-slow`
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs a browser: apt-get install chromium chromium-driver"),
     pytest.mark.timeout(240),
 ]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -11,16 +10,6 @@ from arq.jobs import DeserializationError, deserialize_job_raw
 
 from normalizer.queue.serializer import job_deserializer
 from normalizer.telemetry import configure_logging
-
-
-@pytest.fixture(autouse=True)
-def _restored_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def test_json_lines_go_to_stderr_with_level_and_time(capsys: pytest.CaptureFixture[str]) -> None:
