@@ -20,7 +20,7 @@ demo: $(READY)  ## the main job end to end: embedded Redis and MongoDB, simulate
 	@$(BIN)/normalizer demo $(ARGS)
 
 test: $(READY)  ## the tests, on real services that start by themselves; without the slow forms
-	$(BIN)/python -m pytest -n $(AT_ONCE) $(ARGS)
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal $(ARGS)
 
 test-slow: $(READY)  ## the slow forms: more kills, more replicas, a provider that crawls
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -29,7 +29,7 @@ chaos: $(READY)  ## kills, stops, freezes, partitions, restarts over one import:
 	$(BIN)/python -m tests.acceptance.chaos --rows $(or $(ROWS),20000) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: lint types layers  ## format, lint, types, layers, dependencies, tests with branch coverage
-	$(BIN)/python -m pytest -n $(AT_ONCE) --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
 
 format: $(READY)  ## rewrite the sources in the house format
 	$(BIN)/ruff format .

@@ -87,6 +87,7 @@ async def test_a_call_larger_than_the_limit_goes_alone(replica):
     assert isinstance(await gate.admit(10), Denied)
 
 
+@pytest.mark.slow  # real time at a resolution that a busy machine does not have
 async def test_places_come_back_with_time_and_no_window_ever_holds_more(replica):
     gates = [replica(rpm=10, window_s=0.6) for _ in range(3)]
     loop = asyncio.get_running_loop()
