@@ -97,7 +97,7 @@ class Summary:
         if self.samples:
             console.print("\n[bold]Antes → depois[/bold]")
             for before, after in self.samples:
-                console.print(f"  [dim]{_plain(before)}[/dim]\n  → {_plain(after)}")
+                console.print(f"  [dim]{_plain(before)}[/dim]\n  → {_plain(after)}", soft_wrap=True)
 
     def _results(self) -> Table:
         table = Table("", "agendamentos", title="Resultado", title_justify="left", min_width=60)
