@@ -216,8 +216,8 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
     stack = contextlib.AsyncExitStack()
 
     async def startup(ctx: dict[Any, Any]) -> None:
-        service = await _tasks(settings, stack)
         store = await _store(settings, stack)
+        service = await _tasks(settings, stack)
         cache = await _cache(settings, store, ctx["redis"])
         ledger = Ledger(ctx["redis"], model=settings.openai_model, daily_budget_usd=settings.daily_budget_usd)
         packer = _packer(settings, stack, shared=Shared(ctx["redis"], cache, ledger))
