@@ -215,12 +215,20 @@ class Leases:
             lost.update(map(bytes.decode, reply))
         return lost
 
-    async def sweep(self) -> dict[str, int]:
-        """Put jobs of dead replicas back. Returns how many jobs by the token they had."""
+    async def clock_ms(self) -> int:
+        """Redis's own time, Unix ms."""
+        seconds, micros = await self._redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def sweep(self, *, before_ms: float = float("inf")) -> dict[str, int]:
+        """Put jobs of dead replicas back. Returns how many jobs by the token they had.
+
+        Does nothing if Redis takes it after `before_ms` (see `clock_ms`): what held it up held up renewals, too.
+        """
         k = self.keys
         reply = await self._sweep(
             keys=[k.queue, k.leases, k.sizes, k.claims, k.suspects, k.isolating],
-            args=[MIN_CRASHES, MAX_CRASHES, _SWEEP_LIMIT],
+            args=[MIN_CRASHES, MAX_CRASHES, _SWEEP_LIMIT, before_ms],
         )
         return {reply[i].decode(): int(reply[i + 1]) for i in range(0, len(reply), 2)}
 

@@ -26,11 +26,14 @@ class Link:
 
     Args:
         where: `host:port`, for logs.
+        silence_s: an answer that took longer counts as a break: nobody else may have been answered either.
         clock: monotonic seconds.
     """
 
-    def __init__(self, where: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.where, self._clock = where, clock
+    def __init__(
+        self, where: str, *, silence_s: float = float("inf"), clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.where, self._silence_s, self._clock = where, silence_s, clock
         self.last_error: str | None = None
         self.down_since: float | None = None
         self.back_at: float | None = None
@@ -54,11 +57,20 @@ class Link:
         self._wait_s = min(_LONGEST_WAIT_S, wait * 2)
         return wait
 
-    def works(self) -> None:
-        """Note a success."""
+    async def ask(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call once, and note the answer and how long it took. Raises what `call` raises; that is noted by `failed`."""
+        asked_at = self._clock()
+        answer = await call()
+        self._heard(self._clock() - asked_at)
+        return answer
+
+    def _heard(self, waited_s: float) -> None:
         if self.down_since is not None:
             log.info("queue.redis.back", redis=self.where, seconds=self._away())
             self.down_since, self.back_at = None, self._clock()
+        elif waited_s > self._silence_s:
+            log.warning("queue.redis.stood_still", redis=self.where, seconds=round(waited_s, 1))
+            self.back_at = self._clock()
 
     def steady_for(self, seconds: float) -> bool:
         """Whether the link has been up for so long since its last break."""
@@ -71,12 +83,9 @@ class Link:
         while True:
             checkpoint()
             try:
-                result = await call()
+                return await self.ask(call)
             except OUTAGE as error:
                 await asyncio.sleep(self.failed(error))
-            else:
-                self.works()
-                return result
 
     def _away(self) -> float:
         return round(self._clock() - (self.down_since or self._clock()), 1)

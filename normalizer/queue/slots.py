@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import structlog
@@ -43,7 +43,8 @@ class Slots(Worker):
         self.keys = Keys.of(self.queue_name)
         self.groups: dict[str, Group] = {}
         self._lease_s, self._head_start_ms = lease_s, head_start_ms
-        self._link = Link(describe(self.redis_settings) if self.redis_settings else "redis_pool")
+        where = describe(self.redis_settings) if self.redis_settings else "redis_pool"
+        self._link = Link(where, silence_s=lease_s / 3)  # leases are renewed as often: nobody's can have run out sooner
         self._keeper: LeaseKeeper | None = None
         self._wake = asyncio.Event()
         self._isolating = self._paused = self._stopping = False
@@ -55,8 +56,7 @@ class Slots(Worker):
         """Claim until every slot is taken or nothing is due. Returns the seconds until it may be worth trying again."""
         await self._give_back_doubtful()
         while (slots := self._free_slots()) > 0:
-            claim = await self._claim(slots)
-            self._link.works()
+            claim = await self._link.ask(partial(self._claim, slots))
             self._paused = claim.status == "paused"
             self._isolating = claim.status == "isolate"
             await self._start(claim)

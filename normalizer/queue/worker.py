@@ -170,11 +170,12 @@ class BatchWorker(Slots):
 
     async def _sweep(self) -> None:
         """Put jobs of dead replicas back; not right after an outage, when the living could not renew either."""
+        now_ms = await self._link.ask(self._leases.clock_ms)
         if not self._link.steady_for(min(self._lease_s, _GRACE_S)):
-            await self.pool.ping()
-            self._link.works()
             return
-        for token, jobs in (await self._leases.sweep()).items():
+        soon_ms = now_ms + self._lease_s * 1000 / 3
+        swept = await self._link.ask(lambda: self._leases.sweep(before_ms=soon_ms))
+        for token, jobs in swept.items():
             log.warning("queue.orphans.put_back", worker=token.rpartition(":")[0], jobs=jobs)
 
     async def _abort_in_groups(self) -> None:

@@ -112,6 +112,28 @@ async def test_a_paused_redis(server: embedded.RedisService, redis: Redis) -> No
         await assert_ended_once(redis, script, names, worker)
 
 
+async def test_a_pause_that_no_call_fails_for_makes_nobody_take_the_living_for_dead(
+    server: embedded.RedisService, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than the lease, shorter than any time-out: every worker only waits, and no error tells it why."""
+    monkeypatch.setattr(connection, "SOCKET_TIMEOUT_S", 20.0)
+    holder, other = Held(), Held()
+    names = await enqueue(server.url, 10)
+    async with running(make_worker(server.url, batch(holder, max_items=10), lease_s=1)) as held:
+        await holder.started.wait()
+        async with running(make_worker(server.url, batch(other, max_items=10), lease_s=1)) as neighbour:
+            await until(
+                lambda: neighbour._opened and neighbour._link.steady_for(1)
+            )  # it takes over orphans from now on
+            await redis.execute_command("CLIENT", "PAUSE", int(AWAY_S * 1000), "ALL")
+            await redis.ping()  # answered when the pause is over, as every call is
+            await until(lambda: _a_lease_stands(redis))
+            holder.go_on.set()
+            await assert_ended_once(redis, holder, names, held)
+
+    assert not other.started.is_set()
+
+
 async def test_a_redis_that_is_away_longer_than_the_lease(
     server: embedded.RedisService, redis: Redis, proxy: TcpProxy
 ) -> None:
@@ -226,3 +248,8 @@ async def _all_leases_ran_out(redis: Redis) -> bool:
     expiries = await redis.zrange(KEYS.leases, 0, -1, withscores=True)
     now_s, _ = await redis.time()
     return bool(expiries) and all(ends / 1000 < now_s for _, ends in expiries)
+
+
+async def _a_lease_stands(redis: Redis) -> bool:
+    now_s, micros = await redis.time()
+    return bool(await redis.zcount(KEYS.leases, now_s * 1000 + micros // 1000, "+inf"))

@@ -32,21 +32,25 @@ def link(clock: Clock) -> Link:
     return Link("clinic-redis:6379", clock=clock)
 
 
-def test_waits_grow_to_two_seconds_and_start_over_after_a_success(link: Link) -> None:
+async def answered() -> None:
+    """Redis answers at once."""
+
+
+async def test_waits_grow_to_two_seconds_and_start_over_after_a_success(link: Link) -> None:
     waits = [link.failed(AWAY) for _ in range(7)]
-    link.works()
+    await link.ask(answered)
 
     assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
     assert link.failed(AWAY) == 0.1
 
 
-def test_a_break_is_told_once_then_every_half_minute_then_its_end(link: Link, clock: Clock) -> None:
+async def test_a_break_is_told_once_then_every_half_minute_then_its_end(link: Link, clock: Clock) -> None:
     with structlog.testing.capture_logs() as logs:
         for _ in range(70):
             link.failed(AWAY)
             clock.now += 1
-        link.works()
-        link.works()
+        await link.ask(answered)
+        await link.ask(answered)
 
     assert [(entry["event"], entry.get("seconds")) for entry in logs] == [
         ("queue.redis.waiting", None),
@@ -58,7 +62,7 @@ def test_a_break_is_told_once_then_every_half_minute_then_its_end(link: Link, cl
     assert "secret detail" not in str(logs)
 
 
-def test_it_is_steady_only_some_time_after_it_came_back(link: Link, clock: Clock) -> None:
+async def test_it_is_steady_only_some_time_after_it_came_back(link: Link, clock: Clock) -> None:
     before = link.steady_for(6)
     link.opened()
     at_start = link.steady_for(6)
@@ -66,10 +70,26 @@ def test_it_is_steady_only_some_time_after_it_came_back(link: Link, clock: Clock
     later = link.steady_for(6)
     link.failed(AWAY)
     broken = link.steady_for(0)
-    link.works()
+    await link.ask(answered)
     just_back = link.steady_for(6)
 
     assert (before, at_start, later, broken, just_back) == (True, False, True, False, False)
+
+
+@pytest.mark.parametrize(("took_s", "steady"), [(4.9, True), (5.1, False)])
+async def test_an_answer_that_took_long_counts_as_a_break(clock: Clock, took_s: float, steady: bool) -> None:
+    link = Link("clinic-redis:6379", silence_s=5, clock=clock)
+    link.opened()
+    clock.now += 100
+
+    async def late() -> None:
+        clock.now += took_s
+
+    with structlog.testing.capture_logs() as logs:
+        await link.ask(late)
+
+    assert link.steady_for(6) is steady
+    assert [entry["event"] for entry in logs] == ([] if steady else ["queue.redis.stood_still"])
 
 
 async def test_insist_calls_until_redis_takes_it(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:

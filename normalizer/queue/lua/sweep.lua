@@ -2,6 +2,7 @@
 --
 -- KEYS  1 queue   2 leases   3 sizes   4 claims   5 suspects   6 isolating   (see record.lua and claim.lua)
 -- ARGV  1 crashes before a job can be condemned   2 crashes after which it always is   3 at most so many groups
+--       4 Redis's time after which it is too late, ms
 -- RETURN flat {token, jobs put back, ...}
 --
 -- No try is counted: a crash has its own account. All jobs of the dead group that were not settled become
@@ -11,6 +12,8 @@
 
 local queue, leases, sizes, claims, suspects, isolating = unpack(KEYS)
 local min_crashes, max_crashes = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- Held up on its way, e.g. by CLIENT PAUSE: so were the renewals of the living. They are heard first, then asked again.
+if clock_ms() > tonumber(ARGV[4]) then return {} end
 local over = redis.call('ZRANGEBYSCORE', leases, '-inf', whole(clock_ms()), 'WITHSCORES', 'LIMIT', 0, ARGV[3])
 local report = {}
 
