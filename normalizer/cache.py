@@ -40,6 +40,7 @@ PREFIX: Final = "norm"
 _SCHEMA: Final = 1
 _PLAIN, _SEALED = b"\x00", b"\x01"
 _ENTRIES_PER_LOOP_TURN: Final = 50  # about 25 ms of grounding before other tasks get their turn
+_OWED: Final = 5_000  # answers kept for a Redis that is away; some 3 MB
 _OUTAGE: Final = (RedisError, OSError, TimeoutError)
 
 
@@ -116,6 +117,7 @@ class Cache:
         self._positive_ttl_s, self._negative_ttl_s = positive_ttl_s, negative_ttl_s
         self._timeout_s, self._pause_s, self._clock = redis_timeout_s, redis_pause_s, clock
         self._away_until = float("-inf")
+        self._owed: dict[str, tuple[bytes, int | None]] = {}  # key → sealed value and TTL that Redis has not taken yet
         self._l1: TTLCache[str, Entry] = TTLCache(l1_max_bytes, l1_ttl_s, timer=clock, getsizeof=_size)
         self._stats = CacheStats()
 
@@ -145,21 +147,20 @@ class Cache:
         return found | shared
 
     async def put_many(self, kind: str, entries: Mapping[str, Entry]) -> None:
-        """Store entries in both tiers, in one round trip. A manual entry wins over any other."""
+        """Store entries in both tiers, in one round trip. A manual entry wins over any other.
+
+        What Redis cannot take now is written with the next call: an answer that was paid for must reach the others.
+        """
         ring = self._rings[0]
         marks = {text: ring.mark(kind, text) for text in entries}
         for text, entry in entries.items():
             known = self._l1.get(f"{kind}:{marks[text]}")
             if entry.manual or known is None or not known.manual:
                 self._keep(kind, marks[text], entry)
-        if not entries:
-            return
-        pipe = self._redis.pipeline(transaction=False)
         for text, entry in entries.items():
             key = self._key(kind, marks[text], manual=entry.manual)
-            pipe.set(key, ring.seal(key, orjson.dumps(asdict(entry))), px=self._ttl_ms(entry))
-        if await self._ask(pipe.execute()) is not None:
-            self._stats.writes += len(entries)
+            self._owed[key] = ring.seal(key, orjson.dumps(asdict(entry))), self._ttl_ms(entry)
+        await self._pay()
 
     async def forget_many(self, kind: str, texts: Sequence[str]) -> None:
         """Forget machine answers, so that the texts are read afresh (`retry --review`); manual ones stay."""
@@ -170,6 +171,8 @@ class Cache:
             if known is not None and not known.manual:
                 del self._l1[f"{kind}:{mark}"]
             keys += [self._key(kind, ring.mark(kind, text), manual=False) for ring in self._rings]
+        for key in keys:
+            self._owed.pop(key, None)
         if keys:
             await self._ask(self._redis.unlink(*keys))
 
@@ -201,6 +204,19 @@ class Cache:
                 batch.clear()
         return removed + (await self._redis.unlink(*batch) if batch else 0)
 
+    async def _pay(self) -> None:
+        """Write what Redis has not taken yet, in one round trip."""
+        owed, self._owed = self._owed, {}
+        if not owed:
+            return
+        pipe = self._redis.pipeline(transaction=False)
+        for key, (value, ttl_ms) in owed.items():
+            pipe.set(key, value, px=ttl_ms)
+        if await self._ask(pipe.execute()) is not None:
+            self._stats.writes += len(owed)
+            return
+        self._owed = dict([*owed.items(), *self._owed.items()][-_OWED:])
+
     async def _keys(self) -> AsyncIterator[bytes]:
         for pattern in (f"{PREFIX}:c*r*:*", f"{PREFIX}:manual:*"):
             async for key in self._redis.scan_iter(match=pattern, count=1000):
@@ -208,6 +224,7 @@ class Cache:
 
     async def _from_redis(self, kind: str, marks: Mapping[str, str]) -> dict[str, Entry]:
         """Look up manual before machine answers, and the current secret before the previous one, in one MGET."""
+        await self._pay()
         places = [
             (
                 text,

@@ -259,18 +259,33 @@ async def test_a_redis_that_hangs_counts_as_away(make):
     server.close()
 
 
-async def test_redis_coming_back_is_used_again(make, redis_url, clock):
+async def test_what_redis_could_not_take_is_written_once_it_is_back(make, redis_url, clock):
     client = Redis.from_url(redis_url)
     cache = make(client)
     cache._away_until = 5.0
-    await cache.put_many(KIND, {TEXT: POSITIVE})
+    await cache.put_many(KIND, {TEXT: POSITIVE, "outro": NEGATIVE})
+    await cache.forget_many(KIND, ["outro"])
     assert await make().get_many(KIND, [TEXT]) == {}
 
     clock.now = 6.0
-    await cache.put_many(KIND, {TEXT: POSITIVE})
+    await cache.get_many(KIND, ["um terceiro"])
 
-    assert await make().get_many(KIND, [TEXT]) == {TEXT: POSITIVE}
+    assert await make().get_many(KIND, [TEXT, "outro"]) == {TEXT: POSITIVE}
+    assert cache.stats()["writes"] == 1
     await client.aclose()
+
+
+async def test_what_is_owed_to_redis_is_bounded(make, clock, monkeypatch):
+    monkeypatch.setattr("normalizer.cache._OWED", 3)
+    nowhere = Redis(host="127.0.0.1", port=1)
+    cache = make(nowhere)
+
+    for number in range(5):
+        await cache.put_many(KIND, {f"texto {number}": POSITIVE})
+
+    newest = [cache._key(KIND, cache.mark(KIND, f"texto {number}"), manual=False) for number in (2, 3, 4)]
+    assert list(cache._owed) == newest
+    await nowhere.aclose()
 
 
 async def test_counting_and_purging_spare_what_people_corrected_and_what_is_not_ours(make, redis):
