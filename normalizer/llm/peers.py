@@ -1,7 +1,8 @@
 """Single-flight across replicas: who asks about a text holds a short lease on it; the others wait for that answer.
 
 The answer travels through the shared cache. A lease is renewed while its text is in flight and lapses with its process,
-so nobody waits longer than `lease_s` for the dead. Without Redis everyone asks for themselves.
+so nobody waits longer than `lease_s` for the dead. Without Redis everyone asks for themselves, but not about what
+another is known to ask: after an outage the living have the length of a lease to renew.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Peers:
         self._token = secrets.token_hex(8)
         self._held: dict[Entry, str] = {}
         self._parked: list[Entry] = []
+        self._not_before = 0.0  # until then others may not have been able to renew
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def attach(
@@ -129,12 +131,26 @@ class Peers:
             waiting = [entry for entry in self._parked if self._alive(entry)]
             answered = set(await self._answer(waiting))
             waiting = [entry for entry in waiting if entry not in answered]
-            lost = set(await self._claim(waiting))
+            lost = set(await self._claim(waiting) if await self._steady() else waiting)
             free = [entry for entry in waiting if entry not in lost]
             answered |= set(await self._answer(free))  # remembered just before the lease was given back
             self._parked = [entry for entry in self._parked if self._alive(entry) and entry not in {*free, *answered}]
             if ours := [entry for entry in free if entry not in answered]:
                 self._ours(ours)
+
+    async def _steady(self) -> bool:
+        """Whether Redis has answered promptly for the length of a lease: who lives could renew."""
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        try:
+            await self._redis.ping()
+            prompt = loop.time() - asked_at < self._lease_s / 3
+        except _AWAY as error:
+            log.warning("llm.peers.redis_away", error=type(error).__name__)
+            prompt = False
+        if not prompt:
+            self._not_before = loop.time() + self._lease_s
+        return loop.time() >= self._not_before
 
     async def _renew(self) -> None:
         while self._held:
@@ -142,6 +158,7 @@ class Peers:
             await self.release([entry for entry in self._held if not self._alive(entry)])
             pipe = self._redis.pipeline(transaction=False)
             for mark in self._held.values():
+                pipe.set(_key(mark), self._token, nx=True, px=int(1000 * self._lease_s))  # it lapsed in an outage
                 pipe.pexpire(_key(mark), int(1000 * self._lease_s))
             try:
                 await pipe.execute()

@@ -12,6 +12,7 @@ from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
 from normalizer.llm.packer import Packer
 from normalizer.llm.peers import Peers
+from tests.integration.queue_lab import until
 from tests.unit.test_packer import LABELS, TEXTS, expect_right
 
 KIND = "endereco"
@@ -164,6 +165,24 @@ async def test_leases_are_given_back_and_hold_no_text(replicas, redis):
     assert len(keys) == 2
     assert b"flores" not in b" ".join(keys).lower()
     assert [key async for key in redis.scan_iter(match="norm:asking:*")] == []
+
+
+async def test_a_pause_of_redis_makes_nobody_take_the_asking_one_for_dead(replicas, redis):
+    first, second = replicas(lease_s=0.6), replicas(lease_s=0.6)
+    first.go.clear()
+    asking = asyncio.create_task(first.ask(TEXTS[:3]))
+    await first.asked.wait()
+    waiting = asyncio.create_task(second.ask(TEXTS[:3]))
+    await until(lambda: second.peers._parked)
+
+    await redis.execute_command("CLIENT", "PAUSE", 1500, "ALL")
+    await redis.ping()
+    await until(lambda: redis.exists(*[f"norm:asking:{first.mark(text)}" for text in TEXTS[:3]]))  # renewed
+    first.go.set()
+
+    expect_right(await waiting, TEXTS[:3])
+    expect_right(await asking, TEXTS[:3])
+    assert not second.asked.is_set()
 
 
 async def test_without_redis_everyone_asks_for_themselves():
