@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from normalizer.domain.decision import Reason
+from normalizer.queue.runner import ABORTED, CRASHED
 
 _FOR_REASON: Final = {
     Reason.ADDRESS_MISSING: "Peça o endereço ao paciente e preencha-o na planilha.",
@@ -34,11 +35,17 @@ _FOR_REASON: Final = {
     Reason.NO_MODEL_KEY: "Configure OPENAI_API_KEY nos workers e use “Tentar de novo”.",
     Reason.MODEL_BUDGET: "Espere o dia virar ou aumente DAILY_BUDGET_USD, e use “Tentar de novo”.",
 }
+_FOR_FAILURE: Final = {
+    ABORTED: "O backend pediu o cancelamento (Job.abort): use “Tentar de novo” se ainda for preciso.",
+    CRASHED: "O processo caiu sempre com este agendamento: confira o texto, corrija aqui e avise o suporte.",
+}
 _ELSE: Final = "Veja o log do worker e use “Tentar de novo”; se falhar outra vez, corrija aqui."
 
 
 def for_cause(cause: str) -> str:
     """What an operator does about `motivo` or `erro`."""
+    if cause in _FOR_FAILURE:
+        return _FOR_FAILURE[cause]
     try:
         return _FOR_REASON[Reason(cause)]
     except (ValueError, KeyError):

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 
 class ClaimedJob(NamedTuple):
-    """One job of a group. `try_` counts from 1; `fence` grows with every claim and guards writes elsewhere.
+    """One job of a group. `fence` grows with every claim and guards writes elsewhere.
 
-    `place` is its score in the queue, `payload` what its producer wrote.
+    `try_` counts from 1; 0 says that somebody asked to abort the job. `place` is its score in the queue, `payload` what
+    its producer wrote.
     """
 
     job_id: str
@@ -137,7 +138,7 @@ class Group:
     """Jobs claimed together. Made by `BatchWorker`.
 
     Attributes:
-        jobs: the claimed jobs, oldest first.
+        jobs: the claimed jobs, oldest first, also those that were ended before the function began: see `unsettled`.
         deadline: the loop's time by which everything should be settled; plan inside it.
         fence: number of the claim, the same for all its jobs.
         token: the claim's token.

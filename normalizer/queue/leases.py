@@ -73,7 +73,7 @@ class Kind(StrEnum):
 
 
 class Taken(NamedTuple):
-    """One job of a claimed group, as it lies in Redis."""
+    """One job of a claimed group, as it lies in Redis. `tries` is 0 where somebody asked to abort it."""
 
     job_id: str
     score: float

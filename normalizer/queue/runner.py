@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+ABORTED = "cancelado a pedido"
 CRASHED = "derrubou o processo"
 OVERRAN = "não terminou no tempo"
 #: Time a function may take beyond its deadline to notice it, before it is cancelled.
@@ -103,6 +104,7 @@ class Runner:
         if group.kind is Kind.DEAD:
             await self.settle(group, dict.fromkeys(group.unsettled, Failed(CRASHED)))
             return
+        await self.abort(group, {job.job_id for job in group.jobs if job.try_ == 0})
         await self._bury_exhausted(group)
         if not group.unsettled:
             return
@@ -217,10 +219,18 @@ class Runner:
         return ends
 
     async def abort(self, group: Group, job_ids: set[str]) -> None:
-        """End jobs that somebody asked to abort; the rest of the group does not notice."""
-        jobs = {job_id: job for job_id, job in group.unsettled.items() if job_id in job_ids}
+        """End jobs that somebody asked to abort; the rest of the group does not notice.
+
+        Their result is a CancelledError, as in stock arq; whoever keeps the truth is told that they failed.
+        """
+        asked = {job_id: Failed(ABORTED) for job_id in job_ids & group.unsettled.keys() - group.settling}
+        untold = await self._report_dead(group, asked)
         write = self._writer(group)
-        endings = {job_id: write(job, asyncio.CancelledError(), success=False) for job_id, job in jobs.items()}
+        endings = {
+            job_id: write(group.unsettled[job_id], asyncio.CancelledError(), success=False)
+            for job_id in asked
+            if job_id not in untold and job_id in group.unsettled
+        }
         if endings:
             await self._send(group, endings, dict.fromkeys(endings, "failed"))
             group.forget(endings)

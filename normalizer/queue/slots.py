@@ -126,7 +126,7 @@ class Slots(Worker):
             if name not in self.batch_functions:
                 strangers.append(taken)
                 continue
-            tries = max(taken.tries, enqueued_try or 0)
+            tries = max(taken.tries, enqueued_try or 0) if taken.tries else 0
             job = ClaimedJob(
                 taken.job_id,
                 name,

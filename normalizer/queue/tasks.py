@@ -65,7 +65,7 @@ async def normalize_appointment(ctx: Mapping[str, Any], group: Group) -> None:
     except StoreUnavailable as error:
         log.warning("store.unavailable", jobs=len(group.jobs))
         metrics.store_away()
-        await group.settle({job.job_id: _back(error, _STORE_RETRY_S) for job in group.jobs})
+        await group.settle(dict.fromkeys(group.unsettled, _back(error, _STORE_RETRY_S)))
 
 
 async def report_dead(ctx: Mapping[str, Any], dead: Sequence[tuple[ClaimedJob, str]]) -> None:
@@ -97,7 +97,7 @@ async def _jobs_by_appointment(group: Group) -> dict[str, list[ClaimedJob]]:
     """Jobs by appointment id; a job that names none is settled as failed here."""
     jobs: dict[str, list[ClaimedJob]] = defaultdict(list)
     nameless: list[ClaimedJob] = []
-    for job in group.jobs:
+    for job in group.unsettled.values():
         appointment_id = _appointment_id(job)
         if appointment_id is None:
             nameless.append(job)
@@ -120,7 +120,7 @@ async def _save_and_settle(
     for item in progress:
         if isinstance(item, Deferred):
             settlements |= _every(jobs, [item.appointment.id], _back(item.error, _PROVIDER_RETRY_S))
-    finished = [item for item in progress if isinstance(item, Finished)]
+    finished = [item for item in progress if isinstance(item, Finished) and _is_wanted(item, group, jobs)]
     report = await store.save([_result(item, jobs[item.appointment.id]) for item in finished])
     _note(finished, jobs, report.saved)
     _log_saved(group, finished, report.saved)
@@ -132,6 +132,11 @@ async def _save_and_settle(
     for appointment_id, cause in report.refused.items():
         settlements |= _every(jobs, [appointment_id], Failed(cause))
     await group.settle(settlements)
+
+
+def _is_wanted(item: Finished, group: Group, jobs: Mapping[str, Sequence[ClaimedJob]]) -> bool:
+    """Not where every job of it was aborted, or taken over, while it was worked on."""
+    return any(job.job_id in group.unsettled for job in jobs[item.appointment.id])
 
 
 def _note(finished: Sequence[Finished], jobs: Mapping[str, Sequence[ClaimedJob]], saved: Mapping[str, Status]) -> None:

@@ -211,13 +211,16 @@ async def test_a_job_without_payload_goes_to_stock_arq_which_calls_it_expired(be
     assert [job_id for job_id, _ in (await bench.claim()).stock] == ["gone"]
 
 
-async def test_a_job_aborted_before_it_started_goes_to_stock_arq(bench: Bench) -> None:
+@pytest.mark.parametrize(("heed_aborts", "tries"), [(True, [0, 1]), (False, [1, 1])])
+async def test_a_job_aborted_before_it_started_comes_as_its_try_0(
+    bench: Bench, heed_aborts: bool, tries: list[int]
+) -> None:
     await bench.put("a", "b")
     await bench.redis.zadd("arq:abort", {"a": NOW})
 
-    claim = await bench.claim()
+    claim = await bench.claim(heed_aborts=heed_aborts)
 
-    assert ([job_id for job_id, _ in claim.stock], ids(claim)) == (["a"], ["b"])
+    assert ([taken.tries for taken in claim.group], ids(claim)) == (tries, ["a", "b"])
 
 
 # -- the interactive lane ---------------------------------------------------------------------------------------------

@@ -407,6 +407,26 @@ async def test_aborting_one_job_leaves_its_group_untouched(
     assert (worker.jobs_complete, worker.jobs_failed) == (4, 1)
 
 
+async def test_a_job_aborted_before_it_started_never_reaches_the_function(
+    redis_url: str, redis: Redis, tasks: TaskService
+) -> None:
+    script = Script()
+    pool = await tasks.get_pool()
+    jobs = [await pool.enqueue_job(TASK_NAME, f"a{number}", _job_id=f"j{number}") for number in range(3)]
+    assert jobs[1] is not None
+    with pytest.raises(TimeoutError):
+        await jobs[1].abort(timeout=0, poll_delay=0)
+
+    async with running(make_worker(redis_url, batch(script), allow_abort_jobs=True)) as worker:
+        await until(lambda: drained(redis))
+        with pytest.raises(asyncio.CancelledError):
+            await jobs[1].result(timeout=5)
+
+    assert script.dead == [("a1", "cancelado a pedido")]
+    assert (worker.jobs_complete, worker.jobs_failed) == (2, 1)
+    assert not await redis.exists("arq:abort", KEYS.claims, KEYS.leases)
+
+
 async def test_a_paused_queue_stands_still_until_resumed(redis_url: str, redis: Redis, tasks: TaskService) -> None:
     script = Script()
     await tasks.pause()

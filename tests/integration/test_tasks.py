@@ -109,6 +109,38 @@ async def test_a_stock_producer_is_grouped_and_reads_its_results(
     await pool.aclose()
 
 
+async def test_an_aborted_appointment_ends_with_its_cause_and_reconcile_lets_it_rest(
+    settings: Settings, redis_url: str, mongo: Any, add: Callable[..., str]
+) -> None:
+    pool = await arq.create_pool(redis_settings(redis_url), default_queue_name=QUEUE_NAME)
+    jobs = [await pool.enqueue_job("normalize_appointment", add(name)) for name in ("a", "b")]
+    assert jobs[0] is not None
+    with pytest.raises(TimeoutError):
+        await jobs[0].abort(timeout=0, poll_delay=0)
+    await pool.aclose()
+
+    await run(settings)
+
+    ended = {row["_id"]: row["normalizacao"] for row in mongo["appointments"].find()}
+    assert (ended["a"]["status"], ended["a"]["erro"]) == ("falhou", "cancelado a pedido")
+    assert ended["b"]["status"] == "concluido"
+
+
+async def test_a_job_whose_tries_are_used_up_is_not_normalized_after_all(
+    settings: Settings, redis_url: str, redis: Any, mongo: Any, add: Callable[..., str]
+) -> None:
+    pool = await arq.create_pool(redis_settings(redis_url), default_queue_name=QUEUE_NAME)
+    for name in ("a", "b"):
+        await pool.enqueue_job("normalize_appointment", add(name), _job_id=name)
+    await redis.set("arq:retry:a", settings.max_tries)
+    await pool.aclose()
+
+    await run(settings)
+
+    ended = {row["_id"]: row["normalizacao"]["status"] for row in mongo["appointments"].find()}
+    assert ended == {"a": "falhou", "b": "concluido"}
+
+
 async def test_a_job_for_an_appointment_that_does_not_exist_fails_alone(
     settings: Settings, redis_url: str, mongo: Any, add: Callable[..., str]
 ) -> None:

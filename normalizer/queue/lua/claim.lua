@@ -15,6 +15,7 @@
 --       status "ok" | "empty" | "linger" | "paused" | "isolate" (finish what runs, then come back alone)
 --       kind "normal" | "suspect" | "exclusive" | "dead"
 --       group flat {id, score, try, payload, ...}    stock flat {id, score, ...}
+--             try 0: somebody asked to abort it
 --
 -- A try is counted in arq:retry: when it ends as one (settle.lua): a claim that is handed back, or dies, costs none.
 -- Why atomic: between looking at a job and marking it no other replica may look at it, and a job
@@ -49,7 +50,6 @@ if due < max_items and linger_ms > 0 then
   linger_left = math.max(0, math.ceil(linger_ms - age))
 end
 
-heed_aborts = heed_aborts and redis.call('EXISTS', aborts) == 1
 local troubled = redis.call('EXISTS', suspects) == 1
 -- Jobs whose lease just ran out look free, but their score is the lease's end: they are sweep.lua's.
 local unswept, none_unswept = {}, true
@@ -119,9 +119,7 @@ local function walk(min, max, quota)
       local score = rows[2 * i]
       if not locks[i] and not visited[id] and (none_unswept or not unswept[score]) then
         local rec, payload = found and found[i] and parse(found[i]), contents[i]
-        local is_stock = not payload or not looks_batch(payload)
-          or (heed_aborts and redis.call('ZSCORE', aborts, id))
-        if is_stock then
+        if not payload or not looks_batch(payload) then
           if #stock / 2 + (kind and 1 or 0) < slots then
             if rec then redis.call('HDEL', suspects, id) end
             visited[id] = true
@@ -165,12 +163,14 @@ local ends = whole(clock_ms() + lease_ms)
 local retry_keys, zadd, flat, places = {}, {}, {}, {}
 for i = 1, taken do retry_keys[i] = 'arq:retry:' .. ids[i] end
 local tries = redis.call('MGET', unpack(retry_keys))  -- nil comes as false; tonumber(false) is nil
+local unwanted = heed_aborts and redis.call('EXISTS', aborts) == 1 and redis.call('ZMSCORE', aborts, unpack(ids))
 for i = 1, taken do
   local id, score = ids[i], scores[i]
   redis.call('SET', 'arq:in-progress:' .. id, token, 'PX', ARGV[2])
   zadd[2 * i - 1], zadd[2 * i] = ends, id
   places[2 * i - 1], places[2 * i] = id, score
-  flat[4 * i - 3], flat[4 * i - 2], flat[4 * i - 1], flat[4 * i] = id, score, (tonumber(tries[i]) or 0) + 1, payloads[i]
+  local try = unwanted and unwanted[i] and 0 or (tonumber(tries[i]) or 0) + 1
+  flat[4 * i - 3], flat[4 * i - 2], flat[4 * i - 1], flat[4 * i] = id, score, try, payloads[i]
 end
 redis.call('ZADD', queue, unpack(zadd))
 redis.call('ZADD', leases, ends, token)
