@@ -31,6 +31,7 @@ from normalizer.store.desk import Desk
 from normalizer.store.diagnosis import Diagnosis, diagnose
 from normalizer.store.intake import KEY_FIELD, ImportRow, Intake, UpsertReport
 from normalizer.store.overview import Counts, Sample, count, sample
+from normalizer.store.pressure import Stride, Turns
 from normalizer.store.records import (
     ALL_SOURCES,
     Pending,
@@ -43,7 +44,7 @@ from normalizer.store.records import (
     status_of,
     unchanged,
 )
-from normalizer.store.writes import GuardedWrite, SaveReport, Stride, write_all
+from normalizer.store.writes import GuardedWrite, SaveReport, write_all
 
 _HASH_KEY_ID = "hash"
 _SECRET_BYTES = 32
@@ -82,7 +83,7 @@ class AppointmentStore:
         self._client, self._owned = client, owned
         self._clock = clock
         self._secret: bytes | None = None
-        self._stride = Stride()
+        self._stride, self._turns = Stride(), Turns()
         self._appointments = open_collection(self._client, database, "appointments")
         self._imports = open_collection(self._client, database, "normalizer_imports")
         self._images = open_collection(self._client, database, "normalizer_undo")
@@ -141,9 +142,10 @@ class AppointmentStore:
         found: dict[str, Appointment] = {}
         with translated():
             for chunk in batched(ids):
-                await self._find(likely_ids(chunk), found)
-                if missing := [id_ for id_ in chunk if id_ not in found and ObjectId.is_valid(id_)]:
-                    await self._find(missing, found)  # stored as text although they spell an ObjectId
+                async with self._turns.take():
+                    await self._find(likely_ids(chunk), found)
+                    if missing := [id_ for id_ in chunk if id_ not in found and ObjectId.is_valid(id_)]:
+                        await self._find(missing, found)  # stored as text although they spell an ObjectId
         return found
 
     async def save(self, results: Sequence[Result]) -> SaveReport:
@@ -282,7 +284,7 @@ class AppointmentStore:
         raise StoreUnavailable("MongoDB não devolve o segredo que guarda.")
 
     async def _write(self, rows: Sequence[Callable[[datetime], GuardedWrite]]) -> SaveReport:
-        return await write_all(self._appointments, rows, clock=self._clock, stride=self._stride)
+        return await write_all(self._appointments, rows, clock=self._clock, stride=self._stride, turns=self._turns)
 
     async def _find(self, native_ids: Sequence[str | ObjectId], found: dict[str, Appointment]) -> None:
         async for record in self._appointments.find({"_id": {"$in": native_ids}}, _SOURCE_FIELDS):

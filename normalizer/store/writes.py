@@ -12,7 +12,8 @@ from pymongo.errors import BulkWriteError
 
 from normalizer.domain.appointment import Status
 from normalizer.errors import StoreUnavailable
-from normalizer.store.connection import BULK, Collection, by_id, by_ids, translated
+from normalizer.store.connection import Collection, by_id, by_ids, translated
+from normalizer.store.pressure import Stride, Turns
 from normalizer.store.records import ours
 
 # Refusals that lie in the row: no later try will end differently.
@@ -48,33 +49,15 @@ class GuardedWrite:
     fence: int
 
 
-class Stride:
-    """How many rows one bulk may carry: half as many after each that MongoDB did not take in time, then more again.
-
-    A server too slow for a bulk would otherwise be sent the same bulk for ever, each time on top of the last.
-    """
-
-    def __init__(self, largest: int = BULK, smallest: int = 20) -> None:
-        self._largest, self._smallest, self.size = largest, smallest, largest
-
-    def failed(self, rows: int) -> None:
-        """A bulk of so many rows was not taken."""
-        self.size = max(self._smallest, min(self.size, rows) // 2)
-
-    def taken(self, rows: int) -> None:
-        """A bulk of so many rows was taken."""
-        if rows >= self.size:
-            self.size = min(self._largest, self.size * 2)
-
-
 async def write_all(
     collection: Collection,
     rows: Sequence[Callable[[datetime], GuardedWrite]],
     *,
     clock: Callable[[], datetime],
     stride: Stride,
+    turns: Turns,
 ) -> SaveReport:
-    """Write every row whose condition holds, in unordered bulks of at most `stride.size`.
+    """Write every row whose condition holds, in unordered bulks of at most `stride.size`, each in its turn.
 
     Raises:
         StoreUnavailable: nothing at all was written because MongoDB is away. Away after the first bulk: those rows that
@@ -83,20 +66,21 @@ async def write_all(
     report = SaveReport()
     outage: StoreUnavailable | None = None
     begin = 0
-    while begin < len(rows):
-        now = clock()
-        writes = [row(now) for row in rows[begin : begin + stride.size]]
-        begin += len(writes)
-        if outage is None:
-            try:
+    while begin < len(rows) and outage is None:
+        writes: list[GuardedWrite] = []
+        try:
+            async with turns.take():
+                now = clock()
+                writes = [row(now) for row in rows[begin : begin + stride.size]]
                 await _write_chunk(collection, writes, now, report)
-            except StoreUnavailable as error:
+        except StoreUnavailable as error:
+            outage = error
+            if writes:  # none: its turn did not come
                 stride.failed(len(writes))
-                outage = error
-            else:
-                stride.taken(len(writes))
-                continue
-        report.failed.extend(write.id for write in writes)
+        else:
+            stride.taken(len(writes))
+            begin += len(writes)
+    report.failed.extend(row(clock()).id for row in rows[begin:])
     if outage is not None and len(report.failed) == len(rows):
         raise outage
     return report
