@@ -1,0 +1,254 @@
+"""Real workers on a real Redis and the sink: fill the queue, let them empty it, and count what it took.
+
+CPU is read from /proc per process, because wall time on a machine that others use says little; Redis commands come
+from INFO commandstats (those inside Lua count). What a start takes is not counted: workers start on a paused queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from redis import Redis
+
+from benchmarks.sink import SinkService, start_sink
+from benchmarks.supply import Supplied, import_rows, known_addresses
+from normalizer import embedded
+from normalizer.cache import Entry
+from normalizer.domain.appointment import Kind
+from normalizer.domain.decision import Settled
+from normalizer.queue.leases import Keys
+from normalizer.queue.service import QUEUE_NAME
+from normalizer.runtime import open_producer
+from normalizer.settings import settings_of
+
+_KEYS: Final = Keys.of(QUEUE_NAME)
+_CHUNK: Final = 5_000
+_LOOK_S: Final = 0.05
+_START_LIMIT_S: Final = 300.0
+_QUIET_S: Final = 0.5
+_QUIET_CPU: Final = 0.1
+_OWN_COMMANDS: Final = {"cmdstat_config|resetstat", "cmdstat_info"}
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What had been used of everything at one moment, or between two."""
+
+    wall_s: float
+    worker_cpu_s: float
+    redis_cpu_s: float
+    sink_cpu_s: float
+    commands: int
+    provider: Mapping[str, int]
+
+    def since(self, before: Meter) -> Meter:
+        """What was used from then to now."""
+        return Meter(
+            self.wall_s - before.wall_s,
+            self.worker_cpu_s - before.worker_cpu_s,
+            self.redis_cpu_s - before.redis_cpu_s,
+            self.sink_cpu_s - before.sink_cpu_s,
+            self.commands - before.commands,
+            {name: count - before.provider.get(name, 0) for name, count in self.provider.items()},
+        )
+
+    def per_row(self, rows: int) -> dict[str, float]:
+        """The figures of a run over so many rows."""
+        asked = self.provider
+        return {
+            "rows": rows,
+            "seconds": round(self.wall_s, 3),
+            "rows_per_s": round(rows / self.wall_s, 1),
+            "worker_cpu_us_per_row": round(self.worker_cpu_s / rows * 1e6, 1),
+            "redis_cpu_us_per_row": round(self.redis_cpu_s / rows * 1e6, 1),
+            "sink_cpu_us_per_row": round(self.sink_cpu_s / rows * 1e6, 1),
+            "redis_commands_per_row": round(self.commands / rows, 3),
+            "calls": asked.get("requests", 0),
+            "refused": asked.get("429", 0),
+            "calls_per_row": round(asked.get("requests", 0) / rows, 5),
+            "tokens_per_row": round((asked.get("tokens_in", 0) + asked.get("tokens_out", 0)) / rows, 2),
+        }
+
+
+class Fleet:
+    """Redis, the sink and maybe a provider, with workers to start on them. A context manager.
+
+    Args:
+        directory: data and logs.
+        provider: the simulated model; None leaves the workers without a key.
+        settings: further environment variables of every worker.
+        sink: options of the sink, e.g. `updates_per_s`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        provider: embedded.ProviderService | None = None,
+        settings: Mapping[str, str] | None = None,
+        sink: Mapping[str, float] | None = None,
+    ) -> None:
+        self._directory, self._provider = directory, provider
+        self._settings, self._sink_options = dict(settings or {}), dict(sink or {})
+        self._redis_service: embedded.RedisService
+        self.sink: SinkService
+        self.redis: Any  # redis-py's own types mix both kinds of client
+        self.workers: list[embedded.Child] = []
+        self._looks = 0
+
+    def __enter__(self) -> Self:
+        self._redis_service = embedded.start_valkey(self._directory / "valkey")
+        self.sink = start_sink(self._directory / "sink", **self._sink_options)
+        self.redis = Redis.from_url(self._redis_service.url)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_workers()
+        self.redis.close()
+        self.sink.kill()
+        self._redis_service.kill()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every worker is started with."""
+        model = {}
+        if self._provider is not None:
+            model = {"OPENAI_API_KEY": "simulated", "OPENAI_BASE_URL": self._provider.url}
+        return {
+            "REDIS_URL": self._redis_service.url,
+            "MONGODB_URL": self.sink.url,
+            "DATABASE_NAME": "scale",
+            "OPENAI_MODEL": "simulated-model",
+            "LOG_LEVEL": "WARNING",
+            **model,
+            **self._settings,
+        }
+
+    def pause(self) -> None:
+        """Let nobody claim."""
+        self.redis.set(_KEYS.paused, b"paused")
+
+    def resume(self) -> None:
+        """Let everybody claim."""
+        self.redis.delete(_KEYS.paused)
+
+    def fill(self, supplied: Iterable[Supplied], count: int, *, prefix: str) -> None:
+        """Store `count` rows as `pendente` and enqueue them, in chunks."""
+        asyncio.run(self._fill(supplied, count, prefix))
+
+    def remember(self, supplied: Iterable[Supplied]) -> None:
+        """Put the rows' addresses into the shared cache, as if a model had read them before."""
+        asyncio.run(self._remember(supplied))
+
+    def start_workers(self, count: int) -> None:
+        """Start so many, and return when all of them beat. What they took to start is over then."""
+        for _ in range(count):
+            log = self._directory / f"worker-{len(self.workers)}.log"
+            self.workers.append(embedded.spawn_worker(self.environment, log=log))
+        self._until(lambda: self.redis.zcard(_KEYS.replicas) >= count, _START_LIMIT_S, "workers did not start")
+        self._until(self._is_quiet, _START_LIMIT_S, "workers did not come to rest")  # a start looks for lost rows
+
+    def stop_workers(self) -> None:
+        """Stop all, and forget their health."""
+        for worker in self.workers:
+            worker.stop()
+        self.workers.clear()
+
+    def meter(self) -> Meter:
+        """What has been used so far."""
+        cpu = self.redis.info("cpu")
+        return Meter(
+            time.perf_counter(),
+            sum(cpu_s(worker.pid) for worker in self.workers),
+            float(cpu["used_cpu_sys"] + cpu["used_cpu_user"]),
+            float(self.sink.stats()["cpu_s"]),
+            self._commands(),
+            self._asked(),
+        )
+
+    def work_off(self, *, limit_s: float) -> Meter:
+        """Let the workers empty the queue; what that took."""
+        before = self.meter()
+        self.resume()
+        self._until(lambda: self.waiting() == 0, limit_s, "the queue did not empty")
+        return self.meter().since(before)
+
+    def waiting(self) -> int:
+        """Jobs in the queue, those in work included."""
+        self._looks += 1
+        return int(self.redis.zcard(_KEYS.queue))
+
+    def check(self, rows: int) -> None:
+        """Every row has ended: nothing lost, nothing pending, nothing failed. AssertionError else."""
+        asyncio.run(self._check(rows))
+
+    def peak_rss_mb(self) -> float:
+        """The most memory any worker held at once."""
+        return max(memory_mb(worker.pid, "VmHWM") for worker in self.workers)
+
+    def _until(self, state: Callable[[], bool], limit_s: float, problem: str) -> None:
+        deadline = time.monotonic() + limit_s
+        while not state():
+            if time.monotonic() > deadline or not all(worker.running for worker in self.workers):
+                raise AssertionError(f"{problem} within {limit_s:.0f} s:\n{self.workers[0].tail()}")
+            time.sleep(_LOOK_S)
+
+    def _is_quiet(self) -> bool:
+        before = sum(cpu_s(worker.pid) for worker in self.workers)
+        time.sleep(_QUIET_S)
+        return sum(cpu_s(worker.pid) for worker in self.workers) - before < _QUIET_CPU * _QUIET_S * len(self.workers)
+
+    async def _fill(self, supplied: Iterable[Supplied], count: int, prefix: str) -> None:
+        async with open_producer(settings_of(self.environment)) as producer:
+            rows = import_rows(supplied, count, prefix=prefix)
+            while chunk := list(itertools.islice(rows, _CHUNK)):
+                report = await producer.store.upsert_rows(chunk, prefix)
+                await producer.tasks.enqueue_many(list(report.new), fingerprints=report.new)
+
+    async def _remember(self, supplied: Iterable[Supplied]) -> None:
+        known = iter(known_addresses(supplied).items())
+        async with open_producer(settings_of(self.environment)) as producer:
+            while chunk := dict(itertools.islice(known, _CHUNK)):
+                entries = {text: Entry.of(Settled(address)) for text, address in chunk.items()}
+                await producer.cache.put_many(Kind.ADDRESS, entries)
+
+    async def _check(self, rows: int) -> None:
+        async with open_producer(settings_of(self.environment)) as producer:
+            counts = (await producer.store.counts()).by_status
+        if counts.total() != rows or counts["pendente"] or counts["falhou"]:
+            raise AssertionError(f"of {rows} rows: {dict(counts)}")
+
+    def _commands(self) -> int:
+        stats: Mapping[str, Mapping[str, int]] = self.redis.info("commandstats")
+        return sum(entry["calls"] for name, entry in stats.items() if name not in _OWN_COMMANDS) - self._looks
+
+    def _asked(self) -> dict[str, int]:
+        if self._provider is None:
+            return {}
+        with urllib.request.urlopen(f"{self._provider.root_url}/stats", timeout=10) as answer:  # noqa: S310
+            stats = json.load(answer)
+        names = ("requests", "tokens_in", "tokens_out")
+        return {**{name: stats[name] for name in names}, **stats["by_status"]}
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds a process has used, its own and the system's for it."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def memory_mb(pid: int, name: str = "VmRSS") -> float:
+    """A process's memory now (`VmRSS`), or at its most (`VmHWM`)."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    [found] = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+    return round(int(found) / 1024, 1)

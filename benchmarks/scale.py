@@ -1,0 +1,300 @@
+"""Whether a row's cost stays what it is: with more rows, with more replicas, over time; and what the replicas share.
+
+`python -m benchmarks.scale [--phases rows,replicas,limits,points,idle,memory] [--sizes 1000,10000] [--minutes 60]`
+
+Real `workers.py` processes on an embedded Redis (AOF on), the sink (`benchmarks.sink`) and the simulated provider. Each
+phase writes its own part of `benchmarks/results/scale.json`, with commit, date and load: one can be run again alone.
+
+- rows: CPU, Redis commands, calls and tokens per row of sheets of growing size, read by rules, by cache, by the model;
+- replicas: the same sheet with 1, 2, 4, 8 replicas: does a row cost more when they are many;
+- limits: a provider that allows so many requests a minute, with the shared limit on (`LLM_RPM`) and off (0): refusals;
+- points: a store and a provider that are the limit, to check `benchmarks.model` against;
+- idle: what a replica without work asks of Redis;
+- memory: resident memory of a worker under load, minute after minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.fleet import Fleet, memory_mb
+from benchmarks.supply import POOL, Supplied, hard_rows, pool, write_labels
+from normalizer import embedded
+
+RESULTS: Final = Path(__file__).parent / "results" / "scale.json"
+WAYS: Final = {
+    "rules": "no model key, nothing in the cache: the rules read every address",
+    "cached": "every address that can be read is in the shared cache, and no longer in the worker's own",
+    "model": "different addresses that only the model reads; a provider without limits that answers at once",
+}
+REPLICAS: Final = (1, 2, 4, 8)
+LIMIT_RPM: Final = 40
+_UNLIMITED: Final = {"LLM_RPM": "0", "LLM_TPM": "0"}
+_US_PER_ROW: Final = 20_000  # no run may take longer than this a row, and a few minutes
+_LABELS: Final = "labels.jsonl"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the phases, print each, write the JSON."""
+    given = _parsed(argv)
+    for phase in given.phases:
+        with tempfile.TemporaryDirectory(prefix="normalizer-scale-") as directory:
+            measured = PHASES[phase](given, Path(directory))
+        print(json.dumps({phase: measured}, ensure_ascii=False))
+        if not given.quick:
+            _write(given.out, {phase: {**measured, "measured": _circumstances()}})
+    return 0
+
+
+def _write(out: Path, parts: Mapping[str, Any]) -> None:
+    """Into the file, beside what other phases wrote."""
+    document = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(document | parts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks.scale", description=__doc__.splitlines()[0])
+    parser.add_argument("--phases", type=_phases, default=list(PHASES), help=f"of {','.join(PHASES)}")
+    parser.add_argument("--sizes", type=_numbers, default=[1_000, 10_000, 100_000, 1_000_000], help="rows, by comma")
+    parser.add_argument("--model-sizes", type=_numbers, default=[1_000, 10_000], help="the same, for the model's way")
+    parser.add_argument("--minutes", type=float, default=60.0, help="of the memory phase")
+    parser.add_argument("--quick", action="store_true", help="every phase in small, nothing written")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args(argv)
+    if given.quick:
+        given.sizes, given.model_sizes, given.minutes = [200], [60], 0.05
+    return given
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"esperado números inteiros separados por vírgula; encontrado {text!r}"
+        ) from None
+
+
+def _phases(text: str) -> list[str]:
+    if unknown := set(text.split(",")) - PHASES.keys():
+        raise argparse.ArgumentTypeError(f"fase desconhecida: {', '.join(sorted(unknown))}; há {', '.join(PHASES)}")
+    return text.split(",")
+
+
+# -- phases
+
+
+def rows(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    """The same rows by each way, in growing sheets."""
+    supplied = pool(min(POOL, max(given.sizes)))
+    points = [_one_way("rules", supplied, size, directory) for size in given.sizes]
+    points += [_one_way("cached", supplied, size, directory) for size in given.sizes]
+    hard = hard_rows(max(given.model_sizes))
+    points += [_one_way("model", hard[:size], size, directory) for size in given.model_sizes]
+    return {
+        "ways": WAYS,
+        "replicas": 1,
+        "pool": len(supplied),
+        "points": points,
+        "largest_over_smallest": _flat(points),
+    }
+
+
+def _one_way(way: str, supplied: Sequence[Supplied], size: int, directory: Path) -> dict[str, Any]:
+    place = directory / f"{way}-{size}"
+    place.mkdir()
+    if way != "model":
+        return {"way": way, **_run(place, supplied, size, remembered=supplied if way == "cached" else ())}
+    labels = write_labels(place / _LABELS, supplied)
+    with embedded.start_provider(labels, directory=place / "provider") as provider:
+        return {"way": way, **_run(place, supplied, size, provider=provider, settings=_UNLIMITED)}
+
+
+def _run(
+    place: Path,
+    supplied: Sequence[Supplied],
+    size: int,
+    *,
+    replicas: int = 1,
+    remembered: Sequence[Supplied] = (),
+    provider: embedded.ProviderService | None = None,
+    settings: Mapping[str, str] | None = None,
+    sink: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    with Fleet(place, provider=provider, settings=settings, sink=sink) as fleet:
+        if remembered:
+            fleet.remember(remembered)
+        fleet.pause()
+        fleet.fill(supplied, size, prefix="r")
+        fleet.start_workers(replicas)
+        used = fleet.work_off(limit_s=300 + size * _US_PER_ROW / 1e6)
+        peak_mb = fleet.peak_rss_mb()
+        fleet.check(size)
+    return {**used.per_row(size), "peak_rss_mb": peak_mb}
+
+
+def _flat(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """A figure of the largest sheet over that of the second smallest: the smallest is mostly the queue's lingering."""
+    names = ("worker_cpu_us_per_row", "redis_cpu_us_per_row", "redis_commands_per_row", "peak_rss_mb")
+    flat = {}
+    for way in WAYS:
+        mine = [point for point in points if point["way"] == way]
+        first = mine[min(1, max(0, len(mine) - 2))]
+        flat[way] = {name: round(mine[-1][name] / first[name], 2) for name in names if first[name]}
+    return flat
+
+
+def replicas(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    """One sheet, read by the rules, by more and more replicas."""
+    size = 200 if given.quick else 20_000
+    supplied = pool(size)
+    points = []
+    for count in REPLICAS[:2] if given.quick else REPLICAS:
+        place = directory / str(count)
+        place.mkdir()
+        points.append({"replicas": count, **_run(place, supplied, size, replicas=count)})
+    return {"rows": size, "points": points}
+
+
+def limits(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    """Addresses for the model, a provider that allows few requests a minute, the shared limit off and on."""
+    size = 100 if given.quick else 2_000
+    rpm = 1_000 if given.quick else LIMIT_RPM
+    hard = hard_rows(size)
+    points = []
+    for count in REPLICAS[:1] if given.quick else REPLICAS:
+        for shared in (False, True):
+            place = directory / f"{count}-{shared}"
+            place.mkdir()
+            labels = write_labels(place / _LABELS, hard)
+            settings = {"LLM_RPM": str(rpm) if shared else "0", "LLM_TPM": "0", "LLM_RECORDS_PER_CALL": "10"}
+            with embedded.start_provider(labels, directory=place / "provider", rpm=rpm, latency_ms=300) as provider:
+                used = _run(place, hard, size, replicas=count, provider=provider, settings=settings)
+            points.append({"replicas": count, "shared_limit": shared, "bound_s": _bound_s(used, rpm), **used})
+    return {"rpm": rpm, "rows": size, "records_per_call": "10 at the start, growing", "points": points}
+
+
+def _bound_s(used: Mapping[str, Any], rpm: int) -> float:
+    """The least that the answered calls take: a full minute's worth at once, the rest as the window slides."""
+    answered: int = used["calls"] - used["refused"]
+    return 60.0 * ((answered - 1) // rpm)
+
+
+def points(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    """Where the store, or calls under way, are the limit by construction."""
+    size, updates = (200, 2_000) if given.quick else (10_000, 500)
+    measured = []
+    for count in (1,) if given.quick else (1, 4):
+        place = directory / f"store-{count}"
+        place.mkdir()
+        used = _run(place, pool(size), size, replicas=count, sink={"updates_per_s": updates})
+        measured.append({"limit": "store", "replicas": count, "updates_per_s": updates, **used})
+    hard = hard_rows(60 if given.quick else 1_000)
+    for count in (1,) if given.quick else (1, 2, 4):
+        place = directory / f"calls-{count}"
+        place.mkdir()
+        labels = write_labels(place / _LABELS, hard)
+        speed = {"latency_ms": 1_000, "tokens_per_s": 200}
+        settings = {**_UNLIMITED, "LLM_MAX_CONCURRENCY": "2", "LLM_RECORDS_PER_CALL": "25"}
+        with embedded.start_provider(labels, directory=place / "provider", **speed) as provider:
+            used = _run(place, hard, len(hard), replicas=count, provider=provider, settings=settings)
+        measured.append({"limit": "calls", "replicas": count, "concurrency": 2, **speed, **used})
+    return {"points": measured}
+
+
+def idle(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    """What replicas without work cost, a second and a replica."""
+    seconds = 1 if given.quick else 20
+    measured = []
+    for count in (1,) if given.quick else (1, 8):
+        place = directory / str(count)
+        place.mkdir()
+        with Fleet(place) as fleet:
+            fleet.start_workers(count)
+            before = fleet.meter()
+            time.sleep(seconds)
+            used = fleet.meter().since(before)
+            rss_mb = statistics.mean(memory_mb(worker.pid) for worker in fleet.workers)
+        share = count * used.wall_s
+        measured.append(
+            {
+                "replicas": count,
+                "commands_per_s": round(used.commands / share, 2),
+                "redis_cpu_us_per_s": round(used.redis_cpu_s / share * 1e6, 1),
+                "worker_cpu_us_per_s": round(used.worker_cpu_s / share * 1e6, 1),
+                "rss_mb": round(rss_mb, 1),
+            }
+        )
+    return {"seconds": seconds, "points": measured}
+
+
+def memory(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    """A queue that is never empty, for so many minutes; the worker's memory along the way."""
+    supplied = pool(500 if given.quick else 20_000)
+    samples: list[tuple[float, float]] = []
+    done = 0
+    with Fleet(directory) as fleet:
+        fleet.remember(supplied[: len(supplied) // 2])
+        fleet.start_workers(1)
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < 60 * given.minutes:
+            fleet.fill(supplied, len(supplied) // 4, prefix=f"m{done}")
+            done += len(supplied) // 4
+            while fleet.waiting() > len(supplied) // 8:
+                time.sleep(0.25)
+                samples.append((round(time.monotonic() - began, 1), memory_mb(fleet.workers[0].pid)))
+            samples.append((round(passed, 1), memory_mb(fleet.workers[0].pid)))
+    return {"minutes": given.minutes, "rows": done, **_slope(sorted(samples))}
+
+
+def _slope(samples: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Medians of the quarters, and the growth over the second half: in the first one the caches fill."""
+    quarter = max(1, len(samples) // 4)
+    medians = [statistics.median(mb for _, mb in samples[n * quarter : (n + 1) * quarter] or samples) for n in range(4)]
+    half = samples[len(samples) // 2 :]
+    line = statistics.linear_regression(*zip(*half, strict=True)) if len(half) > 1 else None
+    step = max(1, len(samples) // 60)
+    return {
+        "rss_mb_by_quarter": medians,
+        "growth_mb_per_hour": round(line.slope * 3600, 2) if line else 0.0,
+        "samples": samples[::step],
+    }
+
+
+PHASES: Final[Mapping[str, Callable[[argparse.Namespace, Path], dict[str, Any]]]] = {
+    "rows": rows,
+    "replicas": replicas,
+    "limits": limits,
+    "points": points,
+    "idle": idle,
+    "memory": memory,
+}
+
+
+def _circumstances() -> dict[str, Any]:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    return {
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "commit": commit.stdout.strip() or "unknown",
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "load": [round(each, 1) for each in os.getloadavg()],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
