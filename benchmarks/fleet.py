@@ -7,6 +7,7 @@ from INFO commandstats (those inside Lua count). What a start takes is not count
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import itertools
 import json
 import os
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+import pymongo
 from redis import Redis
 
 from benchmarks.sink import SinkService, start_sink
@@ -25,12 +27,15 @@ from normalizer import embedded
 from normalizer.cache import Entry
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Settled
+from normalizer.pipeline import Pipeline
+from normalizer.queue import tasks
 from normalizer.queue.leases import Keys
 from normalizer.queue.service import QUEUE_NAME
 from normalizer.runtime import open_producer
 from normalizer.settings import settings_of
 
 _KEYS: Final = Keys.of(QUEUE_NAME)
+_DATABASE: Final = "scale"
 _CHUNK: Final = 5_000
 _LOOK_S: Final = 0.05
 _START_LIMIT_S: Final = 300.0
@@ -75,6 +80,8 @@ class Meter:
             "redis_commands_per_row": round(self.commands / rows, 3),
             "calls": asked.get("requests", 0),
             "refused": asked.get("429", 0),
+            "tokens_in": asked.get("tokens_in", 0),
+            "tokens_out": asked.get("tokens_out", 0),
             "calls_per_row": round(asked.get("requests", 0) / rows, 5),
             "tokens_per_row": round((asked.get("tokens_in", 0) + asked.get("tokens_out", 0)) / rows, 2),
         }
@@ -127,7 +134,7 @@ class Fleet:
         return {
             "REDIS_URL": self._redis_service.url,
             "MONGODB_URL": self.sink.url,
-            "DATABASE_NAME": "scale",
+            "DATABASE_NAME": _DATABASE,
             "OPENAI_MODEL": "simulated-model",
             "LOG_LEVEL": "WARNING",
             **model,
@@ -145,6 +152,16 @@ class Fleet:
     def fill(self, supplied: Iterable[Supplied], count: int, *, prefix: str) -> None:
         """Store `count` rows as `pendente` and enqueue them, in chunks."""
         asyncio.run(self._fill(supplied, count, prefix))
+
+    def age(self, by: dt.timedelta) -> None:
+        """Let every row have waited that long."""
+        with pymongo.MongoClient[dict[str, Any]](self.sink.url) as client:
+            since = {"normalizacao.atualizado_em": dt.datetime.now(dt.UTC) - by}
+            client[_DATABASE]["appointments"].update_many({}, {"$set": since})
+
+    def reconcile(self) -> int:
+        """Look for lost rows as a replica does, in this process. Returns how many waited."""
+        return asyncio.run(self._reconcile())
 
     def remember(self, supplied: Iterable[Supplied]) -> None:
         """Put the rows' addresses into the shared cache, as if a model had read them before."""
@@ -221,6 +238,13 @@ class Fleet:
             while chunk := dict(itertools.islice(known, _CHUNK)):
                 entries = {text: Entry.of(Settled(address)) for text, address in chunk.items()}
                 await producer.cache.put_many(Kind.ADDRESS, entries)
+
+    async def _reconcile(self) -> int:
+        async with open_producer(settings_of(self.environment)) as producer:
+            nothing = Pipeline(cache=None, packer=None)
+            return await tasks.reconcile(
+                {tasks.CONTEXT_KEY: tasks.Normalization(producer.store, nothing, producer.tasks)}
+            )
 
     async def _check(self, rows: int) -> None:
         async with open_producer(settings_of(self.environment)) as producer:

@@ -1,6 +1,6 @@
 """Whether a row's cost stays what it is: with more rows, with more replicas, over time; and what the replicas share.
 
-`python -m benchmarks.scale [--phases rows,replicas,limits,points,idle,memory] [--sizes 1000,10000] [--minutes 60]`
+`python -m benchmarks.scale [--phases rows,replicas,…] [--sizes 1000,10000,100000] [--minutes 60]`
 
 Real `workers.py` processes on an embedded Redis (AOF on), the sink (`benchmarks.sink`) and the simulated provider. Each
 phase writes its own part of `benchmarks/results/scale.json`, with commit, date and load: one can be run again alone.
@@ -10,6 +10,7 @@ phase writes its own part of `benchmarks/results/scale.json`, with commit, date 
 - limits: a provider that allows so many requests a minute, with the shared limit on (`LLM_RPM`) and off (0): refusals;
 - points: a store and a provider that are the limit, to check `benchmarks.model` against;
 - idle: what a replica without work asks of Redis;
+- reconcile: what looking for lost rows takes while many wait;
 - memory: resident memory of a worker under load, minute after minute.
 """
 
@@ -58,9 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _write(out: Path, parts: Mapping[str, Any]) -> None:
+def _write(out: Path, parts: dict[str, Any]) -> None:
     """Into the file, beside what other phases wrote."""
-    document = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    document: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(document | parts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -241,6 +242,25 @@ def idle(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
     return {"seconds": seconds, "points": measured}
 
 
+def reconcile(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    """What looking for rows that the queue may have lost takes, a waiting row: every five minutes, and at a start."""
+    size = 500 if given.quick else 50_000
+    with Fleet(directory) as fleet:
+        fleet.fill(pool(1_000), size, prefix="r")
+        fleet.age(dt.timedelta(hours=1))
+        before, cpu_s = fleet.meter(), time.process_time()
+        looked_at = fleet.reconcile()
+        used, cpu_s = fleet.meter().since(before), time.process_time() - cpu_s
+    if looked_at != size:
+        raise AssertionError(f"looked at {looked_at} of {size} rows")
+    return {
+        "rows": size,
+        "worker_cpu_us_per_row": round(cpu_s / size * 1e6, 1),
+        "redis_cpu_us_per_row": round(used.redis_cpu_s / size * 1e6, 1),
+        "redis_commands_per_row": round(used.commands / size, 3),
+    }
+
+
 def memory(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
     """A queue that is never empty, for so many minutes; the worker's memory along the way."""
     supplied = pool(500 if given.quick else 20_000)
@@ -280,6 +300,7 @@ PHASES: Final[Mapping[str, Callable[[argparse.Namespace, Path], dict[str, Any]]]
     "limits": limits,
     "points": points,
     "idle": idle,
+    "reconcile": reconcile,
     "memory": memory,
 }
 
