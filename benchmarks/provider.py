@@ -3,8 +3,9 @@
 `python -m benchmarks.provider --port 9999 --labels labels.jsonl --latency-ms 400 --tokens-per-s 80 --rpm 60`
 
 POST /v1/chat/completions and GET /v1/models as the real ones; GET /stats, GET /requests (the last bodies), POST /faults
-(a list of faults, see `Fault`), POST /reset. Every answer and header says "simulated". Labels are JSON Lines
-`{"text", "expected"}`; a text without a label is answered with nulls. Tokens are counted with the real tokenizer.
+(a list of faults, see `Fault`; `--faults FILE.json` is the same from the start), POST /reset. Every answer and header
+says "simulated". Labels are JSON Lines `{"text", "expected"}`; a text without a label is answered with nulls. Tokens
+are counted with the real tokenizer.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -36,6 +39,7 @@ MODEL = "simulated"
 DOCUMENT_FIELDS = ("cpf", "rg", "cpf_formatted", "rg_formatted")
 _RECORD_LINE = re.compile(r"^(r\d{2}): (.*)$", re.MULTILINE)
 _KEPT_REQUESTS = 5_000
+_COUNTS_KEPT = 4_096
 _MESSAGE_TOKENS = 4  # role and separators of one chat message
 
 Slots = list[tuple[str, list[str]]]
@@ -45,9 +49,10 @@ Slots = list[tuple[str, list[str]]]
 class Fault:
     """One way to fail, applied to the next `times` calls (or, with `rate`, to that share of all calls).
 
-    kind: `status` (with `status`, `retry_after_s`, `code`), `hang` (`seconds`), `drop_connection`; or what happens to a
-    good answer: `truncate`, `prose`, `garbage`, `empty`, `missing`, `swap`, `duplicate`, `unknown`, `arity`, `invent`,
-    `refusal`, `content_filter`. `text`: only calls whose prompt holds it, and then only that record for `refusal`.
+    kind: `status` (with `status`, `retry_after_s`, `code`), `hang` and `slow_start` (for `seconds`; the
+    second then answers well), `drop_connection`; or what happens to a good answer: `truncate`,
+    `prose`, `garbage`, `empty`, `missing`, `swap`, `duplicate`, `unknown`, `arity`, `invent`, `refusal`,
+    `content_filter`. `text`: only calls whose prompt holds it, and then only that record for `refusal`.
     """
 
     kind: str
@@ -62,10 +67,15 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How fast the provider is and what it allows; 0 = unlimited."""
+    """How fast the provider is and what it allows; 0 = unlimited.
+
+    A call takes `latency_ms` to its first token and then `tokens_per_s`; `spread` is the standard deviation of the
+    logarithm of that time (0.3: half of the calls within a fifth of the median, one in twenty 1.6 times as long).
+    """
 
     latency_ms: float = 0.0
     tokens_per_s: float = 0.0
+    spread: float = 0.0
     rpm: int = 0
     tpm: int = 0
     window_s: float = 60.0
@@ -79,18 +89,19 @@ class Window:
     def __init__(self, options: Options, clock: Callable[[], float] = time.monotonic) -> None:
         self._options, self._clock = options, clock
         self._seen: deque[tuple[float, int]] = deque()
+        self._used = 0
 
     def admit(self, amount: int) -> float:
         """Take a request of `amount` tokens and return 0, or return the seconds to wait."""
         now = self._clock()
         while self._seen and self._seen[0][0] <= now - self._options.window_s:
-            self._seen.popleft()
-        used = sum(tokens_ for _, tokens_ in self._seen)
+            self._used -= self._seen.popleft()[1]
         over_requests = self._options.rpm and len(self._seen) >= self._options.rpm
-        over_tokens = self._options.tpm and used + amount > self._options.tpm
+        over_tokens = self._options.tpm and self._used + amount > self._options.tpm
         if (over_requests or over_tokens) and self._seen:
             return max(0.05, self._seen[0][0] + self._options.window_s - now)
         self._seen.append((now, amount))
+        self._used += amount
         return 0.0
 
     def headers(self) -> dict[str, str]:
@@ -98,7 +109,7 @@ class Window:
         headers = {}
         for name, limit, used in (
             ("requests", self._options.rpm, len(self._seen)),
-            ("tokens", self._options.tpm, sum(amount for _, amount in self._seen)),
+            ("tokens", self._options.tpm, self._used),
         ):
             if limit:
                 reset_s = self._options.window_s * used / limit
@@ -113,8 +124,11 @@ class Provider:
 
     def __init__(self, labels: Mapping[str, Mapping[str, Any] | None], options: Options) -> None:
         self.options = options
-        self._labels = {identity(text): expected for text, expected in labels.items()}
-        self._count = tokens.counter("gpt-4o")
+        # By what a prompt carries word for word, which is quick, and by what it has in common with the label.
+        self._verbatim = {Record.of(text).text: expected for text, expected in labels.items()}
+        self._labels = {canonical(text): expected for text, expected in self._verbatim.items()}
+        self._documents = {canonical(text): expected for text, expected in labels.items() if "cpf" in (expected or {})}
+        self._count = lru_cache(_COUNTS_KEPT)(tokens.counter("gpt-4o"))
         self._random = random.Random(options.seed)
         self._ids = itertools.count(1)
         self.reset()
@@ -126,12 +140,14 @@ class Provider:
         self.requests: deque[dict[str, Any]] = deque(maxlen=_KEPT_REQUESTS)
         self.totals: Counter[str] = Counter()
         self.by_status: Counter[str] = Counter()
+        self.by_fault: Counter[str] = Counter()
         self._under_way = 0
 
     def stats(self) -> dict[str, Any]:
         """What was asked and answered since the start or the last reset."""
         names = ("requests", "records", "tokens_in", "tokens_out", "max_under_way")
-        return {"simulated": True, **{name: self.totals[name] for name in names}, "by_status": dict(self.by_status)}
+        counts = {name: self.totals[name] for name in names}
+        return {"simulated": True, **counts, "by_status": dict(self.by_status), "by_fault": dict(self.by_fault)}
 
     async def complete(self, body: dict[str, Any]) -> Response:
         """One chat completion, or a failure."""
@@ -150,6 +166,8 @@ class Provider:
     async def _complete(self, body: dict[str, Any]) -> Response:
         prompt = str(body["messages"][-1]["content"])
         fault = self._fault(prompt)
+        if fault is not None:
+            self.by_fault[fault.kind] += 1
         if fault is not None and fault.kind == "hang":
             await asyncio.sleep(fault.seconds)
         if fault is not None and fault.kind == "drop_connection":
@@ -170,17 +188,17 @@ class Provider:
             message["content"] = (message["content"] or "")[: 3 * limit]
             finish, spent_out = "length", limit
         self.totals.update({"records": records, "tokens_in": spent_in, "tokens_out": spent_out})
-        await self._take_time(spent_out)
-        return JSONResponse(
-            _completion(f"chatcmpl-simulated-{next(self._ids)}", message, finish, spent_in, spent_out),
-            headers=self._window.headers(),
-        )
+        late_s = fault.seconds if fault is not None and fault.kind == "slow_start" else 0.0
+        if seconds := late_s + self.seconds_for(spent_out):
+            await asyncio.sleep(seconds)
+        answer = _completion(f"chatcmpl-simulated-{next(self._ids)}", message, finish, spent_in, spent_out)
+        return Response(orjson.dumps(answer), media_type="application/json", headers=self._window.headers())
 
-    async def _take_time(self, spent_out: int) -> None:
+    def seconds_for(self, spent_out: int) -> float:
+        """How long a call takes that answers `spent_out` tokens; another time something else, if there is a spread."""
         speed = self.options.tokens_per_s
         seconds = self.options.latency_ms / 1000 + (spent_out / speed if speed else 0.0)
-        if seconds:
-            await asyncio.sleep(seconds)
+        return seconds * self._random.lognormvariate(0.0, self.options.spread) if self.options.spread else seconds
 
     def _fault(self, prompt: str) -> Fault | None:
         for fault in self.faults:
@@ -197,18 +215,23 @@ class Provider:
         return None
 
     def _answer(self, body: dict[str, Any], prompt: str) -> tuple[str, int]:
-        lines = _RECORD_LINE.findall(prompt)
+        system, lines = str(body["messages"][0]["content"]), _RECORD_LINE.findall(prompt)
+        asked = DOCUMENT_FIELDS if "cpf_formatted" in system else FIELDS
         if not lines:  # one text a call, as the replaced worker asks
-            system = str(body["messages"][0]["content"])
-            asked = DOCUMENT_FIELDS if "cpf_formatted" in system else FIELDS
-            expected = self._labels.get(identity(prompt)) or {}
+            expected = self._expected(prompt, asked)
             return json.dumps({name: expected.get(name) for name in asked}, ensure_ascii=False, indent=2), 1
-        slots: Slots = [(name, self._fields(text)) for name, text in lines]
+        slots: Slots = [(name, self._fields(text, asked)) for name, text in lines]
         return _render(slots), len(slots)
 
-    def _fields(self, text: str) -> list[str]:
-        expected = self._labels.get(identity(text)) or {}
-        return [str(expected.get(name) or "") for name in FIELDS]
+    def _fields(self, text: str, asked: Sequence[str]) -> list[str]:
+        expected = self._expected(text, asked)
+        return [str(expected.get(name) or "") for name in asked]
+
+    def _expected(self, text: str, asked: Sequence[str]) -> Mapping[str, Any]:
+        if asked is DOCUMENT_FIELDS:  # only others than we send documents
+            return self._documents.get(canonical(text)) or {}
+        found = self._verbatim[text] if text in self._verbatim else self._labels.get(identity(text))
+        return found or {}
 
     def _tokens_in(self, body: Mapping[str, Any]) -> int:
         spent = sum(_MESSAGE_TOKENS + self._count(str(message["content"])) for message in body["messages"])
@@ -298,7 +321,7 @@ def build_app(labels: Mapping[str, Mapping[str, Any] | None], options: Options |
     provider = Provider(labels, options or Options())
 
     async def completions(request: Request) -> Response:
-        return await provider.complete(await request.json())
+        return await provider.complete(orjson.loads(await request.body()))
 
     async def models(_: Request) -> Response:
         return JSONResponse({"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "simulated"}]})
@@ -310,12 +333,10 @@ def build_app(labels: Mapping[str, Mapping[str, Any] | None], options: Options |
         return JSONResponse({"simulated": True, "requests": list(provider.requests)})
 
     async def faults(request: Request) -> Response:
-        known = {field.name for field in fields(Fault)}
-        wanted = await request.json()
-        unknown = {name for fault in wanted for name in fault} - known
-        if unknown:
-            return _error(400, "unknown_fault_option", None, param=", ".join(sorted(unknown)))
-        provider.faults[:] = [Fault(**fault) for fault in wanted]
+        try:
+            provider.faults[:] = read_faults(await request.json())
+        except ValueError as unknown:
+            return _error(400, "unknown_fault_option", None, param=str(unknown))
         return JSONResponse({"simulated": True, "faults": len(provider.faults)})
 
     async def reset(_: Request) -> Response:
@@ -336,6 +357,14 @@ def build_app(labels: Mapping[str, Mapping[str, Any] | None], options: Options |
     return app
 
 
+def read_faults(wanted: Sequence[Mapping[str, Any]]) -> list[Fault]:
+    """Faults of their JSON; ValueError names the options that no fault has."""
+    unknown = {name for fault in wanted for name in fault} - {field.name for field in fields(Fault)}
+    if unknown:
+        raise ValueError(", ".join(sorted(unknown)))
+    return [Fault(**fault) for fault in wanted]
+
+
 def read_labels(path: Path) -> dict[str, Mapping[str, Any] | None]:
     """Read JSON Lines `{"text", "expected"}`."""
     with path.open(encoding="utf-8") as lines:
@@ -349,6 +378,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--labels", type=Path)
+    parser.add_argument("--faults", type=Path, help="a JSON list of faults, as POST /faults takes it")
     for field in fields(Options):
         kind = {"float": float, "int": int}.get(str(field.type))
         name = f"--{field.name.replace('_', '-')}"
@@ -360,6 +390,8 @@ def main() -> None:
     options = Options(**{field.name: given[field.name] for field in fields(Options)})
     labels = read_labels(given["labels"]) if given["labels"] else {}
     app = build_app(labels, options)
+    if given["faults"]:
+        app.state.provider.faults[:] = read_faults(orjson.loads(given["faults"].read_bytes()))
     uvicorn.run(app, host=given["host"], port=given["port"], log_level="warning", timeout_graceful_shutdown=1)
 
 

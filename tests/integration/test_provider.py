@@ -1,11 +1,13 @@
 """The simulated provider as its own process: what it answers, how it fails, what it counts, and that it says so."""
 
 import json
+import statistics
 import time
 
 import httpx2
 import pytest
 
+from benchmarks.provider import Options, Provider
 from normalizer.llm import baseline
 from normalizer.llm.prompt import Record, build_messages, parse_answer, response_schema
 
@@ -32,8 +34,8 @@ def request(*texts, **extra):
 def serve(start_provider):
     clients = []
 
-    def serve(**options):
-        provider = start_provider(LABELS, **options)
+    def serve(*, labels=LABELS, **options):
+        provider = start_provider(labels, **options)
         clients.append(httpx2.Client(base_url=provider.root_url, timeout=10))
         return clients[-1]
 
@@ -93,6 +95,17 @@ def test_it_answers_the_replaced_workers_calls_too(serve, kind, fields):
         assert not any(answer.values())
 
 
+def test_it_answers_documents_in_batches_as_others_ask_for_them(serve):
+    labels = {"CPF: 11144477735": {"cpf": "11144477735", "rg": None}, "RG 12.345.678": {"cpf": None, "rg": "12345678"}}
+    client = serve(labels=labels)
+    system = {"role": "system", "content": "cpf, rg, cpf_formatted, rg_formatted"}
+    user = {"role": "user", "content": "r00: RG 12.345.678\nr01: CPF: 11144477735"}
+
+    answer = json.loads(content(client.post("/v1/chat/completions", json={"messages": [system, user]})))
+
+    assert answer == {"r00": ["", "12345678", "", ""], "r01": ["11144477735", "", "", ""]}
+
+
 def test_it_takes_its_time(serve):
     client = serve(latency_ms=100, tokens_per_s=200)
     started = time.monotonic()
@@ -100,6 +113,17 @@ def test_it_takes_its_time(serve):
     spent = complete(client, TEXT).json()["usage"]["completion_tokens"]
 
     assert time.monotonic() - started >= 0.1 + spent / 200
+
+
+def test_its_time_varies_by_the_seed():
+    def seconds(**options):
+        provider = Provider({}, Options(latency_ms=100, tokens_per_s=100, **options))
+        return [provider.seconds_for(40) for _ in range(400)]
+
+    assert set(seconds()) == {0.5}
+    assert seconds(spread=0.3) == seconds(spread=0.3) != seconds(spread=0.3, seed=2)
+    first, median, third = statistics.quantiles(seconds(spread=0.3), n=4)
+    assert 0.35 < first < 0.45 < median < 0.55 < third < 0.7
 
 
 def test_it_enforces_its_limits_and_tells_them(serve):
@@ -162,6 +186,28 @@ def test_an_answer_over_its_token_limit_is_cut(serve):
 
     assert choice["finish_reason"] == "length"
     assert None in parse_answer(choice["message"]["content"], 2)
+
+
+def test_a_slow_start_is_a_good_answer_that_comes_late(serve):
+    client = serve()
+    client.post("/faults", json=[{"kind": "slow_start", "seconds": 0.3}])
+    started = time.monotonic()
+
+    answer = parse_answer(content(complete(client, TEXT)), 1)
+
+    assert time.monotonic() - started >= 0.3
+    assert answer == (EXPECTED,)
+    assert client.get("/stats").json()["by_fault"] == {"slow_start": 1}
+
+
+def test_faults_may_be_scripted_before_it_starts(serve, tmp_path):
+    script = tmp_path / "faults.json"
+    script.write_text('[{"kind": "status", "status": 502}, {"kind": "empty"}]')
+    client = serve(faults=script)
+
+    assert complete(client, TEXT).status_code == 502
+    assert content(complete(client, TEXT)) == ""
+    assert content(complete(client, TEXT))
 
 
 def test_an_unknown_fault_option_is_refused(serve):
