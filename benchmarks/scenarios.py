@@ -1,8 +1,8 @@
 """Synthetic sheets of any size in the deployed export's own 30 columns, with what each text should become.
 
-`python -m benchmarks.scenarios --rows 2000 --seed 7 --out DIR` writes `sheet.xlsx` and `labels.jsonl`. The same seed
-gives the same rows, and a shorter sheet is the beginning of a longer one. Labels follow tests/gold/CONVENTIONS.md;
-every value of a label is carried by its text.
+`python -m benchmarks.scenarios --rows 2000 --seed 7 --out DIR` writes `sheet.xlsx` and `labels.jsonl`; `--repeated 0.3`
+and the other shares of `Mess` say how untidy. The same seed gives the same rows, and a shorter sheet is the beginning
+of a longer one. Labels follow tests/gold/CONVENTIONS.md; every value of a label is carried by its text.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import json
 import random
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from importlib.resources import as_file, files
 from itertools import islice
 from pathlib import Path
@@ -72,12 +72,14 @@ class Mess:
         untidy: addresses that are abbreviated, without commas, in capitals, swapped …, of those that can be used.
         remarked: addresses with words around them that are no address, of those that can be used.
         unusable: rows whose address or documents cannot be used at all.
+        documented: patients who have any documents in the sheet.
     """
 
     repeated: float = 0.30
     untidy: float = 0.35
     remarked: float = 0.20
     unusable: float = 0.048
+    documented: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +176,15 @@ def _patient(rng: random.Random, mess: Mess) -> _Patient:
     lost = rng.random() < mess.unusable
     lost_address = lost and rng.random() < 0.6
     lost_document = lost and (not lost_address or rng.random() < 0.1)
+    # No draw where every patient has some: the rows of earlier versions stay the same.
+    documented = mess.documented >= 1 or rng.random() < mess.documented
     born = dt.date(1930, 1, 1) + dt.timedelta(days=rng.randrange(33_000))
     return _Patient(
         name=f"{rng.choice(GIVEN_NAMES)} {' '.join(rng.sample(SURNAMES, 2))}",
         born=f"{born:%d/%m/%Y}",
         contact=_contact(rng),
         address=_address(rng, mess, lost=lost_address),
-        document=document(rng, lost=lost_document),
+        document=document(rng, lost=lost_document) if documented else None,
     )
 
 
@@ -238,15 +242,18 @@ def _moment(when: dt.datetime) -> str:
     return f"{when:%d/%m/%Y %H:%M:%S}"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write a scenario, or with `--bundle` the demo's own files."""
     parser = argparse.ArgumentParser(description="synthetic sheets with labels")
     parser.add_argument("--rows", type=int, default=DEMO_ROWS)
     parser.add_argument("--seed", type=int, default=DEMO_SEED)
     parser.add_argument("--out", type=Path, required=True)
+    for share in fields(Mess):
+        parser.add_argument(f"--{share.name}", type=float, default=share.default, help="a share from 0 to 1")
     parser.add_argument("--bundle", action="store_true", help="name the files as the package bundles them")
-    options = parser.parse_args()
-    sheet, labels = write_scenario(options.out, rows=options.rows, seed=options.seed)
+    options = parser.parse_args(argv)
+    mess = Mess(**{share.name: getattr(options, share.name) for share in fields(Mess)})
+    sheet, labels = write_scenario(options.out, rows=options.rows, seed=options.seed, mess=mess)
     if options.bundle:
         sheet, labels = sheet.rename(options.out / "demo.xlsx"), labels.rename(options.out / "demo_labels.jsonl")
     print(f"{sheet}\n{labels}")

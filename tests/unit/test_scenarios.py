@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.places import CITIES, DISTRICTS, GIVEN_NAMES, STREET_NAMES
-from benchmarks.scenarios import COLUMNS, DEMO_ROWS, DEMO_SEED, Mess, demo_scenario, generate, write_scenario
+from benchmarks.scenarios import COLUMNS, DEMO_ROWS, DEMO_SEED, Mess, demo_scenario, generate, main, write_scenario
 from normalizer.domain.decision import Settled
 from normalizer.domain.document import cpf_is_valid, parse_document
 from normalizer.spreadsheet import read
@@ -51,8 +51,17 @@ def test_shares_can_be_set() -> None:
     rows = list(islice(generate(1, Mess(repeated=0, untidy=0, remarked=0, unusable=0)), 300))
     assert len({row.document.text for row in rows if row.document}) == 300
     assert all(row.address and row.address.expected and row.document and row.document.expected for row in rows)
+    rows = list(islice(generate(1, Mess(documented=0.25)), 600))
+    assert 0.15 < sum(row.document is not None for row in rows) / 600 < 0.35
     rows = list(islice(generate(1, Mess(repeated=0, unusable=1)), 100))
     assert not any(row.address and row.address.expected and row.document and row.document.expected for row in rows)
+
+
+def test_the_command_takes_the_shares(tmp_path: Path) -> None:
+    main(["--rows", "40", "--seed", "3", "--documented", "0", "--repeated", "1", "--out", str(tmp_path)])
+    labels = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text("utf-8").splitlines()]
+    assert [label["kind"] for label in labels] == ["endereco"]
+    assert len(list(read(tmp_path / "sheet.xlsx").rows())) == 40
 
 
 def test_every_value_of_an_address_label_is_carried_by_its_text() -> None:
