@@ -38,6 +38,7 @@ from normalizer.llm.prompt import FIELDS, Record
 MODEL = "simulated"
 DOCUMENT_FIELDS = ("cpf", "rg", "cpf_formatted", "rg_formatted")
 _RECORD_LINE = re.compile(r"^(r\d{2}): (.*)$", re.MULTILINE)
+_FIELD_LINE = re.compile(r"^(endereco|documento): (.*)$", re.MULTILINE)
 _KEPT_REQUESTS = 5_000
 _COUNTS_KEPT = 4_096
 _MESSAGE_TOKENS = 4  # role and separators of one chat message
@@ -217,6 +218,11 @@ class Provider:
     def _answer(self, body: dict[str, Any], prompt: str) -> tuple[str, int]:
         system, lines = str(body["messages"][0]["content"]), _RECORD_LINE.findall(prompt)
         asked = DOCUMENT_FIELDS if "cpf_formatted" in system else FIELDS
+        if not lines and (texts := _FIELD_LINE.findall(prompt)):  # both texts of a record, as scripts ask
+            said = {
+                kind: self._expected(text, DOCUMENT_FIELDS if kind == "documento" else FIELDS) for kind, text in texts
+            }
+            return json.dumps(said, ensure_ascii=False), 1
         if not lines:  # one text a call, as the replaced worker asks
             expected = self._expected(prompt, asked)
             return json.dumps({name: expected.get(name) for name in asked}, ensure_ascii=False, indent=2), 1

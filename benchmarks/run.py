@@ -1,205 +1,220 @@
-"""The replaced worker against this one: same rows, same services, same simulated provider, interleaved rounds.
+"""The worker against other ways to do the same: same rows, services, provider and limits, interleaved rounds.
 
-`python -m benchmarks.run [--rows N] [--rounds N] [--workers N] [--quick]` prints rows/s, calls and tokens, and writes
-`benchmarks/results/run.json`. The store is an embedded MongoDB-protocol server far slower than MongoDB, so rows/s of
-the faster peer are bounded by it; calls and tokens are not.
+`python -m benchmarks.run [--rows N] [--rounds N] [--quick] [--out FILE]` prints a table and writes
+`benchmarks/results/run.json`. Three scenarios, all with the simulated provider:
+
+- `open`: no limits. Rounds are interleaved and alternate in order; medians, lowest and highest.
+- `limited`: the account's requests and tokens a minute are what counts. One run, all peers at the same time (they wait
+  nearly all of it), each with a provider and limits of its own.
+- `alone`: an untidier and larger sheet, of which this worker leaves so much to the model that the limits bind it too.
+
+The store is an embedded MongoDB-protocol server far slower than MongoDB, so rows/s of the faster peers are bounded by
+it; calls, tokens and the workers' own processor time are not.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import contextlib
 import json
-import platform
-import statistics
-import subprocess
+import logging
 import sys
 import tempfile
-import time
-import urllib.request
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import pymongo
-from redis import Redis
+import structlog
 
-from benchmarks.scenarios import write_scenario
+from benchmarks.figures import MODEL, PRICES, Round, bound, plain, ratios, summary
+from benchmarks.peers.line_up import OURS, PEERS
+from benchmarks.processes import environment
+from benchmarks.rounds import Ground, run_round
+from benchmarks.scenarios import Mess, write_scenario
 from normalizer import embedded
-from normalizer.imports import import_sheet
-from normalizer.runtime import open_producer
-from normalizer.settings import settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-RESULTS = Path(__file__).parent / "results" / "run.json"
-PEERS = {
-    "seed": ("stock arq.Worker, max_jobs=10, one job per appointment, one call per field", ["-m", "benchmarks.seed"]),
-    "normalizer": ("this worker, ARQ_MAX_JOBS=10", ["-m", "workers"]),
-}
-PROVIDER = {"latency_ms": 400, "tokens_per_s": 100}
-_SEED = 7
-_POLL_S = 0.1
-_LIMIT_S = 1_800.0
+RESULTS: Final = Path(__file__).parent / "results" / "run.json"
+SEED: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """One peer's run over all rows. Seconds are from the start of the worker to the last row saved."""
+class Scenario:
+    """Rows, and how the provider treats them. Limits are per minute; 0 is none."""
 
-    peer: str
-    seconds: float
-    rows_per_s: float
-    calls: int
-    tokens_in: int
-    tokens_out: int
+    rows: int
+    rpm: int = 0
+    tpm: int = 0
+    latency_ms: float = 300.0
+    tokens_per_s: float = 200.0
+    spread: float = 0.2
+    mess: Mess = field(default_factory=Mess)
+
+    @property
+    def speed(self) -> dict[str, float]:
+        """What the provider is started with, without its limits."""
+        return {"latency_ms": self.latency_ms, "tokens_per_s": self.tokens_per_s, "spread": self.spread}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is run; `against` are the peers of the limited scenario."""
+
+    rounds: int
+    against: tuple[str, ...]
+    open: Scenario
+    limited: Scenario
+    alone: Scenario | None = None
+
+
+def plan_of(rows: int, rounds: int) -> Plan:
+    """The full run: about eleven minutes at 500 rows and three rounds."""
+    return Plan(
+        rounds=rounds,
+        against=tuple(PEERS),
+        open=Scenario(rows),
+        limited=Scenario(rows, rpm=180, tpm=40_000),
+        alone=Scenario(8 * rows, rpm=180, tpm=40_000, mess=Mess(untidy=0.8, remarked=0.6)),
+    )
+
+
+def quick_plan(rows: int) -> Plan:
+    """Every peer once, limits for ours alone, few rows, a fast provider: says that it runs, not how fast."""
+    fast = Scenario(rows, latency_ms=20.0, tokens_per_s=5_000.0)
+    return Plan(rounds=1, against=(OURS,), open=fast, limited=replace(fast, rpm=600, tpm=200_000))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the rounds, print the table, write the JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.run", description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=1_000)
+    parser.add_argument("--rows", type=int)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="100 rows, one round, nothing written")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--quick", action="store_true", help="40 rows, one round, a fast provider; writes only --out")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args(argv)
-    if options.quick:
-        options.rows, options.rounds = min(options.rows, 100), 1
-    with tempfile.TemporaryDirectory(prefix="normalizer-bench-") as directory:
-        rounds = _rounds(Path(directory), options.rows, options.rounds, options.workers)
-    document = _document(options, rounds)
-    _print(document)
-    if not options.quick:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    plan = quick_plan(options.rows or 40) if options.quick else plan_of(options.rows or 500, options.rounds)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    before = environment()
+    with tempfile.TemporaryDirectory(prefix="normalizer-bench-", ignore_cleanup_errors=True) as directory:
+        document = {**_run(plan, Path(directory)), "environment": before, "environment_after": environment()}
+    show(document)
+    out = options.out or (None if options.quick else RESULTS)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
 
 
-def _rounds(directory: Path, rows: int, rounds: int, workers: int) -> list[Round]:
-    sheet, labels = write_scenario(directory, rows=rows, seed=_SEED)
-    with (
-        embedded.start_valkey(directory / "valkey") as redis,
-        embedded.start_mongo(directory / "mongo") as mongo,
-        embedded.start_provider(labels, directory=directory / "provider", **PROVIDER) as provider,
-    ):
+def _run(plan: Plan, directory: Path) -> dict[str, Any]:
+    with embedded.start_valkey(directory / "valkey") as redis, embedded.start_mongo(directory / "mongo") as mongo:
+        services = Services(redis, mongo, directory)
+        opened = services.interleaved(plan.open, plan.rounds)
+        limited = services.together(plan)
+    return _document(plan, opened, limited)
+
+
+class Services:
+    """The servers all rounds share, and how rounds are laid over them."""
+
+    def __init__(self, redis: embedded.RedisService, mongo: embedded.MongoService, directory: Path) -> None:
+        self._redis, self._mongo, self._directory = redis, mongo, directory
+
+    def interleaved(self, scenario: Scenario, rounds: int) -> list[Round]:
+        """Round by round all peers, one at a time, every other round backwards: what drifts on the machine hits all."""
         done = []
-        for number in range(rounds):
-            # Interleaved, and in turn first: what drifts on the machine hits both.
-            for peer in list(PEERS)[:: 1 if number % 2 == 0 else -1]:
-                environment = _environment(redis.url, mongo.url, f"bench_{number}_{peer}", provider.url)
-                Redis.from_url(redis.url).flushall()
-                done.append(_measure(peer, environment, sheet, provider.root_url, directory, workers))
-                print(f"round {number + 1} {peer}: {done[-1].rows_per_s:.1f} rows/s", file=sys.stderr)
+        with self._provider("open", scenario) as (sheet, provider):
+            for number in range(rounds):
+                for name in list(PEERS)[:: 1 if number % 2 == 0 else -1]:
+                    ground = self._ground(f"open_{number}_{name}", 0, provider, scenario)
+                    done.append(run_round(name, PEERS[name], ground, sheet))
+                    print(f"round {number + 1} {name}: {done[-1].rows_per_s:.1f} rows/s", file=sys.stderr)
         return done
 
+    def together(self, plan: Plan) -> dict[str, list[Round]]:
+        """The limited scenarios, all peers at the same time, each with a Redis database of its own."""
+        jobs = [("limited", plan.limited, name) for name in plan.against]
+        if plan.alone:
+            jobs.append(("alone", plan.alone, OURS))
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            rounds = [pool.submit(self._limited, number, *job) for number, job in enumerate(jobs, start=1)]
+            done = [each.result() for each in rounds]
+        count = len(plan.against)
+        return {"limited": done[:count], "alone": done[count:]}
 
-def _environment(redis_url: str, mongo_url: str, database: str, provider_url: str) -> dict[str, str]:
-    return {
-        "REDIS_URL": redis_url,
-        "MONGODB_URL": mongo_url,
-        "DATABASE_NAME": database,
-        "OPENAI_API_KEY": "simulated",
-        "OPENAI_BASE_URL": provider_url,
-        "OPENAI_MODEL": "simulated-model",
-        "LLM_RPM": "0",
-        "LLM_TPM": "0",
-        "LOG_LEVEL": "WARNING",
-    }
+    def _limited(self, number: int, label: str, scenario: Scenario, name: str) -> Round:
+        with self._provider(f"{label}-{name}", scenario) as (sheet, provider):
+            done = run_round(name, PEERS[name], self._ground(f"{label}_{name}", number, provider, scenario), sheet)
+        print(f"{label} {name}: {done.seconds:.1f} s, {done.calls} calls", file=sys.stderr)
+        return done
 
+    @contextlib.contextmanager
+    def _provider(self, label: str, scenario: Scenario) -> Iterator[tuple[Path, embedded.ProviderService]]:
+        place = self._directory / label
+        sheet, labels = write_scenario(place, rows=scenario.rows, seed=SEED, mess=scenario.mess)
+        limits = {"rpm": scenario.rpm, "tpm": scenario.tpm}
+        with embedded.start_provider(labels, directory=place / "provider", **scenario.speed, **limits) as provider:
+            yield sheet, provider
 
-def _measure(
-    peer: str, environment: Mapping[str, str], sheet: Path, provider_url: str, directory: Path, workers: int
-) -> Round:
-    rows = asyncio.run(_import(environment, sheet))
-    before = _stats(provider_url)
-    started = time.monotonic()
-    children = [
-        embedded.spawn_python(peer, PEERS[peer][1], environment, log=directory / f"{peer}-{number}.log")
-        for number in range(workers)
-    ]
-    try:
-        _wait(environment, children)
-        seconds = time.monotonic() - started
-    finally:
-        for child in children:
-            child.stop()
-    spent = _stats(provider_url)
-    return Round(
-        peer=peer,
-        seconds=round(seconds, 3),
-        rows_per_s=round(rows / seconds, 2),
-        calls=spent["requests"] - before["requests"],
-        tokens_in=spent["tokens_in"] - before["tokens_in"],
-        tokens_out=spent["tokens_out"] - before["tokens_out"],
-    )
-
-
-async def _import(environment: Mapping[str, str], sheet: Path) -> int:
-    async with open_producer(settings_of(environment)) as producer:
-        report = await import_sheet(sheet, store=producer.store, enqueue=producer.tasks.enqueue_many)
-    return report.rows
-
-
-def _wait(environment: Mapping[str, str], children: Sequence[embedded.Child]) -> None:
-    deadline = time.monotonic() + _LIMIT_S
-    with pymongo.MongoClient[dict[str, Any]](environment["MONGODB_URL"]) as client:
-        appointments = client[environment["DATABASE_NAME"]]["appointments"]
-        while appointments.count_documents({"normalizacao.status": "pendente"}, limit=1):
-            if time.monotonic() > deadline or not all(child.running for child in children):
-                raise RuntimeError(f"the run did not end:\n{children[0].tail()}")
-            time.sleep(_POLL_S)
-
-
-def _stats(provider_url: str) -> dict[str, int]:
-    with urllib.request.urlopen(f"{provider_url}/stats", timeout=10) as answer:  # noqa: S310 — our own loopback URL
-        stats: dict[str, int] = json.load(answer)
-        return stats
-
-
-def _document(options: argparse.Namespace, rounds: Sequence[Round]) -> dict[str, Any]:
-    peers = {peer: _figures([item for item in rounds if item.peer == peer]) for peer in PEERS}
-    ours, seed = peers["normalizer"], peers["seed"]
-    return {
-        "rows": options.rows,
-        "rounds": options.rounds,
-        "workers": options.workers,
-        "provider": {"kind": "simulated", **PROVIDER},
-        "peers": {peer: {"what": PEERS[peer][0], **figures} for peer, figures in peers.items()},
-        "ratios": {
-            "rows_per_s": round(ours["rows_per_s"] / seed["rows_per_s"], 1),
-            "calls": round(seed["calls"] / max(1, ours["calls"]), 1),
-            "tokens": round(
-                (seed["tokens_in"] + seed["tokens_out"]) / max(1, ours["tokens_in"] + ours["tokens_out"]), 1
-            ),
-        },
-        "raw": [asdict(item) for item in rounds],
-        "environment": {"python": platform.python_version(), "machine": platform.machine(), "commit": _commit()},
-    }
-
-
-def _figures(rounds: Sequence[Round]) -> dict[str, float]:
-    names = ("seconds", "rows_per_s", "calls", "tokens_in", "tokens_out")
-    return {name: statistics.median(getattr(item, name) for item in rounds) for name in names}
-
-
-def _commit() -> str:
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
-    return found.stdout.strip() or "unknown"
-
-
-def _print(document: Mapping[str, Any]) -> None:
-    print(f"{document['rows']} rows, medians of {document['rounds']} rounds, simulated provider {PROVIDER}")
-    print(f"{'peer':<12}{'rows/s':>10}{'calls':>10}{'tokens in':>12}{'tokens out':>12}")
-    for peer, figures in document["peers"].items():
-        print(
-            f"{peer:<12}{figures['rows_per_s']:>10.1f}{figures['calls']:>10.0f}"
-            f"{figures['tokens_in']:>12.0f}{figures['tokens_out']:>12.0f}"
+    def _ground(
+        self, database: str, redis_number: int, provider: embedded.ProviderService, scenario: Scenario
+    ) -> Ground:
+        return Ground(
+            redis_url=self._redis.database(redis_number),
+            mongo_url=self._mongo.url,
+            database=f"bench_{database}".replace("-", "_"),
+            provider=provider,
+            directory=self._directory,
+            rpm=scenario.rpm,
+            tpm=scenario.tpm,
+            shared_redis=bool(redis_number),
         )
-    ratios = document["ratios"]
-    print(f"ratios: {ratios['rows_per_s']}× rows/s, 1/{ratios['calls']} calls, 1/{ratios['tokens']} tokens")
+
+
+def _document(plan: Plan, opened: Sequence[Round], limited: Mapping[str, Sequence[Round]]) -> dict[str, Any]:
+    peers = {name: summary([each for each in opened if each.peer == name]) for name in PEERS}
+    scenarios = {"open": plan.open, "limited": plan.limited} | ({"alone": plan.alone} if plan.alone else {})
+    return {
+        "simulated": True,
+        "rounds": plan.rounds,
+        "seed": SEED,
+        "scenarios": {name: asdict(scenario) for name, scenario in scenarios.items()},
+        "peers": {name: peer.what for name, peer in PEERS.items()},
+        "prices": PRICES,
+        "open": peers,
+        "ratios": {name: ratios(peers[OURS], peers[name]) for name in PEERS if name != OURS},
+        **{label: [_against_limits(each, scenarios[label]) for each in done] for label, done in limited.items()},
+        "raw": [plain(each) for each in opened],
+    }
+
+
+def _against_limits(done: Round, scenario: Scenario) -> dict[str, Any]:
+    limits = {name: getattr(scenario, name) for name in ("rpm", "tpm", "latency_ms", "tokens_per_s")}
+    return plain(done) | {"bound": bound(done, **limits)}
+
+
+def show(document: Mapping[str, Any]) -> None:
+    """Print the medians, and the limited runs."""
+    print(
+        f"{document['scenarios']['open']['rows']} rows, {document['rounds']} rounds, simulated provider, {MODEL} prices"
+    )
+    heads = f"{'rows/s':>9}{'calls':>7}{'tokens':>9}{'US$/1000':>10}{'p95 s':>8}{'µs/row':>9}{'MB':>6}{'cmd/row':>9}"
+    print(f"{'peer':<16}{heads}")
+    for name, found in document["open"].items():
+        m = {key: value["median"] for key, value in found.items()}
+        print(
+            f"{name:<16}{m['rows_per_s']:>9.1f}{m['calls']:>7.0f}{m['tokens_in'] + m['tokens_out']:>9.0f}"
+            f"{m['usd_per_1000_rows']:>10.4f}{m['wait_p95_s']:>8.1f}{m['cpu_us_per_row']:>9.0f}"
+            f"{m['peak_rss_mb']:>6.0f}{m['redis_commands_per_row']:>9.1f}"
+        )
+    for label in ("limited", "alone"):
+        for each in document[label]:
+            print(
+                f"{label} {each['peer']}: {each['seconds']:.0f} s, {each['bound']['ratio']}× its bound, "
+                f"{each['refused']} refused, {each['late_share']:.0%} over 300 s"
+            )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the replaced worker sends: one call per field, long instructions, indented JSON back. The yardstick of savings.
 
-Used by `benchmarks.seed` to really make those calls, and by the demo to say what they would have cost.
+Used by `benchmarks.peers.seed` to really make those calls, and by the demo to say what they would have cost.
 """
 
 from __future__ import annotations
