@@ -49,11 +49,14 @@ layers: $(READY)
 quality: $(READY)  ## scores of the rules on the labelled sets; fails on a regression
 	$(BIN)/python -m benchmarks.quality $(ARGS)
 
-bench: $(READY)  ## the seed's way against ours, interleaved; writes benchmarks/results/
+bench: $(READY)  ## five ways side by side, interleaved: benchmarks/results/, docs/BENCHMARKS.md, README's table
+	$(BIN)/python -m benchmarks.provider_speed
 	$(BIN)/python -m benchmarks.run $(ARGS)
+	$(BIN)/python -m benchmarks.report
 
-bench-quick: $(READY)  ## the same in under a minute
+bench-quick: $(READY)  ## the same with few rows, in a minute; writes nothing
 	$(BIN)/python -m benchmarks.run --quick $(ARGS)
+	$(BIN)/python -m benchmarks.report --check
 
 clean:  ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov build dist

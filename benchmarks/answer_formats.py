@@ -24,6 +24,7 @@ from typing import Any
 
 import openai
 
+from benchmarks.processes import environment
 from normalizer.domain.decision import Settled
 from normalizer.llm.prompt import FIELDS, SYSTEM, Record, Segments, parse_answer, response_schema, slot
 from normalizer.llm.salvage import judge
@@ -275,6 +276,14 @@ async def run(given: argparse.Namespace) -> list[Score]:
     return scores
 
 
+def _counted(given: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Tokens a record of faultless answers, by format and records a call."""
+    return {
+        name: {size: faultless_tokens(FORMATS[name], _rows(given.rows), int(size)) for size in given.sizes.split(",")}
+        for name in given.formats.split(",")
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, print, write."""
     parser = argparse.ArgumentParser(prog="benchmarks.answer_formats", description="compare answer formats")
@@ -289,9 +298,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)
     if given.count_only:
-        for name in given.formats.split(","):
-            counted = (faultless_tokens(FORMATS[name], _rows(given.rows), int(n)) for n in given.sizes.split(","))
-            print(f"{name:12}", *(f"{tokens:>8}" for tokens in counted))
+        counted = _counted(given)
+        for name, by_size in counted.items():
+            print(f"{name:12}", *(f"{tokens:>8}" for tokens in by_size.values()))
+        if given.out:
+            document = {"rows": given.rows, "tokens_per_record": counted, "environment": environment()}
+            given.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         return 0
     if not (given.base_url and given.model):
         parser.error("--base-url and --model, or --count-only")

@@ -125,14 +125,15 @@ def bound(done: Round, *, rpm: int, tpm: int, latency_ms: float, tokens_per_s: f
     """The least time this peer's own calls and tokens can take at the provider's limits, and how near it came.
 
     The provider admits what fits into any 60 s. So of N windows' worth the first is free, and the last call of the last
-    one begins N - 1 windows after the first; then it still takes its own time.
+    one begins N - 1 windows after the first; then it still takes its own time. `ratio` is None where one window holds
+    all: then the limits say nothing about how long it takes.
     """
     windows = {"requests": done.calls / rpm if rpm else 0.0, "tokens": done.tokens / tpm if tpm else 0.0}
     by = max(windows, key=lambda name: windows[name])
     call_s = latency_ms / 1000 + done.tokens_out / max(1, done.calls) / tokens_per_s
     least_s = WINDOW_S * max(0, math.ceil(windows[by]) - 1) + call_s
-    over = {"seconds": round(least_s, 1), "windows": round(windows[by], 2), "limit": by}
-    return over | {"ratio": round(done.seconds / least_s, 2)}
+    ratio = round(done.seconds / least_s, 2) if windows[by] > 1 else None
+    return {"seconds": round(least_s, 1), "windows": round(windows[by], 2), "limit": by, "ratio": ratio}
 
 
 def plain(done: Round) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -51,10 +52,11 @@ def test_ratios_say_how_much_more_the_other_took() -> None:
 
 
 def test_the_bound_lets_the_first_window_go_free() -> None:
-    def least(done: Round, **limits: int) -> dict[str, float]:
+    def least(done: Round, **limits: int) -> dict[str, Any]:
         return bound(done, **({"rpm": 0, "tpm": 0} | limits), latency_ms=500, tokens_per_s=50_000)
 
     assert least(made())["seconds"] == 1.5
+    assert least(made(), rpm=40, tpm=8_000_000)["ratio"] is None
     assert least(made(), rpm=40)["seconds"] == 1.5
     found = least(made(), rpm=15, tpm=4_000_000)
     assert (found["limit"], found["windows"], found["seconds"]) == ("requests", 2.67, 121.5)

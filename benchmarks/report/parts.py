@@ -1,0 +1,183 @@
+"""What the smaller benches say: the provider's speed, cost, queue, rules, answer formats."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.report.text import number, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def provider(document: Mapping[str, Any]) -> list[str]:
+    """How fast the simulated provider itself is."""
+    answers = "It answers" if document["keeps_up"] else "It does NOT answer"
+    return [
+        (
+            f"What all the figures here are measured against. {answers} the {document['target_per_s']} requests a "
+            "second that it must not fall behind."
+        ),
+        "",
+        *table(
+            ["kind of call", "requests/s", "CPU µs per request"],
+            (
+                [name, number(found["requests_per_s"]), number(found["cpu_us_per_request"])]
+                for name, found in document["calls"].items()
+            ),
+        ),
+        "",
+    ]
+
+
+def cost(document: Mapping[str, Any]) -> list[str]:
+    """What a sheet costs, by way of working."""
+    limits = document["provider"]
+    return [
+        (
+            f"{number(document['rows'])} rows with {number(document['distinct_addresses'])} distinct addresses, of "
+            f"which {document['residual_used']:.0%} are left to the model, at {number(limits['rpm'])} requests and "
+            f"{number(limits['tpm'])} tokens a minute; prices of {document['prices']['model']}."
+        ),
+        "",
+        *table(
+            ["way", "calls", "tokens in", "tokens out", "US$", "seconds", "how"],
+            (
+                [
+                    way["what"],
+                    *(number(way[name]) for name in ("calls", "tokens_in", "tokens_out", "usd", "seconds")),
+                    way["measured"],
+                ]
+                for way in document["ways"]
+            ),
+        ),
+        "",
+    ]
+
+
+def cost_headline(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What README says of it."""
+    ways = {way["what"]: way for way in document["ways"]}
+    first, ours, again = ways["one call per field"], ways["batched + cache + rules"], ways["warm re-import"]
+    tokens = [(way["tokens_in"] + way["tokens_out"]) / document["rows"] for way in (ours, first)]
+    return [
+        (
+            (
+                f"a {number(document['rows'])}-row sheet, {document['residual_used']:.0%} of its addresses left to the "
+                "model: calls, against one call per field"
+            ),
+            f"{number(ours['calls'])} against {number(first['calls'])} ({first['measured']})",
+        ),
+        ("the same: tokens per row", " against ".join(map(number, tokens))),
+        ("the same sheet again", f"{number(again['calls'])} calls"),
+    ]
+
+
+def queue(document: Mapping[str, Any]) -> list[str]:
+    """What claiming and settling alone cost."""
+    names = ("jobs_per_s", "commands_per_job", "worker_cpu_us_per_job", "redis_cpu_us_per_job")
+    pairs = [f"{value} times the jobs per second with {name[1:]} process(es)" for name, value in _times(document)]
+    return [
+        "Jobs that do nothing, through a stock `arq.Worker` and through `BatchWorker`. "
+        + "; ".join(pairs)
+        + f". A job whose worker was killed is run by another after {document['recovery_after_kill_s']['batch']} s "
+        f"(stock: {document['recovery_after_kill_s']['stock']} s).",
+        "",
+        *table(
+            ["worker × processes", "jobs/s", "Redis commands/job", "worker CPU µs/job", "Redis CPU µs/job"],
+            ([name, *(number(found[each]) for each in names)] for name, found in document["median"].items()),
+        ),
+        "",
+    ]
+
+
+def _times(document: Mapping[str, Any]) -> list[tuple[str, float]]:
+    return list(document["batch_over_stock"].items())
+
+
+def _single(document: Mapping[str, Any]) -> list[float]:
+    """Round by round, with one process: how many times as fast."""
+    rates = {
+        peer: [each["jobs_per_s"] for each in document["rounds"] if (each["peer"], each["processes"]) == (peer, 1)]
+        for peer in ("stock", "batch")
+    }
+    return [batch / stock for stock, batch in zip(rates["stock"], rates["batch"], strict=True)]
+
+
+def queue_headline(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What README says of it."""
+    median, single = document["median"], _single(document)
+    commands = [number(median[name]["commands_per_job"]) for name in ("batch x1", "stock x1")]
+    return [
+        (
+            "claiming and settling no-op jobs, one process, against stock ARQ: jobs per second",
+            f"{number(document['batch_over_stock']['x1'])} times (rounds: {min(single):.0f} to {max(single):.0f})",
+        ),
+        ("the same: Redis commands per job", " against ".join(commands)),
+    ]
+
+
+def answer_formats(document: Mapping[str, Any]) -> list[str]:
+    """How many tokens each format of an answer takes."""
+    counted = document["tokens_per_record"]
+    sizes = list(next(iter(counted.values())))
+    return [
+        f"Tokens per record of a faultless answer to {document['rows']} development rows, by records per call.",
+        "Counted: no model is asked. The decision is [006](decisions/006-answer-format.md).",
+        "",
+        *table(
+            ["format", *sizes], ([name, *(f"{found[size]:.1f}" for size in sizes)] for name, found in counted.items())
+        ),
+        "",
+    ]
+
+
+def quality(document: Mapping[str, Any]) -> list[str]:
+    """What the rules alone get right."""
+    names = ("settled", "hallucinations", "wrong_accepted", "refused_wrongly")
+    return [
+        (
+            "The rules alone, without a model, on labelled texts. `blind` rows were written by somebody who had not "
+            "seen the rules; the rules were mended afterwards by what they found, so they are no longer blind to these."
+        ),
+        "",
+        *table(
+            ["set", "rows", "exact", "settled", "invented", "wrong but accepted", "refused although right"],
+            (
+                [name, number(found["rows"]), f"{found['canon']:.1%}", *(number(found[each]) for each in names)]
+                for name, found in document.items()
+            ),
+        ),
+        "",
+    ]
+
+
+def quality_before(document: Mapping[str, Any]) -> list[str]:
+    """What they got right before the blind rows were used to mend them."""
+    before = {name: found for name, found in document.items() if name != "environment"}
+    return [
+        "The same blind rows, read by the rules as they were before anything was mended by them.",
+        *quality(before)[1:],
+    ]
+
+
+def quality_before_headline(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What README says of it."""
+    return [
+        (what.replace("after mending what they found", "before"), figure) for what, figure in quality_headline(document)
+    ]
+
+
+def quality_headline(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What README says of it."""
+    return [
+        (
+            (
+                f"rules alone, {found['rows']} {kind} written by somebody who had not seen the rules, after mending "
+                "what they found: exact, invented, wrong yet accepted"
+            ),
+            f"{found['canon']:.0%}, {found['hallucinations']}, {found['wrong_accepted']}",
+        )
+        for kind in ("addresses", "documents")
+        if (found := document.get(f"{kind} (blind)"))
+    ]

@@ -1,0 +1,76 @@
+"""The registry: which result files there may be, and what each becomes. The report holds those that are there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from benchmarks.report import parts, peers, pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+RESULTS: Final = Path(__file__).resolve().parent.parent / "results"
+Document: TypeAlias = "Mapping[str, Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One kind of result.
+
+    Attributes:
+        files: its name in `benchmarks/results`, or a pattern (`tune*.json`): each file becomes a section.
+        title: of the section; `made_by` is the command that writes the file.
+        render: the file's content as lines of Markdown.
+        headline: what README says of it, (what, figure).
+        pictures: file name under docs/images, and what draws it there.
+    """
+
+    files: str
+    title: str
+    made_by: str
+    render: Callable[[Document], list[str]]
+    headline: Callable[[Document], list[tuple[str, str]]] | None = None
+    pictures: Mapping[str, Callable[[Document, Path], None]] = field(default_factory=dict)
+
+    def found(self, results: Path = RESULTS) -> Iterator[tuple[str, Document]]:
+        """Name and content of each file that is there."""
+        for path in sorted(results.glob(self.files)):
+            yield path.name, json.loads(path.read_text(encoding="utf-8"))
+
+
+SECTIONS: Final = (
+    Section(
+        "run.json",
+        "Side by side",
+        "python -m benchmarks.run",
+        peers.render,
+        peers.headline,
+        {"bench-peers.png": pictures.peers, "bench-limited.png": pictures.limited},
+    ),
+    Section(
+        "cost.json",
+        "What a sheet costs",
+        "python -m benchmarks.cost --out benchmarks/results/cost.json",
+        parts.cost,
+        parts.cost_headline,
+    ),
+    Section("queue.json", "The queue alone", "python -m benchmarks.queue", parts.queue, parts.queue_headline),
+    Section("quality.json", "The rules alone", "make quality ARGS=--update", parts.quality, parts.quality_headline),
+    Section(
+        "quality_before.json",
+        "The rules before they were mended",
+        "python -m benchmarks.quality, on that commit's rules",
+        parts.quality_before,
+        parts.quality_before_headline,
+    ),
+    Section(
+        "answer_formats.json",
+        "Answer formats",
+        "python -m benchmarks.answer_formats --count-only --rows 160 --out benchmarks/results/answer_formats.json",
+        parts.answer_formats,
+    ),
+    Section("provider.json", "The simulated provider", "python -m benchmarks.provider_speed", parts.provider),
+)
