@@ -88,6 +88,7 @@ class AppointmentStore:
         self._imports = open_collection(self._client, database, "normalizer_imports")
         self._images = open_collection(self._client, database, "normalizer_undo")
         self._problems = open_collection(self._client, database, "normalizer_problems")
+        self._columns = open_collection(self._client, database, "normalizer_columns")
         self._secrets = open_collection(self._client, database, "normalizer_secrets")
 
     @classmethod
@@ -256,7 +257,13 @@ class AppointmentStore:
     def desk(self) -> Desk:
         """What an operator does with appointments and imports: look, correct, undo."""
         return Desk(
-            self._appointments, self._imports, self._images, self._problems, secret=self.secret, clock=self._clock
+            self._appointments,
+            self._imports,
+            self._images,
+            self._problems,
+            self._columns,
+            secret=self.secret,
+            clock=self._clock,
         )
 
     async def secret(self) -> bytes:

@@ -22,6 +22,8 @@ from normalizer.store.undo import Undone, put_back
 DEEPEST: Final = 10_000
 #: How long the rows a sheet's import could not use are kept, with their cells.
 _PROBLEMS_KEPT: Final = timedelta(days=7)
+#: Headers and brands whose titles are remembered, the last ones told.
+_MOST_SCOPES: Final = 5_000
 _OURS: Final = {"$in": [status.value for status in Status]}
 
 
@@ -83,11 +85,13 @@ class Desk:
         imports: Collection,
         images: Collection,
         problems: Collection,
+        columns: Collection,
         *,
         secret: Callable[[], Awaitable[bytes]],
         clock: Callable[[], datetime],
     ) -> None:
         self._appointments, self._imports, self._images, self._problems = appointments, imports, images, problems
+        self._columns = columns
         self._secret, self._clock = secret, clock
 
     # -- appointments -------------------------------------------------------------------------------------------------
@@ -189,11 +193,27 @@ class Desk:
         with translated():
             return [record async for record in cursor.sort("ordem", 1).skip(skip).limit(limit)]
 
-    async def undo(self, import_id: str) -> Undone:
-        """Put back what the import wrote. Whether it may be undone is the caller's to judge."""
+    async def columns(self) -> dict[str, dict[str, str]]:
+        """What is remembered of column titles, by scope (a header as a whole, a brand): title to stored field."""
+        with translated():
+            found = self._columns.find({}).sort("atualizado_em", -1).limit(_MOST_SCOPES)
+            return {record["_id"]: dict(record.get("titulos") or {}) async for record in found}
+
+    async def remember_columns(self, learned: Mapping[str, Mapping[str, str]]) -> None:
+        """Remember what was said of titles; what was said of the same title before is replaced."""
+        with translated():
+            for scope, meanings in learned.items():
+                fields = {f"titulos.{title}": name for title, name in meanings.items()}
+                change = {"$set": {**fields, "atualizado_em": self._clock()}}
+                await self._columns.update_one({"_id": scope}, change, upsert=True)
+
+    async def undo(self, import_id: str, *, moved: Callable[[Undone], Awaitable[None]] | None = None) -> Undone:
+        """Put back what the import wrote, telling how far it is. Whether it may be undone is the caller's to judge."""
         secret = await self._secret()
         with translated():
-            undone = await put_back(self._appointments, self._images, import_id, secret=secret, clock=self._clock)
+            undone = await put_back(
+                self._appointments, self._images, import_id, secret=secret, clock=self._clock, moved=moved
+            )
             await self._problems.delete_many({"import_id": import_id})
         return undone
 

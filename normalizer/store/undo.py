@@ -5,7 +5,7 @@ An image is stored before the write it belongs to: an import that breaks off can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -76,9 +76,18 @@ def _image(record: Record, written: Mapping[str, Any], import_id: str, now: date
 
 
 async def put_back(
-    collection: Collection, images: Collection, import_id: str, *, secret: bytes, clock: Callable[[], datetime]
+    collection: Collection,
+    images: Collection,
+    import_id: str,
+    *,
+    secret: bytes,
+    clock: Callable[[], datetime],
+    moved: Callable[[Undone], Awaitable[None]] | None = None,
 ) -> Undone:
-    """Remove what the import inserted, restore what it changed, where no later import has written. Safe to repeat."""
+    """Remove what the import inserted, restore what it changed, where no later import has written. Safe to repeat.
+
+    `moved` is told how far it is after each piece.
+    """
     undone = Undone()
     mine = {"normalizacao.tocado_por": import_id}
     created = {"normalizacao.import_id": import_id, "normalizacao.criado_por": import_id, **mine}
@@ -86,9 +95,13 @@ async def put_back(
     async for chunk in chunks_of(collection.find(created, {"_id": 1})):
         found = {"_id": {"$in": [record["_id"] for record in chunk]}, **mine}
         undone.removed += (await collection.delete_many(found)).deleted_count
+        if moved is not None:
+            await moved(undone)
     async for chunk in chunks_of(images.find({"import_id": import_id})):
         await _restore(collection, {image["registro"]: image for image in chunk}, mine, undone, secret, clock)
         await images.delete_many({"_id": {"$in": [image["_id"] for image in chunk]}})
+        if moved is not None:
+            await moved(undone)
     # Inserted by this import, written by a later one.
     undone.kept += await collection.count_documents({"normalizacao.criado_por": import_id})
     return undone

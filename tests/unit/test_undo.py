@@ -1,0 +1,97 @@
+"""Who may undo when, and what an undo that breaks off leaves. What it restores is in tests/integration."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from normalizer.errors import InvalidInput, StoreUnavailable
+from normalizer.store import Undone
+from normalizer.undo import BROKEN, FINISHED, HALF_UNDONE, RUNNING, UNDOING, UNDONE, state_of, undo_import, undo_until
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class MemoryDesk:
+    """One import, and an undo of two pieces."""
+
+    record: dict[str, Any]
+    breaks: bool = False
+    noted: list[Mapping[str, Any]] = field(default_factory=list)
+
+    async def note(self, import_id: str, about: Mapping[str, Any]) -> None:
+        assert import_id == self.record["id"]
+        self.noted.append(about)
+        self.record |= {**about, "atualizado_em": NOW}
+
+    async def undo(self, import_id: str, *, moved: Callable[[Undone], Awaitable[None]]) -> Undone:
+        undone = Undone(removed=500)
+        await moved(undone)
+        if self.breaks:
+            raise StoreUnavailable("away")
+        undone.restored = 7
+        await moved(undone)
+        return undone
+
+
+async def enqueue(_ids: Sequence[str], *, fingerprints: Mapping[str, str]) -> None:
+    assert not fingerprints
+
+
+def an_import(status: str, *, minutes_ago: float = 30.0, moved_minutes_ago: float = 0.0) -> dict[str, Any]:
+    began, moved = NOW - timedelta(minutes=minutes_ago), NOW - timedelta(minutes=moved_minutes_ago)
+    return {"id": "i1", "status": status, "created_at": began, "atualizado_em": moved}
+
+
+@pytest.mark.parametrize(
+    ("status", "silent_minutes", "state", "may_be_undone"),
+    [
+        (RUNNING, 1, RUNNING, False),
+        (RUNNING, 3, BROKEN, True),
+        (FINISHED, 60, FINISHED, True),
+        (UNDOING, 1, UNDOING, False),
+        (UNDOING, 3, HALF_UNDONE, True),
+        (HALF_UNDONE, 0, HALF_UNDONE, True),
+        (UNDONE, 0, UNDONE, False),
+    ],
+)
+def test_what_has_not_moved_has_lost_its_process(
+    status: str, silent_minutes: float, state: str, may_be_undone: bool
+) -> None:
+    record = an_import(status, minutes_ago=90, moved_minutes_ago=silent_minutes)
+    assert state_of(record, NOW) == state
+    assert (undo_until(record, NOW) is not None) is may_be_undone
+
+
+async def test_how_far_it_is_is_told_and_at_the_end_that_it_is_undone() -> None:
+    desk = MemoryDesk(an_import(FINISHED))
+
+    await undo_import(desk.record, desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
+
+    assert [about.get("status") for about in desk.noted] == [UNDOING, None, None, UNDONE]
+    assert [about.get("restaurados") for about in desk.noted] == [None, 0, 7, 7]
+
+
+async def test_one_that_breaks_off_can_be_undone_again() -> None:
+    desk = MemoryDesk(an_import(FINISHED), breaks=True)
+
+    with pytest.raises(StoreUnavailable):
+        await undo_import(desk.record, desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
+    assert state_of(desk.record, NOW) == HALF_UNDONE
+    desk.breaks = False
+    await undo_import(desk.record, desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
+
+    assert desk.record["status"] == UNDONE
+
+
+async def test_nobody_undoes_what_is_being_undone() -> None:
+    desk = MemoryDesk(an_import(UNDOING))
+
+    with pytest.raises(InvalidInput, match="já está sendo desfeita"):
+        await undo_import(desk.record, desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
+    assert desk.noted == []
