@@ -35,6 +35,15 @@ app = typer.Typer(
 )
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)  # a sentence is one line, also in a log
 
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="TÍTULO=CAMPO",
+        help="O que é uma coluna de título desconhecido: “Onde mora=endereco_completo” (ou =ignorar); "
+        "pode repetir-se. Ao importar, fica lembrado para planilhas de mesmo cabeçalho e para a mesma marca.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Um único documento JSON na saída padrão.")]
 
 
@@ -100,21 +109,27 @@ def demo(
 def import_(
     file: Annotated[Path, typer.Argument(help="Planilha: xlsx, xls ou csv.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Mostra o que mudaria, sem gravar nada.")] = False,
+    columns: Columns = None,
     as_json: Json = False,
 ) -> None:
     """Importa uma planilha: grava os agendamentos como pendentes e coloca-os na fila."""
     from normalizer.imports import import_sheet
     from normalizer.journal import ImportJournal
     from normalizer.runtime import open_producer
+    from normalizer.spreadsheet import Vocabulary
+
+    Vocabulary.of(columns or ())  # a slip is told before anything is opened
 
     async def run() -> Any:
         async with open_producer() as producer:
+            desk = producer.store.desk()
             return await import_sheet(
                 file,
                 store=producer.store,
                 enqueue=producer.tasks.enqueue_many,
                 dry_run=dry_run,
-                journal=ImportJournal(producer.store.desk()),
+                vocabulary=Vocabulary.of(columns or (), await desk.columns()),
+                journal=ImportJournal(desk),
             )
 
     report = asyncio.run(run())
@@ -140,6 +155,9 @@ def _notices(report: ImportReport) -> Iterator[str]:
         yield f"a planilha oculta “{name}” não foi lida. Se tem agendamentos, reexiba-a no Excel e importe de novo."
     for name in report.ignored_sheets:
         yield f"a planilha “{name}” não foi lida: nenhum título conhecido."
+    if report.unknown_columns:
+        names = ", ".join(f"“{title}”" for title in report.unknown_columns[:20])
+        yield f"colunas que não se reconhecem e não foram lidas: {names}. Se uma importa: --map “TÍTULO=CAMPO”."
     if report.unqueued:
         yield (
             f"{report.unqueued} agendamentos gravados não entraram na fila porque o Redis não respondeu. "
@@ -150,18 +168,23 @@ def _notices(report: ImportReport) -> Iterator[str]:
 @app.command()
 def estimate(
     file: Annotated[Path, typer.Argument(help="Planilha: xlsx, xls ou csv.")],
+    columns: Columns = None,
     as_json: Json = False,
 ) -> None:
     """Diz antes de importar o que a planilha custaria: textos, chamadas, tokens, US$ e minutos. Não grava nada."""
     from normalizer.forecast import Forecast, forecast
-    from normalizer.runtime import lane_of, open_known_answers
+    from normalizer.runtime import known_columns, lane_of, open_known_answers
     from normalizer.settings import load_settings
+    from normalizer.spreadsheet import Vocabulary
 
+    Vocabulary.of(columns or ())  # a slip is told before anything is opened
     settings = load_settings()
 
     async def run() -> Forecast:
+        remembering = asyncio.create_task(known_columns(settings))
         async with open_known_answers(settings) as known:
-            return await forecast(file, lane=lane_of(settings), cache=known)
+            vocabulary = Vocabulary.of(columns or (), await remembering)
+            return await forecast(file, lane=lane_of(settings), cache=known, vocabulary=vocabulary)
 
     foreseen = asyncio.run(run())
     if as_json:

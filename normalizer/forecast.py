@@ -25,7 +25,7 @@ from normalizer.pipeline import needs_model
 
 if TYPE_CHECKING:
     from normalizer.cache import Cache
-    from normalizer.spreadsheet import Limits
+    from normalizer.spreadsheet import Limits, Vocabulary
 
 _LOOKED_UP_AT_ONCE: Final = 1_000
 _PARSES_PER_LOOP_TURN: Final = 50
@@ -130,6 +130,7 @@ async def forecast(
     cache: Cache | None,
     name: str | None = None,
     limits: Limits | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> Forecast:
     """Read a sheet as an import would and say what it would take.
 
@@ -139,10 +140,11 @@ async def forecast(
         cache: only looked at; None where it cannot be asked.
         name: what messages call the file when `source` is bytes.
         limits: bounds on size.
+        vocabulary: what titles mean beyond the known names.
 
     Raises InvalidInput when nothing of the file can be used.
     """
-    rows, problems, addresses, documents = await asyncio.to_thread(_texts, source, name, limits)
+    rows, problems, addresses, documents = await asyncio.to_thread(_texts, source, name, limits, vocabulary)
     cached = await _known(cache, addresses)
     asked = await _left_by_rules([text for text in addresses if text not in cached])
     count = await asyncio.to_thread(counter, lane.model)
@@ -168,9 +170,11 @@ async def forecast(
     )
 
 
-def _texts(source: str | Path | bytes, name: str | None, limits: Limits | None) -> tuple[int, int, list[str], int]:
+def _texts(
+    source: str | Path | bytes, name: str | None, limits: Limits | None, vocabulary: Vocabulary | None
+) -> tuple[int, int, list[str], int]:
     """Rows, problems, the distinct addresses, and how many distinct documents."""
-    usable, problems = usable_rows(source, name=name, limits=limits)
+    usable, problems = usable_rows(source, name=name, limits=limits, vocabulary=vocabulary)
     rows = 0
     addresses: dict[str, str] = {}
     documents: set[str] = set()

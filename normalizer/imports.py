@@ -17,7 +17,17 @@ from typing import Any, Final, Protocol, TypeAlias
 import structlog
 
 from normalizer.errors import InvalidInput, QueueUnavailable
-from normalizer.spreadsheet import ADDRESS_FIELDS, DOCUMENT_FIELDS, KEY_FIELD, Limits, Problem, Row, Spreadsheet, read
+from normalizer.spreadsheet import (
+    ADDRESS_FIELDS,
+    DOCUMENT_FIELDS,
+    KEY_FIELD,
+    Limits,
+    Problem,
+    Row,
+    Spreadsheet,
+    Vocabulary,
+    read,
+)
 from normalizer.store import ImportRow, UpsertReport
 
 log = structlog.get_logger(__name__)
@@ -81,6 +91,8 @@ class ImportReport:
         unqueued: stored as `pendente` but not enqueued because Redis was away; the workers' reconcile takes them up.
         errors: one per row or cell that could not be used, masked.
         sheets, hidden_sheets, ignored_sheets: names of those read, hidden, and without a known header.
+        unknown_columns: titles of columns that were not read because nobody knows what they carry.
+        told_columns: titles read by what an operator said of them, now or in an earlier import, with their field.
     """
 
     import_id: str | None
@@ -95,16 +107,19 @@ class ImportReport:
     sheets: tuple[str, ...] = ()
     hidden_sheets: tuple[str, ...] = ()
     ignored_sheets: tuple[str, ...] = ()
+    unknown_columns: tuple[str, ...] = ()
+    told_columns: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; problems as objects with their masked findings."""
         counts = {name: getattr(self, name) for name in _COUNTS}
-        names = {name: list(getattr(self, name)) for name in ("sheets", "hidden_sheets", "ignored_sheets")}
-        errors = [problem.as_dict() for problem in self.errors]
-        return {"import_id": self.import_id, "dry_run": self.dry_run, **counts, **names, "errors": errors}
+        names = {name: list(getattr(self, name)) for name in _NAMES}
+        about = {"told_columns": self.told_columns, "errors": [problem.as_dict() for problem in self.errors]}
+        return {"import_id": self.import_id, "dry_run": self.dry_run, **counts, **names, **about}
 
 
 _COUNTS: Final = ("rows", "new", "changed", "refreshed", "equal", "unqueued")
+_NAMES: Final = ("sheets", "hidden_sheets", "ignored_sheets", "unknown_columns")
 
 
 async def import_sheet(
@@ -116,6 +131,7 @@ async def import_sheet(
     dry_run: bool = False,
     name: str | None = None,
     limits: Limits | None = None,
+    vocabulary: Vocabulary | None = None,
     journal: Journal | None = None,
 ) -> ImportReport:
     """Store every usable row as `pendente` and enqueue what is new or changed, 1,000 rows a round trip.
@@ -128,13 +144,14 @@ async def import_sheet(
         dry_run: compare with the store and report, write nothing.
         name: what messages call the file when `source` is bytes.
         limits: bounds on size.
+        vocabulary: what titles mean beyond the known names.
         journal: told when the import has its id, and after each round trip; not in a dry run.
 
     Raises:
         InvalidInput: nothing of the file can be used; nothing was written.
         StoreUnavailable: the store went away. Rows written so far stay; the same import run again completes it.
     """
-    sheet, plan = await asyncio.to_thread(_read_whole, source, name, limits)
+    sheet, plan = await asyncio.to_thread(_read_whole, source, name, limits, vocabulary)
     about = {"arquivo": sheet.where, "formato": sheet.format, "linhas": plan.rows}
     import_id = None if dry_run else await store.create_import(about)
     report = ImportReport(
@@ -145,6 +162,8 @@ async def import_sheet(
         sheets=tuple(info.name for info in sheet.sheets),
         hidden_sheets=sheet.hidden_sheets,
         ignored_sheets=sheet.ignored_sheets,
+        unknown_columns=tuple(dict.fromkeys(title for info in sheet.sheets for title in info.header.unknown)),
+        told_columns={title: told for info in sheet.sheets for title, told in info.header.told.items()},
     )
     log.info("import.begun", import_id=import_id, format=sheet.format, rows=plan.rows)
     if import_id is not None and journal is not None:
@@ -173,13 +192,17 @@ async def import_sheet(
 
 
 def usable_rows(
-    source: str | Path | bytes, *, name: str | None = None, limits: Limits | None = None
+    source: str | Path | bytes,
+    *,
+    name: str | None = None,
+    limits: Limits | None = None,
+    vocabulary: Vocabulary | None = None,
 ) -> tuple[Iterator[ImportRow], Sequence[Problem]]:
     """The rows an import of this file would store, each appointment once, and what it would complain of.
 
     Raises InvalidInput as `import_sheet` does.
     """
-    sheet, plan = _read_whole(source, name, limits)
+    sheet, plan = _read_whole(source, name, limits, vocabulary)
     return _chosen_rows(sheet, plan), plan.problems
 
 
@@ -220,9 +243,11 @@ class _Plan:
         return len(self.last)
 
 
-def _read_whole(source: str | Path | bytes, name: str | None, limits: Limits | None) -> tuple[Spreadsheet, _Plan]:
+def _read_whole(
+    source: str | Path | bytes, name: str | None, limits: Limits | None, vocabulary: Vocabulary | None
+) -> tuple[Spreadsheet, _Plan]:
     """Read every row once, so that a file that breaks off halfway is refused before the first write."""
-    sheet = read(source, name=name, limits=limits)
+    sheet = read(source, name=name, limits=limits, vocabulary=vocabulary)
     last: dict[str, tuple[str, int]] = {}
     repeated: list[Problem] = []
     for row in sheet.rows():

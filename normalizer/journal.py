@@ -29,12 +29,13 @@ class ImportJournal:
         self.began = asyncio.Event()
 
     async def begun(self, import_id: str, sheet: Spreadsheet, problems: Sequence[Problem]) -> None:
-        """Keep the rows with problems before anything is written."""
+        """Keep the rows with problems, and what was said of the titles, before anything is written."""
         rows = await asyncio.to_thread(_rows, sheet, problems)
         titles = [{"planilha": info.name, "titulos": list(info.header.titles)} for info in sheet.sheets]
         about = {"titulos": titles, "ocultas": list(sheet.hidden_sheets), "ignoradas": list(sheet.ignored_sheets)}
         await self._desk.note(import_id, {**about, "problemas": len(problems), "feitas": 0})
         await self._desk.keep_problems(import_id, rows)
+        await self._desk.remember_columns(sheet.learned)
         self.import_id = import_id
         self.began.set()
 

@@ -134,6 +134,16 @@ async def open_known_answers(settings: Settings) -> AsyncIterator[Cache | None]:
         yield cache
 
 
+async def known_columns(settings: Settings) -> dict[str, dict[str, str]]:
+    """What is remembered of column titles, to look at; nothing where MongoDB cannot be reached."""
+    try:
+        async with AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name) as store:
+            return await store.desk().columns()
+    except (TransientError, Misconfigured) as error:
+        log.info("columns.not_consulted", error=type(error).__name__)
+        return {}
+
+
 def lane_name(settings: Settings) -> str:
     """What limits, breaker and habits of the model lane are kept under: endpoint and model."""
     return f"{urlsplit(settings.base_url or OPENAI_URL).hostname}:{settings.openai_model}"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from normalizer.domain.text import clean, fold
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
+
+#: What a row of normalized titles means beyond the known names: title to field, or `IGNORED`.
+Also: TypeAlias = Callable[[Sequence[str]], Mapping[str, str]]
 
 KEY_FIELD: Final = "id_agendamento"
 ADDRESS_FIELDS: Final = frozenset({"endereco_completo", "endereco_coleta", "cep"})
@@ -21,7 +25,10 @@ MOMENTS: Final = {
 }
 
 HEADER_SEARCH_ROWS: Final = 40
+#: A column that was said to carry nothing of use.
+IGNORED: Final = "ignorar"
 _MIN_SCORE: Final = 2
+_TOLD_SCORE: Final = 2  # a title that was explained makes a header by itself
 
 # Stored field: the names it goes by in the deployed export first, then in other sheets, folded and without punctuation.
 _NAMES: Final = {
@@ -79,12 +86,19 @@ _PUNCTUATION: Final = re.compile(r"[^0-9a-z]+")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Where the header stands (1-based row) and which column (0-based) carries which stored field."""
+    """Where the header stands (1-based row) and which column (0-based) carries which stored field.
+
+    Attributes:
+        titles: as written, of every column.
+        unknown: titles of columns nobody knows.
+        told: titles that are read by what was said of them, with their field.
+    """
 
     row: int
     columns: dict[int, str]
     titles: tuple[str, ...]
     unknown: tuple[str, ...]
+    told: Mapping[str, str] = field(default_factory=dict)
 
     def title_of(self, field: str) -> str | None:
         """The title as written of the column that carries `field`."""
@@ -107,7 +121,7 @@ def normalize_title(title: object) -> str:
     return _PUNCTUATION.sub(" ", fold(clean(title)).replace("º", "o").replace("ª", "a")).strip()
 
 
-def find_header(rows: Iterable[tuple[int, Sequence[object]]]) -> Header | None:
+def find_header(rows: Iterable[tuple[int, Sequence[object]]], also: Also | None = None) -> Header | None:
     """Return the row that holds the most known titles among the first ones, or None when no row holds two of them.
 
     The first of equals wins, so data below that repeats the titles changes nothing.
@@ -115,24 +129,38 @@ def find_header(rows: Iterable[tuple[int, Sequence[object]]]) -> Header | None:
     best: Header | None = None
     best_score = _MIN_SCORE - 1
     for _, (number, cells) in zip(range(HEADER_SEARCH_ROWS), rows, strict=False):
-        header, score = _read_header(number, cells)
+        header, score = _read_header(number, cells, also)
         if score > best_score:
             best, best_score = header, score
     return best
 
 
-def _read_header(number: int, cells: Sequence[object]) -> tuple[Header, int]:
+def header_at(number: int, cells: Sequence[object], also: Also) -> Header:
+    """That row read as the header."""
+    return _read_header(number, cells, also)[0]
+
+
+def _read_header(number: int, cells: Sequence[object], also: Also | None) -> tuple[Header, int]:
+    names = [normalize_title(cell) for cell in cells]
+    meanings = also(names) if also is not None else {}
+    told = {index: meanings[name] for index, name in enumerate(names) if name in meanings}
     columns: dict[int, str] = {}
+    for index, carried in told.items():
+        if carried != IGNORED and carried not in columns.values():
+            columns[index] = carried
     unknown: list[str] = []
-    ignored = 0
-    for index, cell in enumerate(cells):
-        name = normalize_title(cell)
-        field = FIELD_OF_NAME.get(name)
-        if field is not None and field not in columns.values():
-            columns[index] = field
+    score = _TOLD_SCORE * len(told)
+    for index, name in enumerate(names):
+        if index in told:
+            continue
+        known = FIELD_OF_NAME.get(name)
+        if known is not None and known not in columns.values():
+            columns[index] = known
+            score += 1
         elif name in IGNORED_NAMES:
-            ignored += 1
+            score += 1
         elif name:
-            unknown.append(str(cell))
+            unknown.append(str(cells[index]))
     titles = tuple(str(cell) for cell in cells)
-    return Header(number, columns, titles, tuple(unknown)), len(columns) + ignored
+    said = {titles[index]: carried for index, carried in told.items()}
+    return Header(number, dict(sorted(columns.items())), titles, tuple(unknown), said), score

@@ -17,12 +17,13 @@ from normalizer.spreadsheet.table import NumberedRows, Opened, Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from normalizer.spreadsheet.columns import Also
     from normalizer.spreadsheet.limits import Limits
 
 _DELIMITERS: Final = (";", ",", "\t", "|")
 
 
-def open_csv(open_binary: Callable[[], IO[bytes]], where: str, limits: Limits) -> Opened:
+def open_csv(open_binary: Callable[[], IO[bytes]], where: str, limits: Limits, also: Also | None = None) -> Opened:
     """Open a delimited text; the delimiter is the one under which the header row is found. Raises InvalidInput."""
     charset = encoding.detect(open_binary)
     if _looks_binary(open_binary, charset):
@@ -37,14 +38,19 @@ def open_csv(open_binary: Callable[[], IO[bytes]], where: str, limits: Limits) -
         with open_binary() as stream:
             yield from _rows(_lines(stream, charset, where, limits), delimiter, where)
 
-    delimiter = max(_DELIMITERS, key=lambda one: _score(rows(one)))
+    delimiter = max(_DELIMITERS, key=lambda one: (_score(rows(one), also), _width(rows(one))))
     return Opened("csv", (Table("csv", lambda: rows(delimiter)),))
 
 
-def _score(rows: NumberedRows) -> int:
+def _score(rows: NumberedRows, also: Also | None) -> int:
     """How many columns of the header row are known, looking no further than the first row that cannot be read."""
-    header = find_header(_until_broken(rows))
+    header = find_header(_until_broken(rows), also)
     return 0 if header is None else len(header.columns)
+
+
+def _width(rows: NumberedRows) -> int:
+    """How many cells the first row has: where no title is known, the delimiter that parts it is the likely one."""
+    return next((len(cells) for _, cells in _until_broken(rows)), 0)
 
 
 def _until_broken(rows: NumberedRows) -> NumberedRows:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, TypeAlias
 
-from normalizer.errors import InvalidInput
 from normalizer.spreadsheet.columns import (
     ADDRESS_FIELDS,
     DOCUMENT_FIELDS,
@@ -16,16 +17,19 @@ from normalizer.spreadsheet.columns import (
     MOMENTS,
     Header,
     find_header,
+    header_at,
 )
 from normalizer.spreadsheet.delimited import open_csv
 from normalizer.spreadsheet.limits import Limits, megabytes, too_large
 from normalizer.spreadsheet.markup import is_markup, open_markup
 from normalizer.spreadsheet.problem import Problem, mask
+from normalizer.spreadsheet.refusals import empty, no_header, not_a_sheet, size_of
 from normalizer.spreadsheet.values import date_of, split_moment, status_of, text_of, time_of
+from normalizer.spreadsheet.vocabulary import Vocabulary
 from normalizer.spreadsheet.workbook import open_ole, open_xlsx
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Iterator, Mapping
 
     from normalizer.spreadsheet.table import Cells, Opened, Table
 
@@ -73,13 +77,17 @@ class SheetInfo:
 
 @dataclass(slots=True)
 class Spreadsheet:
-    """An opened file. `rows()` starts a fresh pass over all its sheets and collects `problems` anew."""
+    """An opened file. `rows()` starts a fresh pass over all its sheets and collects `problems` anew.
+
+    `learned` is what was said of its titles, by scope, for the next sheet like it.
+    """
 
     where: str
     format: str
     sheets: tuple[SheetInfo, ...]
     hidden_sheets: tuple[str, ...]
     ignored_sheets: tuple[str, ...]
+    learned: Mapping[str, Mapping[str, str]]
     _tables: tuple[Table, ...] = field(repr=False)
     _standing: tuple[Problem, ...] = ()
     problems: list[Problem] = field(default_factory=list, repr=False)
@@ -148,19 +156,27 @@ class Spreadsheet:
         self.problems.append(Problem(info.name, number, title, expected, mask(found), mend))
 
 
-def read(source: Source, *, name: str | None = None, limits: Limits | None = None) -> Spreadsheet:
+def read(
+    source: Source, *, name: str | None = None, limits: Limits | None = None, vocabulary: Vocabulary | None = None
+) -> Spreadsheet:
     """Open a sheet by its bytes, whatever its name says: xlsx, xls, HTML or Excel 2003 XML, csv.
 
-    `source` is a path or the bytes themselves; `name` is what messages call it. Only the header is read here, `rows()`
-    reads the rest. Raises InvalidInput, one clear sentence, when nothing of the file can be used.
+    `source` is a path or the bytes themselves; `name` is what messages call it; `vocabulary` is what titles mean beyond
+    the known names. Only the header is read here, `rows()` reads the rest. Raises InvalidInput, one clear sentence,
+    when nothing of the file can be used.
     """
-    limits = limits or Limits()
+    limits, vocabulary = limits or Limits(), vocabulary or Vocabulary()
     where = name or (Path(source).name if isinstance(source, str | Path) else "arquivo enviado")
-    opened = _open(source, where, limits)
-    found = [(table, find_header(table.rows())) for table in opened.tables]
+    opened = _open(source, where, limits, vocabulary)
+    found = [(table, _header_of(table, vocabulary)) for table in opened.tables]
+    vocabulary.check_used([header for _, header in found if header is not None], where)
     chosen = [(table, header) for table, header in found if header is not None and _is_useful(header)]
     if not chosen:
-        raise _no_header(where, opened, [header for _, header in found if header is not None])
+        raise no_header(where, opened, [header for _, header in found if header is not None])
+    learned: dict[str, dict[str, str]] = {}
+    for table, header in chosen:
+        for scope, meanings in vocabulary.learned(header, _brand_of(table, header)).items():
+            learned.setdefault(scope, {}).update(meanings)
     standing = [problem for table, header in chosen for problem in _missing_columns(table.name, header)]
     return Spreadsheet(
         where=where,
@@ -168,20 +184,40 @@ def read(source: Source, *, name: str | None = None, limits: Limits | None = Non
         sheets=tuple(SheetInfo(table.name, header) for table, header in chosen),
         hidden_sheets=opened.hidden,
         ignored_sheets=tuple(table.name for table, header in found if header is None or not _is_useful(header)),
+        learned=learned,
         _tables=tuple(table for table, _ in chosen),
         _standing=tuple(standing),
         problems=list(standing),
     )
 
 
-def _open(source: Source, where: str, limits: Limits) -> Opened:
+def _header_of(table: Table, vocabulary: Vocabulary) -> Header | None:
+    header = find_header(table.rows(), vocabulary.of_header)
+    if header is None or not vocabulary.remembered or not (brand := _brand_of(table, header)):
+        return header
+    cells = next(cells for number, cells in table.rows() if number == header.row)
+    return header_at(header.row, cells, partial(vocabulary.of_brand, brand))
+
+
+def _brand_of(table: Table, header: Header) -> str:
+    """The clinic's brand: the first one that stands near the top."""
+    column = next((index for index, name in header.columns.items() if name == "nome_marca"), None)
+    if column is None:
+        return ""
+    for number, cells in islice(table.rows(), header.row + HEADER_SEARCH_ROWS):
+        if number > header.row and column < len(cells) and (brand := text_of(cells[column])):
+            return brand
+    return ""
+
+
+def _open(source: Source, where: str, limits: Limits, vocabulary: Vocabulary) -> Opened:
     if isinstance(source, bytes):
         size = len(source)
     else:
         source = Path(source)
-        size = _size_of(source, where)
+        size = size_of(source, where)
     if size == 0:
-        raise _empty(where, "um arquivo vazio (0 bytes)")
+        raise empty(where, "um arquivo vazio (0 bytes)")
     if size > limits.file_bytes:
         raise too_large(where, found=megabytes(size), limit=megabytes(limits.file_bytes))
 
@@ -194,26 +230,12 @@ def _open(source: Source, where: str, limits: Limits) -> Opened:
             data = start + stream.read()
             return open_xlsx(data, where, limits) if start.startswith(_ZIP) else open_ole(data, where)
     if start.startswith(_NOT_SHEETS):
-        raise _not_a_sheet(where, "outro tipo de arquivo")
+        raise not_a_sheet(where, "outro tipo de arquivo")
     if is_markup(start):
         return open_markup(open_binary, where, limits)
     if not start.strip(b"\xef\xbb\xbf \r\n\t;,"):
-        raise _empty(where, "um arquivo sem conteúdo")
-    return open_csv(open_binary, where, limits)
-
-
-def _size_of(path: Path, where: str) -> int:
-    try:
-        if path.is_dir():
-            raise _not_a_sheet(where, "uma pasta")
-        return path.stat().st_size
-    except OSError as exc:
-        raise InvalidInput(
-            where=where,
-            expected="uma planilha que se possa ler",
-            found="nenhum arquivo nesse caminho" if isinstance(exc, FileNotFoundError) else "um arquivo sem acesso",
-            mend="Confira o caminho e as permissões.",
-        ) from exc
+        raise empty(where, "um arquivo sem conteúdo")
+    return open_csv(open_binary, where, limits, vocabulary.of_header)
 
 
 def _is_useful(header: Header) -> bool:
@@ -244,44 +266,3 @@ def _missing_columns(sheet: str, header: Header) -> list[Problem]:
         expected.append("uma coluna de documento (“Documento(s) do Paciente”, “CPF” ou “RG”)")
     mend = "Sem ela esse campo não é normalizado; acrescente a coluna se a tiver."
     return [Problem(sheet, header.row, None, one, "nenhuma", mend) for one in expected]
-
-
-def _no_header(where: str, opened: Opened, useless: list[Header]) -> InvalidInput:
-    expected = (
-        "um cabeçalho com “Endereço Coleta” (ou “Endereço Completo”) e “Documento(s) do Paciente” (ou “CPF”, “RG”)"
-    )
-    if useless:
-        titles = ", ".join(f"“{useless[0].titles[i]}”" for i in useless[0].columns)
-        return InvalidInput(
-            where=f"{where}, linha {useless[0].row}",
-            expected=expected,
-            found=f"só as colunas {titles[:200]}",
-            mend="Acrescente as colunas que faltam, ou dê a elas esses nomes.",
-        )
-    if all(not any(True for _ in table.rows()) for table in opened.tables):
-        hidden = f" ({len(opened.hidden)} ocultas não são lidas)" if opened.hidden else ""
-        raise _empty(where, f"nenhuma linha nas planilhas visíveis{hidden}")
-    return InvalidInput(
-        where=where,
-        expected=expected,
-        found=f"nenhum título conhecido nas primeiras {HEADER_SEARCH_ROWS} linhas",
-        mend="Confira se é a planilha de agendamentos e se a linha de títulos não foi apagada.",
-    )
-
-
-def _empty(where: str, found: str) -> InvalidInput:
-    return InvalidInput(
-        where=where,
-        expected="uma planilha com cabeçalho e linhas",
-        found=found,
-        mend="Exporte a planilha de agendamentos outra vez.",
-    )
-
-
-def _not_a_sheet(where: str, found: str) -> InvalidInput:
-    return InvalidInput(
-        where=where,
-        expected="uma planilha .xlsx, .xls ou .csv",
-        found=found,
-        mend="Confira se escolheu o arquivo certo; no Excel, use Salvar como → .xlsx.",
-    )

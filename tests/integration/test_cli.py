@@ -174,6 +174,28 @@ class TestImport:
         assert "Traceback" not in ran.err
         assert mongo["appointments"].count_documents({}) == 0
 
+    def test_a_title_explained_once_is_understood_in_later_imports(
+        self, run: Callable[..., Ran], tmp_path: Path, mongo: Any
+    ) -> None:
+        file = tmp_path / "agenda.csv"
+        file.write_text(
+            "Id do agendamento;Moradia;CPF\nz1;Av. Brasil, 100, Cascavel, PR;11144477735\n", encoding="utf-8"
+        )
+        said = ("--map", "Moradia=endereco_completo")
+
+        unread, slip = run("import", str(file), "--dry-run"), run("import", str(file), "--map", "Moradia=morada")
+        estimated = run("estimate", str(file), *said, "--json")
+        told, again = run("import", str(file), *said, "--json"), run("import", str(file), "--json")
+
+        assert "“Moradia”" in unread.err
+        assert "--map" in unread.err
+        assert (slip.code, "endereco_completo" in slip.err) == (cli.FAILED, True)
+        assert estimated.json["enderecos_distintos"] == 1
+        assert told.json["told_columns"] == again.json["told_columns"] == {"Moradia": "endereco_completo"}
+        assert (told.json["new"], again.json["equal"]) == (1, 1)
+        assert mongo["appointments"].find_one()["endereco_completo"] == "Av. Brasil, 100, Cascavel, PR"
+        assert run("estimate", str(file), "--json").json["enderecos_distintos"] == 1
+
     def test_sheets_that_were_not_read_are_named(self, run: Callable[..., Ran], tmp_path: Path) -> None:
         with xlsxwriter.Workbook(tmp_path / "agenda.xlsx") as book:
             for name in ("Agenda", "Antiga"):

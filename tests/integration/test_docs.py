@@ -19,8 +19,9 @@ from tests.unit.test_deploy import DOCS, fenced, text_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SHEET = (
-    "Id do agendamento;Nome do Paciente;Data/Hora Início Agendamento;Endereço Coleta;Documento(s) do Paciente\n"
-    "a1;Paciente Um;10/10/2026 08:00:00;Av. Brasil, 100, Centro, Cascavel, PR;CPF: 11144477735\n"
+    "Id do agendamento;Nome do Paciente;Data/Hora Início Agendamento;Endereço Coleta;Documento(s) do Paciente;"
+    "Onde mora\n"
+    "a1;Paciente Um;10/10/2026 08:00:00;Av. Brasil, 100, Centro, Cascavel, PR;CPF: 11144477735;Rua A, 1\n"
 )
 # They run until they are stopped, ask for a file of the reader's, or are tried elsewhere (test_demo, test_cli, api).
 NOT_HERE = ("status --watch", "worker", "demo", "serve", "normalize", "undo", "export-errors")
