@@ -18,6 +18,7 @@ from normalizer import __version__
 from normalizer.api import appointments, page, problems, sheets, system
 from normalizer.api.access import Access
 from normalizer.api.live import Live
+from normalizer.api.previews import PATIENCE_S, Previews
 from normalizer.api.uploads import Imports
 from normalizer.errors import Misconfigured
 from normalizer.runtime import Backend, open_backend
@@ -56,6 +57,7 @@ def create_app(
     access: Access,
     limits: Limits | None = None,
     every_s: float = 2.0,
+    patience_s: float = PATIENCE_S,
 ) -> FastAPI:
     """The API and the live page.
 
@@ -64,6 +66,7 @@ def create_app(
         access: keys and roles; without keys only this machine is served.
         limits: bounds on uploaded sheets.
         every_s: seconds between two readings of the live page.
+        patience_s: seconds a request waits for a preview or an undo before it is told where to look.
     """
 
     @contextlib.asynccontextmanager
@@ -71,10 +74,12 @@ def create_app(
         app.state.backend = backend
         app.state.live = Live(backend, every_s=every_s)
         app.state.imports = Imports(backend, limits=limits)
+        app.state.previews = Previews(backend, app.state.imports)
         try:
             yield
         finally:
             await app.state.live.close()
+            await app.state.previews.close()
             await app.state.imports.close()
 
     # The interactive docs of FastAPI load scripts from a third party: the page serves openapi.json alone.
@@ -88,6 +93,7 @@ def create_app(
         swagger_ui_oauth2_redirect_url=None,
     )
     app.state.access = access
+    app.state.patience_s = patience_s
     for router in (system.health, system.router, sheets.router, appointments.router, page.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=page.HERE / "static"), name="static")

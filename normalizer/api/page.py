@@ -22,16 +22,20 @@ from normalizer.api.appointments import (
     known_appointment,
 )
 from normalizer.api.live import BRASILIA, Snapshot, failures
-from normalizer.api.sheets import FileName, TheImports, preview_of
+from normalizer.api.previews import Preview, patiently
+from normalizer.api.sheets import FileName, KnownPreview, TheImports, ThePreviews, TheVocabulary, preview_view
 from normalizer.api.system import TheBackend, TheLive
 from normalizer.api.uploads import received
 from normalizer.api.views import appointment_detail, appointment_view
 from normalizer.domain.appointment import Origin, Status
 from normalizer.domain.gazetteer import UF_NAMES
+from normalizer.spreadsheet import LABELS, UnknownColumns
 from normalizer.store import Filter
+from normalizer.undo import RUNNING, UNDOING
 
 HERE: Final = Path(__file__).parent
 _ROWS: Final = 15
+_LOOK_S: Final = 2.0  # before the page is told how far a preview is
 _ORIGINS: Final = {"regras": "regra", "cache": "cache", "llm": "IA", "manual": "pessoa"}
 _STATES: Final = {"running": "Ativo", "paused": "Pausado", "draining": "Esvaziando"}
 _STATUS: Final = {"pendente": "na fila", "concluido": "concluído", "revisar": "revisar", "falhou": "falhou"}
@@ -231,11 +235,37 @@ async def correct(
 
 
 @router.post("/pagina/previa", response_class=HTMLResponse)
-async def preview(request: Request, _: Operator, imports: TheImports, nome: FileName = None) -> Response:
-    """What importing the sheet would do."""
+async def preview(
+    request: Request,
+    _: Operator,
+    imports: TheImports,
+    previews: ThePreviews,
+    vocabulary: TheVocabulary,
+    nome: FileName = None,
+) -> Response:
+    """What importing the sheet would do, or how far the look at it is."""
     async with received(request, nome, limits=imports.limits) as upload:
-        report = preview_of(await imports.preview(upload), await imports.forecast(upload))
-        return templates.TemplateResponse(request, "previa.html", {"report": report, "name": upload.name})
+        begun = previews.begin(upload, vocabulary)
+    return await _previewed(request, begun, _LOOK_S)
+
+
+@router.get("/pagina/previas/{preview_id}", response_class=HTMLResponse)
+async def preview_again(request: Request, _: Operator, begun: KnownPreview) -> Response:
+    """The same, later."""
+    return await _previewed(request, begun, _LOOK_S)
+
+
+async def _previewed(request: Request, begun: Preview, patience_s: float) -> Response:
+    if begun.task is not None and await patiently(begun.task, patience_s):
+        await begun.task  # what nobody foresaw
+    context: dict[str, Any] = {"preview": begun, "name": begun.name, "labels": LABELS}
+    if isinstance(begun.refused, UnknownColumns) and begun.refused.titles:
+        return templates.TemplateResponse(request, "colunas.html", context)
+    if begun.refused is not None:
+        raise begun.refused
+    if not begun.is_over:
+        return templates.TemplateResponse(request, "lendo.html", context)
+    return templates.TemplateResponse(request, "previa.html", context | {"report": preview_view(begun)})
 
 
 def _access(request: Request) -> Access:
@@ -245,7 +275,9 @@ def _access(request: Request) -> Access:
 
 def _busy(snapshot: Snapshot) -> bool:
     queue = snapshot.overview.queue if snapshot.overview else None
-    return bool(queue and (queue.due or queue.running)) or any(one.estado == "em andamento" for one in snapshot.imports)
+    return bool(queue and (queue.due or queue.running)) or any(
+        one.estado in {RUNNING, UNDOING} for one in snapshot.imports
+    )
 
 
 def _panel(snapshot: Snapshot, role: Role) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from normalizer.errors import InvalidInput, Misconfigured, NormalizerError, TransientError
+from normalizer.spreadsheet import UnknownColumns
 
 log = structlog.get_logger(__name__)
 
@@ -94,6 +95,8 @@ def install(app: FastAPI) -> None:
     async def ours(_: Request, error: NormalizerError) -> JSONResponse:
         if isinstance(error, InvalidInput):
             errors = [{"campo": error.where, "esperado": error.expected, "corrigir": error.mend}]
+            if isinstance(error, UnknownColumns):
+                errors += [{"campo": title, "esperado": "coluna=título=campo"} for title in error.titles]
             return problem(422, str(error), errors=errors)
         if isinstance(error, TransientError):
             log.warning("api.unavailable", error=type(error).__name__)

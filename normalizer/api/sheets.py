@@ -6,22 +6,23 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from normalizer import reports
 from normalizer.api.access import Operator, Reader
+from normalizer.api.previews import Preview, Previews, patiently
 from normalizer.api.problems import responses
 from normalizer.api.system import TheBackend
 from normalizer.api.uploads import Imports, received
 from normalizer.api.views import ImportView, import_view
-from normalizer.errors import InvalidInput, QueueUnavailable
-from normalizer.forecast import Forecast
-from normalizer.imports import ImportReport
+from normalizer.errors import InvalidInput
 from normalizer.runtime import Backend
-from normalizer.undo import undo_import
+from normalizer.spreadsheet import Vocabulary
+from normalizer.store import Undone
+from normalizer.undo import counts_of
 
 XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-_SHOWN_PROBLEMS: Final = 200
 _BODY: Final = {
     "requestBody": {
         "required": True,
@@ -42,7 +43,37 @@ def imports_of(request: Request) -> Imports:
     return runner
 
 
+def previews_of(request: Request) -> Previews:
+    """The app's dry runs."""
+    previews: Previews = request.app.state.previews
+    return previews
+
+
+def patience_of(request: Request) -> float:
+    """How many seconds a request waits for work that goes on by itself."""
+    patience_s: float = request.app.state.patience_s
+    return patience_s
+
+
+async def vocabulary_of(
+    backend: TheBackend,
+    coluna: Annotated[
+        list[str] | None,
+        Query(
+            max_length=100,
+            description="O que é uma coluna de título desconhecido, como `Onde mora=endereco_completo` "
+            "(ou `=ignorar`); pode repetir-se. Ao importar, fica lembrado para este cabeçalho e esta marca.",
+        ),
+    ] = None,
+) -> Vocabulary:
+    """What titles mean: as said in this request, and as remembered."""
+    return Vocabulary.of(coluna or (), await backend.store.desk().columns())
+
+
 TheImports = Annotated[Imports, Depends(imports_of)]
+ThePreviews = Annotated[Previews, Depends(previews_of)]
+Patience = Annotated[float, Depends(patience_of)]
+TheVocabulary = Annotated[Vocabulary, Depends(vocabulary_of)]
 ImportId = Annotated[str, InPath(min_length=1, max_length=64)]
 FileName = Annotated[str | None, Query(max_length=300, description="Como as mensagens chamam o arquivo.")]
 
@@ -58,7 +89,7 @@ class RowProblem(BaseModel):
     corrigir: str
 
 
-class Preview(BaseModel):
+class PreviewView(BaseModel):
     """What an import would do."""
 
     linhas: int
@@ -70,8 +101,24 @@ class Preview(BaseModel):
     planilhas: list[str]
     planilhas_ocultas: list[str]
     planilhas_ignoradas: list[str]
+    colunas_indicadas: dict[str, str] = Field(
+        description="Título → campo: o que se disse agora ou numa importação anterior.",
+        examples=[{"Onde mora": "endereco_completo"}],
+    )
+    colunas_desconhecidas: list[str] = Field(description="Não são lidas; `coluna` diz o que são.", examples=[["Sexo"]])
     total_problemas: int
-    problemas: list[RowProblem] = Field(description=f"Os primeiros {_SHOWN_PROBLEMS}.")
+    problemas: list[RowProblem] = Field(description="Os primeiros 200.")
+
+
+class PreviewState(BaseModel):
+    """A dry run that goes on by itself."""
+
+    id: str
+    fase: str = Field(description="na fila, lendo, comparando, estimando, pronta ou recusada", examples=["comparando"])
+    feitas: int = Field(examples=[12_000])
+    linhas: int = Field(description="0 enquanto o arquivo é lido.", examples=[100_000])
+    previa: PreviewView | None = Field(default=None, description="Quando pronta.")
+    problema: str | None = Field(default=None, description="Quando recusada.")
 
 
 class Started(BaseModel):
@@ -80,8 +127,17 @@ class Started(BaseModel):
     id: str = Field(examples=["6740f0c2a1b2c3d4e5f60718"])
 
 
+class Columns(BaseModel):
+    """What is remembered of the titles of one header, or of all sheets of a brand."""
+
+    de: str = Field(examples=["marca:clinica exemplo", "titulos:5f0c…"])
+    colunas: dict[str, str] = Field(examples=[{"onde mora": "endereco_completo"}])
+
+
 class Undo(BaseModel):
-    """What undoing did."""
+    """What undoing did so far."""
+
+    estado: str = Field(description="desfeita, ou desfazendo enquanto segue.", examples=["desfeita"])
 
     removidos: int = Field(description="Agendamentos que a importação havia criado.")
     restaurados: int = Field(description="Agendamentos que voltaram ao que eram.")
@@ -95,19 +151,24 @@ class ProblemPage(BaseModel):
     itens: list[RowProblem]
 
 
-def preview_of(report: ImportReport, foreseen: Forecast | None) -> Preview:
-    """A dry run's report as shown."""
-    return Preview(
+def preview_view(preview: Preview) -> PreviewView:
+    """A dry run that is ready, as shown."""
+    report = preview.report
+    if report is None:
+        raise ValueError("a preview that is not ready")
+    return PreviewView(
         linhas=report.rows,
         novas=report.new,
         alteradas=report.changed,
         atualizadas=report.refreshed,
         iguais=report.equal,
-        custo=foreseen.as_dict() if foreseen else None,
+        custo=preview.foreseen.as_dict() if preview.foreseen else None,
         planilhas=list(report.sheets),
         planilhas_ocultas=list(report.hidden_sheets),
         planilhas_ignoradas=list(report.ignored_sheets),
-        total_problemas=len(report.errors),
+        colunas_indicadas=report.told_columns,
+        colunas_desconhecidas=list(report.unknown_columns),
+        total_problemas=preview.problems,
         problemas=[
             RowProblem(
                 planilha=one.sheet,
@@ -117,9 +178,35 @@ def preview_of(report: ImportReport, foreseen: Forecast | None) -> Preview:
                 encontrado=one.found,
                 corrigir=one.mend,
             )
-            for one in report.errors[:_SHOWN_PROBLEMS]
+            for one in report.errors
         ],
     )
+
+
+def preview_state(preview: Preview) -> PreviewState:
+    """How far it is."""
+    fase = ("recusada" if preview.refused else "pronta") if preview.is_over else preview.phase
+    return PreviewState(
+        id=preview.id,
+        fase=fase,
+        feitas=preview.done,
+        linhas=preview.rows,
+        previa=preview_view(preview) if fase == "pronta" else None,
+        problema=str(preview.refused) if preview.refused else None,
+    )
+
+
+async def known_preview(
+    previews: ThePreviews, preview_id: Annotated[str, InPath(min_length=1, max_length=64)]
+) -> Preview:
+    """One of the last minutes. 404 when there is none."""
+    found = previews.find(preview_id)
+    if found is None:
+        raise HTTPException(404, "Não há prévia com este id: elas são guardadas por 15 minutos.")
+    return found
+
+
+KnownPreview = Annotated[Preview, Depends(known_preview)]
 
 
 async def known_import(backend: Backend, import_id: str) -> dict[str, Any]:
@@ -136,20 +223,62 @@ async def template(_: Reader) -> Response:
     return sheet_response(reports.template(), "modelo-de-agendamentos.xlsx")
 
 
-@router.post("/previa", openapi_extra=_BODY, responses=responses(413, 422))
-async def preview(request: Request, _: Operator, imports: TheImports, nome: FileName = None) -> Preview:
-    """Mostra o que a importação faria, sem gravar nada."""
+@router.post(
+    "/previa",
+    openapi_extra=_BODY,
+    response_model=PreviewView,
+    responses={
+        202: {"model": PreviewState, "description": "A planilha é grande: veja Location."},
+        **responses(413, 422),
+    },
+)
+async def preview(
+    request: Request,
+    response: Response,
+    _: Operator,
+    previews: ThePreviews,
+    imports: TheImports,
+    patience_s: Patience,
+    vocabulary: TheVocabulary,
+    nome: FileName = None,
+) -> PreviewView | Response:
+    """Mostra o que a importação faria, sem gravar nada. Se demora, responde 202 e segue: veja `previas/{id}`."""
     async with received(request, nome, limits=imports.limits) as upload:
-        return preview_of(await imports.preview(upload), await imports.forecast(upload))
+        begun = previews.begin(upload, vocabulary)
+    if begun.task is not None and await patiently(begun.task, patience_s):
+        await begun.task  # what nobody foresaw
+    if begun.refused is not None:
+        raise begun.refused
+    if begun.is_over:
+        return preview_view(begun)
+    headers = {"Location": f"/api/imports/previas/{begun.id}"}
+    return JSONResponse(preview_state(begun).model_dump(), 202, headers)
+
+
+@router.get("/previas/{preview_id}", responses=responses(404))
+async def preview_progress(_: Operator, begun: KnownPreview) -> PreviewState:
+    """Até onde chegou uma prévia, e o resultado dela."""
+    return preview_state(begun)
+
+
+@router.get("/colunas")
+async def columns(_: Reader, backend: TheBackend) -> list[Columns]:
+    """O que se lembra de títulos de colunas, por cabeçalho e por marca."""
+    return [Columns(de=scope, colunas=known) for scope, known in (await backend.store.desk().columns()).items()]
 
 
 @router.post("", status_code=202, openapi_extra=_BODY, responses=responses(413, 422))
 async def start(
-    request: Request, response: Response, _: Operator, imports: TheImports, nome: FileName = None
+    request: Request,
+    response: Response,
+    _: Operator,
+    imports: TheImports,
+    vocabulary: TheVocabulary,
+    nome: FileName = None,
 ) -> Started:
     """Importa uma planilha: responde assim que se sabe que ela se aproveita, e segue gravando."""
     async with received(request, nome, limits=imports.limits) as upload:
-        import_id = await imports.start(upload)
+        import_id = await imports.start(upload, vocabulary)
     response.headers["Location"] = f"/api/imports/{import_id}"
     return Started(id=import_id)
 
@@ -192,19 +321,31 @@ async def error_sheet(import_id: ImportId, _: Operator, backend: TheBackend) -> 
     return sheet_response(content, "para-corrigir.xlsx")
 
 
-@router.post("/{import_id}/desfazer", responses=responses(404, 409))
-async def undo(import_id: ImportId, _: Operator, backend: TheBackend) -> Undo:
-    """Desfaz uma importação das últimas 24 horas."""
-    record = await known_import(backend, import_id)
+@router.post(
+    "/{import_id}/desfazer",
+    responses={202: {"model": Undo, "description": "A importação é grande: veja Location."}, **responses(404, 409)},
+)
+async def undo(
+    import_id: ImportId,
+    response: Response,
+    _: Operator,
+    backend: TheBackend,
+    imports: TheImports,
+    patience_s: Patience,
+) -> Undo:
+    """Desfaz uma importação das últimas 24 horas. Se demora, responde 202 e segue: veja `/api/imports/{id}`."""
+    task = imports.undo(await known_import(backend, import_id))
     try:
-        undone = await undo_import(record, desk=backend.store.desk(), enqueue=backend.tasks.enqueue_many)
+        if await patiently(task, patience_s):
+            await task
+        else:
+            response.status_code = 202
+            response.headers["Location"] = f"/api/imports/{import_id}"
     except InvalidInput as refused:
         raise HTTPException(409, str(refused)) from None
-    except QueueUnavailable:
-        record = await known_import(backend, import_id)
-        names = ("removidos", "restaurados", "mantidos")
-        return Undo(**{name: int(record.get(name) or 0) for name in names})
-    return Undo(removidos=undone.removed, restaurados=undone.restored, mantidos=undone.kept)
+    record = await known_import(backend, import_id)
+    counts = {name: int(record.get(name) or 0) for name in counts_of(Undone())}
+    return Undo(estado=str(record["status"]), **counts)
 
 
 def sheet_response(content: bytes, name: str) -> Response:

@@ -9,33 +9,32 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from fastapi import HTTPException
 
-from normalizer.errors import NormalizerError, TransientError
-from normalizer.forecast import Forecast, forecast
-from normalizer.imports import ImportReport, import_sheet
+from normalizer.errors import NormalizerError, QueueUnavailable, TransientError
+from normalizer.imports import import_sheet
 from normalizer.journal import ImportJournal
 from normalizer.spreadsheet import Limits
-from normalizer.undo import BROKEN
+from normalizer.undo import BROKEN, undo_import
 
 if TYPE_CHECKING:
     from fastapi import Request
 
     from normalizer.runtime import Backend
+    from normalizer.spreadsheet import Vocabulary
 
 log = structlog.get_logger(__name__)
 
 _AT_ONCE: Final = 2
 _WAITING: Final = 8
 _NAME_CHARS: Final = 120
-_FORECAST_S: Final = 10.0
 
 
 class Busy(TransientError):
@@ -80,41 +79,16 @@ class Imports:
         self._backend, self.limits = backend, limits or Limits()
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # kept, so that none is collected while it runs
 
-    async def preview(self, upload: Upload) -> ImportReport:
-        """What importing it would do. Raises InvalidInput when nothing of it can be used."""
-        async with self._place():
-            return await import_sheet(
-                upload.path,
-                store=self._backend.store,
-                enqueue=self._backend.tasks.enqueue_many,
-                dry_run=True,
-                name=upload.name,
-                limits=self.limits,
-            )
-
-    async def forecast(self, upload: Upload) -> Forecast | None:
-        """What the model would cost; None where it takes too long to tell (`normalizer estimate` has the time)."""
-        try:
-            async with self._place(), asyncio.timeout(_FORECAST_S):
-                backend = self._backend
-                return await forecast(
-                    upload.path, lane=backend.lane, cache=backend.cache, name=upload.name, limits=self.limits
-                )
-        except TimeoutError:
-            return None
-
-    async def start(self, upload: Upload) -> str:
+    async def start(self, upload: Upload, vocabulary: Vocabulary) -> str:
         """Begin the import and return its id as soon as the file is known to be usable; the rest goes on by itself.
 
         Raises InvalidInput when nothing of it can be used.
         """
         kept = upload.path.rename(upload.path.with_suffix(".importando"))
         journal = ImportJournal(self._backend.store.desk())
-        task = asyncio.create_task(self._run(kept, upload.name, journal))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._go_on(self._run(kept, upload.name, vocabulary, journal))
         began = asyncio.create_task(journal.began.wait())
         await asyncio.wait({task, began}, return_when=asyncio.FIRST_COMPLETED)
         began.cancel()
@@ -123,22 +97,38 @@ class Imports:
             raise RuntimeError("an import ended before it began")
         return journal.import_id
 
+    def undo(self, record: Mapping[str, Any]) -> asyncio.Task[None]:
+        """Undo an import; it goes on whoever waits for it. What `undo_import` refuses, the task raises."""
+        return self._go_on(self._undo(record))
+
     async def close(self) -> None:
-        """Stop what runs; the same sheet imported again completes it."""
+        """Stop what runs; the same sheet imported again, or undone again, completes it."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(self, path: Path, name: str, journal: ImportJournal) -> None:
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _undo(self, record: Mapping[str, Any]) -> None:
+        backend = self._backend
+        with contextlib.suppress(QueueUnavailable):  # all is restored; the workers take up what waits
+            await undo_import(record, desk=backend.store.desk(), enqueue=backend.tasks.enqueue_many)
+
+    async def _run(self, path: Path, name: str, vocabulary: Vocabulary, journal: ImportJournal) -> None:
         backend = self._backend
         try:
-            async with self._place():
+            async with self.place():
                 await import_sheet(
                     path,
                     store=backend.store,
                     enqueue=backend.tasks.enqueue_many,
                     name=name,
                     limits=self.limits,
+                    vocabulary=vocabulary,
                     journal=journal,
                 )
         except BaseException as error:
@@ -154,7 +144,8 @@ class Imports:
             path.unlink(missing_ok=True)  # noqa: ASYNC240
 
     @contextlib.asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def place(self) -> AsyncIterator[None]:
+        """One of the few sheets that are read at once. Raises Busy when too many wait already."""
         if self._waiting >= _WAITING:
             raise Busy("Há planilhas demais sendo lidas agora.", retry_after_s=30)
         self._waiting += 1

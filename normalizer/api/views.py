@@ -110,6 +110,7 @@ class ImportView(BaseModel):
     problemas: int = 0
     planilhas_ocultas: list[str] = []
     planilhas_ignoradas: list[str] = []
+    desfeitas: int = Field(default=0, description="Agendamentos apagados, restaurados ou mantidos ao desfazer.")
     desfaz_ate: datetime | None = Field(default=None, description="Até quando pode ser desfeita; nulo se não pode.")
     progresso: Progress | None = None
 
@@ -145,6 +146,7 @@ def import_view(record: Mapping[str, Any], portions: Portions | None = None) -> 
         problemas=int(record.get("problemas") or 0),
         planilhas_ocultas=list(record.get("ocultas") or ()),
         planilhas_ignoradas=list(record.get("ignoradas") or ()),
+        desfeitas=sum(int(record.get(name) or 0) for name in ("removidos", "restaurados", "mantidos")),
         desfaz_ate=undo_until(record, now),
         progresso=progress_of(portions) if portions is not None else None,
     )

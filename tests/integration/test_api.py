@@ -91,6 +91,14 @@ async def get(client: httpx.AsyncClient, path: str, headers: dict[str, str] | No
     return answer.json()
 
 
+async def until(client: httpx.AsyncClient, path: str, name: str, value: str) -> Any:
+    """What stands at `path` once it says so."""
+    async with asyncio.timeout(60):
+        while (found := await get(client, path))[name] != value:  # noqa: ASYNC110 — asked over HTTP
+            await asyncio.sleep(0)
+        return found
+
+
 async def one(client: httpx.AsyncClient, key: str = "a1") -> dict[str, Any]:
     (found,) = (await get(client, "/api/appointments", id_agendamento=key))["itens"]
     return found
@@ -269,10 +277,82 @@ class TestImports:
         undone = await client.post(f"/api/imports/{import_id}/desfazer", headers=AS_OPERATOR)
         again = await client.post(f"/api/imports/{import_id}/desfazer", headers=AS_OPERATOR)
 
-        assert undone.json() == {"removidos": 2, "restaurados": 0, "mantidos": 0}
+        assert (undone.status_code, undone.json()) == (
+            200,
+            {"estado": "desfeita", "removidos": 2, "restaurados": 0, "mantidos": 0},
+        )
         assert again.status_code == 409
         assert (await get(client, "/api/appointments"))["total"] == 0
         assert (await get(client, f"/api/imports/{import_id}"))["estado"] == "desfeita"
+
+    async def test_what_takes_longer_goes_on_and_is_followed(self, backend: Backend, database: str, mongo: Any) -> None:
+        rows = "".join(
+            f"b{n};Ana;10/10/2026 08:00:00;Av. Brasil, {n}, Cascavel, PR;RG: 123456789\n" for n in range(1_200)
+        )
+        content = f"{HEADER}\n{rows}".encode()
+        async with serving(backend, patience_s=0.0) as client:
+            begun = await client.post("/api/imports/previa", content=content, headers=AS_OPERATOR)
+            assert (begun.status_code, begun.json()["previa"]) == (202, None)
+            preview = await until(client, begun.headers["location"], "fase", "pronta")
+            assert (preview["previa"]["novas"], preview["feitas"], preview["linhas"]) == (1_200, 1_200, 1_200)
+            assert preview["previa"]["custo"]["linhas"] == 1_200
+            assert mongo["appointments"].count_documents({}) == 0
+
+            import_id = (await client.post("/api/imports", content=content, headers=AS_OPERATOR)).json()["id"]
+            await until(client, f"/api/imports/{import_id}", "estado", "concluida")
+            undone = await client.post(f"/api/imports/{import_id}/desfazer", headers=AS_OPERATOR)
+            assert (undone.status_code, undone.headers["location"]) == (202, f"/api/imports/{import_id}")
+            again = await client.post(f"/api/imports/{import_id}/desfazer", headers=AS_OPERATOR)
+            after = await until(client, f"/api/imports/{import_id}", "estado", "desfeita")
+
+        assert again.status_code in {202, 409}  # 409 once the first one has noted that it began
+        assert (after["desfeitas"], after["desfaz_ate"]) == (1_200, None)
+        assert mongo["appointments"].count_documents({}) == 0
+
+    async def test_a_preview_that_is_refused_later_says_why(self, backend: Backend) -> None:
+        async with serving(backend, patience_s=0.0) as client:
+            begun = await client.post("/api/imports/previa", content=b"%PDF-1.7", headers=AS_OPERATOR)
+            told = await until(client, begun.headers["location"], "fase", "recusada")
+
+        assert "planilha" in told["problema"]
+
+    async def test_titles_explained_once_are_understood_afterwards(
+        self, client: httpx.AsyncClient, imported: Callable[..., Any]
+    ) -> None:
+        sheet = "Nome da Marca;Paciente;Moradia;RG\nClínica Um;Ana;Av. Brasil, 100, Cascavel, PR;123456789\n".encode()
+        said = {"coluna": ["Moradia=endereco_completo"], "nome": "agenda.csv"}
+        path, headers = "/api/imports/previa", AS_OPERATOR
+
+        before = (await client.post(path, content=sheet, headers=headers)).json()
+        told = (await client.post(path, content=sheet, params=said, headers=headers)).json()
+        forgotten = (await client.post(path, content=sheet, headers=headers)).json()
+        started = await client.post("/api/imports", content=sheet, params=said, headers=headers)
+        await until(client, started.headers["location"], "estado", "concluida")
+        after = (await client.post(path, content=sheet, headers=headers)).json()
+
+        assert before["colunas_desconhecidas"] == forgotten["colunas_desconhecidas"] == ["Moradia"]
+        assert (told["colunas_indicadas"], told["novas"]) == ({"Moradia": "endereco_completo"}, 1)
+        assert (after["colunas_indicadas"], after["iguais"]) == ({"Moradia": "endereco_completo"}, 1)
+        remembered = await get(client, "/api/imports/colunas", AS_READER)
+        assert {one["de"].split(":")[0] for one in remembered} == {"marca", "titulos"}
+        assert all(one["colunas"] == {"moradia": "endereco_completo"} for one in remembered)
+
+    async def test_a_sheet_of_unknown_titles_is_refused_with_those_to_explain(self, client: httpx.AsyncClient) -> None:
+        sheet = b"Customer;Address\nAna;Av. Brasil, 100, Cascavel, PR\n"
+
+        api = await client.post("/api/imports", content=sheet, headers=AS_OPERATOR)
+        page = await client.post("/pagina/previa", content=sheet, headers=AS_OPERATOR)
+        slip = await client.post(
+            "/api/imports", content=sheet, params={"coluna": "Address=morada"}, headers=AS_OPERATOR
+        )
+
+        assert (api.status_code, [error["campo"] for error in api.json()["errors"][1:]]) == (
+            422,
+            ["Customer", "Address"],
+        )
+        assert (page.status_code, page.text.count("<select")) == (200, 2)
+        assert "Ana" not in page.text
+        assert (slip.status_code, "endereco_completo" in slip.json()["detail"]) == (422, True)
 
     async def test_the_template_can_be_imported(self, client: httpx.AsyncClient) -> None:
         template = (await client.get("/api/imports/modelo.xlsx", headers=AS_READER)).content

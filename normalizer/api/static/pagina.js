@@ -100,29 +100,45 @@ const target = find("#alvo");
 const input = find("#arquivo");
 const preview = find("#previa");
 let sheet = null;
+let told = [];  // what columns of unknown titles carry, as "título=campo"
 
-async function look(file) {
+const about = () => new URLSearchParams([["nome", sheet.name], ...told.map((one) => ["coluna", one])]);
+
+async function look(file, columns = []) {
   sheet = file;
+  told = columns;
+  const asked = find("form.columns", preview);
   preview.hidden = false;
   preview.replaceChildren(Object.assign(document.createElement("p"), { className: "quiet", textContent: `Lendo ${file.name}…` }));
   target.classList.add("waiting");
   try {
-    const answer = await ask(`/pagina/previa?nome=${encodeURIComponent(file.name)}`, { method: "POST", body: file });
-    preview.innerHTML = await answer.text();
+    let answer = await ask(`/pagina/previa?${about()}`, { method: "POST", body: file });
+    while (sheet === file && told === columns) {
+      preview.innerHTML = await answer.text();
+      const going = find("[data-looking]", preview);
+      if (!going) break;
+      answer = await ask(`/pagina/previas/${going.dataset.looking}`);  // answers when it is ready, or after 2 s
+    }
   } catch (error) {
+    if (sheet !== file || told !== columns) return;
     const text = Object.assign(document.createElement("p"), { className: "notice bad", textContent: error.message });
     text.setAttribute("role", "alert");
-    preview.replaceChildren(text);
+    if (asked) preview.replaceChildren(text, asked);  // what was said of the columns can be mended
+    else preview.replaceChildren(text);
   }
   target.classList.remove("waiting");
-  preview.focus();
+  if (sheet) preview.focus();
+}
+
+function explain(form) {
+  look(sheet, [...new FormData(form)].filter(([, field]) => field).map(([title, field]) => `${title}=${field}`));
 }
 
 async function importNow(button) {
   button.disabled = true;
   button.textContent = "Importando…";
   try {
-    await ask(`/api/imports?nome=${encodeURIComponent(sheet.name)}`, { method: "POST", body: sheet });
+    await ask(`/api/imports?${about()}`, { method: "POST", body: sheet });
     say(`${sheet.name}: importação iniciada.`);
     busy = true;
     close();
@@ -244,8 +260,10 @@ async function order(name) {
 
 async function undo({ undo: id, name }) {
   if (!(await sure(`Desfazer “${name}”? O que ela criou será apagado, e o que ela mudou volta ao que era.`))) return;
-  const { removidos, restaurados, mantidos } = await (await ask(`/api/imports/${id}/desfazer`, { method: "POST" })).json();
-  say(`Desfeita: ${removidos} removidos, ${restaurados} restaurados` + (mantidos ? `, ${mantidos} mantidos por terem mudado depois.` : "."));
+  const { estado, removidos, restaurados, mantidos } = await (await ask(`/api/imports/${id}/desfazer`, { method: "POST" })).json();
+  busy = true;  // the table follows
+  if (estado === "desfazendo") say(`Desfazendo “${name}”: acompanhe em Importações.`);
+  else say(`Desfeita: ${removidos} removidos, ${restaurados} restaurados` + (mantidos ? `, ${mantidos} mantidos por terem mudado depois.` : "."));
   refresh();
 }
 
@@ -280,6 +298,9 @@ document.addEventListener("submit", (event) => {
   if (event.target.matches("form.correct")) {
     event.preventDefault();
     save(event.target);
+  } else if (event.target.matches("form.columns")) {
+    event.preventDefault();
+    explain(event.target);
   }
 });
 document.addEventListener("keydown", (event) => {

@@ -1,0 +1,149 @@
+"""Dry runs of uploaded sheets: a small one is answered at once, a large one goes on and tells how far it is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from normalizer.errors import NormalizerError
+from normalizer.forecast import Forecast, forecast
+from normalizer.imports import ImportReport, import_sheet
+
+if TYPE_CHECKING:
+    from normalizer.api.uploads import Imports, Upload
+    from normalizer.runtime import Backend
+    from normalizer.spreadsheet import Vocabulary
+
+T = TypeVar("T")
+
+#: How long a request waits for what it asked before it is told where to look.
+PATIENCE_S: Final = 10.0
+_FORECAST_S: Final = 60.0
+_KEPT_S: Final = 15 * 60.0
+_MOST_KEPT: Final = 32
+_MOST_PROBLEMS: Final = 200
+
+
+@dataclass(slots=True)
+class Preview:
+    """One dry run: under way, ready, or refused.
+
+    Attributes:
+        done, rows: rows compared so far, of how many; 0 of 0 while the file is read.
+        report: with its first problems only; `problems` counts them all.
+        foreseen: None where it takes too long to tell (`normalizer estimate` has the time).
+        refused: why nothing of it can be used, or what went wrong.
+    """
+
+    id: str
+    name: str
+    began: float
+    phase: str = "na fila"
+    done: int = 0
+    rows: int = 0
+    report: ImportReport | None = None
+    problems: int = 0
+    foreseen: Forecast | None = None
+    refused: NormalizerError | None = None
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is ready or refused."""
+        return self.task is not None and self.task.done()
+
+
+class Previews:
+    """The dry runs of this process.
+
+    Args:
+        backend: what the sheets are compared with.
+        imports: whose places they share.
+        clock: seconds, for forgetting them.
+    """
+
+    def __init__(self, backend: Backend, imports: Imports, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._backend, self._imports, self._clock = backend, imports, clock
+        self._kept: dict[str, Preview] = {}
+
+    def begin(self, upload: Upload, vocabulary: Vocabulary) -> Preview:
+        """Take the file over and begin."""
+        self._forget()
+        kept = upload.path.rename(upload.path.with_suffix(".previa"))
+        preview = Preview(secrets.token_hex(12), upload.name, self._clock())
+        preview.task = asyncio.create_task(self._run(preview, kept, vocabulary))
+        self._kept[preview.id] = preview
+        return preview
+
+    def find(self, preview_id: str) -> Preview | None:
+        """One that was begun in the last minutes."""
+        self._forget()
+        return self._kept.get(preview_id)
+
+    async def close(self) -> None:
+        """Stop what runs."""
+        tasks = [preview.task for preview in self._kept.values() if preview.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, preview: Preview, path: Path, vocabulary: Vocabulary) -> None:
+        try:
+            async with self._imports.place():
+                preview.phase = "lendo"
+                await self._compare(preview, path, vocabulary)
+                preview.phase = "estimando"
+                await self._foresee(preview, path, vocabulary)
+        except NormalizerError as error:
+            preview.refused = error
+        finally:
+            path.unlink(missing_ok=True)  # noqa: ASYNC240 — one entry of the temporary directory
+
+    async def _compare(self, preview: Preview, path: Path, vocabulary: Vocabulary) -> None:
+        def moved(done: int, rows: int) -> None:
+            preview.phase, preview.done, preview.rows = "comparando", done, rows
+
+        report = await import_sheet(
+            path,
+            store=self._backend.store,
+            enqueue=self._backend.tasks.enqueue_many,
+            progress=moved,
+            dry_run=True,
+            name=preview.name,
+            limits=self._imports.limits,
+            vocabulary=vocabulary,
+        )
+        preview.problems = len(report.errors)
+        del report.errors[_MOST_PROBLEMS:]
+        preview.report = report
+
+    async def _foresee(self, preview: Preview, path: Path, vocabulary: Vocabulary) -> None:
+        backend = self._backend
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FORECAST_S):
+                preview.foreseen = await forecast(
+                    path,
+                    lane=backend.lane,
+                    cache=backend.cache,
+                    name=preview.name,
+                    limits=self._imports.limits,
+                    vocabulary=vocabulary,
+                )
+
+    def _forget(self) -> None:
+        old = [one for one in self._kept.values() if one.is_over and self._clock() - one.began > _KEPT_S]
+        over = [one for one in self._kept.values() if one.is_over and one not in old]
+        for one in [*old, *over[: max(0, len(over) - _MOST_KEPT)]]:
+            del self._kept[one.id]
+
+
+async def patiently(task: asyncio.Task[T], patience_s: float) -> bool:
+    """Wait for what goes on by itself, whoever leaves; False when it needs longer. What it raised is not raised."""
+    await asyncio.wait({task}, timeout=patience_s)
+    return task.done()
