@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ from normalizer.llm.tokens import counter
 from normalizer.pipeline import Pipeline
 from normalizer.queue import tasks
 from normalizer.queue.connection import OUTAGE, describe, redis_settings
+from normalizer.queue.group import Group
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import KEEP_PAYLOAD_MS, QUEUE_NAME, TaskService
 from normalizer.queue.worker import BatchWorker, batch_func
@@ -42,6 +44,7 @@ from normalizer.sentry import reporter
 from normalizer.settings import Settings, load_settings
 from normalizer.store import AppointmentStore
 from normalizer.telemetry import configure_logging
+from normalizer.tracing import open_tracing, span
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +71,7 @@ async def open_producer(settings: Settings | None = None) -> AsyncIterator[Produ
     """
     settings = settings or load_settings()
     async with contextlib.AsyncExitStack() as stack:
+        _traces(settings, stack)
         service = await _tasks(settings, stack)
         store = await _store(settings, stack)
         yield Producer(store, service, await _cache(settings, store, await service.get_pool()))
@@ -226,6 +230,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
     stack = contextlib.AsyncExitStack()
 
     async def startup(ctx: dict[Any, Any]) -> None:
+        _traces(settings, stack)
         store = await _store(settings, stack)
         service = await _tasks(settings, stack)
         cache = await _cache(settings, store, ctx["redis"])
@@ -243,7 +248,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
     worker = BatchWorker(
         [
             batch_func(
-                tasks.normalize_appointment,
+                _normalize_traced,
                 name=tasks.normalize_appointment.__name__,
                 max_items=settings.batch_max_items,
                 linger_ms=settings.batch_linger_ms,
@@ -271,6 +276,23 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         **arq_options,
     )
     return worker
+
+
+async def _normalize_traced(ctx: Mapping[str, Any], group: Group) -> None:
+    with span("group", jobs=len(group.jobs)):
+        await tasks.normalize_appointment(ctx, group)
+
+
+def _traces(settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+    """Trace until the stack closes; what is left is then sent, and the loop does not wait for it."""
+    close = open_tracing(
+        settings.traces_endpoint,
+        headers=_secret(settings.otel_exporter_otlp_headers),
+        service=settings.otel_service_name,
+        environment=settings.environment,
+        release=__version__,
+    )
+    stack.push_async_callback(asyncio.to_thread, close)
 
 
 def _kinds(settings: Settings) -> frozenset[Kind]:

@@ -65,6 +65,11 @@ class Settings(BaseSettings):
     daily_budget_usd: Annotated[float, Field(ge=0)] = 0.0
 
     sentry_dsn: SecretStr | None = None
+    otel_exporter_otlp_endpoint: str | None = None
+    otel_exporter_otlp_traces_endpoint: str | None = None
+    otel_exporter_otlp_headers: SecretStr | None = None
+    otel_service_name: str = "normalizer"
+    otel_sdk_disabled: bool = False
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
 
     api_keys: SecretStr | None = None
@@ -89,6 +94,16 @@ class Settings(BaseSettings):
         if self.openai_base_url is None and self.openrouter_api_key and self.openai_api_key == self.openrouter_api_key:
             return _OPENROUTER_BASE_URL
         return self.openai_base_url
+
+    @property
+    def traces_endpoint(self) -> str | None:
+        """Where traces go, as the OTLP exporter's specification has it; None is off."""
+        if self.otel_sdk_disabled:
+            return None
+        if self.otel_exporter_otlp_traces_endpoint is not None:
+            return self.otel_exporter_otlp_traces_endpoint
+        base = self.otel_exporter_otlp_endpoint
+        return None if base is None else f"{base.rstrip('/')}/v1/traces"
 
 
 def load_settings() -> Settings:
@@ -132,7 +147,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def _is_secret(name: str) -> bool:
-    return any(word in name for word in ("KEY", "PASSWORD", "SECRET", "URL"))
+    return any(word in name for word in ("KEY", "PASSWORD", "SECRET", "URL", "HEADERS"))
 
 
 def _expected(kind: str, context: dict[str, object]) -> str:

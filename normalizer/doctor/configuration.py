@@ -53,6 +53,8 @@ def check(settings: Settings, given: Iterable[str]) -> list[Finding]:
 def _unknown(given: Iterable[str]) -> Iterator[Finding]:
     known = known_names()
     for name in sorted(set(given) - known - _OTHERS):
+        if name.startswith("OTEL_"):  # the SDK reads many more
+            continue
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
         if near or _OURS.fullmatch(name):
             meant = near or difflib.get_close_matches(name, known, n=1, cutoff=0.6)

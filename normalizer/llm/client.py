@@ -19,6 +19,7 @@ import structlog
 from normalizer.errors import BatchRejected, NormalizerError, ProviderRefused, ProviderUnavailable, RateLimited
 from normalizer.llm.endpoint import Habits, Mode
 from normalizer.llm.prompt import Record, Segments, build_messages, parse_answer, response_schema
+from normalizer.tracing import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,6 +104,13 @@ class LlmClient:
         Raises RateLimited, ProviderUnavailable (also when `timeout_s` has passed), BatchRejected or ProviderRefused.
         A refusal is an Answer, because it is paid for and may still hold records.
         """
+        with span("model.call", alone=True, model=self.model, records=len(records)) as facts:
+            answer = await self._complete(records, max_tokens_out, timeout_s)
+            facts |= {"tokens_in": answer.usage.tokens_in, "tokens_out": answer.usage.tokens_out}
+            facts["finish"] = answer.finish
+            return answer
+
+    async def _complete(self, records: Sequence[Record], max_tokens_out: int, timeout_s: float | None) -> Answer:
         await self._recall()
         started = time.monotonic()
         try:

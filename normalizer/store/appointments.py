@@ -45,6 +45,7 @@ from normalizer.store.records import (
     unchanged,
 )
 from normalizer.store.writes import GuardedWrite, SaveReport, write_all
+from normalizer.tracing import span
 
 _HASH_KEY_ID = "hash"
 _SECRET_BYTES = 32
@@ -155,16 +156,19 @@ class AppointmentStore:
         Raises:
             StoreUnavailable: MongoDB is away and not one row was written.
         """
-        return await self._write([partial(_result_write, row) for row in results])
+        return await self._write("store.save", [partial(_result_write, row) for row in results])
 
     async def mark_failed(self, causes: Mapping[str, tuple[str, int]]) -> SaveReport:
         """End appointments as `falhou`: id to (cause, fence). Not where a newer claim has written."""
         rows = [partial(_failure_write, id_, cause, fence) for id_, (cause, fence) in causes.items()]
-        return await self._write(rows)
+        return await self._write("store.mark_failed", rows)
 
     async def upsert_rows(self, rows: Sequence[ImportRow], import_id: str) -> UpsertReport:
         """Write rows of a sheet; a row equal to the last import's is not touched."""
-        return await (await self._intake(import_id)).upsert(rows)
+        with span("store.upsert", rows=len(rows)) as facts:
+            report = await (await self._intake(import_id)).upsert(rows)
+            facts |= {"new": len(report.new), "changed": len(report.changed)}
+            return report
 
     async def preview_rows(self, rows: Sequence[ImportRow]) -> UpsertReport:
         """What `upsert_rows` would report; writes nothing."""
@@ -290,8 +294,14 @@ class AppointmentStore:
                 await self._secrets.insert_one(fresh)
         raise StoreUnavailable("MongoDB não devolve o segredo que guarda.")
 
-    async def _write(self, rows: Sequence[Callable[[datetime], GuardedWrite]]) -> SaveReport:
-        return await write_all(self._appointments, rows, clock=self._clock, stride=self._stride, turns=self._turns)
+    async def _write(self, name: str, rows: Sequence[Callable[[datetime], GuardedWrite]]) -> SaveReport:
+        with span(name, rows=len(rows)) as facts:
+            report = await write_all(
+                self._appointments, rows, clock=self._clock, stride=self._stride, turns=self._turns
+            )
+            facts |= {"saved": len(report.saved), "conflicts": len(report.conflicts)}
+            facts |= {"failed": len(report.failed), "refused": len(report.refused)}
+            return report
 
     async def _find(self, native_ids: Sequence[str | ObjectId], found: dict[str, Appointment]) -> None:
         async for record in self._appointments.find({"_id": {"$in": native_ids}}, _SOURCE_FIELDS):

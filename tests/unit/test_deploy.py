@@ -120,11 +120,12 @@ class TestDockerfile:
         assert {"procps", "ca-certificates", "tini"} <= set(run.split())
 
     def test_what_is_installed_is_pinned(self, stages: list[list[Instruction]]) -> None:
-        assert any("pip install --constraint constraints.txt '.[sentry]'" in run for run in only(stages[0], "RUN"))
+        assert any("pip install --constraint constraints.txt '.[otel,sentry]'" in run for run in only(stages[0], "RUN"))
         lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
         pinned = {_name(line.partition("==")[0]) for line in lines if "==" in line}
 
-        assert runtime_closure("normalizer") | runtime_closure("sentry-sdk") <= pinned | {"normalizer"}
+        extras = ("normalizer", "sentry-sdk", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
+        assert set().union(*map(runtime_closure, extras)) <= pinned | {"normalizer"}
 
     def test_no_secret_is_built_in(self, stages: list[list[Instruction]]) -> None:
         words = " ".join(rest for stage in stages for word, rest in stage if word in {"ENV", "ARG"})
