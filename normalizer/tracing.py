@@ -8,6 +8,7 @@ ours only the facts named here leave: numbers, and words of a closed kind. An ex
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -31,6 +32,7 @@ _NUMBERS: Final = {
 _WORDS: Final = {"model": "gen_ai.request.model", "finish": "normalizer.finish", "error": "error.type"}
 _LONGEST_WORD: Final = 80
 _EXPORT_TIMEOUT_S: Final = 5.0
+_LAST_S: Final = 3.0
 
 _tracer: Any = None
 
@@ -76,7 +78,10 @@ def open_tracing(
     def close() -> None:
         global _tracer  # noqa: PLW0603
         _tracer = None
-        provider.shutdown()
+        # A collector that is away must not keep a worker from stopping.
+        last = threading.Thread(target=provider.shutdown, daemon=True)
+        last.start()
+        last.join(_LAST_S)
 
     return close
 
