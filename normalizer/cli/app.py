@@ -1,0 +1,62 @@
+"""The command itself, and what every command shares: exit codes, where results go and where words to people go."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+
+from normalizer.errors import Misconfigured, NormalizerError, TransientError
+from normalizer.telemetry import configure_logging
+
+OK, FAILED, USAGE, NOT_READY = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="normalizer",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)  # a sentence is one line, also in a log
+
+Json = Annotated[bool, typer.Option("--json", help="Um único documento JSON na saída padrão.")]
+
+
+def main() -> None:
+    """Entry point: run the command; turn our own errors into one sentence and an exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except NormalizerError as error:
+        stderr.print(f"[red]Erro:[/red] {escaped(error)}")
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: NormalizerError) -> int:
+    """The documented exit code of an error."""
+    if isinstance(error, TransientError):
+        return NOT_READY
+    if isinstance(error, Misconfigured):
+        return USAGE
+    return FAILED
+
+
+@app.callback()
+def _quiet() -> None:
+    """Normaliza endereços e documentos de agendamentos, em lotes e sem inventar nada."""
+    configure_logging("WARNING", json_lines=False)  # a worker configures it again, from LOG_LEVEL
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One document on stdout."""
+    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def escaped(value: object) -> str:
+    """Text that `stderr` shows as it is."""
+    return str(value).replace("[", r"\[")

@@ -1,0 +1,74 @@
+"""Commands that look after the system: the doctor, and the answers kept in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from normalizer.cli.app import Json, app, print_json
+
+
+@app.command()
+def doctor(
+    lgpd: Annotated[bool, typer.Option("--lgpd", help="Também: o que fica onde, cifrado ou não, e se vaza.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Não chama a IA.")] = False,
+    log: Annotated[list[Path] | None, typer.Option(help="Procura dados pessoais neste arquivo de log.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Examina configuração, Redis, workers, MongoDB e IA, e diz em uma linha como corrigir cada problema."""
+    from normalizer.doctor import examine
+
+    report = asyncio.run(examine(lgpd=lgpd, offline=offline, logs=log or ()))
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        report.show(Console(highlight=False))
+    raise typer.Exit(report.exit_code)
+
+
+cache = typer.Typer(no_args_is_help=True, help="Respostas guardadas no Redis.")
+app.add_typer(cache, name="cache")
+
+
+@cache.command("stats")
+def cache_stats(as_json: Json = False) -> None:
+    """Conta as respostas guardadas: da geração atual, de gerações antigas e manuais."""
+    from normalizer.runtime import open_cache
+
+    async def run() -> dict[str, int]:
+        async with open_cache() as stored:
+            return await stored.count()
+
+    counts = asyncio.run(run())
+    names = {"current": "atuais", "older": "antigas", "manual": "manuais"}
+    if as_json:
+        print_json({names[name]: number for name, number in counts.items()})
+    else:
+        typer.echo(", ".join(f"{number} {names[name]}" for name, number in counts.items()))
+
+
+@cache.command("purge")
+def cache_purge(
+    older_only: Annotated[bool, typer.Option("--older", help="Só as de outro modelo, prompt ou regras.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirma que é para apagar todas.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Apaga as respostas das máquinas (a IA será paga de novo por elas); as correções manuais ficam."""
+    from normalizer.runtime import open_cache
+
+    if not (yes or older_only):
+        raise typer.BadParameter("isto apaga todas as respostas, e a IA será paga de novo; confirme com --yes.")
+
+    async def run() -> int:
+        async with open_cache() as stored:
+            return await stored.purge(older_only=older_only)
+
+    removed = asyncio.run(run())
+    if as_json:
+        print_json({"apagadas": removed})
+    else:
+        typer.echo(f"{removed} respostas apagadas.")

@@ -1,0 +1,88 @@
+"""Commands that run something: the demo, a worker, the API, and a worker's own health check."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from normalizer.cli.app import FAILED, NOT_READY, Json, app, escaped, print_json, stderr
+
+if TYPE_CHECKING:
+    from normalizer.settings import Settings
+
+
+@app.command()
+def demo(
+    rows: Annotated[int, typer.Option(min=1, max=200_000, help="Linhas da planilha sintética.")] = 2_000,
+    keep: Annotated[Path | None, typer.Option(help="Guarda planilha, bancos e logs nesta pasta.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Usa o modelo do ambiente em vez do simulado.")] = False,
+    page: Annotated[bool, typer.Option("--page", help="Ao fim, serve a página com o resultado, até Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Porta da página.")] = 8000,
+    as_json: Json = False,
+) -> None:
+    """Faz o trabalho principal de ponta a ponta, com Redis e MongoDB embutidos e dois workers."""
+    from normalizer.demo import Summary, run_demo
+
+    def show(summary: Summary) -> None:
+        if as_json:
+            print_json(summary.as_dict())
+        else:
+            summary.show(Console(highlight=False))
+
+    async def serve_page(settings: Settings, summary: Summary) -> None:
+        from normalizer.api import serve_here
+
+        show(summary)
+        stderr.print(f"\n[bold]http://127.0.0.1:{port}[/bold]  (Ctrl-C termina)")
+        await serve_here(settings, port=port)
+
+    summary = run_demo(rows=rows, keep=keep, live=live, console=stderr, then=serve_page if page else None)
+    if not page:
+        show(summary)
+    if summary.falhou or summary.pendente:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def worker() -> None:
+    """Inicia um worker, como `python workers.py`."""
+    from normalizer.runtime import main as run_worker
+
+    raise typer.Exit(run_worker())
+
+
+@app.command()
+def health() -> None:
+    """Sai com 0 só se o worker deste contêiner está vivo e o laço dele responde."""
+    from normalizer.queue.service import TaskService
+    from normalizer.status import own_replica_problem
+
+    async def run() -> str | None:
+        async with TaskService(attempts=1) as tasks:
+            return await own_replica_problem(tasks)
+
+    problem = asyncio.run(run())
+    if problem is not None:
+        stderr.print(f"[red]Erro:[/red] {escaped(problem)}")
+        raise typer.Exit(NOT_READY)
+    typer.echo("ok")
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Onde atender; fora desta máquina, API_KEYS é obrigatória.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Porta.")] = 8000,
+) -> None:
+    """Serve a API e a página ao vivo."""
+    from normalizer.api import serve as run_server
+    from normalizer.runtime import start_logging
+    from normalizer.settings import load_settings
+
+    settings = load_settings()
+    start_logging(settings)
+    stderr.print(f"http://{host}:{port}")
+    run_server(settings, host=host, port=port)

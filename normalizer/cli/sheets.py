@@ -1,0 +1,172 @@
+"""Commands about sheets: import, what it would cost, undo, and what is to be corrected."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from normalizer.cli.app import Json, app, escaped, print_json, stderr
+from normalizer.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from normalizer.imports import ImportReport
+
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="TÍTULO=CAMPO",
+        help="O que é uma coluna de título desconhecido: “Onde mora=endereco_completo” (ou =ignorar); "
+        "pode repetir-se. Ao importar, fica lembrado para planilhas de mesmo cabeçalho e para a mesma marca.",
+    ),
+]
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Planilha: xlsx, xls ou csv.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Mostra o que mudaria, sem gravar nada.")] = False,
+    columns: Columns = None,
+    as_json: Json = False,
+) -> None:
+    """Importa uma planilha: grava os agendamentos como pendentes e coloca-os na fila."""
+    from normalizer.imports import import_sheet
+    from normalizer.journal import ImportJournal
+    from normalizer.runtime import open_producer
+    from normalizer.spreadsheet import Vocabulary
+
+    Vocabulary.of(columns or ())  # a slip is told before anything is opened
+
+    async def run() -> Any:
+        async with open_producer() as producer:
+            desk = producer.store.desk()
+            return await import_sheet(
+                file,
+                store=producer.store,
+                enqueue=producer.tasks.enqueue_many,
+                dry_run=dry_run,
+                vocabulary=Vocabulary.of(columns or (), await desk.columns()),
+                journal=ImportJournal(desk),
+            )
+
+    report = asyncio.run(run())
+    if as_json:
+        print_json(report.as_dict())
+        return
+    for problem in report.errors[:20]:
+        stderr.print(f"[yellow]Aviso:[/yellow] {escaped(problem)}")
+    if len(report.errors) > 20:
+        stderr.print(f"[yellow]Aviso:[/yellow] … e mais {len(report.errors) - 20} problemas.")
+    for notice in _notices(report):
+        stderr.print(f"[yellow]Aviso:[/yellow] {escaped(notice)}")
+    verb = "seriam importadas" if dry_run else "importadas"
+    typer.echo(
+        f"{report.rows} linhas {verb}: {report.new} novas, {report.changed} alteradas, "
+        f"{report.equal} iguais, {len(report.errors)} com problema."
+    )
+
+
+def _notices(report: ImportReport) -> Iterator[str]:
+    """What was left out without being an error of a row."""
+    for name in report.hidden_sheets:
+        yield f"a planilha oculta “{name}” não foi lida. Se tem agendamentos, reexiba-a no Excel e importe de novo."
+    for name in report.ignored_sheets:
+        yield f"a planilha “{name}” não foi lida: nenhum título conhecido."
+    if report.unknown_columns:
+        names = ", ".join(f"“{title}”" for title in report.unknown_columns[:20])
+        yield f"colunas que não se reconhecem e não foram lidas: {names}. Se uma importa: --map “TÍTULO=CAMPO”."
+    if report.unqueued:
+        yield (
+            f"{report.unqueued} agendamentos gravados não entraram na fila porque o Redis não respondeu. "
+            "Nada a fazer: os workers os acham no MongoDB em alguns minutos."
+        )
+
+
+@app.command()
+def estimate(
+    file: Annotated[Path, typer.Argument(help="Planilha: xlsx, xls ou csv.")],
+    columns: Columns = None,
+    as_json: Json = False,
+) -> None:
+    """Diz antes de importar o que a planilha custaria: textos, chamadas, tokens, US$ e minutos. Não grava nada."""
+    from normalizer.forecast import Forecast, forecast
+    from normalizer.runtime import known_columns, lane_of, open_known_answers
+    from normalizer.settings import load_settings
+    from normalizer.spreadsheet import Vocabulary
+
+    Vocabulary.of(columns or ())  # a slip is told before anything is opened
+    settings = load_settings()
+
+    async def run() -> Forecast:
+        remembering = asyncio.create_task(known_columns(settings))
+        async with open_known_answers(settings) as known:
+            vocabulary = Vocabulary.of(columns or (), await remembering)
+            return await forecast(file, lane=lane_of(settings), cache=known, vocabulary=vocabulary)
+
+    foreseen = asyncio.run(run())
+    if as_json:
+        print_json(foreseen.as_dict())
+    else:
+        typer.echo("\n".join(foreseen.lines()))
+
+
+@app.command()
+def undo(
+    import_id: Annotated[str, typer.Argument(help="Id da importação, como `import --json` o mostra.")],
+    as_json: Json = False,
+) -> None:
+    """Desfaz uma importação das últimas 24 horas: apaga o que ela criou, restaura o que ela mudou."""
+    from normalizer.runtime import open_producer
+    from normalizer.undo import undo_import
+
+    async def run() -> Any:
+        async with open_producer() as producer:
+            record = await _known_import(producer, import_id)
+            desk, enqueue = producer.store.desk(), producer.tasks.enqueue_many
+            return await undo_import(record, desk=desk, enqueue=enqueue)
+
+    undone = asyncio.run(run())
+    counts = {"removidos": undone.removed, "restaurados": undone.restored, "mantidos": undone.kept}
+    if as_json:
+        print_json(counts)
+    else:
+        typer.echo(", ".join(f"{number} {name}" for name, number in counts.items()))
+
+
+@app.command("export-errors")
+def export_errors(
+    import_id: Annotated[str, typer.Argument(help="Id da importação, como `import --json` o mostra.")],
+    out: Annotated[Path, typer.Argument(help="Planilha .xlsx a gravar.")],
+) -> None:
+    """Grava o que precisa de uma pessoa, com as colunas originais, "Erro" e "Como corrigir": corrija e importe."""
+    from normalizer.reports import gather
+    from normalizer.runtime import open_producer
+
+    async def run() -> bytes:
+        async with open_producer() as producer:
+            record = await _known_import(producer, import_id)
+            return await gather(record, desk=producer.store.desk())
+
+    content = asyncio.run(run())
+    try:
+        out.write_bytes(content)
+    except OSError as error:
+        raise InvalidInput(
+            where=str(out),
+            expected="um caminho em que se possa gravar",
+            found=error.strerror or "erro de escrita",
+            mend="Confira a pasta e a permissão.",
+        ) from None
+    typer.echo(str(out))
+
+
+async def _known_import(producer: Any, import_id: str) -> dict[str, Any]:
+    found: dict[str, Any] | None = await producer.store.get_import(import_id)
+    if found is None:
+        mend = "O id aparece em `normalizer import --json`."
+        raise InvalidInput(where=import_id, expected="o id de uma importação", found="nenhuma com este id", mend=mend)
+    return found

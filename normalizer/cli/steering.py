@@ -1,0 +1,97 @@
+"""Commands about the queue: how it stands, stop and go, once more."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from normalizer.cli.app import Json, app, print_json
+from normalizer.domain.appointment import Status
+
+_WATCH_S = 2.0
+
+
+@app.command()
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Atualiza a cada 2 s, até Ctrl-C.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Mostra a fila, os workers e os agendamentos."""
+    from normalizer.runtime import open_producer, read_lane
+    from normalizer.settings import load_settings
+    from normalizer.status import Overview, read_overview
+
+    settings = load_settings()
+
+    async def run() -> None:
+        async with open_producer(settings) as producer:
+            before: Overview | None = None
+            while True:
+                lane = partial(read_lane, settings)
+                before = await read_overview(producer.store, producer.tasks, before=before, lane=lane)
+                if as_json:
+                    print_json(before.as_dict())
+                else:
+                    before.show(Console(highlight=False))
+                if not watch:
+                    return
+                await asyncio.sleep(_WATCH_S)
+
+    asyncio.run(run())
+
+
+@app.command()
+def pause() -> None:
+    """Nenhum worker pega agendamentos até `normalizer resume`; os que já começaram terminam."""
+    _steer("pause", "Pausado.")
+
+
+@app.command()
+def drain() -> None:
+    """Como pause, e os grupos em andamento não começam mais nada."""
+    _steer("drain", "Esvaziando.")
+
+
+@app.command()
+def resume() -> None:
+    """Retoma depois de pause ou drain."""
+    _steer("resume", "Retomado.")
+
+
+@app.command()
+def retry(
+    failed: Annotated[bool, typer.Option("--failed", help="Os que falharam.")] = False,
+    review: Annotated[bool, typer.Option("--review", help="Os que estão em revisão.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Coloca de novo na fila o que falhou ou está em revisão (sem opção: o que falhou)."""
+    from normalizer.retry import put_back
+    from normalizer.runtime import open_producer
+
+    statuses = [Status.FAILED] if failed or not review else []
+    statuses += [Status.REVIEW] if review else []
+
+    async def run() -> int:
+        async with open_producer() as producer:
+            return await put_back(statuses, store=producer.store, tasks=producer.tasks, cache=producer.cache)
+
+    queued = asyncio.run(run())
+    if as_json:
+        print_json({"enfileirados": queued})
+    else:
+        typer.echo(f"{queued} agendamentos de volta à fila.")
+
+
+def _steer(order: str, said: str) -> None:
+    from normalizer.queue.service import TaskService
+
+    async def run() -> None:
+        async with TaskService() as tasks:
+            await getattr(tasks, order)()
+
+    asyncio.run(run())
+    typer.echo(said)
