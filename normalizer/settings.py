@@ -142,7 +142,7 @@ def _explain(error: ValidationError) -> str:
         name = str(problem["loc"][0]).upper() if problem["loc"] else "configuração"
         found = problem["input"]
         shown = "(oculto)" if _is_secret(name) else repr(str(found)[:40])
-        parts.append(f"{name}: {_expected(problem['type'], problem.get('ctx') or {})}; encontrado {shown}.")
+        parts.append(f"{name}: {expected(problem['type'], problem.get('ctx') or {})}; encontrado {shown}.")
     return " ".join(parts)
 
 
@@ -150,7 +150,8 @@ def _is_secret(name: str) -> bool:
     return any(word in name for word in ("KEY", "PASSWORD", "SECRET", "URL", "HEADERS"))
 
 
-def _expected(kind: str, context: dict[str, object]) -> str:
+def expected(kind: str, context: Mapping[str, object]) -> str:
+    """What a value should have been, of the kind of pydantic's error and its context."""
     bounds = {"greater_than": ("gt", "maior que"), "greater_than_equal": ("ge", "no mínimo")}
     bounds |= {"less_than": ("lt", "menor que"), "less_than_equal": ("le", "no máximo")}
     if kind in bounds:

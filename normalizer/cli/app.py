@@ -8,17 +8,22 @@ from typing import Annotated, Any
 import orjson
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
+from normalizer.cli.language import OPTIONS, SUBCOMMAND, Group, slip, usage
 from normalizer.errors import Misconfigured, NormalizerError, TransientError
 from normalizer.telemetry import configure_logging
 
-OK, FAILED, USAGE, NOT_READY = 0, 1, 2, 3
+OK, FAILED, USAGE, NOT_READY, INTERRUPTED = 0, 1, 2, 3, 130
 
 app = typer.Typer(
     name="normalizer",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
+    cls=Group,
+    options_metavar=OPTIONS,
+    subcommand_metavar=SUBCOMMAND,
 )
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)  # a sentence is one line, also in a log
 
@@ -26,14 +31,21 @@ Json = Annotated[bool, typer.Option("--json", help="Um único documento JSON na 
 
 
 def main() -> None:
-    """Entry point: run the command; turn our own errors into one sentence and an exit code."""
+    """Entry point: run the command; turn a slip and our own errors into one sentence and an exit code."""
     try:
-        app()
-    except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(app(standalone_mode=False) or OK)
+    except (KeyboardInterrupt, typer.Abort):
+        stderr.print("Interrompido.")
+        sys.exit(INTERRUPTED)
     except NormalizerError as error:
         stderr.print(f"[red]Erro:[/red] {escaped(error)}")
         sys.exit(exit_code(error))
+    except TyperException as error:
+        if type(error).__name__ != "NoArgsIsHelpError":  # help was asked for; it has been shown
+            if how := usage(error):
+                stderr.print(escaped(how))
+            stderr.print(f"[red]Erro:[/red] {escaped(slip(error))}")
+        sys.exit(USAGE)
 
 
 def exit_code(error: NormalizerError) -> int:

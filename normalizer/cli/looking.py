@@ -10,9 +10,10 @@ import typer
 from rich.console import Console
 
 from normalizer.cli.app import Json, app, print_json
+from normalizer.cli.language import OPTIONS, SUBCOMMAND, Command, Group
 
 
-@app.command()
+@app.command(cls=Command, options_metavar=OPTIONS)
 def doctor(
     lgpd: Annotated[bool, typer.Option("--lgpd", help="Também: o que fica onde, cifrado ou não, e se vaza.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Não chama a IA.")] = False,
@@ -30,11 +31,17 @@ def doctor(
     raise typer.Exit(report.exit_code)
 
 
-cache = typer.Typer(no_args_is_help=True, help="Respostas guardadas no Redis.")
+cache = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    options_metavar=OPTIONS,
+    subcommand_metavar=SUBCOMMAND,
+    help="Respostas guardadas no Redis.",
+)
 app.add_typer(cache, name="cache")
 
 
-@cache.command("stats")
+@cache.command("stats", cls=Command, options_metavar=OPTIONS)
 def cache_stats(as_json: Json = False) -> None:
     """Conta as respostas guardadas: da geração atual, de gerações antigas e manuais."""
     from normalizer.runtime import open_cache
@@ -51,7 +58,7 @@ def cache_stats(as_json: Json = False) -> None:
         typer.echo(", ".join(f"{number} {names[name]}" for name, number in counts.items()))
 
 
-@cache.command("purge")
+@cache.command("purge", cls=Command, options_metavar=OPTIONS)
 def cache_purge(
     older_only: Annotated[bool, typer.Option("--older", help="Só as de outro modelo, prompt ou regras.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Confirma que é para apagar todas.")] = False,

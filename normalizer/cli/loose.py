@@ -11,6 +11,7 @@ import orjson
 import typer
 
 from normalizer.cli.app import FAILED, app, escaped, stderr
+from normalizer.cli.language import OPTIONS, Command
 from normalizer.domain.appointment import Kind
 from normalizer.errors import InvalidInput
 
@@ -22,7 +23,7 @@ _NO_FILE: dict[type[OSError], str] = {
 _KINDS = {"address": Kind.ADDRESS, "document": Kind.DOCUMENT}
 
 
-@app.command()
+@app.command(cls=Command, options_metavar=OPTIONS)
 def normalize(
     kind: Annotated[str, typer.Argument(help="address ou document", metavar="address|document")],
     file: Annotated[

@@ -10,12 +10,13 @@ import typer
 from rich.console import Console
 
 from normalizer.cli.app import FAILED, NOT_READY, Json, app, escaped, print_json, stderr
+from normalizer.cli.language import OPTIONS, Command
 
 if TYPE_CHECKING:
     from normalizer.settings import Settings
 
 
-@app.command()
+@app.command(cls=Command, options_metavar=OPTIONS)
 def demo(
     rows: Annotated[int, typer.Option(min=1, max=200_000, help="Linhas da planilha sintética.")] = 2_000,
     keep: Annotated[Path | None, typer.Option(help="Guarda planilha, bancos e logs nesta pasta.")] = None,
@@ -47,7 +48,7 @@ def demo(
         raise typer.Exit(FAILED)
 
 
-@app.command()
+@app.command(cls=Command, options_metavar=OPTIONS)
 def worker() -> None:
     """Inicia um worker, como `python workers.py`."""
     from normalizer.runtime import main as run_worker
@@ -55,7 +56,7 @@ def worker() -> None:
     raise typer.Exit(run_worker())
 
 
-@app.command()
+@app.command(cls=Command, options_metavar=OPTIONS)
 def health() -> None:
     """Sai com 0 só se o worker deste contêiner está vivo e o laço dele responde."""
     from normalizer.queue.service import TaskService
@@ -72,7 +73,7 @@ def health() -> None:
     typer.echo("ok")
 
 
-@app.command()
+@app.command(cls=Command, options_metavar=OPTIONS)
 def serve(
     host: Annotated[str, typer.Option(help="Onde atender; fora desta máquina, API_KEYS é obrigatória.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Porta.")] = 8000,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from normalizer.cli.app import Json, app, escaped, print_json, stderr
+from normalizer.cli.language import OPTIONS, Command
 from normalizer.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ Columns = Annotated[
 ]
 
 
-@app.command("import")
+@app.command("import", cls=Command, options_metavar=OPTIONS)
 def import_(
     file: Annotated[Path, typer.Argument(help="Planilha: xlsx, xls ou csv.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Mostra o que mudaria, sem gravar nada.")] = False,
@@ -44,14 +47,16 @@ def import_(
     async def run() -> Any:
         async with open_producer() as producer:
             desk = producer.store.desk()
-            return await import_sheet(
-                file,
-                store=producer.store,
-                enqueue=producer.tasks.enqueue_many,
-                dry_run=dry_run,
-                vocabulary=Vocabulary.of(columns or (), await desk.columns()),
-                journal=ImportJournal(desk),
-            )
+            with _bar(file.name) as moved:
+                return await import_sheet(
+                    file,
+                    store=producer.store,
+                    enqueue=producer.tasks.enqueue_many,
+                    progress=moved,
+                    dry_run=dry_run,
+                    vocabulary=Vocabulary.of(columns or (), await desk.columns()),
+                    journal=ImportJournal(desk),
+                )
 
     report = asyncio.run(run())
     if as_json:
@@ -68,6 +73,28 @@ def import_(
         f"{report.rows} linhas {verb}: {report.new} novas, {report.changed} alteradas, "
         f"{report.equal} iguais, {len(report.errors)} com problema."
     )
+    if report.import_id is not None:
+        stderr.print(f"Acompanhe: normalizer status. Desfazer, por 24 h: normalizer undo {report.import_id}")
+        if report.errors:
+            stderr.print(
+                f"O que corrigir, numa planilha: normalizer export-errors {report.import_id} para-corrigir.xlsx"
+            )
+
+
+@contextlib.contextmanager
+def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """How far it is, on stderr, where somebody looks at it."""
+    with Progress(
+        TextColumn(f"[bold]{escaped(name)}[/bold]"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=stderr,
+        transient=True,
+        disable=not stderr.is_terminal,
+    ) as shown:
+        task = shown.add_task("", total=None)
+        yield lambda done, rows: shown.update(task, completed=done, total=rows)
 
 
 def _notices(report: ImportReport) -> Iterator[str]:
@@ -86,7 +113,7 @@ def _notices(report: ImportReport) -> Iterator[str]:
         )
 
 
-@app.command()
+@app.command(cls=Command, options_metavar=OPTIONS)
 def estimate(
     file: Annotated[Path, typer.Argument(help="Planilha: xlsx, xls ou csv.")],
     columns: Columns = None,
@@ -114,7 +141,7 @@ def estimate(
         typer.echo("\n".join(foreseen.lines()))
 
 
-@app.command()
+@app.command(cls=Command, options_metavar=OPTIONS)
 def undo(
     import_id: Annotated[str, typer.Argument(help="Id da importação, como `import --json` o mostra.")],
     as_json: Json = False,
@@ -137,7 +164,7 @@ def undo(
         typer.echo(", ".join(f"{number} {name}" for name, number in counts.items()))
 
 
-@app.command("export-errors")
+@app.command("export-errors", cls=Command, options_metavar=OPTIONS)
 def export_errors(
     import_id: Annotated[str, typer.Argument(help="Id da importação, como `import --json` o mostra.")],
     out: Annotated[Path, typer.Argument(help="Planilha .xlsx a gravar.")],

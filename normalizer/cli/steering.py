@@ -10,12 +10,13 @@ import typer
 from rich.console import Console
 
 from normalizer.cli.app import Json, app, print_json
+from normalizer.cli.language import OPTIONS, Command
 from normalizer.domain.appointment import Status
 
 _WATCH_S = 2.0
 
 
-@app.command()
+@app.command(cls=Command, options_metavar=OPTIONS)
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Atualiza a cada 2 s, até Ctrl-C.")] = False,
     as_json: Json = False,
@@ -44,25 +45,25 @@ def status(
     asyncio.run(run())
 
 
-@app.command()
+@app.command(cls=Command, options_metavar=OPTIONS)
 def pause() -> None:
     """Nenhum worker pega agendamentos até `normalizer resume`; os que já começaram terminam."""
     _steer("pause", "Pausado.")
 
 
-@app.command()
+@app.command(cls=Command, options_metavar=OPTIONS)
 def drain() -> None:
     """Como pause, e os grupos em andamento não começam mais nada."""
     _steer("drain", "Esvaziando.")
 
 
-@app.command()
+@app.command(cls=Command, options_metavar=OPTIONS)
 def resume() -> None:
     """Retoma depois de pause ou drain."""
     _steer("resume", "Retomado.")
 
 
-@app.command()
+@app.command(cls=Command, options_metavar=OPTIONS)
 def retry(
     failed: Annotated[bool, typer.Option("--failed", help="Os que falharam.")] = False,
     review: Annotated[bool, typer.Option("--review", help="Os que estão em revisão.")] = False,

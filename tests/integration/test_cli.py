@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 import sys
 import time
@@ -210,6 +211,45 @@ class TestImport:
         assert "2 novas" in ran.out
         assert "oculta “Antiga”" in ran.err
         assert "“Leia-me”" in ran.err
+
+
+class TestSlips:
+    """What is wrong with the command itself is told in Portuguese, with exit code 2 and without a trace."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (("importar",), "O comando importar não existe. Quis dizer import?"),
+            (("cache", "foo"), "O comando foo não existe."),
+            (("import",), "Falta o argumento 'file'."),
+            (("import", "x", "--mapa", "y"), "A opção --mapa não existe. Quis dizer --map?"),
+            (("import", "a", "b", "c"), "Argumentos a mais: b c."),
+            (("import", "x", "--dry-run=1"), "A opção --dry-run não leva valor."),
+            (("serve", "--port"), "A opção --port pede um valor."),
+            (("serve", "--port", "abc"), "'--port': esperado um número; encontrado 'abc'."),
+            (("demo", "--rows", "0"), "'--rows': esperado um número no mínimo 1; encontrado '0'."),
+            (("normalize", "foo"), "esperado address ou document; encontrado 'foo'."),
+            (("cache", "purge"), "confirme com --yes"),
+        ],
+    )
+    def test_a_slip(self, run: Callable[..., Ran], arguments: tuple[str, ...], said: str) -> None:
+        ran = run(*arguments)
+
+        assert ran.code == cli.USAGE
+        assert said in ran.err
+        assert not re.search("Error|Usage|Missing|No such|Invalid|Traceback|argument ", ran.out + ran.err)
+
+    @pytest.mark.parametrize(
+        "arguments", [(), ("--help",), ("import", "--help"), ("cache",), ("cache", "purge", "--help")]
+    )
+    def test_help_is_in_portuguese(self, run: Callable[..., Ran], arguments: tuple[str, ...]) -> None:
+        ran = run(*arguments)
+
+        assert ran.code == (cli.OK if "--help" in arguments else cli.USAGE)
+        told = ran.out + ran.err
+        assert "Uso: normalizer" in told
+        assert "Mostra esta ajuda e sai." in told
+        assert not re.search("Usage|Options|Commands|Arguments|required|Show |Install |COMMAND|default:", told)
 
 
 class TestServicesAway:
