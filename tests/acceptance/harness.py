@@ -315,7 +315,7 @@ class Deployment:
         return self._provider("stats")
 
     def fault(self, *faults: dict[str, Any]) -> None:
-        """Script the provider's next failures (see benchmarks/provider.py); none: it is well again."""
+        """Script the provider's next failures (see benchmarks/provider/); none: it is well again."""
         request = urllib.request.Request(f"{self.provider.root_url}/faults", data=json.dumps(faults).encode())  # noqa: S310
         with urllib.request.urlopen(request, timeout=10):  # noqa: S310
             pass

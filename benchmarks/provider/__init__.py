@@ -1,0 +1,16 @@
+"""A simulated OpenAI-compatible provider: answers from labels, takes its time, keeps limits, and fails on demand.
+
+`python -m benchmarks.provider --port 9999 --labels labels.jsonl --latency-ms 400 --tokens-per-s 80 --rpm 60`
+
+POST /v1/chat/completions, GET /v1/models, /v1/files and /v1/batches as the real ones; GET /stats, GET /requests (the
+last bodies, those in batches as well), POST /faults (a list of faults, see `Fault`; `--faults FILE.json` is the same
+from the start), POST /batches/end, POST /reset. Every answer and header says "simulated". Labels are JSON Lines
+`{"text", "expected"}`; a text without a label is answered with nulls. Tokens are counted with the real tokenizer.
+"""
+
+from benchmarks.provider.app import build_app
+from benchmarks.provider.faults import Fault
+from benchmarks.provider.limits import Options
+from benchmarks.provider.model import Provider
+
+__all__ = ["Fault", "Options", "Provider", "build_app"]
