@@ -27,7 +27,6 @@ from normalizer import embedded
 from normalizer.cache import Entry
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Settled
-from normalizer.pipeline import Pipeline
 from normalizer.queue import tasks
 from normalizer.queue.leases import Keys
 from normalizer.queue.service import QUEUE_NAME
@@ -241,10 +240,9 @@ class Fleet:
 
     async def _reconcile(self) -> int:
         async with open_producer(settings_of(self.environment)) as producer:
-            nothing = Pipeline(cache=None, packer=None)
-            return await tasks.reconcile(
-                {tasks.CONTEXT_KEY: tasks.Normalization(producer.store, nothing, producer.tasks)}
-            )
+            unused: Any = None  # reconcile looks at the store and the queue alone
+            work = tasks.Normalization(producer.store, unused, producer.tasks, unused)
+            return await tasks.reconcile({tasks.CONTEXT_KEY: work})
 
     async def _check(self, rows: int) -> None:
         async with open_producer(settings_of(self.environment)) as producer:

@@ -146,8 +146,8 @@ class Cache:
             self._stats.misses += len(unknown) - len(shared)
         return found | shared
 
-    async def put_many(self, kind: str, entries: Mapping[str, Entry]) -> None:
-        """Store entries in both tiers, in one round trip. A manual entry wins over any other.
+    async def put_many(self, kind: str, entries: Mapping[str, Entry]) -> bool:
+        """Store entries in both tiers, in one round trip; False when Redis is away. A manual entry wins over any other.
 
         What Redis cannot take now is written with the next call: an answer that was paid for must reach the others.
         """
@@ -160,7 +160,7 @@ class Cache:
         for text, entry in entries.items():
             key = self._key(kind, marks[text], manual=entry.manual)
             self._owed[key] = ring.seal(key, orjson.dumps(asdict(entry))), self._ttl_ms(entry)
-        await self._pay()
+        return await self._pay()
 
     async def forget_many(self, kind: str, texts: Sequence[str]) -> None:
         """Forget machine answers, so that the texts are read afresh (`retry --review`); manual ones stay."""
@@ -204,18 +204,19 @@ class Cache:
                 batch.clear()
         return removed + (await self._redis.unlink(*batch) if batch else 0)
 
-    async def _pay(self) -> None:
-        """Write what Redis has not taken yet, in one round trip."""
+    async def _pay(self) -> bool:
+        """Write what Redis has not taken yet, in one round trip; False when it still does not."""
         owed, self._owed = self._owed, {}
         if not owed:
-            return
+            return True
         pipe = self._redis.pipeline(transaction=False)
         for key, (value, ttl_ms) in owed.items():
             pipe.set(key, value, px=ttl_ms)
         if await self._ask(pipe.execute()) is not None:
             self._stats.writes += len(owed)
-            return
+            return True
         self._owed = dict([*owed.items(), *self._owed.items()][-_OWED:])
+        return False
 
     async def _keys(self) -> AsyncIterator[bytes]:
         for pattern in (f"{PREFIX}:c*r*:*", f"{PREFIX}:manual:*"):

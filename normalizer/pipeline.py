@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from normalizer.domain.address import Address, parse_address
-from normalizer.domain.appointment import Appointment, Kind, Normalized, Origin, Outcome, Review
+from normalizer.domain.appointment import Appointment, Economy, Kind, Normalized, Origin, Outcome, Review
 from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.document import Document, parse_document
 from normalizer.domain.text import canonical
@@ -45,8 +45,19 @@ class Deferred:
     error: NormalizerError
 
 
-Progress: TypeAlias = Finished | Deferred
-_Decided: TypeAlias = list[tuple[Appointment, Outcome | NormalizerError]]
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Only a model can settle its address, and it waits for a batch (the economy lane)."""
+
+    appointment: Appointment
+
+
+class _Park:
+    """In place of an outcome: nothing is decided, and nobody is asked now."""
+
+
+Progress: TypeAlias = Finished | Deferred | Parked
+_Decided: TypeAlias = list[tuple[Appointment, Outcome | NormalizerError | _Park]]
 
 
 @dataclass(slots=True)
@@ -61,6 +72,10 @@ class _Text:
         """What the model lane must know: what of its patients never leaves; the first import pays."""
         withheld = Withheld.of((each.text(Kind.DOCUMENT), *each.private) for each in self.waiting)
         return About(withheld, next((each.import_id for each in self.waiting if each.import_id), None))
+
+    def may_wait(self, patient: Collection[str]) -> bool:
+        """Whether nobody needs the answer now: all that carry the text wait for a batch already, or may."""
+        return all(each.economy is Economy.WAITING or each.id in patient for each in self.waiting)
 
 
 class Pipeline:
@@ -92,6 +107,7 @@ class Pipeline:
         *,
         deadline: float,
         stopped: Callable[[], Awaitable[None]] | None = None,
+        patient: Collection[str] = frozenset(),
     ) -> AsyncGenerator[list[Progress], None]:
         """Yield each appointment exactly once, in lists, as soon as it is decided.
 
@@ -99,19 +115,15 @@ class Pipeline:
             appointments: the group; repeated texts are decided once.
             deadline: `loop.time()` by which everything must have come out.
             stopped: returns when no further model call may be started for this group.
+            patient: ids of appointments that may wait for a batch. A text is parked when all that carry it may.
         """
         documents = await self._documents(appointments) if Kind.DOCUMENT in self._kinds else {}
         if Kind.ADDRESS not in self._kinds:
             yield [Finished(appointment, documents.get(appointment.id, {})) for appointment in appointments]
             return
-        async with contextlib.aclosing(self._addresses(appointments, deadline, stopped)) as decided:
+        async with contextlib.aclosing(self._addresses(appointments, deadline, stopped, patient)) as decided:
             async for addresses in decided:
-                yield [
-                    Deferred(appointment, outcome)
-                    if isinstance(outcome, NormalizerError)
-                    else Finished(appointment, {**documents.get(appointment.id, {}), Kind.ADDRESS: outcome})
-                    for appointment, outcome in addresses
-                ]
+                yield [_progress(each, outcome, documents.get(each.id, {})) for each, outcome in addresses]
 
     async def _documents(self, appointments: Sequence[Appointment]) -> dict[str, dict[Kind, Outcome]]:
         memo: dict[str, Outcome] = {}
@@ -126,7 +138,11 @@ class Pipeline:
         return outcomes
 
     async def _addresses(
-        self, appointments: Sequence[Appointment], deadline: float, stopped: Callable[[], Awaitable[None]] | None
+        self,
+        appointments: Sequence[Appointment],
+        deadline: float,
+        stopped: Callable[[], Awaitable[None]] | None,
+        patient: Collection[str],
     ) -> AsyncGenerator[_Decided, None]:
         announced = self._packer.announce() if self._packer is not None else None
         try:
@@ -135,11 +151,13 @@ class Pipeline:
             cheap: _Decided = []
             unresolved: list[_Text] = []
             for turn, item in enumerate(texts):
-                outcome = self._without_model(item, cached.get(item.text))
-                if outcome is None:
-                    unresolved.append(item)
+                decided = self._without_model(item, cached.get(item.text))
+                if decided:
+                    cheap.extend(decided)
+                elif item.may_wait(patient):
+                    cheap.extend((appointment, _Park()) for appointment in item.waiting)
                 else:
-                    cheap.extend((appointment, outcome) for appointment in item.waiting)
+                    unresolved.append(item)
                 if turn % _PARSES_PER_LOOP_TURN == 0:
                     await asyncio.sleep(0)
             if self._packer is None or announced is None or not unresolved:
@@ -159,16 +177,35 @@ class Pipeline:
         asked = [item.text for item in texts if item.text]
         return await self._cache.get_many(Kind.ADDRESS, asked) if self._cache is not None and asked else {}
 
-    def _without_model(self, item: _Text, entry: Entry | None) -> Outcome | None:
+    def _without_model(self, item: _Text, entry: Entry | None) -> _Decided:
+        """What becomes of those that carry the text; empty when only a model can tell."""
         if entry is not None:
-            return _outcome(entry.decision, Origin.MANUAL if entry.manual else Origin.CACHE)
+            return [(each, _outcome(entry.decision, _origin(entry, each))) for each in item.waiting]
         decision = parse_address(item.text)
         if not needs_model(decision):
-            return _outcome(decision, Origin.RULES)
+            return [(each, _outcome(decision, Origin.RULES)) for each in item.waiting]
         if self._packer is None:
-            return Review(self._unasked or decision.reason, Origin.RULES, decision.understood)
+            unasked = Review(self._unasked or decision.reason, Origin.RULES, decision.understood)
+            return [(each, unasked) for each in item.waiting]
         item.undecided = decision
-        return None
+        return []
+
+
+def _progress(
+    appointment: Appointment, address: Outcome | NormalizerError | _Park, documents: Mapping[Kind, Outcome]
+) -> Progress:
+    if isinstance(address, _Park):
+        return Parked(appointment)
+    if isinstance(address, NormalizerError):
+        return Deferred(appointment, address)
+    return Finished(appointment, {**documents, Kind.ADDRESS: address})
+
+
+def _origin(entry: Entry, appointment: Appointment) -> Origin:
+    """An answer that came by batch is in the cache, too; it is the model's for the one that it was asked for."""
+    if entry.manual:
+        return Origin.MANUAL
+    return Origin.MODEL if appointment.economy is Economy.PAID else Origin.CACHE
 
 
 def needs_model(decision: Decision[Address]) -> TypeGuard[Undecided]:

@@ -15,7 +15,7 @@ import structlog
 from arq import cron
 from pydantic import SecretStr
 
-from normalizer import __version__
+from normalizer import __version__, economy
 from normalizer.cache import Cache, Entry
 from normalizer.domain.address import RULES_VERSION, Address
 from normalizer.domain.appointment import Kind
@@ -23,9 +23,10 @@ from normalizer.domain.decision import Decision
 from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, TransientError
 from normalizer.exposition import Exposition, Sources
 from normalizer.forecast import Lane
+from normalizer.llm.batches import BatchApi
 from normalizer.llm.client import OPENAI_URL, LlmClient
 from normalizer.llm.endpoint import Memory
-from normalizer.llm.limits import LocalGate, SharedGate
+from normalizer.llm.limits import Gate, LocalGate, SharedGate
 from normalizer.llm.packer import Packer
 from normalizer.llm.packing import BatchSize, Budget
 from normalizer.llm.peers import Peers
@@ -107,7 +108,11 @@ async def open_normalization(settings: Settings, *, offline: bool = False) -> As
         if offline:
             yield Pipeline(cache=None, packer=None, unasked=None)
         else:
-            yield Pipeline(cache=None, packer=_packer(settings, stack, shared=None))
+            client = _client(settings, stack, shared=None)
+            yield Pipeline(
+                cache=None,
+                packer=_packer(settings, stack, client, LocalGate(largest=settings.llm_max_concurrency), shared=None),
+            )
 
 
 @contextlib.asynccontextmanager
@@ -235,9 +240,12 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         service = await _tasks(settings, stack)
         cache = await _cache(settings, store, ctx["redis"])
         ledger = Ledger(ctx["redis"], model=settings.openai_model, daily_budget_usd=settings.daily_budget_usd)
-        packer = _packer(settings, stack, shared=Shared(ctx["redis"], cache, ledger))
+        shared = Shared(ctx["redis"], cache, ledger)
+        client, gate = _client(settings, stack, shared=shared), _gate(settings, ctx["redis"])
+        packer = _packer(settings, stack, client, gate, shared=shared)
         pipeline = Pipeline(cache=cache, packer=packer, kinds=_kinds(settings))
-        ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service)
+        lane = _economy(settings, stack, store, service, client, gate, shared)
+        ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service, lane)
         if settings.metrics_port:
             sources = Sources(service, worker, packer, cache, ledger, settings.daily_budget_usd)
             stack.callback(Exposition(sources).serve(settings.metrics_port))
@@ -257,7 +265,10 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
                 on_dead=tasks.report_dead,
             )
         ],
-        cron_jobs=[cron(tasks.reconcile, minute=_RECONCILE_MINUTES, second=0, run_at_startup=True)],
+        cron_jobs=[
+            cron(tasks.reconcile, minute=_RECONCILE_MINUTES, second=0, run_at_startup=True),
+            cron(tasks.economy, second=set(range(0, 60, settings.batch_api_poll_s)), run_at_startup=True),
+        ],
         queue_name=QUEUE_NAME,
         redis_settings=redis_settings(settings.redis_url.get_secret_value(), _secret(settings.redis_password)),
         job_serializer=job_serializer,
@@ -375,27 +386,70 @@ class Shared:
         return self.cache.mark(Kind.ADDRESS, text)
 
 
-def _packer(settings: Settings, stack: contextlib.AsyncExitStack, *, shared: Shared | None) -> Packer | None:
-    """The model lane; None without a key. Without `shared` (loose texts) limits and memory are this process's own."""
+def _client(settings: Settings, stack: contextlib.AsyncExitStack, *, shared: Shared | None) -> LlmClient | None:
+    """Asks the model; None without a key. Without `shared` (loose texts) its memory is this process's own."""
     key = _secret(settings.openai_api_key)
     if key is None or not settings.address_normalization_enabled:
         return None
     memory = None if shared is None else Memory(shared.redis, lane_name(settings))
     client = LlmClient(api_key=key, model=settings.openai_model, base_url=settings.base_url, memory=memory)
+    stack.push_async_callback(client.close)
+    return client
+
+
+def _packer(
+    settings: Settings,
+    stack: contextlib.AsyncExitStack,
+    client: LlmClient | None,
+    gate: Gate,
+    *,
+    shared: Shared | None,
+) -> Packer | None:
+    """The model lane; None without a client."""
+    if client is None:
+        return None
     packer = Packer(
         client,
         remember=_forget if shared is None else shared.remember,
         count=counter(settings.openai_model),
-        gate=LocalGate(largest=settings.llm_max_concurrency) if shared is None else _gate(settings, shared.redis),
+        gate=gate,
         budget=Budget(items=50),
         size=BatchSize(start=settings.llm_records_per_call),
         linger_ms=settings.batch_linger_ms,
         peers=None if shared is None else _peers(settings, shared),
         ledger=None if shared is None else shared.ledger,
     )
-    stack.push_async_callback(client.close)
     stack.push_async_callback(packer.close)
     return packer
+
+
+def _economy(
+    settings: Settings,
+    stack: contextlib.AsyncExitStack,
+    store: AppointmentStore,
+    service: TaskService,
+    client: LlmClient | None,
+    gate: Gate,
+    shared: Shared,
+) -> economy.Lane:
+    """The lane that asks by batch. It reads what is under way also where LLM_LANE sends nothing that way any more."""
+    api = None
+    if client is not None:
+        api = BatchApi(api_key=_secret(settings.openai_api_key) or "", base_url=settings.base_url)
+        stack.push_async_callback(api.close)
+    return economy.build(
+        store,
+        service,
+        cache=shared.cache,
+        ledger=shared.ledger,
+        api=api,
+        client=client,
+        gate=gate,
+        count=counter(settings.openai_model),
+        items=settings.llm_records_per_call,
+        min_rows=settings.batch_api_min_rows if settings.llm_lane == "batch" else None,
+        quiet_s=settings.batch_api_poll_s,
+    )
 
 
 def _gate(settings: Settings, redis: Any) -> SharedGate:

@@ -15,6 +15,7 @@ import structlog
 from normalizer import metrics
 from normalizer.domain.decision import Decision, Reason, Undecided
 from normalizer.errors import BatchRejected, ProviderRefused, TransientError
+from normalizer.llm.estimate import max_tokens_out
 from normalizer.llm.salvage import Again, half, judge, smaller_company
 
 if TYPE_CHECKING:
@@ -102,9 +103,9 @@ class Asking:
     async def ask(self, batch: list[Entry], admitted: Admitted) -> Asked:
         """Ask about `batch`. Raises nothing the provider could cause."""
         records = [entry.record for entry in batch]
-        max_tokens_out = 2 * sum(entry.cost.tokens_out for entry in batch) + 100
+        longest = max_tokens_out(entry.cost for entry in batch)
         try:
-            answer = await self._model.complete(records, max_tokens_out=max_tokens_out, timeout_s=self._call_timeout_s)
+            answer = await self._model.complete(records, max_tokens_out=longest, timeout_s=self._call_timeout_s)
         except TransientError as error:
             await self._gate.failed(admitted, error)
             return _postponed(batch, error)

@@ -1,4 +1,4 @@
-"""One batched call to an OpenAI-compatible endpoint: the only module that knows the provider's SDK.
+"""One batched call to an OpenAI-compatible endpoint. Only this module, `batches` and `translation` know its SDK.
 
 The SDK's own retries are off (its defaults can take over half an hour); whoever calls decides what an error is worth:
 `RateLimited` and `ProviderUnavailable` → later, `BatchRejected` → ask in halves, `ProviderRefused` → stop.
@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import openai
 import structlog
+from openai.types.chat import ChatCompletion
 
-from normalizer.errors import BatchRejected, NormalizerError, ProviderRefused, ProviderUnavailable, RateLimited
+from normalizer.errors import ProviderUnavailable
 from normalizer.llm.endpoint import Habits, Mode
 from normalizer.llm.prompt import Record, Segments, build_messages, parse_answer, response_schema
+from normalizer.llm.translation import body_error, detail, translated
 from normalizer.tracing import span
 
 if TYPE_CHECKING:
@@ -26,13 +26,12 @@ if TYPE_CHECKING:
 
     from normalizer.llm.endpoint import Memory
 
-__all__ = ["OPENAI_URL", "Answer", "LlmClient", "Mode", "Usage"]
+__all__ = ["OPENAI_URL", "Answer", "LlmClient", "Mode", "Usage", "answer_of"]
 
 log = structlog.get_logger(__name__)
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 _ABOUT_SHAPE: Final = ("response_format", "json_schema", "json_object", "structured output", "grammar")
-_CHECK_KEY: Final = "Confira OPENAI_API_KEY, o saldo e o modelo (OPENAI_MODEL) e rode `normalizer doctor`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +112,18 @@ class LlmClient:
     async def _complete(self, records: Sequence[Record], max_tokens_out: int, timeout_s: float | None) -> Answer:
         await self._recall()
         started = time.monotonic()
-        try:
+        with translated():
             async with asyncio.timeout(timeout_s or self._timeout_s):
                 raw = await self._send(records, max_tokens_out)
-        except TimeoutError:
-            raise ProviderUnavailable("the model did not answer in time") from None
-        except openai.APIStatusError as error:
-            raise _status_error(error) from None
-        except openai.OpenAIError as error:  # connection, time-out, a body that is no answer
-            raise ProviderUnavailable(f"no usable answer from the model ({type(error).__name__})") from None
         await self._remember()
         return _answer(raw[0], raw[1], len(records), time.monotonic() - started)
+
+    async def request(self, records: Sequence[Record], *, max_tokens_out: int) -> dict[str, Any]:
+        """The body of the call `complete` would make, for a batch's file."""
+        await self._recall()
+        body = self._request(records, max_tokens_out)
+        extra: dict[str, Any] = body.pop("extra_body", {})
+        return body | extra
 
     @property
     def habits(self) -> Habits:
@@ -132,15 +132,9 @@ class LlmClient:
 
     async def models(self, *, timeout_s: float = 10.0) -> list[str]:
         """Return the model names the endpoint lists (for `doctor`). Raises like `complete`."""
-        try:
+        with translated():
             async with asyncio.timeout(timeout_s):
                 page = await self._sdk.models.list()
-        except TimeoutError:
-            raise ProviderUnavailable("the model endpoint did not answer in time") from None
-        except openai.APIStatusError as error:
-            raise _status_error(error) from None
-        except openai.OpenAIError as error:
-            raise ProviderUnavailable(f"the model endpoint cannot be reached ({type(error).__name__})") from None
         return [entry.id for entry in page.data]
 
     async def close(self) -> None:
@@ -192,7 +186,7 @@ class LlmClient:
 
         Calls under way at the same time complain of the same thing: only the first one's complaint changes anything.
         """
-        complaint = f"{_detail(error, 'param')} {_detail(error, 'message')}".lower()
+        complaint = f"{detail(error, 'param')} {detail(error, 'message')}".lower()
         if mode is not Mode.TEXT and any(word in complaint for word in _ABOUT_SHAPE):
             if self.mode is mode:
                 self.mode = Mode.JSON if mode is Mode.STRICT else Mode.TEXT
@@ -238,6 +232,11 @@ def _options(url: str, model: str) -> dict[str, Any]:
     return options
 
 
+def answer_of(body: Mapping[str, Any], n: int) -> Answer:
+    """Read the body of an answer that came in a batch's file. Raises like `LlmClient.complete`."""
+    return _answer(ChatCompletion.construct(**body), {}, n, 0.0)
+
+
 def _answer(completion: Any, headers: Mapping[str, str], n: int, seconds: float) -> Answer:
     """Read a completion; endpoints behind a router also say 200 and put the error in the body."""
     problem = getattr(completion, "error", None)
@@ -245,7 +244,7 @@ def _answer(completion: Any, headers: Mapping[str, str], n: int, seconds: float)
     if not problem and choices:
         problem = getattr(choices[0], "error", None)
     if problem:
-        raise _body_error(problem)
+        raise body_error(problem)
     if not choices or getattr(choices[0], "message", None) is None:
         raise ProviderUnavailable("the endpoint sent an answer without a message")
     choice = choices[0]
@@ -268,64 +267,3 @@ def _usage(completion: Any) -> Usage:
         cached_in=getattr(details, "cached_tokens", None) or 0,
         cost_usd=float(cost) if isinstance(cost, int | float) else None,
     )
-
-
-def _status_error(error: openai.APIStatusError) -> NormalizerError:
-    status, code = error.status_code, _detail(error, "code")
-    wait = _retry_after(error.response.headers)
-    if status == 429 and "insufficient_quota" in f"{code} {_detail(error, 'type')}":
-        return ProviderRefused("O provedor de IA diz que a conta não tem saldo (429).", mend=_CHECK_KEY)
-    if status == 429:
-        return RateLimited("the provider asks for fewer calls", retry_after_s=wait)
-    if status == 403 and _flagged(error):
-        return BatchRejected("the provider flagged a text of the batch (403)")
-    if status in {401, 402, 403, 404}:
-        return ProviderRefused(f"O provedor de IA recusou a chave, a conta ou o modelo ({status}).", mend=_CHECK_KEY)
-    if status in {408, 409, 425} or status >= 500:
-        return ProviderUnavailable(f"the provider failed ({status})", retry_after_s=wait)
-    return _bad_request(status, code)
-
-
-def _bad_request(status: int, code: str) -> NormalizerError:
-    """A request that would fail the same way for every text is the operator's; any other, this batch's."""
-    if code in {"unsupported_parameter", "unsupported_value", "unknown_parameter", "model_not_found"}:
-        return ProviderRefused(f"O provedor de IA não aceita o pedido ({status}, {code}).", mend=_CHECK_KEY)
-    return BatchRejected(f"the provider refused the batch ({status})")
-
-
-def _body_error(problem: Any) -> NormalizerError:
-    code = problem.get("code") if isinstance(problem, dict) else None
-    if code == 429:
-        return RateLimited("the endpoint behind the router asks for fewer calls")
-    if code in {401, 402, 403}:
-        return ProviderRefused(f"O provedor de IA recusou a chave ou a conta ({code}).", mend=_CHECK_KEY)
-    return ProviderUnavailable("the endpoint behind the router failed")
-
-
-def _detail(error: openai.APIStatusError, name: str) -> str:
-    """A field of the error body as text; never the body itself, which may quote the request."""
-    body = error.body
-    if isinstance(body, dict) and isinstance(body.get("error"), dict):
-        body = body["error"]
-    value = body.get(name) if isinstance(body, dict) else None
-    return str(value) if value is not None else ""
-
-
-def _flagged(error: openai.APIStatusError) -> bool:
-    """OpenRouter answers 403 for a flagged input, with the reasons in the metadata: the text's fault, not the key's."""
-    return any(word in _detail(error, "metadata") for word in ("reasons", "flagged_input"))
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `Retry-After` (seconds or a date, RFC 9110 10.2.3)."""
-    try:
-        if milliseconds := headers.get("retry-after-ms"):
-            return max(0.0, float(milliseconds) / 1000)
-        value = headers.get("retry-after")
-        if value is None:
-            return None
-        if value.replace(".", "", 1).isdigit():
-            return float(value)
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None

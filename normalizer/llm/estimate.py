@@ -11,7 +11,7 @@ from normalizer.llm.pricing import price
 from normalizer.llm.prompt import SYSTEM, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 # Measured with o200k_base on the development set, beside the words of the texts themselves.
 ANSWER_OVERHEAD_TOKENS = 8
@@ -39,6 +39,11 @@ def cost_of(record: Record, count: Callable[[str], int]) -> Cost:
     words = count(record.text)
     company = 1 if record.suspicious else None
     return Cost(words + RECORD_OVERHEAD_TOKENS, words + ANSWER_OVERHEAD_TOKENS, company)
+
+
+def max_tokens_out(costs: Iterable[Cost]) -> int:
+    """Return how long an answer to these may get: twice what is expected, and some."""
+    return 2 * sum(cost.tokens_out for cost in costs) + 100
 
 
 def prompt_tokens(count: Callable[[str], int]) -> int:

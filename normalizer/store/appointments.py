@@ -15,6 +15,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from normalizer.domain.appointment import PRIVATE_FIELDS, Appointment, Kind, Status
 from normalizer.errors import Misconfigured, StoreUnavailable
+from normalizer.store.batches import Batches
 from normalizer.store.connection import (
     Client,
     Record,
@@ -44,6 +45,7 @@ from normalizer.store.records import (
     status_of,
     unchanged,
 )
+from normalizer.store.waiting import NOT_WAITING, WaitingRoom
 from normalizer.store.writes import GuardedWrite, SaveReport, write_all
 from normalizer.tracing import span
 
@@ -52,7 +54,13 @@ _SECRET_BYTES = 32
 _SECRET_TRIES = 10
 _CORRECTIONS = [f"normalizacao.{kind}.{name}" for kind in Kind for name in ("corrigido_em", "corrigido_de")]
 _SOURCE_FIELDS = dict.fromkeys(
-    [*ALL_SOURCES, *PRIVATE_FIELDS, "normalizacao.status", "normalizacao.import_id", *_CORRECTIONS], 1
+    [
+        *ALL_SOURCES,
+        *PRIVATE_FIELDS,
+        *[f"normalizacao.{name}" for name in ("status", "import_id", "fontes", "lote")],
+        *_CORRECTIONS,
+    ],
+    1,
 )
 _PENDING_FIELDS = {**dict.fromkeys(ALL_SOURCES, 1), "normalizacao.revisao": 1}
 # Duplicates, or an index of the same name with other options.
@@ -90,6 +98,7 @@ class AppointmentStore:
         self._images = open_collection(self._client, database, "normalizer_undo")
         self._problems = open_collection(self._client, database, "normalizer_problems")
         self._columns = open_collection(self._client, database, "normalizer_columns")
+        self._batches = open_collection(self._client, database, "normalizer_batches")
         self._secrets = open_collection(self._client, database, "normalizer_secrets")
 
     @classmethod
@@ -129,6 +138,11 @@ class AppointmentStore:
                 waiting = [("normalizacao.status", 1), ("normalizacao.atualizado_em", 1)]
                 await self._appointments.create_index(waiting, name="normalizer_status")
                 await self._appointments.create_index("normalizacao.import_id", sparse=True, name="normalizer_import")
+                await self._appointments.create_index("normalizacao.lote.desde", sparse=True, name="normalizer_waiting")
+                seats = [(f"normalizacao.lote.{name}", 1) for name in ("id", "pedido", "posicao")]
+                seats.append(("normalizacao.lote.pagou", -1))
+                await self._appointments.create_index(seats, sparse=True, name="normalizer_seats")
+                await self._batches.create_index("expira_em", expireAfterSeconds=0, name="normalizer_expiry")
                 for passing in (self._images, self._problems):
                     await passing.create_index("import_id", name="normalizer_import")
                     await passing.create_index("expira_em", expireAfterSeconds=0, name="normalizer_expiry")
@@ -175,8 +189,9 @@ class AppointmentStore:
         return await (await self._intake("")).preview(rows)
 
     async def pending(self, *, limit: int = 1_000, older_than_s: float = 0.0) -> AsyncIterator[list[Pending]]:
-        """What has been `pendente` for longer than `older_than_s`, in lists of at most `limit`."""
+        """What has been `pendente` for over `older_than_s` and waits for no batch, in lists of at most `limit`."""
         chosen = {
+            **NOT_WAITING,
             "normalizacao.status": Status.PENDING.value,
             "normalizacao.atualizado_em": {"$lte": self._clock() - timedelta(seconds=older_than_s)},
         }
@@ -258,6 +273,20 @@ class AppointmentStore:
             found: Record | None = await self._imports.find_one(by_id(import_id))
         return None if found is None else {"id": str(found.pop("_id")), **found}
 
+    def waiting_room(self) -> WaitingRoom:
+        """The appointments that wait for a batch."""
+        return WaitingRoom(
+            self._appointments,
+            self._imports,
+            write=partial(self._write, "store.park"),
+            secret=self.secret,
+            clock=self._clock,
+        )
+
+    def batches(self) -> Batches:
+        """The batches of the economy lane."""
+        return Batches(self._batches, clock=self._clock)
+
     def desk(self) -> Desk:
         """What an operator does with appointments and imports: look, correct, undo."""
         return Desk(
@@ -304,8 +333,9 @@ class AppointmentStore:
             return report
 
     async def _find(self, native_ids: Sequence[str | ObjectId], found: dict[str, Appointment]) -> None:
+        secret = await self.secret()
         async for record in self._appointments.find({"_id": {"$in": native_ids}}, _SOURCE_FIELDS):
-            found[str(record["_id"])] = appointment_of(record)
+            found[str(record["_id"])] = appointment_of(record, secret=secret)
 
     async def _intake(self, import_id: str) -> Intake:
         secret = await self.secret()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from inspect import isawaitable
 from itertools import islice
 from typing import Any, TypeVar
@@ -132,3 +133,10 @@ def likely_ids(appointment_ids: Sequence[str]) -> list[str | ObjectId]:
 def by_ids(appointment_ids: Sequence[str]) -> Mapping[str, Any]:
     """The filter on many appointments."""
     return {"_id": {"$in": [form for appointment_id in appointment_ids for form in id_forms(appointment_id)]}}
+
+
+def utc(stored: object) -> datetime | None:
+    """A stored date, whether or not the client was opened with tz_aware."""
+    if not isinstance(stored, datetime):
+        return None
+    return stored if stored.tzinfo else stored.replace(tzinfo=UTC)

@@ -11,7 +11,13 @@ from pymongo.errors import OperationFailure
 
 from normalizer.store.connection import Client, Collection
 
-INDEXES: Final = ("normalizer_key", "normalizer_status", "normalizer_import")
+INDEXES: Final = (
+    "normalizer_key",
+    "normalizer_status",
+    "normalizer_import",
+    "normalizer_waiting",
+    "normalizer_seats",
+)
 EXPIRY: Final = "normalizer_expiry"
 _NOT_ALLOWED: Final = frozenset({13})
 _NO_SUCH_COLLECTION: Final = 26

@@ -13,7 +13,7 @@ from pymongo.errors import BulkWriteError
 
 from normalizer.domain.appointment import Status
 from normalizer.store.connection import BULK, Collection, Record, batched, translated
-from normalizer.store.records import ALL_SOURCES, keyed_hash, ours, pending_of, revision_of
+from normalizer.store.records import ALL_SOURCES, keyed_hash, ours, pending_of, revision_of, sources_hash
 from normalizer.store.undo import keep_images
 
 KEY_FIELD = "id_agendamento"
@@ -160,16 +160,17 @@ class Intake:
         unread = {"_id": record["_id"], "normalizacao.linha": {"$eq": ours(record).get("linha")}}
         touched = {"updated_at": self._clock(), "normalizacao.tocado_por": self._import_id}
         change: dict[str, Any] = {"$set": {**fields, **touched}}
-        return UpdateOne(unread, change | ({"$inc": {"normalizacao.revisao": grow}} if grow else {}))
+        if grow:  # another text: whatever batch the old one waits for is none of its business
+            change |= {"$inc": {"normalizacao.revisao": grow}, "$unset": {"normalizacao.lote": ""}}
+        return UpdateOne(unread, change)
 
     def _pending(self, now: datetime) -> Record:
         return {"status": Status.PENDING.value, "erro": None, "atualizado_em": now, "import_id": self._import_id}
 
     def _hashes(self, row: ImportRow) -> dict[str, str]:
-        sources = {name: row.fields.get(name) for name in ALL_SOURCES}
         return {
             "linha": keyed_hash(dict(row.fields), secret=self._secret),
-            "fontes": keyed_hash(sources, secret=self._secret),
+            "fontes": sources_hash(row.fields, secret=self._secret),
         }
 
 

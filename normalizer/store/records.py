@@ -1,10 +1,11 @@
 """The stored shape of an appointment, and what is written on it. Pure: no client, no clock.
 
 Everything of ours lies under `normalizacao`:
-`{status, endereco, documento, tentativas, erro, atualizado_em, import_id, fence, revisao, linha, fontes}`.
+`{status, endereco, documento, tentativas, erro, atualizado_em, import_id, fence, revisao, linha, fontes, lote}`.
 `revisao` grows with every write of ours; `fence` is the claim that wrote last; `linha` and `fontes` are keyed hashes of
 the imported row and of its source texts; `criado_por` and `tocado_por` are the imports that inserted it and wrote on it
-last. A kind that a person corrected carries `corrigido_em` and `corrigido_de`, the texts the person saw.
+last. A kind that a person corrected carries `corrigido_em` and `corrigido_de`, the texts the person saw. `lote` is how
+the address waits for a batch: see `normalizer.store.waiting`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from normalizer.domain.appointment import (
     DOCUMENT_SOURCES,
     PRIVATE_FIELDS,
     Appointment,
+    Economy,
     Kind,
     Normalized,
     Origin,
@@ -66,8 +68,8 @@ class Pending:
     fingerprint: str
 
 
-def appointment_of(record: Mapping[str, Any]) -> Appointment:
-    """The stored document as the rest of the program sees it."""
+def appointment_of(record: Mapping[str, Any], *, secret: bytes | None = None) -> Appointment:
+    """The stored document as the rest of the program sees it; without `secret` nothing is `as_imported`."""
     return Appointment(
         id=str(record["_id"]),
         sources={name: record.get(name) for name in ALL_SOURCES},
@@ -75,8 +77,30 @@ def appointment_of(record: Mapping[str, Any]) -> Appointment:
         corrected_at={kind: at for kind in Kind if (at := _about(record, kind).get("corrigido_em"))},
         by_hand=frozenset(kind for kind in Kind if holds_by_hand(record, kind)),
         import_id=str(found) if (found := ours(record).get("import_id")) else None,
+        as_imported=secret is not None and ours(record).get("fontes") == sources_hash(record, secret=secret),
+        economy=economy_of(record),
         private=tuple(str(record.get(name) or "") for name in PRIVATE_FIELDS),
     )
+
+
+def economy_of(record: Mapping[str, Any]) -> Economy:
+    """How the address as it reads now stands with the economy lane."""
+    lot = ours(record).get("lote")
+    if not isinstance(lot, Mapping) or lot.get("de") != address_sources(record):
+        return Economy.NONE
+    if lot.get("acabou") is None:
+        return Economy.WAITING
+    return Economy.PAID if lot.get("pagou") else Economy.ASKED
+
+
+def address_sources(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields the address is read from; None where absent."""
+    return {name: record.get(name) for name in ADDRESS_SOURCES}
+
+
+def sources_hash(fields: Mapping[str, Any], *, secret: bytes) -> str:
+    """What stands for all source texts, as `fontes`."""
+    return keyed_hash({name: fields.get(name) for name in ALL_SOURCES}, secret=secret)
 
 
 def holds_by_hand(record: Mapping[str, Any], kind: Kind) -> bool:
@@ -145,7 +169,8 @@ def change_of(result: Result, now: datetime) -> dict[str, Any]:
     fields["normalizacao.tentativas"] = result.tries
     for kind, outcome in result.outcomes.items():
         fields |= _fields_of(kind, outcome)
-    return {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
+    change: dict[str, Any] = {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
+    return change if result.appointment.economy is Economy.NONE else change | {"$unset": {"normalizacao.lote": ""}}
 
 
 def failure_of(cause: str, fence: int, now: datetime) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pymongo import UpdateOne
@@ -12,7 +12,7 @@ from pymongo.errors import BulkWriteError
 
 from normalizer.domain.appointment import Status
 from normalizer.errors import StoreUnavailable
-from normalizer.store.connection import Collection, by_id, by_ids, translated
+from normalizer.store.connection import Collection, by_id, by_ids, translated, utc
 from normalizer.store.pressure import Stride, Turns
 from normalizer.store.records import ours
 
@@ -117,7 +117,7 @@ async def _written(collection: Collection, writes: Sequence[GuardedWrite], now: 
     found: set[str] = set()
     async for record in collection.find(by_ids(list(marks)), wanted):
         mine = ours(record).get("fence") == marks.get(str(record["_id"]))
-        if mine and _utc(ours(record).get("atualizado_em")) == now:
+        if mine and utc(ours(record).get("atualizado_em")) == now:
             found.add(str(record["_id"]))
     return found
 
@@ -133,10 +133,3 @@ def _sort_in(report: SaveReport, writes: Sequence[GuardedWrite], errors: Mapping
             report.saved[write.id] = write.status
         else:
             report.conflicts.append(write.id)
-
-
-def _utc(stored: object) -> datetime | None:
-    """A stored date, whether or not the client was opened with tz_aware."""
-    if not isinstance(stored, datetime):
-        return None
-    return stored if stored.tzinfo else stored.replace(tzinfo=UTC)

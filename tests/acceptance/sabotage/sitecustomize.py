@@ -106,12 +106,13 @@ def sabotage() -> None:  # noqa: C901 — six wrappers, none of which is complex
         return reply
 
     @functools.wraps(put_many)
-    async def noted_put(self: Any, kind: str, entries: Any) -> None:
+    async def noted_put(self: Any, kind: str, entries: Any) -> bool:
         texts = [canonical(Record.of(text).text) for text in entries]
         note("caching", texts)
-        await put_many(self, kind, entries)
+        kept = await put_many(self, kind, entries)
         note("cached" if _reached_redis.get() else "not cached", texts)
         passes("cached")
+        return kept
 
     @functools.wraps(save)
     async def noted_save(self: Any, results: Any) -> Any:
