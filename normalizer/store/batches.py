@@ -75,7 +75,7 @@ class Turn:
 class Batches:
     """What is known of batches. Every method may raise `StoreUnavailable`."""
 
-    def __init__(self, collection: Records, *, clock: Callable[[], datetime], turn_s: float = 60.0) -> None:
+    def __init__(self, collection: Records, *, clock: Callable[[], datetime], turn_s: float = 30.0) -> None:
         self._collection, self._clock, self._turn_s = collection, clock, turn_s
 
     @asynccontextmanager

@@ -163,6 +163,9 @@ class EconomyLab:
             ids = [str(record["_id"]) for record in self.appointments.find({}, {"_id": 1})]
             return await lane.patient(list((await store.load(ids)).values()))
 
+    def reset_provider(self) -> None:
+        self._post("reset", {})
+
     def end_batches(self, **how: object) -> None:
         self._post("batches/end", how)
 

@@ -7,36 +7,47 @@ from datetime import timedelta
 
 import pytest
 
+from normalizer import embedded
 from normalizer.settings import settings_of
-from tests.acceptance.harness import make_rows
+from tests.acceptance.harness import make_rows, write_labels
 from tests.integration.economy_lab import MODEL, EconomyLab, hard_rows, twin
 
 
+@pytest.fixture(scope="module")
+def shared_provider(tmp_path_factory):
+    """One provider for all tests of this file: it knows every row they use, and ends no batch by itself."""
+    directory = tmp_path_factory.mktemp("provider")
+    labels = write_labels(directory / "labels.jsonl", [*hard_rows(30), *make_rows(60, hard=0.5, seed=2)])
+    running = embedded.start_provider(labels, directory=directory, batch_s=-1)
+    yield running
+    running.stop()
+
+
 @pytest.fixture
-def lab(redis_url, mongo_url, database, mongo, start_provider):
-    def start(labels=None, *, settings=None, **provider):
-        rows = labels or hard_rows(30)
-        running = start_provider({row.text: row.address for row in rows}, **{"batch_s": -1, **provider})
+def lab(redis_url, mongo_url, database, mongo, shared_provider):
+    def start(*, provider=shared_provider, **settings):
         given = {
             "REDIS_URL": redis_url,
             "MONGODB_URL": mongo_url,
             "DATABASE_NAME": database,
             "OPENAI_API_KEY": "simulated",
-            "OPENAI_BASE_URL": running.url,
+            "OPENAI_BASE_URL": provider.url,
             "OPENAI_MODEL": MODEL,
             "BATCH_LINGER_MS": "20",
             "LLM_LANE": "batch",
             "BATCH_API_MIN_ROWS": "10",
         }
-        return EconomyLab(settings_of(given | (settings or {})), running, mongo)
+        clinic = EconomyLab(settings_of(given | settings), provider, mongo)
+        clinic.reset_provider()
+        return clinic
 
     return start
 
 
 async def test_a_large_import_is_answered_by_batch_at_half_price(lab):
-    rows = make_rows(60, hard=0.5)
+    rows = make_rows(60, hard=0.5, seed=2)
     hard = [row for row in rows if row.hard]
-    clinic = lab(rows)
+    clinic = lab()
     import_id = await clinic.put(rows)
 
     await clinic.work()
@@ -75,7 +86,7 @@ async def test_a_large_import_is_answered_by_batch_at_half_price(lab):
 
 async def test_a_small_import_and_a_lone_row_do_not_wait(lab):
     rows = hard_rows(12)
-    clinic = lab(rows)
+    clinic = lab()
     await clinic.put(rows[:8])
     await clinic.work()
     assert clinic.statuses() == {"concluido": 8}
@@ -89,7 +100,7 @@ async def test_a_small_import_and_a_lone_row_do_not_wait(lab):
 
 async def test_reconcile_leaves_alone_what_waits_for_a_batch(lab):
     rows = hard_rows(12)
-    clinic = lab(rows)
+    clinic = lab()
     await clinic.put(rows)
     await clinic.work()
     assert await clinic.reconcile() == 0, "parked, and enqueued again"
@@ -108,7 +119,7 @@ async def test_reconcile_leaves_alone_what_waits_for_a_batch(lab):
 
 async def test_leftovers_go_to_the_other_lane(lab):
     rows = hard_rows(30)
-    clinic = lab(rows, settings={"LLM_RECORDS_PER_CALL": "5"})
+    clinic = lab(LLM_RECORDS_PER_CALL="5")
     await clinic.put(rows)
     await clinic.work()
     await clinic.turn(minutes=2)
@@ -129,7 +140,7 @@ async def test_leftovers_go_to_the_other_lane(lab):
 
 async def test_texts_that_many_carry_are_asked_once_also_while_their_batch_is_out(lab):
     rows = hard_rows(12)
-    clinic = lab(rows)
+    clinic = lab()
     await clinic.put(rows)
     twins = [twin(row) for row in rows[:4]]
     await clinic.put(twins, sheet_rows=500)
@@ -151,7 +162,7 @@ async def test_texts_that_many_carry_are_asked_once_also_while_their_batch_is_ou
 
 async def test_what_the_other_lane_has_answered_meanwhile_leaves_in_no_batch(lab):
     rows = hard_rows(12)
-    clinic = lab(rows)
+    clinic = lab()
     await clinic.put(rows)
     await clinic.work()
     await clinic.put([twin(rows[0])], sheet_rows=1)
@@ -193,7 +204,7 @@ async def test_a_paused_queue_sends_nothing(lab):
 
 async def test_a_batch_takes_what_the_day_can_pay_and_the_rest_waits(lab):
     rows = hard_rows(30)
-    clinic = lab(rows, settings={"LLM_RECORDS_PER_CALL": "5"})
+    clinic = lab(LLM_RECORDS_PER_CALL="5")
     await clinic.put(rows)
     await clinic.work()
     clinic.budget_usd = 1e-9
@@ -214,9 +225,9 @@ async def test_a_batch_takes_what_the_day_can_pay_and_the_rest_waits(lab):
     assert clinic.statuses() == {"concluido": seated, "pendente": 30 - seated}
 
 
-async def test_an_endpoint_without_batches_costs_a_turn_and_the_full_price(lab):
+async def test_an_endpoint_without_batches_costs_a_turn_and_the_full_price(lab, start_provider):
     rows = hard_rows(12)
-    clinic = lab(rows, no_batches=True)
+    clinic = lab(provider=start_provider({row.text: row.address for row in rows}, no_batches=True))
     await clinic.put(rows)
     await clinic.work()
     clinic.later = timedelta(minutes=2)
@@ -231,7 +242,7 @@ async def test_an_endpoint_without_batches_costs_a_turn_and_the_full_price(lab):
 
 async def test_a_full_account_is_tried_again_later(lab):
     rows = hard_rows(12)
-    clinic = lab(rows)
+    clinic = lab()
     await clinic.put(rows)
     await clinic.work()
     await clinic.turn(minutes=2)
@@ -251,7 +262,7 @@ async def test_a_full_account_is_tried_again_later(lab):
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 async def test_a_batch_that_ends_without_answers_is_left_to_the_other_lane(lab, status):
     rows = hard_rows(12)
-    clinic = lab(rows)
+    clinic = lab()
     await clinic.put(rows)
     await clinic.work()
     await clinic.turn(minutes=2)
@@ -265,7 +276,7 @@ async def test_a_batch_that_ends_without_answers_is_left_to_the_other_lane(lab, 
 @pytest.mark.parametrize("path", ["files", "batches"])
 async def test_an_answer_lost_on_its_way_is_found_by_listing(lab, path):
     rows = hard_rows(12)
-    clinic = lab(rows)
+    clinic = lab()
     await clinic.put(rows)
     await clinic.work()
     clinic.fault({"kind": "drop_connection", "path": path})
@@ -314,7 +325,7 @@ async def test_two_turns_at_once_are_one(lab):
 
 async def test_without_redis_no_answer_is_let_go(lab):
     rows = hard_rows(12)
-    clinic = lab(rows)
+    clinic = lab()
     await clinic.put(rows)
     await clinic.work()
     await clinic.turn(minutes=2)
@@ -330,7 +341,7 @@ async def test_without_redis_no_answer_is_let_go(lab):
 
 async def test_a_lane_switched_off_reads_what_is_out_and_gives_back_what_has_not_left(lab):
     rows = hard_rows(30)
-    clinic = lab(rows)
+    clinic = lab()
     await clinic.put(rows[:12])
     await clinic.work()
     await clinic.turn(minutes=2)
@@ -361,7 +372,7 @@ async def test_an_import_undone_takes_its_batch_back(lab):
 
 async def test_a_row_edited_while_its_batch_is_out_gets_the_new_texts_answer(lab):
     rows = hard_rows(13)
-    clinic = lab(rows)
+    clinic = lab()
     await clinic.put(rows[:12])
     await clinic.work()
     await clinic.turn(minutes=2)
@@ -378,7 +389,7 @@ async def test_a_row_edited_while_its_batch_is_out_gets_the_new_texts_answer(lab
 
 async def test_no_document_phone_or_name_is_in_the_file(lab):
     rows = hard_rows(12)
-    clinic = lab(rows)
+    clinic = lab()
     private = {"nome_paciente": "Maria Aparecida Lima", "telefone": "(11) 98765-4321"}
     burdened = [replace(row, text=f"{row.text}, Maria Aparecida Lima, 98765 4321, {row.cpf} {row.rg}") for row in rows]
     await clinic.put(burdened, more=private)
