@@ -179,7 +179,12 @@ def lane_of(settings: Settings) -> Lane:
         tpm=settings.llm_tpm,
         concurrency=settings.llm_max_concurrency,
         daily_budget_usd=settings.daily_budget_usd,
+        batch_min_rows=_batch_min_rows(settings),
     )
+
+
+def _batch_min_rows(settings: Settings) -> int | None:
+    return settings.batch_api_min_rows if settings.llm_lane == "batch" else None
 
 
 def start_logging(settings: Settings) -> None:
@@ -447,7 +452,7 @@ def _economy(
         gate=gate,
         count=counter(settings.openai_model),
         items=settings.llm_records_per_call,
-        min_rows=settings.batch_api_min_rows if settings.llm_lane == "batch" else None,
+        min_rows=_batch_min_rows(settings),
         quiet_s=settings.batch_api_poll_s,
     )
 

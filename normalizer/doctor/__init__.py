@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from normalizer.doctor import configuration, privacy, services
+from normalizer.doctor import configuration, model, privacy, services
 from normalizer.doctor.finding import Finding, Level, Report
 from normalizer.errors import Misconfigured, TransientError
 from normalizer.queue.health import GONE_S
@@ -45,14 +45,14 @@ async def examine(
     findings = configuration.check(settings, configuration.given_names(environment))
     findings += await _queue(settings, lgpd=lgpd)
     findings += await _store(settings, lgpd=lgpd)
-    findings += await services.check_model(settings, ask=not offline)
+    findings += await model.check_model(settings, ask=not offline)
     if lgpd or logs:
         findings += privacy.check_settings(settings) if lgpd else []
         findings += privacy.check_logs(logs)
     return Report(sorted(findings, key=lambda finding: _ORDER.index(finding.area)))
 
 
-_ORDER = (configuration.AREA, services.REDIS, _WORKERS, services.MONGODB, services.MODEL, privacy.AREA)
+_ORDER = (configuration.AREA, services.REDIS, _WORKERS, services.MONGODB, model.MODEL, privacy.AREA)
 
 
 async def _queue(settings: Settings, *, lgpd: bool) -> list[Finding]:
@@ -62,7 +62,7 @@ async def _queue(settings: Settings, *, lgpd: bool) -> list[Finding]:
             redis = await tasks.get_pool()
             findings = [*await services.check_redis(redis), *await _workers(tasks)]
             findings += await services.check_other_queue(redis, QUEUE_NAME)
-            findings += services.check_lane(await read_lane(settings, tasks))
+            findings += model.check_lane(await read_lane(settings, tasks))
             if lgpd:
                 findings += await privacy.check_redis(redis, QUEUE_NAME, sealed=settings.cache_secret is not None)
             return findings
