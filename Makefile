@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # Most tests wait for real services, not for a processor: three at a time suit two cores.
 AT_ONCE ?= 3
 
-.PHONY: demo test test-slow chaos check format lint types layers bench bench-quick quality clean help
+.PHONY: demo test test-slow chaos fuzz check format lint types layers bench bench-quick quality clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -27,6 +27,9 @@ test-slow: $(READY)  ## the slow forms: more kills, more replicas, a provider th
 
 chaos: $(READY)  ## kills, stops, freezes, partitions, restarts over one import: SEED=7 ROWS=20000
 	$(BIN)/python -m tests.acceptance.chaos --rows $(or $(ROWS),20000) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+fuzz: $(READY)  ## the API fuzzed against its own OpenAPI: SECONDS=300; no 500, no leak
+	$(BIN)/python -m tests.acceptance.fuzz --seconds $(or $(SECONDS),300) $(ARGS)
 
 check: lint types layers  ## format, lint, types, layers, dependencies, tests with branch coverage
 	$(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)

@@ -66,13 +66,13 @@ def problem(
 
 
 def _methods(request: Request) -> set[str]:
-    """All that the resource takes; each route knows its own only."""
-    return {
-        method.upper()
-        for template, operations in request.app.openapi()["paths"].items()
-        if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), request.url.path)
-        for method in operations
-    }
+    """All that the resource takes; each route knows its own only. A path named as it stands is that one."""
+    paths = request.app.openapi()["paths"]
+    path = request.url.path
+    fitting = (
+        [path] if path in paths else [one for one in paths if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", one), path)]
+    )
+    return {method.upper() for one in fitting for method in paths[one]}
 
 
 def install(app: FastAPI) -> None:

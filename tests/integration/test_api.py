@@ -581,6 +581,9 @@ class TestSystem:
         answer = await client.delete("/api/appointments/x", headers=AS_OPERATOR)
 
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET, PATCH")
+        # /api/imports/{import_id} fits, too, and is another resource
+        preview = await client.delete("/api/imports/previa", headers=AS_OPERATOR)
+        assert (preview.status_code, preview.headers["allow"]) == (405, "POST")
 
     async def test_a_body_that_is_no_json_is_told_so(self, client: httpx.AsyncClient) -> None:
         headers = {**AS_OPERATOR, "Content-Type": "application/json"}
