@@ -140,13 +140,14 @@ templates.env.globals |= {
 
 
 @router.get("/", response_class=HTMLResponse)
-async def home(request: Request, backend: TheBackend, live: TheLive) -> Response:
+async def home(request: Request, backend: TheBackend, live: TheLive, imports: TheImports) -> Response:
     """The page, or the door to it."""
     role = identify(request, None)
     if role is None:
         return templates.TemplateResponse(request, "entrar.html", {"wrong": False})
     snapshot = await live.now()
-    context = _panel(snapshot, role) | await _table(backend, Filter(), 1) | {"session": not _access(request).is_open}
+    context = _panel(snapshot, role) | await _table(backend, Filter(), 1)
+    context |= {"session": not _access(request).is_open, "most_bytes": imports.limits.file_bytes}
     return templates.TemplateResponse(request, "pagina.html", context)
 
 
@@ -182,7 +183,7 @@ async def events(role: Reader, live: TheLive) -> AsyncIterable[ServerSentEvent]:
     """The panel again, whenever it was read again."""
     async for snapshot in live.watch():
         html = templates.get_template("painel.html").render(_panel(snapshot, role))
-        yield ServerSentEvent(event="painel", data={"html": html, "busy": _busy(snapshot)})
+        yield ServerSentEvent(event="painel", data={"html": html, "busy": _busy(snapshot), "mark": _mark(snapshot)})
 
 
 @router.get("/pagina/tabela", response_class=HTMLResponse)
@@ -278,6 +279,12 @@ def _busy(snapshot: Snapshot) -> bool:
     return bool(queue and (queue.due or queue.running)) or any(
         one.estado in {RUNNING, UNDOING} for one in snapshot.imports
     )
+
+
+def _mark(snapshot: Snapshot) -> str:
+    """Another one when the table of appointments would show something else."""
+    newest = [(one.id, one.estado, one.gravadas, one.desfeitas) for one in snapshot.imports[:1]]
+    return f"{snapshot.progress.model_dump()} {snapshot.concluded_today} {newest}"
 
 
 def _panel(snapshot: Snapshot, role: Role) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from fastapi import HTTPException
 from normalizer.errors import NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports import import_sheet
 from normalizer.journal import ImportJournal
-from normalizer.spreadsheet import Limits
+from normalizer.spreadsheet import Limits, megabytes
 from normalizer.undo import BROKEN, undo_import
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 _AT_ONCE: Final = 2
 _WAITING: Final = 8
 _NAME_CHARS: Final = 120
+_READ_PAST: Final = 20  # times the limit: who is still sending when the connection ends never reads why
 
 
 class Busy(TransientError):
@@ -58,9 +59,12 @@ async def received(request: Request, name: str | None, *, limits: Limits) -> Asy
             size = 0
             async for piece in request.stream():
                 size += len(piece)
-                if size > limits.file_bytes:
-                    raise HTTPException(413, f"A planilha passa de {limits.file_bytes // 2**20} MB: divida-a.")
-                file.write(piece)
+                if size <= limits.file_bytes:
+                    file.write(piece)
+                elif size > _READ_PAST * limits.file_bytes:
+                    break
+        if size > limits.file_bytes:
+            raise HTTPException(413, f"A planilha passa de {megabytes(limits.file_bytes)}: divida-a.")
         yield Upload(Path(path), file_name(name))
     finally:
         Path(path).unlink(missing_ok=True)  # noqa: ASYNC240 — one entry of the temporary directory

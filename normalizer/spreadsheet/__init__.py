@@ -1,7 +1,7 @@
 """Sheets in: any of the files clinics really send, read row by row into stored field names."""
 
 from normalizer.spreadsheet.columns import ADDRESS_FIELDS, DOCUMENT_FIELDS, KEY_FIELD, Header
-from normalizer.spreadsheet.limits import Limits
+from normalizer.spreadsheet.limits import Limits, megabytes
 from normalizer.spreadsheet.problem import Problem, mask
 from normalizer.spreadsheet.reading import Row, SheetInfo, Spreadsheet, read
 from normalizer.spreadsheet.vocabulary import LABELS, UnknownColumns, Vocabulary
@@ -20,5 +20,6 @@ __all__ = [
     "UnknownColumns",
     "Vocabulary",
     "mask",
+    "megabytes",
     "read",
 ]

@@ -375,6 +375,69 @@ async def _chunks(content: bytes) -> AsyncIterator[bytes]:
         yield content[at : at + 10_000]
 
 
+def zipped(parts: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+class TestHostileUploads:
+    """What is sent to harm is refused in a clear sentence, while the import beside it goes on."""
+
+    BOOK = b"<workbook/>"
+    XXE = b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>'
+    LIMITS = Limits(file_bytes=2**22)
+
+    @pytest.mark.parametrize(
+        ("content", "status", "said"),
+        [
+            (zipped({"xl/workbook.xml": BOOK, "xl/worksheets/sheet1.xml": b"0" * 50_000_000}), 422, "explode"),
+            (f"{HEADER}\n".encode() + b"a" * 2_000_000, 422, "por linha"),
+            (zipped({"xl/workbook.xml": XXE + BOOK}), 422, "danificado"),
+            (b"GIF89a" + bytes(1_000), 422, "outro tipo de arquivo"),
+            (b"a" * (2**22 + 1), 413, "passa de 4 MB"),
+            (None, 413, "passa de 4 MB"),
+        ],
+        ids=[
+            "zip bomb",
+            "endless line",
+            "external entity",
+            "no sheet",
+            "too large",
+            "far too large, of no stated length",
+        ],
+    )
+    async def test_it_is_refused_and_the_import_beside_it_goes_on(
+        self, backend: Backend, content: bytes | None, status: int, said: str
+    ) -> None:
+        rows = "".join(
+            f"h{n};Ana;10/10/2026 08:00:00;Av. Brasil, {n}, Cascavel, PR;RG: 123456789\n" for n in range(2_000)
+        )
+        async with serving(backend, limits=self.LIMITS) as client:
+            begun = await client.post("/api/imports", content=f"{HEADER}\n{rows}".encode(), headers=AS_OPERATOR)
+            for path in ("/api/imports/previa", "/api/imports", "/pagina/previa"):
+                body = content if content is not None else _chunks(b"a" * 2**24)
+                answer = await client.post(path, content=body, headers=AS_OPERATOR)
+                assert (answer.status_code, answer.headers["content-type"]) == (status, PROBLEM), answer.text
+                assert said in answer.json()["detail"]
+            ended = await until(client, begun.headers["location"], "estado", "concluida")
+            assert len(await get(client, "/api/imports")) == 1
+
+        assert (ended["novas"], ended["problemas"]) == (500, 0)
+
+    async def test_what_looks_like_a_formula_or_an_entity_is_text(
+        self, client: httpx.AsyncClient, imported: Callable[..., Any]
+    ) -> None:
+        await imported(f"{HEADER}\nf1;Ana;ontem;\"=cmd|' /C calc'!A0\";RG: 123456789\n".encode())
+        table = "<table><tr><th>CPF</th><th>Endereço</th></tr><tr><td>1</td><td>Rua &e;</td></tr></table>"
+        await imported(self.XXE + table.encode(), name="agenda.xls")
+
+        stored = (await get(client, "/api/appointments", documentos="abertos"))["itens"]
+        assert {one["endereco"]["texto"] for one in stored} == {"=cmd|' /C calc'!A0", "Rua &e;"}
+
+
 class TestAppointments:
     async def test_documents_and_names_are_hidden_unless_an_operator_asks(
         self, client: httpx.AsyncClient, imported: Callable[..., Any]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ EASY = (
     "rua marechal deodoro,{n},centro,curitiba,PR,80010-010",
 )
 CPFS = ("111.444.777-35", "529.982.247-25", "11144477735", "52998224725")
+
+LATER = f"Id do agendamento;Endereço Coleta\n9999;{EASY[0].format(n=77)}\n".encode()
 
 
 def write_sheet(path: Path) -> Path:
@@ -288,6 +291,49 @@ def test_it_fits_a_phone_and_a_paused_queue_says_so(url: str, browser: Browser, 
     browser.until(lambda: browser.all("#tabela .o-regras"), "no result")
     browser.accessible()
     browser.shot("celular")
+
+
+@pytest.mark.usefixtures("worker")
+def test_columns_of_unknown_titles_are_explained_once(url: str, browser: Browser, tmp_path: Path) -> None:
+    sheet = tmp_path / "clientes.csv"
+    sheet.write_text(f"Cliente;Onde mora;Papéis\nAna Exemplo;{EASY[0].format(n=9)};CPF: {CPFS[0]}\n", encoding="utf-8")
+    enter(browser, url)
+
+    browser.one("#arquivo").send_keys(str(sheet))
+    browser.until(lambda: len(browser.all("form.columns select")) == 3, "no titles to explain")
+    assert "Ana" not in browser.text("#previa")
+    browser.accessible()
+    for title, field in (("Cliente", "nome_paciente"), ("Onde mora", "endereco_completo")):
+        browser.one(f'form.columns [name="{title}"] [value={field}]').click()
+    browser.press("form.columns button")
+    browser.until(lambda: browser.all("[data-import]"), "no preview")
+    assert "2 colunas lidas" in browser.text("#previa")
+    browser.accessible()
+    browser.shot("colunas")
+    browser.press("[data-import]")
+    browser.until(lambda: "1 nova" in browser.text("#importacoes"), "not imported")
+    browser.until(lambda: browser.all("#tabela .o-regras"), "no result")
+
+    upload(browser, sheet)
+    assert "2 colunas lidas" in browser.text("#previa")
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_table_catches_up_once_nobody_is_in_it(url: str, browser: Browser, tmp_path: Path) -> None:
+    """What changes while somebody's focus is in the table, and nothing moves any more, is shown when they leave it."""
+    enter(browser, url)
+    upload(browser, write_sheet(tmp_path / "agenda.xlsx"))
+    browser.press("[data-import]")
+    browser.until(lambda: "em dia" in browser.text("#cartoes") and browser.all("#tabela [data-correct]"), "late")
+    browser.driver.execute_script("document.querySelector('#tabela [data-correct]').focus()")
+    request = urllib.request.Request(f"{url}/api/imports?nome=outra.csv", LATER, {"X-API-Key": KEY})  # noqa: S310
+    urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
+    browser.until(lambda: "38 ao todo" in browser.text("#cartoes") and "em dia" in browser.text("#cartoes"), "late")
+    assert "9999" not in browser.text("#tabela")
+
+    browser.driver.execute_script("document.activeElement.blur()")
+
+    browser.until(lambda: "9999" in browser.text("#tabela"), "still as it was")
 
 
 @pytest.mark.usefixtures("worker")

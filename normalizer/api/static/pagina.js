@@ -5,6 +5,8 @@ const table = find("#tabela");
 const filters = find("#filtros");
 let page = 1;
 let busy = false;
+let mark;  // stands for what the appointments were when the panel was last told
+let stale = false;  // the table shows less than the panel knows
 let refreshedAt = 0;
 
 function say(text) {
@@ -53,12 +55,13 @@ function render(html) {
 function follow() {
   const events = new EventSource("/pagina/eventos");
   events.addEventListener("painel", (event) => {
-    const { html, busy: now } = JSON.parse(event.data);
-    render(html);
-    const ended = busy && !now;
-    busy = now;
-    if (ended) say("Fila vazia: está tudo em dia.");
-    if ((busy || ended) && Date.now() - refreshedAt > 3500 && isIdle()) refresh();
+    const told = JSON.parse(event.data);
+    render(told.html);
+    if (busy && !told.busy) say("Fila vazia: está tudo em dia.");
+    if (mark !== undefined && mark !== told.mark) stale = true;
+    ({ busy, mark } = told);
+    // Not at every reading, and not under somebody's hands: it stays stale, and the next reading looks again.
+    if (stale && Date.now() - refreshedAt > 3500 && isIdle()) refresh();
   });
   addEventListener("pagehide", () => events.close());
 }
@@ -68,15 +71,17 @@ const isIdle = () => page === 1 && !find("form.correct") && !table.contains(docu
 
 async function refresh() {
   refreshedAt = Date.now();
+  stale = false;
   const query = new URLSearchParams(new FormData(filters));
   query.set("pagina", page);
   try {
     const html = await (await ask(`/pagina/tabela?${query}`)).text();
-    if (find("form.correct")) return;
+    if (find("form.correct")) { stale = true; return; }
     const focused = table.contains(document.activeElement) ? document.activeElement.id : "";
     table.innerHTML = html;
     if (focused) document.getElementById(focused)?.focus();
   } catch (error) {
+    stale = true;
     say(error.message);
   }
 }
@@ -112,6 +117,8 @@ async function look(file, columns = []) {
   preview.replaceChildren(Object.assign(document.createElement("p"), { className: "quiet", textContent: `Lendo ${file.name}…` }));
   target.classList.add("waiting");
   try {
+    const most = Number(preview.dataset.most);
+    if (file.size > most) throw new Error(`A planilha passa de ${Math.floor(most / 2 ** 20)} MB: divida-a.`);
     let answer = await ask(`/pagina/previa?${about()}`, { method: "POST", body: file });
     while (sheet === file && told === columns) {
       preview.innerHTML = await answer.text();
@@ -261,7 +268,6 @@ async function order(name) {
 async function undo({ undo: id, name }) {
   if (!(await sure(`Desfazer “${name}”? O que ela criou será apagado, e o que ela mudou volta ao que era.`))) return;
   const { estado, removidos, restaurados, mantidos } = await (await ask(`/api/imports/${id}/desfazer`, { method: "POST" })).json();
-  busy = true;  // the table follows
   if (estado === "desfazendo") say(`Desfazendo “${name}”: acompanhe em Importações.`);
   else say(`Desfeita: ${removidos} removidos, ${restaurados} restaurados` + (mantidos ? `, ${mantidos} mantidos por terem mudado depois.` : "."));
   refresh();
