@@ -68,17 +68,29 @@ def import_(
         stderr.print(f"[yellow]Aviso:[/yellow] … e mais {len(report.errors) - 20} problemas.")
     for notice in _notices(report):
         stderr.print(f"[yellow]Aviso:[/yellow] {escaped(notice)}")
-    verb = "seriam importadas" if dry_run else "importadas"
-    typer.echo(
-        f"{report.rows} linhas {verb}: {report.new} novas, {report.changed} alteradas, "
-        f"{report.equal} iguais, {len(report.errors)} com problema."
-    )
+    typer.echo(_summary(report))
     if report.import_id is not None:
         stderr.print(f"Acompanhe: normalizer status. Desfazer, por 24 h: normalizer undo {report.import_id}")
         if report.errors:
             stderr.print(
                 f"O que corrigir, numa planilha: normalizer export-errors {report.import_id} para-corrigir.xlsx"
             )
+
+
+def _summary(report: ImportReport) -> str:
+    one = report.rows == 1
+    read = (
+        ("seria importada" if one else "seriam importadas") if report.dry_run else "importada" if one else "importadas"
+    )
+    return (
+        f"{report.rows} {'linha' if one else 'linhas'} {read}: {_many(report.new, 'nova')}, "
+        f"{_many(report.changed, 'alterada')}, {_many(report.equal, 'igual', 'iguais')}, "
+        f"{len(report.errors)} com problema."
+    )
+
+
+def _many(count: int, one: str, more: str = "") -> str:
+    return f"{count} {one if count == 1 else more or one + 's'}"
 
 
 @contextlib.contextmanager

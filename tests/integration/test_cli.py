@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import socket
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import xlsxwriter
@@ -20,50 +18,13 @@ from normalizer import cli
 from normalizer.queue.health import Replica, write_beat
 from normalizer.queue.leases import Keys
 from normalizer.queue.service import QUEUE_NAME
+from tests.integration.command import Ran
 
 HEADER = "Id do agendamento;Nome do Paciente;Data/Hora Início Agendamento;Endereço Coleta;Documento(s) do Paciente"
 SHEET = f"""{HEADER}
 a1;Paciente Um;10/10/2026 08:00:00;Av. Brasil, 100, Centro, Cascavel, PR;CPF: 11144477735
 a2;Paciente Dois;10/10/2026 08:10:00;Rua Sete de Setembro, 20, Centro, Blumenau, SC;RG: 123456789
 """
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Ran]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-    def command(*arguments: str, stdin: bytes = b"") -> Ran:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["normalizer", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        captured = capfd.readouterr()
-        return Ran(code, captured.out, captured.err)
-
-    return command
-
-
-@pytest.fixture
-def services(monkeypatch: pytest.MonkeyPatch, redis_url: str, mongo_url: str, database: str) -> str:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    monkeypatch.setenv("MONGODB_URL", mongo_url)
-    monkeypatch.setenv("DATABASE_NAME", database)
-    return redis_url
 
 
 def lines(*rows: Any) -> bytes:

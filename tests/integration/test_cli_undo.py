@@ -10,9 +10,8 @@ import pytest
 from python_calamine import CalamineWorkbook
 
 from normalizer import cli
-from tests.integration.test_cli import SHEET, Ran, run, services
-
-__all__ = ["run", "services"]  # the fixtures
+from tests.integration.command import Ran
+from tests.integration.test_cli import SHEET
 
 
 @pytest.mark.usefixtures("services")

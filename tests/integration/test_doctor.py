@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from arq import create_pool
@@ -22,48 +21,20 @@ from normalizer.queue.service import QUEUE_NAME
 from normalizer.runtime import lane_name, open_cache
 from normalizer.settings import load_settings
 from normalizer.store import AppointmentStore
+from tests.integration.command import Ran
 
 KEY = "sk-s3cret-key"
 
 
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    def findings(self, area: str) -> list[tuple[str, str]]:
-        found = json.loads(self.out)["achados"]
-        return [(each["nivel"], each["achado"]) for each in found if each["area"] == area]
-
-    def wrong(self, area: str) -> list[str]:
-        return [what for level, what in self.findings(area) if level != "ok"]
+pytestmark = pytest.mark.usefixtures("services")
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Ran]:
-    monkeypatch.chdir(tmp_path)
-    for name in ("OPENAI_API_KEY", "OPENROUTER_API_KEY", "CACHE_SECRET", "REDIS_PASSWORD"):
-        monkeypatch.delenv(name, raising=False)
-
-    def command(*arguments: str) -> Ran:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["normalizer", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        captured = capfd.readouterr()
-        return Ran(code, captured.out, captured.err)
-
-    return command
+def findings(ran: Ran, area: str) -> list[tuple[str, str]]:
+    return [(each["nivel"], each["achado"]) for each in ran.json["achados"] if each["area"] == area]
 
 
-@pytest.fixture(autouse=True)
-def _services(monkeypatch: pytest.MonkeyPatch, redis_url: str, mongo_url: str, database: str) -> None:
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    monkeypatch.setenv("MONGODB_URL", mongo_url)
-    monkeypatch.setenv("DATABASE_NAME", database)
+def wrong(ran: Ran, area: str) -> list[str]:
+    return [what for level, what in findings(ran, area) if level != "ok"]
 
 
 @pytest.fixture
@@ -87,11 +58,11 @@ def test_a_sound_system_without_a_worker_has_warnings_only(run: Callable[..., Ra
 
     assert ran.code == 0, ran.out
     assert json.loads(ran.out)["ok"] is True
-    assert ran.wrong("Redis") == []
-    assert ran.findings("IA")[-1] == ("ok", "LLM_TPM=200000 cabe no limite do provedor (300000)")
-    assert ("ok", "aceita o esquema JSON estrito") in ran.findings("IA")
-    assert any("nenhum worker" in what for what in ran.wrong("Workers"))
-    assert ran.wrong("MongoDB") == ["faltam índices: normalizer_key, normalizer_status, normalizer_import."]
+    assert wrong(ran, "Redis") == []
+    assert findings(ran, "IA")[-1] == ("ok", "LLM_TPM=200000 cabe no limite do provedor (300000)")
+    assert ("ok", "aceita o esquema JSON estrito") in findings(ran, "IA")
+    assert any("nenhum worker" in what for what in wrong(ran, "Workers"))
+    assert wrong(ran, "MongoDB") == ["faltam índices: normalizer_key, normalizer_status, normalizer_import."]
     assert KEY not in ran.out + ran.err
 
 
@@ -110,7 +81,7 @@ async def test_jobs_in_a_queue_nobody_reads_are_found(run: Callable[..., Ran], r
 
     ran = await asyncio.to_thread(run, "doctor", "--offline", "--json")
 
-    assert [what for what in ran.wrong("Redis") if "arq:queue" in what] == [
+    assert [what for what in wrong(ran, "Redis") if "arq:queue" in what] == [
         "1 jobs na fila padrão do arq (arq:queue), que ninguém lê."
     ]
 
@@ -126,7 +97,7 @@ def test_a_redis_that_evicts_is_wrong(run: Callable[..., Ran], valkey: embedded.
             server.config_set("maxmemory", "0")
 
     assert ran.code == cli.FAILED
-    assert ran.wrong("Redis") == ["maxmemory-policy é allkeys-lru."]
+    assert wrong(ran, "Redis") == ["maxmemory-policy é allkeys-lru."]
 
 
 @pytest.mark.parametrize(
@@ -144,8 +115,8 @@ def test_a_service_that_is_away_is_not_ready_and_the_others_are_still_examined(
     ran = run("doctor", "--lgpd", "--json")
 
     assert ran.code == cli.NOT_READY
-    assert [level for level, _ in ran.findings(area)] == ["fora do ar"]
-    assert ran.findings({"Redis": "MongoDB", "MongoDB": "Redis"}[area])[0][0] == "ok"
+    assert [level for level, _ in findings(ran, area)] == ["fora do ar"]
+    assert findings(ran, {"Redis": "MongoDB", "MongoDB": "Redis"}[area])[0][0] == "ok"
     assert "s3cret" not in ran.out + ran.err
 
 
@@ -155,7 +126,7 @@ def test_a_wrong_setting_is_a_finding(run: Callable[..., Ran], monkeypatch: pyte
     ran = run("doctor", "--json")
 
     assert ran.code == cli.USAGE
-    assert "ARQ_MAX_JOBS" in ran.wrong("Configuração")[0]
+    assert "ARQ_MAX_JOBS" in wrong(ran, "Configuração")[0]
 
 
 def test_a_refused_key_is_wrong_and_not_shown(
@@ -166,7 +137,7 @@ def test_a_refused_key_is_wrong_and_not_shown(
     ran = run("doctor", "--json")
 
     assert ran.code == cli.FAILED
-    assert "401" in ran.wrong("IA")[0]
+    assert "401" in wrong(ran, "IA")[0]
     assert KEY not in ran.out + ran.err
 
 
@@ -178,7 +149,7 @@ def test_an_endpoint_without_schemas_and_with_lower_limits_is_a_warning(
     ran = run("doctor", "--json")
 
     assert ran.code == 0
-    said = " ".join(ran.wrong("IA"))
+    said = " ".join(wrong(ran, "IA"))
     assert "esquema estrito" in said
     assert "LLM_RPM=500, e o provedor permite 10." in said
 
@@ -194,8 +165,8 @@ def test_what_the_workers_found_out_of_the_endpoint_is_shown(
 
     ran = run("doctor", "--offline", "--json")
 
-    assert any("json_object" in what for level, what in ran.findings("IA") if level == "ok")
-    assert "a IA está parada: conta sem saldo (402)." in " ".join(ran.wrong("IA"))
+    assert any("json_object" in what for level, what in findings(ran, "IA") if level == "ok")
+    assert "a IA está parada: conta sem saldo (402)." in " ".join(wrong(ran, "IA"))
 
 
 def test_offline_asks_nobody(run: Callable[..., Ran], model: Callable[..., Any], asked: Callable[..., int]) -> None:
@@ -224,7 +195,7 @@ class TestLgpd:
         ran = run("doctor", "--lgpd", "--json")
 
         assert ran.code == cli.FAILED
-        assert any(what.startswith("2 de 3 jobs") for what in ran.wrong("LGPD"))
+        assert any(what.startswith("2 de 3 jobs") for what in wrong(ran, "LGPD"))
         assert "111.444" not in ran.out
         assert "Fulana" not in ran.out
 
@@ -241,7 +212,7 @@ class TestLgpd:
         after = run("doctor", "--lgpd", "--json")
 
         assert (before.code, after.code) == (0, cli.FAILED)
-        assert "registros de normalizer_undo não expiram." in after.wrong("LGPD")
+        assert "registros de normalizer_undo não expiram." in wrong(after, "LGPD")
 
     @pytest.mark.parametrize("secret", [None, "0123456789abcdef"])
     def test_cache_values_in_clear_are_told_from_sealed_ones(
@@ -254,7 +225,7 @@ class TestLgpd:
         ran = run("doctor", "--lgpd", "--json")
 
         assert ran.code == 0
-        assert any("em claro" in what and "1 de 1" in what for what in ran.wrong("LGPD")) == bool(secret)
+        assert any("em claro" in what and "1 de 1" in what for what in wrong(ran, "LGPD")) == bool(secret)
 
     def test_a_log_with_personal_data_is_wrong_by_line(self, run: Callable[..., Ran], tmp_path: Path) -> None:
         dirty, clean = tmp_path / "dirty.log", tmp_path / "clean.log"
@@ -264,8 +235,8 @@ class TestLgpd:
         ran = run("doctor", "--lgpd", "--log", str(dirty), "--log", str(clean), "--json")
 
         assert ran.code == cli.FAILED
-        assert "dirty.log: 2 linhas com dado pessoal (2, 4)." in ran.wrong("LGPD")
-        assert ("ok", "clean.log: nenhum CPF, telefone ou e-mail") in ran.findings("LGPD")
+        assert "dirty.log: 2 linhas com dado pessoal (2, 4)." in wrong(ran, "LGPD")
+        assert ("ok", "clean.log: nenhum CPF, telefone ou e-mail") in findings(ran, "LGPD")
         assert "111.444" not in ran.out
 
 
