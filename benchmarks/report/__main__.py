@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.report.sections import SECTIONS
+from benchmarks.report.sections import RESULTS, SECTIONS
 from benchmarks.report.text import source, table
 
 if TYPE_CHECKING:
@@ -58,7 +58,15 @@ def report() -> str:
             lines += section.render(document)
             for picture in section.pictures:
                 lines += [f"![{section.title}](images/{picture})", ""]
+    lines += _others()
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _others() -> list[str]:
+    """The files that no section is made of, by name."""
+    names = sorted(path.name for path in RESULTS.glob("*.json"))
+    left = [name for name in names if not any(section.holds(name) for section in SECTIONS)]
+    return ["## Other results", "", *(f"- `benchmarks/results/{name}`" for name in left)] if left else []
 
 
 def with_headline(readme: str) -> str:

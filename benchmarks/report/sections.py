@@ -1,9 +1,13 @@
-"""The registry: which result files there may be, and what each becomes. The report holds those that are there."""
+"""The registry: which result files there may be, and what each becomes. The report holds those that are there.
+
+A file that nothing here is made of is named at the end of the report, so that none is left out.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -34,6 +38,10 @@ class Section:
     render: Callable[[Document], list[str]]
     headline: Callable[[Document], list[tuple[str, str]]] | None = None
     pictures: Mapping[str, Callable[[Document, Path], None]] = field(default_factory=dict)
+
+    def holds(self, name: str) -> bool:
+        """Whether a file of this name is one of this kind."""
+        return fnmatch(name, self.files)
 
     def found(self, results: Path = RESULTS) -> Iterator[tuple[str, Document]]:
         """Name and content of each file that is there."""
