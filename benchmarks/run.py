@@ -8,8 +8,7 @@
   nearly all of it), each with a provider and limits of its own.
 - `alone`: an untidier and larger sheet, of which this worker leaves so much to the model that the limits bind it too.
 
-The store is an embedded MongoDB-protocol server far slower than MongoDB, so rows/s of the faster peers are bounded by
-it; calls, tokens and the workers' own processor time are not.
+The store is `benchmarks.sink`: MongoDB's protocol in front of memory, so that nobody is measured by a store's speed.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from benchmarks.peers.line_up import OURS, PEERS
 from benchmarks.processes import environment
 from benchmarks.rounds import Ground, run_round
 from benchmarks.scenarios import Mess, write_scenario
+from benchmarks.sink import SinkService, start_sink
 from normalizer import embedded
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(plan: Plan, directory: Path) -> dict[str, Any]:
-    with embedded.start_valkey(directory / "valkey") as redis, embedded.start_mongo(directory / "mongo") as mongo:
-        services = Services(redis, mongo, directory)
+    with embedded.start_valkey(directory / "valkey") as redis, start_sink(directory / "sink") as store:
+        services = Services(redis, store, directory)
         opened = services.interleaved(plan.open, plan.rounds)
         limited = services.together(plan)
     return _document(plan, opened, limited)
@@ -119,8 +119,8 @@ def _run(plan: Plan, directory: Path) -> dict[str, Any]:
 class Services:
     """The servers all rounds share, and how rounds are laid over them."""
 
-    def __init__(self, redis: embedded.RedisService, mongo: embedded.MongoService, directory: Path) -> None:
-        self._redis, self._mongo, self._directory = redis, mongo, directory
+    def __init__(self, redis: embedded.RedisService, store: SinkService, directory: Path) -> None:
+        self._redis, self._store, self._directory = redis, store, directory
 
     def interleaved(self, scenario: Scenario, rounds: int) -> list[Round]:
         """Round by round all peers, one at a time, every other round backwards: what drifts on the machine hits all."""
@@ -163,7 +163,7 @@ class Services:
     ) -> Ground:
         return Ground(
             redis_url=self._redis.database(redis_number),
-            mongo_url=self._mongo.url,
+            mongo_url=self._store.url,
             database=f"bench_{database}".replace("-", "_"),
             provider=provider,
             directory=self._directory,

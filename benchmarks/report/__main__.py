@@ -27,9 +27,9 @@ _INTRODUCTION: Final = """\
 This page is written by `python -m benchmarks.report` from the files in `benchmarks/results/`: no figure is typed.
 `make bench` measures the side-by-side comparison anew and writes the page again; `make bench-quick` only shows that it
 runs. The model provider is simulated everywhere: it answers from labels, takes its time, keeps limits and counts tokens
-with the real tokenizer. Redis is a real Valkey. The store is an embedded server that speaks MongoDB's protocol and is
-far slower than MongoDB, so rows/s of fast workers are bounded by it: look at ratios, calls, tokens and the workers' own
-processor time.
+with the real tokenizer. Redis is a real Valkey. The store of the comparison is a server that speaks MongoDB's protocol
+from memory, so that nobody is measured by a store's speed. All of it shares one machine: look at ratios, calls, tokens
+and the workers' own processor time rather than at rows/s.
 """
 
 
