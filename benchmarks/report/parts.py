@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.report.text import number, table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+
+def told_in(page: str) -> Callable[[Mapping[str, Any]], list[str]]:
+    """For results that have a page of their own under docs/."""
+    return lambda _document: [f"Tables and what follows from them: [{page}]({page}).", ""]
 
 
 def provider(document: Mapping[str, Any]) -> list[str]:

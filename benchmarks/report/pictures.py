@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from benchmarks.report.text import number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +51,7 @@ def limited(document: Mapping[str, Any], path: Path) -> None:
 def _bars(axes: Axes, values: Mapping[str, float]) -> None:
     colours = [_OURS if name == "normalizer" else _OTHERS for name in values]
     bars = axes.barh(list(values), list(values.values()), color=colours)
-    axes.bar_label(bars, fmt="{:,.4g}", padding=3, fontsize=8)
+    axes.bar_label(bars, labels=[number(value) for value in values.values()], padding=3, fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.15)
     axes.spines[["top", "right"]].set_visible(False)
@@ -59,5 +60,4 @@ def _bars(axes: Axes, values: Mapping[str, float]) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context({"svg.hashsalt": "normalizer"}):
-        figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -80,5 +80,7 @@ SECTIONS: Final = (
         "python -m benchmarks.answer_formats --count-only --rows 160 --out benchmarks/results/answer_formats.json",
         parts.answer_formats,
     ),
+    Section("scale.json", "Scale", "python -m benchmarks.scale", parts.told_in("SCALING.md")),
+    Section("tune*.json", "Tuning", "python -m benchmarks.tune", parts.told_in("TUNING.md")),
     Section("provider.json", "The simulated provider", "python -m benchmarks.provider_speed", parts.provider),
 )

@@ -18,8 +18,9 @@ def number(value: float) -> str:
     """Three figures at least, thousands parted: 0.0123, 1.23, 12.3, 1,234."""
     if value == int(value) or abs(value) >= 100:
         return f"{value:,.0f}"
-    places = 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 4
-    return f"{value:.{places}f}"
+    if abs(value) < 1:
+        return f"{value:.3g}"
+    return f"{value:.{1 if abs(value) >= 10 else 2}f}"
 
 
 def spread(figure: Mapping[str, float]) -> str:

@@ -77,7 +77,16 @@ def test_the_headline_of_a_comparison_is_of_its_medians() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (0.01234, "0.0123"), (1.234, "1.23"), (12.34, "12.3"), (123.4, "123"), (1234, "1,234"), (8.0, "8")],
+    [
+        (0, "0"),
+        (0.01234, "0.0123"),
+        (0.81, "0.81"),
+        (1.234, "1.23"),
+        (12.34, "12.3"),
+        (123.4, "123"),
+        (1234, "1,234"),
+        (8.0, "8"),
+    ],
 )
 def test_numbers_keep_three_figures(value: float, text: str) -> None:
     assert number(value) == text
