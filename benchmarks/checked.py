@@ -42,13 +42,25 @@ def _points(costs: Costs, points: Iterable[Mapping[str, Any]]) -> Iterator[Check
             at = Deployment(replicas, rpm=0, tpm=0, updates_per_s=point["updates_per_s"])
             what = f"store that takes {point['updates_per_s']} updates/s, {_many(replicas)}"
         else:
-            load = _asked(point)
-            latency_s, tokens_per_s = point["latency_ms"] / 1000, point["tokens_per_s"]
-            at_once = point["concurrency"]
-            at = Deployment(replicas, rpm=0, tpm=0, latency_s=latency_s, tokens_per_s=tokens_per_s, concurrency=at_once)
-            speed = f"{latency_s:g} s + {tokens_per_s} tokens/s"
-            what = f"calls of {speed}, {at_once} at once, {_many(replicas)}"
+            load, at = _asked(point, point["residual"]), _deployed(point)
+            speed = f"{at.latency_s:g} s" + (f" + {at.tokens_per_s:g} tokens/s" if at.tokens_per_s else "")
+            groups = f"{at.max_jobs} groups of {at.batch_items}"
+            what = f"calls of {speed}, {at.concurrency} at once, {groups}, {_many(replicas)}"
         yield Checked(what, "s", Model(costs, load, at).seconds(rows), point["seconds"])
+
+
+def _deployed(point: Mapping[str, Any]) -> Deployment:
+    return Deployment(
+        point["replicas"],
+        point["max_jobs"],
+        point["batch_items"],
+        point["records_per_call"],
+        point["concurrency"],
+        rpm=0,
+        tpm=0,
+        latency_s=point["latency_ms"] / 1000,
+        tokens_per_s=point["tokens_per_s"],
+    )
 
 
 def _limits(costs: Costs, limits: Mapping[str, Any]) -> Iterator[Checked]:
@@ -57,7 +69,7 @@ def _limits(costs: Costs, limits: Mapping[str, Any]) -> Iterator[Checked]:
             at = Deployment(
                 point["replicas"], records_per_call=10, rpm=limits["rpm"], tpm=0, tokens_per_s=0, latency_s=0.3
             )
-            model = Model(costs, _asked(point), at)
+            model = Model(costs, Workload(residual=1.0, known=0.0), at)
             yield Checked(
                 f"{limits['rpm']} requests/min, {_many(at.replicas)}",
                 "s",
@@ -75,10 +87,10 @@ def _replicas(measured: Mapping[str, Any]) -> Iterator[Checked]:
             yield Checked(f"{name.replace('_', ' ')}, {many}", unit, first[name], point[name])
 
 
-def _asked(point: Mapping[str, Any]) -> Workload:
-    """Every row a record for the model, with the tokens that were counted."""
-    rows = point["rows"]
-    return Workload(1.0, 0.0, point["tokens_in"] / rows, point["tokens_out"] / rows, tokens_call=0.0)
+def _asked(point: Mapping[str, Any], residual: float) -> Workload:
+    """That share of the rows a record for the model, with the tokens that were counted."""
+    records = max(1.0, point["rows"] * residual)
+    return Workload(residual, 0.0, point["tokens_in"] / records, point["tokens_out"] / records, tokens_call=0.0)
 
 
 def _many(replicas: int) -> str:

@@ -169,15 +169,17 @@ class Model:
 
     def calls(self, records: int) -> int:
         """Calls for so many records: each replica's calls grow from `records_per_call` to `records`."""
-        calls = 0
-        for replica in range(self.at.replicas):
-            left = records // self.at.replicas + (replica < records % self.at.replicas)
-            size = float(min(self.at.records_per_call, self.records))
-            while left > 0:
-                left -= int(size)
-                size = min(self.records, size + _GROWTH)
-                calls += 1
-        return calls
+        replicas = self.at.replicas
+        share, more = divmod(records, replicas)
+        return more * self._calls_of_one(share + 1) + (replicas - more) * self._calls_of_one(share)
+
+    def _calls_of_one(self, records: int) -> int:
+        calls, size = 0, float(min(self.at.records_per_call, self.records))
+        while records > 0 and size < self.records:
+            records -= int(size)
+            size = min(self.records, size + _GROWTH)
+            calls += 1
+        return calls + max(0, math.ceil(records / int(size)))
 
     def wait_s(self, rows_per_s: float) -> float:
         """How long a row takes from enqueued to saved when so many come a second; infinite past the throughput.

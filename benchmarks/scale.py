@@ -30,6 +30,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.bounds import LABELS, REPLICAS, UNLIMITED, limits, points, run_once
 from benchmarks.fleet import Fleet, memory_mb
 from benchmarks.supply import POOL, Supplied, hard_rows, pool, write_labels
 from normalizer import embedded
@@ -40,11 +41,6 @@ WAYS: Final = {
     "cached": "every address that can be read is in the shared cache, and no longer in the worker's own",
     "model": "different addresses that only the model reads; a provider without limits that answers at once",
 }
-REPLICAS: Final = (1, 2, 4, 8)
-LIMIT_RPM: Final = 40
-_UNLIMITED: Final = {"LLM_RPM": "0", "LLM_TPM": "0"}
-_US_PER_ROW: Final = 20_000  # no run may take longer than this a row, and a few minutes
-_LABELS: Final = "labels.jsonl"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,33 +114,10 @@ def _one_way(way: str, supplied: Sequence[Supplied], size: int, directory: Path)
     place = directory / f"{way}-{size}"
     place.mkdir()
     if way != "model":
-        return {"way": way, **_run(place, supplied, size, remembered=supplied if way == "cached" else ())}
-    labels = write_labels(place / _LABELS, supplied)
+        return {"way": way, **run_once(place, supplied, size, remembered=supplied if way == "cached" else ())}
+    labels = write_labels(place / LABELS, supplied)
     with embedded.start_provider(labels, directory=place / "provider") as provider:
-        return {"way": way, **_run(place, supplied, size, provider=provider, settings=_UNLIMITED)}
-
-
-def _run(
-    place: Path,
-    supplied: Sequence[Supplied],
-    size: int,
-    *,
-    replicas: int = 1,
-    remembered: Sequence[Supplied] = (),
-    provider: embedded.ProviderService | None = None,
-    settings: Mapping[str, str] | None = None,
-    sink: Mapping[str, float] | None = None,
-) -> dict[str, Any]:
-    with Fleet(place, provider=provider, settings=settings, sink=sink) as fleet:
-        if remembered:
-            fleet.remember(remembered)
-        fleet.pause()
-        fleet.fill(supplied, size, prefix="r")
-        fleet.start_workers(replicas)
-        used = fleet.work_off(limit_s=300 + size * _US_PER_ROW / 1e6)
-        peak_mb = fleet.peak_rss_mb()
-        fleet.check(size)
-    return {**used.per_row(size), "peak_rss_mb": peak_mb}
+        return {"way": way, **run_once(place, supplied, size, provider=provider, settings=UNLIMITED)}
 
 
 def _flat(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
@@ -166,54 +139,8 @@ def replicas(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
     for count in REPLICAS[:2] if given.quick else REPLICAS:
         place = directory / str(count)
         place.mkdir()
-        points.append({"replicas": count, **_run(place, supplied, size, replicas=count)})
+        points.append({"replicas": count, **run_once(place, supplied, size, replicas=count)})
     return {"rows": size, "points": points}
-
-
-def limits(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
-    """Addresses for the model, a provider that allows few requests a minute, the shared limit off and on."""
-    size = 100 if given.quick else 2_000
-    rpm = 1_000 if given.quick else LIMIT_RPM
-    hard = hard_rows(size)
-    points = []
-    for count in REPLICAS[:1] if given.quick else REPLICAS:
-        for shared in (False, True):
-            place = directory / f"{count}-{shared}"
-            place.mkdir()
-            labels = write_labels(place / _LABELS, hard)
-            settings = {"LLM_RPM": str(rpm) if shared else "0", "LLM_TPM": "0", "LLM_RECORDS_PER_CALL": "10"}
-            with embedded.start_provider(labels, directory=place / "provider", rpm=rpm, latency_ms=300) as provider:
-                used = _run(place, hard, size, replicas=count, provider=provider, settings=settings)
-            points.append({"replicas": count, "shared_limit": shared, "bound_s": _bound_s(used, rpm), **used})
-    return {"rpm": rpm, "rows": size, "records_per_call": "10 at the start, growing", "points": points}
-
-
-def _bound_s(used: Mapping[str, Any], rpm: int) -> float:
-    """The least that the answered calls take: a full minute's worth at once, the rest as the window slides."""
-    answered: int = used["calls"] - used["refused"]
-    return 60.0 * ((answered - 1) // rpm)
-
-
-def points(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
-    """Where the store, or calls under way, are the limit by construction."""
-    size, updates = (200, 2_000) if given.quick else (10_000, 500)
-    measured = []
-    for count in (1,) if given.quick else (1, 4):
-        place = directory / f"store-{count}"
-        place.mkdir()
-        used = _run(place, pool(size), size, replicas=count, sink={"updates_per_s": updates})
-        measured.append({"limit": "store", "replicas": count, "updates_per_s": updates, **used})
-    hard = hard_rows(60 if given.quick else 1_000)
-    for count in (1,) if given.quick else (1, 2, 4):
-        place = directory / f"calls-{count}"
-        place.mkdir()
-        labels = write_labels(place / _LABELS, hard)
-        speed = {"latency_ms": 1_000, "tokens_per_s": 200}
-        settings = {**_UNLIMITED, "LLM_MAX_CONCURRENCY": "2", "LLM_RECORDS_PER_CALL": "25"}
-        with embedded.start_provider(labels, directory=place / "provider", **speed) as provider:
-            used = _run(place, hard, len(hard), replicas=count, provider=provider, settings=settings)
-        measured.append({"limit": "calls", "replicas": count, "concurrency": 2, **speed, **used})
-    return {"points": measured}
 
 
 def idle(given: argparse.Namespace, directory: Path) -> dict[str, Any]:

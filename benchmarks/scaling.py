@@ -24,6 +24,7 @@ OFFICE_DAY: Final = (0, 0, 0, 0, 0, 1, 2, 6, 9, 9, 8, 6, 4, 6, 7, 7, 6, 5, 3, 2,
 _BLOCK: Final = "<!-- scale:{name} -->\n{text}\n<!-- /scale:{name} -->"
 #: An account of a higher tier; see the provider's page for yours.
 _RPM, _TPM = 10_000.0, 4_000_000.0
+_JOBS, _AT_ONCE = 40, 32
 
 
 def read() -> dict[str, Any]:
@@ -125,7 +126,9 @@ def _capacity_table(costs: Costs) -> str:
     """What each part takes, for the workload of the guides."""
     lines = []
     for replicas in (1, 2, 10, 100):
-        found = Model(costs, Workload(), Deployment(replicas, rpm=_RPM, tpm=_TPM)).capacities()
+        found = Model(
+            costs, Workload(), Deployment(replicas, _JOBS, concurrency=_AT_ONCE, rpm=_RPM, tpm=_TPM)
+        ).capacities()
         rows_per_s, limit = min((value, name) for name, value in found.items())
         lines.append(
             (
@@ -142,7 +145,7 @@ def _capacity_table(costs: Costs) -> str:
 def _day_table(costs: Costs) -> str:
     lines = []
     for replicas, provider in ((DAY_REPLICAS, 1.0), (DAY_REPLICAS, 0.25), (10, 1.0), (10, 0.25)):
-        at = Deployment(replicas, rpm=_RPM * provider, tpm=_TPM * provider)
+        at = Deployment(replicas, _JOBS, concurrency=_AT_ONCE, rpm=_RPM * provider, tpm=_TPM * provider)
         model = Model(costs, Workload(), at)
         day = model.day(DAY_ROWS, OFFICE_DAY)
         lines.append(

@@ -15,6 +15,7 @@ from benchmarks.scenarios import generate
 from normalizer.domain.address import Address, parse_address
 from normalizer.domain.address.answers import standardize
 from normalizer.domain.decision import Settled, Undecided
+from normalizer.pipeline import needs_model
 from normalizer.store import ImportRow
 
 #: More distinct texts than a worker's first tier holds, so that a long run asks Redis as often per row as a short one.
@@ -28,6 +29,7 @@ _HARD: Final = (
 )
 _FIRST_NUMBER: Final = 1_000
 _MISSES: Final = 500
+_EASY: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,19 @@ def _hard(chance: random.Random) -> Iterator[Supplied]:
 
 def _only_a_model_reads(text: str, expected: Mapping[str, str | None]) -> bool:
     return isinstance(parse_address(text), Undecided) and isinstance(standardize(expected, text), Settled)
+
+
+def mixed(rows: int, *, residual: float, known: float, seed: int = SEED) -> list[Supplied]:
+    """Rows of that kind: so many for the model, so many of them repeated, the rest such as the rules read."""
+    asked = round(rows * residual)
+    distinct = max(1, round(asked * (1 - known))) if asked else 0
+    hard = hard_rows(distinct)
+    easy = [row for row in pool(min(_EASY, max(100, rows))) if not needs_model(parse_address(row.address or ""))]
+    chance = random.Random(seed)
+    found = [*hard, *chance.choices(hard, k=asked - distinct)] if asked else []
+    found += [Supplied(row.address, row.document, None) for row in chance.choices(easy, k=rows - asked)]
+    chance.shuffle(found)
+    return found
 
 
 def import_rows(supplied: Iterable[Supplied], count: int, *, prefix: str) -> Iterator[ImportRow]:

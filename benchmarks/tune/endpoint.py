@@ -1,0 +1,85 @@
+"""A live endpoint, measured with a few calls of synthetic addresses, never past a given amount of money."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from benchmarks.supply import hard_rows
+from normalizer.errors import InvalidInput, RateLimited
+from normalizer.llm.client import Answer, Usage
+from normalizer.llm.estimate import cost_of, prompt_tokens
+from normalizer.llm.packing import Pace
+from normalizer.llm.pricing import Price
+from normalizer.llm.prompt import Record
+from normalizer.llm.stated import Stated
+from normalizer.llm.tokens import counter
+
+_SIZES: Final = (5, 25, 50, 5, 25, 50)
+_FAR_TOKENS: Final = 1_000
+
+
+class Endpoint(Protocol):
+    """What `LlmClient` does."""
+
+    async def complete(
+        self, records: Sequence[Record], *, max_tokens_out: int, timeout_s: float | None = None
+    ) -> Answer:
+        """Ask about records in one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What an endpoint was found to be. Limits are as its headers say, 0 where they say nothing."""
+
+    calls: int
+    usd: float
+    latency_s: float
+    tokens_per_s: float
+    rpm: int
+    tpm: int
+    answered: float
+    """Share of the records that came back whole."""
+
+
+async def probe(endpoint: Endpoint, *, model: str, price: Price, max_usd: float) -> Probed:
+    """Ask up to six times. Before each call what it could cost at most is set against what is left.
+
+    Raises InvalidInput where the money does not suffice for one call; the client's errors where the first one fails.
+    """
+    count = counter(model)
+    pace = Pace()
+    spent_usd, calls, asked, whole, stated = 0.0, 0, 0, 0, Stated()
+    for size, records in zip(_SIZES, _records(), strict=True):
+        costs = [cost_of(record, count) for record in records]
+        most_out = 2 * sum(cost.tokens_out for cost in costs) + 100
+        most_in = 2 * (prompt_tokens(count) + sum(cost.tokens_in for cost in costs))
+        if spent_usd + price.of(Usage(most_in, most_out)) > max_usd:
+            break
+        try:
+            answer = await endpoint.complete(records, max_tokens_out=most_out)
+        except RateLimited:
+            if not calls:
+                raise
+            break
+        calls, asked = calls + 1, asked + size
+        whole += sum(slot is not None for slot in answer.slots)
+        spent_usd += price.of(answer.usage)
+        pace.observe(tokens_out=answer.usage.tokens_out, seconds=answer.seconds)
+        stated = Stated.read(answer.headers)
+    if not calls:
+        raise InvalidInput(
+            where="--max-usd",
+            expected="dinheiro para ao menos uma chamada",
+            found=f"US$ {max_usd:g}",
+            mend="Aumente --max-usd.",
+        )
+    latency_s = pace.seconds(0)
+    tokens_per_s = _FAR_TOKENS / max(1e-3, pace.seconds(_FAR_TOKENS) - latency_s)
+    return Probed(calls, spent_usd, latency_s, tokens_per_s, stated.limit_requests, stated.limit_tokens, whole / asked)
+
+
+def _records() -> list[list[Record]]:
+    rows = iter(hard_rows(sum(_SIZES)))
+    return [[Record.of(next(rows).address or "") for _ in range(size)] for size in _SIZES]
