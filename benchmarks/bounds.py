@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,7 +42,7 @@ def run_once(
     return {**used.per_row(size), "peak_rss_mb": peak_mb}
 
 
-def limits(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+def limits(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
     """Addresses for the model, a provider that allows few requests a minute, the shared limit off and on."""
     size = 100 if given.quick else 2_000
     rpm = 1_000 if given.quick else _LIMIT_RPM
@@ -57,7 +57,7 @@ def limits(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
             with embedded.start_provider(labels, directory=place / "provider", rpm=rpm, latency_ms=300) as provider:
                 used = run_once(place, hard, size, replicas=count, provider=provider, settings=settings)
             points.append({"replicas": count, "shared_limit": shared, "bound_s": _bound_s(used, rpm), **used})
-    return {"rpm": rpm, "rows": size, "records_per_call": "10 at the start, growing", "points": points}
+    yield {"rpm": rpm, "rows": size, "records_per_call": "10 at the start, growing", "points": points}
 
 
 def _bound_s(used: Mapping[str, Any], rpm: int) -> float:
@@ -66,13 +66,13 @@ def _bound_s(used: Mapping[str, Any], rpm: int) -> float:
     return 60.0 * ((answered - 1) // rpm)
 
 
-def points(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+def points(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
     """Where the store, calls under way or groups in work are the limit by construction."""
     some, more, two = ((1,), (1,), (1,)) if given.quick else ((1, 4), (1, 2, 4), (1, 2))
     measured = [_store_bound(directory / f"store-{count}", count, 200 if given.quick else 10_000) for count in some]
     measured += [_calls_bound(directory / f"calls-{count}", count, 60 if given.quick else 1_000) for count in more]
     measured += [_groups_bound(directory / f"groups-{count}", count, 100 if given.quick else 2_000) for count in two]
-    return {"points": measured}
+    yield {"points": measured}
 
 
 def _store_bound(place: Path, count: int, size: int) -> dict[str, Any]:

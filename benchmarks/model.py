@@ -186,6 +186,8 @@ class Model:
 
         Each station is taken as c servers that take turns by group (Sakasegawa's approximation for M/M/c).
         """
+        if rows_per_s >= self.throughput()[0]:
+            return math.inf
         at, total = self.at, 0.0
         cores = round(min(at.cores, at.replicas) if at.cores else at.replicas)
         stations = [(cores, at.batch_items * self.worker_s, "cpu"), (1, at.batch_items * self.redis_s, "redis")]
@@ -198,8 +200,6 @@ class Model:
             stations += [(1, 60.0 * self.records * self._tokens_per_record() / at.tpm, "tpm")] if at.tpm else []
         for servers, service_s, name in stations:
             busy = rows_per_s / capacities[name]
-            if busy >= 1:
-                return math.inf
             waiting = busy ** (math.sqrt(2 * (servers + 1)) - 1) / (servers * (1 - busy))
             total += service_s * waiting + (service_s if name not in {"rpm", "tpm"} else 0.0)
         return total

@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,10 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = _parsed(argv)
     for phase in given.phases:
         with tempfile.TemporaryDirectory(prefix="normalizer-scale-") as directory:
-            measured = PHASES[phase](given, Path(directory))
-        print(json.dumps({phase: measured}, ensure_ascii=False))
-        if not given.quick:
-            _write(given.out, {phase: {**measured, "measured": _circumstances()}})
+            for measured in PHASES[phase](given, Path(directory)):
+                print(json.dumps({phase: measured}, ensure_ascii=False), flush=True)
+                if not given.quick:
+                    _write(given.out, {phase: {**measured, "measured": _circumstances()}})
     return 0
 
 
@@ -94,20 +94,16 @@ def _phases(text: str) -> list[str]:
 # -- phases
 
 
-def rows(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
-    """The same rows by each way, in growing sheets."""
+def rows(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
+    """The same rows by each way, in growing sheets; told after each, since the large ones take long."""
+    sizes = {"rules": given.sizes, "cached": given.sizes, "model": given.model_sizes}
     supplied = pool(min(POOL, max(given.sizes)))
-    points = [_one_way("rules", supplied, size, directory) for size in given.sizes]
-    points += [_one_way("cached", supplied, size, directory) for size in given.sizes]
     hard = hard_rows(max(given.model_sizes))
-    points += [_one_way("model", hard[:size], size, directory) for size in given.model_sizes]
-    return {
-        "ways": WAYS,
-        "replicas": 1,
-        "pool": len(supplied),
-        "points": points,
-        "largest_over_smallest": _flat(points),
-    }
+    measured = []
+    for way, size in ((way, size) for way in WAYS for size in sizes[way]):
+        measured.append(_one_way(way, hard[:size] if way == "model" else supplied, size, directory))
+        flat = _flat(measured)
+        yield {"ways": WAYS, "replicas": 1, "pool": len(supplied), "points": measured, "largest_over_smallest": flat}
 
 
 def _one_way(way: str, supplied: Sequence[Supplied], size: int, directory: Path) -> dict[str, Any]:
@@ -124,14 +120,14 @@ def _flat(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """A figure of the largest sheet over that of the second smallest: the smallest is mostly the queue's lingering."""
     names = ("worker_cpu_us_per_row", "redis_cpu_us_per_row", "redis_commands_per_row", "peak_rss_mb")
     flat = {}
-    for way in WAYS:
+    for way in dict.fromkeys(point["way"] for point in points):
         mine = [point for point in points if point["way"] == way]
         first = mine[min(1, max(0, len(mine) - 2))]
         flat[way] = {name: round(mine[-1][name] / first[name], 2) for name in names if first[name]}
     return flat
 
 
-def replicas(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+def replicas(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
     """One sheet, read by the rules, by more and more replicas."""
     size = 200 if given.quick else 20_000
     supplied = pool(size)
@@ -140,10 +136,10 @@ def replicas(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
         place = directory / str(count)
         place.mkdir()
         points.append({"replicas": count, **run_once(place, supplied, size, replicas=count)})
-    return {"rows": size, "points": points}
+    yield {"rows": size, "points": points}
 
 
-def idle(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+def idle(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
     """What replicas without work cost, a second and a replica."""
     seconds = 1 if given.quick else 20
     measured = []
@@ -166,10 +162,10 @@ def idle(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
                 "rss_mb": round(rss_mb, 1),
             }
         )
-    return {"seconds": seconds, "points": measured}
+    yield {"seconds": seconds, "points": measured}
 
 
-def reconcile(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+def reconcile(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
     """What looking for rows that the queue may have lost takes, a waiting row: every five minutes, and at a start."""
     size = 500 if given.quick else 50_000
     with Fleet(directory) as fleet:
@@ -180,7 +176,7 @@ def reconcile(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
         used, cpu_s = fleet.meter().since(before), time.process_time() - cpu_s
     if looked_at != size:
         raise AssertionError(f"looked at {looked_at} of {size} rows")
-    return {
+    yield {
         "rows": size,
         "worker_cpu_us_per_row": round(cpu_s / size * 1e6, 1),
         "redis_cpu_us_per_row": round(used.redis_cpu_s / size * 1e6, 1),
@@ -188,7 +184,7 @@ def reconcile(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
     }
 
 
-def memory(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+def memory(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
     """A queue that is never empty, for so many minutes; the worker's memory along the way."""
     supplied = pool(500 if given.quick else 20_000)
     samples: list[tuple[float, float]] = []
@@ -204,7 +200,7 @@ def memory(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
                 time.sleep(0.25)
                 samples.append((round(time.monotonic() - began, 1), memory_mb(fleet.workers[0].pid)))
             samples.append((round(passed, 1), memory_mb(fleet.workers[0].pid)))
-    return {"minutes": given.minutes, "rows": done, **_slope(sorted(samples))}
+    yield {"minutes": given.minutes, "rows": done, **_slope(sorted(samples))}
 
 
 def _slope(samples: Sequence[tuple[float, float]]) -> dict[str, Any]:
@@ -221,7 +217,7 @@ def _slope(samples: Sequence[tuple[float, float]]) -> dict[str, Any]:
     }
 
 
-PHASES: Final[Mapping[str, Callable[[argparse.Namespace, Path], dict[str, Any]]]] = {
+PHASES: Final[Mapping[str, Callable[[argparse.Namespace, Path], Iterator[dict[str, Any]]]]] = {
     "rows": rows,
     "replicas": replicas,
     "limits": limits,
