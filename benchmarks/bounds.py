@@ -28,9 +28,10 @@ def run_once(
     provider: embedded.ProviderService | None = None,
     settings: Mapping[str, str] | None = None,
     sink: Mapping[str, float] | None = None,
+    apart: bool = False,
 ) -> dict[str, Any]:
     """Fill a queue, let so many replicas empty it, see that every row has ended; what it took, per row."""
-    with Fleet(place, provider=provider, settings=settings, sink=sink) as fleet:
+    with Fleet(place, provider=provider, settings=settings, sink=sink, apart=apart) as fleet:
         if remembered:
             fleet.remember(remembered)
         fleet.pause()
@@ -47,15 +48,17 @@ def limits(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any
     size = 100 if given.quick else 2_000
     rpm = 1_000 if given.quick else _LIMIT_RPM
     hard = hard_rows(size)
-    points = []
+    points: list[dict[str, Any]] = []
     for count in REPLICAS[:1] if given.quick else REPLICAS:
         for shared in (False, True):
             place = directory / f"{count}-{shared}"
             place.mkdir()
             labels = write_labels(place / LABELS, hard)
-            settings = {"LLM_RPM": str(rpm) if shared else "0", "LLM_TPM": "0", "LLM_RECORDS_PER_CALL": "10"}
+            settings = {"LLM_RPM": str(rpm), "LLM_TPM": "0", "LLM_RECORDS_PER_CALL": "10"}
             with embedded.start_provider(labels, directory=place / "provider", rpm=rpm, latency_ms=300) as provider:
-                used = run_once(place, hard, size, replicas=count, provider=provider, settings=settings)
+                used = run_once(
+                    place, hard, size, replicas=count, provider=provider, settings=settings, apart=not shared
+                )
             points.append({"replicas": count, "shared_limit": shared, "bound_s": _bound_s(used, rpm), **used})
     yield {"rpm": rpm, "rows": size, "records_per_call": "10 at the start, growing", "points": points}
 

@@ -94,6 +94,7 @@ class Fleet:
         provider: the simulated model; None leaves the workers without a key.
         settings: further environment variables of every worker.
         sink: options of the sink, e.g. `updates_per_s`.
+        apart: every worker counts the provider's limit by itself, as if it had the account alone.
     """
 
     def __init__(
@@ -103,8 +104,9 @@ class Fleet:
         provider: embedded.ProviderService | None = None,
         settings: Mapping[str, str] | None = None,
         sink: Mapping[str, float] | None = None,
+        apart: bool = False,
     ) -> None:
-        self._directory, self._provider = directory, provider
+        self._directory, self._provider, self._apart = directory, provider, apart
         self._settings, self._sink_options = dict(settings or {}), dict(sink or {})
         self._redis_service: embedded.RedisService
         self.sink: SinkService
@@ -170,7 +172,9 @@ class Fleet:
         """Start so many, and return when all of them beat. What they took to start is over then."""
         for _ in range(count):
             log = self._directory / f"worker-{len(self.workers)}.log"
-            self.workers.append(embedded.spawn_worker(self.environment, log=log))
+            # What is shared is kept under endpoint and model: another model's name shares nothing.
+            own = {"OPENAI_MODEL": f"simulated-{len(self.workers)}"} if self._apart else {}
+            self.workers.append(embedded.spawn_worker({**self.environment, **own}, log=log))
         self._until(lambda: self.redis.zcard(_KEYS.replicas) >= count, _START_LIMIT_S, "workers did not start")
         self._until(self._is_quiet, _START_LIMIT_S, "workers did not come to rest")  # a start looks for lost rows
 

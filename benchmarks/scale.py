@@ -7,7 +7,7 @@ phase writes its own part of `benchmarks/results/scale.json`, with commit, date 
 
 - rows: CPU, Redis commands, calls and tokens per row of sheets of growing size, read by rules, by cache, by the model;
 - replicas: the same sheet with 1, 2, 4, 8 replicas: does a row cost more when they are many;
-- limits: a provider that allows so many requests a minute, with the shared limit on (`LLM_RPM`) and off (0): refusals;
+- limits: a provider that allows few requests a minute; one count for all replicas, or each its own: refusals;
 - points: a store and a provider that are the limit, to check `benchmarks.model` against;
 - idle: what a replica without work asks of Redis;
 - reconcile: what looking for lost rows takes while many wait;
@@ -100,7 +100,7 @@ def rows(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]
     supplied = pool(min(POOL, max(given.sizes)))
     hard = hard_rows(max(given.model_sizes))
     measured = []
-    for way, size in ((way, size) for way in WAYS for size in sizes[way]):
+    for way, size in [(name, size) for name in WAYS for size in sizes[name]]:
         measured.append(_one_way(way, hard[:size] if way == "model" else supplied, size, directory))
         flat = _flat(measured)
         yield {"ways": WAYS, "replicas": 1, "pool": len(supplied), "points": measured, "largest_over_smallest": flat}
