@@ -174,10 +174,11 @@ class Model:
         return more * self._calls_of_one(share + 1) + (replicas - more) * self._calls_of_one(share)
 
     def _calls_of_one(self, records: int) -> int:
-        calls, size = 0, float(min(self.at.records_per_call, self.records))
-        while records > 0 and size < self.records:
+        calls, most = 0, self.records
+        size = min(float(self.at.records_per_call), most)
+        while records > 0 and size < most:
             records -= int(size)
-            size = min(self.records, size + _GROWTH)
+            size = min(most, size + _GROWTH)
             calls += 1
         return calls + max(0, math.ceil(records / int(size)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -10,14 +11,12 @@ from benchmarks.supply import hard_rows
 from normalizer.errors import InvalidInput, RateLimited
 from normalizer.llm.client import Answer, Usage
 from normalizer.llm.estimate import cost_of, prompt_tokens
-from normalizer.llm.packing import Pace
 from normalizer.llm.pricing import Price
 from normalizer.llm.prompt import Record
 from normalizer.llm.stated import Stated
 from normalizer.llm.tokens import counter
 
 _SIZES: Final = (5, 25, 50, 5, 25, 50)
-_FAR_TOKENS: Final = 1_000
 
 
 class Endpoint(Protocol):
@@ -49,7 +48,7 @@ async def probe(endpoint: Endpoint, *, model: str, price: Price, max_usd: float)
     Raises InvalidInput where the money does not suffice for one call; the client's errors where the first one fails.
     """
     count = counter(model)
-    pace = Pace()
+    timed: list[tuple[float, float]] = []
     spent_usd, calls, asked, whole, stated = 0.0, 0, 0, 0, Stated()
     for size, records in zip(_SIZES, _records(), strict=True):
         costs = [cost_of(record, count) for record in records]
@@ -66,7 +65,7 @@ async def probe(endpoint: Endpoint, *, model: str, price: Price, max_usd: float)
         calls, asked = calls + 1, asked + size
         whole += sum(slot is not None for slot in answer.slots)
         spent_usd += price.of(answer.usage)
-        pace.observe(tokens_out=answer.usage.tokens_out, seconds=answer.seconds)
+        timed.append((float(answer.usage.tokens_out), answer.seconds))
         stated = Stated.read(answer.headers)
     if not calls:
         raise InvalidInput(
@@ -75,9 +74,18 @@ async def probe(endpoint: Endpoint, *, model: str, price: Price, max_usd: float)
             found=f"US$ {max_usd:g}",
             mend="Aumente --max-usd.",
         )
-    latency_s = pace.seconds(0)
-    tokens_per_s = _FAR_TOKENS / max(1e-3, pace.seconds(_FAR_TOKENS) - latency_s)
+    latency_s, tokens_per_s = _line(timed)
     return Probed(calls, spent_usd, latency_s, tokens_per_s, stated.limit_requests, stated.limit_tokens, whole / asked)
+
+
+def _line(timed: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Seconds until the answer begins and tokens a second, by least squares; of one call, all its time is writing."""
+    tokens, seconds = zip(*timed, strict=True)
+    if len(set(tokens)) > 1:
+        slope, begin = statistics.linear_regression(tokens, seconds)
+        if slope > 0 and begin >= 0:
+            return begin, 1 / slope
+    return 0.0, sum(tokens) / max(1e-3, sum(seconds))
 
 
 def _records() -> list[list[Record]]:

@@ -1,0 +1,93 @@
+"""The scale benchmark and the verified tuning, in small: real workers, a real Redis, the sink, a simulated provider."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import scale
+from benchmarks.bounds import run_once
+from benchmarks.model import Deployment, Workload
+from benchmarks.supply import hard_rows, import_rows, mixed, pool, write_labels
+from benchmarks.tune.__main__ import main as tune
+from normalizer import embedded
+from normalizer.domain.address import parse_address
+from normalizer.pipeline import needs_model
+
+
+def test_a_fleet_ends_every_row_and_counts_what_it_took(
+    tmp_path: Path, start_provider: Callable[..., embedded.ProviderService]
+) -> None:
+    rows = mixed(120, residual=0.25, known=0.5)
+    labels = write_labels(tmp_path / "labels.jsonl", [row for row in rows if row.expected is not None])
+
+    used = run_once(tmp_path, rows, 120, replicas=2, provider=start_provider(labels))
+
+    assert used["rows"] == 120
+    assert used["calls"] >= 1
+    assert used["refused"] == 0
+    assert used["tokens_in"] > used["tokens_out"] > 0
+    assert 0.5 < used["redis_commands_per_row"] < 50
+    assert used["worker_cpu_us_per_row"] > 0
+    assert 40 < used["peak_rss_mb"] < 1_000
+
+
+def test_the_scale_script_runs_in_small_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "scale.json"
+    assert scale.main(["--quick", "--phases", "idle,reconcile", "--out", str(out)]) == 0
+
+    told: dict[str, Any] = {}
+    for line in capsys.readouterr().out.splitlines():
+        if line.startswith("{"):
+            told |= json.loads(line)
+    assert told["idle"]["points"][0]["commands_per_s"] > 0
+    assert told["reconcile"]["rows"] == 500
+    assert not out.exists()
+
+
+def test_a_recommendation_is_tried_and_told_beside_what_was_predicted(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--rows", "5000", "--latency-s", "0.2", "--tokens-per-s", "500", "--verify", "--quick", "--json"]
+    assert tune(arguments) == 0
+
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["conferido"]["rows"] == 200
+    assert said["conferido"]["measured_calls"] >= 1
+    assert said["conferido"]["refused"] == 0
+    assert said["conferido"]["measured_s"] > 0
+    assert said["ambiente"]["ARQ_MAX_JOBS"].isdigit()
+
+
+def test_mixed_rows_are_of_the_kind_asked_for() -> None:
+    rows = mixed(200, residual=0.2, known=0.25)
+    asked = [row.address for row in rows if needs_model(parse_address(row.address or ""))]
+    assert (len(rows), len(asked), len(set(asked))) == (200, 40, 30)
+    assert not any(needs_model(parse_address(row.address or "")) for row in mixed(50, residual=0, known=0))
+
+
+def test_supply_goes_round_as_often_as_it_must() -> None:
+    assert [row.fields["endereco_coleta"] for row in import_rows(hard_rows(2), 5, prefix="p")][::2] == (
+        [hard_rows(2)[0].address] * 3
+    )
+    assert len({row.key for row in import_rows(pool(10), 100, prefix="p")}) == 100
+
+
+def test_the_defaults_the_model_assumes_are_the_workers_own() -> None:
+    from normalizer.settings import settings_of
+
+    at, own = Deployment(), settings_of({})
+    assert (at.max_jobs, at.batch_items, at.job_timeout_s) == (
+        own.arq_max_jobs,
+        own.batch_max_items,
+        own.arq_job_timeout,
+    )
+    assert (at.records_per_call, at.concurrency, at.rpm, at.tpm) == (
+        own.llm_records_per_call,
+        own.llm_max_concurrency,
+        own.llm_rpm,
+        own.llm_tpm,
+    )
+    assert Workload().asked == pytest.approx(0.105)
