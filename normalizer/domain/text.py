@@ -5,7 +5,6 @@ Every function is total (any `str`), pure, and linear in the length of the text.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import html
 import re
@@ -42,7 +41,7 @@ def clean(text: str) -> str:
     control characters, lone surrogates, decomposed accents (NFC). A line break, tab or HTML block ends a field, so it
     becomes ", " (a blank after other punctuation). Idempotent.
     """
-    if _PLAIN.match(text) and (text.isascii() or not _MOJIBAKE.search(text)):
+    if _is_plain(text):
         return _blanks(text)
     for _ in range(_MAX_PASSES):
         repaired = _repair(text)
@@ -55,6 +54,8 @@ def clean(text: str) -> str:
 
 def canonical(text: str) -> str:
     """Return the identity of a text for dedup and caching: cleaned, case-folded, blanks collapsed. Idempotent."""
+    if _is_plain(text):  # and stays so when folded: there is nothing to clean twice
+        return _blanks(text).casefold()
     for _ in range(_MAX_PASSES):
         folded = clean(clean(text).casefold())
         if folded == text:
@@ -78,7 +79,11 @@ def fingerprint(kind: str, text: str, *, secret: bytes) -> str:
     Keyed, because a bare hash of a CPF is reversed in minutes by hashing all CPFs.
     """
     message = f"{kind}\0{canonical(text)}".encode()
-    return hmac.new(secret, message, hashlib.sha256).hexdigest()
+    return hmac.digest(secret, message, "sha256").hex()
+
+
+def _is_plain(text: str) -> bool:
+    return _PLAIN.match(text) is not None and (text.isascii() or not _MOJIBAKE.search(text))
 
 
 def _repair(text: str) -> str:
@@ -166,4 +171,4 @@ def _line_breaks(text: str) -> str:
 
 
 def _blanks(text: str) -> str:
-    return _BLANKS.sub(" ", text).strip()
+    return (_BLANKS.sub(" ", text) if "  " in text else text).strip()

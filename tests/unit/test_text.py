@@ -67,6 +67,11 @@ def test_clean_and_canonical_are_idempotent(text):
     assert canonical(canonical(text)) == canonical(text)
 
 
+@given(st.text(alphabet=[*map(chr, range(0x20, 0x7F)), *map(chr, range(0xC0, 0x100)), *"ªº°–— "], max_size=40))
+def test_plain_text_is_folded_as_any_other(text):
+    assert canonical(text) == clean(clean(text).casefold())
+
+
 @given(st.text())
 def test_clean_is_one_encodable_line(text):
     cleaned = clean(text)
