@@ -6,6 +6,7 @@ The functions are cheap and raise nothing: they stand beside the log line that s
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable
 from typing import Final
 
@@ -61,15 +62,16 @@ def group_done(kind: str, *, jobs: int, seconds: float) -> None:
 
 def appointments_ended(statuses: Iterable[str], *, waited_s: Iterable[float] = ()) -> None:
     """Appointments were stored with these statuses, so long after they were enqueued."""
-    for status in statuses:
-        _APPOINTMENTS.labels(status).inc()
+    for status, number in collections.Counter(statuses).items():
+        _APPOINTMENTS.labels(status).inc(number)
     for seconds in waited_s:
         _JOB_SECONDS.observe(max(0.0, seconds))
 
 
-def text_decided(kind: str, origin: str, outcome: str) -> None:
-    """One text of one appointment has its outcome."""
-    _TEXTS.labels(kind, origin, outcome).inc()
+def texts_decided(texts: Iterable[tuple[str, str, str]]) -> None:
+    """Texts of appointments have their outcomes: kind, origin and outcome of each."""
+    for labels, number in collections.Counter(texts).items():
+        _TEXTS.labels(*labels).inc(number)
 
 
 def store_away() -> None:

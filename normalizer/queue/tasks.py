@@ -184,13 +184,13 @@ def _note(finished: Sequence[Finished], jobs: Mapping[str, Sequence[ClaimedJob]]
     now_s = time.time()
     waited_s = [now_s - job.enqueued_at_ms / 1000 for appointment_id in saved for job in jobs[appointment_id]]
     metrics.appointments_ended(saved.values(), waited_s=waited_s)
-    for item in finished:
-        if item.appointment.id not in saved:
-            continue
-        for kind, outcome in item.outcomes.items():
-            if not isinstance(outcome, Rejected):
-                what = "normalizado" if isinstance(outcome, Normalized) else "revisar"
-                metrics.text_decided(kind.value, outcome.origin.value, what)
+    metrics.texts_decided(
+        (kind, outcome.origin, "normalizado" if isinstance(outcome, Normalized) else "revisar")
+        for item in finished
+        if item.appointment.id in saved
+        for kind, outcome in item.outcomes.items()
+        if not isinstance(outcome, Rejected)
+    )
 
 
 def _log_saved(group: Group, finished: Sequence[Finished], saved: Mapping[str, Status]) -> None:
