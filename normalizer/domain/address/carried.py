@@ -7,7 +7,7 @@ compared whole.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from normalizer.domain.address.value import Address
 
 Span: TypeAlias = tuple[int, int]
-Table: TypeAlias = dict[str, tuple[tuple[str, ...], ...]]  # short word → what it may stand for, in words
+
+
+class Table(NamedTuple):
+    """`longs`: short word → what it may stand for, in words. `openers`: a word → what may be typed where it begins."""
+
+    longs: dict[str, tuple[tuple[str, ...], ...]]
+    openers: dict[str, frozenset[str]]
+
 
 _VALUE_WORD: Final = re.compile(r"[^\W\d_]+|\d+(?:,\d)?")
 # Words that may be left over: they name no place.
@@ -54,7 +61,14 @@ def _expansions(*tables: dict[str, str]) -> Table:
         merged.setdefault(short, set()).add(("quadra",))
     for short in ("ns", "nsa", "nsra"):
         merged.setdefault(short, set()).add(("nossa", "senhora"))
-    return {short: tuple(sorted(longs)) for short, longs in merged.items()}
+    openers: dict[str, set[str]] = {}
+    for short, spelled in merged.items():
+        for words in spelled:
+            openers.setdefault(words[0], {words[0]}).add(short)
+    return Table(
+        {short: tuple(sorted(spelled)) for short, spelled in merged.items()},
+        {word: frozenset(shorts) for word, shorts in openers.items()},
+    )
 
 
 _NAMES: Final = _expansions(lx.STREET_TYPES, lx.TITLES, lx.DISTRICT_WORDS)
@@ -91,12 +105,11 @@ class Carrier:
         """Yield the spans whose tokens, side by side, spell `words`."""
         if not words:
             return
-        first = words[0]
-        for start, key in enumerate(self.tokens.keys):
-            if key == first or any(long[0] == first for long in table.get(key, ())):
-                end = self._spelled_until(start, words, table)
-                if end:
-                    yield start, end
+        openers = table.openers.get(words[0], words[:1])
+        for start in [at for at, key in enumerate(self.tokens.keys) if key in openers]:
+            end = self._spelled_until(start, words, table)
+            if end:
+                yield start, end
 
     def _spelled_until(self, start: int, words: list[str], table: Table) -> int:
         """Return where the tokens from `start` on have spelled all of `words`; 0 when they do not."""
@@ -110,7 +123,7 @@ class Carrier:
             if tokens.keys[at] == words[done]:
                 done += 1
             else:
-                for long in table.get(tokens.keys[at], ()):
+                for long in table.longs.get(tokens.keys[at], ()):
                     if tuple(words[done : done + len(long)]) == long:
                         done += len(long)
                         break

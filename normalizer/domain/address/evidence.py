@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from normalizer.domain.address.tokens import Tokens
 
 _STATE_ENDS: Final = frozenset(gazetteer.name_key(name).split()[-1] for name in gazetteer.UF_NAMES.values())
+_NONE_WORDS: Final = frozenset({"s", "sn", "snr", "sem"})  # what may open an "S/N"
 _NUMBER_LABELS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 
 _LIVES: Final = frozenset({"mora", "moro", "reside", "resido", "residente"})
@@ -66,8 +67,10 @@ class Evidence:
     def _orders(self) -> None:
         """Drop what gives orders: from its field to the end, or, before an address, up to the sentence's end."""
         keys = self.tokens.keys
+        if lx.ORDER_WORDS.isdisjoint(self.tokens.vocabulary):
+            return
         found = [at for at, key in enumerate(keys) if key in lx.ORDER_WORDS]
-        if not found or (len(found) == 1 and keys[found[0]] in lx.WEAK_ORDER_WORDS):
+        if len(found) == 1 and keys[found[0]] in lx.WEAK_ORDER_WORDS:
             return
         first, last = found[0], found[-1]
         if at_street(self.tokens, first - 1) and keys[first - 1].upper() not in gazetteer.UF_NAMES:
@@ -105,7 +108,7 @@ class Evidence:
             self.mark(start, end, DROPPED)
         elif key in lx.PERSON_WORDS and end - start > 1:
             self.mark(start, next((at for at in range(start, end) if at_street(tokens, at)), end), DROPPED)
-        elif start > 0 or key in lx.NOTE_WORDS:
+        elif (start > 0 or key in lx.NOTE_WORDS) and not lx.NOTE_WORDS.isdisjoint(tokens.keys[start:end]):
             self._note(start, end)
 
     def _empty(self, start: int, end: int) -> bool:
@@ -115,8 +118,7 @@ class Evidence:
             return True
         if end - start == 1 and start > 0 and tokens.keys[start] in {"brasil", "brazil", "br"}:
             return self._closes_address(start - 1)
-        kinds = set(tokens.kinds[start:end])
-        if NOISE not in kinds:
+        if NOISE not in tokens.kinds[start:end]:
             return False
         words = {
             key for key, kind in zip(tokens.keys[start:end], tokens.kinds[start:end], strict=True) if kind != NOISE
@@ -125,8 +127,8 @@ class Evidence:
 
     def _note(self, start: int, end: int) -> None:
         tokens = self.tokens
-        first = next((at for at in range(start, end) if tokens.keys[at] in lx.NOTE_WORDS), None)
-        if first is None or any(at_street(tokens, at) for at in range(start, end)):
+        first = next(at for at in range(start, end) if tokens.keys[at] in lx.NOTE_WORDS)
+        if any(at_street(tokens, at) for at in range(start, end)):
             return
         begins = start if first - start < 2 else first
         if first > begins and any(tokens.kinds[at] != WORD for at in range(begins, first)):
@@ -164,6 +166,8 @@ class Evidence:
     def _references(self) -> None:
         """Drop points of reference and contacts up to the end of their field."""
         tokens, marks = self.tokens, self.marks
+        if lx.ASIDE_FIRST.isdisjoint(tokens.vocabulary):
+            return
         keys = tokens.keys
         for at, key in enumerate(keys):
             if key not in lx.ASIDE_FIRST or marks[at] != FREE:
@@ -200,6 +204,8 @@ class Evidence:
 
     def _labels(self) -> None:
         tokens = self.tokens
+        if lx.LABELS.keys().isdisjoint(tokens.vocabulary):
+            return
         for at, key in enumerate(tokens.keys):
             field = lx.LABELS.get(key)
             if field is None:
@@ -304,9 +310,11 @@ class Evidence:
     def _numbers_that_are_none(self) -> None:
         """Mark "S/N" in its spellings."""
         tokens = self.tokens
+        if tokens.vocabulary.isdisjoint(_NONE_WORDS):
+            return
         keys = tokens.keys
         for at, key in enumerate(keys):
-            if key not in {"s", "sn", "snr", "sem"} or self.marks[at] != FREE:
+            if key not in _NONE_WORDS or self.marks[at] != FREE:
                 continue
             if key in {"sn", "snr"}:
                 end = at + 1

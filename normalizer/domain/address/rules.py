@@ -65,14 +65,15 @@ def _parse(text: str) -> Settled[Address] | Undecided:
 
 def _refused_outright(tokens: Tokens) -> Reason | None:
     size = tokens.size
-    if size == 0 or tokens.phrase(0, size) in lx.NULL_SLOTS:
+    whole = tokens.phrase(0, size)
+    if size == 0 or whole in lx.NULL_SLOTS:
         return Reason.ADDRESS_MISSING
-    if any(not key.isascii() for key in tokens.keys):
+    if not whole.isascii():
         return Reason.ADDRESS_JUNK
     if size < 4:
         return Reason.ADDRESS_JUNK
     last = next((at for at in range(size - 1, -1, -1) if tokens.gaps[at] == HARD), 0)
-    if tokens.phrase(last, size) in lx.COUNTRIES or any(key in lx.FOREIGN_WORDS for key in tokens.keys):
+    if tokens.phrase(last, size) in lx.COUNTRIES or not lx.FOREIGN_WORDS.isdisjoint(tokens.vocabulary):
         return Reason.ADDRESS_FOREIGN
     return None
 

@@ -33,10 +33,8 @@ _PHONE: Final = (
     r"(?P<PHONE>(?:\+\s?55\s?)?\(\s?0?\d{2}\s?\)\s?9?[ .]?\d{4}[-. ]?\d{4}(?!\d)"
     r"|\d{2}[ -]9\d{4}[- ]?\d{4}(?!\d)|\d{2} \d{4}-\d{4}(?!\d)|9\d{4}-\d{4}(?!\d)|\d{4}-\d{4}(?!\d)|\d{10,}(?!\d))"
 )
-_DATE: Final = (
-    r"\d{1,2}/\d{1,2}/\d{2,4}(?!\d)|\d{1,2}:\d{2}(?!\d)|\d{1,2} ?[hH](?:\d{2}|s|rs)?(?!\w)"
-    r"|(?:https?://|www\.)\S{1,300}"
-)
+_DATE: Final = r"\d{1,2}/\d{1,2}/\d{2,4}(?!\d)|\d{1,2}:\d{2}(?!\d)|\d{1,2} ?[hH](?:\d{2}|s|rs)?(?!\w)"
+_LINK: Final = r"(?:https?://|www\.)\S{1,300}"
 _MAIL: Final = r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,30}){0,5}"
 _CEP: Final = r"(?P<CEP>\d{2}\.?\d{3}-\d{3}(?!\d)|\d{2}\.\d{3}\.?\d{3}(?!\d)|\d{8}(?!\d))"
 _NUM: Final = (  # "12,5" only behind "km": elsewhere a comma separates fields
@@ -44,9 +42,11 @@ _NUM: Final = (  # "12,5" only behind "km": elsewhere a comma separates fields
     r"(?:[ºª°]|[oOaA](?= ?(?:andar|ANDAR|Andar)\b))?)"
 )
 _WORD: Final = r"(?P<WORD>[^\W\d_]+(?:['’´`][^\W\d_]+)*°?)"
-_LEX: Final = re.compile("|".join([_PHONE, f"(?P<NOISE>{_DATE})", _CEP, _NUM, _WORD]))
-_LEX_WITH_MAIL: Final = re.compile("|".join([_PHONE, f"(?P<NOISE>{_DATE}|{_MAIL})", _CEP, _NUM, _WORD]))
-_KIND: Final = {"WORD": WORD, "NUM": NUM, "CEP": CEP, "PHONE": PHONE, "NOISE": NOISE}
+# Words and separators are not tried against the forms of numbers: all of those begin with a digit, "+" or "(".
+_NUMERIC: Final = rf"(?=[\d+(])(?:{_PHONE}|(?P<NOISE>{_DATE})|{_CEP}|{_NUM})"
+_LEX: Final = re.compile("|".join([_NUMERIC, f"(?P<LINK>{_LINK})", _WORD]))
+_LEX_WITH_MAIL: Final = re.compile("|".join([_PHONE, f"(?P<NOISE>{_DATE}|{_LINK}|{_MAIL})", _CEP, _NUM, _WORD]))
+_KIND: Final = {"WORD": WORD, "NUM": NUM, "CEP": CEP, "PHONE": PHONE, "NOISE": NOISE, "LINK": NOISE}
 
 _EXCEL_FLOAT: Final = re.compile(r"(?<=\d)\.0(?![\d])")
 _GLUED_TYPE: Final = re.compile(
@@ -110,7 +110,7 @@ def _digits(word: str) -> str:
 class Tokens:
     """The tokens of a cleaned text, as parallel lists (reading thousands of texts a second forbids objects)."""
 
-    __slots__ = ("colons", "dots", "gaps", "keys", "kinds", "parens", "size", "starts", "text", "words")
+    __slots__ = ("colons", "dots", "gaps", "keys", "kinds", "parens", "size", "starts", "text", "vocabulary", "words")
 
     def __init__(self, cleaned: str) -> None:
         """Read `cleaned` (see `text.clean`), undoing Excel's ".0" and words glued to their street type."""
@@ -122,26 +122,29 @@ class Tokens:
         self.dots: list[bool] = []  # a full stop follows
         self.colons: list[bool] = []  # a colon (or equals sign) follows
         self.starts: list[int] = []
+        words, keys, kinds, gaps, starts = self.words, self.keys, self.kinds, self.gaps, self.starts
+        dots, colons, known = self.dots, self.colons, _separations
         end = 0
         lexer = _LEX_WITH_MAIL if "@" in text else _LEX
         for match in lexer.finditer(text):  # the hot loop of the whole package
             start, stop = match.span()
             separator = text[end:start]
-            gap, dot, colon = _separations.get(separator) or _separation(separator)
+            gap, dot, colon = known.get(separator) or _separation(separator)
             kind = _KIND[match.lastgroup or "WORD"]
-            word = match.group()
-            if self.words:
-                self.dots.append(dot)
-                self.colons.append(colon)
+            word = match[0]
+            if words:
+                dots.append(dot)
+                colons.append(colon)
                 if dot and gap == BLANK and self._ends_sentence():
                     gap = HARD
-            self.words.append(word)
-            self.kinds.append(kind)
-            self.gaps.append(gap)
-            self.keys.append(word_key(word) if kind == WORD else _digits(word))
-            self.starts.append(start)
+            words.append(word)
+            kinds.append(kind)
+            gaps.append(gap)
+            keys.append(word_key(word) if kind == WORD else _digits(word))
+            starts.append(start)
             end = stop
-        self.size = len(self.words)
+        self.size = len(words)
+        self.vocabulary = frozenset(keys)  # what no word of the text can set off need not be looked for
         if self.size:
             _, dot, colon = _separation(text[end:])
             self.dots.append(dot)

@@ -40,6 +40,8 @@ class _Finder:
     def find(self) -> list[Unit]:
         tokens, marks = self.tokens, self.marks
         units: list[Unit] = []
+        if lx.UNIT_WORDS.keys().isdisjoint(tokens.vocabulary):
+            return units
         for at in range(tokens.size):
             if marks[at] != FREE or tokens.kinds[at] != WORD:
                 continue

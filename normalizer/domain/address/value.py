@@ -25,7 +25,15 @@ class Address:
 
     def as_dict(self) -> dict[str, str | None]:
         """Return the seven stored fields, in the stored order."""
-        return {name: getattr(self, name) for name in FIELDS}
+        return {
+            "rua": self.rua,
+            "numero": self.numero,
+            "complemento": self.complemento,
+            "bairro": self.bairro,
+            "cidade": self.cidade,
+            "estado": self.estado,
+            "cep": self.cep,
+        }
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, object]) -> Address:
