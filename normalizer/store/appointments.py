@@ -17,6 +17,7 @@ from normalizer.domain.appointment import PRIVATE_FIELDS, Appointment, Kind, Sta
 from normalizer.errors import Misconfigured, StoreUnavailable
 from normalizer.store.batches import Batches
 from normalizer.store.connection import (
+    BULK,
     Client,
     Record,
     batched,
@@ -334,8 +335,11 @@ class AppointmentStore:
 
     async def _find(self, native_ids: Sequence[str | ObjectId], found: dict[str, Appointment]) -> None:
         secret = await self.secret()
-        async for record in self._appointments.find({"_id": {"$in": native_ids}}, _SOURCE_FIELDS):
-            found[str(record["_id"])] = appointment_of(record, secret=secret)
+        # One batch for all of them: by itself MongoDB sends 101 documents, and the others when asked again.
+        cursor = self._appointments.find({"_id": {"$in": native_ids}}, _SOURCE_FIELDS, batch_size=BULK)
+        for record in await cursor.to_list(None):
+            appointment = appointment_of(record, secret=secret)
+            found[appointment.id] = appointment
 
     async def _intake(self, import_id: str) -> Intake:
         secret = await self.secret()

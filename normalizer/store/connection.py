@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from bson import ObjectId
+from bson.errors import InvalidId
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import (
     BulkWriteError,
@@ -116,7 +117,10 @@ def batched(items: Iterable[T], size: int = BULK) -> Iterator[list[T]]:
 
 def id_forms(appointment_id: str) -> list[str | ObjectId]:
     """What `_id` may be for an id that travels as text: the text itself, or the ObjectId it spells."""
-    return [ObjectId(appointment_id), appointment_id] if ObjectId.is_valid(appointment_id) else [appointment_id]
+    try:
+        return [ObjectId(appointment_id), appointment_id]
+    except InvalidId:
+        return [appointment_id]
 
 
 def by_id(appointment_id: str) -> Mapping[str, Any]:

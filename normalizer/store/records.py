@@ -40,7 +40,10 @@ ALL_SOURCES = (*ADDRESS_SOURCES, *DOCUMENT_SOURCES)
 RESULT_FIELD: Mapping[Kind, str] = {Kind.ADDRESS: "endereco_normalizado", Kind.DOCUMENT: "documento_normalizado"}
 DOCUMENT_RULES_VERSION = 1
 _VERSION: Mapping[Kind, int] = {Kind.ADDRESS: RULES_VERSION, Kind.DOCUMENT: DOCUMENT_RULES_VERSION}
-_KNOWN_STATUS = frozenset(Status)
+_KINDS = tuple(Kind)
+_STATUS: Mapping[object, Status] = {status.value: status for status in Status}
+_ABOUT: Mapping[Kind, str] = {kind: f"normalizacao.{kind}" for kind in Kind}
+_CORRECTED_AT: Mapping[Kind, str] = {kind: f"normalizacao.{kind}.corrigido_em" for kind in Kind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +73,18 @@ class Pending:
 
 def appointment_of(record: Mapping[str, Any], *, secret: bytes | None = None) -> Appointment:
     """The stored document as the rest of the program sees it; without `secret` nothing is `as_imported`."""
+    mark = ours(record)
+    touched = [kind for kind in _KINDS if mark.get(kind)]  # most records were never corrected
     return Appointment(
         id=str(record["_id"]),
         sources={name: record.get(name) for name in ALL_SOURCES},
-        status=_status_of(record),
-        corrected_at={kind: at for kind in Kind if (at := _about(record, kind).get("corrigido_em"))},
-        by_hand=frozenset(kind for kind in Kind if holds_by_hand(record, kind)),
-        import_id=str(found) if (found := ours(record).get("import_id")) else None,
-        as_imported=secret is not None and ours(record).get("fontes") == sources_hash(record, secret=secret),
+        status=_STATUS.get(mark.get("status")),
+        corrected_at={kind: at for kind in touched if (at := _about(record, kind).get("corrigido_em"))},
+        by_hand=frozenset(kind for kind in touched if holds_by_hand(record, kind)),
+        import_id=str(found) if (found := mark.get("import_id")) else None,
+        as_imported=secret is not None and mark.get("fontes") == sources_hash(record, secret=secret),
         economy=economy_of(record),
-        private=tuple(str(record.get(name) or "") for name in PRIVATE_FIELDS),
+        private=tuple([str(record.get(name) or "") for name in PRIVATE_FIELDS]),
     )
 
 
@@ -110,7 +115,7 @@ def holds_by_hand(record: Mapping[str, Any], kind: Kind) -> bool:
 
 
 def _about(record: Mapping[str, Any], kind: Kind) -> Mapping[str, Any]:
-    found = ours(record).get(kind.value)
+    found = ours(record).get(kind)
     return found if isinstance(found, Mapping) else {}
 
 
@@ -139,11 +144,10 @@ def keyed_hash(content: object, *, secret: bytes) -> str:
 
 def status_of(outcomes: Mapping[Kind, Outcome]) -> Status:
     """`falhou` if any text was rejected, `revisar` if any needs a person, else `concluido`."""
-    if any(isinstance(outcome, Rejected) for outcome in outcomes.values()):
+    found = set(map(type, outcomes.values()))
+    if Rejected in found:
         return Status.FAILED
-    if any(isinstance(outcome, Review) for outcome in outcomes.values()):
-        return Status.REVIEW
-    return Status.DONE
+    return Status.REVIEW if Review in found else Status.DONE
 
 
 def unchanged(result: Result) -> dict[str, Any]:
@@ -153,7 +157,7 @@ def unchanged(result: Result) -> dict[str, Any]:
     """
     seen = result.appointment
     texts = {name: {"$eq": seen.sources.get(name)} for kind in result.outcomes for name in SOURCES[kind]}
-    by_hand = {f"normalizacao.{kind}.corrigido_em": {"$eq": seen.corrected_at.get(kind)} for kind in result.outcomes}
+    by_hand = {_CORRECTED_AT[kind]: {"$eq": seen.corrected_at.get(kind)} for kind in result.outcomes}
     return {**texts, **by_hand, **not_fenced_off(result.fence)}
 
 
@@ -164,8 +168,8 @@ def not_fenced_off(fence: int) -> dict[str, Any]:
 
 def change_of(result: Result, now: datetime) -> dict[str, Any]:
     """The update that writes a result. A field whose kind is not in the result is not named."""
-    causes = [outcome.cause for outcome in result.outcomes.values() if isinstance(outcome, Rejected)]
-    fields: dict[str, Any] = _closing(status_of(result.outcomes), causes[0] if causes else None, result.fence, now)
+    cause = next((outcome.cause for outcome in result.outcomes.values() if isinstance(outcome, Rejected)), None)
+    fields: dict[str, Any] = _closing(status_of(result.outcomes), cause, result.fence, now)
     fields["normalizacao.tentativas"] = result.tries
     for kind, outcome in result.outcomes.items():
         fields |= _fields_of(kind, outcome)
@@ -187,7 +191,7 @@ def corrected_change(
         written = _value_fields(kind, value)
         seen = {name: written.get(name, record.get(name)) for name in SOURCES[kind]}
         about = {"origem": Origin.MANUAL.value, "versao": _VERSION[kind], "corrigido_em": now, "corrigido_de": seen}
-        fields |= {**written, f"normalizacao.{kind}": about}
+        fields |= {**written, _ABOUT[kind]: about}
     status = _status_after(record, [kind for kind in Kind if kind not in values])
     if status is not _status_of(record):
         fields |= {"normalizacao.status": status.value, "normalizacao.erro": None}
@@ -222,11 +226,11 @@ def _fields_of(kind: Kind, outcome: Outcome) -> dict[str, Any]:
             about = {"origem": outcome.origin.value, "versao": _VERSION[kind]}
             if outcome.note is not None:
                 about["motivo"] = outcome.note.value
-            return {**_value_fields(kind, outcome.value), f"normalizacao.{kind}": about}
+            return {**_value_fields(kind, outcome.value), _ABOUT[kind]: about}
         case Review():
             about = {"origem": outcome.origin.value, "versao": _VERSION[kind], "motivo": outcome.reason.value}
             understood = {"entendido": dict(outcome.understood)} if outcome.understood else {}
-            return {RESULT_FIELD[kind]: None, f"normalizacao.{kind}": {**about, **understood}}
+            return {RESULT_FIELD[kind]: None, _ABOUT[kind]: {**about, **understood}}
         case Rejected():
             return {}
         case _:
@@ -241,5 +245,4 @@ def _value_fields(kind: Kind, value: Address | Document) -> dict[str, Any]:
 
 
 def _status_of(record: Mapping[str, Any]) -> Status | None:
-    status = ours(record).get("status")
-    return Status(status) if status in _KNOWN_STATUS else None
+    return _STATUS.get(ours(record).get("status"))
