@@ -77,7 +77,7 @@ def plan_of(rows: int, rounds: int) -> Plan:
         against=tuple(PEERS),
         open=Scenario(rows),
         limited=Scenario(rows, rpm=180, tpm=40_000),
-        alone=Scenario(8 * rows, rpm=180, tpm=20_000, mess=Mess(untidy=0.8, remarked=0.6)),
+        alone=Scenario(20 * rows, rpm=180, tpm=40_000, mess=Mess(untidy=0.8, remarked=0.6)),
     )
 
 

@@ -45,7 +45,7 @@ def _tools() -> tuple[pymongo.collection.Collection[dict[str, Any]], Callable[..
     return pymongo.MongoClient(url)[database]["appointments"], create, ThreadPoolExecutor(2 * THREADS)
 
 
-@app.task(base=Batches, name=TASK, flush_every=FLUSH_EVERY, flush_interval=2)  # type: ignore[untyped-decorator]
+@app.task(base=Batches, name=TASK, flush_every=FLUSH_EVERY, flush_interval=5)  # type: ignore[untyped-decorator]
 def normalize_appointments(requests: Sequence[Any]) -> None:
     """Load a batch, ask for its addresses and its documents at the same time, save."""
     collection, create, pool = _tools()
