@@ -34,6 +34,10 @@ _SEARCH_LIMIT: Final = 400
 _STREET_HEADS: Final = (
     frozenset(word_key(kind) for kind in lx.STREET_TYPES.values()) - {"vila", "quadra"} - lx.RURAL_TYPES
 )
+_NO_STREETS: Final = lx.STRONG_STARTERS - {"vila", "setor", "parque"}
+# The last word of a name that breaks off.
+_STREET_BREAKS_OFF: Final = lx.PREPOSITIONS - {"a", "e", "para"}
+_QUARTER_BREAKS_OFF: Final = lx.PREPOSITIONS - {"a", "e"}
 _STREETS: Final = frozenset({"rua", "avenida", "av", "travessa", "alameda"})
 # With a number and no street type they are no street but a part of a settlement: "Agrovila 5", "Etapa 3".
 _NUMBERED_NOUNS: Final = frozenset(
@@ -205,11 +209,7 @@ class _Check:
         address = self.address
         spans = dict(self.chosen)
         words = value_words(address.rua)
-        if words[0] in lx.STRONG_STARTERS - {"vila", "setor", "parque"} or words[-1] in lx.PREPOSITIONS - {
-            "a",
-            "e",
-            "para",
-        }:
+        if words[0] in _NO_STREETS or words[-1] in _STREET_BREAKS_OFF:
             yield Violation("rua", Problem.WRONG_KIND)
         if self._is_no_street(words, spans["rua"]):
             yield Violation("rua", Problem.WRONG_KIND)
@@ -243,7 +243,7 @@ class _Check:
             return True
         if not any(word.isalpha() and len(word) > 2 for word in words):
             return True
-        if any(self.marks[at] == UNIT for at in range(*span)) or words[-1] in lx.PREPOSITIONS - {"a", "e"}:
+        if UNIT in self.marks[span[0] : span[1]] or words[-1] in _QUARTER_BREAKS_OFF:
             return True
         if len(words) == 1 and words[0] in lx.GENERIC_QUARTERS:
             return True

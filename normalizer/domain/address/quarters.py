@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from normalizer.domain.address.tokens import Tokens
 
 _LONGEST: Final = 7  # words
+_BREAKS_OFF: Final = lx.PREPOSITIONS - {"e", "a"}  # the last word of a name that is not whole
 _VOWELS: Final = frozenset("aeiouy")
 # Before "Centro" in one quarter's name; any other word there is the end of another field.
 _BEFORE_CENTRE: Final = frozenset({"novo", "bairro", "setor", "zona", "cidade", "conjunto", "vila", "jardim", "b"})
@@ -51,7 +52,7 @@ def may_be_quarter(tokens: Tokens, start: int, end: int, *, sector: bool) -> boo
     `sector`: the street is a sector of Brasília, where "Rua 310" behind it is no quarter.
     """
     keys = tokens.keys
-    if end - start > _LONGEST or keys[start] in lx.PREPOSITIONS or keys[end - 1] in lx.PREPOSITIONS - {"e", "a"}:
+    if end - start > _LONGEST or keys[start] in lx.PREPOSITIONS or keys[end - 1] in _BREAKS_OFF:
         return False
     if end - start == 1 and not _may_stand_alone(tokens, start):
         return False

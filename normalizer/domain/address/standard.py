@@ -24,6 +24,7 @@ _WORDS: Final = re.compile(r"[^\W\d_]+")
 _UNSURE: Final = frozenset(
     {"para", "marco", "se", "e", "a", "as", "da", "de", "do", "no", "nos", "esta", "pais", "ate", "so"}
 )
+_ESTATES: Final = lx.ESTATE_WORDS | {"hab"}
 _LOWER: Final = frozenset(
     {"de", "da", "do", "das", "dos", "e", "em", "na", "no", "nas", "nos", "à", "ao", "aos", "del", "com", "para"}
 )
@@ -217,7 +218,7 @@ def named_unit(tokens: Tokens, start: int, end: int) -> str:
     head: list[str] = []
     while at + 1 < end:
         key = tokens.keys[at]
-        long = lx.BUILDING_WORDS.get(key) or (lx.DISTRICT_WORDS.get(key) if key in lx.ESTATE_WORDS | {"hab"} else None)
+        long = lx.BUILDING_WORDS.get(key) or (lx.DISTRICT_WORDS.get(key) if key in _ESTATES else None)
         if long is None:
             break
         head.append(long)
