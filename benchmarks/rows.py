@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from typing import Any, Final
 
 from redis import Redis
 
+from benchmarks.processes import environment
 from benchmarks.scenarios import COLUMNS, Mess, ScenarioRow, generate
 from benchmarks.sink import start_sink
 from normalizer import embedded
@@ -91,19 +91,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, peers: Mapping[str, Path], directory: Path) -> dict[str, Any]:
+    before = environment()
     sheets = Sheets.made(options.rows)
     rounds: list[Round] = []
     with embedded.start_valkey(directory / "valkey") as redis, _store(options.mongodb, directory) as mongo_url:
         for number in range(options.rounds):
             # Interleaved, and in turn first: what drifts on the machine hits all.
             for peer in list(peers)[:: 1 if number % 2 == 0 else -1]:
-                environment = _environment(redis.url, mongo_url, f"rows_{number}_{peer}")
+                variables = _variables(redis.url, mongo_url, f"rows_{number}_{peer}")
                 Redis.from_url(redis.url).flushall()
-                stored = asyncio.run(_prepare(environment, sheets))
+                stored = asyncio.run(_prepare(variables, sheets))
                 log = directory / f"{peer}-{number}.log"
-                with _worker(peers[peer], environment, log) as worker:
-                    rounds += Bench(peer, worker, environment).round(stored)
-    return _document(options, peers, rounds)
+                with _worker(peers[peer], variables, log) as worker:
+                    rounds += Bench(peer, worker, variables).round(stored)
+    return _document(options, peers, rounds, before)
 
 
 @contextlib.contextmanager
@@ -115,14 +116,14 @@ def _store(url: str | None, directory: Path) -> Iterator[str]:
         yield sink.url
 
 
-def _environment(redis_url: str, mongo_url: str, database: str) -> dict[str, str]:
+def _variables(redis_url: str, mongo_url: str, database: str) -> dict[str, str]:
     names = {"REDIS_URL": redis_url, "MONGODB_URL": mongo_url, "DATABASE_NAME": database}
     return {**names, "CACHE_SECRET": "benchmark", "ENVIRONMENT": "production"}
 
 
-def _worker(checkout: Path, environment: Mapping[str, str], log: Path) -> embedded.Child:
+def _worker(checkout: Path, variables: Mapping[str, str], log: Path) -> embedded.Child:
     python_path = {"PYTHONPATH": str(checkout)}
-    return embedded.spawn_python("worker", [str(checkout / "workers.py")], {**environment, **python_path}, log=log)
+    return embedded.spawn_python("worker", [str(checkout / "workers.py")], {**variables, **python_path}, log=log)
 
 
 # -- what is worked on ------------------------------------------------------------------------------------------------
@@ -167,9 +168,9 @@ def _known(rows: Iterator[ScenarioRow], known: dict[str, Entry]) -> Iterator[Sce
             yield row
 
 
-async def _prepare(environment: Mapping[str, str], sheets: Sheets) -> dict[str, dict[str, str]]:
+async def _prepare(variables: Mapping[str, str], sheets: Sheets) -> dict[str, dict[str, str]]:
     """Store every row and fill the cache. Returns the fingerprints by appointment id, of each way."""
-    settings = settings_of(environment)
+    settings = settings_of(variables)
     async with open_cache(settings) as cache:
         for texts in _chunks(list(sheets.known)):
             await cache.put_many(Kind.ADDRESS, {text: sheets.known[text] for text in texts})
@@ -203,9 +204,9 @@ def _chunks(items: list[Any]) -> Iterator[list[Any]]:
 class Bench:
     """Lets one worker work and looks on from outside."""
 
-    def __init__(self, peer: str, worker: embedded.Child, environment: Mapping[str, str]) -> None:
-        self._peer, self._worker, self._environment = peer, worker, environment
-        self._redis: Any = Redis.from_url(environment["REDIS_URL"])  # redis-py's own types mix both kinds of client
+    def __init__(self, peer: str, worker: embedded.Child, variables: Mapping[str, str]) -> None:
+        self._peer, self._worker, self._variables = peer, worker, variables
+        self._redis: Any = Redis.from_url(variables["REDIS_URL"])  # redis-py's own types mix both kinds of client
 
     def round(self, stored: Mapping[str, Mapping[str, str]]) -> Iterator[Round]:
         """Every way once; the first rows only warm the worker up."""
@@ -228,7 +229,7 @@ class Bench:
 
     async def _enqueue_all(self, fingerprints: Mapping[str, str]) -> None:
         """All rows at once: the queue stands still meanwhile, and begins with the last."""
-        async with open_producer(settings_of(self._environment)) as producer:
+        async with open_producer(settings_of(self._variables)) as producer:
             await producer.tasks.pause()
             await producer.tasks.enqueue_many(list(fingerprints), fingerprints=fingerprints)
             await producer.tasks.resume()
@@ -261,7 +262,9 @@ def _saved(log: str) -> Counter[str]:
 # -- the report -------------------------------------------------------------------------------------------------------
 
 
-def _document(options: argparse.Namespace, peers: Mapping[str, Path], rounds: Sequence[Round]) -> dict[str, Any]:
+def _document(
+    options: argparse.Namespace, peers: Mapping[str, Path], rounds: Sequence[Round], before: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "rows": options.rows,
         "rounds": options.rounds,
@@ -271,12 +274,9 @@ def _document(options: argparse.Namespace, peers: Mapping[str, Path], rounds: Se
             for peer in peers
         },
         "raw": [asdict(each) for each in rounds],
-        "environment": {
-            "cpus": os.cpu_count(),
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "commits": {peer: _commit(checkout) for peer, checkout in peers.items()},
-        },
+        "commits": {peer: _commit(checkout) for peer, checkout in peers.items()},
+        "environment": before,
+        "environment_after": environment(),
     }
 
 

@@ -124,6 +124,37 @@ def queue_headline(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def rows(document: Mapping[str, Any]) -> list[str]:
+    """What one worker process spends on a row."""
+    targets = document["targets"]
+    return [
+        f"One `python workers.py`, {number(document['rows'])} different rows a way, the store in memory: medians of",
+        f"{document['rounds']} rounds, the lowest in brackets. `rules`: nothing is known of the texts; `cache`: their",
+        "addresses are known in Redis; `memory`: in the process itself.",
+        "",
+        *table(
+            ["checkout, way", "worker CPU µs/row", "target at most", "rows/s", "target at least"],
+            (
+                [
+                    f"{peer} ({document['commits'][peer]}), {way}",
+                    f"{number(found['cpu_us_per_row'])} ({number(_least(document, peer, way))})",
+                    number(targets[way]["cpu_us_per_row"]),
+                    number(found["rows_per_s"]),
+                    number(targets[way]["rows_per_s"]),
+                ]
+                for peer, ways in document["median"].items()
+                for way, found in ways.items()
+            ),
+        ),
+        "",
+    ]
+
+
+def _least(document: Mapping[str, Any], peer: str, way: str) -> float:
+    rounds = (each for each in document["raw"] if (each["peer"], each["way"]) == (peer, way))
+    return min(float(each["cpu_us_per_row"]) for each in rounds)
+
+
 def answer_formats(document: Mapping[str, Any]) -> list[str]:
     """How many tokens each format of an answer takes."""
     counted = document["tokens_per_record"]

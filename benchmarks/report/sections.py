@@ -66,6 +66,7 @@ SECTIONS: Final = (
         parts.cost_headline,
     ),
     Section("queue.json", "The queue alone", "python -m benchmarks.queue", parts.queue, parts.queue_headline),
+    Section("rows.json", "One row in one worker", "python -m benchmarks.rows", parts.rows),
     Section("quality.json", "The rules alone", "make quality ARGS=--update", parts.quality, parts.quality_headline),
     Section(
         "quality_before.json",
