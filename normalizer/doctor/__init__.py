@@ -1,6 +1,7 @@
 """`normalizer doctor`: looks at everything the worker depends on and says, in one line each, how to mend it.
 
-It changes nothing. Its one paid call to the model carries a made-up address.
+It changes nothing but what the workers know of how the endpoint is asked. Its one paid call to the model carries a
+made-up address.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from pathlib import Path
 from normalizer.doctor import configuration, model, privacy, services
 from normalizer.doctor.finding import Finding, Level, Report
 from normalizer.errors import Misconfigured, TransientError
+from normalizer.llm.endpoint import Memory
 from normalizer.queue.health import GONE_S
 from normalizer.queue.service import QUEUE_NAME, TaskService
-from normalizer.runtime import read_lane
+from normalizer.runtime import lane_name, read_lane
 from normalizer.settings import Settings, load_settings
 from normalizer.store import AppointmentStore
 
@@ -45,7 +47,7 @@ async def examine(
     findings = configuration.check(settings, configuration.given_names(environment))
     findings += await _queue(settings, lgpd=lgpd)
     findings += await _store(settings, lgpd=lgpd)
-    findings += await model.check_model(settings, ask=not offline)
+    findings += await _model(settings, ask=not offline)
     if lgpd or logs:
         findings += privacy.check_settings(settings) if lgpd else []
         findings += privacy.check_logs(logs)
@@ -55,10 +57,24 @@ async def examine(
 _ORDER = (configuration.AREA, services.REDIS, _WORKERS, services.MONGODB, model.MODEL, privacy.AREA)
 
 
-async def _queue(settings: Settings, *, lgpd: bool) -> list[Finding]:
-    password = settings.redis_password.get_secret_value() if settings.redis_password else None
+async def _model(settings: Settings, *, ask: bool) -> list[Finding]:
+    """The endpoint is asked afresh, for endpoints learn; the workers are told what came out."""
     try:
-        async with TaskService(settings.redis_url.get_secret_value(), redis_password=password, attempts=1) as tasks:
+        async with _tasks(settings) as tasks:
+            memory = Memory(await tasks.get_pool(), lane_name(settings))
+            return await model.check_model(settings, ask=ask, memory=memory)
+    except (Misconfigured, TransientError):  # without Redis, which `_queue` speaks of
+        return await model.check_model(settings, ask=ask)
+
+
+def _tasks(settings: Settings) -> TaskService:
+    password = settings.redis_password.get_secret_value() if settings.redis_password else None
+    return TaskService(settings.redis_url.get_secret_value(), redis_password=password, attempts=1)
+
+
+async def _queue(settings: Settings, *, lgpd: bool) -> list[Finding]:
+    try:
+        async with _tasks(settings) as tasks:
             redis = await tasks.get_pool()
             findings = [*await services.check_redis(redis), *await _workers(tasks)]
             findings += await services.check_other_queue(redis, QUEUE_NAME)

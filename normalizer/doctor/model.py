@@ -14,6 +14,7 @@ from normalizer.llm.prompt import Record
 from normalizer.llm.stated import Stated
 
 if TYPE_CHECKING:
+    from normalizer.llm.endpoint import Memory
     from normalizer.llm.standing import Standing
     from normalizer.settings import Settings
 
@@ -21,12 +22,13 @@ MODEL: Final = "IA"
 _SAMPLE: Final = "Jardim Aurora, 12, rua das Acácias, SP, Campinas"  # synthetic
 
 
-async def check_model(settings: Settings, *, ask: bool = True) -> list[Finding]:
+async def check_model(settings: Settings, *, ask: bool = True, memory: Memory | None = None) -> list[Finding]:
     """Key, model, schema support, latency and limits, by one small paid call with a made-up address.
 
     Args:
         settings: key, endpoint, model and limits.
         ask: False makes no call at all.
+        memory: told how the endpoint must be asked, so that the workers need not find it out.
     """
     key = settings.openai_api_key
     if not settings.address_normalization_enabled:
@@ -39,7 +41,7 @@ async def check_model(settings: Settings, *, ask: bool = True) -> list[Finding]:
         return [*findings, good(MODEL, "não foi chamada (--offline)")]
     client = LlmClient(api_key=key.get_secret_value(), model=settings.openai_model, base_url=settings.base_url)
     try:
-        findings += await _call(client, settings)
+        findings += await _call(client, settings, memory)
     finally:
         await client.close()
     return findings if settings.llm_lane == "sync" else [*findings, await _batches(settings, key.get_secret_value())]
@@ -83,7 +85,7 @@ def _price(model: str) -> Iterator[Finding]:
         yield warning(MODEL, f"{model} não está na tabela de preços.", mend)
 
 
-async def _call(client: LlmClient, settings: Settings) -> list[Finding]:
+async def _call(client: LlmClient, settings: Settings, memory: Memory | None) -> list[Finding]:
     try:
         answer = await client.complete([Record.of(_SAMPLE)], max_tokens_out=200, timeout_s=30)
     except Misconfigured as error:
@@ -93,6 +95,8 @@ async def _call(client: LlmClient, settings: Settings) -> list[Finding]:
         return [Finding(MODEL, Level.AWAY, f"o provedor não respondeu ({type(error).__name__}).", mend)]
     except BatchRejected:
         return [wrong(MODEL, "o provedor recusou um pedido comum.", "Confira OPENAI_MODEL e OPENAI_BASE_URL.")]
+    if memory is not None:
+        await memory.remember(client.habits)
     findings = [good(MODEL, f"{settings.openai_model} respondeu em {answer.seconds:.1f} s")]
     if client.mode is Mode.STRICT:
         findings.append(good(MODEL, "aceita o esquema JSON estrito"))

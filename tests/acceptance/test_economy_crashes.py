@@ -50,7 +50,8 @@ def die_and_be_replaced(deploy, step: str, hit: int):
     past = datetime.now(UTC) - timedelta(hours=1)
     database.normalizer_batches.update_one({"_id": "turno"}, {"$set": {"ate": past}})
     deployment.age_pending()
-    deployment.start_worker(**deployment.sabotage())
+    heir = deployment.start_worker(**deployment.sabotage())
+    deployment.wait(lambda: deployment.beats(heir), "the heir beats")
     deployment.wait_until_all_ended()
     deployment.wait(lambda: deployment.stats()["files"] == 0, "nothing is left at the provider")
 

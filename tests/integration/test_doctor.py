@@ -62,7 +62,9 @@ def test_a_sound_system_without_a_worker_has_warnings_only(run: Callable[..., Ra
     assert findings(ran, "IA")[-1] == ("ok", "LLM_TPM=200000 cabe no limite do provedor (300000)")
     assert ("ok", "aceita o esquema JSON estrito") in findings(ran, "IA")
     assert any("nenhum worker" in what for what in wrong(ran, "Workers"))
-    assert wrong(ran, "MongoDB") == ["faltam índices: normalizer_key, normalizer_status, normalizer_import."]
+    assert wrong(ran, "MongoDB") == [
+        "faltam índices: normalizer_key, normalizer_status, normalizer_import, normalizer_waiting, normalizer_seats."
+    ]
     assert KEY not in ran.out + ran.err
 
 
@@ -152,6 +154,37 @@ def test_an_endpoint_without_schemas_and_with_lower_limits_is_a_warning(
     said = " ".join(wrong(ran, "IA"))
     assert "esquema estrito" in said
     assert "LLM_RPM=500, e o provedor permite 10." in said
+
+
+def test_how_the_endpoint_must_be_asked_is_found_out_afresh_and_the_workers_are_told(
+    run: Callable[..., Ran], model: Callable[..., Any], redis_url: str, asked: Callable[..., int]
+) -> None:
+    provider = model(no_schema=True)
+    key = f"norm:endpoint:{lane_name(load_settings())}"
+    with Redis.from_url(redis_url) as client:
+        client.set(key, b'{"mode": "text", "without": []}')
+        run("doctor", "--json")
+        assert json.loads(client.get(key) or b"")["mode"] == "json_object"
+        run("doctor", "--offline")
+    assert asked(provider) == 2, "refused with a schema, answered in JSON mode, and left alone when offline"
+
+
+@pytest.mark.parametrize(("options", "said"), [({}, "tem Batch API"), ({"no_batches": True}, "não tem Batch API")])
+def test_a_lane_that_asks_by_batch_is_examined(
+    run: Callable[..., Ran],
+    model: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, object],
+    said: str,
+) -> None:
+    model(**options)
+    monkeypatch.setenv("LLM_LANE", "batch")
+
+    ran = run("doctor", "--json")
+
+    assert ran.code == 0
+    [(level, _)] = [finding for finding in findings(ran, "IA") if said in finding[1]]
+    assert level == ("ok" if not options else "aviso")
 
 
 def test_what_the_workers_found_out_of_the_endpoint_is_shown(
