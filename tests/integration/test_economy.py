@@ -9,6 +9,7 @@ import pytest
 
 from normalizer import embedded
 from normalizer.settings import settings_of
+from normalizer.store import Batch, Stage
 from tests.acceptance.harness import make_rows, write_labels
 from tests.integration.economy_lab import MODEL, EconomyLab, hard_rows, twin
 
@@ -356,6 +357,35 @@ async def test_a_lane_switched_off_reads_what_is_out_and_gives_back_what_has_not
     await clinic.work(llm_lane="sync")
     assert clinic.statuses() == {"concluido": 30}
     assert set(clinic.asked().values()) == {1}
+
+
+async def test_without_a_key_what_has_not_left_waits_in_review(lab):
+    clinic = lab()
+    await clinic.put(hard_rows(12))
+    await clinic.work()
+    async with clinic.lane(key=False) as lane:
+        await lane.turn()
+    await clinic.work(openai_api_key=None)
+    assert clinic.statuses() == {"revisar": 12}
+    assert clinic.appointments.distinct("normalizacao.endereco.motivo") == ["sem chave de IA configurada"]
+
+
+async def test_a_process_frozen_until_another_has_made_its_batch_takes_its_own_back(lab):
+    rows = hard_rows(12)
+    clinic = lab()
+    await clinic.put(rows)
+    await clinic.work()
+    await clinic.turn(minutes=2)
+    [record] = clinic.batches
+    as_it_was = Batch(str(record["_id"]), Stage.UPLOADED, record["criado_em"], file_id=record["arquivo"])
+    async with clinic.lane() as lane, lane._batches.turn() as turn:
+        await lane._journey.go_on(as_it_was, turn)
+    assert clinic.stats()["batches"] == 2
+    clinic.end_batches()
+    await clinic.turn()
+    await clinic.work()
+    assert clinic.statuses() == {"concluido": 12}
+    assert set(clinic.asked().values()) == {1}, "the second batch was worked off"
 
 
 async def test_an_import_undone_takes_its_batch_back(lab):
