@@ -76,11 +76,13 @@ class Journey:
 
     async def give_up(self, batch: Batch) -> None:
         """The provider takes no batches: what is seated goes to the other lane."""
+        # As it is written down by now: it may have been uploaded since the caller looked.
+        file_id = next((each.file_id for each in await self._batches.open() if each.id == batch.id), None)
         await self._reading.leave_over(batch)
         await self._batches.note(batch, stage=Stage.ENDED, fim="recusado")
-        if batch.file_id is not None:
+        if file_id is not None:
             with suppress(NormalizerError):  # it expires by itself
-                await self._api.delete(batch.file_id)
+                await self._api.delete(file_id)
 
     async def _dissolve(self, batch: Batch) -> None:
         await self._room.unseat(batch.id)

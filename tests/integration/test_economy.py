@@ -241,6 +241,18 @@ async def test_an_endpoint_without_batches_costs_a_turn_and_the_full_price(lab, 
     assert clinic.stats()["requests"] > 0
 
 
+async def test_a_model_that_takes_no_batches_leaves_no_file_behind(lab):
+    clinic = lab()
+    await clinic.put(hard_rows(12))
+    await clinic.work()
+    clinic.fault({"kind": "status", "path": "batches", "status": 400})
+    await clinic.turn(minutes=2)
+    await clinic.work()
+    assert clinic.statuses() == {"concluido": 12}
+    assert (clinic.stats()["batches"], clinic.stats()["files"]) == (0, 0)
+    assert [batch["fim"] for batch in clinic.batches] == ["recusado"]
+
+
 async def test_a_full_account_is_tried_again_later(lab):
     rows = hard_rows(12)
     clinic = lab()
