@@ -1,4 +1,4 @@
-"""The model provider is away while real workers run: cache and rules go on, the rest resumes without a hand."""
+"""The model provider hangs or is away while real workers run: nothing piles up, and nothing needs a hand afterwards."""
 
 from __future__ import annotations
 
@@ -33,3 +33,19 @@ def test_a_provider_that_is_away_delays_only_what_needs_it_and_counts_no_try(dep
     assert deployment.statuses() == {"concluido": ROWS}
     assert deployment.appointments.distinct("normalizacao.tentativas") == [1], "an outage was counted against a row"
     deployment.check()
+
+
+def test_a_provider_that_hangs_bounds_what_is_claimed(deploy):
+    groups, size = 2, 10
+    rows = make_rows(60, hard=1.0)
+    deployment = deploy(rows=60, hard=1.0, settings={"ARQ_MAX_JOBS": str(groups), "BATCH_MAX_ITEMS": str(size)})
+    deployment.put(rows)
+    deployment.fault({"kind": "hang", "times": 1_000})
+    worker = deployment.start_ready_worker()
+    deployment.wait(lambda: deployment.claimed() == groups * size, "as many groups as may be are waiting")
+    seen = deployment.beats(worker)
+    deployment.wait(lambda: deployment.beats(worker) > seen, "the worker goes on living")
+
+    assert deployment.claimed() == groups * size, "claimed beyond what may wait for the model"
+    assert len(set(deployment.asked_records())) <= groups * size
+    assert deployment.statuses() == {"pendente": 60}
