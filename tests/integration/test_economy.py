@@ -79,10 +79,10 @@ async def test_a_large_import_is_answered_by_batch_at_half_price(lab):
     stats = clinic.stats()
     full_usd = (0.10 * stats["tokens_in"] + 0.50 * stats["tokens_out"]) / 1e6
     async with clinic.ledger() as ledger:
-        day, of_import = await ledger.day(), await ledger.of_import(import_id)
-    assert day.usd == pytest.approx(full_usd / 2)
-    assert (day.records, day.calls) == (len(hard), stats["batched"])
-    assert of_import.usd == pytest.approx(day.usd)
+        month, of_import = await ledger.month(), await ledger.of_import(import_id)
+    assert month.usd == pytest.approx(full_usd / 2)
+    assert (month.records, month.calls) == (len(hard), stats["batched"])
+    assert of_import.usd == pytest.approx(month.usd)
 
 
 async def test_a_small_import_and_a_lone_row_do_not_wait(lab):
@@ -221,7 +221,7 @@ async def test_a_batch_takes_what_the_day_can_pay_and_the_rest_waits(lab):
     clinic.end_batches()
     await clinic.turn()
     async with clinic.ledger() as ledger:
-        assert (await ledger.day()).usd <= clinic.budget_usd
+        assert 0 < (await ledger.month()).usd <= clinic.budget_usd
     await clinic.work()
     assert clinic.statuses() == {"concluido": seated, "pendente": 30 - seated}
 
