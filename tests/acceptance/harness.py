@@ -199,7 +199,7 @@ class Deployment:
     def start_ready_worker(self, **settings: str) -> embedded.Child:
         """One more replica, once it beats."""
         worker = self.start_worker(**settings)
-        self.wait(lambda: self.beats(worker) or not worker.running, "the worker beats", timeout_s=20)
+        self.wait(lambda: self.beats(worker) or not worker.running, "the worker beats", timeout_s=60)
         assert worker.running, worker.tail()
         return worker
 
