@@ -214,6 +214,19 @@ class TestSlips:
         assert not re.search("Usage|Options|Commands|Arguments|required|Show |Install |COMMAND|default:", told)
 
 
+@pytest.mark.parametrize(("typed", "offered"), [("im", "import"), ("import --m", "--map"), ("cache p", "purge")])
+def test_tab_completes_commands_and_options(
+    run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, typed: str, offered: str
+) -> None:
+    monkeypatch.setenv("_NORMALIZER_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"normalizer {typed}")
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split())))
+
+    ran = run()
+
+    assert (ran.code, ran.out.split()) == (cli.OK, [offered])
+
+
 class TestServicesAway:
     def test_an_unreachable_redis_is_not_ready(
         self, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mongo_url: str
