@@ -300,12 +300,12 @@ def test_columns_of_unknown_titles_are_explained_once(url: str, browser: Browser
     enter(browser, url)
 
     browser.one("#arquivo").send_keys(str(sheet))
-    browser.until(lambda: len(browser.all("form.columns select")) == 3, "no titles to explain")
+    browser.until(lambda: len(browser.all("form.meanings select")) == 3, "no titles to explain")
     assert "Ana" not in browser.text("#previa")
     browser.accessible()
     for title, field in (("Cliente", "nome_paciente"), ("Onde mora", "endereco_completo")):
-        browser.one(f'form.columns [name="{title}"] [value={field}]').click()
-    browser.press("form.columns button")
+        browser.one(f'form.meanings [name="{title}"] [value={field}]').click()
+    browser.press("form.meanings button")
     browser.until(lambda: browser.all("[data-import]"), "no preview")
     assert "2 colunas lidas" in browser.text("#previa")
     browser.accessible()

@@ -112,7 +112,7 @@ const about = () => new URLSearchParams([["nome", sheet.name], ...told.map((one)
 async function look(file, columns = []) {
   sheet = file;
   told = columns;
-  const asked = find("form.columns", preview);
+  const asked = find("form.meanings", preview);
   preview.hidden = false;
   preview.replaceChildren(Object.assign(document.createElement("p"), { className: "quiet", textContent: `Lendo ${file.name}…` }));
   target.classList.add("waiting");
@@ -304,7 +304,7 @@ document.addEventListener("submit", (event) => {
   if (event.target.matches("form.correct")) {
     event.preventDefault();
     save(event.target);
-  } else if (event.target.matches("form.columns")) {
+  } else if (event.target.matches("form.meanings")) {
     event.preventDefault();
     explain(event.target);
   }
