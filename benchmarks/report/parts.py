@@ -155,6 +155,46 @@ def _least(document: Mapping[str, Any], peer: str, way: str) -> float:
     return min(float(each["cpu_us_per_row"]) for each in rounds)
 
 
+def imports(document: Mapping[str, Any]) -> list[str]:
+    """A large sheet: the import in a process of its own, then preview, import and undo over HTTP."""
+    alone, served = document["alone"], document["served"]
+    names = {"preview": "dry run", "import": "import", "again": "the same file again"}
+    memory = f"{alone['peak_mb']} MB in the importing process and {alone['reader_peak_mb']} MB in its workbook reader"
+    sheet = f"One sheet of {number(document['rows'])} rows × {document['columns']} columns ({document['sheet_mb']} MB)"
+    return [
+        f"{sheet}: at most {memory}; {served['peak_mb']} MB in `normalizer serve`. CPU is that of process and reader.",
+        "",
+        *table(
+            ["step", "CPU s", "wall s without the store", "wall s", "new", "equal"],
+            (
+                [label, *(number(alone["steps"][name][each]) for each in ("cpu_s", "own_s", "wall_s", "new", "equal"))]
+                for name, label in names.items()
+            ),
+        ),
+        "",
+        *table(
+            ["over HTTP", "answered after s", "done after s"],
+            ([name, *(number(served[name][each]) for each in ("answered_s", "done_s"))] for name in _SERVED),
+        ),
+        "",
+        f"Meanwhile `/health/live` took {number(served['slowest_health_s'])} s at most.",
+        "",
+    ]
+
+
+_SERVED = ("preview", "import", "undo")
+
+
+def imports_headline(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What README says of it."""
+    alone = document["alone"]
+    most = max(step["cpu_s"] for step in alone["steps"].values())
+    what = f"a sheet of {number(document['rows'])} rows × {document['columns']} columns imported: CPU and memory"
+    return [
+        (what, f"{number(most)} s and {alone['peak_mb'] + alone['reader_peak_mb']} MB at most, without the store's own")
+    ]
+
+
 def answer_formats(document: Mapping[str, Any]) -> list[str]:
     """How many tokens each format of an answer takes."""
     counted = document["tokens_per_record"]
