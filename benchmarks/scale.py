@@ -32,10 +32,10 @@ from typing import Any, Final
 
 from benchmarks.bounds import LABELS, REPLICAS, UNLIMITED, limits, points, run_once
 from benchmarks.fleet import Fleet, memory_mb
+from benchmarks.scaling import RESULTS
 from benchmarks.supply import POOL, Supplied, hard_rows, pool, write_labels
 from normalizer import embedded
 
-RESULTS: Final = Path(__file__).parent / "results" / "scale.json"
 WAYS: Final = {
     "rules": "no model key, nothing in the cache: the rules read every address",
     "cached": "every address that can be read is in the shared cache, and no longer in the worker's own",

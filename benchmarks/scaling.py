@@ -1,12 +1,13 @@
 """The tables of `docs/SCALING.md`, made from `results/scale.json`, and the model checked against what was measured.
 
-`python -m benchmarks.scaling` rewrites the marked blocks of the page; `blocks(measured)` gives them to other reports.
+`python -m benchmarks.scaling` rewrites the marked blocks of the page; `headline` is what README says of them.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any, Final
 
 from benchmarks.checked import Checked, check
 from benchmarks.model import Costs, Deployment, Model, Workload
-from benchmarks.scale import RESULTS
+from benchmarks.report.text import number, table
 
+RESULTS: Final = Path(__file__).parent / "results" / "scale.json"
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "SCALING.md"
 DAY_ROWS: Final = 100_000_000
 DAY_REPLICAS: Final = 100
@@ -50,23 +52,40 @@ def blocks(measured: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; numbers to the right."""
-    rows = [[_cell(each) for each in line] for line in lines]
-    marks = ["---" if at == 0 else "---:" for at in range(len(head))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [list(head), marks, *rows])
+def headline(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What README says of it."""
+    counted = measured["limits"]["points"]
+    most = max(point["replicas"] for point in counted)
+    refused = {
+        shared: sum(point["refused"] for point in counted if point["shared_limit"] is shared and point["replicas"] > 1)
+        for shared in (True, False)
+    }
+    errors = [abs(each.error) for each in check(measured) if each.unit == "s"]
+    return [
+        (
+            f"calls refused (429) with 2 to {most} replicas: one count of the limit against a count for each",
+            f"{refused[True]} against {refused[False]}",
+        ),
+        (
+            f"the queueing model's error in the time of {len(errors)} runs limited by store, calls, groups or requests",
+            f"{statistics.median(errors):.0%} (median), {max(errors):.0%} at most",
+        ),
+    ]
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    return "\n".join(table(head, [[_cell(each) for each in line] for line in lines]))
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return number(value) if isinstance(value, int | float) else str(value)
 
 
 def _rows_table(measured: Mapping[str, Any]) -> str:
     head = (
         "way",
         "rows",
+        "seconds",
         "worker CPU µs/row",
         "Redis CPU µs/row",
         "Redis commands/row",
@@ -76,6 +95,7 @@ def _rows_table(measured: Mapping[str, Any]) -> str:
     )
     names = (
         "rows",
+        "seconds",
         "worker_cpu_us_per_row",
         "redis_cpu_us_per_row",
         "redis_commands_per_row",
@@ -84,22 +104,28 @@ def _rows_table(measured: Mapping[str, Any]) -> str:
         "peak_rss_mb",
     )
     lines = [(point["way"], *(point[name] for name in names)) for point in measured["points"]]
-    return table(head, lines)
+    return _table(head, lines)
 
 
 def _replicas_table(measured: Mapping[str, Any]) -> str:
     names = ("replicas", "worker_cpu_us_per_row", "redis_cpu_us_per_row", "redis_commands_per_row", "rows_per_s")
     head = ("replicas", "worker CPU µs/row", "Redis CPU µs/row", "Redis commands/row", "rows/s on this machine")
-    return table(head, [[point[name] for name in names] for point in measured["points"]])
+    return _table(head, [[point[name] for name in names] for point in measured["points"]])
 
 
 def _limits_table(measured: Mapping[str, Any]) -> str:
-    head = ("replicas", "shared limit", "calls answered", "refused (429)", "seconds")
+    head = ("replicas", "count of the limit", "calls answered", "refused (429)", "seconds")
     lines = [
-        (p["replicas"], "on" if p["shared_limit"] else "off", p["calls"] - p["refused"], p["refused"], p["seconds"])
+        (
+            p["replicas"],
+            "one for all" if p["shared_limit"] else "each its own",
+            p["calls"] - p["refused"],
+            p["refused"],
+            p["seconds"],
+        )
         for p in measured["points"]
     ]
-    return table(head, lines)
+    return _table(head, lines)
 
 
 def _memory_lines(memory: Mapping[str, Any], idle: Mapping[str, Any], reconcile: Mapping[str, Any]) -> str:
@@ -119,7 +145,7 @@ def _memory_lines(memory: Mapping[str, Any], idle: Mapping[str, Any], reconcile:
 
 def _check_table(checked: Sequence[Checked]) -> str:
     lines = [(each.what, each.unit, each.predicted, each.measured, f"{each.error:+.0%}") for each in checked]
-    return table(("point", "unit", "model", "measured", "error"), lines)
+    return _table(("point", "unit", "model", "measured", "error"), lines)
 
 
 def _capacity_table(costs: Costs) -> str:
@@ -139,7 +165,7 @@ def _capacity_table(costs: Costs) -> str:
             )
         )
     head = ("replicas", "CPU", "Redis", "groups", "calls", "RPM", "TPM", "limit", "rows a day")
-    return table(head, lines)
+    return _table(head, lines)
 
 
 def _day_table(costs: Costs) -> str:
@@ -170,7 +196,7 @@ def _day_table(costs: Costs) -> str:
         "Redis core in that hour",
         "reconcile, of one replica",
     )
-    return table(head, lines)
+    return _table(head, lines)
 
 
 def _measured_lines(measured: Mapping[str, Any]) -> str:
@@ -180,7 +206,7 @@ def _measured_lines(measured: Mapping[str, Any]) -> str:
         lines.append(
             (phase, about["date"], f"`{about['commit']}`", about["python"], about["cpus"], f"{about['load'][0]:g}")
         )
-    return table(("phase", "date", "commit", "Python", "CPUs", "load at its end"), lines)
+    return _table(("phase", "date", "commit", "Python", "CPUs", "load at its end"), lines)
 
 
 # -- the page

@@ -11,6 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from benchmarks import scaling
 from benchmarks.report import parts, peers, pictures
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ SECTIONS: Final = (
         "python -m benchmarks.answer_formats --count-only --rows 160 --out benchmarks/results/answer_formats.json",
         parts.answer_formats,
     ),
-    Section("scale.json", "Scale", "python -m benchmarks.scale", parts.told_in("SCALING.md")),
+    Section("scale.json", "Scale", "python -m benchmarks.scale", parts.told_in("SCALING.md"), scaling.headline),
     Section("tune*.json", "Tuning", "python -m benchmarks.tune", parts.told_in("TUNING.md")),
     Section("provider.json", "The simulated provider", "python -m benchmarks.provider_speed", parts.provider),
 )

@@ -75,7 +75,7 @@ def search(costs: Costs, load: Workload, provider: Deployment, rows: int, *, mos
 def advice(costs: Costs, load: Workload, at: Deployment, rows: int) -> Advice:
     """What to expect of one deployment."""
     model = Model(costs, load, at)
-    seconds, calls = model.seconds(rows), model.calls(round(rows * load.asked))
+    seconds, calls = model.seconds(rows), model.calls(rows)
     (limit, first), *others = sorted(model.capacities().items(), key=lambda item: item[1])
     then, second = others[0]
     doubled = _seconds(costs, load, replace(at, replicas=2 * at.replicas), rows)

@@ -56,7 +56,6 @@ def verify(costs: Costs, load: Workload, at: Deployment, *, seconds: float, rows
     here = replace(at, replicas=min(at.replicas, _MOST_REPLICAS), cores=_cores())
     rows = rows or _rows_for(Model(costs, load, here), seconds)
     supplied = mixed(rows, residual=load.residual, known=load.known)
-    asked = len({row.address for row in supplied if row.expected is not None})
     model = Model(costs, load, here)
     with tempfile.TemporaryDirectory(prefix="normalizer-tune-") as name:
         directory = Path(name)
@@ -70,7 +69,7 @@ def verify(costs: Costs, load: Workload, at: Deployment, *, seconds: float, rows
         here.replicas,
         model.seconds(rows),
         figures["seconds"],
-        model.calls(asked),
+        model.calls(rows),
         round(figures["calls"] - figures["refused"]),
         round(figures["refused"]),
     )
