@@ -156,17 +156,18 @@ class Model:
         return rows_per_s, limit
 
     def seconds(self, rows: int) -> float:
-        """How long a sheet of so many rows takes, all of it queued at once. A minute's limit may be spent at once."""
-        paced = {name: rows_per_s for name, rows_per_s in self.capacities().items() if name not in {"rpm", "tpm"}}
-        asked = rows * self.load.asked
-        last_s = self.call_s if asked else 0.0
-        calls = self.calls(rows)
-        takes = [rows / min(paced.values()) + last_s]
-        if asked and self.at.rpm:
-            takes.append(_window_s(calls, self.at.rpm) + last_s)
-        if asked and self.at.tpm:
-            takes.append(_window_s(self.tokens_per_row * rows, self.at.tpm) + last_s)
-        return max(takes)
+        """How long a sheet of so many rows takes, all of it queued at once."""
+        return max(self.parts(rows).values())
+
+    def parts(self, rows: int) -> dict[str, float]:
+        """How long each part would take for it, were it alone. A minute's limit may be spent at once."""
+        last_s = self.call_s if self.load.asked else 0.0
+        found = {name: rows / rows_per_s + last_s for name, rows_per_s in self.capacities().items()}
+        if "rpm" in found:
+            found["rpm"] = _window_s(self.calls(rows), self.at.rpm) + last_s
+        if "tpm" in found:
+            found["tpm"] = _window_s(self.tokens_per_row * rows, self.at.tpm) + last_s
+        return found
 
     def calls(self, rows: int) -> int:
         """Calls for so many rows at once: each replica's calls grow from `records_per_call` to `records`."""

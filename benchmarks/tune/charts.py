@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks.model import Costs, Deployment, Model, Workload
 from benchmarks.tune.search import MAX_JOBS
+from benchmarks.tune.words import number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +40,7 @@ def heat_map(costs: Costs, load: Workload, at: Deployment, rows: int) -> bytes:
     axes.set_yticks(range(len(jobs)), [str(m) for m in jobs])
     axes.set_xlabel("workers")
     axes.set_ylabel("ARQ_MAX_JOBS")
-    axes.set_title(f"linhas por minuto, {rows:,} linhas".replace(",", "."))
+    axes.set_title(f"linhas por minuto numa planilha de {number(rows)}")
     axes.plot(replicas.index(at.replicas), jobs.index(at.max_jobs), "s", mfc="none", mec="red", ms=22, mew=2)
     figure.colorbar(image, ax=axes)
     return _png(figure)
@@ -49,18 +50,29 @@ def latency_curves(costs: Costs, load: Workload, at: Deployment) -> bytes:
     """Seconds from enqueued to saved over rows a minute, for a few numbers of replicas."""
     figure = _figure()
     axes = figure.add_subplot()
-    for replicas in sorted({*_CURVES, at.replicas}):
-        model = Model(costs, load, replace(at, replicas=replicas))
-        speeds, waits = curve(model)
-        name = f"{replicas} worker{'s' * (replicas > 1)}"
-        axes.plot(speeds, waits, label=name, lw=3 if replicas == at.replicas else 1.5)
+    for points, replicas in _distinct_curves(costs, load, at):
+        name = f"{', '.join(map(str, replicas))} worker{'s' * (replicas != [1])}"
+        axes.plot(*zip(*points, strict=True), label=name, lw=3 if at.replicas in replicas else 1.5)
     axes.set_yscale("log")
+    for part in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        part(lambda seconds, _: number(seconds, 0 if seconds >= 1 else 2))
     axes.set_xlabel("linhas por minuto que chegam")
     axes.set_ylabel("segundos até gravar (média)")
     axes.set_title("tempo de espera conforme a carga")
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
     return _png(figure)
+
+
+def _distinct_curves(costs: Costs, load: Workload, at: Deployment) -> list[tuple[list[tuple[float, float]], list[int]]]:
+    """Each curve once, with the numbers of replicas it holds for: they are alike where the provider is the limit."""
+    alike: dict[tuple[str, ...], tuple[list[tuple[float, float]], list[int]]] = {}
+    for replicas in sorted({*_CURVES, at.replicas}):
+        speeds, waits = curve(Model(costs, load, replace(at, replicas=replicas)))
+        points = list(zip(speeds, waits, strict=True))
+        look = tuple(f"{speed:.2g} {wait:.1g}" for speed, wait in points)
+        alike.setdefault(look, (points, []))[1].append(replicas)
+    return list(alike.values())
 
 
 def curve(model: Model) -> tuple[list[float], list[float]]:

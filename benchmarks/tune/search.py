@@ -32,7 +32,7 @@ class Advice:
         at: the deployment as recommended.
         seconds: for the whole sheet; `rows_per_min` is what that comes to.
         calls, tokens_in, tokens_out: asked of the model.
-        limit: the part that is used up first, and how many times further the next one, `then`, reaches.
+        limit: the part that decides how long the sheet takes; `then`, the next one, would be so many times faster.
         gain_of_more: how much faster the sheet would be with twice the replicas; below 0.05 they do not help.
     """
 
@@ -75,9 +75,8 @@ def search(costs: Costs, load: Workload, provider: Deployment, rows: int, *, mos
 def advice(costs: Costs, load: Workload, at: Deployment, rows: int) -> Advice:
     """What to expect of one deployment."""
     model = Model(costs, load, at)
-    seconds, calls = model.seconds(rows), model.calls(rows)
-    (limit, first), *others = sorted(model.capacities().items(), key=lambda item: item[1])
-    then, second = others[0]
+    calls, parts = model.calls(rows), sorted(model.parts(rows).items(), key=lambda item: -item[1])
+    (limit, seconds), (then, next_s), *_ = parts
     doubled = _seconds(costs, load, replace(at, replicas=2 * at.replicas), rows)
     records = rows * load.asked
     return Advice(
@@ -89,7 +88,7 @@ def advice(costs: Costs, load: Workload, at: Deployment, rows: int) -> Advice:
         records * load.tokens_out,
         limit,
         then,
-        second / first,
+        seconds / next_s,
         seconds / doubled - 1,
     )
 

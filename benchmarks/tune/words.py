@@ -35,8 +35,8 @@ _REMEDY: Final = {
 def probed_lines(found: Probed) -> Iterator[str]:
     """What the live endpoint was found to be."""
     yield (
-        f"Provedor medido em {found.calls} chamadas (US$ {_number(found.usd, 4)}): {_number(found.latency_s, 2)} s até "
-        f"começar, {_number(found.tokens_per_s)} tokens/s, {_percent(found.answered)} dos registros respondidos."
+        f"Provedor medido em {found.calls} chamadas (US$ {number(found.usd, 4)}): {number(found.latency_s, 2)} s até "
+        f"começar, {number(found.tokens_per_s)} tokens/s, {_percent(found.answered)} dos registros respondidos."
     )
 
 
@@ -44,24 +44,24 @@ def advice_lines(sheet: Sheet, advice: Advice, *, model: str) -> Iterator[str]:
     """The workload, the environment to set, what to expect, and what is in the way of more."""
     load, at = sheet.load, advice.at
     yield (
-        f"Carga: {_number(sheet.rows)} linhas; {_percent(load.residual, 1)} dos endereços só a IA lê, "
+        f"Carga: {number(sheet.rows)} linhas; {_percent(load.residual, 1)} dos endereços só a IA lê, "
         f"{_percent(load.known)} deles repetidos; "
-        f"{_number(load.tokens_in)} + {_number(load.tokens_out)} tokens por endereço."
+        f"{number(load.tokens_in)} + {number(load.tokens_out)} tokens por endereço."
     )
     yield ""
     yield f"# {_workers(at.replicas)} com:"
     yield from (f"{name}={value}" for name, value in environment_of(at).items())
     yield ""
-    yield f"Esperado: {_number(advice.rows_per_min)} linhas/min; a planilha em {_time(advice.seconds)}."
+    yield f"Esperado: {number(advice.rows_per_min)} linhas/min; a planilha em {_time(advice.seconds)}."
     usd = price(model).of(Usage(round(advice.tokens_in), round(advice.tokens_out)))
     tokens = advice.tokens_in + advice.tokens_out
     dear = "" if price(model).listed else "; modelo fora da tabela: vale o preço do mais caro"
     yield (
-        f"IA: {_number(advice.calls)} chamadas, {_number(tokens)} tokens, US$ {_number(usd, 4)} "
+        f"IA: {number(advice.calls)} chamadas, {number(tokens)} tokens, US$ {number(usd, 4)} "
         f"({model}, preços de {prices_as_of()}{dear})."
     )
-    yield f"O que limita: {LIMITS[advice.limit]}; para ir além: {_REMEDY[advice.limit]}."
-    yield f"Depois: {LIMITS[advice.then]}, com folga de {_number(advice.headroom, 1)} vezes."
+    yield f"O que limita esta planilha: {LIMITS[advice.limit]}; para ir além: {_REMEDY[advice.limit]}."
+    yield f"Depois: {LIMITS[advice.then]}; sem o primeiro limite, seria {number(advice.headroom, 1)} vezes mais rápido."
     if advice.more_helps:
         faster = _percent(advice.gain_of_more)
         yield f"Mais workers ajudam: com {2 * at.replicas}, a planilha fica {faster} mais rápida."
@@ -74,10 +74,10 @@ def advice_lines(sheet: Sheet, advice: Advice, *, model: str) -> Iterator[str]:
 def verified_lines(found: Verified) -> Iterator[str]:
     """What was predicted, and what came out."""
     yield (
-        f"Conferido no provedor simulado, nesta máquina: {_number(found.rows)} linhas, {_workers(found.replicas)}: "
-        f"previsto {_number(found.predicted_s, 1)} s e {_number(found.predicted_calls)} chamadas, "
-        f"medido {_number(found.measured_s, 1)} s e {_number(found.measured_calls)} chamadas "
-        f"(erro de {_percent(found.error)}); {_number(found.refused)} recusadas (429)."
+        f"Conferido no provedor simulado, nesta máquina: {number(found.rows)} linhas, {_workers(found.replicas)}: "
+        f"previsto {number(found.predicted_s, 1)} s e {number(found.predicted_calls)} chamadas, "
+        f"medido {number(found.measured_s, 1)} s e {number(found.measured_calls)} chamadas "
+        f"(erro de {_percent(found.error)}); {number(found.refused)} recusadas (429)."
     )
 
 
@@ -86,13 +86,13 @@ def _workers(count: int) -> str:
 
 
 def _time(seconds: float) -> str:
-    return f"{_number(seconds, 1)} s" if seconds < 120 else f"{_number(seconds / 60, 1)} min"
+    return f"{number(seconds, 1)} s" if seconds < 120 else f"{number(seconds / 60, 1)} min"
 
 
 def _percent(share: float, digits: int = 0) -> str:
-    return f"{_number(100 * share, digits)} %"
+    return f"{number(100 * share, digits)} %"
 
 
-def _number(value: float, digits: int = 0) -> str:
+def number(value: float, digits: int = 0) -> str:
     """As Brazilians write it: 1.234,5."""
     return f"{value:,.{digits}f}".replace(",", " ").replace(".", ",").replace(" ", ".")
