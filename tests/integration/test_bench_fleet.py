@@ -39,16 +39,21 @@ def test_a_fleet_ends_every_row_and_counts_what_it_took(
     assert 40 < used["peak_rss_mb"] < 1_000
 
 
-def test_the_scale_script_runs_in_small_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "phases", ["idle,reconcile", pytest.param("rows,replicas,limits,points,memory", marks=pytest.mark.slow)]
+)
+def test_the_scale_script_runs_in_small_and_writes_nothing(
+    phases: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "scale.json"
-    assert scale.main(["--quick", "--phases", "idle,reconcile", "--out", str(out)]) == 0
+    assert scale.main(["--quick", "--phases", phases, "--out", str(out)]) == 0
 
     told: dict[str, Any] = {}
     for line in capsys.readouterr().out.splitlines():
         if line.startswith("{"):
             told |= json.loads(line)
-    assert told["idle"]["points"][0]["commands_per_s"] > 0
-    assert told["reconcile"]["rows"] == 500
+    assert list(told) == phases.split(",")
+    assert all(part.get("points") or part.get("rows") for part in told.values())
     assert not out.exists()
 
 
