@@ -177,7 +177,7 @@ class Provider:
     def _tokens_in(self, body: Mapping[str, Any]) -> int:
         spent = sum(_MESSAGE_TOKENS + self._count(str(message["content"])) for message in body["messages"])
         schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
-        return spent + (self._count(json.dumps(schema, separators=(",", ":"))) if schema else 0)
+        return spent + (self._count(orjson.dumps(schema).decode()) if schema else 0)
 
 
 def identity(text: str) -> str:

@@ -19,6 +19,7 @@ _OPEN: Final = {
     "peak_rss_mb": "peak MB",
     "redis_commands_per_row": "Redis commands/row",
 }
+_LIMITED: Final = ("seconds", "its bound", "ratio", "p95 s", "over 300 s", "calls", "tokens", "429s", "CPU µs/row")
 _SPENT: Final = ("calls", "tokens_in", "tokens_out", "usd_per_1000_rows")
 
 
@@ -43,7 +44,8 @@ def render(document: Mapping[str, Any]) -> list[str]:
             ([name, *_cells(found, _SPENT), _share(found)] for name, found in opened.items()),
         ),
         "",
-        "The others save whatever the model says; this worker holds back what the text does not carry, and says so.",
+        "The others save whatever the model says; this worker holds back what the text does not carry, and says so. It",
+        "spends processor time on reading the texts by rules; the others leave that to the model.",
         "",
         *table(
             ["times ours", "rows/s of ours", "calls", "tokens", "US$", "CPU per row", "Redis commands"],
@@ -78,7 +80,7 @@ def _limited(document: Mapping[str, Any]) -> list[str]:
         ),
         "",
         *table(
-            ["limited", "seconds", "its bound", "ratio", "p95 s", "over 300 s", "calls", "tokens", "refused with 429"],
+            ["limited", *_LIMITED],
             ([each["peer"], *_against(each)] for each in document["limited"]),
         ),
         "",
@@ -97,7 +99,7 @@ def _alone(document: Mapping[str, Any]) -> list[str]:
         ),
         "",
         *table(
-            ["limited", "seconds", "its bound", "ratio", "p95 s", "over 300 s", "calls", "tokens", "refused with 429"],
+            ["limited", *_LIMITED],
             ([f"{each['peer']}, {number(each['rows'])} rows", *_against(each)] for each in document["alone"]),
         ),
         "",
@@ -112,7 +114,7 @@ def _against(each: Mapping[str, Any]) -> list[str]:
         "–" if least["ratio"] is None else f"{least['ratio']:.2f}",
         number(each["wait_p95_s"]),
         f"{each['late_share']:.1%}",
-        *map(number, (each["calls"], tokens, each["refused"])),
+        *map(number, (each["calls"], tokens, each["refused"], each["cpu_us_per_row"])),
     ]
 
 
