@@ -23,7 +23,7 @@ from normalizer.api.appointments import (
 )
 from normalizer.api.live import BRASILIA, Snapshot, failures
 from normalizer.api.previews import Preview, patiently
-from normalizer.api.sheets import FileName, KnownPreview, TheImports, ThePreviews, TheVocabulary, preview_view
+from normalizer.api.sheets import FileName, KnownPreview, Patience, TheImports, ThePreviews, TheVocabulary, preview_view
 from normalizer.api.system import TheBackend, TheLive
 from normalizer.api.uploads import received
 from normalizer.api.views import appointment_detail, appointment_view
@@ -35,7 +35,7 @@ from normalizer.undo import RUNNING, UNDOING
 
 HERE: Final = Path(__file__).parent
 _ROWS: Final = 15
-_LOOK_S: Final = 2.0  # before the page is told how far a preview is
+_LOOK: Final = 0.2  # of the API's patience, before the page is told how far a preview is
 _ORIGINS: Final = {"regras": "regra", "cache": "cache", "llm": "IA", "manual": "pessoa"}
 _STATES: Final = {"running": "Ativo", "paused": "Pausado", "draining": "Esvaziando"}
 _STATUS: Final = {"pendente": "na fila", "concluido": "concluído", "revisar": "revisar", "falhou": "falhou"}
@@ -242,18 +242,19 @@ async def preview(
     imports: TheImports,
     previews: ThePreviews,
     vocabulary: TheVocabulary,
+    patience_s: Patience,
     nome: FileName = None,
 ) -> Response:
     """What importing the sheet would do, or how far the look at it is."""
     async with received(request, nome, limits=imports.limits) as upload:
         begun = previews.begin(upload, vocabulary)
-    return await _previewed(request, begun, _LOOK_S)
+    return await _previewed(request, begun, _LOOK * patience_s)
 
 
 @router.get("/pagina/previas/{preview_id}", response_class=HTMLResponse)
-async def preview_again(request: Request, _: Operator, begun: KnownPreview) -> Response:
+async def preview_again(request: Request, _: Operator, begun: KnownPreview, patience_s: Patience) -> Response:
     """The same, later."""
-    return await _previewed(request, begun, _LOOK_S)
+    return await _previewed(request, begun, _LOOK * patience_s)
 
 
 async def _previewed(request: Request, begun: Preview, patience_s: float) -> Response:

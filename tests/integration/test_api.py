@@ -48,6 +48,7 @@ async def backend(redis_url: str, mongo_url: str, database: str) -> AsyncIterato
 async def serving(backend: Backend, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
     """The app on a free port of this machine."""
     options.setdefault("access", Access([OPERATOR], [READER]))
+    options.setdefault("patience_s", 300.0)  # a slow machine is told the same, only later
     config = uvicorn.Config(create_app(backend, every_s=0.05, **options), log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -413,7 +414,7 @@ class TestHostileUploads:
         self, backend: Backend, content: bytes | None, status: int, said: str
     ) -> None:
         rows = "".join(
-            f"h{n};Ana;10/10/2026 08:00:00;Av. Brasil, {n}, Cascavel, PR;RG: 123456789\n" for n in range(2_000)
+            f"h{n};Ana;10/10/2026 08:00:00;Av. Brasil, {n}, Cascavel, PR;RG: 123456789\n" for n in range(500)
         )
         async with serving(backend, limits=self.LIMITS) as client:
             begun = await client.post("/api/imports", content=f"{HEADER}\n{rows}".encode(), headers=AS_OPERATOR)
