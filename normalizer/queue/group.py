@@ -162,6 +162,7 @@ class Group:
         self._owner = owner
         self._open = {job.job_id: job for job in jobs}
         self._lost: set[str] = set()
+        self._aborted: set[str] = set()
         self._stop = asyncio.Event()
         self.settling: set[str] = set()
 
@@ -183,6 +184,11 @@ class Group:
     def lost(self) -> frozenset[str]:
         """Ids found to belong to another claim (or aborted) so far."""
         return frozenset(self._lost)
+
+    @property
+    def aborted(self) -> frozenset[str]:
+        """Ids that somebody asked to abort, and that were: nobody waits for them."""
+        return frozenset(self._aborted)
 
     async def settle(self, settlements: Mapping[str, Settlement]) -> set[str]:
         """End jobs of this group, each its own way, in one round trip.
@@ -210,6 +216,11 @@ class Group:
         """These jobs are settled."""
         for job_id in job_ids:
             self._open.pop(job_id, None)
+
+    def drop(self, job_ids: Iterable[str]) -> None:
+        """These jobs were aborted."""
+        self._aborted.update(job_ids)
+        self.forget(job_ids)
 
     def forget(self, job_ids: Iterable[str]) -> None:
         """These jobs are not this group's any more."""

@@ -233,7 +233,7 @@ class Runner:
         }
         if endings:
             await self._send(group, endings, dict.fromkeys(endings, "failed"))
-            group.forget(endings)
+            group.drop(endings)
             log.info("queue.jobs.aborted", jobs=len(endings))
 
     async def renew(self, group: Group) -> set[str]:

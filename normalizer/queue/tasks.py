@@ -176,8 +176,8 @@ def _settlements(jobs: Mapping[str, Sequence[ClaimedJob]], report: SaveReport) -
 
 
 def _is_wanted(item: Finished | Parked, group: Group, jobs: Mapping[str, Sequence[ClaimedJob]]) -> bool:
-    """Not where every job of it was aborted, or taken over, while it was worked on."""
-    return any(job.job_id in group.unsettled for job in jobs[item.appointment.id])
+    """Not where every job of it was aborted meanwhile. A job that was lost is no reason: its answer is paid for."""
+    return any(job.job_id not in group.aborted for job in jobs[item.appointment.id])
 
 
 def _note(finished: Sequence[Finished], jobs: Mapping[str, Sequence[ClaimedJob]], saved: Mapping[str, Status]) -> None:

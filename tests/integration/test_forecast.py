@@ -15,9 +15,7 @@ from normalizer.errors import InvalidInput
 from normalizer.forecast import Lane, forecast
 from normalizer.runtime import lane_of, open_known_answers, open_producer
 from normalizer.settings import Settings, settings_of
-from tests.integration.test_cli import Ran, run
-
-__all__ = ["run"]
+from tests.integration.command import Ran
 
 EASY = "Av. Brasil, 100, Centro, Cascavel, PR"
 HARD = [f"Rua das Acácias {number}, Jardim Tal, Cidade Que Não Existe" for number in range(30)]
