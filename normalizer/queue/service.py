@@ -41,8 +41,8 @@ class Enqueued:
     """What became of ids given to `enqueue_many`."""
 
     new: int = 0
-    already_queued: int = 0
-    running_again: int = 0  # in work now; will run once more afterwards
+    already_queued: int = 0  # or in work, with this very content
+    running_again: int = 0  # in work now, perhaps with other content; will run once more afterwards
 
     def __add__(self, other: Enqueued) -> Enqueued:
         return Enqueued(
@@ -150,7 +150,8 @@ class TaskService:
         """Enqueue many appointments, one round trip per 1,000.
 
         Args:
-            appointment_ids: ids; one that is queued already stays one job, one in work runs once more afterwards.
+            appointment_ids: ids; one that is queued already stays one job, one in work without a fingerprint runs once
+                more afterwards.
             fingerprints: of the content, by id; ids without one share a placeholder.
         """
         return await self._put(appointment_ids, fingerprints, score=self._clock_ms())
@@ -162,7 +163,7 @@ class TaskService:
         run = pool.register_script(self._enqueue)
         total = Enqueued()
         for start in range(0, len(ids), _IDS_PER_CALL):
-            args: list[Any] = [score, KEEP_PAYLOAD_MS]
+            args: list[Any] = [score, KEEP_PAYLOAD_MS, f":{NO_FINGERPRINT}"]
             for appointment_id in ids[start : start + _IDS_PER_CALL]:
                 args += job_id_of(appointment_id, known.get(appointment_id)), self._payload(appointment_id)
             with self._translated():

@@ -75,6 +75,29 @@ async def test_a_kept_result_does_not_stand_in_the_way(redis_url: str, redis: Re
     assert script.groups == [["a"], ["a"]]
 
 
+async def test_a_job_in_work_with_this_very_content_does_not_run_once_more(
+    redis_url: str, redis: Redis, tasks: TaskService
+) -> None:
+    """As `reconcile` asks for it while a long import is in work."""
+    started, go_on, script = asyncio.Event(), asyncio.Event(), Script()
+
+    async def slow(ctx: Mapping[str, Any], group: Group) -> None:
+        started.set()
+        await go_on.wait()
+        await script(ctx, group)
+
+    await tasks.enqueue("a", fingerprint="0123abcd")
+    async with running(make_worker(redis_url, batch(slow))):
+        await started.wait()
+        again = await tasks.enqueue_many(["a"], fingerprints={"a": "0123abcd"})
+        other = await tasks.enqueue_many(["a"], fingerprints={"a": "4567abcd"})
+        go_on.set()
+        await until(lambda: _drained(redis))
+
+    assert (again, other) == (Enqueued(already_queued=1), Enqueued(new=1))
+    assert script.groups == [["a"], ["a"]]  # once for each content
+
+
 async def test_a_job_enqueued_while_in_work_runs_once_more(redis_url: str, redis: Redis, tasks: TaskService) -> None:
     started, go_on = asyncio.Event(), asyncio.Event()
     runs = 0

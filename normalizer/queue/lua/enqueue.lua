@@ -1,17 +1,18 @@
 -- Enqueue jobs by id: one job per id, whatever became of an earlier one.
 --
 -- KEYS  1 queue   2 again  hash job id -> payload enqueued while the job ran
--- ARGV  1 score (ms)   2 how long a payload is kept, ms   3.. two a job: id, payload (at most 1,000 jobs)
--- RETURN {new, already queued, in work: will run once more}
+-- ARGV  1 score (ms)   2 how long a payload is kept, ms   3 how ids end that say nothing of their content
+--       4.. two a job: id, payload (at most 1,000 jobs)
+-- RETURN {new, already queued or in work with this content, in work: will run once more}
 --
 -- A kept result does not stand in the way (in stock arq it does); a job that waits moves forward if the new score is
--- lower; a job in work is noted in `again`, and settle.lua starts it over when it ends.
+-- lower; a job in work whose content may have changed is noted in `again`, and settle.lua starts it over when it ends.
 -- Why atomic: a job may be claimed or settled at any moment; whether it waits, runs or is over must be one answer.
 
 local queue, again = unpack(KEYS)
-local score, keep_ms = ARGV[1], ARGV[2]
+local score, keep_ms, nameless = ARGV[1], ARGV[2], ARGV[3]
 local ids, lock_keys, job_keys = {}, {}, {}
-for i = 3, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   local id = ARGV[i]
   ids[#ids + 1] = id
   lock_keys[#lock_keys + 1] = 'arq:in-progress:' .. id
@@ -24,12 +25,16 @@ local jobs = redis.call('MGET', unpack(job_keys))
 local zadd, hset, old, seen = {}, {}, {}, {}
 local fresh, waiting, running = 0, 0, 0
 for i, id in ipairs(ids) do
-  local payload = ARGV[2 * i + 2]
+  local payload = ARGV[2 * i + 3]
   if seen[id] then
     waiting = waiting + 1
   elseif jobs[i] and locks[i] then
-    hset[#hset + 1], hset[#hset + 2] = id, payload
-    running = running + 1
+    if string.sub(id, -#nameless) == nameless then
+      hset[#hset + 1], hset[#hset + 2] = id, payload
+      running = running + 1
+    else
+      waiting = waiting + 1
+    end
   else
     if jobs[i] then
       waiting = waiting + 1
