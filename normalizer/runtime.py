@@ -34,7 +34,7 @@ from normalizer.llm.peers import Peers
 from normalizer.llm.pricing import Ledger
 from normalizer.llm.prompt import PROMPT_VERSION
 from normalizer.llm.standing import Standing, read_standing
-from normalizer.llm.tokens import counter
+from normalizer.llm.tokens import counter, late_counter
 from normalizer.pipeline import Pipeline
 from normalizer.queue import tasks
 from normalizer.queue.connection import OUTAGE, describe, redis_settings
@@ -466,7 +466,7 @@ def _economy(
         api=api,
         client=client,
         gate=gate,
-        count=counter(settings.openai_model),
+        count=late_counter(settings.openai_model),
         items=settings.llm_records_per_call,
         min_rows=_batch_min_rows(settings),
         quiet_s=settings.batch_api_poll_s,
