@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# Most tests wait for real services, not for a processor: three at a time suit two cores.
-AT_ONCE ?= 3
+# Many tests start processes of their own: two at a time leave two cores some air.
+AT_ONCE ?= 2
 
 .PHONY: demo test test-slow chaos fuzz check format lint types layers bench bench-quick quality clean help
 

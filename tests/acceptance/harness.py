@@ -175,7 +175,8 @@ class Deployment:
         """The settings of a replica."""
         return {
             "REDIS_URL": self.redis_url,
-            "MONGODB_URL": self.mongo_url,
+            # A store that several tests share is slow; what becomes of time-outs is asked where an outage is made.
+            "MONGODB_URL": f"{self.mongo_url}{'&' if '?' in self.mongo_url else '?'}socketTimeoutMS=120000",
             "DATABASE_NAME": self.database,
             "OPENAI_API_KEY": "simulated",
             "OPENAI_BASE_URL": self.provider.url,

@@ -22,11 +22,11 @@ ECONOMY = {
 }
 STEPS = {
     "uploaded": "the file is uploaded, and its id not written down",
-    "created": "the batch is made, and its id not written down",
     "cached": "half of the results are in the cache, and nobody is let go",
-    "released": "appointments are let go, and not enqueued",
 }
 MORE_STEPS = {
+    "created": "the batch is made, and its id not written down",
+    "released": "appointments are let go, and not enqueued",
     "parked": "appointments are parked, and their jobs not settled",
     "seated": "a batch is put together, and nothing is uploaded",
     "counted": "the cost of results is counted, and nobody is let go",

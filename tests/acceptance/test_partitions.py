@@ -24,7 +24,7 @@ def start(deploy, *, redis_link=None, mongo_link=None, rows=ROWS, **options):
     if redis_link:
         through["REDIS_URL"] = f"redis://127.0.0.1:{redis_link.port}"
     if mongo_link:
-        impatient = "directConnection=true&socketTimeoutMS=3000&serverSelectionTimeoutMS=3000"
+        impatient = "directConnection=true&socketTimeoutMS=8000&serverSelectionTimeoutMS=3000"
         through["MONGODB_URL"] = f"mongodb://127.0.0.1:{mongo_link.port}/?{impatient}"
     deployment = deploy(rows=rows, hard=0.4, latency_ms=300, settings=through, **options)
     workers = [deployment.start_worker() for _ in range(2)]
