@@ -176,6 +176,7 @@ async def _run(
     usage: Callable[[], Usage],
     then: Callable[[Settings, Summary], Awaitable[None]] | None,
 ) -> Summary:
+    _interrupted_between_steps()
     workers = [
         stack.enter_context(embedded.spawn_worker(environment, log=directory / f"worker-{number}.log"))
         for number in range(1, WORKERS + 1)
@@ -363,6 +364,17 @@ def _terminated_as_interrupt() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _interrupted_between_steps() -> None:
+    """Treat the other signals as asyncio treats Ctrl-C while its loop runs: the task is cancelled at its next step.
+
+    An exception raised anywhere may hit a thread pool that is just starting a thread, which is then never told to end.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.default_int_handler:
+            loop.add_signal_handler(number, signal.raise_signal, signal.SIGINT)
 
 
 def _thousands(number: int) -> str:
