@@ -96,7 +96,7 @@ class Appointment:
         corrected_at: when a person last corrected a kind's result; a kind nobody corrected is absent.
         by_hand: the corrected kinds whose texts are still those the person saw: no machine touches their results.
         import_id: the import that wrote on it last; None where no import did.
-        as_imported: its texts are still those its import brought; an edited one has somebody waiting for it.
+        imported_as: the keyed hash of the texts its import brought; see `WaitingRoom.as_imported`.
         economy: where it stands with the economy lane.
         private: what else of the patient no address text may carry out: the name first, then phone and card numbers.
     """
@@ -107,7 +107,7 @@ class Appointment:
     corrected_at: Mapping[Kind, datetime] = field(default_factory=dict)
     by_hand: frozenset[Kind] = frozenset()
     import_id: str | None = None
-    as_imported: bool = False
+    imported_as: str | None = None
     economy: Economy = Economy.NONE
     private: tuple[str, ...] = field(default=(), repr=False)
 

@@ -65,10 +65,11 @@ class Lane:
         """The ids of those that may wait: of a large import, as it brought them, and not yet back from a batch."""
         if not self._is_open:
             return frozenset()
+        unedited = await self._room.as_imported(appointments)
         may = {
             each.id: each.import_id
-            for each in appointments
-            if each.import_id and each.as_imported and each.economy is Economy.NONE and Kind.ADDRESS not in each.by_hand
+            for each in unedited
+            if each.import_id and each.economy is Economy.NONE and Kind.ADDRESS not in each.by_hand
         }
         large = await self._large({*may.values()})
         return frozenset(id_ for id_, import_id in may.items() if import_id in large)

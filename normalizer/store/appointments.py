@@ -334,11 +334,10 @@ class AppointmentStore:
             return report
 
     async def _find(self, native_ids: Sequence[str | ObjectId], found: dict[str, Appointment]) -> None:
-        secret = await self.secret()
         # One batch for all of them: by itself MongoDB sends 101 documents, and the others when asked again.
         cursor = self._appointments.find({"_id": {"$in": native_ids}}, _SOURCE_FIELDS, batch_size=BULK)
         for record in await cursor.to_list(None):
-            appointment = appointment_of(record, secret=secret)
+            appointment = appointment_of(record)
             found[appointment.id] = appointment
 
     async def _intake(self, import_id: str) -> Intake:

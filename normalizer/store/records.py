@@ -71,8 +71,8 @@ class Pending:
     fingerprint: str
 
 
-def appointment_of(record: Mapping[str, Any], *, secret: bytes | None = None) -> Appointment:
-    """The stored document as the rest of the program sees it; without `secret` nothing is `as_imported`."""
+def appointment_of(record: Mapping[str, Any]) -> Appointment:
+    """The stored document as the rest of the program sees it."""
     mark = ours(record)
     touched = [kind for kind in _KINDS if mark.get(kind)]  # most records were never corrected
     return Appointment(
@@ -82,7 +82,7 @@ def appointment_of(record: Mapping[str, Any], *, secret: bytes | None = None) ->
         corrected_at={kind: at for kind in touched if (at := _about(record, kind).get("corrigido_em"))},
         by_hand=frozenset(kind for kind in touched if holds_by_hand(record, kind)),
         import_id=str(found) if (found := mark.get("import_id")) else None,
-        as_imported=secret is not None and mark.get("fontes") == sources_hash(record, secret=secret),
+        imported_as=mark.get("fontes"),
         economy=economy_of(record),
         private=tuple([str(record.get(name) or "") for name in PRIVATE_FIELDS]),
     )

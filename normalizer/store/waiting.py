@@ -28,6 +28,7 @@ from normalizer.store.records import (
     not_fenced_off,
     ours,
     pending_of,
+    sources_hash,
 )
 from normalizer.store.writes import GuardedWrite, SaveReport
 
@@ -82,6 +83,11 @@ class WaitingRoom:
     ) -> None:
         self._appointments, self._imports, self._write = appointments, imports, write
         self._secret, self._clock = secret, clock
+
+    async def as_imported(self, appointments: Sequence[Appointment]) -> list[Appointment]:
+        """Those whose texts are still the ones their import brought; an edited one has somebody waiting for it."""
+        secret = await self._secret()
+        return [each for each in appointments if each.imported_as == sources_hash(each.sources, secret=secret)]
 
     async def large_imports(self, import_ids: Collection[str], *, min_rows: int) -> set[str]:
         """Those of the imports whose sheet has at least `min_rows`."""

@@ -36,7 +36,7 @@ async def test_imports_are_large_by_the_rows_of_their_sheet(store):
 async def test_an_appointment_says_where_it_stands(store, parked, mongo):
     room, first = store.waiting_room(), parked[0]
     assert (await reload(store, first)).economy is Economy.WAITING
-    assert (await reload(store, first)).as_imported
+    assert await room.as_imported([await reload(store, first)])
     assert (await room.queue()).number == 3
 
     await room.seat("b1", {first: Seat(0, 0, pays=True), parked[1]: Seat(0, 0, pays=False)})
@@ -48,7 +48,7 @@ async def test_an_appointment_says_where_it_stands(store, parked, mongo):
 
     mongo.appointments.update_many({}, {"$set": {"endereco_completo": "outro"}})
     assert {(await reload(store, each)).economy for each in parked} == {Economy.NONE}
-    assert not (await reload(store, first)).as_imported
+    assert not await room.as_imported([await reload(store, first)])
 
 
 async def test_who_waits_is_not_pending_for_the_queue_until_let_go(store, parked, clock):
