@@ -129,6 +129,7 @@ async def _serve(settings: Settings, access: Access, host: str, port: int) -> No
             create_app(backend, access=access),
             host=host,
             port=port,
+            http="h11",  # what the image has; another parser reads other limits into a request
             log_config=None,
             access_log=False,
             server_header=False,
