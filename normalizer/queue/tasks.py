@@ -32,6 +32,7 @@ CONTEXT_KEY = "normalization"
 _PROVIDER_RETRY_S = 30.0
 _STORE_RETRY_S = 5.0
 _RECONCILE_CHUNK = 1_000
+_RECONCILE_ENOUGH = 20_000  # in a row that the queue has already: what waits behind them is met as these end
 _RECONCILE_AGE_S = 120.0
 _IDS_SHOWN = 10
 _NOBODY = Failed(
@@ -101,14 +102,22 @@ async def report_dead(ctx: Mapping[str, Any], dead: Sequence[tuple[ClaimedJob, s
 async def reconcile(ctx: Mapping[str, Any]) -> int:
     """Enqueue again what MongoDB holds as `pendente` and the queue may have lost. Returns how many were looked at.
 
-    Truth is in MongoDB: after a FLUSHALL every row still ends. Enqueueing what is queued already changes nothing.
+    Truth is in MongoDB: after a FLUSHALL every row still ends. Enqueueing what is queued already changes nothing; once
+    `_RECONCILE_ENOUGH` rows, oldest first, were found queued one after another, the rest is left to the next turns, so
+    that a long queue that lost nothing is not read whole every five minutes.
     """
     work: Normalization = ctx[CONTEXT_KEY]
-    looked_at = 0
-    async for chunk in work.store.pending(limit=_RECONCILE_CHUNK, older_than_s=_RECONCILE_AGE_S):
-        fingerprints = {item.id: item.fingerprint for item in chunk}
-        await work.tasks.enqueue_many(list(fingerprints), fingerprints=fingerprints)
-        looked_at += len(chunk)
+    looked_at = held = 0
+    async with contextlib.aclosing(
+        work.store.pending(limit=_RECONCILE_CHUNK, older_than_s=_RECONCILE_AGE_S)
+    ) as pending:
+        async for chunk in pending:
+            fingerprints = {item.id: item.fingerprint for item in chunk}
+            enqueued = await work.tasks.enqueue_many(list(fingerprints), fingerprints=fingerprints)
+            looked_at += len(chunk)
+            held = held + len(chunk) if enqueued.already_queued == len(chunk) else 0
+            if held >= _RECONCILE_ENOUGH:
+                break
     if looked_at:
         log.info("reconcile.enqueued", appointments=looked_at)
     return looked_at

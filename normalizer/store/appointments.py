@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -189,8 +189,8 @@ class AppointmentStore:
         """What `upsert_rows` would report; writes nothing."""
         return await (await self._intake("")).preview(rows)
 
-    async def pending(self, *, limit: int = 1_000, older_than_s: float = 0.0) -> AsyncIterator[list[Pending]]:
-        """What has been `pendente` for over `older_than_s` and waits for no batch, in lists of at most `limit`."""
+    async def pending(self, *, limit: int = 1_000, older_than_s: float = 0.0) -> AsyncGenerator[list[Pending], None]:
+        """What has been `pendente` for over `older_than_s` and waits for no batch, oldest first, `limit` at a time."""
         chosen = {
             **NOT_WAITING,
             "normalizacao.status": Status.PENDING.value,
@@ -198,7 +198,8 @@ class AppointmentStore:
         }
         secret = await self.secret()
         with translated():
-            async for chunk in chunks_of(self._appointments.find(chosen, _PENDING_FIELDS), limit):
+            found = self._appointments.find(chosen, _PENDING_FIELDS).sort("normalizacao.atualizado_em", 1)
+            async for chunk in chunks_of(found, limit):
                 yield [pending_of(record, secret=secret) for record in chunk]
 
     async def requeue(

@@ -15,17 +15,21 @@ from typing import Any
 
 import arq
 import pytest
+from arq.connections import ArqRedis
+from arq.constants import job_key_prefix
 from arq.jobs import Job, JobStatus
 from pydantic import SecretStr
 
 from normalizer import pipeline
 from normalizer.domain.decision import Reason, Undecided
 from normalizer.llm.pricing import Ledger
+from normalizer.queue import tasks as normalization
 from normalizer.queue.connection import redis_settings
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import QUEUE_NAME, TaskService
 from normalizer.runtime import build_worker
 from normalizer.settings import Settings, settings_of
+from normalizer.store import AppointmentStore
 
 ADDRESS = "rua maurício da costa faria,52,recreio dos bandeirantes,rio de janeiro,RJ,22790-285"
 NORMALIZED = {
@@ -234,6 +238,37 @@ async def test_reconcile_takes_up_what_the_queue_has_lost(
     await run(settings)  # nothing was enqueued: reconcile runs at start
 
     assert [row["normalizacao"]["status"] for row in mongo["appointments"].find()] == ["concluido"] * 3
+
+
+async def test_reconcile_stops_at_what_the_queue_still_has_and_goes_on_where_it_has_lost(
+    settings: Settings, mongo: Any, add: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(normalization, "_RECONCILE_CHUNK", 1)
+    monkeypatch.setattr(normalization, "_RECONCILE_ENOUGH", 2)
+    for day in (5, 1, 4, 2, 3):
+        since = datetime(2026, 1, day, tzinfo=UTC)
+        add(f"a{day}", normalizacao={"status": "pendente", "atualizado_em": since})
+    store = AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name)
+    async with store, TaskService(settings.redis_url.get_secret_value()) as queue:
+        nothing: Any = None
+        ctx = {normalization.CONTEXT_KEY: normalization.Normalization(store, nothing, queue, nothing)}
+        pool = await queue.get_pool()
+
+        assert await normalization.reconcile(ctx) == 5, "nothing is queued yet"
+        assert await normalization.reconcile(ctx) == 2, "the two oldest are queued: nothing is lost"
+
+        await lose(pool, *[job for job in await pool.zrange(QUEUE_NAME, 0, -1) if b":a2:" in job])
+        assert await normalization.reconcile(ctx) == 4, "one was lost behind the oldest"
+        assert await pool.zcard(QUEUE_NAME) == 5
+
+        await pool.flushall()
+        assert await normalization.reconcile(ctx) == 5, "all were lost"
+
+
+async def lose(pool: ArqRedis, *job_ids: bytes) -> None:
+    """As a Redis does that comes back without its last seconds."""
+    await pool.zrem(QUEUE_NAME, *job_ids)
+    await pool.delete(*[job_key_prefix + job_id.decode() for job_id in job_ids])
 
 
 @pytest.fixture
