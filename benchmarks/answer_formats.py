@@ -257,23 +257,38 @@ def faultless_tokens(how: Format, rows: Sequence[Mapping[str, Any]], size: int) 
 
 
 async def run(given: argparse.Namespace) -> list[Score]:
-    """Measure every format at every size, printing as it goes."""
-    scores = []
+    """Measure every format at every size, all formats at one size before the next; prints and writes as it goes."""
+    scores: list[Score] = []
     key = os.environ.get("OPENAI_API_KEY", "none")
     async with openai.AsyncOpenAI(api_key=key, base_url=given.base_url, timeout=given.timeout_s) as client:
         print(f"{'format':12}{'size':>5}{'in/rec':>8}{'out/rec':>8}{'exact':>7}{'wrong':>7}{'refused':>8}", end="")
         print(f"{'misplaced':>10}{'unread':>7}{'s':>8}")
-        for name in given.formats.split(","):
-            for size in map(int, given.sizes.split(",")):
+        for size in map(int, given.sizes.split(",")):
+            for name in given.formats.split(","):
                 score = await measure(client, given, FORMATS[name], size)
                 scores.append(score)
                 row = score.row()
                 print(
                     f"{name:12}{size:>5}{row['tokens_in_per_record']:>8}{row['tokens_out_per_record']:>8}"
                     f"{score.exact / score.records:>7.0%}{score.wrong / score.records:>7.0%}"
-                    f"{score.refused / score.records:>8.0%}{score.misplaced:>10}{score.unread:>7}{score.seconds:>8.1f}"
+                    f"{score.refused / score.records:>8.0%}{score.misplaced:>10}{score.unread:>7}{score.seconds:>8.1f}",
+                    flush=True,
                 )
+                if given.out:  # a slow endpoint takes an hour: what is measured stays measured
+                    given.out.write_text(_document(given, scores), encoding="utf-8")
     return scores
+
+
+def _document(given: argparse.Namespace, scores: Sequence[Score]) -> str:
+    document = {
+        "as_of": datetime.now(UTC).date().isoformat(),
+        "model": given.model,
+        "strict_schema": given.schema,
+        "rows": given.rows,
+        "scores": [score.row() for score in scores],
+        "environment": environment(),
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def _counted(given: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -307,16 +322,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not (given.base_url and given.model):
         parser.error("--base-url and --model, or --count-only")
-    scores = asyncio.run(run(given))
-    if given.out:
-        document = {
-            "as_of": datetime.now(UTC).date().isoformat(),
-            "model": given.model,
-            "strict_schema": given.schema,
-            "rows": given.rows,
-            "scores": [score.row() for score in scores],
-        }
-        given.out.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    asyncio.run(run(given))
     return 0
 
 
