@@ -210,6 +210,49 @@ def answer_formats(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def answers_of_a_model(document: Mapping[str, Any]) -> list[str]:
+    """How each format fared on a real model."""
+
+    def share(found: Mapping[str, Any], name: str) -> str:
+        return f"{found[name] / found['records']:.0%}"
+
+    schema = "strict" if document["strict_schema"] else "no"
+    return [
+        (
+            f"{document['rows']} messy development rows asked of `{document['model']}` ({schema} schema), a small "
+            "model on the processor: an adversary, not a yardstick. Answers are judged as the worker judges them. "
+            "`refused`: not accepted by standardisers or grounding, so asked again or given to review; "
+            "`stored and wrong`: accepted, and not what the label says; "
+            "`misplaced`: refused, and right for another record of its call."
+        ),
+        "",
+        *table(
+            [
+                "format",
+                "records a call",
+                "output tokens a record",
+                "seconds a record",
+                "exact",
+                "refused",
+                "unread",
+                "misplaced",
+                "stored and wrong",
+            ],
+            (
+                [
+                    found["format"],
+                    number(found["size"]),
+                    f"{found['tokens_out_per_record']:.1f}",
+                    f"{found['seconds'] / found['records']:.1f}",
+                    *(share(found, name) for name in ("exact", "refused", "unread", "misplaced", "wrong")),
+                ]
+                for found in document["scores"]
+            ),
+        ),
+        "",
+    ]
+
+
 def quality(document: Mapping[str, Any]) -> list[str]:
     """What the rules alone get right."""
     names = ("settled", "hallucinations", "wrong_accepted", "refused_wrongly")

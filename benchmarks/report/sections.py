@@ -83,6 +83,13 @@ SECTIONS: Final = (
         "python -m benchmarks.answer_formats --count-only --rows 160 --out benchmarks/results/answer_formats.json",
         parts.answer_formats,
     ),
+    Section(
+        "answer_formats_model.json",
+        "Answer formats asked of a model",
+        "python -m benchmarks.answer_formats --base-url URL --model NAME --rows 24 --sizes 8,24,1 "
+        "--out benchmarks/results/answer_formats_model.json",
+        parts.answers_of_a_model,
+    ),
     Section("scale.json", "Scale", "python -m benchmarks.scale", parts.told_in("SCALING.md"), scaling.headline),
     Section("tune*.json", "Tuning", "python -m benchmarks.tune", parts.told_in("TUNING.md")),
     Section("provider.json", "The simulated provider", "python -m benchmarks.provider_speed", parts.provider),

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from benchmarks.answer_formats import FORMATS, Score, count, faultless_tokens, main
+from benchmarks.answer_formats import FORMATS, GOLD, Score, count, faultless_tokens, main
+from benchmarks.report.parts import answers_of_a_model
 from normalizer.llm.prompt import FIELDS, slot
 
 VALUES = ["R. das Flores", "12", "", "Centro", "Itu", "SP", "13300-000"]
@@ -67,6 +68,20 @@ def test_the_array_is_the_shortest_whose_arity_a_schema_can_hold():
     tokens = {name: faultless_tokens(how, ROWS, 2) for name, how in FORMATS.items()}
 
     assert tokens["delimited"] < tokens["array"] < tokens["short_keys"] < tokens["long_keys"]
+
+
+def test_an_endpoint_is_asked_and_what_it_answered_is_written_down(start_provider, tmp_path):
+    provider = start_provider(GOLD)
+    out = tmp_path / "asked.json"
+    given = ["--base-url", provider.url, "--model", "simulated", "--rows", "6", "--formats", "array"]
+
+    assert main([*given, "--sizes", "4,1", "--out", str(out)]) == 0
+
+    written = json.loads(out.read_text("utf-8"))
+    assert [(each["size"], each["calls"], each["records"]) for each in written["scores"]] == [(4, 2, 6), (1, 6, 6)]
+    assert all(each["exact"] > 0 and each["wrong"] == 0 for each in written["scores"])
+    assert written["strict_schema"]
+    assert answers_of_a_model(written)[-2].count("|") == 10
 
 
 def test_counting_needs_no_endpoint(capsys):
