@@ -1,7 +1,8 @@
 """Answers given before: a bounded first tier in this process over a second one in Redis, shared by all replicas.
 
 A key is the HMAC of the canonical text (a bare hash of a CPF is reversed in minutes) beside everything the answer
-depends on: rules, prompt, model. Values are encrypted when asked for. A cached address is grounded again before use.
+depends on: rules, prompt, model. Values are encrypted when asked for. An address is grounded in its text before it is
+kept; one that Redis holds is grounded again before use, unless it is sealed and this very grounding has passed it.
 Redis being away makes the worker slower, never wrong and never stopped: nothing here raises.
 """
 
@@ -25,7 +26,7 @@ from redis.exceptions import RedisError
 
 from normalizer.domain.address import Address
 from normalizer.domain.decision import Decision, Reason, Settled, Undecided
-from normalizer.domain.grounding import violations
+from normalizer.domain.grounding import grounding_version, violations
 from normalizer.domain.text import fingerprint
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class CacheStats:
     writes: int = 0
     outages: int = 0
     rejected: int = 0
-    """Values that were unreadable, forged, or no longer grounded in their text."""
+    """Values that were unreadable, forged, or not (or no longer) grounded in their text."""
 
 
 class Cache:
@@ -150,16 +151,18 @@ class Cache:
         """Store entries in both tiers, in one round trip; False when Redis is away. A manual entry wins over any other.
 
         What Redis cannot take now is written with the next call: an answer that was paid for must reach the others.
+        An address that its text does not carry is not kept.
         """
+        held = await self._grounded(entries)
         ring = self._rings[0]
-        marks = {text: ring.mark(kind, text) for text in entries}
-        for text, entry in entries.items():
+        marks = {text: ring.mark(kind, text) for text in held}
+        for text, entry in held.items():
             known = self._l1.get(f"{kind}:{marks[text]}")
             if entry.manual or known is None or not known.manual:
                 self._keep(kind, marks[text], entry)
-        for text, entry in entries.items():
+        for text, entry in held.items():
             key = self._key(kind, marks[text], manual=entry.manual)
-            self._owed[key] = ring.seal(key, orjson.dumps(asdict(entry))), self._ttl_ms(entry)
+            self._owed[key] = ring.seal(key, _written(entry)), self._ttl_ms(entry)
         return await self._pay()
 
     async def forget_many(self, kind: str, texts: Sequence[str]) -> None:
@@ -204,6 +207,16 @@ class Cache:
                 batch.clear()
         return removed + (await self._redis.unlink(*batch) if batch else 0)
 
+    async def _grounded(self, entries: Mapping[str, Entry]) -> dict[str, Entry]:
+        held: dict[str, Entry] = {}
+        for turn, (text, entry) in enumerate(entries.items(), 1):
+            if _holds(text, entry):
+                held[text] = entry
+            if turn % _ENTRIES_PER_LOOP_TURN == 0:
+                await asyncio.sleep(0)
+        self._stats.rejected += len(entries) - len(held)
+        return held
+
     async def _pay(self) -> bool:
         """Write what Redis has not taken yet, in one round trip; False when it still does not."""
         owed, self._owed = self._owed, {}
@@ -243,8 +256,8 @@ class Cache:
                 continue
             if len(found) % _ENTRIES_PER_LOOP_TURN == 0:
                 await asyncio.sleep(0)
-            entry = _read(ring.open(key, value))
-            if entry is None or not _holds(text, entry):
+            entry, grounded = _read(ring.open(key, value))
+            if entry is None or (not (grounded and ring.seals) and not _holds(text, entry)):
                 self._stats.rejected += 1
                 continue
             found[text] = entry
@@ -294,6 +307,11 @@ class _Ring:
         self._marking = _derive(secret, b"normalizer cache mark")
         self._sealing = AESGCM(_derive(secret, b"normalizer cache seal")) if encrypt else None
 
+    @property
+    def seals(self) -> bool:
+        """Whether only a holder of the secret can have written what `open` returns."""
+        return self._sealing is not None
+
     def mark(self, kind: str, text: str) -> str:
         return fingerprint(kind, text, secret=self._marking)
 
@@ -319,15 +337,21 @@ def _derive(secret: bytes, purpose: bytes) -> bytes:
     return HKDF(SHA256(), length=32, salt=None, info=purpose).derive(secret)
 
 
-def _read(value: bytes | None) -> Entry | None:
+def _written(entry: Entry) -> bytes:
+    return orjson.dumps(asdict(entry) | {"grounded": grounding_version().hex()})
+
+
+def _read(value: bytes | None) -> tuple[Entry | None, bool]:
+    """What was written, and whether it says that the grounding of this very version has passed it."""
     if value is None:
-        return None
+        return None, False
     try:
         stored = orjson.loads(value)
         reason = stored.get("reason")
-        return Entry(stored.get("address"), Reason(reason) if reason else None, bool(stored.get("manual")))
+        entry = Entry(stored.get("address"), Reason(reason) if reason else None, bool(stored.get("manual")))
+        return entry, stored.get("grounded") == grounding_version().hex()
     except (ValueError, AttributeError, TypeError):
-        return None
+        return None, False
 
 
 def _holds(text: str, entry: Entry) -> bool:

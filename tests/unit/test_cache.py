@@ -3,10 +3,12 @@
 import asyncio
 import json
 import random
+from dataclasses import asdict
 
 import pytest
 from redis.asyncio import Redis
 
+import normalizer.cache
 from normalizer.cache import DAY_S, Cache, Entry
 from normalizer.domain.address import Address
 from normalizer.domain.decision import Reason, Settled, Undecided
@@ -24,6 +26,11 @@ ADDRESS = {
 }
 POSITIVE = Entry(address=ADDRESS)
 NEGATIVE = Entry(reason=Reason.NOT_GROUNDED)
+
+
+def along_the_street(doors):
+    """That many texts of one street, each with its address."""
+    return {TEXT.replace("12", str(100 + door)): Entry(ADDRESS | {"numero": str(100 + door)}) for door in range(doors)}
 
 
 class Clock:
@@ -163,18 +170,48 @@ async def test_a_value_moved_to_another_texts_key_is_a_miss(make, redis):
     assert await make().get_many(KIND, [TEXT + " fundos"]) == {}
 
 
-async def test_an_address_its_text_does_not_carry_is_never_used(make):
-    invented = ADDRESS | {"rua": "Rua Inventada", "numero": "99"}
-    await make().put_many(KIND, {TEXT: Entry(address=invented)})
+INVENTED = Entry(address=ADDRESS | {"rua": "Rua Inventada", "numero": "99"})
+
+
+async def test_an_address_its_text_does_not_carry_is_never_kept(make, redis):
     cache = make()
+
+    await cache.put_many(KIND, {TEXT: INVENTED, f"{TEXT} fundos": POSITIVE})
+
+    assert await cache.get_many(KIND, [TEXT]) == {}
+    assert len([key async for key in redis.scan_iter()]) == 1
+    assert cache.stats()["rejected"] == 1
+
+
+async def test_what_anyone_could_have_written_is_grounded_again(make, redis):
+    await make(encrypt=False).put_many(KIND, {TEXT: POSITIVE})
+    (key,) = [key async for key in redis.scan_iter()]
+    stored = json.loads((await redis.get(key))[1:])
+    await redis.set(key, b"\x00" + json.dumps(stored | {"address": INVENTED.address}).encode())
+    cache = make(encrypt=False)
 
     assert await cache.get_many(KIND, [TEXT]) == {}
     assert cache.stats()["rejected"] == 1
 
 
+@pytest.mark.parametrize("since", ["grounded by this version", "the rules have changed", "written before it was told"])
+async def test_a_sealed_answer_is_grounded_again_when_the_rules_have_changed_since(make, monkeypatch, since):
+    """The hole that an older grounding had is closed for what it let pass, too."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(normalizer.cache, "_holds", lambda *_: True)
+        if since == "the rules have changed":
+            earlier.setattr(normalizer.cache, "grounding_version", lambda: b"earlier!")
+        elif since == "written before it was told":
+            earlier.setattr(normalizer.cache, "_written", lambda entry: json.dumps(asdict(entry)).encode())
+        await make().put_many(KIND, {TEXT: INVENTED})
+
+    found = await make().get_many(KIND, [TEXT])
+
+    assert found == ({TEXT: INVENTED} if since == "grounded by this version" else {})
+
+
 async def test_lifetimes_are_spread_and_negative_ones_short(make, redis):
-    texts = [f"{TEXT} fundos {number}" for number in range(30)]
-    await make().put_many(KIND, dict.fromkeys(texts, POSITIVE))
+    await make().put_many(KIND, along_the_street(30))
     positive = {(await redis.pttl(key)) / 1000 / DAY_S async for key in redis.scan_iter()}
     await redis.flushdb()
     await make().put_many(KIND, {TEXT: NEGATIVE})
@@ -215,7 +252,7 @@ async def test_a_correction_made_elsewhere_is_seen_once_the_first_tier_forgets(m
 async def test_the_first_tier_is_bounded_by_bytes(make):
     cache = make(l1_max_bytes=20_000)
 
-    await cache.put_many(KIND, {f"{TEXT} fundos {number}": POSITIVE for number in range(500)})
+    await cache.put_many(KIND, along_the_street(500))
 
     assert 0 < cache.stats()["l1_bytes"] <= 20_000
     assert cache.stats()["l1_entries"] < 40
@@ -280,10 +317,11 @@ async def test_what_is_owed_to_redis_is_bounded(make, clock, monkeypatch):
     nowhere = Redis(host="127.0.0.1", port=1)
     cache = make(nowhere)
 
-    for number in range(5):
-        await cache.put_many(KIND, {f"texto {number}": POSITIVE})
+    answers = along_the_street(5)
+    for text, entry in answers.items():
+        await cache.put_many(KIND, {text: entry})
 
-    newest = [cache._key(KIND, cache.mark(KIND, f"texto {number}"), manual=False) for number in (2, 3, 4)]
+    newest = [cache._key(KIND, cache.mark(KIND, text), manual=False) for text in list(answers)[2:]]
     assert list(cache._owed) == newest
     await nowhere.aclose()
 
@@ -292,7 +330,7 @@ async def test_counting_and_purging_spare_what_people_corrected_and_what_is_not_
     await redis.set("arq:job:1", "x")
     await make(prompt_version="a0").put_many(KIND, {TEXT: POSITIVE})
     cache = make()
-    await cache.put_many(KIND, {f"{TEXT} fundos {number}": POSITIVE for number in range(600)})
+    await cache.put_many(KIND, along_the_street(600))
     await cache.put_many(KIND, {TEXT: Entry(address=ADDRESS, manual=True)})
 
     assert await cache.count() == {"current": 600, "older": 1, "manual": 1}

@@ -1,6 +1,7 @@
 """What passes grounding is carried by the text, whoever answered: rules, a model, a cache."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.quality import judge
+from normalizer.domain import grounding
 from normalizer.domain.address import FIELDS, Address, parse_address, standardize
 from normalizer.domain.decision import Reason, Settled, Undecided
 from normalizer.domain.grounding import Problem, violations
@@ -151,3 +153,25 @@ def test_any_answer_to_any_text_ends(text, answer):
     passed = accepted(answer, text)
     if passed is not None:
         assert violations(text, Address.from_dict(passed)) == ()
+
+
+def test_the_version_changes_with_anything_the_check_rests_on(tmp_path, monkeypatch):
+    package = Path(grounding.__file__).parent
+    versions = {grounding.grounding_version()}
+    for changed in ("address/grounding.py", "address/lexicon.py", "data/municipalities.txt"):
+        copy = tmp_path / changed
+        shutil.copytree(package, copy)
+        monkeypatch.setattr(grounding, "_HERE", copy)
+        assert grounding.grounding_version.__wrapped__() in versions, "a copy is the same version"
+        with (copy / changed).open("a") as file:
+            file.write("\n")
+        versions.add(grounding.grounding_version.__wrapped__())
+
+    assert len(versions) == 4
+    assert {len(version) for version in versions} == {8}
+
+
+def test_without_sources_no_process_trusts_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(grounding, "_HERE", tmp_path)
+
+    assert grounding.grounding_version.__wrapped__() != grounding.grounding_version.__wrapped__()
