@@ -11,7 +11,7 @@ import re
 import struct
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from normalizer.errors import InvalidInput
 from normalizer.spreadsheet.limits import Limits, megabytes, too_large
@@ -26,10 +26,10 @@ _REFERENCE: Final = re.compile(rb"r\s*=\s*[\"']([A-Za-z]{1,5})([0-9]{1,9})[\"']"
 _OVERLAP: Final = 64  # longer than any cell reference, so that one cut in two is seen in the next piece
 
 
-def check_workbook(data: bytes, where: str, limits: Limits) -> None:
-    """Raise InvalidInput unless `data` is a whole, unencrypted xlsx of bearable size. Nothing is kept in memory."""
+def check_workbook(file: BinaryIO, where: str, limits: Limits) -> None:
+    """Raise InvalidInput unless `file` is a whole, unencrypted xlsx of bearable size. Nothing is kept in memory."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(file) as archive:
             parts = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, UnicodeError) as exc:
         raise _truncated(where) from exc
@@ -40,7 +40,7 @@ def check_workbook(data: bytes, where: str, limits: Limits) -> None:
     expanded = 0
     for part in parts:
         area = _Area()  # of every part: which of them are worksheets is for the file itself to say
-        for piece in _inflate(data, part, where):
+        for piece in _inflate(file, part, where):
             expanded += len(piece)
             if expanded > limits.expanded_bytes:
                 raise _bomb(where, f"mais de {megabytes(limits.expanded_bytes)} ao abrir")
@@ -61,24 +61,25 @@ def _check_declared(parts: list[zipfile.ZipInfo], where: str, limits: Limits) ->
             raise _bomb(where, f"parte que cresce {part.file_size // max(part.compress_size, 1)} vezes ao abrir")
 
 
-def _inflate(data: bytes, part: zipfile.ZipInfo, where: str) -> Iterator[bytes]:
+def _inflate(file: BinaryIO, part: zipfile.ZipInfo, where: str) -> Iterator[bytes]:
     """Yield a part's real content in pieces, whatever size its header says; a larger part is refused."""
-    header = data[part.header_offset : part.header_offset + _LOCAL_HEADER.size]
+    file.seek(part.header_offset)
+    header = file.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size:
         raise _truncated(where)
     fields = _LOCAL_HEADER.unpack(header)
-    start = part.header_offset + _LOCAL_HEADER.size + fields[-2] + fields[-1]
-    compressed = memoryview(data)[start : start + part.compress_size]
+    file.seek(fields[-2] + fields[-1], io.SEEK_CUR)
+    compressed = _pieces(file, part.compress_size)
     if part.compress_type == zipfile.ZIP_STORED:
-        yield from (bytes(compressed[at : at + _CHUNK]) for at in range(0, len(compressed), _CHUNK))
+        yield from compressed
         return
     if part.compress_type != zipfile.ZIP_DEFLATED:
         raise _other_zip(where, set())
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     seen = 0
     try:
-        for at in range(0, len(compressed), _COMPRESSED_CHUNK):
-            piece = inflater.decompress(compressed[at : at + _COMPRESSED_CHUNK], _CHUNK)
+        for given in compressed:
+            piece = inflater.decompress(given, _CHUNK)
             while piece:
                 seen += len(piece)
                 if seen > part.file_size:
@@ -89,6 +90,13 @@ def _inflate(data: bytes, part: zipfile.ZipInfo, where: str) -> Iterator[bytes]:
         raise _truncated(where) from exc
     if not inflater.eof:
         raise _truncated(where)
+
+
+def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield the next `size` bytes of the file, or as many as there are."""
+    while size > 0 and (piece := file.read(min(size, _COMPRESSED_CHUNK))):
+        size -= len(piece)
+        yield piece
 
 
 class _Area:

@@ -1,15 +1,14 @@
 """The workbook reader's own process: a damaged file can make native code run out of memory, and that ends a process.
 
-Run by path with nothing of this package imported. Frames on stdin and stdout: four bytes of length, then `marshal`.
-First frame in: the file's bytes. First frame out: `["sheets", [[name, visible], …]]` or `["refused", "password" |
-"damaged"]`. Then, as often as asked: `[name, start, count]` in, that many rows from 0-based `start` out, fewer at the
-end. End of input ends the process.
+Run by path with nothing of this package imported; its one argument is the number of an inherited descriptor of the
+file, so that nobody holds the file's bytes in memory. Frames on stdin and stdout: four bytes of length, then `marshal`.
+First frame out: `["sheets", [[name, visible], …]]` or `["refused", "password" | "damaged"]`. Then, as often as asked:
+`[name, start, count]` in, that many rows from 0-based `start` out, fewer at the end. End of input ends the process.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import io
 import marshal
 import resource
 import struct
@@ -32,7 +31,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     given, answer = sys.stdin.buffer, sys.stdout.buffer
     try:
-        book = CalamineWorkbook.from_filelike(io.BytesIO(_receive(given) or b""))
+        book = CalamineWorkbook.from_path(f"/dev/fd/{sys.argv[1]}")
         sheets = [sheet for sheet in book.sheets_metadata if sheet.typ == SheetTypeEnum.WorkSheet]
         _send(answer, ["sheets", [[sheet.name, sheet.visible == SheetVisibleEnum.Visible] for sheet in sheets]])
         _serve(book, given, answer)

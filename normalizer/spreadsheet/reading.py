@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import tempfile
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, TypeAlias
+from typing import IO, TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from normalizer.spreadsheet.columns import (
     ADDRESS_FIELDS,
@@ -226,9 +228,9 @@ def _open(source: Source, where: str, limits: Limits, vocabulary: Vocabulary) ->
 
     with open_binary() as stream:
         start = stream.read(_SNIFFED_BYTES)
-        if start.startswith((_ZIP, _OLE)):
-            data = start + stream.read()
-            return open_xlsx(data, where, limits) if start.startswith(_ZIP) else open_ole(data, where)
+    if start.startswith((_ZIP, _OLE)):
+        with _real_file(source) as file:
+            return open_xlsx(file, where, limits) if start.startswith(_ZIP) else open_ole(file, where)
     if start.startswith(_NOT_SHEETS):
         raise not_a_sheet(where, "outro tipo de arquivo")
     if is_markup(start):
@@ -236,6 +238,19 @@ def _open(source: Source, where: str, limits: Limits, vocabulary: Vocabulary) ->
     if not start.strip(b"\xef\xbb\xbf \r\n\t;,"):
         raise empty(where, "um arquivo sem conteúdo")
     return open_csv(open_binary, where, limits, vocabulary.of_header)
+
+
+@contextlib.contextmanager
+def _real_file(source: bytes | Path) -> Iterator[BinaryIO]:
+    """The file, or an unnamed temporary one with these bytes: another process is to read it."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as unnamed:
+        unnamed.write(source)
+        unnamed.flush()
+        yield unnamed
 
 
 def _is_useful(header: Header) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import marshal
+import mmap
 import struct
 import subprocess
 import sys
 import weakref
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from normalizer.errors import InvalidInput
 from normalizer.spreadsheet.archive import check_workbook, password_protected
@@ -26,29 +28,32 @@ _ENCRYPTED: Final = tuple(name.encode("utf-16-le") for name in ("EncryptedPackag
 _BIFF_STREAMS: Final = tuple(name.encode("utf-16-le") for name in ("Workbook", "Book"))
 
 
-def open_xlsx(data: bytes, where: str, limits: Limits) -> Opened:
-    """Open an xlsx whose size and reach have been checked first. Raises InvalidInput."""
-    check_workbook(data, where, limits)
-    return _open("xlsx", data, where)
+def open_xlsx(file: BinaryIO, where: str, limits: Limits) -> Opened:
+    """Open an xlsx whose size and reach have been checked first. Raises InvalidInput. `file` is a real one."""
+    check_workbook(file, where, limits)
+    return _open("xlsx", file, where)
 
 
-def open_ole(data: bytes, where: str) -> Opened:
+def open_ole(file: BinaryIO, where: str) -> Opened:
     """Open an OLE file: a real xls. A password-protected workbook or another Office document is InvalidInput."""
-    if any(name in data for name in _ENCRYPTED):
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        encrypted = any(data.find(name) >= 0 for name in _ENCRYPTED)
+        is_workbook = any(data.find(name) >= 0 for name in _BIFF_STREAMS)
+    if encrypted:
         raise password_protected(where)
-    if not any(name in data for name in _BIFF_STREAMS):
+    if not is_workbook:
         raise InvalidInput(
             where=where,
             expected="uma planilha .xlsx, .xls ou .csv",
             found="outro documento do Office (ou um .xls cortado)",
             mend="Abra o arquivo no Excel e salve como .xlsx.",
         )
-    return _open("xls", data, where)
+    return _open("xls", file, where)
 
 
-def _open(kind: str, data: bytes, where: str) -> Opened:
-    reader = _Reader(where)
-    sheets = reader.open(data)
+def _open(kind: str, file: BinaryIO, where: str) -> Opened:
+    reader = _Reader(file, where)
+    sheets = reader.sheets()
     tables = tuple(Table(name, partial(reader.rows, name)) for name, visible in sheets if visible)
     return Opened(kind, tables, tuple(name for name, visible in sheets if not visible))
 
@@ -56,16 +61,21 @@ def _open(kind: str, data: bytes, where: str) -> Opened:
 class _Reader:
     """The child that holds the workbook. It ends with this object; it keeps the sheet read last laid out."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, file: BinaryIO, where: str) -> None:
         self._where = where
-        command = [sys.executable, "-I", str(_CHILD)]
-        # Its stderr holds nothing an operator could use: stack traces of the native reader.
-        quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=quiet)  # noqa: S603
+        descriptor = file.fileno()
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-I", str(_CHILD), str(descriptor)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # it holds nothing an operator could use: stack traces of the native reader
+            pass_fds=(descriptor,),
+        )
         weakref.finalize(self, _end, self._process)
 
-    def open(self, data: bytes) -> list[tuple[str, bool]]:
-        kind, answer = self._ask(data)
+    def sheets(self) -> list[tuple[str, bool]]:
+        """Return each sheet's name and whether it is visible: what the child says first, once."""
+        kind, answer = self._answer()
         if kind != "sheets":
             raise self._refusal(answer)
         return [(name, visible) for name, visible in answer]
@@ -79,18 +89,17 @@ class _Reader:
             at += len(rows)
 
     def _ask(self, request: Any) -> Any:
-        given, answer = self._process.stdin, self._process.stdout
-        if given is None or answer is None:
-            raise self._refusal("damaged")
         body = marshal.dumps(request)
-        try:
-            given.write(_LENGTH.pack(len(body)))
-            given.write(body)
-            given.flush()
-            head = answer.read(_LENGTH.size)
-            reply = answer.read(_LENGTH.unpack(head)[0]) if len(head) == _LENGTH.size else b""
-        except BrokenPipeError:
-            reply = b""
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # the child is gone, and has nothing to say
+                self._process.stdin.write(_LENGTH.pack(len(body)) + body)
+                self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        stream = self._process.stdout
+        head = stream.read(_LENGTH.size) if stream is not None else b""
+        reply = stream.read(_LENGTH.unpack(head)[0]) if stream is not None and len(head) == _LENGTH.size else b""
         if not reply:  # the child is gone: out of memory or of its limits
             raise self._refusal("damaged")
         return marshal.loads(reply)  # noqa: S302 — our own child's
