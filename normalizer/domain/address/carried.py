@@ -14,6 +14,7 @@ from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.marks import FREE, LABEL, NUMBER, UNIT
 from normalizer.domain.address.places import cities_ending
 from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM, SLASH, WORD, word_key
+from normalizer.domain.address.units import BEHIND, NAMED_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,7 +35,7 @@ class Table(NamedTuple):
 _VALUE_WORD: Final = re.compile(r"[^\W\d_]+|\d+(?:,\d)?")
 # Words that may be left over: they name no place.
 CONNECTIVES: Final = frozenset(
-    {"n", "no", "num", "numero", "nr", "nro", "e", "de", "da", "do", "em", "na", "o", "a"}
+    {"n", "no", "num", "numero", "nr", "nro", "e", "de", "da", "do", "em", "na", "nos", "o", "a"}
     | {"cep", "bairro", "cidade", "municipio", "estado", "brasil", "br"}
 )
 _UNIT_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.UNIT_WORDS.values())
@@ -197,6 +198,14 @@ class Carrier:
             )
         return [span for span in spans if self._may_be_part(words, span)]
 
+    def _is_unit(self, first: str, rest: list[str], span: Span) -> bool:
+        if first in NAMED_UNITS and len(rest) == 1 and UNIT in self.marks[span[0] : span[1]]:
+            return True  # "Bloco Jangada"
+        if first == "casa" and len(rest) == 2 and rest[1] in BEHIND:
+            return True  # "Casa dos Fundos"
+        valued = any(word[0].isdigit() or len(word) == 1 or word in lx.ROMAN or word in _SIDES for word in rest)
+        return valued or (not rest and first in _ALONE_HEADS)
+
     def _may_be_part(self, words: list[str], span: Span) -> bool:
         """Is it a unit with its value, a building, an estate, or bound to the house number?"""
         start = span[0]
@@ -210,8 +219,7 @@ class Carrier:
         if first in _ESTATE_HEADS and rest and self.address.bairro is not None:
             return True
         if first in _UNIT_HEADS:
-            valued = any(word[0].isdigit() or len(word) == 1 or word in lx.ROMAN or word in _SIDES for word in rest)
-            return valued or (not rest and first in _ALONE_HEADS)
+            return self._is_unit(first, rest, span)
         if rest or not start:
             return False
         bound = self.tokens.gaps[start] in (GLUED, HYPHEN, SLASH) and self.tokens.kinds[start - 1] == NUM

@@ -12,7 +12,7 @@ from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER, POSTCODE
 from normalizer.domain.address.streets import at_street, date_follows
-from normalizer.domain.address.tokens import BLANK, CEP, GLUED, HARD, HYPHEN, NOISE, NUM, PHONE, WORD
+from normalizer.domain.address.tokens import BLANK, CEP, GLUED, HARD, HYPHEN, NOISE, NUM, PHONE, SLASH, WORD
 from normalizer.domain.address.units import find_units
 
 if TYPE_CHECKING:
@@ -20,10 +20,18 @@ if TYPE_CHECKING:
     from normalizer.domain.address.tokens import Tokens
 
 _STATE_ENDS: Final = frozenset(gazetteer.name_key(name).split()[-1] for name in gazetteer.UF_NAMES.values())
+_CAPITAL_ENDS: Final = frozenset(
+    {gazetteer.name_key(name).split()[-1] for name in gazetteer.CAPITALS.values()}
+    | {uf.lower() for uf in gazetteer.UF_NAMES}
+)
 _NONE_WORDS: Final = frozenset({"s", "sn", "snr", "sem"})  # what may open an "S/N"
 _NUMBER_LABELS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 
 _LIVES: Final = frozenset({"mora", "moro", "reside", "resido", "residente"})
+_BY_NAME: Final = frozenset({"dona", "seu", "dna"})
+_CORNERS: Final = frozenset({"esquina", "esq"})
+_AT_CORNERS: Final = frozenset({"casa", "predio", "sobrado", "loja", "bem", "de", "da", "na", "em"})
+_SERIAL: Final = 3  # more label words than this, and no colon, are a record written out
 _LADY: Final = frozenset({"sra", "senhora", "s"})
 
 
@@ -47,6 +55,7 @@ class Evidence:
         self._postcodes()
         self._numbers_that_are_none()
         self._fields()
+        self._capital()
         self._lead()
         self._references()
         self.units = find_units(tokens, self.marks)
@@ -106,10 +115,14 @@ class Evidence:
         key = tokens.keys[start]
         if self._empty(start, end):
             self.mark(start, end, DROPPED)
-        elif key in lx.PERSON_WORDS and end - start > 1:
+        elif (key in lx.PERSON_WORDS or (key in _BY_NAME and self._before_street(start, end))) and end - start > 1:
             self.mark(start, next((at for at in range(start, end) if at_street(tokens, at)), end), DROPPED)
         elif (start > 0 or key in lx.NOTE_WORDS) and not lx.NOTE_WORDS.isdisjoint(tokens.keys[start:end]):
             self._note(start, end)
+
+    def _before_street(self, start: int, end: int) -> bool:
+        """Does the field open the text, and the street the next one: "Dona Fulana - Rua das Flores"."""
+        return start == 0 and at_street(self.tokens, end)
 
     def _empty(self, start: int, end: int) -> bool:
         """Does the field say nothing: "não informado", "Brasil" behind the state, an hour."""
@@ -138,6 +151,16 @@ class Evidence:
         if any(at_street(tokens, at) for at in range(end, rest)):
             rest = end
         self.mark(begins, rest, DROPPED)
+
+    def _capital(self) -> None:
+        """Drop "capital" behind one: "São Paulo capital", "Natal/RN - Capital"."""
+        tokens = self.tokens
+        if "capital" not in tokens.vocabulary:
+            return
+        for at, key in enumerate(tokens.keys):
+            closes = at + 1 == tokens.size or tokens.gaps[at + 1] == HARD or self._closes_address(at + 1)
+            if key == "capital" and at > 2 and closes and tokens.keys[at - 1] in _CAPITAL_ENDS:
+                self.mark(at, at + 1, DROPPED)
 
     def _lead(self) -> None:
         """Drop "Mora na", "Reside à" before the street."""
@@ -172,8 +195,10 @@ class Evidence:
         for at, key in enumerate(keys):
             if key not in lx.ASIDE_FIRST or marks[at] != FREE:
                 continue
+            start = self._remark_start(at)
             if (
-                at
+                start == at
+                and at
                 and tokens.gaps[at] != HARD
                 and (keys[at - 1] in lx.STREET_TYPES or keys[at - 1] in {"da", "do", "de"})
             ):
@@ -187,7 +212,17 @@ class Evidence:
                 or pair in lx.CONTACT_PHRASES
                 or self._refers(at, key, following)
             ):
-                self.mark(at, tokens.hard_end(at), DROPPED)
+                self.mark(start, tokens.hard_end(at), DROPPED)
+
+    def _remark_start(self, at: int) -> int:
+        """Return where the remark begins that the corner at `at` ends: "casa de esquina", "bem na esquina"."""
+        tokens = self.tokens
+        if _CORNERS.isdisjoint(tokens.keys[at : at + 2]):
+            return at
+        start = at
+        while start > 0 and tokens.gaps[start] != HARD and tokens.keys[start - 1] in _AT_CORNERS:
+            start -= 1
+        return start if tokens.gaps[start] == HARD else at
 
     def _refers(self, at: int, key: str, following: str) -> bool:
         if key not in lx.REFERENCE_WORDS or key in {"lado", "frente"}:
@@ -206,13 +241,34 @@ class Evidence:
         tokens = self.tokens
         if lx.LABELS.keys().isdisjoint(tokens.vocabulary):
             return
+        serial = len(lx.SERIAL_LABELS & tokens.vocabulary) > _SERIAL and not any(tokens.colons)
         for at, key in enumerate(tokens.keys):
             field = lx.LABELS.get(key)
-            if field is None:
+            if field is None or self.marks[at] == LABEL:
                 continue
             with_colon = tokens.colons[at] and not self._is_street_type(at, key)
-            if with_colon or (key in lx.BARE_LABELS and self._stands_as_label(at, key)):
-                self._label(at, field)
+            bare = key in lx.BARE_LABELS and self._stands_as_label(at, key)
+            if with_colon or bare or (serial and key in lx.SERIAL_LABELS and self._in_series(at)):
+                self._label(at, at + 1, field)
+            elif field and self._ends_in_colon(at):
+                self._label(at, at + 2, field)
+
+    def _ends_in_colon(self, at: int) -> bool:
+        """Is the label one of two words: "End. Res.:", "Rua/Av:", "Cidade/UF:"."""
+        tokens, following = self.tokens, at + 1
+        if following >= tokens.size or not tokens.colons[following] or tokens.gaps[following] == HARD:
+            return False
+        key = tokens.keys[following]
+        if tokens.gaps[following] == SLASH:
+            return key in lx.LABELS or key in lx.STREET_TYPES
+        return key in lx.LABEL_QUALIFIERS
+
+    def _in_series(self, at: int) -> bool:
+        """Is the word one of many labels without colons, and not the value of the one before ("BAIRRO CIDADE NOVA")."""
+        tokens = self.tokens
+        if at == 0:
+            return True
+        return self.marks[at - 1] != LABEL and tokens.keys[at - 1] not in lx.PREPOSITIONS
 
     def _is_street_type(self, at: int, key: str) -> bool:
         following = at + 1
@@ -234,10 +290,10 @@ class Evidence:
             return False  # "Bairro Novo" is a name
         return at == 0 or not (tokens.keys[at - 1] in lx.STREET_TYPES and tokens.gaps[at] != HARD)
 
-    def _label(self, at: int, field: str) -> None:
+    def _label(self, at: int, value: int, field: str) -> None:
+        """Mark the label [at, value) and note what its value is."""
         tokens = self.tokens
-        self.mark(at - 1 if at and self.tokens.keys[at - 1] in {"no", "na"} else at, at + 1, LABEL)
-        value = at + 1
+        self.mark(at - 1 if at and self.tokens.keys[at - 1] in {"no", "na"} else at, value, LABEL)
         if value >= tokens.size:
             return
         placed = (

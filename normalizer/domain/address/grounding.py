@@ -45,7 +45,7 @@ _NUMBERED_NOUNS: Final = frozenset(
     | {"assentamento", "povoado", "distrito", "granja", "polo", "superquadra", "gleba", "lote", "parcela", "bloco"}
     | {"condominio", "residencial", "loteamento", "conjunto", "aldeia", "estancia", "zona"}
 )
-_SPELLED_TYPES: Final = frozenset(word_key(kind) for kind in lx.STREET_TYPES.values())
+_SPELLED_TYPES: Final = frozenset(word_key(kind) for kind in (*lx.STREET_TYPES.values(), *lx.OPENING_TYPES.values()))
 
 
 class Problem(StrEnum):

@@ -70,6 +70,10 @@ Anel: anel
 Sítio: sitio sit
 Fazenda: fazenda faz
 Chácara: chacara chac
+Assentamento: assentamento
+Estância: estancia
+Rancho: rancho
+Haras: haras
 Vila: vila vl vla
 Quadra: quadra
 """)
@@ -79,10 +83,25 @@ al ala est pr pass pas serv lg ld pc via vd cam ru anel linha acesso contorno vi
 """)
 # Types that also name a quarter, an estate or a complement: a street only when nothing else is.
 LAST_RESORT_TYPES: Final = _words("""
-vila vl vla quadra sitio sit fazenda faz chacara chac
+vila vl vla quadra sitio sit fazenda faz chacara chac assentamento estancia rancho haras
 """)
 RURAL_TYPES: Final = _words("""
-sitio sit fazenda faz chacara chac linha vicinal vic ramal picada
+sitio sit fazenda faz chacara chac linha vicinal vic ramal picada assentamento estancia rancho haras
+""")
+# Types of a few well-known streets, and quarters' first words elsewhere: a street only where a name without a type
+# would be one, and with a preposition behind them ("Praia de Botafogo, 300", "Cais do Apolo, 222").
+OPENING_TYPES: Final = _table("""
+Praia: praia
+Cais: cais
+Pátio: patio
+Campo: campo
+Corredor: corredor
+Vereda: vereda
+Escadinha: escadinha
+Baixa: baixa
+Passeio: passeio
+Ponte: ponte
+Rampa: rampa
 """)
 # Words after which a number belongs to the street's name ("Arterial 5-B", "Projetada 12", "WE 73").
 NUMBERED_STREET_WORDS: Final = _words("""
@@ -302,6 +321,14 @@ cep: cep
 -: nascimento nasc sus carteira carteirinha plano exame exames acompanhante medico
 """).items()
 }
+# Words that may stand between a label and its colon: "End. Res.:", "Endereço completo:".
+LABEL_QUALIFIERS: Final = _words("""
+res resid residencial com comercial completo completa atual principal domiciliar paciente
+""")
+# Labels of a record written without colons, "ENDERECO … NUM … BAIRRO … CID … UF …", told by how many of them there are.
+SERIAL_LABELS: Final = _words("""
+endereco logradouro numero num nro complemento compl bairro cidade cid municipio estado uf cep
+""")
 # Labels that are understood without a colon.
 BARE_LABELS: Final = _words("""
 bairro cep uf numero num nr nro logradouro compl cpl complemento telefone tel fone celular whatsapp municipio cpf

@@ -52,7 +52,9 @@ def may_be_quarter(tokens: Tokens, start: int, end: int, *, sector: bool) -> boo
     `sector`: the street is a sector of Brasília, where "Rua 310" behind it is no quarter.
     """
     keys = tokens.keys
-    if end - start > _LONGEST or keys[start] in lx.PREPOSITIONS or keys[end - 1] in _BREAKS_OFF:
+    if end - start > _LONGEST or keys[end - 1] in _BREAKS_OFF:
+        return False
+    if keys[start] in lx.PREPOSITIONS and not _named_with_article(tokens, start, end):
         return False
     if end - start == 1 and not _may_stand_alone(tokens, start):
         return False
@@ -62,6 +64,13 @@ def may_be_quarter(tokens: Tokens, start: int, end: int, *, sector: bool) -> boo
         return False
     letters = sum(len(keys[at]) for at in range(start, end) if tokens.kinds[at] == WORD)
     return letters > 2 and all(_belongs(tokens, at, start, end) for at in range(start, end))
+
+
+def _named_with_article(tokens: Tokens, start: int, end: int) -> bool:
+    """Is the quarter called "da Paz", "dos Pires": the whole field, or all that a label announces."""
+    opens = tokens.gaps[start] == HARD or tokens.keys[start - 1] == "bairro"
+    closes = end == tokens.size or tokens.gaps[end] == HARD
+    return tokens.keys[start] in {"da", "do", "das", "dos"} and end - start > 1 and opens and closes
 
 
 def _may_stand_alone(tokens: Tokens, at: int) -> bool:

@@ -196,9 +196,10 @@ def district(tokens: Tokens, start: int, end: int) -> str:
     while at + 1 < end and (long := _district_word(tokens, at)) is not None:
         head.append(long)
         at += 1
-        if long not in {"Conjunto", "Parque", "Núcleo", "Distrito"}:
+        if long not in {"Conjunto", "Parque", "Núcleo", "Distrito", "Residencial", "Loteamento"}:
             break
-    return " ".join([*head, render(tokens, at, end, typed=bool(head), leads=not head)])
+    typed = bool(head) or tokens.keys[start] in lx.PREPOSITIONS  # "da Paz"
+    return " ".join([*head, render(tokens, at, end, typed=typed, leads=not head)])
 
 
 def _district_word(tokens: Tokens, at: int) -> str | None:

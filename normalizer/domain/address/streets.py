@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from normalizer.domain.address.units import Unit
 
 NUMBER_WORDS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
+_OPENING: Final = frozenset(lx.OPENING_TYPES.values())
 _QUADRA_UNITS: Final = frozenset({"Quadra", "Trecho"})
 _BEFORE_NAMES: Final = lx.PREPOSITIONS | {"silva"}  # "Silva Jardim" was a person
 _LOTS: Final = frozenset({"Quadra", "Lote"})
@@ -32,8 +33,8 @@ class Start(NamedTuple):
 
     @property
     def bare(self) -> bool:
-        """A name without any type, taken for a "Rua"."""
-        return self.kind == "Rua" and self.at == self.name
+        """A name without any type, taken for a "Rua", or with one that is rarely one: only its number shows it."""
+        return (self.kind == "Rua" and self.at == self.name) or self.kind in _OPENING
 
 
 def date_follows(tokens: Tokens, at: int) -> bool:
@@ -72,7 +73,7 @@ def starts(evidence: Evidence, place: Place) -> list[Start]:
         if marks[at] != FREE:
             continue
         opens = tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)
-        if key in lx.STREET_TYPES and at_street(tokens, at):
+        if key in lx.STREET_TYPES and at_street(tokens, at, opens=at > 0 and marks[at - 1] == LABEL):
             found.append(_typed(evidence, at, opens=opens))
         elif opens and (start := _code(evidence, at, place.uf)) is not None:
             found.append(start)
@@ -132,7 +133,9 @@ def _last_resort(evidence: Evidence) -> list[Start]:
         if marks[at] == FREE and key in lx.RURAL_TYPES and tokens.gaps[at] == HARD and tokens.gaps[at + 1] != HARD:
             found.append(Start(at, lx.STREET_TYPES[key], at + 1, 4.0))
     if tokens.kinds[first] == WORD and tokens.gaps[first] == HARD and tokens.keys[first] not in lx.STRONG_STARTERS:
-        found.append(Start(first, "Rua", first, 2.5))
+        kind = lx.OPENING_TYPES.get(tokens.keys[first])
+        typed = kind is not None and tokens.keys[first + 1 : first + 2] in (["de"], ["da"], ["do"], ["das"], ["dos"])
+        found.append(Start(first, kind, first + 1, 2.5) if kind and typed else Start(first, "Rua", first, 2.5))
     return found
 
 

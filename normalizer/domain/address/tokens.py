@@ -36,7 +36,7 @@ _PHONE: Final = (
 _DATE: Final = r"\d{1,2}/\d{1,2}/\d{2,4}(?!\d)|\d{1,2}:\d{2}(?!\d)|\d{1,2} ?[hH](?:\d{2}|s|rs)?(?!\w)"
 _LINK: Final = r"(?:https?://|www\.)\S{1,300}"
 _MAIL: Final = r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,30}){0,5}"
-_CEP: Final = r"(?P<CEP>\d{2}\.?\d{3}-\d{3}(?!\d)|\d{2}\.\d{3}\.?\d{3}(?!\d)|\d{8}(?!\d))"
+_CEP: Final = r"(?P<CEP>\d{2}\.?\d{3}-\d{3}(?!\d)|\d{5}\.\d{3}(?!\d)|\d{2}\.\d{3}\.?\d{3}(?!\d)|\d{8}(?!\d))"
 _NUM: Final = (  # "12,5" only behind "km": elsewhere a comma separates fields
     r"(?P<NUM>(?:(?:(?<=[kK][mM] )|(?<=[kK][mM]))\d{1,4},\d(?!\d)|\d{1,3}(?:\.\d{3}){1,2}(?!\d)|\d+)"
     r"(?:[ºª°]|[oOaA](?= ?(?:andar|ANDAR|Andar)\b))?)"
@@ -56,6 +56,7 @@ _CAMEL: Final = re.compile(r"(?<=[a-zà-ÿ]{2})(?=[A-ZÀ-Ý][a-zà-ÿ]{2})")
 _FOLDED: Final = str.maketrans("áàâãäéèêëíìîïóòôõöúùûüçñýÿ", "aaaaaeeeeiiiiooooouuuucnyy", "'’´`ºª°")
 _SIGNS: Final = ("º", "ª", "°")
 _RAISED: Final = {"st": "sto", "b": "bairro"}
+_DOTTED_CEP: Final = re.compile(r"\bC\. ?E\. ?P\b\.?", re.IGNORECASE)
 _DOTTED_SIGN: Final = re.compile(r"(?<=[^\W_])\.(?=[ºª°])")  # "n.º 12", "Prof.ª", "3.º andar"
 _HARD_CHARS: Final = frozenset(',;|()[]{}<>:"–—•=!?\\')
 _LONG_ABBREVIATIONS: Final = frozenset(
@@ -193,6 +194,8 @@ class Tokens:
 def _unglue(text: str) -> str:
     if ".0" in text:
         text = _EXCEL_FLOAT.sub("", text)
+    if ".P" in text or ".p" in text or ". P" in text:
+        text = _DOTTED_CEP.sub("CEP", text)
     if ".º" in text or ".ª" in text or ".°" in text:
         text = _DOTTED_SIGN.sub("", text)
     if not (text.isupper() or text.islower()):

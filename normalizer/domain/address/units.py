@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address import standard
 from normalizer.domain.address.marks import FREE, LABEL, NUMBER, UNIT
 from normalizer.domain.address.streets import at_street
 from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
@@ -12,11 +13,20 @@ from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SL
 if TYPE_CHECKING:
     from normalizer.domain.address.tokens import Tokens
 
-_ORDINAL_SIGNS: Final = "ºª°"
+_ORDINAL_SIGNS: Final = "ºª°oOaA"  # "10o andar"
 _NUMBER_LABELS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 _SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
 # "Casa" and one of these is a quarter, or says what the house looks like; it is no house of its own.
 _QUARTERS_OF_HOUSES: Final = frozenset({"amarela", "verde", "branca", "forte", "caiada", "nova", "grande", "blanca"})
+
+
+# Blocks and towers are given names; the other units are counted.
+NAMED_UNITS: Final = frozenset({"bloco", "torre"})
+# What tells a house from the other one on its plot: "casa dos fundos".
+BEHIND: Final = frozenset({"fundos", "frente", "baixo", "cima"})
+_NO_UNIT_NAMES: Final = frozenset(
+    {*lx.UNIT_WORDS, *lx.DISTRICT_WORDS, *lx.STREET_TYPES, *lx.LABELS, *lx.REFERENCE_WORDS, *lx.NOTE_WORDS}
+)
 
 
 class Unit(NamedTuple):
@@ -74,6 +84,8 @@ class _Finder:
         if at and tokens.gaps[at] != HARD and self._inside_name(at):
             return None
         if keyword in lx.VALUELESS_UNITS:
+            if self._placed(at):
+                self.marks[at - 1] = LABEL
             return Unit(at, at + 1, keyword, "") if self._stands_alone(at) else None
         value = at + 1
         if (
@@ -86,9 +98,45 @@ class _Finder:
         end = self._value_end(at, value)
         if end > value:
             return Unit(at, end, keyword, self._value(value, end))
+        return self._without_number(at, keyword)
+
+    def _without_number(self, at: int, keyword: str) -> Unit | None:
+        words, value = self.tokens.words, at + 1
+        if self._behind(at):
+            return Unit(at, at + 3, f"{keyword} {words[value].lower()} {words[value + 1].capitalize()}", "")
+        if keyword.lower() in NAMED_UNITS and self._named(value):
+            return Unit(at, value + 1, keyword, standard.proper(words[value], first=True))
         if keyword in lx.ALONE_UNITS and self._stands_alone(at):
             return Unit(at, at + 1, keyword, "")
         return None
+
+    def _placed(self, at: int) -> bool:
+        """Is it said where, behind another unit or the number: "kitnet 7 nos fundos"."""
+        tokens = self.tokens
+        if at < 2 or tokens.keys[at - 1] not in {"nos", "na"} or not self._free(at - 1):
+            return False
+        return self.marks[at - 2] in (UNIT, NUMBER) or tokens.kinds[at - 2] == NUM
+
+    def _behind(self, at: int) -> bool:
+        """Does the unit say which of two it is: "casa dos fundos", "casa de baixo"."""
+        tokens = self.tokens
+        return (
+            tokens.keys[at] in {"casa", "cs"}
+            and tokens.keys[at + 1 : at + 2] in (["de"], ["da"], ["do"], ["dos"])
+            and not BEHIND.isdisjoint(tokens.keys[at + 2 : at + 3])
+            and all(self._free(i) and tokens.gaps[i] == BLANK for i in (at + 1, at + 2))
+            and (at + 3 == tokens.size or tokens.gaps[at + 3] == HARD or not self._free(at + 3))
+        )
+
+    def _named(self, value: int) -> bool:
+        """Is the value a name, and the whole rest of its field: "Bloco Jangada, Apto 702"."""
+        tokens = self.tokens
+        if not self._free(value) or tokens.kinds[value] != WORD or tokens.gaps[value] != BLANK:
+            return False
+        following = value + 1
+        closed = following == tokens.size or tokens.gaps[following] == HARD or tokens.keys[following] in lx.UNIT_WORDS
+        key = tokens.keys[value]
+        return closed and len(key) > 2 and key not in _NO_UNIT_NAMES
 
     def _inside_name(self, at: int) -> bool:
         """Does the keyword stand in a street's name, as in "Rua da Casa Branca"."""
@@ -101,7 +149,7 @@ class _Finder:
 
     def _stands_alone(self, at: int) -> bool:
         tokens = self.tokens
-        before = tokens.gaps[at] == HARD or self.marks[at - 1] in (UNIT, NUMBER) or tokens.kinds[at - 1] == NUM
+        before = tokens.gaps[at] == HARD or self.marks[at - 1] in (UNIT, NUMBER, LABEL) or tokens.kinds[at - 1] == NUM
         after = tokens.keys[at + 1] if at + 1 < tokens.size and tokens.gaps[at + 1] != HARD else ""
         return (
             before
