@@ -164,7 +164,8 @@ def main(argv: list[str]) -> int:
     committed = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     if options.update:
         RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(measured, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        kept = {name: found for name, found in committed.items() if "model" in found}  # unless measured anew
+        RESULTS.write_text(json.dumps(measured | kept | measured, ensure_ascii=False, indent=1) + "\n", "utf-8")
         return 0
     worse = regressions(measured, committed)
     for line in worse:

@@ -254,12 +254,20 @@ def answers_of_a_model(document: Mapping[str, Any]) -> list[str]:
 
 
 def quality(document: Mapping[str, Any]) -> list[str]:
-    """What the rules alone get right."""
+    """What the rules get right, alone and with a model."""
     names = ("settled", "hallucinations", "wrong_accepted", "refused_wrongly")
+    with_model = [found for found in document.values() if "model" in found]
+    asked = (
+        f" With a model, `{with_model[0]['model']}` was asked of the {sum(found['asked'] for found in with_model)} that "
+        "the rules leave open."
+        if with_model
+        else ""
+    )
     return [
         (
             "The rules alone, without a model, on labelled texts. `blind` rows were written by somebody who had not "
             "seen the rules; the rules were mended afterwards by what they found, so they are no longer blind to these."
+            + asked
         ),
         "",
         *table(

@@ -66,6 +66,19 @@ READ = {
         "Rua Sete", "40", None, "Centro", "Lages", "SC", "88501-020",
     ],
     "rua sete 40 santana sao paulo capital": ["Rua Sete", "40", None, "Santana", "São Paulo", "SP", None],
+    "Rua 1.025, Qd. 58, Lt. 12, Setor Sul, Goiânia - Goiás": [
+        "Rua 1.025", None, "Quadra 58, Lote 12", "Setor Sul", "Goiânia", "GO", None,
+    ],
+    "Q 205 CJ 4 LT 10 RECANTO DAS EMAS DF": [
+        "Quadra 205", None, "Conjunto 4, Lote 10", None, "Recanto das Emas", "DF", None,
+    ],
+    "SQN 210 bl A ap 101 asa norte brasilia": [
+        "SQN 210", None, "Bloco A, Apartamento 101", "Asa Norte", "Brasília", "DF", None,
+    ],
+    "Rua Sgto. Hermínio 40, Centro, Lages SC": [
+        "Rua Sargento Hermínio", "40", None, "Centro", "Lages", "SC", None,
+    ],
+    "BECO DO SOSSEGO 14 CENTRO LAGES SC": ["Beco do Sossego", "14", None, "Centro", "Lages", "SC", None],
 }  # fmt: skip
 
 REFUSED = (

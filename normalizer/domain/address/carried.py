@@ -33,6 +33,7 @@ class Table(NamedTuple):
 
 
 _VALUE_WORD: Final = re.compile(r"[^\W\d_]+|\d+(?:,\d)?")
+_THOUSANDS: Final = re.compile(r"(?<!\d)(\d{1,3})\.(\d{3})(?!\d)")  # "Rua 1.025" is spelled by one token
 # Words that may be left over: they name no place.
 CONNECTIVES: Final = frozenset(
     {"n", "no", "num", "numero", "nr", "nro", "e", "de", "da", "do", "em", "na", "nos", "o", "a"}
@@ -58,7 +59,7 @@ def _expansions(*tables: dict[str, str]) -> Table:
         ("v", "vila"),
     ):
         merged.setdefault(short, set()).update((long,) for long in longs.split())
-    for short in ("qd", "qda"):
+    for short in ("q", "qd", "qda"):
         merged.setdefault(short, set()).add(("quadra",))
     for short in ("ns", "nsa", "nsra"):
         merged.setdefault(short, set()).add(("nossa", "senhora"))
@@ -80,6 +81,8 @@ def value_words(value: str) -> list[str]:
     """Return the folded words and digit runs of a stored value."""
     if "ª" in value or "º" in value:
         value = " ".join(word_key(word) for word in value.split())
+    if "." in value:
+        value = _THOUSANDS.sub(r"\1\2", value)
     return _VALUE_WORD.findall(word_key(value))
 
 

@@ -125,7 +125,7 @@ Brigadeiro: brig
 Capitão: cap
 Major: maj
 Tenente: ten
-Sargento: sgt sarg
+Sargento: sgt sarg sgto
 Engenheiro: eng engo
 Engenheira: enga
 Desembargador: des
@@ -155,6 +155,11 @@ Embaixador: emb
 Marquês: marq
 Alferes: alf
 Expedicionário: exped
+Jornalista: jorn
+Arquiteto: arq
+Maestro: maest
+Procurador: proc
+Agrônomo: agron
 """)
 # Short titles that are also words, states or surnames: expanded only with a full stop or right after the street type.
 WEAK_TITLES: Final = _words("""
@@ -162,7 +167,7 @@ pe com min mar ver des int cap ten gen sr sra cte cons
 """)
 # Rare titles: expanded only with a full stop.
 DOTTED_TITLES: Final = _words("""
-vig rev insp card emb marq alf exped
+vig rev insp card emb marq alf exped sgto jorn arq maest proc agron
 """)
 FEMININE_SAINTS: Final = _words("""
 maria rita luzia cruz clara helena teresa tereza rosa barbara cecilia monica catarina isabel ines fe efigenia

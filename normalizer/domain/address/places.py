@@ -324,10 +324,18 @@ def _tail(evidence: Evidence, start: int, end: int) -> Iterator[Place]:
         for uf in ufs:
             if uf in by_uf:
                 yield Place(first, end, None, by_uf[uf], uf, 3.5 + 0.8 * length)
+        if key == "brasilia" and _opens_with_sector(tokens):
+            yield Place(first, end, None, by_uf["DF"], "DF", 4.0)
         if not evidence.ceps and len(by_uf) == 1 and length > 1:
             ((uf, name),) = by_uf.items()
             if key.endswith(gazetteer.name_key(gazetteer.UF_NAMES[uf])) or key in {"rio de janeiro", "sao paulo"}:
                 yield Place(first, end, None, name, uf, 4.0)
+
+
+def _opens_with_sector(tokens: Tokens) -> bool:
+    """Does the text begin as only Brasília's addresses do: "SQN 210 …", "SHIN QL 10 …"."""
+    first, *others = tokens.keys[:2]
+    return len(first) > 2 and first in lx.DF_CODES and bool(others)
 
 
 def _cep_bonus(evidence: Evidence, uf: str) -> float:

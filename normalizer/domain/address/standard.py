@@ -171,7 +171,7 @@ def sector(tokens: Tokens, start: int, end: int) -> str:
     parts: list[str] = []
     for at in range(start, end):
         key, word = tokens.keys[at], tokens.words[at]
-        if key in {"quadra", "qd"}:
+        if key in {"quadra", "qd", "qda", "q"}:
             written = "Quadra"
         elif len(key) > 5 or key in {"norte", "sul", "leste", "oeste", "setor"}:
             written = proper(word)
