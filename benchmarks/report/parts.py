@@ -258,8 +258,8 @@ def quality(document: Mapping[str, Any]) -> list[str]:
     names = ("settled", "hallucinations", "wrong_accepted", "refused_wrongly")
     with_model = [found for found in document.values() if "model" in found]
     asked = (
-        f" With a model, `{with_model[0]['model']}` was asked of the {sum(found['asked'] for found in with_model)} that "
-        "the rules leave open."
+        f" With a model, `{with_model[0]['model']}` was asked about the "
+        f"{sum(found['asked'] for found in with_model)} that the rules leave open."
         if with_model
         else ""
     )
