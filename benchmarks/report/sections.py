@@ -90,6 +90,13 @@ SECTIONS: Final = (
         "--out benchmarks/results/answer_formats_model.json",
         parts.answers_of_a_model,
     ),
+    Section(
+        "answer_formats_dev.json",
+        "The whole development set asked of a model",
+        "python -m benchmarks.answer_formats --base-url URL --model NAME --rows 160 --formats array --sizes 8 "
+        "--out benchmarks/results/answer_formats_dev.json",
+        parts.answers_of_a_model,
+    ),
     Section("scale.json", "Scale", "python -m benchmarks.scale", parts.told_in("SCALING.md"), scaling.headline),
     Section("tune*.json", "Tuning", "python -m benchmarks.tune", parts.told_in("TUNING.md")),
     Section("provider.json", "The simulated provider", "python -m benchmarks.provider_speed", parts.provider),
