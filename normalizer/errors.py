@@ -39,6 +39,10 @@ class ProviderUnavailable(TransientError):
     """The model provider did not answer usefully."""
 
 
+class ProviderTooSlow(ProviderUnavailable):
+    """The answer did not come in the time of a call: it may have been too large a question."""
+
+
 class StoreUnavailable(TransientError):
     """MongoDB did not take the request."""
 

@@ -219,8 +219,9 @@ def answers_of_a_model(document: Mapping[str, Any]) -> list[str]:
     schema = "strict" if document["strict_schema"] else "no"
     return [
         (
-            f"{document['rows']} development rows, the messy ones first, asked of `{document['model']}` ({schema} schema), a small "
-            "model on the processor: an adversary, not a yardstick. Answers are judged as the worker judges them. "
+            f"{document['rows']} development rows, the messy ones first, asked of `{document['model']}` ({schema} "
+            "schema), a small model on the processor: an adversary, not a yardstick. Answers are judged as the worker "
+            "judges them. "
             "`refused`: not accepted by standardisers or grounding, so asked again or given to review; "
             "`stored and wrong`: accepted, and not what the label says; "
             "`misplaced`: refused, and right for another record of its call."

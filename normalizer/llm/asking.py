@@ -14,7 +14,7 @@ import structlog
 
 from normalizer import metrics
 from normalizer.domain.decision import Decision, Reason, Undecided
-from normalizer.errors import BatchRejected, ProviderRefused, TransientError
+from normalizer.errors import BatchRejected, ProviderRefused, ProviderTooSlow, TransientError
 from normalizer.llm.estimate import max_tokens_out
 from normalizer.llm.salvage import Again, half, judge, smaller_company
 
@@ -108,6 +108,8 @@ class Asking:
             answer = await self._model.complete(records, max_tokens_out=longest, timeout_s=self._call_timeout_s)
         except TransientError as error:
             await self._gate.failed(admitted, error)
+            if isinstance(error, ProviderTooSlow):
+                self._size.observe(asked=len(batch), valid=0)  # else an endpoint slower than it seemed never answers
             return _postponed(batch, error)
         except BatchRejected:
             await self._gate.failed(admitted, None)

@@ -13,21 +13,28 @@ from typing import Any, Final
 
 import openai
 
-from normalizer.errors import BatchRejected, NormalizerError, ProviderRefused, ProviderUnavailable, RateLimited
+from normalizer.errors import (
+    BatchRejected,
+    NormalizerError,
+    ProviderRefused,
+    ProviderTooSlow,
+    ProviderUnavailable,
+    RateLimited,
+)
 
 _CHECK_KEY: Final = "Confira OPENAI_API_KEY, o saldo e o modelo (OPENAI_MODEL) e rode `normalizer doctor`."
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise RateLimited, ProviderUnavailable (also when the time is over), BatchRejected or ProviderRefused."""
+    """Raise RateLimited, ProviderTooSlow, another ProviderUnavailable, BatchRejected or ProviderRefused."""
     try:
         yield
-    except TimeoutError:
-        raise ProviderUnavailable("the provider did not answer in time") from None
+    except (TimeoutError, openai.APITimeoutError):
+        raise ProviderTooSlow("the provider did not answer in time") from None
     except openai.APIStatusError as error:
         raise status_error(error) from None
-    except openai.OpenAIError as error:  # connection, time-out, a body that is no answer
+    except openai.OpenAIError as error:  # connection, a body that is no answer
         raise ProviderUnavailable(f"no usable answer from the provider ({type(error).__name__})") from None
 
 

@@ -324,6 +324,18 @@ async def test_a_429_is_waited_out_inside_the_deadline(lane):
     assert it.provider.stats()["by_status"] == {"429": 1, "200": 1}
 
 
+async def test_an_endpoint_slower_than_it_seemed_is_asked_less_at_once(lane):
+    """A local model that writes so slowly that no full batch ends in the time of a call."""
+    hopes = Pace(latency_s=0.0, tokens_per_s=10_000)
+    it = lane(options=Options(tokens_per_s=800), timeout_s=0.5, size=BatchSize(start=25, largest=25), pace=hopes)
+
+    expect_right(await it.ask(TEXTS[:25]), TEXTS[:25])
+
+    sizes = [len(call) for call in it.calls()]
+    assert sizes[0] == 25
+    assert max(sizes[-2:]) <= 12, sizes
+
+
 async def test_a_pause_longer_than_the_time_left_gives_the_texts_back(lane):
     it = lane()
     it.faults(Fault("status", status=429, retry_after_s=300))
