@@ -69,7 +69,13 @@ SECTIONS: Final = (
     Section("queue.json", "The queue alone", "python -m benchmarks.queue", parts.queue, parts.queue_headline),
     Section("rows.json", "One row in one worker", "python -m benchmarks.rows", parts.rows),
     Section("imports.json", "A large sheet", "python -m benchmarks.imports", parts.imports, parts.imports_headline),
-    Section("quality.json", "The rules, alone and with a small model", "make quality ARGS=--update", parts.quality, parts.quality_headline),
+    Section(
+        "quality.json",
+        "The rules, alone and with a small model",
+        "make quality ARGS=--update",
+        parts.quality,
+        parts.quality_headline,
+    ),
     Section(
         "quality_before.json",
         "The rules before they were mended",
