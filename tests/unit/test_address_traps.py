@@ -79,6 +79,9 @@ READ = {
         "Rua Sargento Hermínio", "40", None, "Centro", "Lages", "SC", None,
     ],
     "BECO DO SOSSEGO 14 CENTRO LAGES SC": ["Beco do Sossego", "14", None, "Centro", "Lages", "SC", None],
+    "rua cidade nova numero 12 bairro centro cidade manaus uf am": [
+        "Rua Cidade Nova", "12", None, "Centro", "Manaus", "AM", None,
+    ],
 }  # fmt: skip
 
 REFUSED = (
@@ -93,6 +96,7 @@ REFUSED = (
     "Agrovila 5 lote 2 Canaã dos Carajás PA",
     "Etapa 3 Quadra 4 Lote 5 Águas Lindas de Goiás GO",
     "R. Xyz. Lima 3 Centro Lages SC",
+    "Dona Clara, Rua Sete 40, Belo Horizonte MG",  # who lives there, or a quarter
 )
 
 

@@ -28,7 +28,6 @@ _NONE_WORDS: Final = frozenset({"s", "sn", "snr", "sem"})  # what may open an "S
 _NUMBER_LABELS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 
 _LIVES: Final = frozenset({"mora", "moro", "reside", "resido", "residente"})
-_BY_NAME: Final = frozenset({"dona", "seu", "dna"})
 _CORNERS: Final = frozenset({"esquina", "esq"})
 _AT_CORNERS: Final = frozenset({"casa", "predio", "sobrado", "loja", "bem", "de", "da", "na", "em"})
 _SERIAL: Final = 3  # more label words than this, and no colon, are a record written out
@@ -115,14 +114,10 @@ class Evidence:
         key = tokens.keys[start]
         if self._empty(start, end):
             self.mark(start, end, DROPPED)
-        elif (key in lx.PERSON_WORDS or (key in _BY_NAME and self._before_street(start, end))) and end - start > 1:
+        elif key in lx.PERSON_WORDS and end - start > 1:
             self.mark(start, next((at for at in range(start, end) if at_street(tokens, at)), end), DROPPED)
         elif (start > 0 or key in lx.NOTE_WORDS) and not lx.NOTE_WORDS.isdisjoint(tokens.keys[start:end]):
             self._note(start, end)
-
-    def _before_street(self, start: int, end: int) -> bool:
-        """Does the field open the text, and the street the next one: "Dona Fulana - Rua das Flores"."""
-        return start == 0 and at_street(self.tokens, end)
 
     def _empty(self, start: int, end: int) -> bool:
         """Does the field say nothing: "não informado", "Brasil" behind the state, an hour."""
@@ -268,7 +263,8 @@ class Evidence:
         tokens = self.tokens
         if at == 0:
             return True
-        return self.marks[at - 1] != LABEL and tokens.keys[at - 1] not in lx.PREPOSITIONS
+        before = tokens.keys[at - 1]
+        return self.marks[at - 1] != LABEL and before not in lx.PREPOSITIONS and before not in lx.STREET_TYPES
 
     def _is_street_type(self, at: int, key: str) -> bool:
         following = at + 1

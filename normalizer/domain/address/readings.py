@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from normalizer.domain.address.places import Place
 
 _GOOD: Final = frozenset({"bom", "boa", "bela", "belo"})
+_BY_NAME: Final = frozenset({"dona", "seu"})  # "Dona Fulana - Rua das Flores": whoever lives there
 # What counts parts of an estate: the number behind it is no house number.
 _COUNTED: Final = frozenset({"etapa", "fase", "setor", "zona", "gleba", "bloco", "lote", "quadra", "casa", "modulo"})
 
@@ -341,7 +342,8 @@ class _Reader:
             return Reason.NUMBER_AMBIGUOUS
         else:
             estate = key in lx.ESTATE_WORDS or tokens.phrase(start, start + 2) == "parque residencial"
-            kind = asides if tokens.parens[start] else estates if estate and end - start > 1 else quarters
+            aside = tokens.parens[start] or (key in _BY_NAME and start < self.start.at)
+            kind = asides if aside else estates if estate and end - start > 1 else quarters
             kind.append((start, end))
         return None
 
