@@ -7,7 +7,7 @@ is measured:
 
 - `own_s`: wall time less the time waited for the store; `cpu_s`: of the process and its workbook reader, which a loaded
   machine does not stretch and which holds the client's side of the store, too;
-- `peak_mb`: the most memory the process, and its reader, ever held (`ru_maxrss`, `VmHWM`);
+- `peak_mb`: the most memory the process, and its reader, ever held (`VmHWM`, the reader's `ru_maxrss`);
 - through the API: seconds until the request is answered, until the work is done, and the longest `/health/live` took
   meanwhile.
 """
@@ -168,7 +168,7 @@ async def _alone(sheet: Path) -> dict[str, Any]:
             steps[name] = counts | {what: round(seconds, 1) for what, seconds in spent.items()}
     return {
         "steps": steps,
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mb": _peak_mb(os.getpid()),  # not ru_maxrss, which a process inherits from whoever started it
         "reader_peak_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
     }
 
