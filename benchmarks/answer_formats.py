@@ -256,36 +256,51 @@ def faultless_tokens(how: Format, rows: Sequence[Mapping[str, Any]], size: int) 
     return round(total / len(rows), 1)
 
 
-async def run(given: argparse.Namespace) -> list[Score]:
-    """Measure every format at every size, all formats at one size before the next; prints and writes as it goes."""
-    scores: list[Score] = []
+async def run(given: argparse.Namespace) -> None:
+    """Measure every format at every size, all formats at one size before the next; prints and writes as it goes.
+
+    What `--out` already holds of the same model and schema is not asked again: a slow endpoint is measured in parts.
+    """
+    rows = _measured(given)
+    done = {(row["format"], row["size"]) for row in rows}
     key = os.environ.get("OPENAI_API_KEY", "none")
     async with openai.AsyncOpenAI(api_key=key, base_url=given.base_url, timeout=given.timeout_s) as client:
         print(f"{'format':12}{'size':>5}{'in/rec':>8}{'out/rec':>8}{'exact':>7}{'wrong':>7}{'refused':>8}", end="")
         print(f"{'misplaced':>10}{'unread':>7}{'s':>8}")
         for size in map(int, given.sizes.split(",")):
             for name in given.formats.split(","):
+                if (name, size) in done:
+                    continue
                 score = await measure(client, given, FORMATS[name], size)
-                scores.append(score)
                 row = score.row()
+                rows.append(row)
                 print(
                     f"{name:12}{size:>5}{row['tokens_in_per_record']:>8}{row['tokens_out_per_record']:>8}"
                     f"{score.exact / score.records:>7.0%}{score.wrong / score.records:>7.0%}"
                     f"{score.refused / score.records:>8.0%}{score.misplaced:>10}{score.unread:>7}{score.seconds:>8.1f}",
                     flush=True,
                 )
-                if given.out:  # a slow endpoint takes an hour: what is measured stays measured
-                    given.out.write_text(_document(given, scores), encoding="utf-8")
-    return scores
+                if given.out:
+                    given.out.write_text(_document(given, rows), encoding="utf-8")
 
 
-def _document(given: argparse.Namespace, scores: Sequence[Score]) -> str:
+def _measured(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """The cells that the result file holds already."""
+    if not given.out or not given.out.exists():
+        return []
+    document = json.loads(given.out.read_text(encoding="utf-8"))
+    if (document["model"], document["strict_schema"]) != (given.model, given.schema):
+        raise SystemExit(f"{given.out}: holds another model or schema; name another file")
+    rows: list[dict[str, Any]] = document["scores"]
+    return rows
+
+
+def _document(given: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
     document = {
         "as_of": datetime.now(UTC).date().isoformat(),
         "model": given.model,
         "strict_schema": given.schema,
-        "rows": given.rows,
-        "scores": [score.row() for score in scores],
+        "scores": rows,
         "environment": environment(),
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"

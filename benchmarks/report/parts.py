@@ -219,7 +219,7 @@ def answers_of_a_model(document: Mapping[str, Any]) -> list[str]:
     schema = "strict" if document["strict_schema"] else "no"
     return [
         (
-            f"{document['rows']} development rows, the messy ones first, asked of `{document['model']}` ({schema} "
+            f"Development rows, the messy ones first, asked of `{document['model']}` ({schema} "
             "schema), a small model on the processor: an adversary, not a yardstick. Answers are judged as the worker "
             "judges them. "
             "`refused`: not accepted by standardisers or grounding, so asked again or given to review; "
@@ -231,6 +231,7 @@ def answers_of_a_model(document: Mapping[str, Any]) -> list[str]:
             [
                 "format",
                 "records a call",
+                "records asked",
                 "output tokens a record",
                 "seconds a record",
                 "exact",
@@ -243,6 +244,7 @@ def answers_of_a_model(document: Mapping[str, Any]) -> list[str]:
                 [
                     found["format"],
                     number(found["size"]),
+                    number(found["records"]),
                     f"{found['tokens_out_per_record']:.1f}",
                     f"{found['seconds'] / found['records']:.1f}",
                     *(share(found, name) for name in ("exact", "refused", "unread", "misplaced", "wrong")),
