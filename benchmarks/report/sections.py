@@ -92,8 +92,8 @@ SECTIONS: Final = (
     Section(
         "answer_formats_model.json",
         "Answer formats asked of a model",
-        "python -m benchmarks.answer_formats --base-url URL --model NAME --rows 24 --sizes 8,24,1, and --rows 48 --sizes 48 "
-        "--out benchmarks/results/answer_formats_model.json",
+        "python -m benchmarks.answer_formats --base-url URL --model NAME --rows 24 --sizes 8,24,1, and --rows 48 "
+        "--sizes 48, --out benchmarks/results/answer_formats_model.json",
         parts.answers_of_a_model,
     ),
     Section(
