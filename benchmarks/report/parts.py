@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.report.text import number, table
 
@@ -256,9 +256,24 @@ def answers_of_a_model(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
+_QUALITY_COLUMNS: Final = [
+    "set",
+    "rows",
+    "exact",
+    "settled",
+    "invented",
+    "wrong but accepted",
+    "refused although right",
+]
+
+
+def _quality_cells(name: str, found: Mapping[str, Any]) -> list[str]:
+    counts = ("settled", "hallucinations", "wrong_accepted", "refused_wrongly")
+    return [name, number(found["rows"]), f"{found['canon']:.1%}", *(number(found[each]) for each in counts)]
+
+
 def quality(document: Mapping[str, Any]) -> list[str]:
     """What the rules get right, alone and with a model."""
-    names = ("settled", "hallucinations", "wrong_accepted", "refused_wrongly")
     with_model = [found for found in document.values() if "model" in found]
     asked = (
         f" With a model, `{with_model[0]['model']}` was asked about the "
@@ -268,28 +283,26 @@ def quality(document: Mapping[str, Any]) -> list[str]:
     )
     return [
         (
-            "The rules alone, without a model, on labelled texts. `blind` rows were written by somebody who had not "
-            "seen the rules; the rules were mended afterwards by what they found, so they are no longer blind to these."
-            + asked
+            "The rules alone, without a model, on labelled texts. The rows of the two `blind` sets were written by "
+            "two authors who had not seen the rules; the rules were mended afterwards by what they found, so they are "
+            "no longer blind to these." + asked
         ),
         "",
-        *table(
-            ["set", "rows", "exact", "settled", "invented", "wrong but accepted", "refused although right"],
-            (
-                [name, number(found["rows"]), f"{found['canon']:.1%}", *(number(found[each]) for each in names)]
-                for name, found in document.items()
-            ),
-        ),
+        *table(_QUALITY_COLUMNS, (_quality_cells(name, found) for name, found in document.items())),
         "",
     ]
 
 
 def quality_before(document: Mapping[str, Any]) -> list[str]:
     """What they got right before the blind rows were used to mend them."""
-    before = {name: found for name, found in document.items() if name != "environment"}
     return [
         "The same blind rows, read by the rules as they were before anything was mended by them.",
-        *quality(before)[1:],
+        "",
+        *table(
+            [*_QUALITY_COLUMNS, "rules of"],
+            ([*_quality_cells(name, found), found["commit"]] for name, found in document.items()),
+        ),
+        "",
     ]
 
 
@@ -306,11 +319,12 @@ def quality_headline(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (
             (
-                f"rules alone, {found['rows']} {kind} written by somebody who had not seen the rules, after mending "
+                f"rules alone, {found['rows']} {kind} written by {author} who had not seen the rules, after mending "
                 "what they found: exact, invented, wrong yet accepted"
             ),
             f"{found['canon']:.0%}, {found['hallucinations']}, {found['wrong_accepted']}",
         )
         for kind in ("addresses", "documents")
-        if (found := document.get(f"{kind} (blind)"))
+        for blind, author in (("blind", "somebody"), ("second blind", "a second author"))
+        if (found := document.get(f"{kind} ({blind})"))
     ]
