@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import itertools
 import json
 import os
 import platform
@@ -41,6 +42,8 @@ WAYS: Final = {
     "cached": "every address that can be read is in the shared cache, and no longer in the worker's own",
     "model": "different addresses that only the model reads; a provider without limits that answers at once",
 }
+#: Portions of new rows that the memory phase has at hand; a fast machine that asks for more meets known ones again.
+_PORTIONS_A_MINUTE: Final = 12
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -185,22 +188,36 @@ def reconcile(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, 
 
 
 def memory(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
-    """A queue that is never empty, for so many minutes; the worker's memory along the way."""
-    supplied = pool(500 if given.quick else 20_000)
+    """A queue that is never empty, for so many minutes; the worker's memory along the way.
+
+    More different texts than the worker's own cache holds, again and again; a few of each portion are new, and only
+    the model reads them.
+    """
+    portion, asked = (120, 5) if given.quick else (5_000, 50)
+    hard = hard_rows(asked * max(2, round(given.minutes * _PORTIONS_A_MINUTE)))
+    easy = pool(500 if given.quick else POOL)
+    settings = {**UNLIMITED, "LLM_RECORDS_PER_CALL": "25"}
+    labels = write_labels(directory / LABELS, hard)
     samples: list[tuple[float, float]] = []
     done = 0
-    with Fleet(directory) as fleet:
-        fleet.remember(supplied[: len(supplied) // 2])
+    with (
+        embedded.start_provider(labels, directory=directory / "provider", latency_ms=300) as provider,
+        Fleet(directory, provider=provider, settings=settings) as fleet,
+    ):
+        fleet.remember(easy[: len(easy) // 2])
         fleet.start_workers(1)
+        rows, new = itertools.cycle(easy), itertools.cycle(hard)
         began = time.monotonic()
-        while (passed := time.monotonic() - began) < 60 * given.minutes:
-            fleet.fill(supplied, len(supplied) // 4, prefix=f"m{done}")
-            done += len(supplied) // 4
-            while fleet.waiting() > len(supplied) // 8:
+        while time.monotonic() - began < 60 * given.minutes:
+            supplied = [*itertools.islice(rows, portion - asked), *itertools.islice(new, asked)]
+            fleet.fill(supplied, portion, prefix=f"m{done}")
+            done += portion
+            while fleet.waiting() > portion // 2:
                 time.sleep(0.25)
                 samples.append((round(time.monotonic() - began, 1), memory_mb(fleet.workers[0].pid)))
-            samples.append((round(passed, 1), memory_mb(fleet.workers[0].pid)))
-    yield {"minutes": given.minutes, "rows": done, **_slope(sorted(samples))}
+            samples.append((round(time.monotonic() - began, 1), memory_mb(fleet.workers[0].pid)))
+        calls = fleet.meter().provider.get("requests", 0)
+    yield {"minutes": given.minutes, "rows": done, "texts": len(easy), "calls": calls, **_slope(samples)}
 
 
 def _slope(samples: Sequence[tuple[float, float]]) -> dict[str, Any]:

@@ -131,7 +131,8 @@ def _limits_table(measured: Mapping[str, Any]) -> str:
 def _memory_lines(memory: Mapping[str, Any], idle: Mapping[str, Any], reconcile: Mapping[str, Any]) -> str:
     quarters = ", ".join(f"{mb:.0f}" for mb in memory["rss_mb_by_quarter"])
     growth = f"over the second half {memory['growth_mb_per_hour']:+.1f} MB an hour"
-    loaded = f"{memory['minutes']:g} minutes under load, {memory['rows']:,} rows: resident MB by quarter {quarters}"
+    given = f"{memory['rows']:,} rows of {memory['texts']:,} texts again and again, {memory['calls']:,} calls"
+    loaded = f"{memory['minutes']:g} minutes under load, {given}: resident MB by quarter {quarters}"
     resting = idle["points"][-1]
     share = f"{resting['redis_cpu_us_per_s'] / 1e4:.2g} % of Redis' core, {resting['rss_mb']:.0f} MB"
     looking = f"{reconcile['worker_cpu_us_per_row']:g} µs a waiting row, {reconcile['redis_cpu_us_per_row']:g} of Redis"
