@@ -42,8 +42,8 @@ WAYS: Final = {
     "cached": "every address that can be read is in the shared cache, and no longer in the worker's own",
     "model": "different addresses that only the model reads; a provider without limits that answers at once",
 }
-#: Portions of new rows that the memory phase has at hand; a fast machine that asks for more meets known ones again.
-_PORTIONS_A_MINUTE: Final = 12
+#: Rows a second of the memory phase at most: the sink keeps them all, and an hour at full speed would fill the machine.
+_LOAD_ROWS_PER_S: Final = 300
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -188,13 +188,13 @@ def reconcile(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, 
 
 
 def memory(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
-    """A queue that is never empty, for so many minutes; the worker's memory along the way.
+    """Portions of rows, one after the other, for so many minutes; the worker's memory along the way.
 
     More different texts than the worker's own cache holds, again and again; a few of each portion are new, and only
     the model reads them.
     """
-    portion, asked = (120, 5) if given.quick else (5_000, 50)
-    hard = hard_rows(asked * max(2, round(given.minutes * _PORTIONS_A_MINUTE)))
+    portion, asked = (120, 5) if given.quick else (5_000, 100)
+    hard = hard_rows(asked * (1 + round(given.minutes * 60 * _LOAD_ROWS_PER_S / portion)))
     easy = pool(500 if given.quick else POOL)
     settings = {**UNLIMITED, "LLM_RECORDS_PER_CALL": "25"}
     labels = write_labels(directory / LABELS, hard)
@@ -212,10 +212,13 @@ def memory(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any
             supplied = [*itertools.islice(rows, portion - asked), *itertools.islice(new, asked)]
             fleet.fill(supplied, portion, prefix=f"m{done}")
             done += portion
-            while fleet.waiting() > portion // 2:
+            while fleet.waiting() > portion // 2 or done > _LOAD_ROWS_PER_S * (time.monotonic() - began):
                 time.sleep(0.25)
                 samples.append((round(time.monotonic() - began, 1), memory_mb(fleet.workers[0].pid)))
             samples.append((round(time.monotonic() - began, 1), memory_mb(fleet.workers[0].pid)))
+        while fleet.waiting():
+            time.sleep(0.25)
+        fleet.check(done)
         calls = fleet.meter().provider.get("requests", 0)
     yield {"minutes": given.minutes, "rows": done, "texts": len(easy), "calls": calls, **_slope(samples)}
 

@@ -78,5 +78,7 @@ def test_usage_counts_children_and_what_they_took() -> None:
         process.stdout.readline()
         found = usage(process.pid)
         process.communicate()
-    assert found.cpu_s >= 0.3
+    assert found.cpu_s >= 0.3 - 2 / os.sysconf(
+        "SC_CLK_TCK"
+    )  # the burner's clock is finer than /proc's, which counts in ticks
     assert found.peak_rss_mb > usage(os.getpid()).peak_rss_mb / 100 > 0
