@@ -87,15 +87,25 @@ async def measure_with_model(name: str, settings: Settings) -> dict[str, Any]:
 
 
 def figures(gold: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what the judge says of `predictions`, and the rows that are not right under `wrong`."""
+    """Return what the judge says of `predictions`, and the rows that are not right under `wrong`.
+
+    A value is invented when the judge does not find it in the text and the label has not got it either: "Campo Grande"
+    of "C. Grande" is no invention, though the judge's list of abbreviations does not know it.
+    """
     score = judge()
     report, _ = score.score(gold, predictions)
     wrong = [{"id": row["id"], "got": row["got"], "expected": row["expected"]} for row in report["wrong_rows"]]
     accepted = sum(row["got"] is not None for row in wrong)
+    labels = {row["id"]: row["expected"] or {} for row in gold}
+    answers = {row["id"]: row["result"] or {} for row in predictions}
     return {
         "rows": len(gold),
         **{level: round(report["exact"][level], 4) for level in LEVELS},
-        "hallucinations": report["hallucinations"],
+        "hallucinations": sum(
+            answers[row["id"]].get(field) != labels[row["id"]].get(field)
+            for row in report["hallucination_rows"]
+            for field, _ in row["what"]
+        ),
         "wrong_accepted": accepted,
         "refused_wrongly": len(wrong) - accepted,
         "settled": sum(prediction["result"] is not None for prediction in predictions),
