@@ -38,7 +38,7 @@ from normalizer.domain.document import Document
 SOURCES: Mapping[Kind, Sequence[str]] = {Kind.ADDRESS: ADDRESS_SOURCES, Kind.DOCUMENT: DOCUMENT_SOURCES}
 ALL_SOURCES = (*ADDRESS_SOURCES, *DOCUMENT_SOURCES)
 RESULT_FIELD: Mapping[Kind, str] = {Kind.ADDRESS: "endereco_normalizado", Kind.DOCUMENT: "documento_normalizado"}
-DOCUMENT_RULES_VERSION = 1
+DOCUMENT_RULES_VERSION = 2
 _VERSION: Mapping[Kind, int] = {Kind.ADDRESS: RULES_VERSION, Kind.DOCUMENT: DOCUMENT_RULES_VERSION}
 _KINDS = tuple(Kind)
 _STATUS: Mapping[object, Status] = {status.value: status for status in Status}

@@ -111,6 +111,18 @@ class TestLabels:
         assert read(text) == (CPF, RG)
 
     @pytest.mark.parametrize(
+        ("text", "rg"),
+        [
+            ("ID 5.928.317 SSP-SC", "5928317"),
+            ("Id. 24.832.640-8", RG),
+            ("ID N 20049182 SSP AL", "20049182"),
+            ("ID: 1234567 RG 20049182", "20049182"),
+        ],
+    )
+    def test_id_is_an_identity_card_where_the_number_is_written_or_issued_as_one(self, text: str, rg: str) -> None:
+        assert read(text) == (None, rg)
+
+    @pytest.mark.parametrize(
         "text",
         [
             f"CNH {CPF}",
@@ -135,6 +147,9 @@ class TestLabels:
             "CEP 01310-100",
             "01310-100",
             "atendimento 12345678",
+            "ID 12345678",
+            "id do paciente 9123456",
+            "20049182 (ID)",
         ],
     )
     def test_other_numbers_are_never_documents(self, text: str) -> None:

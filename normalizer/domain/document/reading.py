@@ -28,7 +28,11 @@ _ALTERNATIVES: Final = frozenset({"cnpj", "rne", "rnm", "mf"})  # "CPF/CNPJ:", "
 _FOREIGN: Final = frozenset({Label.OTHER, Label.PHONE, Label.RECORD})
 _PLAIN: Final = frozenset({Label.CPF, Label.RG})
 _OURS: Final = _PLAIN | {Label.BOTH}
-_TRAILING: Final = _FOREIGN | _PLAIN
+_TRAILING: Final = _FOREIGN | _PLAIN | {Label.IDENTITY}
+_RG_GROUPS: Final = re.compile(r"[0-9]{1,3}\.[0-9]{3}\.[0-9]{3}(?:-?[0-9x])?")
+_ISSUER: Final = re.compile(
+    r"[ (/–-]{0,3}(?:ssp|sspds|sds|sesp|sejusp|sjs|sjtc|ssds|detran|ifp|iirgd|igp|itep|iiep|dgpc|pc|pcmg|pcrj)\b"
+)
 _QUALIFIERS: Final = frozenset({Label.GENERAL, Label.NATIONAL})
 _STATES: Final = "ac al am ap ba ce df es go ma mg ms mt pa pb pe pi pr rj rn ro rr rs sc se sp to"
 _RG_PREFIXES: Final = frozenset({"m", "n", "no", "nr", "num", "x", "ssp", *_STATES.split(" ")})
@@ -138,6 +142,9 @@ class _Reader:
         if token.start() < self.ordered_until:
             return
         label = self._label_for(token)
+        if label == Label.IDENTITY:
+            written = _RG_GROUPS.fullmatch(token.group()) or _ISSUER.match(self.text, token.end())
+            label = Label.RG if written else Label.OTHER
         if label in _FOREIGN:
             self.used = True
             if kind != "cpf" or label != Label.PHONE:

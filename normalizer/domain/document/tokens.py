@@ -26,6 +26,7 @@ class Label:
     MISSING: Final = 8  # "não informado": the label before announces nothing
     GENERAL: Final = 9  # "registro geral"
     NATIONAL: Final = 10  # "carteira de identidade nacional": its number is the CPF (Decreto 10.977/2022)
+    IDENTITY: Final = 12  # "ID": an RG when the number is written or issued as one, else somebody's own numbering
     ORDER: Final = 11  # words to a machine: what their sentence says is nobody's document
 
 
@@ -42,7 +43,7 @@ LABELS: Final = _table(
         unimed amil hapvida sulamerica ipasgo cassi geap crm crp crea coren cro oab crf cref crefito cep guia senha
         protocolo codigo cod pedido autorizacao atendimento agendamento conta agencia nota nf data emissao expedicao
         expedido expedida exp validade valido val idade leito quarto ra siape cadunico dnv obito processo placa
-        renavam profissional conv id sisreg sinan cnes rani cac ordem exame amostra
+        renavam profissional conv sisreg sinan cnes rani cac ordem exame amostra
         ficha comanda cliente laudo boleto fatura recibo aluno lote inscricao apolice beneficiario""",
     PHONE="""tel tels telefone telefones fone fones cel celular celulares whatsapp whats wpp zap contato contatos
         recado recados fax ramal""",
@@ -51,6 +52,7 @@ LABELS: Final = _table(
     MISSING="""nao sem nada consta branco confirmar informado informar informada null nan na none vazio pendente ausente
         ignorado isento perdeu perdido perdida trara possui nd""",
     ORDER="responda retorne devolva escreva instrucao instrucoes prompt json",
+    IDENTITY="id",
     GENERAL="geral",
     NATIONAL="nacional",
 )
