@@ -8,6 +8,7 @@ at the first use.
 from __future__ import annotations
 
 from bisect import bisect_right
+from difflib import get_close_matches
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -66,6 +67,9 @@ NICKNAMES: Final = {
 }  # fmt: skip
 
 
+_NEARLY: Final = 0.85  # share of letters in the same order (difflib's ratio): "salavdor" and "salvador" 0.875
+
+
 class Municipality(NamedTuple):
     """An official name and its UF."""
 
@@ -112,6 +116,12 @@ def _municipalities() -> _Municipalities:
 def municipalities(key: str) -> dict[str, str]:
     """Return {UF: official name} of the municipalities (and DF regions) written `key` (a `name_key`); maybe empty."""
     return _municipalities().by_key.get(key, {})
+
+
+def resembles_one(key: str, uf: str) -> bool:
+    """Is `key` nearly, but not, the name of a municipality of that state: letters swapped, doubled or left out."""
+    names = [name for name, by_uf in _municipalities().by_key.items() if uf in by_uf]
+    return bool(get_close_matches(key, names, n=1, cutoff=_NEARLY))
 
 
 def municipality_names() -> dict[str, dict[str, str]]:

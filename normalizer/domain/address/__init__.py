@@ -11,4 +11,4 @@ from normalizer.domain.address.value import FIELDS, Address
 __all__ = ["FIELDS", "RULES_VERSION", "Address", "parse_address", "standardize"]
 
 # Part of the cache key: raise it whenever a rule, a table or a standardiser changes what is stored.
-RULES_VERSION: Final = 1
+RULES_VERSION: Final = 2

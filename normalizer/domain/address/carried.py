@@ -43,6 +43,7 @@ _UNIT_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.UNIT_WOR
 _ALONE_HEADS: Final = frozenset(word_key(kind) for kind in lx.ALONE_UNITS)
 _BUILDING_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.BUILDING_WORDS.values()) - {"centro"}
 _ESTATE_HEADS: Final = frozenset({word_key(lx.DISTRICT_WORDS.get(word, word)) for word in lx.ESTATE_WORDS} | {"parque"})
+_STREET_HEADS: Final = frozenset(word_key(kind) for kind in lx.STREET_TYPES.values())
 _SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
 
 
@@ -74,7 +75,7 @@ def _expansions(*tables: dict[str, str]) -> Table:
 
 
 _NAMES: Final = _expansions(lx.STREET_TYPES, lx.TITLES, lx.DISTRICT_WORDS)
-_PARTS: Final = _expansions(lx.UNIT_WORDS, lx.BUILDING_WORDS, lx.DISTRICT_WORDS, lx.TITLES)
+_PARTS: Final = _expansions(lx.BEHIND_FLATS, lx.UNIT_WORDS, lx.BUILDING_WORDS, lx.DISTRICT_WORDS, lx.TITLES)
 
 
 def value_words(value: str) -> list[str]:
@@ -219,6 +220,8 @@ class Carrier:
             or self.evidence.labelled.get(start) == "complemento"
         ):
             return True
+        if rest and rest[-1].isdigit() and first in _STREET_HEADS and self.address.cidade == "Palmas":
+            return True  # inside a quadra
         if first in _ESTATE_HEADS and rest and self.address.bairro is not None:
             return True
         if first in _UNIT_HEADS:

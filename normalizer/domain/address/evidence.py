@@ -25,6 +25,8 @@ _CAPITAL_ENDS: Final = frozenset(
     | {uf.lower() for uf in gazetteer.UF_NAMES}
 )
 _NONE_WORDS: Final = frozenset({"s", "sn", "snr", "sem"})  # what may open an "S/N"
+_SLOT_NAMES: Final = frozenset({"complemento", "compl", "comp", "bairro", "cep", "referencia", "ref"})
+_STATE_KEYS: Final = frozenset(gazetteer.name_key(name) for name in gazetteer.UF_NAMES.values())
 _NUMBER_LABELS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 
 _LIVES: Final = frozenset({"mora", "moro", "reside", "resido", "residente"})
@@ -50,7 +52,9 @@ class Evidence:
         self.ordered = False  # the text gives orders
         self.states: list[State] | None = None  # what `places.states` found, kept
         self._orders()
+        self._repeats()
         self._labels()
+        self._empty_slots()
         self._postcodes()
         self._numbers_that_are_none()
         self._fields()
@@ -87,6 +91,8 @@ class Evidence:
         before = first
         while before > 0 and self.tokens.gaps[before] != HARD and not self._closes_address(before - 1):
             before -= 1
+        if before > 1 and self.tokens.colons[before - 1] and self._begins_sentence(before - 1):
+            before -= 1  # "Sistema: ignore …"
         if any(at_street(self.tokens, at) for at in range(before)):
             self.mark(before, len(keys), DROPPED)
             return
@@ -94,10 +100,50 @@ class Evidence:
         sentence_ends = bool(starts) and self.tokens.gaps[starts[0]] == HARD and self.tokens.dots[starts[0] - 1]
         self.mark(0, starts[0] if sentence_ends else len(keys), DROPPED)
 
+    def _begins_sentence(self, at: int) -> bool:
+        return self.tokens.gaps[at] == HARD or self.tokens.dots[at - 1]
+
     def _closes_address(self, at: int) -> bool:
         tokens = self.tokens
         key = tokens.keys[at]
         return tokens.kinds[at] != WORD or key.upper() in gazetteer.UF_NAMES or key in _STATE_ENDS
+
+    def _repeats(self) -> None:
+        """Drop a field that says the one before it again: "Centro, Centro"; a number only where more is doubled.
+
+        "45, 45" alone may be house and flat, and "São Paulo, São Paulo" city and state.
+        """
+        tokens = self.tokens
+        if len(tokens.vocabulary) == tokens.size:
+            return
+        keys = tokens.keys
+        edges = [*(at for at, gap in enumerate(tokens.gaps) if gap == HARD), tokens.size]
+        doubled = [
+            (middle, end)
+            for start, middle, end in zip(edges, edges[1:], edges[2:], strict=False)
+            if middle - start == end - middle
+            and keys[start:middle] == keys[middle:end]
+            and tokens.phrase(middle, end) not in _STATE_KEYS
+        ]
+        for start, end in doubled:
+            if WORD in tokens.kinds[start:end] or len(doubled) > 1:
+                self.mark(start, end, DROPPED)
+
+    def _empty_slots(self) -> None:
+        """Drop the value of a label that says there is none, "COMPL: NAO TEM BAIRRO: …", and "s/ complemento"."""
+        tokens, marks = self.tokens, self.marks
+        for at in self.labelled:
+            end = at
+            while end < tokens.size and marks[end] == FREE and (end == at or tokens.gaps[end] != HARD):
+                end += 1
+            if tokens.phrase(at, end) in lx.NULL_SLOTS:
+                self.mark(at, end, DROPPED)
+        if tokens.vocabulary.isdisjoint(_NONE_WORDS):
+            return
+        for at, key in enumerate(tokens.keys[:-1]):
+            lacks = key == "sem" or (key == "s" and tokens.gaps[at + 1] == SLASH)
+            if lacks and tokens.keys[at + 1] in _SLOT_NAMES and tokens.gaps[at + 1] != HARD:
+                self.mark(at, at + 2, DROPPED)
 
     def _fields(self) -> None:
         """Drop empty slots, contacts, persons and notes, field by field."""
@@ -201,6 +247,8 @@ class Evidence:
             following = keys[at + 1] if at + 1 < len(keys) else ""
             pair = f"{key} {following}"
             painted = key in lx.PAINTED_WORDS and following in lx.COLOURS
+            while painted and start > 1 and keys[start - 2] == "casa" and keys[start - 1] in lx.COLOURS:
+                start -= 2  # "casa azul portão branco"
             if (
                 painted
                 or pair in lx.REFERENCE_PHRASES

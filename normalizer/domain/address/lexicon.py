@@ -38,8 +38,8 @@ def _many(entries: str) -> dict[str, tuple[str, ...]]:
 # Street types, spelled out, by every way of writing them.
 STREET_TYPES: Final = _table("""
 Rua: rua r ru
-Avenida: avenida av ave aven avda avn avd
-Travessa: travessa tv trav trv tva
+Avenida: avenida av ave aven avda avn avd avendia avenda avnida
+Travessa: travessa travesa tv trav trv tva
 Alameda: alameda al alam ala
 Praça: praca pca pc prc pr
 Rodovia: rodovia rod rdv rodov
@@ -128,7 +128,7 @@ Tenente: ten
 Sargento: sgt sarg sgto
 Engenheiro: eng engo
 Engenheira: enga
-Desembargador: des
+Desembargador: des desemb
 Governador: gov
 Senador: sen
 Deputado: dep
@@ -139,7 +139,7 @@ Ministro: min
 Conselheiro: cons
 Monsenhor: mons
 Padre: pe
-Comendador: com comend
+Comendador: com comend cdor
 Comandante: cmte comte cte
 Visconde: visc vde
 Santo: sto
@@ -160,6 +160,15 @@ Arquiteto: arq
 Maestro: maest
 Procurador: proc
 Agrônomo: agron
+Historiador: hist
+Frei: fr
+Barão: bar
+Farmacêutico: farm
+Acadêmico: acad
+Soldado: sold sd
+Cabo: cb
+Aviador: aviad
+Escritor: escrit
 """)
 # Short titles that are also words, states or surnames: expanded only with a full stop or right after the street type.
 WEAK_TITLES: Final = _words("""
@@ -167,7 +176,8 @@ pe com min mar ver des int cap ten gen sr sra cte cons
 """)
 # Rare titles: expanded only with a full stop.
 DOTTED_TITLES: Final = _words("""
-vig rev insp card emb marq alf exped sgto jorn arq maest proc agron
+vig rev insp card emb marq alf exped sgto jorn arq maest proc agron hist fr bar farm acad sold sd cb aviad
+escrit
 """)
 FEMININE_SAINTS: Final = _words("""
 maria rita luzia cruz clara helena teresa tereza rosa barbara cecilia monica catarina isabel ines fe efigenia
@@ -298,7 +308,9 @@ Suíte: suite
 Vaga: vaga
 Flat: flat
 """)
-# ... of which these may stand alone.
+# Bound to a number right behind another unit: "ap 501 T2".
+BEHIND_FLATS: Final = {"t": "Torre", "b": "Bloco"}
+# The units that may stand alone.
 ALONE_UNITS: Final = _words("""
 Casa Fundos Frente Térreo Sobrado Altos Sobreloja Subsolo Cobertura Kitnet Anexo Galpão Edícula Porão
 """)
@@ -408,8 +420,8 @@ i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii xviii xix xx xxi xxii
 # One abbreviated word of a municipality's name and the words it may stand for.
 CITY_SHORTS: Final = _many("""
 s: sao santo santa sul; sto: santo; sta: santa; n: nova novo nossa norte; nsa: nossa; nsra: nossa; sra: senhora;
-b: balneario bom boa barra; bal: balneario; baln: balneario; j: jose joao; ap: aparecida; pres: presidente; gov:
-governador; cel: coronel; mal: marechal; dr: doutor; gal: general; gen: general; sen: senador; pe: padre; v:
+b: balneario bom boa barra belo bela; bal: balneario; baln: balneario; j: jose joao; ap: aparecida; pres: presidente;
+gov: governador; cel: coronel; mal: marechal; dr: doutor; gal: general; gen: general; sen: senador; pe: padre; v:
 vitoria vila; vit: vitoria; cons: conselheiro; pto: porto; p: porto padre; rib: ribeirao; fco: francisco; f:
 feira; m: monte maria; dep: deputado; ten: tenente; eng: engenheiro; cap: capitao; maj: major; d: dom; ant:
 antonio; sr: senhor; c: campo cachoeiro cachoeira; cach: cachoeiro cachoeira; jab: jaboatao; q: queimados; faz:
@@ -417,6 +429,12 @@ fazenda; prof: professor; des: desembargador; mons: monsenhor; min: ministro; vi
 ponta; st: santo; vl: vila
 """)
 
+# Streets without a type of two more planned towns: Palmas (areas by side and use, "ARSE 51"), Nova Marabá ("Folha 27").
+TOWN_CODES: Final = {
+    ("TO", "Palmas"): _words("arse arso arne arno acse acso acne acno acsu asr alc"),
+    ("PA", "Marabá"): _words("folha"),
+}
+ALL_TOWN_CODES: Final = frozenset[str]().union(*TOWN_CODES.values())
 # First words of the addresses of Brasília's sectors and quadras (GDF), all in capitals.
 DF_CODES: Final = _words("""
 sqs sqn sqsw sqnw sqb cls cln clsw clnw shis shin shcs shcn shcgn shces shcgs shcsw sgas sgan scs scn sbs sbn

@@ -62,7 +62,9 @@ def may_be_quarter(tokens: Tokens, start: int, end: int, *, sector: bool) -> boo
         return False
     if _opens_other_field(tokens, start, sector=sector) or _holds_other_field(keys, start, end):
         return False
-    letters = sum(len(keys[at]) for at in range(start, end) if tokens.kinds[at] == WORD)
+    letters = sum(
+        len(lx.DISTRICT_WORDS.get(keys[at], keys[at])) for at in range(start, end) if tokens.kinds[at] == WORD
+    )
     return letters > 2 and all(_belongs(tokens, at, start, end) for at in range(start, end))
 
 
@@ -84,11 +86,17 @@ def _may_stand_alone(tokens: Tokens, at: int) -> bool:
     )
 
 
+def closed_by_centre(keys: list[str], start: int, end: int) -> bool:
+    """Does the quarter "Centro" end the name of a building, and is no part of it ("Edifício Novo Centro")."""
+    return end - start > 2 and keys[end - 1] == "centro" and keys[end - 2] not in _BEFORE_CENTRE | lx.PREPOSITIONS
+
+
 def _holds_other_field(keys: list[str], start: int, end: int) -> bool:
     """Is a part of the complement read into the quarter: "Sala Verde Centro", "Casa dos Fundos"."""
     if end - start == 1:
         return False
-    if keys[start] in _NO_NAMES or keys[end - 1] in _PART_TAILS:
+    between = keys[start] == "entre" and "e" in keys[start + 1 : end]  # two streets, and maybe a quarter behind them
+    if between or keys[start] in _NO_NAMES or keys[end - 1] in _PART_TAILS:
         return True
     if keys[start] == "bairro" and not (end - start == 2 and keys[start + 1] in {"novo", "alto", "velho"}):
         return keys[start + 1] not in lx.PREPOSITIONS

@@ -9,13 +9,14 @@ from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard
 from normalizer.domain.address.marks import CITY, DISTRICT, DROPPED, FREE, LABEL, NUMBER, STATE, STREET, UNIT
-from normalizer.domain.address.quarters import chunks, may_be_quarter
+from normalizer.domain.address.quarters import chunks, closed_by_centre, may_be_quarter
 from normalizer.domain.address.streets import (
     NUMBER_WORDS,
     Start,
     StreetName,
     date_follows,
     is_code,
+    is_palmas,
     is_road,
     sector_end,
 )
@@ -312,6 +313,12 @@ class _Reader:
             self._named(start, end)
         for start, end in asides:
             self._mark(start, end, DROPPED)
+        if len(quarters) > 1:  # "Centro, Lajeado, Lajeado RS" says the city twice
+            city = self.tokens.phrase(self.place.start, self.place.end)
+            again = [chunk for chunk in quarters if self.tokens.phrase(*chunk) == city]
+            quarters = [chunk for chunk in quarters if chunk not in again]
+            for start, end in again:
+                self._mark(start, end, DROPPED)
         if len(quarters) > 1:
             return Reason.DISTRICT_AMBIGUOUS
         return self._quarter(*quarters[0]) if quarters else None
@@ -332,9 +339,15 @@ class _Reader:
             self.score += 1.0
             quarters.append((start, end))
         elif label == "complemento" or key in lx.BUILDING_WORDS:
+            if label is None and closed_by_centre(tokens.keys, start, end):
+                end, closed = end - 1, True  # "ED BIANCO CENTRO"
+                quarters.append((end, end + 1))
             if not closed and self.marks[end] not in (UNIT, LABEL):
                 return Reason.DISTRICT_AMBIGUOUS
             self._named(start, end)
+        elif self._inside_quadra(start, end):
+            self.parts.append((start, standard.street(tokens, lx.STREET_TYPES[key], start + 1, end)))
+            self._mark(start, end, UNIT)
         elif end - start == 1 and len(key) == 1 and tokens.kinds[start] == WORD and closed:
             self.parts.append((start, tokens.words[start].upper()))
             self._mark(start, end, UNIT)
@@ -346,6 +359,11 @@ class _Reader:
             kind = asides if aside else estates if estate and end - start > 1 else quarters
             kind.append((start, end))
         return None
+
+    def _inside_quadra(self, start: int, end: int) -> bool:
+        """Is it a street inside a quadra of Palmas, which belongs to the complement: "Alameda 12", "Rua SE 7"."""
+        typed = self.tokens.keys[start] in lx.STREET_TYPES and self.tokens.kinds[end - 1] == NUM
+        return not self.start.kind and is_palmas(self.place) and typed and 2 <= end - start <= 3
 
     def _dated(self, start: int, end: int) -> bool:
         """Is a whole field the date of a quarter, "…, 2 de Julho, …", behind a house number."""
@@ -374,12 +392,26 @@ class _Reader:
         known = labelled or key in lx.DISTRICT_WORDS
         if before_street and not known and not (self.place.start < start or self.place.start == end):
             return Reason.TEXT_UNEXPLAINED
-        if not labelled and self._unbounded(start):
+        district = standard.district(tokens, start, end)
+        if not labelled and (
+            self._unbounded(start) or self._misspelt_city(start, end) or self._capital_apart(district)
+        ):
             return Reason.DISTRICT_AMBIGUOUS
         self.score += 1.0 + (0.5 if known else 0.0)
-        self.district = standard.district(tokens, start, end)
+        self.district = district
         self._mark(start, end, DISTRICT)
         return None
+
+    def _misspelt_city(self, start: int, end: int) -> bool:
+        """Does what stands right before the state look like another city, so that "Barra, Salavdor, BA" is no Barra."""
+        place = self.place
+        if place.state is None or start < place.end or end != place.state.start:
+            return False
+        return gazetteer.resembles_one(self.tokens.phrase(start, end), place.uf)
+
+    def _capital_apart(self, district: str) -> bool:
+        """Is the quarter called like the state's capital, as where "Salvador, Barra, BA" names city before quarter."""
+        return district == gazetteer.CAPITALS[self.place.uf] != self.place.name
 
     def _short_label(self, start: int, end: int) -> bool:
         """Is "B." short for "Bairro", not for the Bom, Boa, Bela of the quarter's own name."""

@@ -59,12 +59,17 @@ def proper(word: str, *, first: bool = False) -> str:
         return word.upper()
     if lowered in _LOWER and not first:
         return lowered
-    restored = accents().get(key) if word.isascii() else None
-    if restored is not None:
+    restored = accents().get(key)
+    if restored is not None and _agree(lowered, restored.lower()):
         return restored
     if word.islower() or word.isupper() or word.istitle():
         return _capital(lowered)
     return word
+
+
+def _agree(typed: str, restored: str) -> bool:
+    """Is every accent that was typed that of the restored word: "cristovão", but not "avó" for "avô"."""
+    return typed.isascii() or all(a == b or a == word_key(b) for a, b in zip(typed, restored, strict=False))
 
 
 def _capital(lowered: str) -> str:
@@ -78,6 +83,8 @@ def _capital(lowered: str) -> str:
 def _title_at(tokens: Tokens, at: int, *, leads: bool) -> str | None:
     """Return what a title at `at` is short for, or None. `leads`: it stands right after the street type."""
     key = tokens.keys[at]
+    if key == "marques" and tokens.keys[at + 1 : at + 2] in (["de"], ["do"], ["da"]):
+        return "Marquês"  # as a surname nothing of the kind follows
     title = lx.TITLES.get(key)
     if title is None or (key in lx.DOTTED_TITLES and not tokens.dots[at]):
         return None
@@ -131,16 +138,23 @@ def _written(tokens: Tokens, at: int, start: int, end: int, *, typed: bool, lead
     word, key = tokens.words[at], tokens.keys[at]
     if tokens.kinds[at] != WORD:
         return word.replace("°", "º")
+    if at > start and (inner := _inner(key, tokens.keys[at - 1])):
+        return inner
     if _is_code(tokens, at, start, end):
         return word.upper()
-    if key in {"sra", "s"} and at > start and tokens.keys[at - 1] in {"n", "nossa"}:
-        return "Senhora"
     title = _title_at(tokens, at, leads=leads and at == start) or _initial_at(tokens, at, end)
     if title is not None and at + 1 < end:
         return title
     if len(key) == 1 and (at + 1 == end or (key not in "eao" and (at == start or tokens.dots[at]))):
         return word.upper() + ("." if tokens.dots[at] and at + 1 < end else "")
     return proper(word, first=at == start and not typed)
+
+
+def _inner(key: str, before: str) -> str | None:
+    """Return what some words are only inside a name: "Todos os Santos", "N. Sra."."""
+    if key == "os":
+        return "os"
+    return "Senhora" if key in {"sra", "s"} and before in {"n", "nossa"} else None
 
 
 def _is_code(tokens: Tokens, at: int, start: int, end: int) -> bool:
@@ -173,7 +187,7 @@ def sector(tokens: Tokens, start: int, end: int) -> str:
         key, word = tokens.keys[at], tokens.words[at]
         if key in {"quadra", "qd", "qda", "q"}:
             written = "Quadra"
-        elif len(key) > 5 or key in {"norte", "sul", "leste", "oeste", "setor"}:
+        elif len(key) > 5 or key in {"norte", "sul", "leste", "oeste", "setor", "folha"}:
             written = proper(word)
         else:
             written = word.upper()

@@ -20,6 +20,7 @@ _OPENING: Final = frozenset(lx.OPENING_TYPES.values())
 _QUADRA_UNITS: Final = frozenset({"Quadra", "Trecho"})
 _BEFORE_NAMES: Final = lx.PREPOSITIONS | {"silva"}  # "Silva Jardim" was a person
 _LOTS: Final = frozenset({"Quadra", "Lote"})
+_QUADRA_SIDES: Final = (["norte"], ["sul"])
 _SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
 
 
@@ -75,21 +76,29 @@ def starts(evidence: Evidence, place: Place) -> list[Start]:
         opens = tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)
         if key in lx.STREET_TYPES and at_street(tokens, at, opens=at > 0 and marks[at - 1] == LABEL):
             found.append(_typed(evidence, at, opens=opens))
-        elif opens and (start := _code(evidence, at, place.uf)) is not None:
+        elif opens and (start := _code(evidence, at, place)) is not None:
             found.append(start)
     if not found:
         found.extend(start for start in _last_resort(evidence) if bare or not start.bare)
+    if found and (place.uf, place.name) in lx.TOWN_CODES and not (first := min(found)).kind:
+        found = [first]  # "ARSE 51, Alameda 3": the street is inside
     found.sort(key=lambda start: -start.score)
     return found[:3]
 
 
 def _quadra(evidence: Evidence, place: Place) -> list[Start]:
     """Return the quadra that opens an address of the Distrito Federal or of Palmas: there it is the street."""
-    if not evidence.units or not (place.uf == "DF" or place.name == "Palmas"):
+    if not evidence.units or not (place.uf == "DF" or is_palmas(place)):
         return []
     first = evidence.units[0]
-    opens = first.keyword == "Quadra" and evidence.tokens.gaps[first.start] == HARD
+    behind = {place.end, place.state.end if place.state else place.end}  # "sobradinho df qd 8 …"
+    opens = first.keyword == "Quadra" and (evidence.tokens.gaps[first.start] == HARD or first.start in behind)
     return [Start(first.start, "", first.start, 4.0)] if opens else []
+
+
+def is_palmas(place: Place) -> bool:
+    """Is it the capital of Tocantins, laid out in quadras, and not the town of that name in Paraná."""
+    return (place.uf, place.name) == ("TO", "Palmas")
 
 
 def _typed(evidence: Evidence, at: int, *, opens: bool) -> Start:
@@ -110,15 +119,16 @@ def _repeats_type(evidence: Evidence, at: int, kind: str) -> bool:
     return tokens.gaps[at + 1] == BLANK and (tokens.kinds[at + 1] == WORD or tokens.dots[at])
 
 
-def _code(evidence: Evidence, at: int, uf: str) -> Start | None:
-    """Return the start of a street that needs no type: a sector of Brasília, a federal or state road."""
+def _code(evidence: Evidence, at: int, place: Place) -> Start | None:
+    """Return the start of a street that needs no type: a sector or quadra of a planned town, a numbered road."""
     tokens = evidence.tokens
     following = at + 1
     if is_road(tokens, "Rodovia", at) and 2 <= len(tokens.keys[following]) <= 3:
         return Start(at, "Rodovia", at, 4.5)
-    if uf == "DF" and tokens.keys[at] in lx.DF_CODES and following < tokens.size:
-        return Start(at, "", at, 4.5)
-    return None
+    codes = lx.DF_CODES if place.uf == "DF" else lx.TOWN_CODES.get((place.uf, place.name), ())
+    coded = following < tokens.size and tokens.keys[at] in codes
+    sided = is_palmas(place) and tokens.kinds[at] == NUM and tokens.keys[following : following + 1] in _QUADRA_SIDES
+    return Start(at, "", at, 4.5) if coded or sided else None
 
 
 def _last_resort(evidence: Evidence) -> list[Start]:
@@ -275,10 +285,14 @@ def sector_end(tokens: Tokens, start: int, units: list[Unit]) -> int:
             numbered = True
         elif numbered:
             bound = len(keys[at]) == 1 and tokens.gaps[at] in (GLUED, HYPHEN)
-            side = keys[at] in {"norte", "sul"} and start in quadra
-            if not (bound or side):
+            side = [keys[at]] in _QUADRA_SIDES and (start in quadra or tokens.kinds[start] == NUM)
+            inner = keys[at] == "qi" and keys[start] in lx.ALL_TOWN_CODES and tokens.kinds[at + 1 : at + 2] == [NUM]
+            if not (bound or side or inner):
                 break
-        elif tokens.kinds[at] != WORD or not (keys[at] in lx.DF_CODES or keys[start] == "setor"):
+            numbered = not inner  # "ARSE 72 QI 5"
+        elif tokens.kinds[at] != WORD or not (
+            keys[at] in lx.DF_CODES or keys[at] in lx.ALL_TOWN_CODES or keys[start] == "setor"
+        ):
             break
         at += 1
     return at if numbered else start

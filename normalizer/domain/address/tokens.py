@@ -57,6 +57,7 @@ _FOLDED: Final = str.maketrans("áàâãäéèêëíìîïóòôõöúùûüçñ
 _SIGNS: Final = ("º", "ª", "°")
 _RAISED: Final = {"st": "sto", "b": "bairro"}
 _DOTTED_CEP: Final = re.compile(r"\bC\. ?E\. ?P\b\.?", re.IGNORECASE)
+_WIDE_SLASH: Final = re.compile(r"(?<=\d) / (?=\d)")  # "1520 / 702" is a flat, as "1520/702" is
 _DOTTED_SIGN: Final = re.compile(r"(?<=[^\W_])\.(?=[ºª°])")  # "n.º 12", "Prof.ª", "3.º andar"
 _HARD_CHARS: Final = frozenset(',;|()[]{}<>:"–—•=!?\\')
 _LONG_ABBREVIATIONS: Final = frozenset(
@@ -196,6 +197,8 @@ def _unglue(text: str) -> str:
         text = _EXCEL_FLOAT.sub("", text)
     if ".P" in text or ".p" in text or ". P" in text:
         text = _DOTTED_CEP.sub("CEP", text)
+    if " / " in text:
+        text = _WIDE_SLASH.sub("/", text)
     if ".º" in text or ".ª" in text or ".°" in text:
         text = _DOTTED_SIGN.sub("", text)
     if not (text.isupper() or text.islower()):

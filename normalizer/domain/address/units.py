@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard
-from normalizer.domain.address.marks import FREE, LABEL, NUMBER, UNIT
+from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER, UNIT
 from normalizer.domain.address.streets import at_street
 from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 
@@ -20,6 +20,7 @@ _SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
 _QUARTERS_OF_HOUSES: Final = frozenset({"amarela", "verde", "branca", "forte", "caiada", "nova", "grande", "blanca"})
 
 
+_PLOTS: Final = frozenset({"Quadra", "Lote"})
 # Blocks and towers are given names; the other units are counted.
 NAMED_UNITS: Final = frozenset({"bloco", "torre"})
 # What tells a house from the other one on its plot: "casa dos fundos".
@@ -55,11 +56,18 @@ class _Finder:
         for at in range(tokens.size):
             if marks[at] != FREE or tokens.kinds[at] != WORD:
                 continue
-            keyword = lx.UNIT_WORDS.get(tokens.keys[at])
+            keyword = lx.UNIT_WORDS.get(tokens.keys[at]) or self._initial(at)
             if keyword is not None and (unit := self._read(at, keyword)) is not None:
-                units.append(unit)
-                marks[unit.start : unit.end] = bytes([UNIT]) * (unit.end - unit.start)
+                again = any((unit.keyword, unit.value) == (other.keyword, other.value) for other in units)
+                if not again:
+                    units.append(unit)
+                marks[unit.start : unit.end] = bytes([DROPPED if again else UNIT]) * (unit.end - unit.start)
         return units
+
+    def _initial(self, at: int) -> str | None:
+        """Return what the T or B of "ap 501 T2" is short for: right behind a flat, and bound to its number."""
+        bound = self._numeric(at + 1) and self.tokens.gaps[at + 1] == GLUED
+        return lx.BEHIND_FLATS.get(self.tokens.keys[at]) if bound and at and self.marks[at - 1] == UNIT else None
 
     def _read(self, at: int, keyword: str) -> Unit | None:
         floor = self._floor(at, keyword) if keyword in {"Andar", "Piso"} else None
@@ -176,12 +184,21 @@ class _Finder:
             end = value + 1
             while self._continues(end):
                 end += 1
-            return end
+            return end + 1 if self._lettered_plot(at, end) else end
         if tokens.kinds[value] != WORD:
             return value
         if self._coded(value):
             return value + 2
         return value + 1 if self._worded(at, value) or self._lettered(value, short=short) else value
+
+    def _lettered_plot(self, at: int, end: int) -> bool:
+        """Does a letter of its own belong to the plot's number: "QD 7 A LT 22"."""
+        tokens = self.tokens
+        if lx.UNIT_WORDS.get(tokens.keys[at]) not in _PLOTS or not self._free(end) or end + 1 >= tokens.size:
+            return False
+        letter = len(tokens.keys[end]) == 1 and tokens.words[end].isupper() and tokens.keys[end] not in {"e", "o", "q"}
+        unit = lx.UNIT_WORDS.get(tokens.keys[end + 1]) is not None and self._numeric(end + 2)
+        return letter and tokens.gaps[end] == BLANK and unit
 
     def _coded(self, value: int) -> bool:
         """Is the value letters bound to a number: "A2", "B-1"."""
@@ -236,7 +253,7 @@ class _Finder:
             if tokens.kinds[at] == WORD:
                 long = len(word) > 3 or tokens.keys[at] == "sul"
                 word = word.capitalize() if long and tokens.keys[at] not in lx.ROMAN else word.upper()
-            if at > start and tokens.gaps[at] in (HYPHEN, SLASH):
-                written += "-" if tokens.gaps[at] == HYPHEN else "/"
+            if at > start and tokens.gaps[at] != GLUED:
+                written += {HYPHEN: "-", SLASH: "/"}.get(tokens.gaps[at], " ")
             written += word
         return written
