@@ -63,6 +63,8 @@ NICKNAMES: Final = {
     "jp": "PB:João Pessoa", "ssa": "BA:Salvador", "rec": "PE:Recife", "campos": "RJ:Campos dos Goytacazes",
     "friburgo": "RJ:Nova Friburgo", "caxias do s": "RS:Caxias do Sul", "s paulo": "SP:São Paulo",
     "rio": "RJ:Rio de Janeiro", "jaboatao": "PE:Jaboatão dos Guararapes", "cachoeiro": "ES:Cachoeiro de Itapemirim",
+    "foz": "PR:Foz do Iguaçu", "rio preto": "SP:São José do Rio Preto", "pinda": "SP:Pindamonhangaba",
+    "itaqua": "SP:Itaquaquecetuba", "aguas lindas": "GO:Águas Lindas de Goiás", "ribamar": "MA:São José de Ribamar",
     "mogi": "SP:Mogi das Cruzes", "bal camboriu": "SC:Balneário Camboriú", "ap de goiania": "GO:Aparecida de Goiânia",
 }  # fmt: skip
 

@@ -128,6 +128,9 @@ READ = {
     "Rua Marques de Olinda 40, Todos os Santos, Lages SC": [
         "Rua Marquês de Olinda", "40", None, "Todos os Santos", "Lages", "SC", None,
     ],
+    "88501-020 lages sc coral r sete 40": ["Rua Sete", "40", None, "Coral", "Lages", "SC", "88501-020"],
+    "Rua Sete 40 Centro G. Valadares MG": ["Rua Sete", "40", None, "Centro", "Governador Valadares", "MG", None],
+    "Rua Sete 40 Centro Rio Preto SP": ["Rua Sete", "40", None, "Centro", "São José do Rio Preto", "SP", None],
     "Rua Sete 40, São Cristovão, Lages SC": ["Rua Sete", "40", None, "São Cristóvão", "Lages", "SC", None],
 }  # fmt: skip
 

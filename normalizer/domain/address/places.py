@@ -229,7 +229,9 @@ def _may_be(tokens: Tokens, at: int, word: str) -> bool:
         return True
     if word in lx.CITY_SHORTS.get(key, ()):
         return True
-    return tokens.dots[at] and len(key) >= 3 and key[0] == word[0] and len(key) < len(word) and _subsequence(key, word)
+    if not tokens.dots[at] or key[0] != word[0] or len(key) >= len(word):
+        return False
+    return len(key) == 1 or (len(key) >= 3 and _subsequence(key, word))  # "G. Valadares", "Juaz. do Norte"
 
 
 def _subsequence(short: str, long: str) -> bool:

@@ -79,6 +79,7 @@ def starts(evidence: Evidence, place: Place) -> list[Start]:
         elif opens and (start := _code(evidence, at, place)) is not None:
             found.append(start)
     if not found:
+        found.extend(_behind_place(evidence, place))
         found.extend(start for start in _last_resort(evidence) if bare or not start.bare)
     if found and (place.uf, place.name) in lx.TOWN_CODES and not (first := min(found)).kind:
         found = [first]  # "ARSE 51, Alameda 3": the street is inside
@@ -129,6 +130,16 @@ def _code(evidence: Evidence, at: int, place: Place) -> Start | None:
     coded = following < tokens.size and tokens.keys[at] in codes
     sided = is_palmas(place) and tokens.kinds[at] == NUM and tokens.keys[following : following + 1] in _QUADRA_SIDES
     return Start(at, "", at, 4.5) if coded or sided else None
+
+
+def _behind_place(evidence: Evidence, place: Place) -> list[Start]:
+    """Return the "r" of "lages sc coral r sete 40": a street where city and quarter come first."""
+    tokens = evidence.tokens
+    return [
+        Start(at, "Rua", at + 1, 3.2)
+        for at in range(place.end, tokens.size - 1)
+        if tokens.keys[at] == "r" and evidence.free(at) and tokens.kinds[at + 1] == WORD and not tokens.dots[at]
+    ]
 
 
 def _last_resort(evidence: Evidence) -> list[Start]:
