@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from normalizer.domain.address.evidence import Evidence
 
 _STATE_NAMES: Final = {tuple(gazetteer.name_key(name).split()): uf for uf, name in gazetteer.UF_NAMES.items()}
-_STATE_FIRST: Final = frozenset(words[0] for words in _STATE_NAMES)
+_STATE_OPENERS: Final = frozenset({"estado", *(words[0] for words in _STATE_NAMES)})
 _LONGEST: Final = gazetteer.MAX_NAME_WORDS
 # Municipalities whose name is a quarter's name all over the country: never taken for the city on their own.
 _QUARTER_NAMES: Final = frozenset(
@@ -57,22 +57,22 @@ def states(evidence: Evidence) -> list[State]:
 def _find_states(evidence: Evidence) -> list[State]:
     tokens, marks = evidence.tokens, evidence.marks
     found: list[State] = []
-    at, size = 0, tokens.size
-    while at < size:
-        key = tokens.keys[at]
-        state = None
-        if marks[at] == FREE and tokens.kinds[at] == WORD:
-            if len(key) == 2:
-                state = _sigla(tokens, at)
-            elif len(key) == 1:
-                state = _dotted(tokens, at)
-            elif key in _STATE_FIRST or key == "estado":
-                state = _spelled(evidence, at)
+    read_to = 0
+    for at, key in enumerate(tokens.keys):
+        length = len(key)
+        if (length > 2 and key not in _STATE_OPENERS) or at < read_to:
+            continue
+        if marks[at] != FREE or tokens.kinds[at] != WORD:
+            continue
+        if length == 2:
+            state = _sigla(tokens, at)
+        elif length == 1:
+            state = _dotted(tokens, at)
+        else:
+            state = _spelled(evidence, at)
         if state is not None:
             found.append(state)
-            at = state.end
-        else:
-            at += 1
+            read_to = state.end
     return found
 
 
