@@ -42,6 +42,7 @@ def blocks(measured: Mapping[str, Any]) -> dict[str, str]:
     """Markdown by block name, every number from the document."""
     return {
         "rows": _rows_table(measured["rows"]),
+        "flat": _flat_lines(measured["rows"]),
         "replicas": _replicas_table(measured["replicas"]),
         "limits": _limits_table(measured["limits"]),
         "memory": _memory_lines(measured["memory"], measured["idle"], measured["reconcile"]),
@@ -61,7 +62,16 @@ def headline(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
         for shared in (True, False)
     }
     errors = [abs(each.error) for each in check(measured) if each.unit == "s"]
+    largest = max((p for p in measured["rows"]["points"] if p["way"] == "rules"), key=lambda point: point["rows"])
+    growth = measured["rows"]["largest_over_smallest"]["rules"]["worker_cpu_us_per_row"]
     return [
+        (
+            (
+                f"{largest['rows']:,} rows by rules through one worker process: seconds, CPU per row, "
+                "and that CPU against a sheet of a hundredth"
+            ),
+            f"{number(largest['seconds'])}, {number(largest['worker_cpu_us_per_row'])} µs, {growth:g} times",
+        ),
         (
             f"calls refused (429) with 2 to {most} replicas: one count of the limit against a count for each",
             f"{refused[True]} against {refused[False]}",
@@ -105,6 +115,21 @@ def _rows_table(measured: Mapping[str, Any]) -> str:
     )
     lines = [(point["way"], *(point[name] for name in names)) for point in measured["points"]]
     return _table(head, lines)
+
+
+def _flat_lines(measured: Mapping[str, Any]) -> str:
+    said = []
+    for way, grown in measured["largest_over_smallest"].items():
+        sizes = sorted(point["rows"] for point in measured["points"] if point["way"] == way)
+        times = (
+            f"worker CPU {grown['worker_cpu_us_per_row']:g}",
+            f"Redis' CPU {grown['redis_cpu_us_per_row']:g}",
+            f"Redis commands {grown['redis_commands_per_row']:g}",
+            f"peak memory {grown['peak_rss_mb']:g}",
+        )
+        second = sizes[min(1, max(0, len(sizes) - 2))]
+        said.append(f"- {way}, {sizes[-1]:,} rows against {second:,}, times: {', '.join(times)}.")
+    return "\n".join(said)
 
 
 def _replicas_table(measured: Mapping[str, Any]) -> str:

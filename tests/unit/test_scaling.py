@@ -34,7 +34,9 @@ def test_no_number_outside_the_blocks_is_a_measured_one() -> None:
 
 
 def test_the_headline_is_of_the_same_figures() -> None:
-    (_, refused), (_, errors) = headline(MEASURED)
+    (what, largest), (_, refused), (_, errors) = headline(MEASURED)
+    assert what.startswith("1,000,000 rows by rules")
+    assert re.fullmatch(r"[\d.]+, [\d.]+ µs, [\d.]+ times", largest)
     assert re.fullmatch(r"\d+ against \d+", refused)
     assert re.fullmatch(r"\d+% \(median\), \d+% at most", errors)
 
