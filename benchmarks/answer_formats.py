@@ -259,20 +259,22 @@ def faultless_tokens(how: Format, rows: Sequence[Mapping[str, Any]], size: int) 
 async def run(given: argparse.Namespace) -> None:
     """Measure every format at every size, all formats at one size before the next; prints and writes as it goes.
 
-    What `--out` already holds of the same model and schema is not asked again: a slow endpoint is measured in parts.
+    What `--out` already holds of the same model, schema and rows is not asked again: a slow endpoint is measured in
+    parts, and each cell says by which commit.
     """
     rows = _measured(given)
-    done = {(row["format"], row["size"]) for row in rows}
+    asked, commit = len(_rows(given.rows)), environment()["commit"]
+    done = {(row["format"], row["size"], row["records"]) for row in rows}
     key = os.environ.get("OPENAI_API_KEY", "none")
     async with openai.AsyncOpenAI(api_key=key, base_url=given.base_url, timeout=given.timeout_s) as client:
         print(f"{'format':12}{'size':>5}{'in/rec':>8}{'out/rec':>8}{'exact':>7}{'wrong':>7}{'refused':>8}", end="")
         print(f"{'misplaced':>10}{'unread':>7}{'s':>8}")
         for size in map(int, given.sizes.split(",")):
             for name in given.formats.split(","):
-                if (name, size) in done:
+                if (name, size, asked) in done:
                     continue
                 score = await measure(client, given, FORMATS[name], size)
-                row = score.row()
+                row = score.row() | {"commit": commit}
                 rows.append(row)
                 print(
                     f"{name:12}{size:>5}{row['tokens_in_per_record']:>8}{row['tokens_out_per_record']:>8}"

@@ -239,6 +239,7 @@ def answers_of_a_model(document: Mapping[str, Any]) -> list[str]:
                 "unread",
                 "misplaced",
                 "stored and wrong",
+                "commit",
             ],
             (
                 [
@@ -248,6 +249,7 @@ def answers_of_a_model(document: Mapping[str, Any]) -> list[str]:
                     f"{found['tokens_out_per_record']:.1f}",
                     f"{found['seconds'] / found['records']:.1f}",
                     *(share(found, name) for name in ("exact", "refused", "unread", "misplaced", "wrong")),
+                    found["commit"],
                 ]
                 for found in document["scores"]
             ),

@@ -81,7 +81,7 @@ def test_an_endpoint_is_asked_and_what_it_answered_is_written_down(start_provide
     assert [(each["size"], each["calls"], each["records"]) for each in written["scores"]] == [(4, 2, 6), (1, 6, 6)]
     assert all(each["exact"] > 0 and each["wrong"] == 0 for each in written["scores"])
     assert written["strict_schema"]
-    assert answers_of_a_model(written)[-2].count("|") == 11
+    assert answers_of_a_model(written)[-2].count("|") == 12
 
 
 def test_what_was_measured_before_is_not_asked_again(start_provider, tmp_path):
@@ -90,10 +90,12 @@ def test_what_was_measured_before_is_not_asked_again(start_provider, tmp_path):
     given = ["--base-url", provider.url, "--model", "simulated", "--formats", "array", "--out", str(out)]
 
     assert main([*given, "--rows", "3", "--sizes", "1"]) == 0
-    assert main([*given, "--rows", "6", "--sizes", "1,6"]) == 0
+    assert main([*given, "--rows", "3", "--sizes", "1,3"]) == 0
+    assert main([*given, "--rows", "6", "--sizes", "1"]) == 0
 
     written = json.loads(out.read_text("utf-8"))
-    assert [(each["size"], each["records"]) for each in written["scores"]] == [(1, 3), (6, 6)]
+    assert [(each["size"], each["records"]) for each in written["scores"]] == [(1, 3), (3, 3), (1, 6)]
+    assert all(each["commit"] for each in written["scores"])
     with pytest.raises(SystemExit, match="another model"):
         main([*given, "--model", "other", "--sizes", "1"])
 
