@@ -131,6 +131,12 @@ READ = {
     "88501-020 lages sc coral r sete 40": ["Rua Sete", "40", None, "Coral", "Lages", "SC", "88501-020"],
     "Rua Sete 40 Centro G. Valadares MG": ["Rua Sete", "40", None, "Centro", "Governador Valadares", "MG", None],
     "Rua Sete 40 Centro Rio Preto SP": ["Rua Sete", "40", None, "Centro", "São José do Rio Preto", "SP", None],
+    "Rua Sete, 40, ap 3, POA": ["Rua Sete", "40", "Apartamento 3", None, "Porto Alegre", "RS", None],
+    "Rua Sete, 40, Centro, Poá": ["Rua Sete", "40", None, "Centro", "Poá", "SP", None],
+    "Av Santos Dumont 40 sala 3 Papicu Fortaleza": [
+        "Avenida Santos Dumont", "40", "Sala 3", "Papicu", "Fortaleza", "CE", None,
+    ],
+    "Praça da Sé, 1, Sé, São Paulo/SP": ["Praça da Sé", "1", None, "Sé", "São Paulo", "SP", None],
     "Rua Sete 40, São Cristovão, Lages SC": ["Rua Sete", "40", None, "São Cristóvão", "Lages", "SC", None],
 }  # fmt: skip
 
@@ -151,6 +157,11 @@ REFUSED = (
     "TRAV SETE 40 ENTRE DUQUE E VISCONDE PEDREIRA BELEM PA",  # where does the reference end
     "Rua Sete, 40, 40, Centro, Lages SC",  # house and flat, or the number twice
     "Avenida JK, 110, 104 Sul, Palmas TO",
+    "Rua Sete 40 Jardim Curitiba",  # a quarter called like a city
+    "Rua Sete 40 Edificio Curitiba",
+    "Rua Sete 40 Bairro Recife",
+    "Rua Sete 40 Loja Recife",
+    "Rua Sete, 40, Centro, Rio Preto",  # Rio Preto, or São José do Rio Preto
     "Dona Clara, Rua Sete 40, Belo Horizonte MG",  # who lives there, or a quarter
 )
 

@@ -241,7 +241,7 @@ class _Check:
         words = value_words(quarter)
         if words[0] in _STREET_HEADS and self.evidence.labelled.get(span[0]) != "bairro" and len(words) > 1:
             return True
-        if not any(word.isalpha() and len(word) > 2 for word in words):
+        if not any(word.isalpha() and len(word) > 2 for word in words) and quarter != "Sé":
             return True
         if UNIT in self.marks[span[0] : span[1]] or words[-1] in _QUARTER_BREAKS_OFF:
             return True

@@ -23,6 +23,11 @@ _QUARTER_NAMES: Final = frozenset(
     | {"liberdade", "independencia", "progresso", "esperanca", "vista alegre", "alvorada", "cruzeiro", "guarani"}
     | {"industrial", "tropical", "florida", "olimpia"}
 )
+# Capitals whose name is hardly ever a quarter's or a person's: as a text's last words they are the city.
+_PLAIN_CAPITALS: Final = {
+    gazetteer.name_key(gazetteer.CAPITALS[uf]): uf
+    for uf in ("AL", "AM", "AP", "CE", "GO", "MG", "MT", "PE", "PI", "PR", "RS", "SC", "SE")
+}
 # First three digits of CEPs that belong to a capital alone (Correios), for "…, bairro, São Paulo".
 _CAPITAL_CEPS: Final = {"SP": ((10, 59), (80, 84)), "RJ": ((200, 237),), "MG": ((300, 319),)}
 
@@ -277,8 +282,9 @@ def _whole(evidence: Evidence, start: int, end: int, named: list[State]) -> Iter
     key = tokens.phrase(start, end)
     by_uf = gazetteer.municipalities(key)
     known = gazetteer.nickname(key)
-    if not by_uf and known is not None and (len(key) <= 4 or " " in key or known.uf in evidence.cep_ufs):
-        by_uf = {known.uf: known.name}
+    if known is not None and (len(key) <= 4 or " " in key or known.uf in evidence.cep_ufs):
+        accented = not all(word.isascii() for word in tokens.words[start:end])  # "Poá" is no "POA"
+        by_uf = by_uf if by_uf and accented else {**by_uf, known.uf: known.name}
     if not by_uf:
         return
     resolved = _resolve(evidence, start, end, by_uf, named)
@@ -328,6 +334,8 @@ def _tail(evidence: Evidence, start: int, end: int) -> Iterator[Place]:
                 yield Place(first, end, None, by_uf[uf], uf, 3.5 + 0.8 * length)
         if key == "brasilia" and _opens_with_sector(tokens):
             yield Place(first, end, None, by_uf["DF"], "DF", 4.0)
+        if key in _PLAIN_CAPITALS and not ufs and not states(evidence) and evidence.marks[first - 1] != LABEL:
+            yield Place(first, end, None, by_uf[_PLAIN_CAPITALS[key]], _PLAIN_CAPITALS[key], 4.0)
         if not evidence.ceps and len(by_uf) == 1 and length > 1:
             ((uf, name),) = by_uf.items()
             if key.endswith(gazetteer.name_key(gazetteer.UF_NAMES[uf])) or key in {"rio de janeiro", "sao paulo"}:

@@ -65,7 +65,8 @@ def may_be_quarter(tokens: Tokens, start: int, end: int, *, sector: bool) -> boo
     letters = sum(
         len(lx.DISTRICT_WORDS.get(keys[at], keys[at])) for at in range(start, end) if tokens.kinds[at] == WORD
     )
-    return letters > 2 and all(_belongs(tokens, at, start, end) for at in range(start, end))
+    short = end - start == 1 and tokens.words[start].lower() == "sé"  # the shortest quarter there is
+    return (letters > 2 or short) and all(_belongs(tokens, at, start, end) for at in range(start, end))
 
 
 def _named_with_article(tokens: Tokens, start: int, end: int) -> bool:
@@ -81,6 +82,7 @@ def _may_stand_alone(tokens: Tokens, at: int) -> bool:
     runs_on = at + 1 < tokens.size and tokens.gaps[at + 1] != HARD
     return (
         key not in lx.GENERIC_QUARTERS
+        and key not in _PART_HEADS
         and lx.UNIT_WORDS.get(key) not in lx.ALONE_UNITS
         and not (runs_on and key in {"balneario", "nova", "novo"})
     )
