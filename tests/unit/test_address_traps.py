@@ -137,6 +137,7 @@ READ = {
         "Avenida Santos Dumont", "40", "Sala 3", "Papicu", "Fortaleza", "CE", None,
     ],
     "Praça da Sé, 1, Sé, São Paulo/SP": ["Praça da Sé", "1", None, "Sé", "São Paulo", "SP", None],
+    "Rua Marques de Souza 40, Centro, Lages SC": ["Rua Marques de Souza", "40", None, "Centro", "Lages", "SC", None],
     "Rua Sete 40, São Cristovão, Lages SC": ["Rua Sete", "40", None, "São Cristóvão", "Lages", "SC", None],
 }  # fmt: skip
 

@@ -163,7 +163,6 @@ Agrônomo: agron agr
 Historiador: hist
 Frei: fr
 Barão: bar
-Farmacêutico: farm
 Acadêmico: acad
 Soldado: sold sd
 Cabo: cb
@@ -176,7 +175,7 @@ pe com min mar ver des int cap ten gen sr sra cte cons
 """)
 # Rare titles: expanded only with a full stop.
 DOTTED_TITLES: Final = _words("""
-vig rev insp card emb marq alf exped sgto jorn arq maest proc agron agr hist fr bar farm acad sold sd cb aviad
+vig rev insp card emb marq alf exped sgto jorn arq maest proc agron agr hist fr bar acad sold sd cb aviad
 escrit
 """)
 FEMININE_SAINTS: Final = _words("""

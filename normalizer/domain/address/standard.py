@@ -24,6 +24,12 @@ _WORDS: Final = re.compile(r"[^\W\d_]+")
 _UNSURE: Final = frozenset(
     {"para", "marco", "se", "e", "a", "as", "da", "de", "do", "no", "nos", "esta", "pais", "ate", "so"}
 )
+# "Marques de Souza" is a family; "Marquês de Olinda" a title.
+_SURNAMES: Final = frozenset(
+    {"abreu", "almeida", "andrade", "araujo", "azevedo", "barros", "campos", "carvalho", "castro", "faria", "freitas"}
+    | {"jesus", "lima", "matos", "melo", "mello", "moraes", "morais", "oliveira", "paula", "rezende", "sa", "souza"}
+    | {"sousa", "lacerda"}
+)
 _ESTATES: Final = lx.ESTATE_WORDS | {"hab"}
 _LOWER: Final = frozenset(
     {"de", "da", "do", "das", "dos", "e", "em", "na", "no", "nas", "nos", "à", "ao", "aos", "del", "com", "para"}
@@ -83,8 +89,8 @@ def _capital(lowered: str) -> str:
 def _title_at(tokens: Tokens, at: int, *, leads: bool) -> str | None:
     """Return what a title at `at` is short for, or None. `leads`: it stands right after the street type."""
     key = tokens.keys[at]
-    if key == "marques" and tokens.keys[at + 1 : at + 2] in (["de"], ["do"], ["da"]):
-        return "Marquês"  # as a surname nothing of the kind follows
+    if leads and key == "marques" and tokens.keys[at + 1 : at + 2] in (["de"], ["do"], ["da"]):
+        return None if _SURNAMES.issuperset(tokens.keys[at + 2 : at + 3]) else "Marquês"
     title = lx.TITLES.get(key)
     if title is None or (key in lx.DOTTED_TITLES and not tokens.dots[at]):
         return None
