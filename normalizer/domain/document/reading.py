@@ -31,7 +31,7 @@ _OURS: Final = _PLAIN | {Label.BOTH}
 _TRAILING: Final = _FOREIGN | _PLAIN | {Label.IDENTITY}
 _RG_GROUPS: Final = re.compile(r"[0-9]{1,3}\.[0-9]{3}\.[0-9]{3}(?:-?[0-9x])?")
 _ISSUER: Final = re.compile(
-    r"[ (/–-]{0,3}(?:ssp|sspds|sds|sesp|sejusp|sjs|sjtc|ssds|detran|ifp|iirgd|igp|itep|iiep|dgpc|pc|pcmg|pcrj)\b"
+    r"[ (/–-]{0,3}(?<![a-z])(?:ssp|sspds|sds|sesp|sejusp|sjs|sjtc|ssds|detran|ifp|iirgd|igp|itep|iiep|pc(?:mg|rj)?)\b"
 )
 _QUALIFIERS: Final = frozenset({Label.GENERAL, Label.NATIONAL})
 _STATES: Final = "ac al am ap ba ce df es go ma mg ms mt pa pb pe pi pr rj rn ro rr rs sc se sp to"
@@ -143,7 +143,11 @@ class _Reader:
             return
         label = self._label_for(token)
         if label == Label.IDENTITY:
-            written = _RG_GROUPS.fullmatch(token.group()) or _ISSUER.match(self.text, token.end())
+            written = (
+                _RG_GROUPS.fullmatch(token.group())
+                or _ISSUER.match(self.text, token.end())
+                or _ISSUER.search(self.text, max(0, self.label_end), token.start())
+            )
             label = Label.RG if written else Label.OTHER
         if label in _FOREIGN:
             self.used = True
