@@ -39,7 +39,9 @@ class Costs:
     idle_redis_s: float
     """CPU of Redis a second, for each replica, whatever it does."""
     reconcile_s: float
-    """CPU of one replica, for each row that waits, every five minutes."""
+    """CPU of one replica, for each row that is looked at, every five minutes."""
+    reconcile_rows: int
+    """How many rows are looked at, at most, where the queue has lost none."""
 
     @classmethod
     def of(cls, measured: Mapping[str, Any]) -> Costs:
@@ -50,7 +52,8 @@ class Costs:
             cpu_s, redis_s = largest["worker_cpu_us_per_row"] * _US, largest["redis_cpu_us_per_row"] * _US
             ways[name] = Way(cpu_s, redis_s, largest["redis_commands_per_row"])
         idle_s = measured["idle"]["points"][-1]["redis_cpu_us_per_s"] * _US
-        return cls(ways, idle_s, measured["reconcile"]["worker_cpu_us_per_row"] * _US)
+        whole = measured["reconcile"]["whole"]
+        return cls(ways, idle_s, whole["worker_cpu_us_per_row"] * _US, whole["looked_at"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +237,8 @@ class Model:
         return Day(rows_per_s, limit, peak, longest, longest / rows_per_s, total_wait / rows, busy_s / 86_400, waiting)
 
     def reconcile_share(self, waiting: float) -> float:
-        """Share of one replica's time that looking for lost rows takes while so many wait; past 1 it never ends."""
-        return waiting * self.costs.reconcile_s / _RECONCILE_S
+        """Share of one replica's time that looking for lost rows takes while so many wait and none is lost."""
+        return min(waiting, self.costs.reconcile_rows) * self.costs.reconcile_s / _RECONCILE_S
 
     def _tokens_per_record(self) -> float:
         return self.tokens_per_row / self.load.asked

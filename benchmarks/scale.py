@@ -10,7 +10,7 @@ phase writes its own part of `benchmarks/results/scale.json`, with commit, date 
 - limits: a provider that allows few requests a minute; one count for all replicas, or each its own: refusals;
 - points: a store and a provider that are the limit, to check `benchmarks.model` against;
 - idle: what a replica without work asks of Redis;
-- reconcile: what looking for lost rows takes while many wait;
+- reconcile: what looking for lost rows takes while many wait, and when the queue lost them all;
 - memory: resident memory of a worker under load, minute after minute.
 """
 
@@ -169,21 +169,28 @@ def idle(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]
 
 
 def reconcile(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
-    """What looking for rows that the queue may have lost takes, a waiting row: every five minutes, and at a start."""
+    """What looking for rows that the queue may have lost takes, a row looked at: where it lost none, and where all."""
     size = 500 if given.quick else 50_000
     with Fleet(directory) as fleet:
         fleet.fill(pool(1_000), size, prefix="r")
         fleet.age(dt.timedelta(hours=1))
-        before, cpu_s = fleet.meter(), time.process_time()
-        looked_at = fleet.reconcile()
-        used, cpu_s = fleet.meter().since(before), time.process_time() - cpu_s
-    if looked_at != size:
-        raise AssertionError(f"looked at {looked_at} of {size} rows")
-    yield {
-        "rows": size,
-        "worker_cpu_us_per_row": round(cpu_s / size * 1e6, 1),
-        "redis_cpu_us_per_row": round(used.redis_cpu_s / size * 1e6, 1),
-        "redis_commands_per_row": round(used.commands / size, 3),
+        whole = _look(fleet)
+        fleet.redis.flushall()
+        lost = _look(fleet)
+        if lost["looked_at"] != size or fleet.waiting() != size:
+            raise AssertionError(f"looked at {lost['looked_at']} of {size} lost rows, {fleet.waiting()} wait")
+    yield {"rows": size, "whole": whole, "lost": lost}
+
+
+def _look(fleet: Fleet) -> dict[str, float]:
+    before, cpu_s = fleet.meter(), time.process_time()
+    looked_at = fleet.reconcile()
+    used, cpu_s = fleet.meter().since(before), time.process_time() - cpu_s
+    return {
+        "looked_at": looked_at,
+        "worker_cpu_us_per_row": round(cpu_s / looked_at * 1e6, 1),
+        "redis_cpu_us_per_row": round(used.redis_cpu_s / looked_at * 1e6, 1),
+        "redis_commands_per_row": round(used.commands / looked_at, 3),
     }
 
 

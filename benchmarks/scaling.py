@@ -160,11 +160,15 @@ def _memory_lines(memory: Mapping[str, Any], idle: Mapping[str, Any], reconcile:
     loaded = f"{memory['minutes']:g} minutes under load, {given}: resident MB by quarter {quarters}"
     resting = idle["points"][-1]
     share = f"{resting['redis_cpu_us_per_s'] / 1e4:.2g} % of Redis' core, {resting['rss_mb']:.0f} MB"
-    looking = f"{reconcile['worker_cpu_us_per_row']:g} µs a waiting row, {reconcile['redis_cpu_us_per_row']:g} of Redis"
+    whole, lost = reconcile["whole"], reconcile["lost"]
+    took_s = whole["looked_at"] * whole["worker_cpu_us_per_row"] / 1e6
+    looking = f"{whole['looked_at']:,} rows at most while none is lost, {took_s:.2g} s of CPU"
+    refilled = f"{lost['worker_cpu_us_per_row']:g} µs a row, {lost['redis_cpu_us_per_row']:g} of Redis"
     lines = (
         f"{loaded}; {growth}.",
         f"A replica without work: {resting['commands_per_s']:g} Redis commands a second, {share}.",
         f"Looking for lost rows, every five minutes, on one replica: {looking}.",
+        f"Enqueueing again what waits, after Redis lost the whole queue: {refilled}.",
     )
     return "\n".join(f"- {line}" for line in lines)
 

@@ -15,6 +15,7 @@ COSTS = Costs(
     ways={"rules": Way(500e-6, 50e-6, 2.5), "cached": Way(300e-6, 60e-6, 3.0), "model": Way(1e-3, 100e-6, 5.0)},
     idle_redis_s=1e-3,
     reconcile_s=70e-6,
+    reconcile_rows=20_000,
 )
 LOADS = st.builds(
     Workload,
@@ -126,4 +127,5 @@ def test_each_part_can_be_the_limit() -> None:
 
 def test_looking_for_lost_rows_takes_its_share_of_one_replica() -> None:
     assert model().reconcile_share(0) == 0
-    assert model().reconcile_share(10_000_000) == pytest.approx(10_000_000 * 70e-6 / 300)
+    assert model().reconcile_share(5_000) == pytest.approx(5_000 * 70e-6 / 300)
+    assert model().reconcile_share(10_000_000) == pytest.approx(20_000 * 70e-6 / 300)
