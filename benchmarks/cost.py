@@ -27,6 +27,7 @@ from typing import Any
 import openai
 from redis.asyncio import Redis
 
+from benchmarks.processes import environment
 from benchmarks.scenarios import Mess, ScenarioRow, generate, write_labels
 from normalizer import embedded
 from normalizer.cache import Cache, Entry
@@ -280,6 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         document = asyncio.run(run(given, Path(directory)))
     show(document)
     if given.out:
+        document |= {"environment": environment()}
         given.out.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
 

@@ -208,6 +208,10 @@ class Fleet:
         self._looks += 1
         return int(self.redis.zcard(_KEYS.queue))
 
+    def redis_bytes(self) -> int:
+        """What Redis' data take of its memory now."""
+        return int(self.redis.info("memory")["used_memory_dataset"])
+
     def check(self, rows: int) -> None:
         """Every row has ended: nothing lost, nothing pending, nothing failed. AssertionError else."""
         held = self.sink.stats()["documents"][f"{_DATABASE}.appointments"]

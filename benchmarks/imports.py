@@ -19,7 +19,6 @@ import asyncio
 import contextlib
 import json
 import os
-import platform
 import resource
 import socket
 import subprocess
@@ -33,6 +32,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from benchmarks.processes import environment
 from benchmarks.scenarios import COLUMNS, generate, write_sheet
 from benchmarks.sink import start_sink
 from normalizer import embedded
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(rows: int, sheet: Path | None, parts: Sequence[str]) -> dict[str, Any]:
     """The parts that are asked for, on services of their own."""
-    before = _machine()
+    before = environment()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         directory = Path(folder)
         if sheet is None:
@@ -99,26 +99,16 @@ def measure(rows: int, sheet: Path | None, parts: Sequence[str]) -> dict[str, An
             found["within_limits"] = most_s < LIMITS["own_s"] and peak_mb < LIMITS["peak_mb"]
         if "served" in parts:
             found["served"] = run_served(sheet, given | {"DATABASE_NAME": "served"}, directory)
-    return {**found, "environment": before, "environment_after": _machine()}
-
-
-def _machine() -> dict[str, Any]:
-    load = [round(each, 1) for each in os.getloadavg()]
-    return {
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "load_average": load,
-    }
+    return {**found, "environment": before, "environment_after": environment()}
 
 
 # -- in a process of its own ------------------------------------------------------------------------------------------
 
 
-def run_alone(sheet: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+def run_alone(sheet: Path, given: Mapping[str, str]) -> dict[str, Any]:
     """`import_sheet` in a fresh process, so that its memory is its own."""
     command = [sys.executable, "-m", "benchmarks.imports", "--alone", str(sheet)]
-    ran = subprocess.run(command, env=os.environ | environment, capture_output=True, check=False, text=True)
+    ran = subprocess.run(command, env=os.environ | given, capture_output=True, check=False, text=True)
     if ran.returncode:
         raise RuntimeError(ran.stderr[-2_000:])
     found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
@@ -211,10 +201,10 @@ class Client:
             return json.load(answer)
 
 
-def run_served(sheet: Path, environment: Mapping[str, str], directory: Path) -> dict[str, Any]:
+def run_served(sheet: Path, given: Mapping[str, str], directory: Path) -> dict[str, Any]:
     """The same through `normalizer serve`."""
     content = sheet.read_bytes()
-    with _server({**environment, "API_KEYS": _API_KEY}, directory) as (url, pid):
+    with _server({**given, "API_KEYS": _API_KEY}, directory) as (url, pid):
         client = Client(url)
         previewed = _step(client, "/api/imports/previa", content, _follow_preview)
         imported = _step(client, "/api/imports", content, _follow("concluida"))
@@ -252,11 +242,11 @@ def _follow(state: str, import_id: str | None = None) -> Callable[[Client, Any],
 
 
 @contextlib.contextmanager
-def _server(environment: dict[str, str], directory: Path) -> Iterator[tuple[str, int]]:
+def _server(given: dict[str, str], directory: Path) -> Iterator[tuple[str, int]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = ["-c", "from normalizer.cli import main; main()", "serve", "--port", str(port)]
-    with embedded.spawn_python("api", command, environment, log=directory / "serve.log") as child:
+    with embedded.spawn_python("api", command, given, log=directory / "serve.log") as child:
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.2):
                 break

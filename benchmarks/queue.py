@@ -19,7 +19,6 @@ import asyncio
 import json
 import logging
 import os
-import platform
 import signal
 import statistics
 import sys
@@ -34,6 +33,7 @@ import structlog
 from arq.worker import Worker, func
 from redis import Redis
 
+from benchmarks.processes import environment
 from normalizer import embedded
 from normalizer.queue.connection import redis_settings
 from normalizer.queue.group import Done, Group
@@ -246,7 +246,7 @@ def _report(rounds: Sequence[Round], recovery: Mapping[str, float]) -> dict[str,
     }
     rates = {name: values["jobs_per_s"] for name, values in medians.items()}
     return {
-        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
+        "environment": environment(),
         "peers": PEERS,
         "median": medians,
         "batch_over_stock": {f"x{n}": round(rates[f"batch x{n}"] / rates[f"stock x{n}"], 1) for n in PROCESSES},

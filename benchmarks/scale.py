@@ -11,6 +11,7 @@ phase writes its own part of `benchmarks/results/scale.json`, with commit, date 
 - points: a store and a provider that are the limit, to check `benchmarks.model` against;
 - idle: what a replica without work asks of Redis;
 - reconcile: what looking for lost rows takes while many wait, and when the queue lost them all;
+- room: what a queued job, an answer in the cache and a job's result take of Redis' memory;
 - memory: resident memory of a worker under load, minute after minute.
 """
 
@@ -34,7 +35,7 @@ from typing import Any, Final
 from benchmarks.bounds import LABELS, REPLICAS, UNLIMITED, limits, points, run_once
 from benchmarks.fleet import Fleet, memory_mb
 from benchmarks.scaling import RESULTS
-from benchmarks.supply import POOL, Supplied, hard_rows, pool, write_labels
+from benchmarks.supply import POOL, Supplied, hard_rows, known_addresses, pool, write_labels
 from normalizer import embedded
 
 WAYS: Final = {
@@ -194,6 +195,34 @@ def _look(fleet: Fleet) -> dict[str, float]:
     }
 
 
+def room(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
+    """Bytes of Redis' memory for each thing it holds much of: its `used_memory` with so many of them, less without."""
+    size = 200 if given.quick else 20_000
+    supplied = pool(size)
+    answers = len(known_addresses(supplied))
+    with Fleet(directory) as fleet:
+        fleet.pause()
+        start = fleet.redis_bytes()
+        fleet.remember(supplied)
+        remembered = fleet.redis_bytes()
+        fleet.fill(supplied, size, prefix="s")
+        queued = fleet.redis_bytes()
+        fleet.start_workers(1)
+        before = fleet.redis_bytes()
+        fleet.work_off(limit_s=600)
+        after = fleet.redis_bytes()
+        results = sum(1 for _ in fleet.redis.scan_iter("arq:result:*", count=1_000))
+    a_job = (queued - remembered) / size
+    yield {
+        "rows": size,
+        "points": [
+            {"what": "job", "held": size, "bytes": round(a_job)},
+            {"what": "answer", "held": answers, "bytes": round((remembered - start) / answers)},
+            {"what": "result", "held": results, "bytes": round((after - before + a_job * size) / results)},
+        ],
+    }
+
+
 def memory(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
     """Portions of rows, one after the other, for so many minutes; the worker's memory along the way.
 
@@ -251,6 +280,7 @@ PHASES: Final[Mapping[str, Callable[[argparse.Namespace, Path], Iterator[dict[st
     "points": points,
     "idle": idle,
     "reconcile": reconcile,
+    "room": room,
     "memory": memory,
 }
 

@@ -150,6 +150,19 @@ def rows(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def rows_headline(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What README says of it."""
+    ways = {"rules": "settled by rules", "cache": "answered from the cache in Redis"}
+    measured = document["median"]["now"]
+    return [
+        (
+            f"one worker process, from the claim to the settled job, rows {said}: rows/s, CPU per row",
+            f"{number(measured[way]['rows_per_s'])}, {number(measured[way]['cpu_us_per_row'])} µs",
+        )
+        for way, said in ways.items()
+    ]
+
+
 def _least(document: Mapping[str, Any], peer: str, way: str) -> float:
     rounds = (each for each in document["raw"] if (each["peer"], each["way"]) == (peer, way))
     return min(float(each["cpu_us_per_row"]) for each in rounds)

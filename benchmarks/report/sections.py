@@ -67,7 +67,7 @@ SECTIONS: Final = (
         parts.cost_headline,
     ),
     Section("queue.json", "The queue alone", "python -m benchmarks.queue", parts.queue, parts.queue_headline),
-    Section("rows.json", "One row in one worker", "python -m benchmarks.rows", parts.rows),
+    Section("rows.json", "One row in one worker", "python -m benchmarks.rows", parts.rows, parts.rows_headline),
     Section("imports.json", "A large sheet", "python -m benchmarks.imports", parts.imports, parts.imports_headline),
     Section(
         "quality.json",

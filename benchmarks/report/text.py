@@ -32,7 +32,7 @@ def spread(figure: Mapping[str, float]) -> str:
 def source(name: str, document: Mapping[str, Any]) -> str:
     """One line: the file, and of what commit and on what machine it was measured, as far as the file says."""
     said = [f"`benchmarks/results/{name}`"]
-    where = document.get("environment") or document.get("machine") or {}
+    where = document.get("environment") or {}
     if "commit" in where:
         said.append(f"commit {where['commit']}{' with changes' if where.get('changed') else ''}")
     if "cpus" in where:

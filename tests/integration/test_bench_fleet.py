@@ -40,7 +40,7 @@ def test_a_fleet_ends_every_row_and_counts_what_it_took(
 
 
 @pytest.mark.parametrize(
-    "phases", ["idle,reconcile", pytest.param("rows,replicas,limits,points,memory", marks=pytest.mark.slow)]
+    "phases", ["idle,reconcile,room", pytest.param("rows,replicas,limits,points,memory", marks=pytest.mark.slow)]
 )
 def test_the_scale_script_runs_in_small_and_writes_nothing(
     phases: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
