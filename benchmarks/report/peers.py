@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.report.text import number, spread, table
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OURS: Final = "normalizer"
+LATEST: Final = Path(__file__).resolve().parents[1] / "results" / "run.json"
 _OPEN: Final = {
     "rows_per_s": "rows/s",
     "wait_p50_s": "p50 s",
@@ -116,6 +119,42 @@ def _against(each: Mapping[str, Any]) -> list[str]:
         f"{each['late_share']:.1%}",
         *map(number, (each["calls"], tokens, each["refused"], each["cpu_us_per_row"])),
     ]
+
+
+def again(document: Mapping[str, Any]) -> list[str]:
+    """The ratios of an earlier run beside those of the latest: what of them is this machine's, and what is not."""
+    latest: dict[str, dict[str, float]] = json.loads(LATEST.read_text(encoding="utf-8"))["ratios"]
+    earlier = document["ratios"]
+    names = ("rows_per_s", "calls", "tokens", "usd_per_1000_rows", "cpu_us_per_row")
+    return [
+        (
+            "The first table's comparison at another commit, on another day, on a machine otherwise loaded. Times "
+            "ours, earlier and in the latest run; what is counted (calls, tokens, price) must be the same, what is "
+            "timed should be within a fifth."
+        ),
+        "",
+        *table(
+            ["times ours, earlier → latest", "rows/s of ours", "calls", "tokens", "US$", "CPU per row"],
+            (
+                [peer, *(f"{number(found[name])} → {number(latest[peer][name])}" for name in names)]
+                for peer, found in earlier.items()
+                if peer in latest
+            ),
+        ),
+        "",
+        (
+            f"Most that a ratio of rows/s differs: {_most(earlier, latest, 'rows_per_s'):.0%}; "
+            f"of CPU per row: {_most(earlier, latest, 'cpu_us_per_row'):.0%}."
+        ),
+        "",
+    ]
+
+
+def _most(earlier: Mapping[str, Any], latest: Mapping[str, Any], name: str) -> float:
+    shared: list[tuple[float, float]] = [
+        (earlier[peer][name], latest[peer][name]) for peer in earlier.keys() & latest.keys()
+    ]
+    return max(max(pair) / min(pair) - 1 for pair in shared)
 
 
 def headline(document: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -59,6 +59,7 @@ SECTIONS: Final = (
         peers.headline,
         {"bench-peers.png": pictures.peers, "bench-limited.png": pictures.limited},
     ),
+    Section("run_earlier.json", "Side by side, on another day", "python -m benchmarks.run", peers.again),
     Section(
         "cost.json",
         "What a sheet costs",
