@@ -33,6 +33,12 @@ def test_no_number_outside_the_blocks_is_a_measured_one() -> None:
     assert re.findall(r"\d[\d,.]*\s*(?:µs|MB|rows/s|commands)", prose) == []
 
 
+def test_the_redis_guide_says_what_was_measured() -> None:
+    guide = (PAGE.parent / "COOLIFY_REDIS.md").read_text(encoding="utf-8")
+    said = [int(size) for size in re.findall(r"\| cerca de (\d+) \|", guide)]
+    assert said == [round(point["bytes"], -1) for point in MEASURED["room"]["points"]]
+
+
 def test_the_headline_is_of_the_same_figures() -> None:
     (what, largest), (_, refused), (_, errors) = headline(MEASURED)
     assert what.startswith("1,000,000 rows by rules")
