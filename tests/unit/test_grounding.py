@@ -91,6 +91,15 @@ def test_nothing_that_an_order_names_passes():
         assert accepted(right | obeyed, text) is None
 
 
+def test_a_note_is_no_quarter_and_no_part_of_a_building():
+    text = "AL DAS ROSAS 45 COND PORTAL DO VALE ENTREGAR NA PORTARIA UBERABA MG"
+    right = {"rua": "Alameda das Rosas", "numero": "45", "cidade": "Uberaba", "estado": "MG"}
+    building = {"complemento": "Condomínio Portal do Vale"}
+    assert accepted(right | building | {"bairro": "Entregar na Portaria"}, text) is None
+    assert accepted(right | {"complemento": "Condomínio Portal do Vale Entregar na Portaria"}, text) is None
+    assert accepted(right | building | {"bairro": "Portal do Vale Entregar"}, text) is None
+
+
 def test_swapped_records_do_not_pass():
     for row, other in zip(ROWS, ROWS[1:] + ROWS[:1], strict=True):
         if row["expected"]["rua"] != other["expected"]["rua"]:

@@ -189,6 +189,8 @@ class Carrier:
 
     def _part_spans(self, part: str) -> list[Span]:
         words = value_words(part)
+        if not lx.NOTE_WORDS.isdisjoint(words):
+            return []  # "Condomínio Portal do Sol entregar na portaria" is more than a building
         spans = list(self._spans(words, _PARTS))
         if words and words[-1] in {"andar", "piso"}:
             spans.extend(self._spans([words[-1], *words[:-1]], _PARTS))

@@ -245,6 +245,8 @@ class _Check:
             return True
         if UNIT in self.marks[span[0] : span[1]] or words[-1] in _QUARTER_BREAKS_OFF:
             return True
+        if not lx.NOTE_WORDS.isdisjoint(words):
+            return True  # "entregar na portaria"
         if len(words) == 1 and words[0] in lx.GENERIC_QUARTERS:
             return True
         # Shifted fields: the quarter is the municipality that stands before the state, and the city does not.

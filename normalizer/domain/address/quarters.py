@@ -98,7 +98,8 @@ def _holds_other_field(keys: list[str], start: int, end: int) -> bool:
     if end - start == 1:
         return False
     between = keys[start] == "entre" and "e" in keys[start + 1 : end]  # two streets, and maybe a quarter behind them
-    if between or keys[start] in _NO_NAMES or keys[end - 1] in _PART_TAILS:
+    noted = not lx.NOTE_WORDS.isdisjoint(keys[start:end])
+    if between or noted or keys[start] in _NO_NAMES or keys[end - 1] in _PART_TAILS:
         return True
     if keys[start] == "bairro" and not (end - start == 2 and keys[start + 1] in {"novo", "alto", "velho"}):
         return keys[start + 1] not in lx.PREPOSITIONS
