@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from benchmarks.supply import hard_rows
-from normalizer.errors import InvalidInput, RateLimited
+from normalizer.errors import InvalidInput, ProviderTooSlow, RateLimited
 from normalizer.llm.client import Answer, Usage
 from normalizer.llm.estimate import cost_of, prompt_tokens
 from normalizer.llm.pricing import Price
@@ -17,6 +17,7 @@ from normalizer.llm.stated import Stated
 from normalizer.llm.tokens import counter
 
 _SIZES: Final = (5, 25, 50, 5, 25, 50)
+_PATIENCE_S: Final = 120.0  # an endpoint that needs longer for a call would not be used
 
 
 class Endpoint(Protocol):
@@ -45,7 +46,8 @@ class Probed:
 async def probe(endpoint: Endpoint, *, model: str, price: Price, max_usd: float) -> Probed:
     """Ask up to six times. Before each call what it could cost at most is set against what is left.
 
-    Raises InvalidInput where the money does not suffice for one call; the client's errors where the first one fails.
+    Raises InvalidInput where the money does not suffice for one call or none is answered in time; the client's other
+    errors where the first call fails.
     """
     count = counter(model)
     timed: list[tuple[float, float]] = []
@@ -57,11 +59,18 @@ async def probe(endpoint: Endpoint, *, model: str, price: Price, max_usd: float)
         if spent_usd + price.of(Usage(most_in, most_out)) > max_usd:
             break
         try:
-            answer = await endpoint.complete(records, max_tokens_out=most_out)
-        except RateLimited:
-            if not calls:
+            answer = await endpoint.complete(records, max_tokens_out=most_out, timeout_s=_PATIENCE_S)
+        except (RateLimited, ProviderTooSlow) as problem:  # what was measured before says enough
+            if calls:
+                break
+            if isinstance(problem, RateLimited):
                 raise
-            break
+            raise InvalidInput(
+                where="--endpoint",
+                expected=f"uma resposta sobre {size} endereços em {_PATIENCE_S:.0f} s",
+                found="nenhuma",
+                mend="Confira o endereço e o modelo, ou diga a velocidade com --latency-s e --tokens-per-s.",
+            ) from None
         calls, asked = calls + 1, asked + size
         whole += sum(slot is not None for slot in answer.slots)
         spent_usd += price.of(answer.usage)

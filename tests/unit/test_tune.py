@@ -21,7 +21,7 @@ from benchmarks.tune.endpoint import probe
 from benchmarks.tune.search import advice, search
 from benchmarks.tune.verify import environment_of
 from benchmarks.tune.workload import of_file, of_words
-from normalizer.errors import InvalidInput, RateLimited
+from normalizer.errors import InvalidInput, ProviderTooSlow, RateLimited
 from normalizer.llm.client import Answer, Usage
 from normalizer.llm.pricing import Price
 from normalizer.settings import settings_of
@@ -97,11 +97,12 @@ class Line:
 
     def __init__(self, *, latency_s: float, tokens_per_s: float, refuse_from: int = 99) -> None:
         self.latency_s, self.tokens_per_s, self.refuse_from = latency_s, tokens_per_s, refuse_from
+        self.refusal: Exception = RateLimited("too many", retry_after_s=1)
         self.asked: list[int] = []
 
     async def complete(self, records: Any, *, max_tokens_out: int, timeout_s: float | None = None) -> Answer:
         if len(self.asked) >= self.refuse_from:
-            raise RateLimited("too many", retry_after_s=1)
+            raise self.refusal
         self.asked.append(len(records))
         usage = Usage(500 + 40 * len(records), 30 * len(records))
         assert usage.tokens_out <= max_tokens_out
@@ -127,6 +128,15 @@ async def test_no_call_is_made_that_the_purse_might_not_cover() -> None:
     with pytest.raises(InvalidInput, match="max-usd"):
         await probe(line, model="m", price=Price(1, 1, 1), max_usd=0.0001)
     assert len(line.asked) == found.calls
+
+
+async def test_an_endpoint_that_is_too_slow_for_large_calls_is_measured_by_the_small_ones() -> None:
+    line = Line(latency_s=0.1, tokens_per_s=100, refuse_from=1)
+    line.refusal = ProviderTooSlow("too slow")
+    assert (await probe(line, model="m", price=Price(1, 1, 1), max_usd=1)).calls == 1
+    line.asked, line.refuse_from = [], 0
+    with pytest.raises(InvalidInput, match=r"--endpoint.*--latency-s"):
+        await probe(line, model="m", price=Price(1, 1, 1), max_usd=1)
 
 
 async def test_a_limit_that_is_reached_ends_the_measuring() -> None:
