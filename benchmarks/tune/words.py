@@ -35,7 +35,7 @@ _REMEDY: Final = {
 def probed_lines(found: Probed) -> Iterator[str]:
     """What the live endpoint was found to be."""
     yield (
-        f"Provedor medido em {found.calls} chamadas (US$ {number(found.usd, 4)}): {number(found.latency_s, 2)} s até "
+        f"Provedor medido em {_calls(found.calls)} (US$ {number(found.usd, 4)}): {number(found.latency_s, 2)} s até "
         f"começar, {number(found.tokens_per_s)} tokens/s, {_percent(found.answered)} dos registros respondidos."
     )
 
@@ -57,7 +57,7 @@ def advice_lines(sheet: Sheet, advice: Advice, *, model: str) -> Iterator[str]:
     tokens = advice.tokens_in + advice.tokens_out
     dear = "" if price(model).listed else "; modelo fora da tabela: vale o preço do mais caro"
     yield (
-        f"IA: {number(advice.calls)} chamadas, {number(tokens)} tokens, US$ {number(usd, 4)} "
+        f"IA: {_calls(advice.calls)}, {number(tokens)} tokens, US$ {number(usd, 4)} "
         f"({model}, preços de {prices_as_of()}{dear})."
     )
     yield f"O que limita esta planilha: {LIMITS[advice.limit]}; para ir além: {_REMEDY[advice.limit]}."
@@ -75,8 +75,8 @@ def verified_lines(found: Verified) -> Iterator[str]:
     """What was predicted, and what came out."""
     yield (
         f"Conferido no provedor simulado, nesta máquina: {number(found.rows)} linhas, {_workers(found.replicas)}: "
-        f"previsto {number(found.predicted_s, 1)} s e {number(found.predicted_calls)} chamadas, "
-        f"medido {number(found.measured_s, 1)} s e {number(found.measured_calls)} chamadas "
+        f"previsto {number(found.predicted_s, 1)} s e {_calls(found.predicted_calls)}, "
+        f"medido {number(found.measured_s, 1)} s e {_calls(found.measured_calls)} "
         f"(erro de {_percent(found.error)}); {number(found.refused)} recusadas (429)."
     )
 
@@ -91,6 +91,10 @@ def _time(seconds: float) -> str:
 
 def _percent(share: float, digits: int = 0) -> str:
     return f"{number(100 * share, digits)} %"
+
+
+def _calls(count: float) -> str:
+    return f"{number(count)} {'chamada' if round(count) == 1 else 'chamadas'}"
 
 
 def number(value: float, digits: int = 0) -> str:
