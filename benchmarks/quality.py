@@ -36,10 +36,12 @@ SETS: Final = {
     "addresses (hold-out)": "holdout_addresses.jsonl",
     "addresses (blind)": "blind_addresses.jsonl",
     "addresses (second blind)": "blind2_addresses.jsonl",
+    "addresses (third blind)": "blind3_addresses.jsonl",
     "documents": "dev_documents.jsonl",
     "documents (hold-out)": "holdout_documents.jsonl",
     "documents (blind)": "blind_documents.jsonl",
     "documents (second blind)": "blind2_documents.jsonl",
+    "documents (third blind)": "blind3_documents.jsonl",
 }
 ADDRESS_SETS: Final = [name for name in SETS if name.startswith("addresses")]
 _MODEL_S: Final = 3_600.0

@@ -298,8 +298,8 @@ def quality(document: Mapping[str, Any]) -> list[str]:
     )
     return [
         (
-            "The rules alone, without a model, on labelled texts. The rows of the two `blind` sets were written by "
-            "two authors who had not seen the rules; the rules were mended afterwards by what they found, so they are "
+            "The rules alone, without a model, on labelled texts. The rows of the `blind` sets were written by "
+            "three authors who had not seen the rules; the rules were mended afterwards by what they found, so they are "
             "no longer blind to these." + asked
         ),
         "",
@@ -340,6 +340,10 @@ def quality_headline(document: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{found['canon']:.0%}, {found['hallucinations']}, {found['wrong_accepted']}",
         )
         for kind in ("addresses", "documents")
-        for blind, author in (("blind", "somebody"), ("second blind", "a second author"))
+        for blind, author in (
+            ("blind", "somebody"),
+            ("second blind", "a second author"),
+            ("third blind", "a third author"),
+        )
         if (found := document.get(f"{kind} ({blind})"))
     ]
