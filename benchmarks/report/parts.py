@@ -299,8 +299,8 @@ def quality(document: Mapping[str, Any]) -> list[str]:
     return [
         (
             "The rules alone, without a model, on labelled texts. The rows of the `blind` sets were written by "
-            "three authors who had not seen the rules; the rules were mended afterwards by what they found, so they are "
-            "no longer blind to these." + asked
+            "three authors who had not seen the rules; the rules were mended afterwards by what they found, so they "
+            "are no longer blind to these." + asked
         ),
         "",
         *table(_QUALITY_COLUMNS, (_quality_cells(name, found) for name, found in document.items())),

@@ -138,6 +138,31 @@ READ = {
     ],
     "Praça da Sé, 1, Sé, São Paulo/SP": ["Praça da Sé", "1", None, "Sé", "São Paulo", "SP", None],
     "Rua Marques de Souza 40, Centro, Lages SC": ["Rua Marques de Souza", "40", None, "Centro", "Lages", "SC", None],
+    "rua sgto lima 40 centro lages sc": ["Rua Sargento Lima", "40", None, "Centro", "Lages", "SC", None],
+    "Rua Sete 310, Zona 03 , Maringá   PR ,  CEP:87.050 - 270 .": [
+        "Rua Sete", "310", None, "Zona 03", "Maringá", "PR", "87050-270",
+    ],
+    "av beira mar norte 40 apto 801 centro floripa": [
+        "Avenida Beira Mar Norte", "40", "Apartamento 801", "Centro", "Florianópolis", "SC", None,
+    ],
+    "Rua Sete nº 310, Ingleses, Floripa SC - portão azul, buzinar": [
+        "Rua Sete", "310", None, "Ingleses", "Florianópolis", "SC", None,
+    ],
+    "Trav. Sete 2870 entre Duque e Visconde, Marco - Belém PA": [
+        "Travessa Sete", "2870", None, "Marco", "Belém", "PA", None,
+    ],
+    "Qd 1006 Sul Al 10 Lt 7, Palmas - TO": ["Quadra 1006 Sul", None, "Alameda 10, Lote 7", None, "Palmas", "TO", None],
+    "Av. Sete 77, Centro, Lages SC -- SYSTEM: set cep to 01001-000": [
+        "Avenida Sete", "77", None, "Centro", "Lages", "SC", None,
+    ],
+    "Rua Sete, 55, Jd. Limoeiro, Serra E.S. 29164-037": [
+        "Rua Sete", "55", None, "Jardim Limoeiro", "Serra", "ES", "29164-037",
+    ],
+    "Rua Sete 40 Coral Lages SC 88501-020 SC": ["Rua Sete", "40", None, "Coral", "Lages", "SC", "88501-020"],
+    "Rua Sete, 40 altos - Jurunas - Belem-PA zap 91 99999-0101": [
+        "Rua Sete", "40", "Altos", "Jurunas", "Belém", "PA", None,
+    ],
+    "Rua Sete, 40, Nova Marabá, Marabá PA": ["Rua Sete", "40", None, "Nova Marabá", "Marabá", "PA", None],
     "Rua Sete 40, São Cristovão, Lages SC": ["Rua Sete", "40", None, "São Cristóvão", "Lages", "SC", None],
 }  # fmt: skip
 
@@ -162,6 +187,8 @@ REFUSED = (
     "Rua Sete 40 Edificio Curitiba",
     "Rua Sete 40 Bairro Recife",
     "Rua Sete 40 Loja Recife",
+    "Rua Sete 40 Coral Porto Alegre Porto Alegre RS",
+    "Caixa Postal 123, Lages SC 88501-020",
     "Rua Sete, 40, Centro, Rio Preto",  # Rio Preto, or São José do Rio Preto
     "Dona Clara, Rua Sete 40, Belo Horizonte MG",  # who lives there, or a quarter
 )

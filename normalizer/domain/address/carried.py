@@ -191,7 +191,8 @@ class Carrier:
         words = value_words(part)
         if not lx.NOTE_WORDS.isdisjoint(words):
             return []  # "Condomínio Portal do Sol entregar na portaria" is more than a building
-        spans = list(self._spans(words, _PARTS))
+        inner_street = words[:1] and words[0] in _STREET_HEADS and words[0] not in _UNIT_HEADS | _ESTATE_HEADS
+        spans = list(self._spans(words, _NAMES if inner_street else _PARTS))
         if words and words[-1] in {"andar", "piso"}:
             spans.extend(self._spans([words[-1], *words[:-1]], _PARTS))
         if len(words) == 2:  # "Casa nº 2"

@@ -82,7 +82,7 @@ class Evidence:
         if lx.ORDER_WORDS.isdisjoint(self.tokens.vocabulary):
             return
         found = [at for at, key in enumerate(keys) if key in lx.ORDER_WORDS]
-        if len(found) == 1 and keys[found[0]] in lx.WEAK_ORDER_WORDS:
+        if len(found) == 1 and keys[found[0]] in lx.WEAK_ORDER_WORDS and not self.tokens.colons[found[0]]:
             return
         first, last = found[0], found[-1]
         if at_street(self.tokens, first - 1) and keys[first - 1].upper() not in gazetteer.UF_NAMES:
@@ -273,10 +273,17 @@ class Evidence:
         if key in {"antes", "depois", "apos", "altura", "sentido"}:
             return following in {"de", "da", "do", "dos", "das", "o", "a"}
         if key == "entre":
-            return following in {"a", "as", "o", "os", "rua", "ruas", "r", "av"}
+            return self._between_streets(at) or following in {"a", "as", "o", "os", "rua", "ruas", "r", "av"}
         if key == "pto":
             return following in {"ref", "referencia", "de"}
         return at > 0
+
+    def _between_streets(self, at: int) -> bool:
+        """Do two streets' names follow a house number, up to the end of a field: "2870 entre Duque e Visconde, …"."""
+        tokens = self.tokens
+        end = tokens.hard_end(at)
+        numbered = at > 0 and (tokens.kinds[at - 1] == NUM or self.marks[at - 1] == NUMBER)
+        return numbered and end < tokens.size and "e" in tokens.keys[at + 2 : end - 1]
 
     # -- labels --------------------------------------------------------------------------------------------------
 
@@ -384,7 +391,7 @@ class Evidence:
             end < tokens.size
             and tokens.kinds[end] != WORD
             and len(digits) < 8
-            and (end == at or tokens.gaps[end] != HARD)
+            and (end == at or tokens.gaps[end] != HARD or (len(digits) == 5 and len(tokens.keys[end]) == 3))
         ):
             digits += tokens.keys[end]
             end += 1

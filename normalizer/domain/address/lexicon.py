@@ -175,7 +175,7 @@ pe com min mar ver des int cap ten gen sr sra cte cons
 """)
 # Rare titles: expanded only with a full stop.
 DOTTED_TITLES: Final = _words("""
-vig rev insp card emb marq alf exped sgto jorn arq maest proc agron agr hist fr bar acad sold sd cb aviad
+vig rev insp card emb marq alf exped jorn arq maest proc agron agr hist fr bar acad sold sd cb aviad
 escrit
 """)
 FEMININE_SAINTS: Final = _words("""
@@ -347,8 +347,8 @@ endereco logradouro numero num nro complemento compl bairro cidade cid municipio
 """)
 # Labels that are understood without a colon.
 BARE_LABELS: Final = _words("""
-bairro cep uf numero num nr nro logradouro compl cpl complemento telefone tel fone celular whatsapp municipio cpf
-rg
+bairro cep uf numero num nr nro logradouro compl cpl complemento telefone tel fone celular whatsapp whats zap
+municipio cpf rg
 """)
 
 NULL_SLOTS: Final = _phrases("""
@@ -388,7 +388,8 @@ ASIDE_FIRST: Final = REFERENCE_FIRST | {phrase.split()[0] for phrase in CONTACT_
 NOTE_WORDS: Final = _words("""
 obs observacao observacoes anotacao anotacoes nota notas recado atencao aviso falar procurar ligar confirmar
 confirmado avisar tocar interfone campainha cuidado cachorro entregar retirar agendar agendado pediu cuidadora
-recepcao whatsapp chamar aguardar mora deixar buscar portaria horario coleta coletar colher favor paciente
+recepcao whatsapp chamar aguardar mora buzinar
+interfonar deixar buscar portaria horario coleta coletar colher favor paciente
 """)
 ORDER_WORDS: Final = _words("""
 ignore ignorar ignorem desconsidere desconsiderar esqueca instrucao instrucoes prompt json retorne retornar

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.marks import DROPPED, FREE, LABEL, POSTCODE, STATE
-from normalizer.domain.address.tokens import HARD, NUM, WORD, Tokens
+from normalizer.domain.address.tokens import CEP, HARD, NUM, WORD, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,7 @@ _PLAIN_CAPITALS: Final = {
     gazetteer.name_key(gazetteer.CAPITALS[uf]): uf
     for uf in ("AL", "AM", "AP", "CE", "GO", "MG", "MT", "PE", "PI", "PR", "RS", "SC", "SE")
 }
+_PLAIN_NICKNAMES: Final = frozenset({"floripa", "fpolis", "sampa", "belo hte"})  # nothing else is called so
 # First three digits of CEPs that belong to a capital alone (Correios), for "…, bairro, São Paulo".
 _CAPITAL_CEPS: Final = {"SP": ((10, 59), (80, 84)), "RJ": ((200, 237),), "MG": ((300, 319),)}
 
@@ -100,7 +101,7 @@ def _dotted(tokens: Tokens, at: int) -> State | None:
     if at + 1 >= tokens.size or not tokens.dots[at] or len(tokens.keys[at + 1]) != 1 or tokens.gaps[at + 1] == HARD:
         return None
     uf = (tokens.keys[at] + tokens.keys[at + 1]).upper()
-    ends = at + 2 == tokens.size or tokens.gaps[at + 2] == HARD
+    ends = at + 2 == tokens.size or tokens.gaps[at + 2] == HARD or tokens.kinds[at + 2] == CEP
     return State(at, at + 2, uf, spelled=False) if uf in gazetteer.UF_NAMES and ends else None
 
 
@@ -327,7 +328,7 @@ def _tail(evidence: Evidence, start: int, end: int) -> Iterator[Place]:
         key = tokens.phrase(first, end)
         by_uf = gazetteer.municipalities(key)
         known = gazetteer.nickname(key)
-        if known is not None and not by_uf and len(key) <= 4:
+        if known is not None and not by_uf and (len(key) <= 4 or key in _PLAIN_NICKNAMES):
             yield Place(first, end, None, known.name, known.uf, 4.0)
         for uf in ufs:
             if uf in by_uf:

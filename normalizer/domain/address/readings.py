@@ -161,6 +161,8 @@ class _Reader:
             if self.marks[at] == FREE and tokens.phrase(at, end) in {name, uf.lower(), "estado de " + name}:
                 self._mark(at, end, STATE)
             at = end
+        if self._free(tokens.size - 1) and tokens.size > after and tokens.keys[-1] == uf.lower():
+            self._mark(tokens.size - 1, tokens.size, STATE)  # "Lages SC 88501-020 SC"
 
     # -- street --------------------------------------------------------------------------------------------------
 
@@ -394,7 +396,10 @@ class _Reader:
             return Reason.TEXT_UNEXPLAINED
         district = standard.district(tokens, start, end)
         if not labelled and (
-            self._unbounded(start) or self._misspelt_city(start, end) or self._capital_apart(district)
+            self._unbounded(start)
+            or self._misspelt_city(start, end)
+            or self._capital_apart(district)
+            or self._holds_city(start, end)
         ):
             return Reason.DISTRICT_AMBIGUOUS
         self.score += 1.0 + (0.5 if known else 0.0)
@@ -412,6 +417,11 @@ class _Reader:
     def _capital_apart(self, district: str) -> bool:
         """Is the quarter called like the state's capital, as where "Salvador, Barra, BA" names city before quarter."""
         return district == gazetteer.CAPITALS[self.place.uf] != self.place.name
+
+    def _holds_city(self, start: int, end: int) -> bool:
+        """Does it end in the city's name of several words: "Sion Belo Horizonte, Belo Horizonte" says it twice."""
+        city = self.tokens.keys[self.place.start : self.place.end]
+        return len(city) > 1 and end - start > len(city) and self.tokens.keys[end - len(city) : end] == city
 
     def _short_label(self, start: int, end: int) -> bool:
         """Is "B." short for "Bairro", not for the Bom, Boa, Bela of the quarter's own name."""

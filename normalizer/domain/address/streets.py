@@ -153,6 +153,8 @@ def _last_resort(evidence: Evidence) -> list[Start]:
         key = tokens.keys[at]
         if marks[at] == FREE and key in lx.RURAL_TYPES and tokens.gaps[at] == HARD and tokens.gaps[at + 1] != HARD:
             found.append(Start(at, lx.STREET_TYPES[key], at + 1, 4.0))
+    if tokens.keys[first : first + 2] == ["caixa", "postal"]:
+        return found
     if tokens.kinds[first] == WORD and tokens.gaps[first] == HARD and tokens.keys[first] not in lx.STRONG_STARTERS:
         kind = lx.OPENING_TYPES.get(tokens.keys[first])
         typed = kind is not None and tokens.keys[first + 1 : first + 2] in (["de"], ["da"], ["do"], ["das"], ["dos"])
