@@ -163,6 +163,10 @@ READ = {
         "Rua Sete", "40", "Altos", "Jurunas", "Belém", "PA", None,
     ],
     "Rua Sete, 40, Nova Marabá, Marabá PA": ["Rua Sete", "40", None, "Nova Marabá", "Marabá", "PA", None],
+    "av para 40 centro lages sc": ["Avenida Pará", "40", None, "Centro", "Lages", "SC", None],
+    "Rua Sete 40, cond. Jd. Ibérico, casa 2, Centro, Lages SC": [
+        "Rua Sete", "40", "Condomínio Jardim Ibérico, Casa 2", "Centro", "Lages", "SC", None,
+    ],
     "Rua Sete 40, São Cristovão, Lages SC": ["Rua Sete", "40", None, "São Cristóvão", "Lages", "SC", None],
 }  # fmt: skip
 

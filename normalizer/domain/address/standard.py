@@ -30,7 +30,7 @@ _SURNAMES: Final = frozenset(
     | {"jesus", "lima", "matos", "melo", "mello", "moraes", "morais", "oliveira", "paula", "rezende", "sa", "souza"}
     | {"sousa", "lacerda"}
 )
-_ESTATES: Final = lx.ESTATE_WORDS | {"hab"}
+_ESTATES: Final = lx.ESTATE_WORDS | {"hab", "jd", "jard", "vl", "pq", "prq", "parq"}
 _LOWER: Final = frozenset(
     {"de", "da", "do", "das", "dos", "e", "em", "na", "no", "nas", "nos", "à", "ao", "aos", "del", "com", "para"}
 )
@@ -153,7 +153,8 @@ def _written(tokens: Tokens, at: int, start: int, end: int, *, typed: bool, lead
         return title
     if len(key) == 1 and (at + 1 == end or (key not in "eao" and (at == start or tokens.dots[at]))):
         return word.upper() + ("." if tokens.dots[at] and at + 1 < end else "")
-    return proper(word, first=at == start and not typed)
+    the_state = key == "para" and end - start == 1  # a street of that one word is called after it
+    return "Pará" if the_state else proper(word, first=at == start and not typed)
 
 
 def _inner(key: str, before: str) -> str | None:
