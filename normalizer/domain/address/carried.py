@@ -43,7 +43,8 @@ _UNIT_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.UNIT_WOR
 _ALONE_HEADS: Final = frozenset(word_key(kind) for kind in lx.ALONE_UNITS)
 _BUILDING_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.BUILDING_WORDS.values()) - {"centro"}
 _ESTATE_HEADS: Final = frozenset({word_key(lx.DISTRICT_WORDS.get(word, word)) for word in lx.ESTATE_WORDS} | {"parque"})
-_STREET_HEADS: Final = frozenset(word_key(kind) for kind in lx.STREET_TYPES.values())
+STREET_HEADS: Final = frozenset(word_key(kind) for kind in lx.STREET_TYPES.values())
+_ONLY_STREET_HEADS: Final = STREET_HEADS - _UNIT_HEADS - _ESTATE_HEADS
 _SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
 
 
@@ -191,7 +192,7 @@ class Carrier:
         words = value_words(part)
         if not lx.NOTE_WORDS.isdisjoint(words):
             return []  # "Condomínio Portal do Sol entregar na portaria" is more than a building
-        inner_street = words[:1] and words[0] in _STREET_HEADS and words[0] not in _UNIT_HEADS | _ESTATE_HEADS
+        inner_street = bool(words) and words[0] in _ONLY_STREET_HEADS
         spans = list(self._spans(words, _NAMES if inner_street else _PARTS))
         if words and words[-1] in {"andar", "piso"}:
             spans.extend(self._spans([words[-1], *words[:-1]], _PARTS))
@@ -223,7 +224,7 @@ class Carrier:
             or self.evidence.labelled.get(start) == "complemento"
         ):
             return True
-        if rest and rest[-1].isdigit() and first in _STREET_HEADS and self.address.cidade == "Palmas":
+        if rest and rest[-1].isdigit() and first in STREET_HEADS and self.address.cidade == "Palmas":
             return True  # inside a quadra
         if first in _ESTATE_HEADS and rest and self.address.bairro is not None:
             return True

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from normalizer.domain.address.places import State
     from normalizer.domain.address.tokens import Tokens
 
-_STATE_ENDS: Final = frozenset(gazetteer.name_key(name).split()[-1] for name in gazetteer.UF_NAMES.values())
+_STATE_KEYS: Final = frozenset(gazetteer.name_key(name) for name in gazetteer.UF_NAMES.values())
+_STATE_ENDS: Final = frozenset(key.split()[-1] for key in _STATE_KEYS)
 _CAPITAL_ENDS: Final = frozenset(
     {gazetteer.name_key(name).split()[-1] for name in gazetteer.CAPITALS.values()}
     | {uf.lower() for uf in gazetteer.UF_NAMES}
 )
 _NONE_WORDS: Final = frozenset({"s", "sn", "snr", "sem"})  # what may open an "S/N"
 _SLOT_NAMES: Final = frozenset({"complemento", "compl", "comp", "bairro", "cep", "referencia", "ref"})
-_STATE_KEYS: Final = frozenset(gazetteer.name_key(name) for name in gazetteer.UF_NAMES.values())
 _NUMBER_LABELS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 
 _LIVES: Final = frozenset({"mora", "moro", "reside", "resido", "residente"})

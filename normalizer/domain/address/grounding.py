@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address.carried import CONNECTIVES, Carrier, value_words
+from normalizer.domain.address.carried import CONNECTIVES, STREET_HEADS, Carrier, value_words
 from normalizer.domain.address.cells import alternatives
 from normalizer.domain.address.evidence import Evidence
 from normalizer.domain.address.marks import FREE, UNIT
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 _SEARCH_LIMIT: Final = 400
 # A field that one of the first kinds of word opens is another field.
-_STREET_HEADS: Final = (
-    frozenset(word_key(kind) for kind in lx.STREET_TYPES.values()) - {"vila", "quadra"} - lx.RURAL_TYPES
-)
+_STREET_HEADS: Final = STREET_HEADS - {"vila", "quadra"} - lx.RURAL_TYPES
 _NO_STREETS: Final = lx.STRONG_STARTERS - {"vila", "setor", "parque"}
 # The last word of a name that breaks off.
 _STREET_BREAKS_OFF: Final = lx.PREPOSITIONS - {"a", "e", "para"}

@@ -19,7 +19,7 @@ NUMBER_WORDS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 _OPENING: Final = frozenset(lx.OPENING_TYPES.values())
 _QUADRA_UNITS: Final = frozenset({"Quadra", "Trecho"})
 _BEFORE_NAMES: Final = lx.PREPOSITIONS | {"silva"}  # "Silva Jardim" was a person
-_LOTS: Final = frozenset({"Quadra", "Lote"})
+LOTS: Final = frozenset({"Quadra", "Lote"})
 _QUADRA_SIDES: Final = (["norte"], ["sul"])
 _SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
 
@@ -243,7 +243,7 @@ class StreetName:
         if any(tokens.kinds[i] == NUM for i in range(self.name, at)) or tokens.keys[at - 1] in _SIDES:
             return False  # "12 Norte 360 loja 2", "Rio Grande do Sul 90 apto 3"
         numbered = tokens.keys[at - 1] in lx.NUMBERED_STREET_WORDS and len(tokens.keys[at]) < 3
-        return numbered or lx.UNIT_WORDS.get(tokens.keys[unit]) in _LOTS
+        return numbered or lx.UNIT_WORDS.get(tokens.keys[unit]) in LOTS
 
     def _word_ends(self, at: int) -> bool:
         """Does the word at `at`, not the first, stand outside the name."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard
 from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER, UNIT
-from normalizer.domain.address.streets import at_street
+from normalizer.domain.address.streets import LOTS, at_street
 from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ _SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
 _QUARTERS_OF_HOUSES: Final = frozenset({"amarela", "verde", "branca", "forte", "caiada", "nova", "grande", "blanca"})
 
 
-_PLOTS: Final = frozenset({"Quadra", "Lote"})
 # Blocks and towers are given names; the other units are counted.
 NAMED_UNITS: Final = frozenset({"bloco", "torre"})
 # What tells a house from the other one on its plot: "casa dos fundos".
@@ -66,8 +65,10 @@ class _Finder:
 
     def _initial(self, at: int) -> str | None:
         """Return what the T or B of "ap 501 T2" is short for: right behind a flat, and bound to its number."""
-        bound = self._numeric(at + 1) and self.tokens.gaps[at + 1] == GLUED
-        return lx.BEHIND_FLATS.get(self.tokens.keys[at]) if bound and at and self.marks[at - 1] == UNIT else None
+        keyword = lx.BEHIND_FLATS.get(self.tokens.keys[at])
+        if keyword is None or not at or self.marks[at - 1] != UNIT:
+            return None
+        return keyword if self._numeric(at + 1) and self.tokens.gaps[at + 1] == GLUED else None
 
     def _read(self, at: int, keyword: str) -> Unit | None:
         floor = self._floor(at, keyword) if keyword in {"Andar", "Piso"} else None
@@ -194,7 +195,7 @@ class _Finder:
     def _lettered_plot(self, at: int, end: int) -> bool:
         """Does a letter of its own belong to the plot's number: "QD 7 A LT 22"."""
         tokens = self.tokens
-        if lx.UNIT_WORDS.get(tokens.keys[at]) not in _PLOTS or not self._free(end) or end + 1 >= tokens.size:
+        if lx.UNIT_WORDS.get(tokens.keys[at]) not in LOTS or not self._free(end) or end + 1 >= tokens.size:
             return False
         letter = len(tokens.keys[end]) == 1 and tokens.words[end].isupper() and tokens.keys[end] not in {"e", "o", "q"}
         unit = lx.UNIT_WORDS.get(tokens.keys[end + 1]) is not None and self._numeric(end + 2)
