@@ -175,8 +175,7 @@ pe com min mar ver des int cap ten gen sr sra cte cons
 """)
 # Rare titles: expanded only with a full stop.
 DOTTED_TITLES: Final = _words("""
-vig rev insp card emb marq alf exped jorn arq maest proc agron agr hist fr bar acad sold sd cb aviad
-escrit
+vig rev insp card emb marq alf exped jorn arq maest proc agron agr hist fr bar acad sold sd cb aviad escrit
 """)
 FEMININE_SAINTS: Final = _words("""
 maria rita luzia cruz clara helena teresa tereza rosa barbara cecilia monica catarina isabel ines fe efigenia
@@ -388,8 +387,8 @@ ASIDE_FIRST: Final = REFERENCE_FIRST | {phrase.split()[0] for phrase in CONTACT_
 NOTE_WORDS: Final = _words("""
 obs observacao observacoes anotacao anotacoes nota notas recado atencao aviso falar procurar ligar confirmar
 confirmado avisar tocar interfone campainha cuidado cachorro entregar retirar agendar agendado pediu cuidadora
-recepcao whatsapp chamar aguardar mora buzinar
-interfonar deixar buscar portaria horario coleta coletar colher favor paciente
+recepcao whatsapp chamar aguardar mora buzinar interfonar deixar buscar portaria horario coleta coletar colher
+favor paciente
 """)
 ORDER_WORDS: Final = _words("""
 ignore ignorar ignorem desconsidere desconsiderar esqueca instrucao instrucoes prompt json retorne retornar

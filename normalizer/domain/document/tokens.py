@@ -26,8 +26,8 @@ class Label:
     MISSING: Final = 8  # "não informado": the label before announces nothing
     GENERAL: Final = 9  # "registro geral"
     NATIONAL: Final = 10  # "carteira de identidade nacional": its number is the CPF (Decreto 10.977/2022)
-    IDENTITY: Final = 12  # "ID": an RG when the number is written or issued as one, else somebody's own numbering
     ORDER: Final = 11  # words to a machine: what their sentence says is nobody's document
+    IDENTITY: Final = 12  # "ID": an RG when the number is written or issued as one, else somebody's own numbering
 
 
 def _table(**words: str) -> dict[str, int]:
