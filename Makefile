@@ -52,14 +52,19 @@ layers: $(READY)
 quality: $(READY)  ## scores of the rules on the labelled sets; fails on a regression
 	$(BIN)/python -m benchmarks.quality $(ARGS)
 
-bench: $(READY)  ## five ways side by side, interleaved: benchmarks/results/, docs/BENCHMARKS.md, README's table
-	$(BIN)/python -m benchmarks.provider_speed
-	$(BIN)/python -m benchmarks.run $(ARGS)
-	$(BIN)/python -m benchmarks.report
+bench: $(READY)  ## what a row, the queue, a sheet and a large import cost here: benchmarks/results/ (half an hour)
+	$(BIN)/python -m benchmarks.rules
+	$(BIN)/python -m benchmarks.queue
+	$(BIN)/python -m benchmarks.rows
+	$(BIN)/python -m benchmarks.cost --out benchmarks/results/cost.json
+	$(BIN)/python -m benchmarks.imports
 
-bench-quick: $(READY)  ## the same with few rows, in a minute; writes nothing
-	$(BIN)/python -m benchmarks.run --quick $(ARGS)
-	$(BIN)/python -m benchmarks.report --check
+bench-quick: $(READY)  ## the same in small, in some minutes; writes nothing
+	$(BIN)/python -m benchmarks.rules --seconds 1
+	$(BIN)/python -m benchmarks.queue --quick --out /dev/null
+	$(BIN)/python -m benchmarks.rows --rows 1000 --rounds 1 --out /dev/null
+	$(BIN)/python -m benchmarks.cost --rows 1000 --sample 50
+	$(BIN)/python -m benchmarks.imports --rows 2000 --out /dev/null
 
 clean:  ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov build dist

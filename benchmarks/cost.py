@@ -27,7 +27,7 @@ from typing import Any
 import openai
 from redis.asyncio import Redis
 
-from benchmarks.processes import environment
+from benchmarks.circumstances import environment
 from benchmarks.scenarios import Mess, ScenarioRow, generate, write_labels
 from normalizer import embedded
 from normalizer.cache import Cache, Entry

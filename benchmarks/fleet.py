@@ -13,7 +13,7 @@ import json
 import os
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -40,6 +40,7 @@ _LOOK_S: Final = 0.05
 _START_LIMIT_S: Final = 300.0
 _QUIET_S: Final = 0.5
 _QUIET_CPU: Final = 0.1
+_US_PER_ROW: Final = 20_000  # no run may take longer than this a row, and a few minutes
 _OWN_COMMANDS: Final = {"cmdstat_config|resetstat", "cmdstat_info"}
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
@@ -268,6 +269,31 @@ class Fleet:
             stats = json.load(answer)
         names = ("requests", "tokens_in", "tokens_out")
         return {**{name: stats[name] for name in names}, **stats["by_status"]}
+
+
+def run_once(
+    place: Path,
+    supplied: Sequence[Supplied],
+    size: int,
+    *,
+    replicas: int = 1,
+    remembered: Sequence[Supplied] = (),
+    provider: embedded.ProviderService | None = None,
+    settings: Mapping[str, str] | None = None,
+    sink: Mapping[str, float] | None = None,
+    apart: bool = False,
+) -> dict[str, Any]:
+    """Fill a queue, let so many replicas empty it, see that every row has ended; what it took, per row."""
+    with Fleet(place, provider=provider, settings=settings, sink=sink, apart=apart) as fleet:
+        if remembered:
+            fleet.remember(remembered)
+        fleet.pause()
+        fleet.fill(supplied, size, prefix="r")
+        fleet.start_workers(replicas)
+        used = fleet.work_off(limit_s=300 + size * _US_PER_ROW / 1e6)
+        peak_mb = fleet.peak_rss_mb()
+        fleet.check(size)
+    return {**used.per_row(size), "peak_rss_mb": peak_mb}
 
 
 def cpu_s(pid: int) -> float:

@@ -32,7 +32,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.processes import environment
+from benchmarks.circumstances import environment
 from benchmarks.scenarios import COLUMNS, generate, write_sheet
 from benchmarks.sink import start_sink
 from normalizer import embedded

@@ -33,7 +33,7 @@ import structlog
 from arq.worker import Worker, func
 from redis import Redis
 
-from benchmarks.processes import environment
+from benchmarks.circumstances import environment
 from normalizer import embedded
 from normalizer.queue.connection import redis_settings
 from normalizer.queue.group import Done, Group

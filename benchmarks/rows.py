@@ -32,7 +32,7 @@ from typing import Any, Final
 
 from redis import Redis
 
-from benchmarks.processes import environment
+from benchmarks.circumstances import environment
 from benchmarks.scenarios import COLUMNS, Mess, ScenarioRow, generate
 from benchmarks.sink import start_sink
 from normalizer import embedded

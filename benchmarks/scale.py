@@ -8,7 +8,6 @@ phase writes its own part of `benchmarks/results/scale.json`, with commit, date 
 - rows: CPU, Redis commands, calls and tokens per row of sheets of growing size, read by rules, by cache, by the model;
 - replicas: the same sheet with 1, 2, 4, 8 replicas: does a row cost more when they are many;
 - limits: a provider that allows few requests a minute; one count for all replicas, or each its own: refusals;
-- points: a store and a provider that are the limit, to check `benchmarks.model` against;
 - idle: what a replica without work asks of Redis;
 - reconcile: what looking for lost rows takes while many wait, and when the queue lost them all;
 - room: what a queued job, an answer in the cache and a job's result take of Redis' memory;
@@ -21,10 +20,7 @@ import argparse
 import datetime as dt
 import itertools
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,12 +28,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.bounds import LABELS, REPLICAS, UNLIMITED, limits, points, run_once
-from benchmarks.fleet import Fleet, memory_mb
-from benchmarks.scaling import RESULTS
+from benchmarks.circumstances import environment
+from benchmarks.fleet import Fleet, memory_mb, run_once
 from benchmarks.supply import POOL, Supplied, hard_rows, known_addresses, pool, write_labels
 from normalizer import embedded
 
+RESULTS: Final = Path(__file__).parent / "results" / "scale.json"
+REPLICAS: Final = (1, 2, 4, 8)
+UNLIMITED: Final = {"LLM_RPM": "0", "LLM_TPM": "0"}
+LABELS: Final = "labels.jsonl"
 WAYS: Final = {
     "rules": "no model key, nothing in the cache: the rules read every address",
     "cached": "every address that can be read is in the shared cache, and no longer in the worker's own",
@@ -45,6 +44,7 @@ WAYS: Final = {
 }
 #: Rows a second of the memory phase at most: the sink keeps them all, and an hour at full speed would fill the machine.
 _LOAD_ROWS_PER_S: Final = 300
+_LIMIT_RPM: Final = 40
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for measured in PHASES[phase](given, Path(directory)):
                 print(json.dumps({phase: measured}, ensure_ascii=False), flush=True)
                 if not given.quick:
-                    _write(given.out, {phase: {**measured, "measured": _circumstances()}})
+                    _write(given.out, {phase: {**measured, "environment": environment()}})
     return 0
 
 
@@ -141,6 +141,32 @@ def replicas(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, A
         place.mkdir()
         points.append({"replicas": count, **run_once(place, supplied, size, replicas=count)})
     yield {"rows": size, "points": points}
+
+
+def limits(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
+    """Addresses for the model, a provider that allows few requests a minute, the shared limit off and on."""
+    size = 100 if given.quick else 2_000
+    rpm = 1_000 if given.quick else _LIMIT_RPM
+    hard = hard_rows(size)
+    points: list[dict[str, Any]] = []
+    for count in REPLICAS[:1] if given.quick else REPLICAS:
+        for shared in (False, True):
+            place = directory / f"{count}-{shared}"
+            place.mkdir()
+            labels = write_labels(place / LABELS, hard)
+            settings = {"LLM_RPM": str(rpm), "LLM_TPM": "0", "LLM_RECORDS_PER_CALL": "10"}
+            with embedded.start_provider(labels, directory=place / "provider", rpm=rpm, latency_ms=300) as provider:
+                used = run_once(
+                    place, hard, size, replicas=count, provider=provider, settings=settings, apart=not shared
+                )
+            points.append({"replicas": count, "shared_limit": shared, "bound_s": _bound_s(used, rpm), **used})
+    yield {"rpm": rpm, "rows": size, "records_per_call": "10 at the start, growing", "points": points}
+
+
+def _bound_s(used: Mapping[str, Any], rpm: int) -> float:
+    """The least that the answered calls take: a full minute's worth at once, the rest as the window slides."""
+    answered: int = used["calls"] - used["refused"]
+    return 60.0 * ((answered - 1) // rpm)
 
 
 def idle(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
@@ -277,24 +303,11 @@ PHASES: Final[Mapping[str, Callable[[argparse.Namespace, Path], Iterator[dict[st
     "rows": rows,
     "replicas": replicas,
     "limits": limits,
-    "points": points,
     "idle": idle,
     "reconcile": reconcile,
     "room": room,
     "memory": memory,
 }
-
-
-def _circumstances() -> dict[str, Any]:
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
-    return {
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "commit": commit.stdout.strip() or "unknown",
-        "python": platform.python_version(),
-        "cpus": os.cpu_count(),
-        "load": [round(each, 1) for each in os.getloadavg()],
-    }
 
 
 if __name__ == "__main__":

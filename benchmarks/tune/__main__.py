@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib.util
 import json
 import os
 import sys
@@ -14,9 +13,8 @@ from pathlib import Path
 from typing import Final, Never
 
 from benchmarks.model import Costs, Deployment
-from benchmarks.scaling import read
+from benchmarks.scale import RESULTS
 from benchmarks.tune import words
-from benchmarks.tune.charts import heat_map, latency_curves, page
 from benchmarks.tune.endpoint import Probed, probe
 from benchmarks.tune.search import REPLICAS, Advice, search
 from benchmarks.tune.verify import Verified, environment_of, verify
@@ -55,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    costs = Costs.of(read())
+    costs = Costs.of(json.loads(RESULTS.read_text(encoding="utf-8")))
     found = asyncio.run(_probed(given)) if given.endpoint else None
     provider = _provider(given, found)
     sheet = _sheet(given)
@@ -68,8 +66,6 @@ def _run(given: argparse.Namespace) -> int:
         checked = verify(costs, sheet.load, advice.at, seconds=_VERIFY_S, rows=rows)
         lines += words.verified_lines(checked)
         print(lines[-1], file=sys.stderr if given.json else sys.stdout)
-    if given.out:
-        _draw(given.out, lines, costs, sheet, advice)
     if given.json:
         print(json.dumps(_document(sheet, advice, checked), ensure_ascii=False))
     return 0
@@ -85,18 +81,6 @@ def _document(sheet: Sheet, advice: Advice, checked: Verified | None) -> Mapping
         "mais_workers_ajudam": advice.more_helps,
         "conferido": asdict(checked) if checked else None,
     }
-
-
-def _draw(out: Path, lines: Sequence[str], costs: Costs, sheet: Sheet, advice: Advice) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    images = {
-        "vazao": ("Vazão por workers e ARQ_MAX_JOBS", heat_map(costs, sheet.load, advice.at, sheet.rows)),
-        "espera": ("Tempo de espera", latency_curves(costs, sheet.load, advice.at)),
-    }
-    for name, (_, png) in images.items():
-        (out / f"{name}.png").write_bytes(png)
-    (out / "ajuste.html").write_text(page(lines, dict(images.values())), encoding="utf-8")
-    print(f"Gráficos em {out / 'ajuste.html'}.", file=sys.stderr)
 
 
 def _sheet(given: argparse.Namespace) -> Sheet:
@@ -154,15 +138,12 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-replicas", type=_whole(1), default=REPLICAS)
     parser.add_argument("--verify", action="store_true", help="confere num provedor simulado, com workers de verdade")
     parser.add_argument("--quick", action="store_true", help="confere com poucas linhas")
-    parser.add_argument("--out", type=Path, help="pasta para os gráficos (PNG) e a página (HTML)")
     parser.add_argument("--json", action="store_true", help="um documento JSON na saída; o resto vai para stderr")
     given = parser.parse_args(argv)
     if given.endpoint and given.max_usd is None:
         parser.error("--endpoint gasta dinheiro de verdade: diga quanto com --max-usd")
     if given.endpoint and not os.environ.get("OPENAI_API_KEY"):
         parser.error("--endpoint precisa da chave em OPENAI_API_KEY")
-    if given.out and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--out precisa do matplotlib: pip install 'normalizer[dev]'")
     return given
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks import scale
-from benchmarks.bounds import run_once
+from benchmarks.fleet import run_once
 from benchmarks.model import Deployment, Workload
 from benchmarks.supply import hard_rows, import_rows, mixed, pool, write_labels
 from benchmarks.tune.__main__ import main as tune
@@ -40,7 +40,7 @@ def test_a_fleet_ends_every_row_and_counts_what_it_took(
 
 
 @pytest.mark.parametrize(
-    "phases", ["idle,reconcile,room", pytest.param("rows,replicas,limits,points,memory", marks=pytest.mark.slow)]
+    "phases", ["idle,reconcile,room", pytest.param("rows,replicas,limits,memory", marks=pytest.mark.slow)]
 )
 def test_the_scale_script_runs_in_small_and_writes_nothing(
     phases: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
