@@ -255,7 +255,7 @@ class Fleet:
     async def _reconcile(self) -> int:
         async with open_producer(settings_of(self.environment)) as producer:
             unused: Any = None  # reconcile looks at the store and the queue alone
-            work = tasks.Normalization(producer.store, unused, producer.tasks, unused)
+            work = tasks.Normalization(producer.store, unused, producer.tasks)
             return await tasks.reconcile({tasks.CONTEXT_KEY: work})
 
     def _commands(self) -> int:

@@ -7,7 +7,6 @@ NormalizerError
 │   ├── StoreUnavailable    MongoDB cannot be reached or refused the write for now
 │   └── QueueUnavailable    Redis cannot be reached
 ├── BatchRejected           the batch as a whole was refused or unreadable: bisect it
-├── NoBatchLane             the endpoint has no Batch API for this model: ask one call at a time
 ├── InvalidInput            this row, file or payload is bad: reject it, keep its neighbours
 └── Misconfigured           stop, and tell the operator how to mend it
     └── ProviderRefused     the provider refuses this key or account (401, 402, 403)
@@ -53,10 +52,6 @@ class QueueUnavailable(TransientError):
 
 class BatchRejected(NormalizerError):
     """The provider refused the batch, or its answer could not be read: ask again in halves."""
-
-
-class NoBatchLane(NormalizerError):
-    """The endpoint, or this model there, takes no batches."""
 
 
 class InvalidInput(NormalizerError):

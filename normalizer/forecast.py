@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +19,7 @@ from normalizer.domain.text import canonical
 from normalizer.imports import usable_rows
 from normalizer.llm.estimate import Estimate, estimate
 from normalizer.llm.packing import Budget
-from normalizer.llm.pricing import batch_share, price, prices_as_of
+from normalizer.llm.pricing import price, prices_as_of
 from normalizer.llm.tokens import counter
 from normalizer.pipeline import needs_model
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _LOOKED_UP_AT_ONCE: Final = 1_000
 _PARSES_PER_LOOP_TURN: Final = 50
-_BATCH_MINUTES: Final = 24 * 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,6 @@ class Lane:
         has_key: without one, what only a model could settle waits in review.
         records_per_call, rpm, tpm, concurrency: its limits; 0 = unlimited for `rpm` and `tpm`.
         daily_budget_usd: 0 = none.
-        batch_min_rows: an import of at least so many rows is asked by batch; None: none is.
     """
 
     model: str
@@ -51,7 +49,6 @@ class Lane:
     tpm: int = 0
     concurrency: int = 8
     daily_budget_usd: float = 0.0
-    batch_min_rows: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +72,6 @@ class Forecast:
     cache_consulted: bool
     lane: Lane
 
-    @property
-    def by_batch(self) -> bool:
-        """Whether what only a model can settle would leave by batch: half the price, within a day."""
-        return self.lane.batch_min_rows is not None and self.lane.has_key and self.rows >= self.lane.batch_min_rows
-
     def as_dict(self) -> dict[str, Any]:
         """The JSON document of `estimate --json`."""
         asked = self.asked
@@ -97,7 +89,6 @@ class Forecast:
             "tokens": asked.tokens_in + asked.tokens_out,
             "custo_usd": asked.usd,
             "minutos": asked.minutes,
-            "por_lote": self.by_batch,
             "modelo": self.lane.model,
             "precos_de": prices_as_of(),
             "preco_conhecido": price(self.lane.model).listed,
@@ -121,11 +112,9 @@ class Forecast:
         yield (
             f"IA: {asked.calls} chamadas, {asked.tokens_in + asked.tokens_out} tokens "
             f"({asked.tokens_in} de entrada, {asked.tokens_out} de saída), US$ {asked.usd:.4f}, "
-            f"{'em até 24 h' if self.by_batch else f'cerca de {asked.minutes:.1f} min'} "
+            f"cerca de {asked.minutes:.1f} min "
             f"({lane.model}, preços de {prices_as_of()})."
         )
-        if self.by_batch:
-            yield "Vai por lote (LLM_LANE=batch), pela metade do preço: o custo acima já o conta."
         if not price(lane.model).listed:
             yield "O modelo não está na tabela de preços: vale o preço do mais caro."
         if not lane.has_key:
@@ -169,7 +158,7 @@ async def forecast(
         tpm=lane.tpm,
         concurrency=lane.concurrency,
     )
-    foreseen = Forecast(
+    return Forecast(
         rows=rows,
         problems=problems,
         addresses=len(addresses),
@@ -180,10 +169,6 @@ async def forecast(
         cache_consulted=cache is not None and not cache.stats()["outages"],
         lane=lane,
     )
-    if not foreseen.by_batch:
-        return foreseen
-    halved = replace(taken, usd=round(taken.usd * batch_share(), 6), minutes=_BATCH_MINUTES if taken.calls else 0.0)
-    return replace(foreseen, asked=halved)
 
 
 def _texts(

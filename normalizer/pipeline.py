@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from normalizer.domain.address import Address, parse_address
-from normalizer.domain.appointment import Appointment, Economy, Kind, Normalized, Origin, Outcome, Review
+from normalizer.domain.appointment import Appointment, Kind, Normalized, Origin, Outcome, Review
 from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.document import Document, parse_document
 from normalizer.domain.text import canonical
@@ -45,19 +45,8 @@ class Deferred:
     error: NormalizerError
 
 
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """Only a model can settle its address, and it waits for a batch (the economy lane)."""
-
-    appointment: Appointment
-
-
-class _Park:
-    """In place of an outcome: nothing is decided, and nobody is asked now."""
-
-
-Progress: TypeAlias = Finished | Deferred | Parked
-_Decided: TypeAlias = list[tuple[Appointment, Outcome | NormalizerError | _Park]]
+Progress: TypeAlias = Finished | Deferred
+_Decided: TypeAlias = list[tuple[Appointment, Outcome | NormalizerError]]
 
 
 @dataclass(slots=True)
@@ -72,10 +61,6 @@ class _Text:
         """What the model lane must know: what of its patients never leaves; the first import pays."""
         withheld = Withheld.of((each.text(Kind.DOCUMENT), *each.private) for each in self.waiting)
         return About(withheld, next((each.import_id for each in self.waiting if each.import_id), None))
-
-    def may_wait(self, patient: Collection[str]) -> bool:
-        """Whether nobody needs the answer now: all that carry the text wait for a batch already, or may."""
-        return all(each.economy is Economy.WAITING or each.id in patient for each in self.waiting)
 
 
 class Pipeline:
@@ -107,7 +92,6 @@ class Pipeline:
         *,
         deadline: float,
         stopped: Callable[[], Awaitable[None]] | None = None,
-        patient: Collection[str] = frozenset(),
     ) -> AsyncGenerator[list[Progress], None]:
         """Yield each appointment exactly once, in lists, as soon as it is decided.
 
@@ -115,13 +99,12 @@ class Pipeline:
             appointments: the group; repeated texts are decided once.
             deadline: `loop.time()` by which everything must have come out.
             stopped: returns when no further model call may be started for this group.
-            patient: ids of appointments that may wait for a batch. A text is parked when all that carry it may.
         """
         documents = await self._documents(appointments) if Kind.DOCUMENT in self._kinds else {}
         if Kind.ADDRESS not in self._kinds:
             yield [Finished(appointment, documents.get(appointment.id, {})) for appointment in appointments]
             return
-        async with contextlib.aclosing(self._addresses(appointments, deadline, stopped, patient)) as decided:
+        async with contextlib.aclosing(self._addresses(appointments, deadline, stopped)) as decided:
             async for addresses in decided:
                 yield [_progress(each, outcome, documents.get(each.id, {})) for each, outcome in addresses]
 
@@ -142,7 +125,6 @@ class Pipeline:
         appointments: Sequence[Appointment],
         deadline: float,
         stopped: Callable[[], Awaitable[None]] | None,
-        patient: Collection[str],
     ) -> AsyncGenerator[_Decided, None]:
         announced = self._packer.announce() if self._packer is not None else None
         try:
@@ -154,8 +136,6 @@ class Pipeline:
                 decided = self._without_model(item, cached.get(item.text))
                 if decided:
                     cheap.extend(decided)
-                elif item.may_wait(patient):
-                    cheap.extend((appointment, _Park()) for appointment in item.waiting)
                 else:
                     unresolved.append(item)
                 if turn % _PARSES_PER_LOOP_TURN == 0:
@@ -180,7 +160,8 @@ class Pipeline:
     def _without_model(self, item: _Text, entry: Entry | None) -> _Decided:
         """What becomes of those that carry the text; empty when only a model can tell."""
         if entry is not None:
-            return [(each, _outcome(entry.decision, _origin(entry, each))) for each in item.waiting]
+            origin = Origin.MANUAL if entry.manual else Origin.CACHE
+            return [(each, _outcome(entry.decision, origin)) for each in item.waiting]
         decision = parse_address(item.text)
         if not needs_model(decision):
             return [(each, _outcome(decision, Origin.RULES)) for each in item.waiting]
@@ -192,20 +173,11 @@ class Pipeline:
 
 
 def _progress(
-    appointment: Appointment, address: Outcome | NormalizerError | _Park, documents: Mapping[Kind, Outcome]
+    appointment: Appointment, address: Outcome | NormalizerError, documents: Mapping[Kind, Outcome]
 ) -> Progress:
-    if isinstance(address, _Park):
-        return Parked(appointment)
     if isinstance(address, NormalizerError):
         return Deferred(appointment, address)
     return Finished(appointment, {**documents, Kind.ADDRESS: address})
-
-
-def _origin(entry: Entry, appointment: Appointment) -> Origin:
-    """An answer that came by batch is in the cache, too; it is the model's for the one that it was asked for."""
-    if entry.manual:
-        return Origin.MANUAL
-    return Origin.MODEL if appointment.economy is Economy.PAID else Origin.CACHE
 
 
 def needs_model(decision: Decision[Address]) -> TypeGuard[Undecided]:

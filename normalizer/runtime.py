@@ -16,7 +16,7 @@ import structlog
 from arq import cron
 from pydantic import SecretStr
 
-from normalizer import __version__, economy
+from normalizer import __version__
 from normalizer.cache import Cache, Entry
 from normalizer.domain.address import RULES_VERSION, Address, parse_address
 from normalizer.domain.appointment import Kind
@@ -24,7 +24,6 @@ from normalizer.domain.decision import Decision
 from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, TransientError
 from normalizer.exposition import Exposition, Sources
 from normalizer.forecast import Lane
-from normalizer.llm.batches import BatchApi
 from normalizer.llm.client import OPENAI_URL, LlmClient
 from normalizer.llm.endpoint import Memory
 from normalizer.llm.limits import Gate, LocalGate, SharedGate
@@ -34,7 +33,7 @@ from normalizer.llm.peers import Peers
 from normalizer.llm.pricing import Ledger
 from normalizer.llm.prompt import PROMPT_VERSION
 from normalizer.llm.standing import Standing, read_standing
-from normalizer.llm.tokens import counter, late_counter
+from normalizer.llm.tokens import counter
 from normalizer.pipeline import Pipeline
 from normalizer.queue import tasks
 from normalizer.queue.connection import OUTAGE, describe, redis_settings
@@ -181,12 +180,7 @@ def lane_of(settings: Settings) -> Lane:
         tpm=settings.llm_tpm,
         concurrency=settings.llm_max_concurrency,
         daily_budget_usd=settings.daily_budget_usd,
-        batch_min_rows=_batch_min_rows(settings),
     )
-
-
-def _batch_min_rows(settings: Settings) -> int | None:
-    return settings.batch_api_min_rows if settings.llm_lane == "batch" else None
 
 
 def start_logging(settings: Settings) -> None:
@@ -265,8 +259,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         client, gate = _client(settings, stack, shared=shared), _gate(settings, ctx["redis"])
         packer = _packer(settings, stack, client, gate, shared=shared)
         pipeline = Pipeline(cache=cache, packer=packer, kinds=_kinds(settings))
-        lane = _economy(settings, stack, store, service, client, gate, shared)
-        ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service, lane)
+        ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service)
         if settings.metrics_port:
             sources = Sources(service, worker, packer, cache, ledger, settings.daily_budget_usd)
             stack.callback(Exposition(sources).serve(settings.metrics_port))
@@ -286,10 +279,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
                 on_dead=tasks.report_dead,
             )
         ],
-        cron_jobs=[
-            cron(tasks.reconcile, minute=_RECONCILE_MINUTES, second=0, run_at_startup=True),
-            cron(tasks.economy, second=set(range(0, 60, settings.batch_api_poll_s)), run_at_startup=True),
-        ],
+        cron_jobs=[cron(tasks.reconcile, minute=_RECONCILE_MINUTES, second=0, run_at_startup=True)],
         queue_name=QUEUE_NAME,
         redis_settings=redis_settings(settings.redis_url.get_secret_value(), _secret(settings.redis_password)),
         job_serializer=job_serializer,
@@ -442,35 +432,6 @@ def _packer(
     )
     stack.push_async_callback(packer.close)
     return packer
-
-
-def _economy(
-    settings: Settings,
-    stack: contextlib.AsyncExitStack,
-    store: AppointmentStore,
-    service: TaskService,
-    client: LlmClient | None,
-    gate: Gate,
-    shared: Shared,
-) -> economy.Lane:
-    """The lane that asks by batch. It reads what is under way also where LLM_LANE sends nothing that way any more."""
-    api = None
-    if client is not None:
-        api = BatchApi(api_key=_secret(settings.openai_api_key) or "", base_url=settings.base_url)
-        stack.push_async_callback(api.close)
-    return economy.build(
-        store,
-        service,
-        cache=shared.cache,
-        ledger=shared.ledger,
-        api=api,
-        client=client,
-        gate=gate,
-        count=late_counter(settings.openai_model),
-        items=settings.llm_records_per_call,
-        min_rows=_batch_min_rows(settings),
-        quiet_s=settings.batch_api_poll_s,
-    )
 
 
 def _gate(settings: Settings, redis: Any) -> SharedGate:

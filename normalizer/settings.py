@@ -62,9 +62,6 @@ class Settings(BaseSettings):
     llm_max_concurrency: Positive = 8
     llm_rpm: Annotated[int, Field(ge=0)] = 500
     llm_tpm: Annotated[int, Field(ge=0)] = 200_000
-    llm_lane: Literal["sync", "batch"] = "sync"
-    batch_api_min_rows: Positive = 1_000
-    batch_api_poll_s: Annotated[int, Field(gt=0, le=60)] = 60
     daily_budget_usd: Annotated[float, Field(ge=0)] = 0.0
 
     sentry_dsn: SecretStr | None = None
@@ -86,7 +83,7 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("environment", "llm_lane", mode="before")
+    @field_validator("environment", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

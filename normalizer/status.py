@@ -26,20 +26,6 @@ _WORKER_STATES = {"running": "em andamento", "paused": "pausado", "stopping": "p
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """Appointments that wait in the economy lane: for a batch to leave, and for one of `batches` to come back."""
-
-    unsent: int = 0
-    sent: int = 0
-    batches: int = 0
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self.unsent + self.sent
-
-
-@dataclass(frozen=True, slots=True)
 class Overview:
     """Queue, replicas and appointments at one moment.
 
@@ -48,8 +34,7 @@ class Overview:
         ended: appointments that are not `pendente`.
         rate_per_s: appointments ended per second since the reading before; None at the first.
         lane: the model lane; None where nobody asked about it.
-        waiting: who waits for a batch.
-        eta_s: seconds until nothing but that is `pendente` at that rate; None where it cannot be told.
+        eta_s: seconds until nothing is `pendente` at that rate; None where it cannot be told.
     """
 
     at_s: float
@@ -57,7 +42,6 @@ class Overview:
     counts: Counts
     rate_per_s: float | None
     lane: Standing | None = None
-    waiting: Waiting = Waiting()
 
     @property
     def ended(self) -> int:
@@ -72,8 +56,7 @@ class Overview:
     @property
     def eta_s(self) -> float | None:
         """None where nothing moves or nothing waits."""
-        left = self.pending - self.waiting.total
-        return left / self.rate_per_s if self.rate_per_s and left > 0 else None
+        return self.pending / self.rate_per_s if self.rate_per_s and self.pending else None
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON document of `status --json`."""
@@ -88,11 +71,6 @@ class Overview:
             "agendamentos": dict(self.counts.by_status),
             "motivos": {kind.value: dict(reasons) for kind, reasons in self.counts.by_reason.items()},
             "falhas": dict(self.counts.by_error),
-            "em_lote": {
-                "por_enviar": self.waiting.unsent,
-                "no_provedor": self.waiting.sent,
-                "lotes": self.waiting.batches,
-            },
             "ia": None if self.lane is None else self.lane.as_dict(),
             "workers": [asdict(replica) for replica in self.queue.replicas],
         }
@@ -110,11 +88,6 @@ class Overview:
             console.print(f"{self.rate_per_s:.0f} por segundo{eta}")
         for line in self.lane.lines() if self.lane is not None else ():
             console.print(line, markup=False)
-        if self.waiting.total:
-            waiting = self.waiting
-            console.print(
-                f"Em lote: {waiting.sent} à espera de {waiting.batches} no provedor, {waiting.unsent} por enviar"
-            )
         console.print(_counts_table(self.counts))
         console.print(_replicas_table(queue.replicas))
 
@@ -132,16 +105,11 @@ async def read_overview(
     """
     queue, counts, now = await tasks.status(), await store.counts(), time.time()
     standing = None if lane is None else await lane(tasks)
-    first = Overview(now, queue, counts, None, standing, await _waiting(store))
+    first = Overview(now, queue, counts, None, standing)
     if before is None:
         return first
     rate = (first.ended - before.ended) / max(0.001, now - before.at_s)
     return replace(first, rate_per_s=max(0.0, rate))
-
-
-async def _waiting(store: AppointmentStore) -> Waiting:
-    room = store.waiting_room()
-    return Waiting((await room.queue()).number, await room.seated_number(), len(await store.batches().open()))
 
 
 async def own_replica_problem(tasks: TaskService) -> str | None:

@@ -20,7 +20,7 @@ from normalizer.domain.appointment import (
     Review,
 )
 from normalizer.domain.decision import Reason
-from normalizer.pipeline import Deferred, Parked, Pipeline
+from normalizer.pipeline import Deferred, Pipeline
 
 _SOURCE = {Kind.ADDRESS: ADDRESS_SOURCES[0], Kind.DOCUMENT: DOCUMENT_SOURCES[0]}
 
@@ -58,8 +58,7 @@ async def normalize_lines(
     deadline = asyncio.get_running_loop().time() + timeout_s
     async for progress in pipeline.run(appointments, deadline=deadline):
         for item in progress:
-            if not isinstance(item, Parked):  # a loose text belongs to no import: it never waits for a batch
-                outcomes[item.appointment.id] = item if isinstance(item, Deferred) else item.outcomes[kind]
+            outcomes[item.appointment.id] = item if isinstance(item, Deferred) else item.outcomes[kind]
     return [_answer(item, outcomes[str(item.number)]) if isinstance(item, _Line) else item for item in parsed]
 
 

@@ -2,10 +2,10 @@
 
 `python -m benchmarks.provider --port 9999 --labels labels.jsonl --latency-ms 400 --tokens-per-s 80 --rpm 60`
 
-POST /v1/chat/completions, GET /v1/models, /v1/files and /v1/batches as the real ones; GET /stats, GET /requests (the
-last bodies, those in batches as well), POST /faults (a list of faults, see `Fault`; `--faults FILE.json` is the same
-from the start), POST /batches/end, POST /reset. Every answer and header says "simulated". Labels are JSON Lines
-`{"text", "expected"}`; a text without a label is answered with nulls. Tokens are counted with the real tokenizer.
+POST /v1/chat/completions and GET /v1/models as the real ones; GET /stats, GET /requests (the last bodies), POST /faults
+(a list of faults, see `Fault`; `--faults FILE.json` is the same from the start), POST /reset. Every answer and header
+says "simulated". Labels are JSON Lines `{"text", "expected"}`; a text without a label is answered with nulls. Tokens
+are counted with the real tokenizer.
 """
 
 from benchmarks.provider.app import build_app

@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from benchmarks.provider.batches import Batches
 from benchmarks.provider.faults import read_faults
 from benchmarks.provider.limits import Options
 from benchmarks.provider.model import Provider
@@ -21,7 +20,6 @@ from benchmarks.provider.replies import MODEL, error
 def build_app(labels: Mapping[str, Mapping[str, Any] | None], options: Options | None = None) -> Starlette:
     """Return the ASGI app; `app.state.provider` is the `Provider`."""
     provider = Provider(labels, options or Options())
-    batches = Batches(provider)
 
     async def completions(request: Request) -> Response:
         return await provider.complete(orjson.loads(await request.body()))
@@ -30,7 +28,7 @@ def build_app(labels: Mapping[str, Mapping[str, Any] | None], options: Options |
         return JSONResponse({"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "simulated"}]})
 
     async def stats(_: Request) -> Response:
-        return JSONResponse(provider.stats() | batches.stats())
+        return JSONResponse(provider.stats())
 
     async def requests(_: Request) -> Response:
         return JSONResponse({"simulated": True, "requests": list(provider.requests)})
@@ -44,7 +42,6 @@ def build_app(labels: Mapping[str, Mapping[str, Any] | None], options: Options |
 
     async def reset(_: Request) -> Response:
         provider.reset()
-        batches.reset()
         return JSONResponse(provider.stats())
 
     app = Starlette(
@@ -55,7 +52,6 @@ def build_app(labels: Mapping[str, Mapping[str, Any] | None], options: Options |
             Route("/requests", requests),
             Route("/faults", faults, methods=["POST"]),
             Route("/reset", reset, methods=["POST"]),
-            *batches.routes(),
         ]
     )
     app.state.provider = provider

@@ -19,8 +19,6 @@ class Fault:
     second then answers well), `drop_connection`; or what happens to a good answer: `truncate`,
     `prose`, `garbage`, `empty`, `missing`, `swap`, `duplicate`, `unknown`, `arity`, `invent`, `refusal`,
     `content_filter`. `text`: only calls whose prompt holds it, and then only that record for `refusal`.
-    `path`: not calls to the model but those to `files`, `content` or `batches`, and of these only those with `method`:
-    `status`, or `drop_connection`, which does what was asked and loses the answer.
     """
 
     kind: str
@@ -31,8 +29,6 @@ class Fault:
     code: str | None = None
     seconds: float = 3_600.0
     text: str | None = None
-    path: str | None = None
-    method: str = "POST"
 
 
 def render(slots: Sequence[tuple[str, list[str]]]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How fast the provider is and what it allows; 0 = unlimited. A batch takes `batch_s`; see `batches`.
+    """How fast the provider is and what it allows; 0 = unlimited.
 
     A call takes `latency_ms` to its first token and then `tokens_per_s`; `spread` is the standard deviation of the
     logarithm of that time (0.3: half of the calls within a fifth of the median, one in twenty 1.6 times as long).
@@ -23,8 +23,6 @@ class Options:
     tpm: int = 0
     window_s: float = 60.0
     schema: bool = True
-    batches: bool = True
-    batch_s: float = 0.0
     seed: int = 1
 
 

@@ -8,7 +8,7 @@ import json
 import random
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class Provider:
 
     def stats(self) -> dict[str, Any]:
         """What was asked and answered since the start or the last reset."""
-        names = ("requests", "batched", "records", "tokens_in", "tokens_out", "max_under_way")
+        names = ("requests", "records", "tokens_in", "tokens_out", "max_under_way")
         counts = {name: self.totals[name] for name in names}
         return {"simulated": True, **counts, "by_status": dict(self.by_status), "by_fault": dict(self.by_fault)}
 
@@ -74,17 +74,6 @@ class Provider:
         self.by_status[str(response.status_code)] += 1
         response.headers["x-simulated"] = "true"
         return response
-
-    def complete_batched(self, body: dict[str, Any]) -> Response:
-        """One request of a batch: neither limits nor latency, the same answers and faults."""
-        self.requests.append(body)
-        prompt = str(body["messages"][-1]["content"])
-        fault = self._fault(prompt)
-        if fault is not None and fault.kind == "status":
-            return error(fault.status, fault.code or "simulated_fault", None)
-        content, records = self._answer(body, prompt)
-        self.totals["batched"] += 1
-        return self._reply(body, content, records, fault)[0]
 
     async def _complete(self, body: dict[str, Any]) -> Response:
         prompt = str(body["messages"][-1]["content"])
@@ -129,17 +118,10 @@ class Provider:
         seconds = self.options.latency_ms / 1000 + (spent_out / speed if speed else 0.0)
         return seconds * self._random.lognormvariate(0.0, self.options.spread) if self.options.spread else seconds
 
-    def path_fault(self, path: str, method: str) -> Fault | None:
-        """The fault of a call to files or batches, if one is due."""
-        return self._due(fault for fault in self.faults if (fault.path, fault.method) == (path, method))
-
     def _fault(self, prompt: str) -> Fault | None:
-        return self._due(
-            fault for fault in self.faults if fault.path is None and (fault.text is None or fault.text in prompt)
-        )
-
-    def _due(self, faults: Iterable[Fault]) -> Fault | None:
-        for fault in faults:
+        for fault in self.faults:
+            if fault.text is not None and fault.text not in prompt:
+                continue
             if fault.rate is not None:
                 if self._random.random() < fault.rate:
                     return fault

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from normalizer.doctor.finding import Finding, Level, good, warning, wrong
-from normalizer.errors import BatchRejected, Misconfigured, NoBatchLane, TransientError
-from normalizer.llm.batches import BatchApi
+from normalizer.errors import BatchRejected, Misconfigured, TransientError
 from normalizer.llm.client import LlmClient, Mode
 from normalizer.llm.pricing import price, prices_as_of
 from normalizer.llm.prompt import Record
@@ -41,27 +40,9 @@ async def check_model(settings: Settings, *, ask: bool = True, memory: Memory | 
         return [*findings, good(MODEL, "não foi chamada (--offline)")]
     client = LlmClient(api_key=key.get_secret_value(), model=settings.openai_model, base_url=settings.base_url)
     try:
-        findings += await _call(client, settings, memory)
+        return [*findings, *await _call(client, settings, memory)]
     finally:
         await client.close()
-    return findings if settings.llm_lane == "sync" else [*findings, await _batches(settings, key.get_secret_value())]
-
-
-async def _batches(settings: Settings, key: str) -> Finding:
-    """Whether LLM_LANE=batch can work here; asks without a cost."""
-    api = BatchApi(api_key=key, base_url=settings.base_url)
-    try:
-        await api.check()
-    except NoBatchLane:
-        mend = "Defina LLM_LANE=sync: tudo segue pelo caminho comum, pelo preço inteiro."
-        return warning(MODEL, "LLM_LANE=batch, e o endpoint não tem Batch API.", mend)
-    except Misconfigured as error:
-        return wrong(MODEL, error.problem, error.mend)
-    except (TransientError, BatchRejected) as error:
-        return Finding(MODEL, Level.AWAY, f"a Batch API não respondeu ({type(error).__name__}).", "Tente de novo.")
-    finally:
-        await api.close()
-    return good(MODEL, f"tem Batch API: importações de {settings.batch_api_min_rows} linhas ou mais vão por lote")
 
 
 def check_lane(standing: Standing | None) -> list[Finding]:

@@ -38,19 +38,6 @@ class Origin(StrEnum):
     MANUAL = "manual"
 
 
-class Economy(StrEnum):
-    """How an appointment's address, as it reads now, stands with the economy lane (answers by batch, at half price)."""
-
-    NONE = "none"
-    """It never waited there."""
-    WAITING = "waiting"
-    """It waits for a batch to leave, or to come back."""
-    ASKED = "asked"
-    """Its batch is over: an answer is in the cache, or there is none."""
-    PAID = "paid"
-    """As ASKED, and of all with this text this is the one that the answer was asked for."""
-
-
 @dataclass(frozen=True, slots=True)
 class Normalized:
     """A grounded value, ready to be stored. `note` says what was left out of it, if anything."""
@@ -96,8 +83,6 @@ class Appointment:
         corrected_at: when a person last corrected a kind's result; a kind nobody corrected is absent.
         by_hand: the corrected kinds whose texts are still those the person saw: no machine touches their results.
         import_id: the import that wrote on it last; None where no import did.
-        imported_as: the keyed hash of the texts its import brought; see `WaitingRoom.as_imported`.
-        economy: where it stands with the economy lane.
         private: what else of the patient no address text may carry out: the name first, then phone and card numbers.
     """
 
@@ -107,8 +92,6 @@ class Appointment:
     corrected_at: Mapping[Kind, datetime] = field(default_factory=dict)
     by_hand: frozenset[Kind] = frozenset()
     import_id: str | None = None
-    imported_as: str | None = None
-    economy: Economy = Economy.NONE
     private: tuple[str, ...] = field(default=(), repr=False)
 
     def text(self, kind: Kind) -> str:

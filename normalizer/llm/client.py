@@ -1,4 +1,4 @@
-"""One batched call to an OpenAI-compatible endpoint. Only this module, `batches` and `translation` know its SDK.
+"""One batched call to an OpenAI-compatible endpoint. Only this module and `translation` know its SDK.
 
 The SDK's own retries are off (its defaults can take over half an hour); whoever calls decides what an error is worth:
 `RateLimited` and `ProviderUnavailable` → later, `BatchRejected` → ask in halves, `ProviderRefused` → stop.
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import openai
 import structlog
-from openai.types.chat import ChatCompletion
 
 from normalizer.errors import ProviderUnavailable
 from normalizer.llm.endpoint import Habits, Mode
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from normalizer.llm.endpoint import Memory
 
-__all__ = ["OPENAI_URL", "Answer", "LlmClient", "Mode", "Usage", "answer_of"]
+__all__ = ["OPENAI_URL", "Answer", "LlmClient", "Mode", "Usage"]
 
 log = structlog.get_logger(__name__)
 
@@ -117,13 +116,6 @@ class LlmClient:
                 raw = await self._send(records, max_tokens_out)
         await self._remember()
         return _answer(raw[0], raw[1], len(records), time.monotonic() - started)
-
-    async def request(self, records: Sequence[Record], *, max_tokens_out: int) -> dict[str, Any]:
-        """The body of the call `complete` would make, for a batch's file."""
-        await self._recall()
-        body = self._request(records, max_tokens_out)
-        extra: dict[str, Any] = body.pop("extra_body", {})
-        return body | extra
 
     @property
     def habits(self) -> Habits:
@@ -230,11 +222,6 @@ def _options(url: str, model: str) -> dict[str, Any]:
     if effort is None and not name.startswith(("o1", "o3", "o4")):
         options["temperature"] = 0
     return options
-
-
-def answer_of(body: Mapping[str, Any], n: int) -> Answer:
-    """Read the body of an answer that came in a batch's file. Raises like `LlmClient.complete`."""
-    return _answer(ChatCompletion.construct(**body), {}, n, 0.0)
 
 
 def _answer(completion: Any, headers: Mapping[str, str], n: int, seconds: float) -> Answer:

@@ -29,7 +29,6 @@ log = structlog.get_logger(__name__)
 _KEPT_DAYS: Final = 92
 _KEPT_IMPORTS: Final = 100
 _REDIS_S: Final = 2.0
-_BATCH_S: Final = 10.0
 _IMPORTS_KEY: Final = "norm:usage:imports"
 _WARN_AT: Final = 0.8
 
@@ -49,11 +48,6 @@ class Price:
             return usage.cost_usd
         fresh = max(0, usage.tokens_in - usage.cached_in)
         return (fresh * self.tokens_in + usage.cached_in * self.cached_in + usage.tokens_out * self.tokens_out) / 1e6
-
-
-def batch_share() -> float:
-    """Return which part of the price a call costs that came in a batch."""
-    return float(_raw()["batch_share"])
 
 
 @cache
@@ -112,15 +106,6 @@ class Spending:
         return Spending(*(getattr(self, name) + getattr(other, name) for name in (*_COUNTS, "usd")))
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """One answered request of a batch: what it used, its records, and how many of them each import brought."""
-
-    usage: Usage
-    records: int
-    imports: Mapping[str, int]
-
-
 _COUNTS: Final = ("calls", "records", "tokens_in", "tokens_out")
 
 
@@ -151,7 +136,7 @@ class Ledger:
         """Count one answered call of `records`; `imports` says how many of them each import brought."""
         day = self._today()
         pipe = self._redis.pipeline(transaction=False)
-        cost_usd = self._count(pipe, day, Charge(answer.usage, records, imports or {}))
+        cost_usd = self._count(pipe, day, answer.usage, records, imports or {})
         try:
             async with asyncio.timeout(_REDIS_S):
                 total_usd = float((await pipe.execute())[len(_COUNTS)])
@@ -160,32 +145,6 @@ class Ledger:
             total_usd = cost_usd + (known_usd if known_day == day else 0.0)
         self._known = (day, total_usd)
         self._warn(day, total_usd)
-
-    async def record_batch(self, batch_id: str, charges: Sequence[Charge], *, lines: tuple[int, int]) -> None:
-        """Count a piece of a batch's results at the batch price, once, however often it is told.
-
-        Args:
-            batch_id: ours.
-            charges: the answered requests in it.
-            lines: the piece, by the numbers of its first line and of the one after its last.
-
-        Raises RedisError: unlike a call's, a batch's cost can be counted later.
-        """
-        day, key = self._today(), f"norm:usage:batch:{batch_id}"
-        async with asyncio.timeout(_BATCH_S), self._redis.pipeline(transaction=True) as pipe:
-            await pipe.watch(key)
-            if int(await pipe.get(key) or 0) >= lines[1]:
-                return
-            pipe.multi()  # type: ignore[no-untyped-call] # redis-py leaves it untyped
-            pipe.set(key, lines[1], ex=timedelta(days=_KEPT_DAYS))
-            for charge in charges:
-                self._count(pipe, day, charge, share=batch_share())
-            await pipe.execute()
-        self._warn(day, (await self.day(day)).usd)
-
-    async def left_usd(self) -> float | None:
-        """What may still be spent today; None without a budget. Raises RedisError."""
-        return max(0.0, self._budget_usd - (await self.day()).usd) if self._budget_usd else None
 
     async def spent(self) -> bool:
         """Tell whether today's budget is used up, by all replicas together."""
@@ -227,16 +186,15 @@ class Ledger:
             pipe.hgetall(key)
         return [Spending.read(stored) for stored in await pipe.execute()] if keys else []
 
-    def _count(self, pipe: Pipeline, day: str, charge: Charge, *, share: float = 1.0) -> float:
-        """Queue the commands that count one call; the provider's own word on the cost is not shared. Returns US$."""
-        usage, records = charge.usage, charge.records
-        usd = self._price.of(usage) * (1.0 if usage.cost_usd is not None else share)
+    def _count(self, pipe: Pipeline, day: str, usage: Usage, records: int, imports: Mapping[str, int]) -> float:
+        """Queue the commands that count one call. Returns US$."""
+        usd = self._price.of(usage)
         whole = Spending(1, records, usage.tokens_in, usage.tokens_out, usd)
         _count(pipe, _day_key(day), whole)
-        for import_id, brought in charge.imports.items():
+        for import_id, brought in imports.items():
             _count(pipe, _import_key(import_id), _part(whole, brought / max(1, records), brought))
             pipe.zadd(_IMPORTS_KEY, {import_id: self._clock().timestamp()})
-        if charge.imports:
+        if imports:
             pipe.expire(_IMPORTS_KEY, timedelta(days=_KEPT_DAYS))
             pipe.zremrangebyrank(_IMPORTS_KEY, 0, -_KEPT_IMPORTS - 1)
         return usd

@@ -50,15 +50,6 @@ def counter(model: str) -> Callable[[str], int]:
     return lambda text: len(encoding.encode_ordinary(text))
 
 
-def late_counter(model: str) -> Callable[[str], int]:
-    """Return `counter(model)`, whose tokenizer is loaded by the first text: none in memory where nothing is counted."""
-
-    def count(text: str) -> int:
-        return counter(model)(text)
-
-    return count
-
-
 @lru_cache(maxsize=2)
 def _encoding(name: str) -> _Encoding:
     folder = _unpack(name)

@@ -1,4 +1,4 @@
-"""The functions the worker runs: `normalize_appointment` (a batch function), `reconcile` and `economy` (cron).
+"""The functions the worker runs: `normalize_appointment` (a batch function) and `reconcile` (cron).
 
 They tie the queue to the store and the pipeline: load once, save and settle each appointment as soon as it is decided.
 """
@@ -11,19 +11,18 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from normalizer import metrics
 from normalizer.domain.appointment import Normalized, Rejected, Status
 from normalizer.errors import NormalizerError, StoreUnavailable, TransientError
-from normalizer.pipeline import Deferred, Finished, Parked, Pipeline, Progress
+from normalizer.pipeline import Deferred, Finished, Pipeline, Progress
 from normalizer.queue.group import ClaimedJob, Done, Failed, Group, HandBack, Settlement
 from normalizer.store import AppointmentStore, Result, SaveReport
 
 if TYPE_CHECKING:
-    from normalizer.domain.appointment import Appointment
     from normalizer.queue.service import TaskService
 
 log = structlog.get_logger(__name__)
@@ -44,19 +43,6 @@ _NAMELESS = Failed(
 )
 
 
-class EconomyLane(Protocol):
-    """What the tasks need of the lane that asks by batch; `normalizer.economy.Lane` is one."""
-
-    async def patient(self, appointments: Sequence[Appointment]) -> frozenset[str]:
-        """The ids of those that may wait for a batch."""
-
-    async def park(self, appointments: Sequence[Appointment], *, fence: int) -> SaveReport:
-        """Let them wait."""
-
-    async def turn(self) -> None:
-        """Send what waits, and read what has come back."""
-
-
 @dataclass(frozen=True, slots=True)
 class Normalization:
     """What the tasks need, held in ARQ's `ctx` under `CONTEXT_KEY`."""
@@ -64,7 +50,6 @@ class Normalization:
     store: AppointmentStore
     pipeline: Pipeline
     tasks: TaskService
-    economy: EconomyLane
 
 
 async def normalize_appointment(ctx: Mapping[str, Any], group: Group) -> None:
@@ -74,13 +59,7 @@ async def normalize_appointment(ctx: Mapping[str, Any], group: Group) -> None:
     try:
         appointments = await work.store.load(list(jobs))
         await group.settle(_every(jobs, jobs.keys() - appointments.keys(), _NOBODY))
-        loaded = list(appointments.values())
-        decided = work.pipeline.run(
-            loaded,
-            deadline=group.deadline,
-            stopped=group.until_cancelled,
-            patient=await work.economy.patient(loaded),
-        )
+        decided = work.pipeline.run(list(appointments.values()), deadline=group.deadline, stopped=group.until_cancelled)
         async with contextlib.aclosing(decided):
             async for progress in decided:
                 await _save_and_settle(work, group, jobs, progress)
@@ -123,15 +102,6 @@ async def reconcile(ctx: Mapping[str, Any]) -> int:
     return looked_at
 
 
-async def economy(ctx: Mapping[str, Any]) -> None:
-    """Send what waits for a batch, and read the batches that have come back."""
-    work: Normalization = ctx[CONTEXT_KEY]
-    try:
-        await work.economy.turn()
-    except TransientError as error:  # the next turn goes on where this one stopped
-        log.warning("economy.turn.broke_off", error=type(error).__name__)
-
-
 async def _jobs_by_appointment(group: Group) -> dict[str, list[ClaimedJob]]:
     """Jobs by appointment id; a job that names none is settled as failed here."""
     jobs: dict[str, list[ClaimedJob]] = defaultdict(list)
@@ -163,13 +133,7 @@ async def _save_and_settle(
     report = await work.store.save([_result(item, jobs[item.appointment.id]) for item in finished])
     _note(finished, jobs, report.saved)
     _log_saved(group, finished, report.saved)
-    settlements |= _settlements(jobs, report)
-    parked = [item for item in progress if isinstance(item, Parked) and _is_wanted(item, group, jobs)]
-    if parked:
-        settlements |= _settlements(
-            jobs, await work.economy.park([item.appointment for item in parked], fence=group.fence)
-        )
-    await group.settle(settlements)
+    await group.settle(settlements | _settlements(jobs, report))
 
 
 def _settlements(jobs: Mapping[str, Sequence[ClaimedJob]], report: SaveReport) -> dict[str, Settlement]:
@@ -184,7 +148,7 @@ def _settlements(jobs: Mapping[str, Sequence[ClaimedJob]], report: SaveReport) -
     return settlements
 
 
-def _is_wanted(item: Finished | Parked, group: Group, jobs: Mapping[str, Sequence[ClaimedJob]]) -> bool:
+def _is_wanted(item: Finished, group: Group, jobs: Mapping[str, Sequence[ClaimedJob]]) -> bool:
     """Not where every job of it was aborted meanwhile. A job that was lost is no reason: its answer is paid for."""
     return any(job.job_id not in group.aborted for job in jobs[item.appointment.id])
 

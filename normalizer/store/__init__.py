@@ -4,19 +4,15 @@
 """
 
 from normalizer.store.appointments import AppointmentStore
-from normalizer.store.batches import Batch, Batches, Stage, Turn
 from normalizer.store.desk import Desk, Filter, Page, Portions
 from normalizer.store.intake import ImportRow, UpsertReport
 from normalizer.store.overview import Counts, Sample
 from normalizer.store.records import Pending, Result
 from normalizer.store.undo import Undone
-from normalizer.store.waiting import Seat, Seated, WaitingRoom
 from normalizer.store.writes import SaveReport
 
 __all__ = [
     "AppointmentStore",
-    "Batch",
-    "Batches",
     "Counts",
     "Desk",
     "Filter",
@@ -27,11 +23,6 @@ __all__ = [
     "Result",
     "Sample",
     "SaveReport",
-    "Seat",
-    "Seated",
-    "Stage",
-    "Turn",
     "Undone",
     "UpsertReport",
-    "WaitingRoom",
 ]

@@ -15,7 +15,6 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from normalizer.domain.appointment import PRIVATE_FIELDS, Appointment, Kind, Status
 from normalizer.errors import Misconfigured, StoreUnavailable
-from normalizer.store.batches import Batches
 from normalizer.store.connection import (
     BULK,
     Client,
@@ -46,7 +45,6 @@ from normalizer.store.records import (
     status_of,
     unchanged,
 )
-from normalizer.store.waiting import NOT_WAITING, WaitingRoom
 from normalizer.store.writes import GuardedWrite, SaveReport, write_all
 from normalizer.tracing import span
 
@@ -58,7 +56,7 @@ _SOURCE_FIELDS = dict.fromkeys(
     [
         *ALL_SOURCES,
         *PRIVATE_FIELDS,
-        *[f"normalizacao.{name}" for name in ("status", "import_id", "fontes", "lote")],
+        *[f"normalizacao.{name}" for name in ("status", "import_id")],
         *_CORRECTIONS,
     ],
     1,
@@ -99,7 +97,6 @@ class AppointmentStore:
         self._images = open_collection(self._client, database, "normalizer_undo")
         self._problems = open_collection(self._client, database, "normalizer_problems")
         self._columns = open_collection(self._client, database, "normalizer_columns")
-        self._batches = open_collection(self._client, database, "normalizer_batches")
         self._secrets = open_collection(self._client, database, "normalizer_secrets")
 
     @classmethod
@@ -139,11 +136,6 @@ class AppointmentStore:
                 waiting = [("normalizacao.status", 1), ("normalizacao.atualizado_em", 1)]
                 await self._appointments.create_index(waiting, name="normalizer_status")
                 await self._appointments.create_index("normalizacao.import_id", sparse=True, name="normalizer_import")
-                await self._appointments.create_index("normalizacao.lote.desde", sparse=True, name="normalizer_waiting")
-                seats = [(f"normalizacao.lote.{name}", 1) for name in ("id", "pedido", "posicao")]
-                seats.append(("normalizacao.lote.pagou", -1))
-                await self._appointments.create_index(seats, sparse=True, name="normalizer_seats")
-                await self._batches.create_index("expira_em", expireAfterSeconds=0, name="normalizer_expiry")
                 for passing in (self._images, self._problems):
                     await passing.create_index("import_id", name="normalizer_import")
                     await passing.create_index("expira_em", expireAfterSeconds=0, name="normalizer_expiry")
@@ -190,9 +182,8 @@ class AppointmentStore:
         return await (await self._intake("")).preview(rows)
 
     async def pending(self, *, limit: int = 1_000, older_than_s: float = 0.0) -> AsyncGenerator[list[Pending], None]:
-        """What has been `pendente` for over `older_than_s` and waits for no batch, oldest first, `limit` at a time."""
+        """What has been `pendente` for over `older_than_s`, oldest first, `limit` at a time."""
         chosen = {
-            **NOT_WAITING,
             "normalizacao.status": Status.PENDING.value,
             "normalizacao.atualizado_em": {"$lte": self._clock() - timedelta(seconds=older_than_s)},
         }
@@ -274,20 +265,6 @@ class AppointmentStore:
         with translated():
             found: Record | None = await self._imports.find_one(by_id(import_id))
         return None if found is None else {"id": str(found.pop("_id")), **found}
-
-    def waiting_room(self) -> WaitingRoom:
-        """The appointments that wait for a batch."""
-        return WaitingRoom(
-            self._appointments,
-            self._imports,
-            write=partial(self._write, "store.park"),
-            secret=self.secret,
-            clock=self._clock,
-        )
-
-    def batches(self) -> Batches:
-        """The batches of the economy lane."""
-        return Batches(self._batches, clock=self._clock)
 
     def desk(self) -> Desk:
         """What an operator does with appointments and imports: look, correct, undo."""

@@ -160,8 +160,8 @@ class Intake:
         unread = {"_id": record["_id"], "normalizacao.linha": {"$eq": ours(record).get("linha")}}
         touched = {"updated_at": self._clock(), "normalizacao.tocado_por": self._import_id}
         change: dict[str, Any] = {"$set": {**fields, **touched}}
-        if grow:  # another text: whatever batch the old one waits for is none of its business
-            change |= {"$inc": {"normalizacao.revisao": grow}, "$unset": {"normalizacao.lote": ""}}
+        if grow:
+            change |= {"$inc": {"normalizacao.revisao": grow}}
         return UpdateOne(unread, change)
 
     def _pending(self, now: datetime) -> Record:

@@ -1,11 +1,10 @@
 """The stored shape of an appointment, and what is written on it. Pure: no client, no clock.
 
 Everything of ours lies under `normalizacao`:
-`{status, endereco, documento, tentativas, erro, atualizado_em, import_id, fence, revisao, linha, fontes, lote}`.
+`{status, endereco, documento, tentativas, erro, atualizado_em, import_id, fence, revisao, linha, fontes}`.
 `revisao` grows with every write of ours; `fence` is the claim that wrote last; `linha` and `fontes` are keyed hashes of
 the imported row and of its source texts; `criado_por` and `tocado_por` are the imports that inserted it and wrote on it
-last. A kind that a person corrected carries `corrigido_em` and `corrigido_de`, the texts the person saw. `lote` is how
-the address waits for a batch: see `normalizer.store.waiting`.
+last. A kind that a person corrected carries `corrigido_em` and `corrigido_de`, the texts the person saw.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from normalizer.domain.appointment import (
     DOCUMENT_SOURCES,
     PRIVATE_FIELDS,
     Appointment,
-    Economy,
     Kind,
     Normalized,
     Origin,
@@ -82,25 +80,8 @@ def appointment_of(record: Mapping[str, Any]) -> Appointment:
         corrected_at={kind: at for kind in touched if (at := _about(record, kind).get("corrigido_em"))},
         by_hand=frozenset(kind for kind in touched if holds_by_hand(record, kind)),
         import_id=str(found) if (found := mark.get("import_id")) else None,
-        imported_as=mark.get("fontes"),
-        economy=economy_of(record),
         private=tuple([str(record.get(name) or "") for name in PRIVATE_FIELDS]),
     )
-
-
-def economy_of(record: Mapping[str, Any]) -> Economy:
-    """How the address as it reads now stands with the economy lane."""
-    lot = ours(record).get("lote")
-    if not isinstance(lot, Mapping) or lot.get("de") != address_sources(record):
-        return Economy.NONE
-    if lot.get("acabou") is None:
-        return Economy.WAITING
-    return Economy.PAID if lot.get("pagou") else Economy.ASKED
-
-
-def address_sources(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields the address is read from; None where absent."""
-    return {name: record.get(name) for name in ADDRESS_SOURCES}
 
 
 def sources_hash(fields: Mapping[str, Any], *, secret: bytes) -> str:
@@ -173,8 +154,7 @@ def change_of(result: Result, now: datetime) -> dict[str, Any]:
     fields["normalizacao.tentativas"] = result.tries
     for kind, outcome in result.outcomes.items():
         fields |= _fields_of(kind, outcome)
-    change: dict[str, Any] = {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
-    return change if result.appointment.economy is Economy.NONE else change | {"$unset": {"normalizacao.lote": ""}}
+    return {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
 
 
 def failure_of(cause: str, fence: int, now: datetime) -> dict[str, Any]:

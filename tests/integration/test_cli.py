@@ -7,7 +7,6 @@ import re
 import socket
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -330,17 +329,6 @@ class TestSteering:
         assert machine.json["ia"]["hoje"]["usd"] == machine.json["ia"]["mes"]["usd"] == 0.25
         assert "parada: conta sem saldo (402)." in people.out
         assert "3 chamadas, 990 tokens, US$ 0.2500 (50% de DAILY_BUDGET_USD=0.5)" in people.out
-
-    def test_status_shows_who_waits_for_a_batch(self, run: Callable[..., Ran], mongo: Any) -> None:
-        for number, lot in enumerate([{}, {"id": "b1"}, {"id": "b1"}, {"id": "b0", "acabou": datetime.now(UTC)}]):
-            waits = {"desde": datetime.now(UTC), "de": {}, **lot}
-            mongo["appointments"].insert_one(
-                {"_id": f"a{number}", "normalizacao": {"status": "pendente", "lote": waits}}
-            )
-        mongo["normalizer_batches"].insert_one({"etapa": "no provedor", "criado_em": datetime.now(UTC)})
-
-        assert run("status", "--json").json["em_lote"] == {"por_enviar": 1, "no_provedor": 2, "lotes": 1}
-        assert "Em lote: 2 à espera de 1 no provedor, 1 por enviar" in run("status").out
 
     def test_status_shows_reasons_to_people(self, run: Callable[..., Ran], mongo: Any) -> None:
         mongo["appointments"].insert_one(

@@ -169,24 +169,6 @@ def test_how_the_endpoint_must_be_asked_is_found_out_afresh_and_the_workers_are_
     assert asked(provider) == 2, "refused with a schema, answered in JSON mode, and left alone when offline"
 
 
-@pytest.mark.parametrize(("options", "said"), [({}, "tem Batch API"), ({"no_batches": True}, "não tem Batch API")])
-def test_a_lane_that_asks_by_batch_is_examined(
-    run: Callable[..., Ran],
-    model: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-    options: dict[str, object],
-    said: str,
-) -> None:
-    model(**options)
-    monkeypatch.setenv("LLM_LANE", "batch")
-
-    ran = run("doctor", "--json")
-
-    assert ran.code == 0
-    [(level, _)] = [finding for finding in findings(ran, "IA") if said in finding[1]]
-    assert level == ("ok" if not options else "aviso")
-
-
 def test_what_the_workers_found_out_of_the_endpoint_is_shown(
     run: Callable[..., Ran], model: Callable[..., Any], redis_url: str
 ) -> None:

@@ -83,19 +83,6 @@ async def test_a_budget_that_would_not_do_is_named() -> None:
     assert "DAILY_BUDGET_USD" in "\n".join((await forecast(SHEET, lane=lane, cache=None)).lines())
 
 
-async def test_an_import_that_leaves_by_batch_costs_half_and_takes_up_to_a_day() -> None:
-    lanes = [Lane(model="gpt-6-luna", has_key=True, batch_min_rows=rows) for rows in (None, 33, 34)]
-    sync, batch, small = [(await forecast(SHEET, lane=lane, cache=None)).as_dict() for lane in lanes]
-
-    assert batch["custo_usd"] == pytest.approx(sync["custo_usd"] / 2, abs=1e-6)
-    assert (sync["por_lote"], batch["por_lote"], small["por_lote"]) == (False, True, False)
-    assert batch["minutos"] == 24 * 60
-    assert small["custo_usd"] == sync["custo_usd"]
-    said = "\n".join((await forecast(SHEET, lane=Lane("m", has_key=True, batch_min_rows=1), cache=None)).lines())
-    assert "em até 24 h" in said
-    assert "metade do preço" in said
-
-
 async def test_a_file_that_is_no_sheet_is_refused(lane: Lane) -> None:
     with pytest.raises(InvalidInput):
         await forecast(b"%PDF-1.7", lane=lane, cache=None, name="agenda.pdf")

@@ -251,7 +251,7 @@ async def test_reconcile_stops_at_what_the_queue_still_has_and_goes_on_where_it_
     store = AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name)
     async with store, TaskService(settings.redis_url.get_secret_value()) as queue:
         nothing: Any = None
-        ctx = {normalization.CONTEXT_KEY: normalization.Normalization(store, nothing, queue, nothing)}
+        ctx = {normalization.CONTEXT_KEY: normalization.Normalization(store, nothing, queue)}
         pool = await queue.get_pool()
 
         assert await normalization.reconcile(ctx) == 5, "nothing is queued yet"

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 
 import pytest
 
 from normalizer.api import advice, page
-from normalizer.api.live import Snapshot
 from normalizer.api.uploads import file_name
 from normalizer.api.views import Progress
 from normalizer.domain.decision import Reason
-from normalizer.queue.service import QueueStatus
-from normalizer.status import Overview, Waiting
-from normalizer.store.overview import Counts
 
 
 @pytest.mark.parametrize(
@@ -57,25 +52,6 @@ def test_an_address_in_one_line() -> None:
     value = {"rua": "Rua A", "numero": "1", "bairro": None, "cidade": "Campinas", "estado": "SP", "cep": "13010-000"}
     assert page.one_line(value) == "Rua A, 1, Campinas - SP, 13010-000"
     assert page.one_line(None) == ""
-
-
-def cards(waiting: Waiting) -> str:
-    """The cards over an empty queue, as text on one line."""
-    overview = Overview(0.0, QueueStatus("running", 0, 0, 0, None, []), Counts(), None, waiting=waiting)
-    snapshot = Snapshot(datetime(2026, 1, 1, tzinfo=UTC), overview, Progress(), [], 0)
-    context = {"snapshot": snapshot, "queue": overview.queue, "eta_s": overview.eta_s}
-    html = page.templates.get_template("_cartoes.html").render(context)
-    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
-
-
-def test_what_waits_for_a_batch_is_not_called_done() -> None:
-    parked = cards(Waiting(unsent=30, sent=1_200, batches=2))
-    assert "fora da fila, em lote: 1.200 no provedor, 30 por enviar" in parked
-    assert "Previsão até 24 h quando o lote voltar do provedor" in parked
-
-    empty = cards(Waiting())
-    assert "em lote" not in empty
-    assert "Previsão em dia fila vazia" in empty
 
 
 @pytest.mark.parametrize("reason", list(Reason))

@@ -5,10 +5,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from normalizer.llm.client import Answer, Usage
-from normalizer.llm.pricing import Charge, Ledger, Spending, price, prices_as_of
+from normalizer.llm.pricing import Ledger, Spending, price, prices_as_of
 
 MILLION = 1_000_000
 
@@ -160,54 +159,3 @@ async def test_without_redis_the_process_counts_for_itself():
     await ledger.record(answer(), 1)
     assert await ledger.spent()
     await nowhere.aclose()
-
-
-def charge(records=25, **imports):
-    return Charge(Usage(MILLION, 0), records, imports)
-
-
-async def test_a_batch_costs_half_by_day_and_import(redis):
-    ledger = Ledger(redis, model="gpt-6-luna")
-
-    await ledger.record_batch("b1", [charge(20, one=15, two=5), charge(5)], lines=(0, 2))
-
-    day = await ledger.day()
-    assert (day.calls, day.records, day.tokens_in) == (2, 25, 2 * MILLION)
-    assert day.usd == pytest.approx(0.10)
-    assert (await ledger.of_import("one")).usd == pytest.approx(0.05 * 15 / 20)
-    assert (await ledger.of_import("two")).records == 5
-
-
-async def test_what_the_provider_says_a_batch_cost_is_not_halved(redis):
-    ledger = Ledger(redis, model="gpt-6-luna")
-    await ledger.record_batch("b1", [Charge(Usage(MILLION, 0, cost_usd=0.07), 1, {})], lines=(0, 1))
-
-    assert (await ledger.day()).usd == pytest.approx(0.07)
-
-
-async def test_a_piece_of_a_batch_told_twice_is_counted_once(redis):
-    one, two = (Ledger(redis, model="gpt-6-luna") for _ in range(2))
-
-    for ledger, lines in ((one, (0, 20)), (two, (0, 20)), (two, (20, 31)), (one, (20, 31)), (one, (0, 20))):
-        await ledger.record_batch("b1", [charge()], lines=lines)
-    await two.record_batch("b2", [charge()], lines=(0, 20))
-
-    assert (await one.day()).calls == 3
-
-
-async def test_what_may_still_be_spent_today(redis):
-    ledger = Ledger(redis, model="gpt-6-luna", daily_budget_usd=0.12)
-    assert await ledger.left_usd() == pytest.approx(0.12)
-    await ledger.record_batch("b1", [charge()], lines=(0, 1))
-    assert await ledger.left_usd() == pytest.approx(0.07)
-    await ledger.record_batch("b1", [charge(), charge()], lines=(1, 3))
-    assert await ledger.left_usd() == 0
-    assert await ledger.spent()
-    assert await Ledger(redis, model="gpt-6-luna").left_usd() is None
-
-
-async def test_a_batchs_cost_is_not_forgotten_for_want_of_redis():
-    ledger = Ledger(Redis.from_url("redis://127.0.0.1:1"), model="gpt-6-luna")
-
-    with pytest.raises(RedisError):
-        await ledger.record_batch("b1", [charge()], lines=(0, 1))

@@ -85,11 +85,3 @@ def test_ranks_of_another_version_are_not_offered_to_tiktoken(monkeypatch):
 
     assert tokens.counter("gpt-6-luna")(TEXT) > 0
     assert "TIKTOKEN_CACHE_DIR" not in os.environ
-
-
-def test_a_late_counter_loads_the_tokenizer_with_its_first_text():
-    count = tokens.late_counter("gpt-6-luna")
-    assert tokens._encoding.cache_info().currsize == 0
-
-    assert count(TEXT) == tokens.counter("gpt-6-luna")(TEXT)
-    assert tokens._encoding.cache_info().currsize == 1

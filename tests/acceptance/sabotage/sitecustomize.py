@@ -137,48 +137,5 @@ def sabotage() -> None:  # noqa: C901 — six wrappers, none of which is complex
         Pipeline.run = poisoned_run  # type: ignore[method-assign,assignment]
 
 
-def sabotage_economy() -> None:
-    """Patch the steps of the economy lane, so that each can be the last one."""
-    from normalizer.llm.batches import BatchApi
-    from normalizer.llm.pricing import Ledger
-    from normalizer.store import Batches, Stage, WaitingRoom
-
-    def after(owner: Any, name: str, point: str) -> None:
-        step = getattr(owner, name)
-
-        @functools.wraps(step)
-        async def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
-            done = await step(self, *args, **kwargs)
-            note(point, [])
-            passes(point)
-            return done
-
-        setattr(owner, name, noted)
-
-    after(WaitingRoom, "park", "parked")
-    after(BatchApi, "upload", "uploaded")
-    after(BatchApi, "create", "created")
-    after(Ledger, "record_batch", "counted")
-
-    release, write = WaitingRoom.release, Batches.note
-
-    @functools.wraps(release)
-    async def noted_release(self: Any, appointment_ids: Any) -> Any:
-        released = await release(self, appointment_ids)
-        if released:
-            note("released", appointment_ids)
-            passes("released")
-        return released
-
-    @functools.wraps(write)
-    async def noted_write(self: Any, batch: Any, *, stage: Any = None, **fields: Any) -> None:
-        await write(self, batch, stage=stage, **fields)
-        if stage in {Stage.SEATED, Stage.READ}:
-            passes(stage.name.lower())
-
-    WaitingRoom.release, Batches.note = noted_release, noted_write  # type: ignore[method-assign]
-
-
 if JOURNAL or POINT or POISON:
     sabotage()
-    sabotage_economy()
