@@ -9,7 +9,6 @@ ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE workers.py ./
 COPY normalizer ./normalizer
-COPY benchmarks ./benchmarks
 RUN pip install --constraint constraints.txt '.[otel,sentry]' && pip check
 # The tokenizer's ranks, where tiktoken looks for them: the image needs no network and no writable folder for them.
 RUN XDG_CACHE_HOME=/opt/cache python -c "from normalizer.llm.tokens import counter; counter('gpt-4o')('x'); counter('gpt-4')('x')" \

@@ -28,14 +28,11 @@ import openai
 from redis.asyncio import Redis
 
 from benchmarks.circumstances import environment
-from benchmarks.scenarios import Mess, ScenarioRow, generate, write_labels
-from normalizer import embedded
 from normalizer.cache import Cache, Entry
 from normalizer.domain.address import RULES_VERSION, Address, parse_address
 from normalizer.domain.decision import Decision, Settled
 from normalizer.domain.text import canonical
 from normalizer.errors import TransientError
-from normalizer.llm import baseline
 from normalizer.llm.client import LlmClient, Usage
 from normalizer.llm.limits import SharedGate
 from normalizer.llm.packer import Packer
@@ -43,6 +40,8 @@ from normalizer.llm.packing import BatchSize, Budget
 from normalizer.llm.pricing import price, prices_as_of
 from normalizer.llm.prompt import PROMPT_VERSION
 from normalizer.llm.tokens import counter
+from normalizer.simulation import baseline, embedded
+from normalizer.simulation.sheets import Mess, ScenarioRow, generate, write_labels
 
 MODEL = "gpt-6-luna"
 KIND = "endereco"

@@ -23,15 +23,15 @@ from redis import Redis
 
 from benchmarks.sink import SinkService, start_sink
 from benchmarks.supply import Supplied, import_rows, known_addresses
-from normalizer import embedded
 from normalizer.cache import Entry
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Settled
-from normalizer.queue import tasks
 from normalizer.queue.leases import Keys
 from normalizer.queue.service import QUEUE_NAME
 from normalizer.runtime import open_producer
 from normalizer.settings import settings_of
+from normalizer.simulation import embedded
+from normalizer.worker import tasks
 
 _KEYS: Final = Keys.of(QUEUE_NAME)
 _DATABASE: Final = "scale"

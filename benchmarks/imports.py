@@ -33,13 +33,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.circumstances import environment
-from benchmarks.scenarios import COLUMNS, generate, write_sheet
 from benchmarks.sink import start_sink
-from normalizer import embedded
-from normalizer.imports import import_sheet
-from normalizer.journal import ImportJournal
+from normalizer.imports.importing import import_sheet
+from normalizer.imports.progress import ImportJournal
 from normalizer.runtime import open_producer
 from normalizer.settings import settings_of
+from normalizer.simulation import embedded
+from normalizer.simulation.sheets import COLUMNS, generate, write_sheet
 from normalizer.store import AppointmentStore, ImportRow, UpsertReport
 
 T = TypeVar("T")

@@ -20,9 +20,9 @@ from normalizer.domain.address import parse_address
 from normalizer.domain.appointment import Kind, Origin
 from normalizer.domain.decision import Settled
 from normalizer.domain.document import parse_document
+from normalizer.operations.normalize_texts import normalize_lines
 from normalizer.runtime import open_normalization
 from normalizer.settings import load_settings
-from normalizer.texts import normalize_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable

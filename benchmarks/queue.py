@@ -34,12 +34,12 @@ from arq.worker import Worker, func
 from redis import Redis
 
 from benchmarks.circumstances import environment
-from normalizer import embedded
 from normalizer.queue.connection import redis_settings
 from normalizer.queue.group import Done, Group
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import QUEUE_NAME, TASK_NAME, TaskService
 from normalizer.queue.worker import BatchWorker, batch_func
+from normalizer.simulation import embedded
 
 RESULTS = Path(__file__).parent / "results" / "queue.json"
 PEERS = {

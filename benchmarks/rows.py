@@ -33,9 +33,7 @@ from typing import Any, Final
 from redis import Redis
 
 from benchmarks.circumstances import environment
-from benchmarks.scenarios import COLUMNS, Mess, ScenarioRow, generate
 from benchmarks.sink import start_sink
-from normalizer import embedded
 from normalizer.cache import Entry
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Kind, Status
@@ -44,6 +42,8 @@ from normalizer.domain.text import canonical
 from normalizer.queue.service import QUEUE_NAME
 from normalizer.runtime import Producer, open_cache, open_producer
 from normalizer.settings import settings_of
+from normalizer.simulation import embedded
+from normalizer.simulation.sheets import COLUMNS, Mess, ScenarioRow, generate
 from normalizer.store.intake import ImportRow
 
 HERE: Final = Path(__file__).resolve().parent

@@ -31,7 +31,7 @@ from typing import Any, Final
 from benchmarks.circumstances import environment
 from benchmarks.fleet import Fleet, memory_mb, run_once
 from benchmarks.supply import POOL, Supplied, hard_rows, known_addresses, pool, write_labels
-from normalizer import embedded
+from normalizer.simulation import embedded
 
 RESULTS: Final = Path(__file__).parent / "results" / "scale.json"
 REPLICAS: Final = (1, 2, 4, 8)

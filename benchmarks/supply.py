@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.places import CITIES, DISTRICTS, STREET_NAMES
-from benchmarks.scenarios import generate
 from normalizer.domain.address import Address, parse_address
 from normalizer.domain.address.answers import standardize
 from normalizer.domain.decision import Settled, Undecided
-from normalizer.pipeline import needs_model
+from normalizer.simulation.places import CITIES, DISTRICTS, STREET_NAMES
+from normalizer.simulation.sheets import generate
 from normalizer.store import ImportRow
+from normalizer.worker.pipeline import needs_model
 
 #: More distinct texts than a worker's first tier holds, so that a long run asks Redis as often per row as a short one.
 POOL: Final = 100_000

@@ -22,8 +22,7 @@ from normalizer.domain.address import RULES_VERSION, Address, parse_address
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Decision
 from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, TransientError
-from normalizer.exposition import Exposition, Sources
-from normalizer.forecast import Lane
+from normalizer.imports.estimate import Lane
 from normalizer.llm.client import OPENAI_URL, LlmClient
 from normalizer.llm.endpoint import Memory
 from normalizer.llm.limits import Gate, LocalGate, SharedGate
@@ -34,18 +33,19 @@ from normalizer.llm.pricing import Ledger
 from normalizer.llm.prompt import PROMPT_VERSION
 from normalizer.llm.standing import Standing, read_standing
 from normalizer.llm.tokens import counter
-from normalizer.pipeline import Pipeline
-from normalizer.queue import tasks
+from normalizer.observability.logs import configure_logging
+from normalizer.observability.prometheus import Exposition, Sources
+from normalizer.observability.sentry import reporter
+from normalizer.observability.tracing import open_tracing, span
 from normalizer.queue.connection import OUTAGE, describe, redis_settings
 from normalizer.queue.group import Group
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import KEEP_PAYLOAD_MS, QUEUE_NAME, TaskService
 from normalizer.queue.worker import BatchWorker, batch_func
-from normalizer.sentry import reporter
 from normalizer.settings import Settings, load_settings
 from normalizer.store import AppointmentStore
-from normalizer.telemetry import configure_logging
-from normalizer.tracing import open_tracing, span
+from normalizer.worker import tasks
+from normalizer.worker.pipeline import Pipeline
 
 log = structlog.get_logger(__name__)
 

@@ -22,7 +22,7 @@ from hypothesis import settings as hypothesis_settings
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from normalizer import embedded
+from normalizer.simulation import embedded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping

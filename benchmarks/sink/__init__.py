@@ -19,7 +19,7 @@ from typing import Any
 import pymongo
 
 from benchmarks.sink.server import message_of
-from normalizer.embedded import Service
+from normalizer.simulation.embedded import Service
 
 __all__ = ["SinkService", "start_sink"]
 

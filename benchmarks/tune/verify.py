@@ -12,7 +12,7 @@ from typing import Final
 from benchmarks.fleet import Fleet
 from benchmarks.model import Costs, Deployment, Model, Workload
 from benchmarks.supply import Supplied, mixed, write_labels
-from normalizer import embedded
+from normalizer.simulation import embedded
 
 _MOST_REPLICAS: Final = 4
 _MOST_ROWS: Final = 20_000

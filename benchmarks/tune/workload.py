@@ -12,11 +12,11 @@ from benchmarks.supply import hard_rows
 from normalizer.domain.address import parse_address
 from normalizer.domain.appointment import Appointment, Kind
 from normalizer.domain.text import canonical
-from normalizer.imports import usable_rows
+from normalizer.imports.importing import usable_rows
 from normalizer.llm.estimate import cost_of, prompt_tokens
 from normalizer.llm.prompt import Record
 from normalizer.llm.tokens import counter
-from normalizer.pipeline import needs_model
+from normalizer.worker.pipeline import needs_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,8 +21,8 @@ from normalizer.api.live import Live
 from normalizer.api.previews import PATIENCE_S, Previews
 from normalizer.api.uploads import Imports
 from normalizer.errors import Misconfigured
+from normalizer.imports.spreadsheet import Limits
 from normalizer.runtime import Backend, open_backend
-from normalizer.spreadsheet import Limits
 
 if TYPE_CHECKING:
     from pydantic import SecretStr

@@ -19,10 +19,10 @@ from normalizer.api.views import (
     appointment_detail,
     appointment_view,
 )
-from normalizer.corrections import address_of, correct, document_of
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.domain.document import Document
+from normalizer.operations.corrections import address_of, correct, document_of
 from normalizer.runtime import Backend
 from normalizer.store import Filter
 from normalizer.store.records import appointment_of, revision_of

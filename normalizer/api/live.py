@@ -14,7 +14,7 @@ import structlog
 from normalizer.api.views import ImportView, Progress, import_view, progress_of
 from normalizer.domain.appointment import Status
 from normalizer.errors import NormalizerError
-from normalizer.status import Overview, read_overview
+from normalizer.operations.status import Overview, read_overview
 
 if TYPE_CHECKING:
     from normalizer.runtime import Backend

@@ -29,9 +29,9 @@ from normalizer.api.uploads import received
 from normalizer.api.views import appointment_detail, appointment_view
 from normalizer.domain.appointment import Origin, Status
 from normalizer.domain.gazetteer import UF_NAMES
-from normalizer.spreadsheet import LABELS, UnknownColumns
+from normalizer.imports.spreadsheet import LABELS, UnknownColumns
+from normalizer.imports.undo import RUNNING, UNDOING
 from normalizer.store import Filter
-from normalizer.undo import RUNNING, UNDOING
 
 HERE: Final = Path(__file__).parent
 _ROWS: Final = 15

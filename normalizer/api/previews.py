@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from normalizer.errors import NormalizerError
-from normalizer.forecast import Forecast, forecast
-from normalizer.imports import ImportReport, import_sheet
+from normalizer.imports.estimate import Forecast, forecast
+from normalizer.imports.importing import ImportReport, import_sheet
 
 if TYPE_CHECKING:
     from normalizer.api.uploads import Imports, Upload
+    from normalizer.imports.spreadsheet import Vocabulary
     from normalizer.runtime import Backend
-    from normalizer.spreadsheet import Vocabulary
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from normalizer.errors import InvalidInput, Misconfigured, NormalizerError, TransientError
-from normalizer.spreadsheet import UnknownColumns
+from normalizer.imports.spreadsheet import UnknownColumns
 
 log = structlog.get_logger(__name__)
 

@@ -9,7 +9,6 @@ from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from normalizer import reports
 from normalizer.api.access import Operator, Reader
 from normalizer.api.previews import Preview, Previews, patiently
 from normalizer.api.problems import responses
@@ -17,10 +16,11 @@ from normalizer.api.system import TheBackend
 from normalizer.api.uploads import Imports, received
 from normalizer.api.views import ImportView, import_view
 from normalizer.errors import InvalidInput
+from normalizer.imports import error_sheet
+from normalizer.imports.spreadsheet import Vocabulary
+from normalizer.imports.undo import counts_of
 from normalizer.runtime import Backend
-from normalizer.spreadsheet import Vocabulary
 from normalizer.store import Undone
-from normalizer.undo import counts_of
 
 XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _BODY: Final = {
@@ -220,7 +220,7 @@ async def known_import(backend: Backend, import_id: str) -> dict[str, Any]:
 @router.get("/modelo.xlsx", response_class=Response, responses=_SHEET_ANSWER)
 async def template(_: Reader) -> Response:
     """Planilha modelo, com os títulos que a importação reconhece."""
-    return sheet_response(reports.template(), "modelo-de-agendamentos.xlsx")
+    return sheet_response(error_sheet.template(), "modelo-de-agendamentos.xlsx")
 
 
 @router.post(
@@ -314,10 +314,10 @@ async def problems(
 
 
 @router.get("/{import_id}/erros.xlsx", response_class=Response, responses={**_SHEET_ANSWER, **responses(404)})
-async def error_sheet(import_id: ImportId, _: Operator, backend: TheBackend) -> Response:
+async def sheet_to_correct(import_id: ImportId, _: Operator, backend: TheBackend) -> Response:
     """O que precisa de uma pessoa, com as colunas originais, "Erro" e "Como corrigir": corrija e importe de novo."""
     record = await known_import(backend, import_id)
-    content = await reports.gather(record, desk=backend.store.desk())
+    content = await error_sheet.gather(record, desk=backend.store.desk())
     return sheet_response(content, "para-corrigir.xlsx")
 
 

@@ -17,8 +17,8 @@ from normalizer.api.live import Live
 from normalizer.api.problems import responses
 from normalizer.domain.appointment import Status
 from normalizer.errors import NormalizerError
-from normalizer.exposition import CONTENT_TYPE_LATEST
-from normalizer.retry import put_back
+from normalizer.observability.prometheus import CONTENT_TYPE_LATEST
+from normalizer.operations.retry import put_back
 from normalizer.runtime import Backend
 
 _READY_S: Final = 4.0

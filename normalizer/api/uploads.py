@@ -19,16 +19,16 @@ import structlog
 from fastapi import HTTPException
 
 from normalizer.errors import NormalizerError, QueueUnavailable, TransientError
-from normalizer.imports import import_sheet
-from normalizer.journal import ImportJournal
-from normalizer.spreadsheet import Limits, megabytes
-from normalizer.undo import BROKEN, undo_import
+from normalizer.imports.importing import import_sheet
+from normalizer.imports.progress import ImportJournal
+from normalizer.imports.spreadsheet import Limits, megabytes
+from normalizer.imports.undo import BROKEN, undo_import
 
 if TYPE_CHECKING:
     from fastapi import Request
 
+    from normalizer.imports.spreadsheet import Vocabulary
     from normalizer.runtime import Backend
-    from normalizer.spreadsheet import Vocabulary
 
 log = structlog.get_logger(__name__)
 

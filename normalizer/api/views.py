@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from normalizer.api import masking
 from normalizer.domain.address.value import FIELDS
 from normalizer.domain.appointment import Kind, Origin, Status
-from normalizer.reports import causes_of
+from normalizer.imports.error_sheet import causes_of
+from normalizer.imports.undo import state_of, undo_until
 from normalizer.store import Portions
 from normalizer.store.records import RESULT_FIELD, appointment_of, ours, revision_of
-from normalizer.undo import state_of, undo_until
 
 SOURCE_OF: Final = {
     Origin.RULES.value: "pelas regras",

@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 
 from normalizer.cli.language import OPTIONS, SUBCOMMAND, Group, slip, usage
 from normalizer.errors import Misconfigured, NormalizerError, TransientError
-from normalizer.telemetry import configure_logging
+from normalizer.observability.logs import configure_logging
 
 OK, FAILED, USAGE, NOT_READY, INTERRUPTED = 0, 1, 2, 3, 130
 

@@ -21,7 +21,7 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Examina configuração, Redis, workers, MongoDB e IA, e diz em uma linha como corrigir cada problema."""
-    from normalizer.doctor import examine
+    from normalizer.operations.doctor import examine
 
     report = asyncio.run(examine(lgpd=lgpd, offline=offline, logs=log or ()))
     if as_json:

@@ -32,9 +32,9 @@ def normalize(
     offline: Annotated[bool, typer.Option("--offline", help="Só regras; nenhuma chamada ao modelo.")] = False,
 ) -> None:
     """Normaliza textos avulsos: {"id","text"} por linha, {"id","result","origem","motivo"} na mesma ordem."""
+    from normalizer.operations.normalize_texts import TextAnswer, normalize_lines
     from normalizer.runtime import open_normalization
     from normalizer.settings import load_settings
-    from normalizer.texts import TextAnswer, normalize_lines
 
     if kind not in _KINDS:
         raise typer.BadParameter(f"esperado address ou document; encontrado {kind!r}.", param_hint="address|document")

@@ -26,7 +26,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Faz o trabalho principal de ponta a ponta, com Redis e MongoDB embutidos e dois workers."""
-    from normalizer.demo import Summary, run_demo
+    from normalizer.simulation.demo import Summary, run_demo
 
     def show(summary: Summary) -> None:
         if as_json:
@@ -59,8 +59,8 @@ def worker() -> None:
 @app.command(cls=Command, options_metavar=OPTIONS)
 def health() -> None:
     """Sai com 0 só se o worker deste contêiner está vivo e o laço dele responde."""
+    from normalizer.operations.status import own_replica_problem
     from normalizer.queue.service import TaskService
-    from normalizer.status import own_replica_problem
 
     async def run() -> str | None:
         async with TaskService(attempts=1) as tasks:

@@ -16,7 +16,7 @@ from normalizer.cli.language import OPTIONS, Command
 from normalizer.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from normalizer.imports import ImportReport
+    from normalizer.imports.importing import ImportReport
 
 Columns = Annotated[
     list[str] | None,
@@ -37,10 +37,10 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Importa uma planilha: grava os agendamentos como pendentes e coloca-os na fila."""
-    from normalizer.imports import import_sheet
-    from normalizer.journal import ImportJournal
+    from normalizer.imports.importing import import_sheet
+    from normalizer.imports.progress import ImportJournal
+    from normalizer.imports.spreadsheet import Vocabulary
     from normalizer.runtime import open_producer
-    from normalizer.spreadsheet import Vocabulary
 
     Vocabulary.of(columns or ())  # a slip is told before anything is opened
 
@@ -132,10 +132,10 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """Diz antes de importar o que a planilha custaria: textos, chamadas, tokens, US$ e minutos. Não grava nada."""
-    from normalizer.forecast import Forecast, forecast
+    from normalizer.imports.estimate import Forecast, forecast
+    from normalizer.imports.spreadsheet import Vocabulary
     from normalizer.runtime import known_columns, lane_of, open_known_answers
     from normalizer.settings import load_settings
-    from normalizer.spreadsheet import Vocabulary
 
     Vocabulary.of(columns or ())  # a slip is told before anything is opened
     settings = load_settings()
@@ -159,8 +159,8 @@ def undo(
     as_json: Json = False,
 ) -> None:
     """Desfaz uma importação das últimas 24 horas: apaga o que ela criou, restaura o que ela mudou."""
+    from normalizer.imports.undo import undo_import
     from normalizer.runtime import open_producer
-    from normalizer.undo import undo_import
 
     async def run() -> Any:
         async with open_producer() as producer:
@@ -182,7 +182,7 @@ def export_errors(
     out: Annotated[Path, typer.Argument(help="Planilha .xlsx a gravar.")],
 ) -> None:
     """Grava o que precisa de uma pessoa, com as colunas originais, "Erro" e "Como corrigir": corrija e importe."""
-    from normalizer.reports import gather
+    from normalizer.imports.error_sheet import gather
     from normalizer.runtime import open_producer
 
     async def run() -> bytes:

@@ -22,9 +22,9 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Mostra a fila, os workers e os agendamentos."""
+    from normalizer.operations.status import Overview, read_overview
     from normalizer.runtime import open_producer, read_lane
     from normalizer.settings import load_settings
-    from normalizer.status import Overview, read_overview
 
     settings = load_settings()
 
@@ -70,7 +70,7 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Coloca de novo na fila o que falhou ou está em revisão (sem opção: o que falhou)."""
-    from normalizer.retry import put_back
+    from normalizer.operations.retry import put_back
     from normalizer.runtime import open_producer
 
     statuses = [Status.FAILED] if failed or not review else []

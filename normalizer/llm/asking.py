@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from normalizer import metrics
 from normalizer.domain.decision import Decision, Reason, Undecided
 from normalizer.errors import BatchRejected, ProviderRefused, ProviderTooSlow, TransientError
 from normalizer.llm.estimate import max_tokens_out
 from normalizer.llm.salvage import Again, half, judge, smaller_company
+from normalizer.observability import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

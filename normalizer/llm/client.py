@@ -18,7 +18,7 @@ from normalizer.errors import ProviderUnavailable
 from normalizer.llm.endpoint import Habits, Mode
 from normalizer.llm.prompt import Record, Segments, build_messages, parse_answer, response_schema
 from normalizer.llm.translation import body_error, detail, translated
-from normalizer.tracing import span
+from normalizer.observability.tracing import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

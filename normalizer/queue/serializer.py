@@ -50,7 +50,7 @@ class Wire(Enum):
 class PayloadRefused(ValueError):
     """This payload is not read; the message says why and how to mend the producer, and quotes no value of it."""
 
-    quotes_nothing = True  # so that a log may carry the message; see `normalizer.telemetry`
+    quotes_nothing = True  # so that a log may carry the message; see `normalizer.observability.logs`
 
 
 #: How the job that this task runs came in; set by `job_deserializer`, read by `job_serializer` for its result.

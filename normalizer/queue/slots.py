@@ -13,7 +13,7 @@ from arq.jobs import SerializationError, deserialize_job_raw
 from arq.utils import timestamp_ms
 from arq.worker import Worker
 
-from normalizer import metrics
+from normalizer.observability import metrics
 from normalizer.queue.connection import OUTAGE, describe
 from normalizer.queue.group import BatchFunction, ClaimedJob, Group
 from normalizer.queue.health import new_worker_id

@@ -15,6 +15,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from normalizer.domain.appointment import PRIVATE_FIELDS, Appointment, Kind, Status
 from normalizer.errors import Misconfigured, StoreUnavailable
+from normalizer.observability.tracing import span
 from normalizer.store.connection import (
     BULK,
     Client,
@@ -46,7 +47,6 @@ from normalizer.store.records import (
     unchanged,
 )
 from normalizer.store.writes import GuardedWrite, SaveReport, write_all
-from normalizer.tracing import span
 
 _HASH_KEY_ID = "hash"
 _SECRET_BYTES = 32

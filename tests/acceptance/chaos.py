@@ -19,7 +19,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from normalizer import embedded
+from normalizer.simulation import embedded
 from tests.acceptance.harness import TERMINAL, Deployment, make_rows, write_labels
 from tests.acceptance.ledger import Outage, explain_calls, recoveries
 from tests.proxy import TcpProxy

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from normalizer import embedded
+from normalizer.simulation import embedded
 from tests.acceptance.harness import Deployment, make_rows, write_labels
 from tests.proxy import TcpProxy
 

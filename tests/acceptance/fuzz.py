@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from normalizer import embedded
+from normalizer.simulation import embedded
 from tests.acceptance.fuzz_checks import PATIENTS, leaks
 
 ROOT = Path(__file__).resolve().parents[2]

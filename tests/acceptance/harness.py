@@ -27,13 +27,13 @@ import pymongo
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisAway
 
-from normalizer import embedded
 from normalizer.domain.address import parse_address, standardize
 from normalizer.domain.decision import Settled, Undecided
 from normalizer.domain.text import canonical
 from normalizer.queue.leases import Keys
 from normalizer.queue.serializer import job_deserializer
 from normalizer.queue.service import QUEUE_NAME, TaskService
+from normalizer.simulation import embedded
 from normalizer.store import AppointmentStore, ImportRow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -316,7 +316,7 @@ class Deployment:
         return self._provider("stats")
 
     def fault(self, *faults: dict[str, Any]) -> None:
-        """Script the provider's next failures (see benchmarks/provider/); none: it is well again."""
+        """Script the provider's next failures (see normalizer/simulation/provider/); none: it is well again."""
         request = urllib.request.Request(f"{self.provider.root_url}/faults", data=json.dumps(faults).encode())  # noqa: S310
         with urllib.request.urlopen(request, timeout=10):  # noqa: S310
             pass

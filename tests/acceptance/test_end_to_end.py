@@ -11,9 +11,9 @@ from arq.jobs import Job
 from arq.worker import JobExecutionFailed
 from bson import ObjectId
 
-from benchmarks.scenarios import write_scenario
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import QUEUE_NAME
+from normalizer.simulation.sheets import write_scenario
 from tests.acceptance.harness import make_rows
 
 NULLS = {"cpf": None, "rg": None, "cpf_formatted": None, "rg_formatted": None}

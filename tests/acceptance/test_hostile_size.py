@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from benchmarks.fleet import memory_mb
-from normalizer import embedded
+from normalizer.simulation import embedded
 from tests.acceptance.fuzz import KEYS, serving
 
 if TYPE_CHECKING:

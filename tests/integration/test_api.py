@@ -21,9 +21,9 @@ from normalizer.api import Access, create_app
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Kind, Normalized, Origin, Review
 from normalizer.domain.decision import Reason
+from normalizer.imports.spreadsheet import Limits
 from normalizer.runtime import Backend, open_backend
 from normalizer.settings import settings_of
-from normalizer.spreadsheet import Limits
 from normalizer.store import Result
 
 OPERATOR, READER = "operator-key-of-this-test", "reader-key-of-this-test"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from xlsxwriter import Workbook
 
-from normalizer import embedded
+from normalizer.simulation import embedded
 from tests.acceptance.harness import make_rows
 
 pytest.importorskip("selenium", reason="needs selenium: pip install '.[dev]'")

@@ -14,9 +14,9 @@ from benchmarks.fleet import run_once
 from benchmarks.model import Deployment, Workload
 from benchmarks.supply import hard_rows, import_rows, mixed, pool, write_labels
 from benchmarks.tune.__main__ import main as tune
-from normalizer import embedded
 from normalizer.domain.address import parse_address
-from normalizer.pipeline import needs_model
+from normalizer.simulation import embedded
+from normalizer.worker.pipeline import needs_model
 
 # Real processes that start, work and stop: on a machine that others use each takes its time.
 pytestmark = pytest.mark.timeout(400)

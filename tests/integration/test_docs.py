@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
-from normalizer import embedded
+from normalizer.simulation import embedded
 from tests.acceptance.harness import Deployment, make_rows
 from tests.unit.test_deploy import DOCS, fenced, text_of
 

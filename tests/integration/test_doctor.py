@@ -13,13 +13,14 @@ from arq import create_pool
 from arq.connections import RedisSettings
 from redis import Redis
 
-from normalizer import cli, embedded
+from normalizer import cli
 from normalizer.cache import Entry
 from normalizer.domain.decision import Reason
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import QUEUE_NAME
 from normalizer.runtime import lane_name, open_cache
 from normalizer.settings import load_settings
+from normalizer.simulation import embedded
 from normalizer.store import AppointmentStore
 from tests.integration.command import Ran
 

@@ -11,10 +11,10 @@ import pymongo
 import pytest
 import redis
 
-from normalizer import embedded
-from normalizer.embedded import programs
-from normalizer.embedded import service as ports
 from normalizer.errors import Misconfigured
+from normalizer.simulation import embedded
+from normalizer.simulation.embedded import programs
+from normalizer.simulation.embedded import service as ports
 
 
 def test_valkey_keeps_port_and_data_over_sigkill(tmp_path):
@@ -79,7 +79,7 @@ def test_missing_extra_says_how_to_mend_it(monkeypatch, tmp_path):
 _PARENT = """
 import sys, threading
 from pathlib import Path
-from normalizer import embedded
+from normalizer.simulation import embedded
 services = []
 def begin():
     services.append(embedded.start_valkey(Path(sys.argv[1]) / "r"))

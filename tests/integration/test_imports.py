@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from benchmarks.scenarios import DEMO_ROWS, demo_scenario, generate, write_sheet
 from normalizer.domain.appointment import Status
 from normalizer.errors import InvalidInput
-from normalizer.imports import import_sheet
+from normalizer.imports.importing import import_sheet
 from normalizer.queue.service import TaskService
+from normalizer.simulation.sheets import DEMO_ROWS, demo_scenario, generate, write_sheet
 from normalizer.store import AppointmentStore
 
 if TYPE_CHECKING:

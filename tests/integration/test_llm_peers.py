@@ -6,12 +6,12 @@ import httpx2
 import pytest
 from redis.asyncio import Redis
 
-from benchmarks.provider import Options, build_app
 from normalizer.cache import Cache, Entry
 from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
 from normalizer.llm.packer import Packer
 from normalizer.llm.peers import Peers
+from normalizer.simulation.provider import Options, build_app
 from tests.integration.queue_lab import until
 from tests.unit.test_packer import LABELS, TEXTS, expect_right
 

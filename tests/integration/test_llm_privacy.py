@@ -14,10 +14,10 @@ from normalizer.domain.appointment import Appointment
 from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
 from normalizer.llm.packer import Packer
-from normalizer.pipeline import Pipeline
 from normalizer.queue.service import TaskService
 from normalizer.runtime import build_worker
 from normalizer.settings import settings_of
+from normalizer.worker.pipeline import Pipeline
 
 GOLD = Path(__file__).parents[1] / "gold"
 NAMES = ["Maria Aparecida Lima", "João Batista Nogueira", "Ana Clara Prado", "José Carlos Queiroz"]

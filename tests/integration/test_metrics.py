@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from normalizer import embedded
 from normalizer.cache import Cache
-from normalizer.exposition import Exposition, Sources
 from normalizer.llm.pricing import Ledger
+from normalizer.observability.prometheus import Exposition, Sources
 from normalizer.queue.service import TaskService
+from normalizer.simulation import embedded
 from tests.acceptance.harness import Deployment, make_rows, until, write_labels
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import python_calamine
 
-from benchmarks.scenarios import write_scenario
-from normalizer import embedded
+from normalizer.simulation import embedded
+from normalizer.simulation.sheets import write_scenario
 from tests.acceptance.harness import Deployment, Row, make_rows, write_labels
 
 #: Columns that say something about a person. The others (units, exams, rooms, canais) are the clinic's own words.

@@ -7,9 +7,9 @@ import time
 import httpx2
 import pytest
 
-from benchmarks.provider import Options, Provider
-from normalizer.llm import baseline
 from normalizer.llm.prompt import Record, build_messages, parse_answer, response_schema
+from normalizer.simulation import baseline
+from normalizer.simulation.provider import Options, Provider
 
 TEXT = "R. das Flores, 12, Centro, Itu/SP tel (11) 98765-4321"
 EXPECTED = {

@@ -16,7 +16,6 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from normalizer import embedded
 from normalizer.errors import QueueUnavailable
 from normalizer.queue import connection
 from normalizer.queue.group import Group
@@ -24,6 +23,7 @@ from normalizer.queue.leases import Keys
 from normalizer.queue.leases import script as lua
 from normalizer.queue.service import QUEUE_NAME, TaskService
 from normalizer.queue.worker import BatchWorker
+from normalizer.simulation import embedded
 from tests.integration.queue_lab import Script, batch, make_worker, running, until
 from tests.proxy import TcpProxy
 

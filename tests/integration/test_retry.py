@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from normalizer import pipeline
 from normalizer.cache import Entry
 from normalizer.domain.appointment import Kind, Status
 from normalizer.domain.decision import Reason, Undecided
-from normalizer.retry import put_back
+from normalizer.operations.retry import put_back
 from normalizer.runtime import build_worker, open_producer
 from normalizer.settings import Settings, settings_of
+from normalizer.worker import pipeline
 
 TEXT = "Rua das Flores, 52, Recreio, Rio de Janeiro, RJ, 22790-285"
 ADDRESS = {

@@ -8,12 +8,12 @@ import pytest
 from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from normalizer import embedded
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Kind, Normalized, Origin, Rejected, Review, Status
 from normalizer.domain.decision import Reason
 from normalizer.domain.document import Document
 from normalizer.errors import Misconfigured, StoreUnavailable
+from normalizer.simulation import embedded
 from normalizer.store import AppointmentStore, ImportRow, Result
 from normalizer.store.appointments import now_utc
 

@@ -20,7 +20,6 @@ from arq.constants import job_key_prefix
 from arq.jobs import Job, JobStatus
 from pydantic import SecretStr
 
-from normalizer import pipeline
 from normalizer.domain.decision import Reason, Undecided
 from normalizer.llm.pricing import Ledger
 from normalizer.queue import tasks as normalization
@@ -30,6 +29,7 @@ from normalizer.queue.service import QUEUE_NAME, TaskService
 from normalizer.runtime import build_worker
 from normalizer.settings import Settings, settings_of
 from normalizer.store import AppointmentStore
+from normalizer.worker import pipeline
 
 ADDRESS = "rua maurício da costa faria,52,recreio dos bandeirantes,rio de janeiro,RJ,22790-285"
 NORMALIZED = {

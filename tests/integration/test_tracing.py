@@ -13,12 +13,13 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from normalizer import embedded, tracing
 from normalizer.errors import Misconfigured
+from normalizer.observability import tracing
+from normalizer.observability.tracing import open_tracing, span
 from normalizer.queue.service import TaskService
 from normalizer.runtime import build_worker
 from normalizer.settings import Settings, settings_of
-from normalizer.tracing import open_tracing, span
+from normalizer.simulation import embedded
 
 NAME, CPF = "Fulana de Tal", "111.444.777-35"
 EASY = "Av. Brasil, 100, Centro, Cascavel, PR"

@@ -21,10 +21,10 @@ import typer.main
 import yaml
 from packaging.requirements import Requirement
 
-from normalizer import exposition, metrics
 from normalizer.cache import CacheStats
 from normalizer.cli import app
-from normalizer.doctor.configuration import known_names
+from normalizer.observability import metrics, prometheus
+from normalizer.operations.doctor.configuration import known_names
 from normalizer.queue.health import Replica
 from normalizer.queue.service import QueueStatus
 from normalizer.runtime import banner
@@ -354,11 +354,11 @@ def exposed_metrics() -> set[str]:
     packer: Any = SimpleNamespace(stats=SimpleNamespace(**counted), refused=None)
     day: Any = SimpleNamespace(usd=0.0, calls=0, records=0)
     families = [
-        *exposition._queue(QueueStatus("running", 0, 0, 0, None, [replica])),
-        *exposition._jobs(worker),
-        *exposition._model(packer),
-        *exposition._cache(stats),
-        *exposition._cost(day),
+        *prometheus._queue(QueueStatus("running", 0, 0, 0, None, [replica])),
+        *prometheus._jobs(worker),
+        *prometheus._model(packer),
+        *prometheus._cache(stats),
+        *prometheus._cost(day),
         *metrics.REGISTRY.collect(),
     ]
     names = {"normalizer_redis_up", "normalizer_budget_usd", "normalizer_memory_limit_bytes"}

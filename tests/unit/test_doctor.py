@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from normalizer.doctor.configuration import check, given_names, known_names, plan_s
-from normalizer.doctor.finding import Finding, Level, Report
-from normalizer.doctor.privacy import check_settings, personal
+from normalizer.operations.doctor.configuration import check, given_names, known_names, plan_s
+from normalizer.operations.doctor.finding import Finding, Level, Report
+from normalizer.operations.doctor.privacy import check_settings, personal
 from normalizer.settings import settings_of
 
 

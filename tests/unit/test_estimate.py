@@ -3,12 +3,12 @@
 import httpx2
 import pytest
 
-from benchmarks.provider import Options, build_app
 from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
 from normalizer.llm.estimate import Estimate, cost_of, estimate
 from normalizer.llm.packing import Budget, pack
 from normalizer.llm.prompt import Record
+from normalizer.simulation.provider import Options, build_app
 from tests.unit.test_packer import LABELS, TEXTS
 
 COUNT = tokens.counter("gpt-6-luna")

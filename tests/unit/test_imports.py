@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.errors import InvalidInput, QueueUnavailable, StoreUnavailable
-from normalizer.imports import CHUNK, ImportReport, import_sheet, key_of
-from normalizer.spreadsheet import Row
+from normalizer.imports.importing import CHUNK, ImportReport, import_sheet, key_of
+from normalizer.imports.spreadsheet import Row
 from normalizer.store import ImportRow, UpsertReport
 
 HEADER = "Id do agendamento;Nome do Paciente;Endereço Coleta;Documento(s) do Paciente;Status"

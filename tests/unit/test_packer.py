@@ -7,7 +7,6 @@ from collections import Counter
 import httpx2
 import pytest
 
-from benchmarks.provider import Fault, Options, build_app
 from normalizer.domain.decision import Reason, Settled, Undecided
 from normalizer.errors import ProviderRefused, ProviderUnavailable, TransientError
 from normalizer.llm import tokens
@@ -17,6 +16,7 @@ from normalizer.llm.limits import LocalGate
 from normalizer.llm.packer import Packer
 from normalizer.llm.packing import BatchSize, Budget, Pace
 from normalizer.llm.privacy import Withheld
+from normalizer.simulation.provider import Fault, Options, build_app
 
 STREETS = ["das Flores", "do Sol", "da Lua", "do Mar", "da Paz", "do Rio", "da Serra", "do Campo"]
 

@@ -9,8 +9,8 @@ import sentry_sdk
 import structlog
 
 from normalizer.errors import Misconfigured
-from normalizer.sentry import cleaned, reporter
-from normalizer.telemetry import configure_logging
+from normalizer.observability.logs import configure_logging
+from normalizer.observability.sentry import cleaned, reporter
 
 PATIENT = "Fulana de Tal, CPF 111.444.777-35"
 

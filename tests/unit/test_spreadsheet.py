@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normalizer.errors import InvalidInput
-from normalizer.spreadsheet import Limits, Problem, Row, Spreadsheet, mask, read
-from normalizer.spreadsheet.columns import find_header, normalize_title
-from normalizer.spreadsheet.values import date_of, split_moment, status_of, text_of, time_of
+from normalizer.imports.spreadsheet import Limits, Problem, Row, Spreadsheet, mask, read
+from normalizer.imports.spreadsheet.columns import find_header, normalize_title
+from normalizer.imports.spreadsheet.values import date_of, split_moment, status_of, text_of, time_of
 
 HEADER = ["Id do agendamento", "Nome do Paciente", "Endereço Coleta", "Documento(s) do Paciente"]
 ROWS = [
@@ -170,7 +170,7 @@ class TestHeader:
         assert values(csv([list(named), list(fields.values())])) == [fields]
 
     def test_all_thirty_columns_of_the_export_are_known(self) -> None:
-        from benchmarks.scenarios import COLUMNS
+        from normalizer.simulation.sheets import COLUMNS
 
         header = find_header(iter([(1, COLUMNS)]))
         assert header is not None

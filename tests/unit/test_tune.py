@@ -14,7 +14,6 @@ import pytest
 
 from benchmarks.model import Costs, Deployment, Model, Workload
 from benchmarks.scale import RESULTS
-from benchmarks.scenarios import generate, write_sheet
 from benchmarks.tune.__main__ import main
 from benchmarks.tune.endpoint import probe
 from benchmarks.tune.search import advice, search
@@ -24,6 +23,7 @@ from normalizer.errors import InvalidInput, ProviderTooSlow, RateLimited
 from normalizer.llm.client import Answer, Usage
 from normalizer.llm.pricing import Price
 from normalizer.settings import settings_of
+from normalizer.simulation.sheets import generate, write_sheet
 
 COSTS = Costs.of(json.loads(RESULTS.read_text("utf-8")))
 LOAD = Workload()

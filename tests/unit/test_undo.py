@@ -10,8 +10,18 @@ from typing import Any
 import pytest
 
 from normalizer.errors import InvalidInput, StoreUnavailable
+from normalizer.imports.undo import (
+    BROKEN,
+    FINISHED,
+    HALF_UNDONE,
+    RUNNING,
+    UNDOING,
+    UNDONE,
+    state_of,
+    undo_import,
+    undo_until,
+)
 from normalizer.store import Undone
-from normalizer.undo import BROKEN, FINISHED, HALF_UNDONE, RUNNING, UNDOING, UNDONE, state_of, undo_import, undo_until
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from normalizer.errors import InvalidInput
-from normalizer.spreadsheet import LABELS, Limits, Row, Spreadsheet, UnknownColumns, Vocabulary, read
-from normalizer.spreadsheet.columns import FIELD_OF_NAME, IGNORED, MOMENTS
-from normalizer.spreadsheet.reading import header_at
-from normalizer.spreadsheet.vocabulary import brand_scope
+from normalizer.imports.spreadsheet import LABELS, Limits, Row, Spreadsheet, UnknownColumns, Vocabulary, read
+from normalizer.imports.spreadsheet.columns import FIELD_OF_NAME, IGNORED, MOMENTS
+from normalizer.imports.spreadsheet.reading import header_at
+from normalizer.imports.spreadsheet.vocabulary import brand_scope
 
 ROW = "Clínica Um;Ana;rua x, 1;RG 1234567"
 SHEET = f"Nome da Marca;Nome do Paciente;Residência do cliente;Papéis\n{ROW}\n".encode()

@@ -64,9 +64,9 @@ def sabotage() -> None:  # noqa: C901 — six wrappers, none of which is complex
     from normalizer.domain.text import canonical
     from normalizer.llm.client import LlmClient
     from normalizer.llm.prompt import Record
-    from normalizer.pipeline import Pipeline
     from normalizer.queue.leases import Leases
     from normalizer.store import AppointmentStore
+    from normalizer.worker.pipeline import Pipeline
 
     claim, settle, save = Leases.claim, Leases.settle, AppointmentStore.save
     complete, put_many, ask, run = LlmClient.complete, Cache.put_many, Cache._ask, Pipeline.run

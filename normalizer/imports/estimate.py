@@ -1,0 +1,207 @@
+"""What a sheet would take, said before it is imported: who would answer its texts, in how many calls, at what cost.
+
+Nothing is written and nothing leaves the machine: the file is read as an import reads it, the cache is only looked at,
+the rules are really run, and what they leave is packed as the worker would pack it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from normalizer.domain.address import parse_address
+from normalizer.domain.appointment import Appointment, Kind
+from normalizer.domain.text import canonical
+from normalizer.imports.importing import usable_rows
+from normalizer.llm.estimate import Estimate, estimate
+from normalizer.llm.packing import Budget
+from normalizer.llm.pricing import price, prices_as_of
+from normalizer.llm.tokens import counter
+from normalizer.worker.pipeline import needs_model
+
+if TYPE_CHECKING:
+    from normalizer.cache import Cache
+    from normalizer.imports.spreadsheet import Limits, Vocabulary
+
+_LOOKED_UP_AT_ONCE: Final = 1_000
+_PARSES_PER_LOOP_TURN: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The model lane as it is set up.
+
+    Attributes:
+        model: whose price counts.
+        has_key: without one, what only a model could settle waits in review.
+        records_per_call, rpm, tpm, concurrency: its limits; 0 = unlimited for `rpm` and `tpm`.
+        daily_budget_usd: 0 = none.
+    """
+
+    model: str
+    has_key: bool
+    records_per_call: int = 25
+    rpm: int = 0
+    tpm: int = 0
+    concurrency: int = 8
+    daily_budget_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What an import of this sheet would take. Texts are counted by identity, as they are asked.
+
+    Attributes:
+        rows: usable rows, each appointment once; `problems` could not be used.
+        addresses, documents: distinct texts; documents are always settled by rules.
+        cached, by_rules: distinct addresses that need no model; `asked` is what only a model can settle.
+        cache_consulted: False when cache or Redis could not be reached; `cached` is 0 then.
+    """
+
+    rows: int
+    problems: int
+    addresses: int
+    documents: int
+    cached: int
+    by_rules: int
+    asked: Estimate
+    cache_consulted: bool
+    lane: Lane
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON document of `estimate --json`."""
+        asked = self.asked
+        return {
+            "linhas": self.rows,
+            "problemas": self.problems,
+            "enderecos_distintos": self.addresses,
+            "documentos_distintos": self.documents,
+            "do_cache": self.cached if self.cache_consulted else None,
+            "por_regras": self.by_rules,
+            "para_a_ia": self.addresses - self.cached - self.by_rules,
+            "chamadas": asked.calls,
+            "tokens_entrada": asked.tokens_in,
+            "tokens_saida": asked.tokens_out,
+            "tokens": asked.tokens_in + asked.tokens_out,
+            "custo_usd": asked.usd,
+            "minutos": asked.minutes,
+            "modelo": self.lane.model,
+            "precos_de": prices_as_of(),
+            "preco_conhecido": price(self.lane.model).listed,
+            "chave_configurada": self.lane.has_key,
+            "orcamento_diario_usd": self.lane.daily_budget_usd or None,
+            "cache_consultado": self.cache_consulted,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """The same for people."""
+        asked, lane = self.asked, self.lane
+        yield f"{self.rows} linhas ({self.problems} problemas): {self.addresses} endereços distintos,"
+        yield f"{self.documents} documentos distintos (sempre por regras)."
+        yield (
+            f"  do cache     {self.cached:>8}"
+            if self.cache_consulted
+            else "  do cache            – (cache não consultado)"
+        )
+        yield f"  por regras   {self.by_rules:>8}"
+        yield f"  para a IA    {self.addresses - self.cached - self.by_rules:>8}"
+        yield (
+            f"IA: {asked.calls} chamadas, {asked.tokens_in + asked.tokens_out} tokens "
+            f"({asked.tokens_in} de entrada, {asked.tokens_out} de saída), US$ {asked.usd:.4f}, "
+            f"cerca de {asked.minutes:.1f} min "
+            f"({lane.model}, preços de {prices_as_of()})."
+        )
+        if not price(lane.model).listed:
+            yield "O modelo não está na tabela de preços: vale o preço do mais caro."
+        if not lane.has_key:
+            yield "Sem OPENAI_API_KEY: o que iria para a IA espera em revisão."
+        if 0 < lane.daily_budget_usd < asked.usd:
+            yield f"O custo passa de DAILY_BUDGET_USD={lane.daily_budget_usd:g}: parte espera em revisão."
+        yield "Nada foi gravado nem enviado."
+
+
+async def forecast(
+    source: str | Path | bytes,
+    *,
+    lane: Lane,
+    cache: Cache | None,
+    name: str | None = None,
+    limits: Limits | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> Forecast:
+    """Read a sheet as an import would and say what it would take.
+
+    Args:
+        source: a path or the file's bytes.
+        lane: the model lane as it is set up.
+        cache: only looked at; None where it cannot be asked.
+        name: what messages call the file when `source` is bytes.
+        limits: bounds on size.
+        vocabulary: what titles mean beyond the known names.
+
+    Raises InvalidInput when nothing of the file can be used.
+    """
+    rows, problems, addresses, documents = await asyncio.to_thread(_texts, source, name, limits, vocabulary)
+    cached = await _known(cache, addresses)
+    asked = await _left_by_rules([text for text in addresses if text not in cached])
+    count = await asyncio.to_thread(counter, lane.model)
+    taken = estimate(
+        asked,
+        model=lane.model,
+        count=count,
+        budget=Budget(items=lane.records_per_call),
+        rpm=lane.rpm,
+        tpm=lane.tpm,
+        concurrency=lane.concurrency,
+    )
+    return Forecast(
+        rows=rows,
+        problems=problems,
+        addresses=len(addresses),
+        documents=documents,
+        cached=len(cached),
+        by_rules=len(addresses) - len(cached) - len(asked),
+        asked=taken,
+        cache_consulted=cache is not None and not cache.stats()["outages"],
+        lane=lane,
+    )
+
+
+def _texts(
+    source: str | Path | bytes, name: str | None, limits: Limits | None, vocabulary: Vocabulary | None
+) -> tuple[int, int, list[str], int]:
+    """Rows, problems, the distinct addresses, and how many distinct documents."""
+    usable, problems = usable_rows(source, name=name, limits=limits, vocabulary=vocabulary)
+    rows = 0
+    addresses: dict[str, str] = {}
+    documents: set[str] = set()
+    for row in usable:
+        rows += 1
+        appointment = Appointment(row.key, row.fields)
+        if text := appointment.text(Kind.ADDRESS):
+            addresses.setdefault(canonical(text), text)
+        if text := appointment.text(Kind.DOCUMENT):
+            documents.add(canonical(text))
+    return rows, len(problems), list(addresses.values()), len(documents)
+
+
+async def _known(cache: Cache | None, texts: Sequence[str]) -> set[str]:
+    known: set[str] = set()
+    left = iter(texts)
+    while cache is not None and (chunk := list(islice(left, _LOOKED_UP_AT_ONCE))):
+        known.update(await cache.get_many(Kind.ADDRESS, chunk))
+    return known
+
+
+async def _left_by_rules(texts: Sequence[str]) -> list[str]:
+    left = []
+    for turn, text in enumerate(texts):
+        if needs_model(parse_address(text)):
+            left.append(text)
+        if turn % _PARSES_PER_LOOP_TURN == 0:
+            await asyncio.sleep(0)
+    return left

@@ -1,0 +1,25 @@
+"""Sheets in: any of the files clinics really send, read row by row into stored field names."""
+
+from normalizer.imports.spreadsheet.columns import ADDRESS_FIELDS, DOCUMENT_FIELDS, KEY_FIELD, Header
+from normalizer.imports.spreadsheet.limits import Limits, megabytes
+from normalizer.imports.spreadsheet.problem import Problem, mask
+from normalizer.imports.spreadsheet.reading import Row, SheetInfo, Spreadsheet, read
+from normalizer.imports.spreadsheet.vocabulary import LABELS, UnknownColumns, Vocabulary
+
+__all__ = [
+    "ADDRESS_FIELDS",
+    "DOCUMENT_FIELDS",
+    "KEY_FIELD",
+    "LABELS",
+    "Header",
+    "Limits",
+    "Problem",
+    "Row",
+    "SheetInfo",
+    "Spreadsheet",
+    "UnknownColumns",
+    "Vocabulary",
+    "mask",
+    "megabytes",
+    "read",
+]

@@ -1,0 +1,283 @@
+"""A file of any accepted format as rows by stored field name, with what could not be used beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, BinaryIO, Final, TypeAlias
+
+from normalizer.imports.spreadsheet.columns import (
+    ADDRESS_FIELDS,
+    DOCUMENT_FIELDS,
+    HEADER_SEARCH_ROWS,
+    KEY_FIELD,
+    MOMENTS,
+    Header,
+    find_header,
+    header_at,
+)
+from normalizer.imports.spreadsheet.delimited import open_csv
+from normalizer.imports.spreadsheet.limits import Limits, megabytes, too_large
+from normalizer.imports.spreadsheet.markup import is_markup, open_markup
+from normalizer.imports.spreadsheet.problem import Problem, mask
+from normalizer.imports.spreadsheet.refusals import empty, no_header, not_a_sheet, size_of
+from normalizer.imports.spreadsheet.values import date_of, split_moment, status_of, text_of, time_of
+from normalizer.imports.spreadsheet.vocabulary import Vocabulary
+from normalizer.imports.spreadsheet.workbook import open_ole, open_xlsx
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Mapping
+
+    from normalizer.imports.spreadsheet.table import Cells, Opened, Table
+
+Source: TypeAlias = "str | Path | bytes"
+
+_ZIP: Final = b"PK\x03\x04"
+_OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_SNIFFED_BYTES: Final = 65_536
+_NOT_SHEETS: Final = (
+    b"%PDF",
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"{\\rtf",
+    b"Rar!",
+    b"7z\xbc\xaf",
+    b"\x1f\x8b",
+    b"PK",
+)
+_DATES: Final = frozenset({"data_agendamento", "data_confirmacao"})
+_TIMES: Final = frozenset({"hora_agendamento", "hora_confirmacao"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One usable row: where it stands (1-based, as Excel shows it) and its non-empty values by stored field name."""
+
+    sheet: str
+    number: int
+    values: dict[str, str]
+
+    @property
+    def key(self) -> str | None:
+        """The clinic system's own id of the appointment, when the sheet carries one."""
+        return self.values.get(KEY_FIELD)
+
+
+@dataclass(frozen=True, slots=True)
+class SheetInfo:
+    """One sheet that is read: its name, where its header stands and what each column carries."""
+
+    name: str
+    header: Header
+
+
+@dataclass(slots=True)
+class Spreadsheet:
+    """An opened file. `rows()` starts a fresh pass over all its sheets and collects `problems` anew.
+
+    `learned` is what was said of its titles, by scope, for the next sheet like it.
+    """
+
+    where: str
+    format: str
+    sheets: tuple[SheetInfo, ...]
+    hidden_sheets: tuple[str, ...]
+    ignored_sheets: tuple[str, ...]
+    learned: Mapping[str, Mapping[str, str]]
+    _tables: tuple[Table, ...] = field(repr=False)
+    _standing: tuple[Problem, ...] = ()
+    problems: list[Problem] = field(default_factory=list, repr=False)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the usable rows in order. What is wrong with a row is appended to `problems`; its neighbours go on."""
+        self.problems = list(self._standing)
+        for info, table in zip(self.sheets, self._tables, strict=True):
+            for number, cells in table.rows():
+                if number > info.header.row and not info.header.is_repeated_by(cells):
+                    row = self._row(info, number, cells)
+                    if row is not None:
+                        yield row
+
+    def cells_of(self, wanted: Container[tuple[str, int]]) -> Iterator[tuple[SheetInfo, int, Cells]]:
+        """Yield the cells, as they stand in the file, of the rows named by (sheet, number)."""
+        for info, table in zip(self.sheets, self._tables, strict=True):
+            for number, cells in table.rows():
+                if (info.name, number) in wanted:
+                    yield info, number, cells
+
+    def _row(self, info: SheetInfo, number: int, cells: Cells) -> Row | None:
+        values: dict[str, str] = {}
+        width = len(cells)
+        for index, name in info.header.columns.items():
+            text = text_of(cells[index]) if index < width else ""
+            if text:
+                values[name] = text
+        if not values:
+            return None
+        if not _is_appointment(values):
+            self.problems.append(_unusable(info, number))
+            return None
+        self._settle_kinds(info, number, values)
+        return Row(info.name, number, values)
+
+    def _settle_kinds(self, info: SheetInfo, number: int, values: dict[str, str]) -> None:
+        """Statuses by their one name, moments split, dates and times in one spelling; what is neither is reported."""
+        if "status" in values:
+            values["status"] = status_of(values["status"])
+        for name in values.keys() & MOMENTS.keys():
+            moment = split_moment(text := values.pop(name))
+            if moment is None:
+                self._report(info, number, name, "data e hora (dd/mm/aaaa hh:mm)", text)
+                continue
+            date_field, time_field = MOMENTS[name]
+            values.setdefault(date_field, moment[0])
+            if moment[1]:
+                values.setdefault(time_field, moment[1])
+        for name in values.keys() & _DATES:
+            self._replace(info, number, values, name, date_of(values[name].split(" ")[0]), "data (dd/mm/aaaa)")
+        for name in values.keys() & _TIMES:
+            self._replace(info, number, values, name, time_of(values[name].split(" ")[-1]), "hora (hh:mm)")
+
+    def _replace(
+        self, info: SheetInfo, number: int, values: dict[str, str], name: str, good: str | None, expected: str
+    ) -> None:
+        if good is None:
+            self._report(info, number, name, expected, values.pop(name))
+        else:
+            values[name] = good
+
+    def _report(self, info: SheetInfo, number: int, name: str, expected: str, found: str) -> None:
+        title = info.header.title_of(name)
+        mend = "Corrija a célula; o resto da linha foi aproveitado."
+        self.problems.append(Problem(info.name, number, title, expected, mask(found), mend))
+
+
+def read(
+    source: Source, *, name: str | None = None, limits: Limits | None = None, vocabulary: Vocabulary | None = None
+) -> Spreadsheet:
+    """Open a sheet by its bytes, whatever its name says: xlsx, xls, HTML or Excel 2003 XML, csv.
+
+    `source` is a path or the bytes themselves; `name` is what messages call it; `vocabulary` is what titles mean beyond
+    the known names. Only the header is read here, `rows()` reads the rest. Raises InvalidInput, one clear sentence,
+    when nothing of the file can be used.
+    """
+    limits, vocabulary = limits or Limits(), vocabulary or Vocabulary()
+    where = name or (Path(source).name if isinstance(source, str | Path) else "arquivo enviado")
+    opened = _open(source, where, limits, vocabulary)
+    found = [(table, _header_of(table, vocabulary)) for table in opened.tables]
+    vocabulary.check_used([header for _, header in found if header is not None], where)
+    chosen = [(table, header) for table, header in found if header is not None and _is_useful(header)]
+    if not chosen:
+        raise no_header(where, opened, [header for _, header in found if header is not None])
+    learned: dict[str, dict[str, str]] = {}
+    for table, header in chosen:
+        for scope, meanings in vocabulary.learned(header, _brand_of(table, header)).items():
+            learned.setdefault(scope, {}).update(meanings)
+    standing = [problem for table, header in chosen for problem in _missing_columns(table.name, header)]
+    return Spreadsheet(
+        where=where,
+        format=opened.format,
+        sheets=tuple(SheetInfo(table.name, header) for table, header in chosen),
+        hidden_sheets=opened.hidden,
+        ignored_sheets=tuple(table.name for table, header in found if header is None or not _is_useful(header)),
+        learned=learned,
+        _tables=tuple(table for table, _ in chosen),
+        _standing=tuple(standing),
+        problems=list(standing),
+    )
+
+
+def _header_of(table: Table, vocabulary: Vocabulary) -> Header | None:
+    header = find_header(table.rows(), vocabulary.of_header)
+    if header is None or not vocabulary.remembered or not (brand := _brand_of(table, header)):
+        return header
+    cells = next(cells for number, cells in table.rows() if number == header.row)
+    return header_at(header.row, cells, partial(vocabulary.of_brand, brand))
+
+
+def _brand_of(table: Table, header: Header) -> str:
+    """The clinic's brand: the first one that stands near the top."""
+    column = next((index for index, name in header.columns.items() if name == "nome_marca"), None)
+    if column is None:
+        return ""
+    for number, cells in islice(table.rows(), header.row + HEADER_SEARCH_ROWS):
+        if number > header.row and column < len(cells) and (brand := text_of(cells[column])):
+            return brand
+    return ""
+
+
+def _open(source: Source, where: str, limits: Limits, vocabulary: Vocabulary) -> Opened:
+    if isinstance(source, bytes):
+        size = len(source)
+    else:
+        source = Path(source)
+        size = size_of(source, where)
+    if size == 0:
+        raise empty(where, "um arquivo vazio (0 bytes)")
+    if size > limits.file_bytes:
+        raise too_large(where, found=megabytes(size), limit=megabytes(limits.file_bytes))
+
+    def open_binary() -> IO[bytes]:
+        return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
+
+    with open_binary() as stream:
+        start = stream.read(_SNIFFED_BYTES)
+    if start.startswith((_ZIP, _OLE)):
+        with _real_file(source) as file:
+            return open_xlsx(file, where, limits) if start.startswith(_ZIP) else open_ole(file, where)
+    if start.startswith(_NOT_SHEETS):
+        raise not_a_sheet(where, "outro tipo de arquivo")
+    if is_markup(start):
+        return open_markup(open_binary, where, limits)
+    if not start.strip(b"\xef\xbb\xbf \r\n\t;,"):
+        raise empty(where, "um arquivo sem conteúdo")
+    return open_csv(open_binary, where, limits, vocabulary.of_header)
+
+
+@contextlib.contextmanager
+def _real_file(source: bytes | Path) -> Iterator[BinaryIO]:
+    """The file, or an unnamed temporary one with these bytes: another process is to read it."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as unnamed:
+        unnamed.write(source)
+        unnamed.flush()
+        yield unnamed
+
+
+def _is_useful(header: Header) -> bool:
+    return bool(header.fields & (ADDRESS_FIELDS | DOCUMENT_FIELDS))
+
+
+def _is_appointment(values: dict[str, str]) -> bool:
+    """A row that carries an id, a patient, an address or a document; a line of totals carries none."""
+    return not values.keys().isdisjoint({KEY_FIELD, "nome_paciente"} | ADDRESS_FIELDS | DOCUMENT_FIELDS)
+
+
+def _unusable(info: SheetInfo, number: int) -> Problem:
+    return Problem(
+        info.name,
+        number,
+        None,
+        "ao menos o id, o paciente, o endereço ou o documento",
+        "nenhum deles",
+        "Complete a linha, ou apague-a se for um total ou uma anotação.",
+    )
+
+
+def _missing_columns(sheet: str, header: Header) -> list[Problem]:
+    expected = []
+    if not header.fields & ADDRESS_FIELDS:
+        expected.append("uma coluna de endereço (“Endereço Coleta” ou “Endereço Completo”)")
+    if not header.fields & DOCUMENT_FIELDS:
+        expected.append("uma coluna de documento (“Documento(s) do Paciente”, “CPF” ou “RG”)")
+    mend = "Sem ela esse campo não é normalizado; acrescente a coluna se a tiver."
+    return [Problem(sheet, header.row, None, one, "nenhuma", mend) for one in expected]

@@ -1,0 +1,150 @@
+"""What column titles mean beyond the names we know: said by an operator for one sheet, remembered for the clinic."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
+
+from normalizer.domain.text import fold
+from normalizer.errors import InvalidInput
+from normalizer.imports.spreadsheet.columns import FIELD_OF_NAME, IGNORED, IGNORED_NAMES, normalize_title
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from normalizer.imports.spreadsheet.columns import Header
+
+#: Normalized title to stored field, or `IGNORED`.
+Meanings: TypeAlias = "Mapping[str, str]"
+
+#: Every stored field a column may carry, as operators call it.
+LABELS: Final = {
+    "endereco_completo": "Endereço completo",
+    "endereco_coleta": "Endereço de coleta",
+    "cep": "CEP",
+    "documento_completo": "Documento (CPF, RG ou os dois)",
+    "cpf": "CPF",
+    "rg": "RG",
+    "id_agendamento": "Id do agendamento",
+    "nome_paciente": "Nome do paciente",
+    "inicio_agendamento": "Data e hora do agendamento",
+    "data_agendamento": "Data do agendamento",
+    "hora_agendamento": "Hora do agendamento",
+    "nome_marca": "Nome da marca",
+    "nome_unidade": "Nome da unidade",
+    "status": "Status do agendamento",
+    "tipo_consulta": "Exames ou tipo de consulta",
+    "telefone": "Contato",
+    "numero_convenio": "Número do convênio",
+    "nome_convenio": "Nome do convênio",
+    "carteira_convenio": "Carteira do convênio",
+    "canal_confirmacao": "Canal da confirmação",
+    "momento_confirmacao": "Data e hora da confirmação",
+    "data_confirmacao": "Data da confirmação",
+    "hora_confirmacao": "Hora da confirmação",
+    "observacoes": "Observações",
+    "carro": "Carro",
+}
+_MOST_SAID: Final = 100
+
+
+class UnknownColumns(InvalidInput):
+    """No column is known to carry an address or a document; `titles` are those an operator can explain."""
+
+    def __init__(self, *, where: str, expected: str, found: str, mend: str, titles: Sequence[str]) -> None:
+        super().__init__(where=where, expected=expected, found=found, mend=mend)
+        self.titles = tuple(titles)
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Meanings of titles.
+
+    Attributes:
+        said: for this sheet; it wins over known names and over what is remembered.
+        remembered: from earlier imports, by scope: a header as a whole, or a brand.
+        titles: those of `said`, as they were written.
+    """
+
+    said: Meanings = field(default_factory=dict)
+    remembered: Mapping[str, Meanings] = field(default_factory=dict)
+    titles: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, pairs: Iterable[str], remembered: Mapping[str, Meanings] | None = None) -> Self:
+        """From `título=campo` as an operator writes it. Raises InvalidInput."""
+        said: dict[str, str] = {}
+        titles = []
+        for pair in pairs:
+            title, name = _parted(pair)
+            if (meaning := _field_of(title, name)) in said.values() and meaning != IGNORED:
+                raise _refused(title, "cada campo em uma só coluna", f"outra coluna já indicada como {meaning}")
+            said[normalize_title(title)] = meaning
+            titles.append(title)
+        if len(said) > _MOST_SAID:
+            raise _refused(titles[_MOST_SAID], f"até {_MOST_SAID} colunas indicadas", f"{len(said)}")
+        return cls(said, remembered or {}, tuple(titles))
+
+    def of_header(self, names: Sequence[str]) -> Meanings:
+        """What is said of, or remembered for, a row of these normalized titles."""
+        return {**self.remembered.get(header_scope(names), {}), **self.said} if self.said or self.remembered else {}
+
+    def of_brand(self, brand: str, names: Sequence[str]) -> Meanings:
+        """The same with what is remembered for the brand: a name we know keeps its meaning under another header."""
+        known = self.remembered.get(brand_scope(brand), {})
+        fresh = {
+            name: field for name, field in known.items() if name not in FIELD_OF_NAME and name not in IGNORED_NAMES
+        }
+        return {**fresh, **self.of_header(names)}
+
+    def learned(self, header: Header, brand: str) -> dict[str, dict[str, str]]:
+        """What is to be remembered of this header, by scope."""
+        names = [normalize_title(title) for title in header.titles]
+        here = {name: meaning for name, meaning in self.said.items() if name in names}
+        scopes = [header_scope(names), *([brand_scope(brand)] if brand else [])]
+        return dict.fromkeys(scopes, here) if here else {}
+
+    def check_used(self, headers: Sequence[Header], where: str) -> None:
+        """Raise InvalidInput where a title that was explained stands in no header."""
+        present = {normalize_title(title) for header in headers for title in header.titles}
+        for title in self.titles:
+            if normalize_title(title) not in present:
+                mend = "Escreva o título como está na planilha (maiúsculas e acentos não importam)."
+                raise InvalidInput(
+                    where=f"{where}, coluna “{title[:80]}”",
+                    expected="um título da planilha",
+                    found="nenhuma coluna com ele",
+                    mend=mend,
+                )
+
+
+def header_scope(names: Sequence[str]) -> str:
+    """What stands for a header: the same titles in any order, and no title of it."""
+    digest = hashlib.blake2b("\n".join(sorted(filter(None, names))).encode(), digest_size=12)
+    return f"titulos:{digest.hexdigest()}"
+
+
+def brand_scope(brand: str) -> str:
+    """What stands for a brand, however it is written."""
+    return f"marca:{fold(brand).strip()[:100]}"
+
+
+def _parted(pair: str) -> tuple[str, str]:
+    title, equals, name = pair.rpartition("=")
+    if not (equals and normalize_title(title) and name.strip()):
+        raise _refused(pair, "título=campo, por exemplo “Onde mora=endereco_completo”", "outra coisa")
+    return title.strip(), name.strip()
+
+
+def _field_of(title: str, name: str) -> str:
+    if name.lower() == IGNORED or name in LABELS:
+        return name.lower()
+    if (known := FIELD_OF_NAME.get(normalize_title(name))) is not None:
+        return known
+    raise _refused(title, f"um destes campos: {', '.join([*LABELS, IGNORED])}", f"“{name[:40]}”")
+
+
+def _refused(title: str, expected: str, found: str) -> InvalidInput:
+    mend = "Corrija a indicação da coluna."
+    return InvalidInput(where=f"coluna “{title[:80]}”", expected=expected, found=found, mend=mend)

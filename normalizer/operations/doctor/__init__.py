@@ -1,0 +1,119 @@
+"""`normalizer doctor`: looks at everything the worker depends on and says, in one line each, how to mend it.
+
+It changes nothing but what the workers know of how the endpoint is asked. Its one paid call to the model carries a
+made-up address.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from normalizer.errors import Misconfigured, TransientError
+from normalizer.llm.endpoint import Memory
+from normalizer.operations.doctor import configuration, model, privacy, services
+from normalizer.operations.doctor.finding import Finding, Level, Report
+from normalizer.queue.health import GONE_S
+from normalizer.queue.service import QUEUE_NAME, TaskService
+from normalizer.runtime import lane_name, read_lane
+from normalizer.settings import Settings, load_settings
+from normalizer.store import AppointmentStore
+
+__all__ = ["Finding", "Level", "Report", "examine"]
+
+_WORKERS = "Workers"
+
+
+async def examine(
+    *,
+    lgpd: bool = False,
+    offline: bool = False,
+    logs: Sequence[Path] = (),
+    environment: Mapping[str, str] = os.environ,
+) -> Report:
+    """Look at settings, Redis, replicas, MongoDB and the model; with `lgpd` at where personal data are, too.
+
+    Args:
+        lgpd: also what is stored where, encrypted or not, and whether queue and logs are clean.
+        offline: make no call to the model.
+        logs: log files to search for personal data.
+        environment: where the names that are set come from; values are read by `load_settings`.
+    """
+    try:
+        settings = load_settings()
+    except Misconfigured as error:
+        return Report([Finding(configuration.AREA, Level.SETTING, error.problem, error.mend)])
+    findings = configuration.check(settings, configuration.given_names(environment))
+    findings += await _queue(settings, lgpd=lgpd)
+    findings += await _store(settings, lgpd=lgpd)
+    findings += await _model(settings, ask=not offline)
+    if lgpd or logs:
+        findings += privacy.check_settings(settings) if lgpd else []
+        findings += privacy.check_logs(logs)
+    return Report(sorted(findings, key=lambda finding: _ORDER.index(finding.area)))
+
+
+_ORDER = (configuration.AREA, services.REDIS, _WORKERS, services.MONGODB, model.MODEL, privacy.AREA)
+
+
+async def _model(settings: Settings, *, ask: bool) -> list[Finding]:
+    """The endpoint is asked afresh, for endpoints learn; the workers are told what came out."""
+    try:
+        async with _tasks(settings) as tasks:
+            memory = Memory(await tasks.get_pool(), lane_name(settings))
+            return await model.check_model(settings, ask=ask, memory=memory)
+    except (Misconfigured, TransientError):  # without Redis, which `_queue` speaks of
+        return await model.check_model(settings, ask=ask)
+
+
+def _tasks(settings: Settings) -> TaskService:
+    password = settings.redis_password.get_secret_value() if settings.redis_password else None
+    return TaskService(settings.redis_url.get_secret_value(), redis_password=password, attempts=1)
+
+
+async def _queue(settings: Settings, *, lgpd: bool) -> list[Finding]:
+    try:
+        async with _tasks(settings) as tasks:
+            redis = await tasks.get_pool()
+            findings = [*await services.check_redis(redis), *await _workers(tasks)]
+            findings += await services.check_other_queue(redis, QUEUE_NAME)
+            findings += model.check_lane(await read_lane(settings, tasks))
+            if lgpd:
+                findings += await privacy.check_redis(redis, QUEUE_NAME, sealed=settings.cache_secret is not None)
+            return findings
+    except (Misconfigured, TransientError) as error:
+        return [services.unreachable(services.REDIS, error)]
+
+
+async def _workers(tasks: TaskService) -> list[Finding]:
+    status = await tasks.status()
+    findings = []
+    if status.state != "running":
+        mend = "Retome com: normalizer resume"
+        findings.append(Finding(_WORKERS, Level.WARNING, "a fila está parada por um operador.", mend))
+    if not status.replicas:
+        mend = "Inicie um worker (python workers.py) e veja o log dele."
+        return [
+            *findings,
+            Finding(_WORKERS, Level.WARNING, f"nenhum worker deu sinal nos últimos {GONE_S:.0f} s.", mend),
+        ]
+    versions = sorted({replica.version for replica in status.replicas})
+    if len(versions) > 1:
+        found = f"versões diferentes em serviço: {', '.join(versions)}."
+        findings.append(Finding(_WORKERS, Level.WARNING, found, "Espere o deploy terminar ou reinicie a mais antiga."))
+    for replica in status.replicas:
+        if replica.last_error:
+            found = f"{replica.worker_id}: último erro {replica.last_error}."
+            findings.append(Finding(_WORKERS, Level.WARNING, found, "Procure o erro no log desse worker."))
+    findings.append(Finding(_WORKERS, Level.OK, f"{len(status.replicas)} em serviço, versão {versions[-1]}"))
+    return findings
+
+
+async def _store(settings: Settings, *, lgpd: bool) -> list[Finding]:
+    try:
+        store = AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name)
+    except Misconfigured as error:
+        return [services.unreachable(services.MONGODB, error)]
+    async with store:
+        return await services.check_mongodb(store, lgpd=lgpd)

@@ -1,0 +1,119 @@
+"""The model provider: reached, understood, allowed what the settings ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from normalizer.errors import BatchRejected, Misconfigured, TransientError
+from normalizer.llm.client import LlmClient, Mode
+from normalizer.llm.pricing import price, prices_as_of
+from normalizer.llm.prompt import Record
+from normalizer.llm.stated import Stated
+from normalizer.operations.doctor.finding import Finding, Level, good, warning, wrong
+
+if TYPE_CHECKING:
+    from normalizer.llm.endpoint import Memory
+    from normalizer.llm.standing import Standing
+    from normalizer.settings import Settings
+
+MODEL: Final = "IA"
+_SAMPLE: Final = "Jardim Aurora, 12, rua das Acácias, SP, Campinas"  # synthetic
+
+
+async def check_model(settings: Settings, *, ask: bool = True, memory: Memory | None = None) -> list[Finding]:
+    """Key, model, schema support, latency and limits, by one small paid call with a made-up address.
+
+    Args:
+        settings: key, endpoint, model and limits.
+        ask: False makes no call at all.
+        memory: told how the endpoint must be asked, so that the workers need not find it out.
+    """
+    key = settings.openai_api_key
+    if not settings.address_normalization_enabled:
+        return [good(MODEL, "não é usada: ADDRESS_NORMALIZATION_ENABLED=false")]
+    if key is None:
+        mend = "Defina OPENAI_API_KEY; depois: normalizer retry --review"
+        return [warning(MODEL, "sem OPENAI_API_KEY: só regras e cache, o resto espera em revisão.", mend)]
+    findings = list(_price(settings.openai_model))
+    if not ask:
+        return [*findings, good(MODEL, "não foi chamada (--offline)")]
+    client = LlmClient(api_key=key.get_secret_value(), model=settings.openai_model, base_url=settings.base_url)
+    try:
+        return [*findings, *await _call(client, settings, memory)]
+    finally:
+        await client.close()
+
+
+def check_lane(standing: Standing | None) -> list[Finding]:
+    """What the replicas have found out about the model lane by themselves."""
+    if standing is None or not standing.has_key:
+        return []
+    findings = []
+    if standing.habits is not None:
+        findings.append(good(MODEL, f"os workers pedem respostas em {standing.habits.mode.value} (lembrado no Redis)"))
+    if standing.stopped is not None:
+        mend = "Chave, conta ou modelo: corrija no provedor. Orçamento: aumente DAILY_BUDGET_USD ou espere amanhã."
+        findings.append(warning(MODEL, f"a IA está parada: {standing.stopped}", mend))
+    return findings
+
+
+def _price(model: str) -> Iterator[Finding]:
+    if price(model).listed:
+        yield good(MODEL, f"{model}: preço conhecido (tabela de {prices_as_of()})")
+    else:
+        mend = "O custo é estimado pelo modelo mais caro da tabela; acrescente-o a normalizer/llm/prices.json."
+        yield warning(MODEL, f"{model} não está na tabela de preços.", mend)
+
+
+async def _call(client: LlmClient, settings: Settings, memory: Memory | None) -> list[Finding]:
+    try:
+        answer = await client.complete([Record.of(_SAMPLE)], max_tokens_out=200, timeout_s=30)
+    except Misconfigured as error:
+        return [wrong(MODEL, error.problem, error.mend), *await _known_models(client, settings)]
+    except TransientError as error:
+        mend = "Confira a rede de saída e o estado do provedor; o worker segue com regras e cache."
+        return [Finding(MODEL, Level.AWAY, f"o provedor não respondeu ({type(error).__name__}).", mend)]
+    except BatchRejected:
+        return [wrong(MODEL, "o provedor recusou um pedido comum.", "Confira OPENAI_MODEL e OPENAI_BASE_URL.")]
+    if memory is not None:
+        await memory.remember(client.habits)
+    findings = [good(MODEL, f"{settings.openai_model} respondeu em {answer.seconds:.1f} s")]
+    if client.mode is Mode.STRICT:
+        findings.append(good(MODEL, "aceita o esquema JSON estrito"))
+    else:
+        mend = "Funciona, com mais respostas a repetir; prefira um modelo com structured outputs."
+        findings.append(warning(MODEL, f"o endpoint não aceita esquema estrito (usa {client.mode.value}).", mend))
+    if not any(slot and any(slot.values()) for slot in answer.slots):
+        mend = "Compare com `normalizer normalize address` antes de confiar neste modelo."
+        findings.append(warning(MODEL, "o modelo não soube ler um endereço fácil.", mend))
+    return [*findings, *_limits(Stated.read(answer.headers), settings)]
+
+
+async def _known_models(client: LlmClient, settings: Settings) -> list[Finding]:
+    """When a call was refused: is it the model's name?"""
+    try:
+        names = await client.models()
+    except (Misconfigured, TransientError, BatchRejected):
+        return []
+    if settings.openai_model in names:
+        return []
+    return [wrong(MODEL, f"o endpoint não oferece {settings.openai_model}.", "Corrija OPENAI_MODEL.")]
+
+
+def _limits(stated: Stated, settings: Settings) -> Iterator[Finding]:
+    seen = False
+    for name, ours, theirs in (
+        ("LLM_RPM", settings.llm_rpm, stated.limit_requests),
+        ("LLM_TPM", settings.llm_tpm, stated.limit_tokens),
+    ):
+        if not theirs:
+            continue
+        seen = True
+        if not ours or ours > theirs:
+            yield warning(MODEL, f"{name}={ours}, e o provedor permite {theirs}.", f"Defina {name}={theirs}.")
+        else:
+            yield good(MODEL, f"{name}={ours} cabe no limite do provedor ({theirs})")
+    if not seen:
+        where = " (a OpenRouter não os diz)" if "openrouter.ai" in (settings.base_url or "") else ""
+        yield good(MODEL, f"o provedor não informou limites{where}; valem LLM_RPM e LLM_TPM")

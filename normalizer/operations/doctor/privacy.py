@@ -1,0 +1,229 @@
+"""`normalizer doctor --lgpd`: what is stored where, encrypted or not, and whether logs and queue are clean.
+
+Nothing that is looked at is ever shown: findings hold counts, line numbers and key names of ours.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import structlog
+from arq.constants import job_key_prefix, result_key_prefix
+from arq.jobs import SerializationError, deserialize_job_raw
+from redis.exceptions import RedisError
+
+from normalizer.domain.document import cpf_is_valid
+from normalizer.observability.logs import scrubbed
+from normalizer.operations.doctor.finding import Finding, good, warning, wrong
+from normalizer.queue.serializer import job_deserializer
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from normalizer.settings import Settings
+
+AREA: Final = "LGPD"
+_SAMPLED: Final = 50
+_SEALED: Final = b"\x01"
+_ELEVEN: Final = re.compile(rb"(?<!\d)(\d{3})\.?(\d{3})\.?(\d{3})-?(\d{2})(?!\d)")
+_MAIL: Final = re.compile(rb"[\w.+-]+@[\w-]+\.[a-z]{2,}", re.IGNORECASE)
+_PHONE: Final = re.compile(rb"\(\d{2}\)\s?9?\d{4}-?\d{4}")
+_CANARY: Final = "CPF 111.444.777-35"  # a valid number that nobody has
+
+
+def check_settings(settings: Settings) -> list[Finding]:
+    """What the settings alone say: links, encryption, who is asked."""
+    mongo, redis = settings.mongodb_url.get_secret_value(), settings.redis_url.get_secret_value()
+    return [
+        good(AREA, "MongoDB guarda os agendamentos em claro (nome, endereço, documento): é a fonte, e o único lugar."),
+        *_link(
+            "MONGODB_URL", mongo, encrypted="mongodb+srv" in mongo or re.search(r"(tls|ssl)=true", mongo) is not None
+        ),
+        *_password("MONGODB_URL", urlsplit(mongo.split(",", 1)[0]).password is not None, mongo),
+        *_link("REDIS_URL", redis, encrypted=redis.startswith(("rediss://", "unix://"))),
+        *_password("REDIS_PASSWORD", bool(settings.redis_password or urlsplit(redis).password), redis),
+        _cache(settings),
+        *_provider(settings),
+        good(
+            AREA,
+            f"resultados de jobs somem do Redis após ARQ_KEEP_RESULT={settings.arq_keep_result} s; cache após 90 dias",
+        ),
+    ]
+
+
+def _link(name: str, url: str, *, encrypted: bool) -> Iterator[Finding]:
+    if encrypted:
+        yield good(AREA, f"{name}: ligação cifrada")
+    elif _is_internal(url):
+        yield good(AREA, f"{name}: sem TLS, em rede interna")
+    else:
+        mend = "Use tls=true (MongoDB) ou rediss:// (Redis), ou a rede interna do Coolify."
+        yield warning(AREA, f"{name}: dados de pacientes passam sem cifra por um endereço público.", mend)
+
+
+def _is_internal(url: str) -> bool:
+    """A bare service name, localhost or a private address."""
+    host = urlsplit(url.split(",", 1)[0]).hostname or "localhost"
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".internal", ".local", ".localhost"))
+
+
+def _password(name: str, given: bool, url: str) -> Iterator[Finding]:
+    host = urlsplit(url.split(",", 1)[0]).hostname
+    if not given and host not in {None, "localhost", "127.0.0.1", "::1"}:
+        yield warning(AREA, f"{name}: acesso sem senha.", "Defina usuário e senha; quem lê ali lê dados de pacientes.")
+
+
+def _cache(settings: Settings) -> Finding:
+    if settings.cache_secret is not None:
+        return good(AREA, "cache no Redis: chaves HMAC, valores cifrados (AES-GCM, CACHE_SECRET)")
+    mend = "Defina CACHE_SECRET (openssl rand -hex 32): os valores passam a ser cifrados."
+    return warning(AREA, "cache no Redis: chaves HMAC, mas endereços em claro.", mend)
+
+
+def _provider(settings: Settings) -> Iterator[Finding]:
+    if settings.openai_api_key is None or not settings.address_normalization_enabled:
+        yield good(AREA, "nenhum texto sai: a IA não é chamada")
+        return
+    yield good(AREA, "à IA vão só textos de endereço, sem documento, telefone, e-mail ou nome reconhecível")
+    host = urlsplit(settings.base_url or "https://api.openai.com").hostname or ""
+    if host.endswith("openrouter.ai"):
+        yield good(AREA, "OpenRouter: só provedores que não guardam textos (data_collection=deny)")
+    elif host == "api.openai.com":
+        yield good(
+            AREA, "OpenAI: store=false; há transferência internacional (art. 33): cite-a no registro de operações"
+        )
+    else:
+        yield warning(AREA, f"textos de endereço vão para {host}.", "Confira contrato de operador e retenção de dados.")
+
+
+def check_expiry(never_expiring: Sequence[str]) -> list[Finding]:
+    """Whether what is kept for a while is let go: images for undo (a day), rows that could not be used (a week)."""
+    if never_expiring:
+        names = ", ".join(never_expiring)
+        return [
+            wrong(
+                AREA, f"registros de {names} não expiram.", "Reinicie um worker: ele recria o índice normalizer_expiry."
+            )
+        ]
+    return [good(AREA, "MongoDB: cópias para desfazer somem em 24 h, linhas recusadas em 7 dias")]
+
+
+# -- Redis holds ids and nothing else ---------------------------------------------------------------------------------
+
+
+async def check_redis(redis: Redis, queue_name: str, *, sealed: bool) -> list[Finding]:
+    """Look into samples of jobs, results and cache values."""
+    try:
+        return [await _jobs(redis, queue_name), await _results(redis), await _cache_values(redis, sealed=sealed)]
+    except RedisError as error:
+        return [warning(AREA, f"o Redis não deixou ler amostras ({type(error).__name__}).", "Rode de novo.")]
+
+
+async def _jobs(redis: Redis, queue_name: str) -> Finding:
+    names: Sequence[bytes] = await redis.zrange(queue_name, 0, _SAMPLED - 1)
+    payloads: list[bytes | None] = await redis.mget([job_key_prefix + name.decode() for name in names]) if names else []
+    read = [payload for payload in payloads if payload]
+    bad = sum(not _is_an_id_alone(payload) for payload in read)
+    if bad:
+        mend = "Enfileire só o id (TaskService().enqueue); argumentos aparecem em logs e resultados."
+        return wrong(AREA, f"{bad} de {len(read)} jobs na fila levam mais que um id de agendamento.", mend)
+    return good(AREA, f"fila: {len(read)} jobs lidos, só ids")
+
+
+def _is_an_id_alone(payload: bytes) -> bool:
+    try:
+        _, args, kwargs, *_ = deserialize_job_raw(payload, deserializer=job_deserializer)
+    except SerializationError:
+        return False
+    given = [*args, *kwargs.values()]
+    return all(isinstance(value, str) and len(value) <= 200 for value in given) and not personal(payload)
+
+
+async def _results(redis: Redis) -> Finding:
+    found = await _sample(redis, f"{result_key_prefix}*")
+    bad = sum(bool(personal(value)) for value in found)
+    if bad:
+        return wrong(AREA, f"{bad} de {len(found)} resultados trazem dado pessoal.", "Quem os grava? Veja o produtor.")
+    return good(AREA, f"resultados: {len(found)} lidos, sem documento, telefone ou e-mail")
+
+
+async def _cache_values(redis: Redis, *, sealed: bool) -> Finding:
+    found = await _sample(redis, "norm:c*r*:*")
+    plain = sum(not value.startswith(_SEALED) for value in found)
+    if sealed and plain:
+        mend = "São de antes de CACHE_SECRET; apague-os: normalizer cache purge --yes"
+        return warning(AREA, f"{plain} de {len(found)} valores da cache estão em claro.", mend)
+    return good(AREA, f"cache: {len(found)} valores lidos, {len(found) - plain} cifrados")
+
+
+async def _sample(redis: Redis, pattern: str) -> list[bytes]:
+    names: list[bytes] = []
+    async for name in redis.scan_iter(match=pattern, count=1_000):
+        names.append(name)
+        if len(names) >= _SAMPLED:
+            break
+    values: list[bytes | None] = await redis.mget(names) if names else []
+    return [value for value in values if value]
+
+
+# -- logs -------------------------------------------------------------------------------------------------------------
+
+
+def check_logs(files: Iterable[Path] = ()) -> list[Finding]:
+    """The scrubbing itself, tried out; and log files that were given."""
+    findings = [
+        good(AREA, "logs: exceções saem sem mensagem (provado agora)")
+        if _scrubbing_works()
+        else wrong(AREA, "logs: mensagens de exceção aparecem.", "Chame configure_logging() antes de qualquer log.")
+    ]
+    return [*findings, *(_log_file(file) for file in files)]
+
+
+def _scrubbing_works() -> bool:
+    try:
+        raise ValueError(_CANARY)
+    except ValueError as error:
+        event = scrubbed(structlog.get_logger(), "error", {"event": "canary", "exc_info": error})
+    return _CANARY not in str(event)
+
+
+def _log_file(file: Path) -> Finding:
+    found: list[int] = []
+    try:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if personal(line):
+                    found.append(number)
+    except OSError as error:
+        return warning(AREA, f"{file.name} não pôde ser lido ({error.strerror}).", "Confira o caminho.")
+    if found:
+        shown = ", ".join(map(str, found[:10])) + (" …" if len(found) > 10 else "")
+        return wrong(
+            AREA,
+            f"{file.name}: {len(found)} linhas com dado pessoal ({shown}).",
+            "Apague o arquivo e avise quem mantém.",
+        )
+    return good(AREA, f"{file.name}: nenhum CPF, telefone ou e-mail")
+
+
+def personal(text: bytes) -> list[str]:
+    """What kinds of personal datum stand in it: a CPF whose check digits hold, a phone, a mail address."""
+    kinds = []
+    if any(cpf_is_valid(b"".join(groups).decode()) for groups in _ELEVEN.findall(text)):
+        kinds.append("cpf")
+    if _PHONE.search(text):
+        kinds.append("telefone")
+    if _MAIL.search(text):
+        kinds.append("e-mail")
+    return kinds
+
+
+__all__ = ["AREA", "check_logs", "check_redis", "check_settings", "personal"]

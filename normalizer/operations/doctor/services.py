@@ -1,0 +1,155 @@
+"""Redis and MongoDB: reached, of the right kind, and set up so that nothing is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from arq.constants import default_queue_name
+from redis.exceptions import RedisError, ResponseError
+
+from normalizer.errors import Misconfigured, TransientError
+from normalizer.operations.doctor import privacy
+from normalizer.operations.doctor.finding import Finding, Level, good, warning, wrong
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from normalizer.store import AppointmentStore
+
+REDIS: Final = "Redis"
+MONGODB: Final = "MongoDB"
+# Scripts read the time and write (Redis 5: effects are replicated); arq itself asks for no more.
+_OLDEST_REDIS: Final = (5, 0)
+_MAX_SKEW_S: Final = 1.0
+
+
+def unreachable(area: str, error: Misconfigured | TransientError) -> Finding:
+    """The service cannot be used at all."""
+    if isinstance(error, Misconfigured):
+        return Finding(area, Level.SETTING, error.problem, error.mend)
+    return Finding(area, Level.AWAY, str(error), "Confira se o serviço está no ar e na mesma rede do worker.")
+
+
+# -- Redis ------------------------------------------------------------------------------------------------------------
+
+
+async def check_redis(redis: Redis) -> list[Finding]:
+    """Version, memory policy, persistence, clock, and whether scripts may run."""
+    started, before = time.time(), time.perf_counter()
+    try:
+        seconds, micros = await redis.time()
+        took_s = time.perf_counter() - before
+        info: Mapping[str, Any] = await redis.info()
+        scripts = await _scripts_run(redis)
+    except ResponseError as error:
+        mend = "Dê ao usuário do Redis os comandos INFO, TIME, EVAL e EVALSHA (ACL)."
+        return [wrong(REDIS, f"o Redis recusou um comando ({type(error).__name__}).", mend)]
+    except (RedisError, OSError) as error:
+        return [Finding(REDIS, Level.AWAY, f"o Redis parou de responder ({type(error).__name__}).", "Veja o log dele.")]
+    skew_s = abs(float(seconds) + float(micros) / 1e6 - (started + took_s / 2)) - took_s / 2
+    return [*_version(info, took_s), *scripts, *_memory(info), *_persistence(info), *_clock(skew_s), *_role(info)]
+
+
+async def _scripts_run(redis: Redis) -> list[Finding]:
+    try:
+        await redis.eval("return redis.call('TIME')[1]", 0)  # type: ignore[misc] # redis-py's own union
+    except ResponseError:
+        return [
+            wrong(REDIS, "scripts Lua não são permitidos a este usuário.", "Libere EVAL e EVALSHA na ACL do Redis.")
+        ]
+    return []
+
+
+async def check_other_queue(redis: Redis, queue_name: str) -> list[Finding]:
+    """A backend that names no queue puts its jobs in arq's own default, which the workers do not read."""
+    try:
+        waiting = await redis.zcard(default_queue_name)
+    except (RedisError, OSError):
+        return []  # `check_redis` has said so
+    if not waiting:
+        return []
+    mend = f'No backend: create_pool(…, default_queue_name="{queue_name}"); depois enfileire de novo.'
+    return [warning(REDIS, f"{waiting} jobs na fila padrão do arq ({default_queue_name}), que ninguém lê.", mend)]
+
+
+def _version(info: Mapping[str, Any], took_s: float) -> Iterator[Finding]:
+    version = str(info.get("redis_version", "?"))
+    name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}"
+    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < _OLDEST_REDIS:
+        yield wrong(REDIS, f"{name} é antigo demais.", "Use Redis 7 ou Valkey 8.")
+    else:
+        yield good(REDIS, f"{name}, responde em {took_s * 1000:.1f} ms")
+
+
+def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
+    if policy != "noeviction" and limit:
+        mend = "Configure maxmemory-policy noeviction: com outra política o Redis cheio apaga jobs sem avisar."
+        yield wrong(REDIS, f"maxmemory-policy é {policy}.", mend)
+    elif policy != "noeviction":
+        yield warning(REDIS, f"maxmemory-policy é {policy} (sem maxmemory, ainda sem efeito).", "Use noeviction.")
+    if limit and used > 0.85 * limit:
+        yield warning(
+            REDIS, f"{used / limit:.0%} da memória do Redis em uso.", "Aumente maxmemory ou veja docs/TUNING.md."
+        )
+    elif policy == "noeviction":
+        yield good(REDIS, f"memória: {used / 2**20:.0f} MB em uso, noeviction")
+
+
+def _persistence(info: Mapping[str, Any]) -> Iterator[Finding]:
+    if int(info.get("aof_enabled", 0)):
+        if str(info.get("aof_last_write_status", "ok")) != "ok":
+            yield wrong(
+                REDIS, "a última escrita do AOF falhou.", "Veja espaço em disco e permissões do volume do Redis."
+            )
+        else:
+            yield good(REDIS, "persistência: AOF ligado")
+        return
+    mend = "Ligue appendonly yes. Sem AOF um reinício perde a fila; reconcile a refaz do MongoDB em até 7 minutos."
+    yield warning(REDIS, "AOF desligado.", mend)
+
+
+def _clock(skew_s: float) -> Iterator[Finding]:
+    if skew_s > _MAX_SKEW_S:
+        mend = "Acerte a hora (NTP) da máquina do worker ou do Redis: prazos e adiamentos dependem dela."
+        yield warning(REDIS, f"o relógio do Redis difere {skew_s:.1f} s do desta máquina.", mend)
+    else:
+        yield good(REDIS, "relógios iguais")
+
+
+def _role(info: Mapping[str, Any]) -> Iterator[Finding]:
+    if str(info.get("role", "master")) != "master":
+        yield wrong(REDIS, "este Redis é uma réplica somente de leitura.", "Aponte REDIS_URL para o primário.")
+
+
+# -- MongoDB ----------------------------------------------------------------------------------------------------------
+
+
+async def check_mongodb(store: AppointmentStore, *, lgpd: bool = False) -> list[Finding]:
+    """Version, rights and indexes; with `lgpd` also that what should expire does."""
+    try:
+        found = await store.diagnose()
+    except (Misconfigured, TransientError) as error:
+        return [unreachable(MONGODB, error)]
+    findings = [
+        good(
+            MONGODB,
+            f"MongoDB {found.version}, responde em {found.latency_ms:.1f} ms, {found.appointments} agendamentos",
+        )
+    ]
+    if found.may_write:
+        findings.append(good(MONGODB, "pode gravar em appointments"))
+    else:
+        findings.append(
+            wrong(MONGODB, "o usuário não pode gravar em appointments.", "Dê a ele readWrite em DATABASE_NAME.")
+        )
+    if found.missing_indexes:
+        missing = ", ".join(found.missing_indexes)
+        mend = "O worker os cria ao iniciar; se já iniciou, dê ao usuário o direito createIndex."
+        findings.append(warning(MONGODB, f"faltam índices: {missing}.", mend))
+    else:
+        findings.append(good(MONGODB, "índices no lugar"))
+    return [*findings, *(privacy.check_expiry(found.never_expiring) if lgpd else ())]

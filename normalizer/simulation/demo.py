@@ -1,0 +1,385 @@
+"""The embedded run: `make demo`. The main job end to end on real services, with a simulated model provider.
+
+Everything it starts are child processes that die with it: at the end, on Ctrl-C, and when it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import json
+import signal
+import tempfile
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from normalizer.domain.appointment import Kind, Status
+from normalizer.errors import Misconfigured
+from normalizer.imports.importing import import_sheet
+from normalizer.llm.tokens import counter
+from normalizer.runtime import open_producer
+from normalizer.settings import Settings, load_settings, settings_of
+from normalizer.simulation import baseline, embedded
+from normalizer.simulation.sheets import demo_scenario
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from normalizer.imports.importing import ImportReport
+    from normalizer.store import AppointmentStore, Sample
+
+WORKERS = 2
+SIMULATED_MODEL = "simulated-model"
+_STALLED_S = 120.0
+_REFRESH_S = 0.25
+
+
+_COUNTED = (
+    *("rows", "concluido", "revisar", "falhou", "pendente", "por_origem", "motivos"),
+    *("llm_calls", "tokens_in", "tokens_out", "calls_one_per_field", "tokens_one_per_field"),
+)
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of the run; counts of appointments unless named otherwise."""
+
+    rows: int
+    concluido: int
+    revisar: int
+    falhou: int
+    pendente: int
+    por_origem: dict[str, int]
+    motivos: dict[str, int]
+    llm_calls: int
+    tokens_in: int
+    tokens_out: int
+    calls_one_per_field: int
+    tokens_one_per_field: int
+    seconds: float
+    usable: int
+    usable_concluido: int
+    model: str
+    simulated: bool
+    samples: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def rows_per_second(self) -> float:
+        """From the start of the import to the last appointment saved."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The one JSON document of `--json`."""
+        document = {name: getattr(self, name) for name in _COUNTED}
+        document |= {"seconds": round(self.seconds, 2), "rows_per_second": round(self.rows_per_second, 1)}
+        document |= {"usable": self.usable, "usable_concluido": self.usable_concluido}
+        return document | {"model": self.model, "provider": "simulated" if self.simulated else "live"}
+
+    def show(self, console: Console) -> None:
+        """The summary for people."""
+        source = "modelo simulado" if self.simulated else f"modelo {self.model}"
+        console.print(
+            f"\n[bold]{self.rows} agendamentos em {self.seconds:.1f} s[/bold] "
+            f"({self.rows_per_second:.0f} por segundo, {WORKERS} workers, {source})\n"
+        )
+        console.print(self._results())
+        console.print(self._savings())
+        if self.samples:
+            console.print("\n[bold]Antes → depois[/bold]")
+            for before, after in self.samples:
+                console.print(f"  [dim]{_plain(before)}[/dim]\n  → {_plain(after)}", soft_wrap=True)
+
+    def _results(self) -> Table:
+        table = Table("", "agendamentos", title="Resultado", title_justify="left", min_width=60)
+        table.columns[1].justify = "right"
+        table.add_row("[green]concluídos[/green]", str(self.concluido))
+        table.add_row("[yellow]em revisão[/yellow]", str(self.revisar))
+        for reason, count in sorted(self.motivos.items(), key=lambda item: -item[1]):
+            table.add_row(f"[dim]  {reason}[/dim]", f"[dim]{count}[/dim]")
+        table.add_row("[red]falharam[/red]", str(self.falhou))
+        if self.pendente:
+            table.add_row("[red]pendentes[/red]", str(self.pendente))
+        return table
+
+    def _savings(self) -> Table:
+        table = Table("", "aqui", "uma chamada por campo", title="Custo", title_justify="left", min_width=60)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        table.add_row("chamadas ao modelo", str(self.llm_calls), _thousands(self.calls_one_per_field))
+        here = self.tokens_in + self.tokens_out
+        table.add_row("tokens", _thousands(here), f"{_thousands(self.tokens_one_per_field)} (calculados)")
+        if here:
+            table.add_row("", "", f"[bold]{self.tokens_one_per_field / here:.0f}× mais[/bold]")
+        origins = ", ".join(f"{name} {count}" for name, count in sorted(self.por_origem.items()))
+        table.add_row("de onde vieram as respostas", origins, "")
+        return table
+
+
+def run_demo(
+    *,
+    rows: int,
+    keep: Path | None,
+    live: bool,
+    console: Console,
+    then: Callable[[Settings, Summary], Awaitable[None]] | None = None,
+) -> Summary:
+    """Start everything, import, wait until every appointment has ended, stop everything.
+
+    Args:
+        rows: rows of the synthetic sheet.
+        keep: folder that keeps sheet, databases and logs; None uses a temporary one.
+        live: call the endpoint of the environment instead of the simulated provider.
+        console: where progress is shown (stderr).
+        then: awaited at the end, while everything still runs.
+
+    Raises:
+        Misconfigured: the demo extra is missing, or `live` without a key.
+    """
+    with _terminated_as_interrupt(), _workplace(keep) as directory, contextlib.ExitStack() as stack:
+        console.print(f"[dim]Subindo Valkey, MongoDB embutido{'' if live else ', provedor simulado'}…[/dim]")
+        sheet, labels = demo_scenario(directory, rows)
+        redis = stack.enter_context(embedded.start_valkey(directory / "valkey"))
+        mongo = stack.enter_context(embedded.start_mongo(directory / "mongo"))
+        provider = None if live else _start_provider(stack, directory, labels)
+        model = _live_model() if provider is None else _simulated_model(provider)
+        environment = {
+            "REDIS_URL": redis.url,
+            "MONGODB_URL": mongo.url,
+            "DATABASE_NAME": "demo",
+            "ENVIRONMENT": "production",
+            "LOG_LEVEL": "INFO",
+            **model,
+        }
+        settings = settings_of(environment)
+        usage = functools.partial(_usage_of, provider, directory)
+        return asyncio.run(_run(settings, environment, sheet, labels, directory, stack, console, usage, then))
+
+
+async def _run(
+    settings: Settings,
+    environment: Mapping[str, str],
+    sheet: Path,
+    labels: Path,
+    directory: Path,
+    stack: contextlib.ExitStack,
+    console: Console,
+    usage: Callable[[], Usage],
+    then: Callable[[Settings, Summary], Awaitable[None]] | None,
+) -> Summary:
+    _interrupted_between_steps()
+    workers = [
+        stack.enter_context(embedded.spawn_worker(environment, log=directory / f"worker-{number}.log"))
+        for number in range(1, WORKERS + 1)
+    ]
+    async with open_producer(settings) as producer:
+        started = time.monotonic()
+        report = await import_sheet(sheet, store=producer.store, enqueue=producer.tasks.enqueue_many)
+        await _wait(producer.store, report, workers, console)
+        seconds = time.monotonic() - started
+        summary = await _summarize(producer.store, settings, report, labels, usage(), seconds)
+    if then is not None:
+        await then(settings, summary)
+    return summary
+
+
+async def _wait(store: AppointmentStore, report: ImportReport, workers: list[embedded.Child], console: Console) -> None:
+    """Show progress until nothing is `pendente`; give up when nothing has moved for `_STALLED_S`."""
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("normalizando", total=report.rows)
+        moved, ended = time.monotonic(), -1
+        while True:
+            counts = await store.count_by_status()
+            now_ended = sum(count for status, count in counts.items() if status != Status.PENDING)
+            if now_ended != ended:
+                moved, ended = time.monotonic(), now_ended
+            bar.update(task, completed=ended, description=_description(counts))
+            if not counts.get(Status.PENDING):
+                return
+            for worker in workers:
+                if not worker.running:
+                    raise Misconfigured(f"Um worker terminou antes da hora:\n{worker.tail()}", mend="Veja o log acima.")
+            if time.monotonic() - moved > _STALLED_S:
+                return
+            await asyncio.sleep(_REFRESH_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the model was asked and answered."""
+
+    calls: int
+    tokens_in: int
+    tokens_out: int
+
+
+def _description(counts: Mapping[Status, int]) -> str:
+    done, review, failed = (counts.get(status, 0) for status in (Status.DONE, Status.REVIEW, Status.FAILED))
+    return f"[green]{done} concluídos[/green] · [yellow]{review} em revisão[/yellow] · [red]{failed} falhas[/red]"
+
+
+async def _summarize(
+    store: AppointmentStore,
+    settings: Settings,
+    report: ImportReport,
+    labels: Path,
+    usage: Usage,
+    seconds: float,
+) -> Summary:
+    counts = await store.count_by_status()
+    usable = _usable_texts(labels)
+    tokens = counter(settings.openai_model)
+    calls_apart, tokens_apart = 0, 0
+    usable_rows = usable_done = 0
+    async for appointment in store.every():
+        texts = {kind: appointment.text(kind) for kind in Kind}
+        for kind, text in texts.items():
+            if text:
+                calls_apart += 1
+                reply = baseline.answer(usable.get((kind, text)), baseline.FIELDS[kind])
+                tokens_apart += baseline.tokens(kind, text, reply, count=tokens)
+        if all((kind, text) in usable for kind, text in texts.items()):
+            usable_rows += 1
+            usable_done += appointment.status is Status.DONE
+    return Summary(
+        rows=report.rows,
+        concluido=counts.get(Status.DONE, 0),
+        revisar=counts.get(Status.REVIEW, 0),
+        falhou=counts.get(Status.FAILED, 0),
+        pendente=counts.get(Status.PENDING, 0),
+        por_origem=await store.count_by_origin(),
+        motivos=await store.count_by_reason(),
+        llm_calls=usage.calls,
+        tokens_in=usage.tokens_in,
+        tokens_out=usage.tokens_out,
+        calls_one_per_field=calls_apart,
+        tokens_one_per_field=tokens_apart,
+        seconds=seconds,
+        usable=usable_rows,
+        usable_concluido=usable_done,
+        model=settings.openai_model,
+        simulated=settings.openai_model == SIMULATED_MODEL,
+        samples=[_sample(item) for item in await store.samples(5)],
+    )
+
+
+def _usage_of(provider: embedded.ProviderService | None, directory: Path) -> Usage:
+    """Counted at the simulated provider; for a live one, what the workers logged of each call."""
+    if provider is not None:
+        with urllib.request.urlopen(f"{provider.root_url}/stats", timeout=10) as answer:  # noqa: S310 — loopback
+            stats = json.load(answer)
+        return Usage(stats["requests"], stats["tokens_in"], stats["tokens_out"])
+    lines = (line for log in directory.glob("worker-*.log") for line in log.read_text(encoding="utf-8").splitlines())
+    calls = [json.loads(line) for line in lines if '"llm.batch.completed"' in line]
+    return Usage(len(calls), sum(call["tokens_in"] for call in calls), sum(call["tokens_out"] for call in calls))
+
+
+def _sample(sample: Sample) -> tuple[str, str]:
+    """Before → after, documents masked."""
+    if sample.kind is Kind.ADDRESS:
+        return sample.text, ", ".join(value for value in sample.value.values() if value)
+    after = ", ".join(f"{name.upper()} {_masked(sample.value[name])}" for name in ("cpf", "rg") if sample.value[name])
+    return _masked(sample.text), after
+
+
+def _masked(text: str) -> str:
+    """Every digit but the last two as a bullet."""
+    digits = sum(character.isdigit() for character in text)
+    kept = itertools.count(1)
+    return "".join("•" if character.isdigit() and next(kept) <= digits - 2 else character for character in text)
+
+
+def _usable_texts(labels: Path) -> dict[tuple[str, str], Mapping[str, Any] | None]:
+    """Texts whose label says that an answer can be had, with that answer."""
+    rows = map(json.loads, labels.read_text(encoding="utf-8").splitlines())
+    return {(row["kind"], row["text"]): row["expected"] for row in rows if row["usable"]}
+
+
+def _start_provider(stack: contextlib.ExitStack, directory: Path, labels: Path) -> embedded.ProviderService:
+    place = directory / "provider"
+    return stack.enter_context(embedded.start_provider(labels, directory=place, latency_ms=300, tokens_per_s=200))
+
+
+def _simulated_model(provider: embedded.ProviderService) -> dict[str, str]:
+    return {"OPENAI_API_KEY": "simulated", "OPENAI_BASE_URL": provider.url, "OPENAI_MODEL": SIMULATED_MODEL}
+
+
+def _live_model() -> dict[str, str]:
+    """The endpoint of the environment, for the workers, who inherit nothing else of it."""
+    settings = load_settings()
+    if settings.openai_api_key is None:
+        raise Misconfigured("--live precisa de OPENAI_API_KEY.", mend="Defina a chave ou rode sem --live.")
+    model = {"OPENAI_API_KEY": settings.openai_api_key.get_secret_value(), "OPENAI_MODEL": settings.openai_model}
+    return model | ({"OPENAI_BASE_URL": settings.base_url} if settings.base_url else {})
+
+
+@contextlib.contextmanager
+def _workplace(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        mend = "Escolha uma pasta nova para --keep."
+        try:
+            keep.mkdir(parents=True, exist_ok=True)
+            occupied = any(keep.iterdir())
+        except OSError:
+            raise Misconfigured(f"Não é possível criar nem ler a pasta {keep}.", mend=mend) from None
+        if occupied:
+            raise Misconfigured(f"A pasta {keep} não está vazia.", mend=mend)
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="normalizer-demo-", ignore_cleanup_errors=True) as directory:
+        yield Path(directory)
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM, and a terminal that closes, unwind the stack as Ctrl-C does: children stop in order.
+
+    SIGINT is set too: a shell that starts us in the background leaves it ignored.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] is signal.SIG_IGN:  # nohup
+        del before[signal.SIGHUP]
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupted_between_steps() -> None:
+    """Treat the other signals as asyncio treats Ctrl-C while its loop runs: the task is cancelled at its next step.
+
+    An exception raised anywhere may hit a thread pool that is just starting a thread, which is then never told to end.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.default_int_handler:
+            loop.add_signal_handler(number, signal.raise_signal, signal.SIGINT)
+
+
+def _thousands(number: int) -> str:
+    return f"{number:,}".replace(",", ".")
+
+
+def _plain(text: str) -> str:
+    """Text that rich must not read as markup."""
+    return text.replace("[", r"\[")

@@ -1,0 +1,174 @@
+"""The simulated model: answers from labels, takes its time, keeps limits, counts, and fails as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+import re
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from normalizer.domain.text import canonical
+from normalizer.llm import tokens
+from normalizer.llm.prompt import FIELDS, Record
+from normalizer.simulation.provider.faults import Fault, Slots, render, spoil
+from normalizer.simulation.provider.limits import Options, Window
+from normalizer.simulation.provider.replies import completion, error
+
+DOCUMENT_FIELDS = ("cpf", "rg", "cpf_formatted", "rg_formatted")
+_RECORD_LINE = re.compile(r"^(r\d{2}): (.*)$", re.MULTILINE)
+_FIELD_LINE = re.compile(r"^(endereco|documento): (.*)$", re.MULTILINE)
+_KEPT_REQUESTS = 5_000
+_COUNTS_KEPT = 4_096
+_MESSAGE_TOKENS = 4  # role and separators of one chat message
+
+
+class Provider:
+    """The simulated model, its limits, its counters and its scripted faults."""
+
+    def __init__(self, labels: Mapping[str, Mapping[str, Any] | None], options: Options) -> None:
+        self.options = options
+        # By what a prompt carries word for word, which is quick, and by what it has in common with the label.
+        self._verbatim = {Record.of(text).text: expected for text, expected in labels.items()}
+        self._labels = {canonical(text): expected for text, expected in self._verbatim.items()}
+        self._documents = {canonical(text): expected for text, expected in labels.items() if "cpf" in (expected or {})}
+        self._count = lru_cache(_COUNTS_KEPT)(tokens.counter("gpt-4o"))
+        self._random = random.Random(options.seed)
+        self._ids = itertools.count(1)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything counted and every fault."""
+        self._window = Window(self.options)
+        self.faults: list[Fault] = []
+        self.requests: deque[dict[str, Any]] = deque(maxlen=_KEPT_REQUESTS)
+        self.totals: Counter[str] = Counter()
+        self.by_status: Counter[str] = Counter()
+        self.by_fault: Counter[str] = Counter()
+        self._under_way = 0
+
+    def stats(self) -> dict[str, Any]:
+        """What was asked and answered since the start or the last reset."""
+        names = ("requests", "records", "tokens_in", "tokens_out", "max_under_way")
+        counts = {name: self.totals[name] for name in names}
+        return {"simulated": True, **counts, "by_status": dict(self.by_status), "by_fault": dict(self.by_fault)}
+
+    async def complete(self, body: dict[str, Any]) -> Response:
+        """One chat completion, or a failure."""
+        self.requests.append(body)
+        self._under_way += 1
+        self.totals["max_under_way"] = max(self.totals["max_under_way"], self._under_way)
+        try:
+            response = await self._complete(body)
+        finally:
+            self._under_way -= 1
+        self.totals["requests"] += 1
+        self.by_status[str(response.status_code)] += 1
+        response.headers["x-simulated"] = "true"
+        return response
+
+    async def _complete(self, body: dict[str, Any]) -> Response:
+        prompt = str(body["messages"][-1]["content"])
+        fault = self._fault(prompt)
+        if fault is not None:
+            self.by_fault[fault.kind] += 1
+        if fault is not None and fault.kind == "hang":
+            await asyncio.sleep(fault.seconds)
+        if fault is not None and fault.kind == "drop_connection":
+            return Response(b"{", headers={"content-length": "1000"})  # the server then breaks off
+        if fault is not None and fault.kind == "status":
+            return error(fault.status, fault.code or "simulated_fault", fault.retry_after_s)
+        if not self.options.schema and body.get("response_format", {}).get("type") == "json_schema":
+            return error(400, "unsupported_parameter", None, param="response_format")
+        content, records = self._answer(body, prompt)
+        wait_s = self._window.admit(self._tokens_in(body) + self._count(content))
+        if wait_s:
+            return error(429, "rate_limit_exceeded", wait_s, headers=self._window.headers())
+        response, spent_out = self._reply(body, content, records, fault)
+        late_s = fault.seconds if fault is not None and fault.kind == "slow_start" else 0.0
+        if seconds := late_s + self.seconds_for(spent_out):
+            await asyncio.sleep(seconds)
+        response.headers.update(self._window.headers())
+        return response
+
+    def _reply(self, body: Mapping[str, Any], content: str, records: int, fault: Fault | None) -> tuple[Response, int]:
+        """The completion, with the fault's damage done and counted; and its output tokens."""
+        spent_in = self._tokens_in(body)
+        message, finish = spoil(content, fault, self._random)
+        limit = body.get("max_completion_tokens") or body.get("max_tokens")
+        spent_out = self._count(message.get("content") or "")
+        if limit and spent_out > limit:
+            message["content"] = (message["content"] or "")[: 3 * limit]
+            finish, spent_out = "length", limit
+        self.totals.update({"records": records, "tokens_in": spent_in, "tokens_out": spent_out})
+        answer = completion(f"chatcmpl-simulated-{next(self._ids)}", message, finish, spent_in, spent_out)
+        return Response(orjson.dumps(answer), media_type="application/json"), spent_out
+
+    def seconds_for(self, spent_out: int) -> float:
+        """How long a call takes that answers `spent_out` tokens; another time something else, if there is a spread."""
+        speed = self.options.tokens_per_s
+        seconds = self.options.latency_ms / 1000 + (spent_out / speed if speed else 0.0)
+        return seconds * self._random.lognormvariate(0.0, self.options.spread) if self.options.spread else seconds
+
+    def _fault(self, prompt: str) -> Fault | None:
+        for fault in self.faults:
+            if fault.text is not None and fault.text not in prompt:
+                continue
+            if fault.rate is not None:
+                if self._random.random() < fault.rate:
+                    return fault
+                continue
+            fault.times -= 1
+            if fault.times <= 0:
+                self.faults.remove(fault)
+            return fault
+        return None
+
+    def _answer(self, body: dict[str, Any], prompt: str) -> tuple[str, int]:
+        system, lines = str(body["messages"][0]["content"]), _RECORD_LINE.findall(prompt)
+        asked = DOCUMENT_FIELDS if "cpf_formatted" in system else FIELDS
+        if not lines and (texts := _FIELD_LINE.findall(prompt)):  # both texts of a record, as scripts ask
+            said = {
+                kind: self._expected(text, DOCUMENT_FIELDS if kind == "documento" else FIELDS) for kind, text in texts
+            }
+            return json.dumps(said, ensure_ascii=False), 1
+        if not lines:  # one text a call, as the replaced worker asks
+            expected = self._expected(prompt, asked)
+            return json.dumps({name: expected.get(name) for name in asked}, ensure_ascii=False, indent=2), 1
+        slots: Slots = [(name, self._fields(text, asked)) for name, text in lines]
+        return render(slots), len(slots)
+
+    def _fields(self, text: str, asked: Sequence[str]) -> list[str]:
+        expected = self._expected(text, asked)
+        return [str(expected.get(name) or "") for name in asked]
+
+    def _expected(self, text: str, asked: Sequence[str]) -> Mapping[str, Any]:
+        if asked is DOCUMENT_FIELDS:  # only others than we send documents
+            return self._documents.get(canonical(text)) or {}
+        found = self._verbatim[text] if text in self._verbatim else self._labels.get(identity(text))
+        return found or {}
+
+    def _tokens_in(self, body: Mapping[str, Any]) -> int:
+        spent = sum(_MESSAGE_TOKENS + self._count(str(message["content"])) for message in body["messages"])
+        schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
+        return spent + (self._count(orjson.dumps(schema).decode()) if schema else 0)
+
+
+def identity(text: str) -> str:
+    """What a label and a prompt's record have in common: the canonical form of what may leave the machine."""
+    return canonical(Record.of(text).text)
+
+
+def read_labels(path: Path) -> dict[str, Mapping[str, Any] | None]:
+    """Read JSON Lines `{"text", "expected"}`."""
+    with path.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines if line.strip()]
+    return {row["text"]: row["expected"] for row in rows}

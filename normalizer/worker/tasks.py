@@ -1,0 +1,200 @@
+"""The functions the worker runs: `normalize_appointment` (a batch function) and `reconcile` (cron).
+
+They tie the queue to the store and the pipeline: load once, save and settle each appointment as soon as it is decided.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from normalizer.domain.appointment import Normalized, Rejected, Status
+from normalizer.errors import NormalizerError, StoreUnavailable, TransientError
+from normalizer.observability import metrics
+from normalizer.queue.group import ClaimedJob, Done, Failed, Group, HandBack, Settlement
+from normalizer.store import AppointmentStore, Result, SaveReport
+from normalizer.worker.pipeline import Deferred, Finished, Pipeline, Progress
+
+if TYPE_CHECKING:
+    from normalizer.queue.service import TaskService
+
+log = structlog.get_logger(__name__)
+
+CONTEXT_KEY = "normalization"
+_PROVIDER_RETRY_S = 30.0
+_STORE_RETRY_S = 5.0
+_RECONCILE_CHUNK = 1_000
+_RECONCILE_ENOUGH = 20_000  # in a row that the queue has already: what waits behind them is met as these end
+_RECONCILE_AGE_S = 120.0
+_IDS_SHOWN = 10
+_NOBODY = Failed(
+    "agendamento não existe neste banco; confira se backend e worker usam a mesma MONGODB_URL e DATABASE_NAME, "
+    "e grave o agendamento antes de enfileirar o id"
+)
+_NAMELESS = Failed(
+    "argumento inválido: esperado um único id de agendamento (texto); enfileire normalize_appointment com str(_id)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """What the tasks need, held in ARQ's `ctx` under `CONTEXT_KEY`."""
+
+    store: AppointmentStore
+    pipeline: Pipeline
+    tasks: TaskService
+
+
+async def normalize_appointment(ctx: Mapping[str, Any], group: Group) -> None:
+    """Normalize every appointment of the group; each job is settled on its own, as soon as its result is stored."""
+    work: Normalization = ctx[CONTEXT_KEY]
+    jobs = await _jobs_by_appointment(group)
+    try:
+        appointments = await work.store.load(list(jobs))
+        await group.settle(_every(jobs, jobs.keys() - appointments.keys(), _NOBODY))
+        decided = work.pipeline.run(list(appointments.values()), deadline=group.deadline, stopped=group.until_cancelled)
+        async with contextlib.aclosing(decided):
+            async for progress in decided:
+                await _save_and_settle(work, group, jobs, progress)
+    except StoreUnavailable as error:
+        log.warning("store.unavailable", jobs=len(group.jobs))
+        metrics.store_away()
+        await group.settle(dict.fromkeys(group.unsettled, _back(error, _STORE_RETRY_S)))
+
+
+async def report_dead(ctx: Mapping[str, Any], dead: Sequence[tuple[ClaimedJob, str]]) -> None:
+    """Tell the store which appointments ended as `falhou`, and why, before the queue forgets them."""
+    work: Normalization = ctx[CONTEXT_KEY]
+    named = [(job, appointment_id, cause) for job, cause in dead if (appointment_id := _appointment_id(job))]
+    await work.store.mark_failed({appointment_id: (cause, job.fence) for job, appointment_id, cause in named})
+    metrics.appointments_ended([Status.FAILED] * len(named))
+    log.warning("appointments.failed", jobs=[job.job_id for job, *_ in named][:_IDS_SHOWN], appointments=len(named))
+
+
+async def reconcile(ctx: Mapping[str, Any]) -> int:
+    """Enqueue again what MongoDB holds as `pendente` and the queue may have lost. Returns how many were looked at.
+
+    Truth is in MongoDB: after a FLUSHALL every row still ends. Enqueueing what is queued already changes nothing; once
+    `_RECONCILE_ENOUGH` rows, oldest first, were found queued one after another, the rest is left to the next turns, so
+    that a long queue that lost nothing is not read whole every five minutes.
+    """
+    work: Normalization = ctx[CONTEXT_KEY]
+    looked_at = held = 0
+    async with contextlib.aclosing(
+        work.store.pending(limit=_RECONCILE_CHUNK, older_than_s=_RECONCILE_AGE_S)
+    ) as pending:
+        async for chunk in pending:
+            fingerprints = {item.id: item.fingerprint for item in chunk}
+            enqueued = await work.tasks.enqueue_many(list(fingerprints), fingerprints=fingerprints)
+            looked_at += len(chunk)
+            held = held + len(chunk) if enqueued.already_queued == len(chunk) else 0
+            if held >= _RECONCILE_ENOUGH:
+                break
+    if looked_at:
+        log.info("reconcile.enqueued", appointments=looked_at)
+    return looked_at
+
+
+async def _jobs_by_appointment(group: Group) -> dict[str, list[ClaimedJob]]:
+    """Jobs by appointment id; a job that names none is settled as failed here."""
+    jobs: dict[str, list[ClaimedJob]] = defaultdict(list)
+    nameless: list[ClaimedJob] = []
+    for job in group.unsettled.values():
+        appointment_id = _appointment_id(job)
+        if appointment_id is None:
+            nameless.append(job)
+        else:
+            jobs[appointment_id].append(job)
+    if nameless:
+        await group.settle({job.job_id: _NAMELESS for job in nameless})
+    return jobs
+
+
+def _appointment_id(job: ClaimedJob) -> str | None:
+    given = [*job.args, *job.kwargs.values()]
+    return given[0] if len(given) == 1 and isinstance(given[0], str) and given[0] else None
+
+
+async def _save_and_settle(
+    work: Normalization, group: Group, jobs: Mapping[str, Sequence[ClaimedJob]], progress: Sequence[Progress]
+) -> None:
+    settlements: dict[str, Settlement] = {}
+    for item in progress:
+        if isinstance(item, Deferred):
+            settlements |= _every(jobs, [item.appointment.id], _back(item.error, _PROVIDER_RETRY_S))
+    finished = [item for item in progress if isinstance(item, Finished) and _is_wanted(item, group, jobs)]
+    report = await work.store.save([_result(item, jobs[item.appointment.id]) for item in finished])
+    _note(finished, jobs, report.saved)
+    _log_saved(group, finished, report.saved)
+    await group.settle(settlements | _settlements(jobs, report))
+
+
+def _settlements(jobs: Mapping[str, Sequence[ClaimedJob]], report: SaveReport) -> dict[str, Settlement]:
+    settlements: dict[str, Settlement] = {}
+    for appointment_id, status in report.saved.items():
+        settlements |= _every(jobs, [appointment_id], _done(appointment_id, status))
+    # A conflict is an edit that won: the new text is normalized in the next turn.
+    settlements |= _every(jobs, report.conflicts, HandBack())
+    settlements |= _every(jobs, report.failed, HandBack(after_s=_jittered(_STORE_RETRY_S)))
+    for appointment_id, cause in report.refused.items():
+        settlements |= _every(jobs, [appointment_id], Failed(cause))
+    return settlements
+
+
+def _is_wanted(item: Finished, group: Group, jobs: Mapping[str, Sequence[ClaimedJob]]) -> bool:
+    """Not where every job of it was aborted meanwhile. A job that was lost is no reason: its answer is paid for."""
+    return any(job.job_id not in group.aborted for job in jobs[item.appointment.id])
+
+
+def _note(finished: Sequence[Finished], jobs: Mapping[str, Sequence[ClaimedJob]], saved: Mapping[str, Status]) -> None:
+    now_s = time.time()
+    waited_s = [now_s - job.enqueued_at_ms / 1000 for appointment_id in saved for job in jobs[appointment_id]]
+    metrics.appointments_ended(saved.values(), waited_s=waited_s)
+    metrics.texts_decided(
+        (kind, outcome.origin, "normalizado" if isinstance(outcome, Normalized) else "revisar")
+        for item in finished
+        if item.appointment.id in saved
+        for kind, outcome in item.outcomes.items()
+        if not isinstance(outcome, Rejected)
+    )
+
+
+def _log_saved(group: Group, finished: Sequence[Finished], saved: Mapping[str, Status]) -> None:
+    """One line for all of them: which imports they belong to, and how many ended how."""
+    imports = {item.appointment.import_id for item in finished} - {None}
+    if saved:
+        counts = {status.value: number for status, number in Counter(saved.values()).items()}
+        log.info("appointments.saved", group=group.token, imports=sorted(map(str, imports)), **counts)
+
+
+def _result(item: Finished, jobs: Sequence[ClaimedJob]) -> Result:
+    newest = max(jobs, key=lambda job: job.fence)
+    outcomes = {kind: outcome for kind, outcome in item.outcomes.items() if kind not in item.appointment.by_hand}
+    return Result(item.appointment, outcomes, fence=newest.fence, tries=newest.try_)
+
+
+def _done(appointment_id: str, status: Status) -> Done:
+    return Done({"id": appointment_id, "status": str(status)})
+
+
+def _every(
+    jobs: Mapping[str, Sequence[ClaimedJob]], appointment_ids: Iterable[str], settlement: Settlement
+) -> dict[str, Settlement]:
+    return {job.job_id: settlement for appointment_id in appointment_ids for job in jobs[appointment_id]}
+
+
+def _back(error: NormalizerError, default_s: float) -> HandBack:
+    """Later, without counting a try: the outage is nobody's row's fault."""
+    asked = error.retry_after_s if isinstance(error, TransientError) else None
+    return HandBack(after_s=_jittered(default_s if asked is None else asked))
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.8, 1.2)
