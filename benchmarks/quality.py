@@ -1,9 +1,12 @@
-"""How right the rules are, by class and by tag: `python -m benchmarks.quality [--update]`.
+"""How right the rules are, by class and by tag: `python -m benchmarks.quality [--update] [--real DIR]`.
 
 Scores the development sets and our own hold-outs (other streets, cities and wordings) with the judge in
 `tests/gold/score.py`: rules alone, and rules + model where OPENAI_API_KEY names an endpoint. Prints a table, writes
 `benchmarks/results/quality.json` with `--update`, and exits 1 when a figure is worse than the committed one. A wrong
-answer that was accepted weighs more than a refusal, so both are counted apart.
+answer that was accepted weighs more than a refusal, so both are counted apart. Then it gives every label, and the words
+of the text that carry it, as if a model had answered so, and says what of it would be refused and why; and every label
+spoiled as careless models do, and says what of that would be stored. `--real` adds a folder of labelled addresses that
+are not committed.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.answers import ceiling, spoiled_ones
 from normalizer.domain.address import parse_address
 from normalizer.domain.appointment import Kind, Origin
 from normalizer.domain.decision import Settled
@@ -25,7 +29,7 @@ from normalizer.runtime import open_normalization
 from normalizer.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from normalizer.settings import Settings
 
@@ -72,8 +76,13 @@ def result_of(parse: Callable[[str], Any], text: str) -> dict[str, str | None] |
 
 def measure(name: str) -> dict[str, Any]:
     """Return the figures of one of SETS, by rules alone: exact shares and counts, and the rows not right."""
-    gold = judge().load(GOLD / SETS[name])
-    parse = parse_document if name.startswith("documents") else parse_address
+    return measured_by(
+        parse_document if name.startswith("documents") else parse_address, judge().load(GOLD / SETS[name])
+    )
+
+
+def measured_by(parse: Callable[[str], Any], gold: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of what `parse` makes of labelled rows."""
     return figures(gold, [{"id": row["id"], "result": result_of(parse, row["text"])} for row in gold])
 
 
@@ -86,6 +95,11 @@ async def measure_with_model(name: str, settings: Settings) -> dict[str, Any]:
     found = figures(gold, [{"id": answer.id, "result": answer.result} for answer in answers])
     asked = sum(answer.origem == Origin.MODEL for answer in answers)
     return found | {"model": settings.openai_model, "asked": asked}
+
+
+def addresses_of(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """Return the rows of labelled address files."""
+    return [row for path in paths for row in judge().load(path)]
 
 
 def figures(gold: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> dict[str, Any]:
@@ -153,12 +167,35 @@ def _print(name: str, found: dict[str, Any], *, min_rows: int) -> None:
             print(f"    {tag:24} {count['rows']:5} {count['canon']:8.1%}")
 
 
+def _print_answers(name: str, rows: list[dict[str, Any]], *, show: bool) -> None:
+    right, spoiled = ceiling(rows, judge()), spoiled_ones(rows, judge())
+    print(f"\n{name}, had a model answered with the label, or the words of the text that carry it")
+    print(f"  stored  {right.share:7.2%} of {right.tried} answers")
+    for why, count in right.kinds.most_common():
+        print(f"    {count:5} {why}")
+    print(f"  and with the label spoiled: wrong yet stored {spoiled.share:.4%} ({spoiled.passed} of {spoiled.tried})")
+    for kind, count in spoiled.kinds.most_common():
+        print(f"    {count:5} {kind}")
+    for row in [*right.rows, *spoiled.rows] if show else []:
+        print(name, json.dumps(row, ensure_ascii=False))
+
+
+def _print_real(paths: list[Path], options: argparse.Namespace) -> None:
+    for path in paths:
+        found = measured_by(parse_address, addresses_of([path]))
+        _print(f"real {path.stem}", found, min_rows=options.min_rows)
+        for row in found["wrong"] if options.wrong else []:
+            print(path.stem, json.dumps(row, ensure_ascii=False))
+    _print_answers("real addresses", addresses_of(paths), show=options.wrong)
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--update", action="store_true", help="write the figures as the new committed ones")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     parser.add_argument("--wrong", action="store_true", help="print the rows that are not right")
     parser.add_argument("--min-rows", type=int, default=3, help="smallest tag to print (default 3)")
+    parser.add_argument("--real", type=Path, metavar="DIR", help="score the labelled addresses of this folder, too")
     options = parser.parse_args(argv)
     measured = {name: measure(name) for name in SETS}
     settings = load_settings()
@@ -171,10 +208,13 @@ def main(argv: list[str]) -> int:
     else:
         for name, found in measured.items():
             _print(name, found, min_rows=options.min_rows)
+        _print_answers("addresses", addresses_of(GOLD / SETS[name] for name in ADDRESS_SETS), show=options.wrong)
     if options.wrong:
         for name, rows in wrong.items():
             for row in rows:
                 print(name, json.dumps(row, ensure_ascii=False))
+    if options.real is not None:
+        _print_real(sorted(options.real.glob("*.jsonl")), options)
     committed = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     if options.update:
         RESULTS.parent.mkdir(exist_ok=True)
