@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from normalizer.runtime import main
+from normalizer.worker.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

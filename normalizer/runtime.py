@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +16,10 @@ from pydantic import SecretStr
 
 from normalizer import __version__
 from normalizer.cache import Cache, Entry
-from normalizer.domain.address import RULES_VERSION, Address, parse_address
+from normalizer.domain.address import RULES_VERSION, Address
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Decision
-from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, TransientError
+from normalizer.errors import Misconfigured, QueueUnavailable, TransientError
 from normalizer.imports.estimate import Lane
 from normalizer.llm.client import OPENAI_URL, LlmClient
 from normalizer.llm.endpoint import Memory
@@ -37,7 +35,7 @@ from normalizer.observability.logs import configure_logging
 from normalizer.observability.prometheus import Exposition, Sources
 from normalizer.observability.sentry import reporter
 from normalizer.observability.tracing import open_tracing, span
-from normalizer.queue.connection import OUTAGE, describe, redis_settings
+from normalizer.queue.connection import OUTAGE, redis_settings
 from normalizer.queue.group import Group
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import KEEP_PAYLOAD_MS, QUEUE_NAME, TaskService
@@ -49,8 +47,6 @@ from normalizer.worker.pipeline import Pipeline
 
 log = structlog.get_logger(__name__)
 
-_LINE = "=" * 60
-_YOUNG_OBJECTS = 10_000  # new ones before the collector looks at them; Python's own 700 are a few rows
 _RECONCILE_MINUTES = set(range(0, 60, 5))
 
 
@@ -185,59 +181,8 @@ def lane_of(settings: Settings) -> Lane:
 
 def start_logging(settings: Settings) -> None:
     """Logs as the settings have them; with SENTRY_DSN errors go there, too. Misconfigured if it cannot be used."""
-    report = reporter(_secret(settings.sentry_dsn), environment=settings.environment, release=__version__)
+    report = reporter(secret_of(settings.sentry_dsn), environment=settings.environment, release=__version__)
     configure_logging(settings.log_level, json_lines=settings.environment == "production", report=report)
-
-
-def main() -> int:
-    """Run one worker until it is told to stop. Returns the process's exit code (see `normalizer.cli`)."""
-    try:
-        settings = load_settings()
-        start_logging(settings)
-        print(banner(settings), flush=True)  # noqa: T201 — the banner operators look for, on stdout
-        if settings.openai_api_key is None:
-            log.warning("llm.disabled", reason="sem OPENAI_API_KEY: só regras e cache; o resto espera em revisão")
-        worker = build_worker(settings)
-        spare_the_collector()
-        worker.run()
-    except NormalizerError as error:
-        print(f"Erro: {error}", file=sys.stderr)  # noqa: T201
-        return 3 if isinstance(error, TransientError) else 2
-    return 0
-
-
-def spare_the_collector() -> None:
-    """Keep what lives as long as the process out of garbage collection, and look for cycles among the rest less often.
-
-    A group makes tens of thousands of objects, and nearly all go by their counts; every full collection walked the
-    modules and the tables of places again to find nothing.
-    """
-    parse_address("Rua das Flores, 1, Centro, Campinas - SP, 13010-000")  # reads the tables, which stay
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS)
-
-
-def banner(settings: Settings) -> str:
-    """The start-up lines of the deployed system, line for line.
-
-    Raises:
-        Misconfigured: REDIS_URL cannot be used.
-    """
-    redis = redis_settings(settings.redis_url.get_secret_value(), _secret(settings.redis_password))
-    return "\n".join(
-        (
-            _LINE,
-            "Starting ARQ Background Worker",
-            _LINE,
-            "Tasks registered:",
-            f"  - {tasks.normalize_appointment.__name__}",
-            f"Redis: {describe(redis)}",
-            f"Max concurrent jobs: {settings.arq_max_jobs}",
-            f"Job timeout: {settings.arq_job_timeout} seconds",
-            _LINE,
-        )
-    )
 
 
 def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
@@ -281,7 +226,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         ],
         cron_jobs=[cron(tasks.reconcile, minute=_RECONCILE_MINUTES, second=0, run_at_startup=True)],
         queue_name=QUEUE_NAME,
-        redis_settings=redis_settings(settings.redis_url.get_secret_value(), _secret(settings.redis_password)),
+        redis_settings=redis_settings(settings.redis_url.get_secret_value(), secret_of(settings.redis_password)),
         job_serializer=job_serializer,
         job_deserializer=job_deserializer,
         expires_extra_ms=KEEP_PAYLOAD_MS,
@@ -309,7 +254,7 @@ def _traces(settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     """Trace until the stack closes; what is left is then sent, and the loop does not wait for it."""
     close = open_tracing(
         settings.traces_endpoint,
-        headers=_secret(settings.otel_exporter_otlp_headers),
+        headers=secret_of(settings.otel_exporter_otlp_headers),
         service=settings.otel_service_name,
         environment=settings.environment,
         release=__version__,
@@ -327,7 +272,7 @@ def _kinds(settings: Settings) -> frozenset[Kind]:
 
 async def _tasks(settings: Settings, stack: contextlib.AsyncExitStack) -> TaskService:
     service = TaskService(
-        redis_url=settings.redis_url.get_secret_value(), redis_password=_secret(settings.redis_password)
+        redis_url=settings.redis_url.get_secret_value(), redis_password=secret_of(settings.redis_password)
     )
     stack.push_async_callback(service.close)
     await service.get_pool()
@@ -353,7 +298,7 @@ async def _existing_cache(settings: Settings, stack: contextlib.AsyncExitStack) 
         stack.push_async_callback(store.close)
         own = await store.known_secret()
     service = TaskService(
-        redis_url=settings.redis_url.get_secret_value(), redis_password=_secret(settings.redis_password), attempts=1
+        redis_url=settings.redis_url.get_secret_value(), redis_password=secret_of(settings.redis_password), attempts=1
     )
     stack.push_async_callback(service.close)
     redis = await service.get_pool()
@@ -362,8 +307,8 @@ async def _existing_cache(settings: Settings, stack: contextlib.AsyncExitStack) 
 
 def _cache_of(settings: Settings, redis: Any, own_secret: bytes) -> Cache:
     """`own_secret` is the database's, for when CACHE_SECRET is unset."""
-    given = _secret(settings.cache_secret)
-    previous = _secret(settings.cache_secret_previous)
+    given = secret_of(settings.cache_secret)
+    previous = secret_of(settings.cache_secret_previous)
     return Cache(
         redis,
         secret=given.encode() if given else own_secret,
@@ -399,7 +344,7 @@ class Shared:
 
 def _client(settings: Settings, stack: contextlib.AsyncExitStack, *, shared: Shared | None) -> LlmClient | None:
     """Asks the model; None without a key. Without `shared` (loose texts) its memory is this process's own."""
-    key = _secret(settings.openai_api_key)
+    key = secret_of(settings.openai_api_key)
     if key is None or not settings.address_normalization_enabled:
         return None
     memory = None if shared is None else Memory(shared.redis, lane_name(settings))
@@ -452,5 +397,6 @@ async def _forget(_decisions: Mapping[str, Decision[Address]]) -> None:
     """Loose texts leave no trace."""
 
 
-def _secret(value: SecretStr | None) -> str | None:
+def secret_of(value: SecretStr | None) -> str | None:
+    """The plain text of a setting that must not be printed; None where it is unset."""
     return value.get_secret_value() if value is not None else None

@@ -51,7 +51,7 @@ def demo(
 @app.command(cls=Command, options_metavar=OPTIONS)
 def worker() -> None:
     """Inicia um worker, como `python workers.py`."""
-    from normalizer.runtime import main as run_worker
+    from normalizer.worker.main import main as run_worker
 
     raise typer.Exit(run_worker())
 

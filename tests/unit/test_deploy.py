@@ -27,8 +27,8 @@ from normalizer.observability import metrics, prometheus
 from normalizer.operations.doctor.configuration import known_names
 from normalizer.queue.health import Replica
 from normalizer.queue.service import QueueStatus
-from normalizer.runtime import banner
 from normalizer.settings import Settings, settings_of
+from normalizer.worker.main import banner
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))

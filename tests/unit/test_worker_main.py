@@ -7,7 +7,7 @@ import sys
 _PROGRAM = """
 import gc, json
 from normalizer.domain.gazetteer import municipality_names
-from normalizer.runtime import spare_the_collector
+from normalizer.worker.main import spare_the_collector
 
 before = gc.get_threshold()[0]
 spare_the_collector()
