@@ -26,6 +26,7 @@ from normalizer.imports.spreadsheet.limits import Limits, megabytes, too_large
 from normalizer.imports.spreadsheet.markup import is_markup, open_markup
 from normalizer.imports.spreadsheet.problem import Problem, mask
 from normalizer.imports.spreadsheet.refusals import empty, no_header, not_a_sheet, size_of
+from normalizer.imports.spreadsheet.table import BrokenRow, Unreadable
 from normalizer.imports.spreadsheet.values import date_of, split_moment, status_of, text_of, time_of
 from normalizer.imports.spreadsheet.vocabulary import Vocabulary
 from normalizer.imports.spreadsheet.workbook import open_ole, open_xlsx
@@ -99,7 +100,11 @@ class Spreadsheet:
         self.problems = list(self._standing)
         for info, table in zip(self.sheets, self._tables, strict=True):
             for number, cells in table.rows():
-                if number > info.header.row and not info.header.is_repeated_by(cells):
+                if number <= info.header.row or info.header.is_repeated_by(cells):
+                    continue
+                if isinstance(cells, BrokenRow):
+                    self.problems.append(Problem(info.name, number, None, cells.expected, cells.found, cells.mend))
+                else:
                     row = self._row(info, number, cells)
                     if row is not None:
                         yield row
@@ -118,6 +123,8 @@ class Spreadsheet:
             text = text_of(cells[index]) if index < width else ""
             if text:
                 values[name] = text
+            elif index < width and isinstance(cell := cells[index], Unreadable):
+                self._report(info, number, name, cell.expected, cell.found)
         if not values:
             return None
         if not _is_appointment(values):
@@ -133,7 +140,7 @@ class Spreadsheet:
         for name in values.keys() & MOMENTS.keys():
             moment = split_moment(text := values.pop(name))
             if moment is None:
-                self._report(info, number, name, "data e hora (dd/mm/aaaa hh:mm)", text)
+                self._report(info, number, name, "data e hora (dd/mm/aaaa hh:mm)", mask(text))
                 continue
             date_field, time_field = MOMENTS[name]
             values.setdefault(date_field, moment[0])
@@ -148,14 +155,14 @@ class Spreadsheet:
         self, info: SheetInfo, number: int, values: dict[str, str], name: str, good: str | None, expected: str
     ) -> None:
         if good is None:
-            self._report(info, number, name, expected, values.pop(name))
+            self._report(info, number, name, expected, mask(values.pop(name)))
         else:
             values[name] = good
 
     def _report(self, info: SheetInfo, number: int, name: str, expected: str, found: str) -> None:
         title = info.header.title_of(name)
         mend = "Corrija a célula; o resto da linha foi aproveitado."
-        self.problems.append(Problem(info.name, number, title, expected, mask(found), mend))
+        self.problems.append(Problem(info.name, number, title, expected, found, mend))
 
 
 def read(
@@ -180,6 +187,7 @@ def read(
         for scope, meanings in vocabulary.learned(header, _brand_of(table, header)).items():
             learned.setdefault(scope, {}).update(meanings)
     standing = [problem for table, header in chosen for problem in _missing_columns(table.name, header)]
+    standing += [Problem(chosen[0][0].name, None, None, one.expected, one.found, one.mend) for one in opened.doubts]
     return Spreadsheet(
         where=where,
         format=opened.format,

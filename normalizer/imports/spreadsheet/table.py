@@ -1,4 +1,7 @@
-"""What every format is opened as: named tables of numbered rows, and the names of what was left out."""
+"""What every format is opened as: named tables of numbered rows, and the names of what was left out.
+
+A cell or a row that cannot be read right is a value of its own among the others: never a guess, never just empty.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,52 @@ NumberedRows: TypeAlias = Iterator[tuple[int, Cells]]
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """In place of a cell that holds something, but nothing to be read: an error value, a formula without its result.
+
+    Not an empty cell: what is stored already must not be emptied by it.
+    """
+
+    expected: str
+    found: str
+
+
+class BrokenRow(list[object]):
+    """In place of a row that cannot be read as one. Its cells are what stands there, for the operator; none is a value.
+
+    Row by row these are the words of a `Problem`.
+    """
+
+    def __init__(self, cells: Sequence[object], *, expected: str, found: str, mend: str) -> None:
+        super().__init__(cells)
+        self.expected, self.found, self.mend = expected, found, mend
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """One sheet. `rows()` starts a fresh pass: 1-based row numbers as the operator sees them, and the cells."""
+    """One sheet. `rows()` starts a fresh pass: 1-based row numbers as the operator sees them, and the cells.
+
+    Cells are what `values.text_of` knows; among them may stand an `Unreadable`, in place of a row a `BrokenRow`.
+    """
 
     name: str
     rows: Callable[[], NumberedRows]
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something of the whole file that the operator should look at, though it was read."""
+
+    expected: str
+    found: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
-    """A file of any format, opened: its visible tables, and the names of the hidden ones."""
+    """A file of any format, opened: its visible tables, the names of the hidden ones, what is in doubt about it all."""
 
     format: str
     tables: tuple[Table, ...]
     hidden: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from normalizer.domain.text import fold
+from normalizer.imports.spreadsheet.table import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,7 @@ def _float_text(cell: float) -> str:
 
 
 _WRITERS: Final[dict[type, Callable[[Any], str]]] = {
+    Unreadable: lambda _: "",
     bool: lambda cell: "Sim" if cell else "Não",
     float: _float_text,
     dt.datetime: lambda cell: f"{cell:%d/%m/%Y %H:%M:%S}",
