@@ -34,8 +34,8 @@ from normalizer.domain.decision import Decision, Settled
 from normalizer.domain.text import canonical
 from normalizer.errors import TransientError
 from normalizer.llm.client import LlmClient, Usage
+from normalizer.llm.coalescer import Coalescer
 from normalizer.llm.limits import SharedGate
-from normalizer.llm.packer import Packer
 from normalizer.llm.packing import BatchSize, Budget
 from normalizer.llm.pricing import price, prices_as_of
 from normalizer.llm.prompt import PROMPT_VERSION
@@ -145,7 +145,7 @@ class Bench:
 
     async def _run(self, what: str, *, cache: bool, rules: bool) -> Way:
         client = LlmClient(api_key="simulated", model=MODEL, base_url=self._provider.url)
-        packer = Packer(
+        coalescer = Coalescer(
             client,
             remember=self._remember if cache else _forget,
             count=counter(MODEL),
@@ -158,18 +158,18 @@ class Bench:
         places = asyncio.Semaphore(GROUPS_AT_ONCE)
         settled = sum(
             await asyncio.gather(
-                *(self._group(group, packer, places, cache=cache, rules=rules) for group in _groups(self._texts))
+                *(self._group(group, coalescer, places, cache=cache, rules=rules) for group in _groups(self._texts))
             )
         )
         seconds = time.monotonic() - started
         spent = self._since(before, await self._stats())
-        await packer.close()
+        await coalescer.close()
         await client.close()
         usd = _usd(spent["tokens_in"], spent["tokens_out"])
         return Way(what, spent["calls"], spent["tokens_in"], spent["tokens_out"], usd, round(seconds, 1), settled)
 
     async def _group(
-        self, texts: Sequence[str], packer: Packer, places: asyncio.Semaphore, *, cache: bool, rules: bool
+        self, texts: Sequence[str], coalescer: Coalescer, places: asyncio.Semaphore, *, cache: bool, rules: bool
     ) -> int:
         async with places:
             known = await self.cache.get_many(KIND, [text for text in texts if text]) if cache else {}
@@ -184,7 +184,7 @@ class Bench:
                     decided[text] = decision
             left = [text for text in texts if text and text not in decided]
             deadline = asyncio.get_running_loop().time() + 3_600
-            async for outcomes in packer.resolve_many(left, deadline=deadline):
+            async for outcomes in coalescer.resolve_many(left, deadline=deadline):
                 decided |= {
                     text: outcome for text, outcome in outcomes.items() if not isinstance(outcome, TransientError)
                 }

@@ -15,7 +15,7 @@ from typing import Any, Final
 LARGEST_CALL: Final = 50
 _GROWTH: Final = 5  # records more after each round of answers that came back whole
 _AT_ONCE: Final = 4  # calls under way together at the start
-_OUTPUT_BUDGET: Final = 2_500  # tokens of one answer, as the packer plans it
+_OUTPUT_BUDGET: Final = 2_500  # tokens of one answer, as the coalescer plans it
 _WINDOW_S: Final = 61.0  # a minute as the shared limit counts it
 _US: Final = 1e-6
 _RECONCILE_S: Final = 300.0
@@ -111,7 +111,7 @@ class Model:
 
     @property
     def records(self) -> float:
-        """Records of one call once it has grown: the packer grows it while answers come back whole."""
+        """Records of one call once it has grown: the coalescer grows it while answers come back whole."""
         by_output = _OUTPUT_BUDGET / max(1.0, self.load.tokens_out)
         return max(1.0, min(LARGEST_CALL, by_output, self._within_timeout()))
 
@@ -244,7 +244,7 @@ class Model:
         return self.tokens_per_row / self.load.asked
 
     def _within_timeout(self) -> float:
-        """Records whose answer fits into a minute, or into the job's own time: the packer plans for 80 % of it."""
+        """Records whose answer fits into a minute, or into the job's own time: the coalescer plans for 80 % of it."""
         if not self.at.tokens_per_s:
             return math.inf
         room_s = 0.8 * min(60.0, self.at.job_timeout_s) - self.at.latency_s

@@ -22,14 +22,14 @@ from normalizer.domain.decision import Decision
 from normalizer.errors import Misconfigured, QueueUnavailable, TransientError
 from normalizer.imports.estimate import Lane
 from normalizer.llm.client import OPENAI_URL, LlmClient
-from normalizer.llm.endpoint import Memory
+from normalizer.llm.coalescer import Coalescer
+from normalizer.llm.endpoint import CapabilityStore
 from normalizer.llm.limits import Gate, LocalGate, SharedGate
-from normalizer.llm.packer import Packer
+from normalizer.llm.model_status import ModelStatus, read_model_status
 from normalizer.llm.packing import BatchSize, Budget
-from normalizer.llm.peers import Peers
 from normalizer.llm.pricing import Ledger
 from normalizer.llm.prompt import PROMPT_VERSION
-from normalizer.llm.standing import Standing, read_standing
+from normalizer.llm.shared_single_flight import SharedSingleFlight
 from normalizer.llm.tokens import counter
 from normalizer.observability.logs import configure_logging
 from normalizer.observability.prometheus import Exposition, Sources
@@ -84,7 +84,7 @@ class Backend:
     cache: Cache
     exposition: Exposition
     lane: Lane
-    read_lane: Callable[[TaskService], Awaitable[Standing | None]]
+    read_lane: Callable[[TaskService], Awaitable[ModelStatus | None]]
 
 
 @contextlib.asynccontextmanager
@@ -94,8 +94,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         redis, budget_usd = await producer.tasks.get_pool(), settings.daily_budget_usd
         ledger = Ledger(redis, model=settings.openai_model, daily_budget_usd=budget_usd)
         sources = Sources(producer.tasks, ledger=ledger, daily_budget_usd=budget_usd)
-        exposition, standing = Exposition(sources), partial(read_lane, settings)
-        yield Backend(producer.store, producer.tasks, producer.cache, exposition, lane_of(settings), standing)
+        exposition, model_status = Exposition(sources), partial(read_lane, settings)
+        yield Backend(producer.store, producer.tasks, producer.cache, exposition, lane_of(settings), model_status)
 
 
 @contextlib.asynccontextmanager
@@ -103,12 +103,14 @@ async def open_normalization(settings: Settings, *, offline: bool = False) -> As
     """The pipeline alone, for loose texts: no store; cache and model only unless `offline`."""
     async with contextlib.AsyncExitStack() as stack:
         if offline:
-            yield Pipeline(cache=None, packer=None, unasked=None)
+            yield Pipeline(cache=None, coalescer=None, unasked=None)
         else:
             client = _client(settings, stack, shared=None)
             yield Pipeline(
                 cache=None,
-                packer=_packer(settings, stack, client, LocalGate(largest=settings.llm_max_concurrency), shared=None),
+                coalescer=_coalescer(
+                    settings, stack, client, LocalGate(largest=settings.llm_max_concurrency), shared=None
+                ),
             )
 
 
@@ -151,13 +153,13 @@ async def known_columns(settings: Settings) -> dict[str, dict[str, str]]:
 
 
 def lane_name(settings: Settings) -> str:
-    """What limits, breaker and habits of the model lane are kept under: endpoint and model."""
+    """What limits, breaker and capabilities of the model lane are kept under: endpoint and model."""
     return f"{urlsplit(settings.base_url or OPENAI_URL).hostname}:{settings.openai_model}"
 
 
-async def read_lane(settings: Settings, tasks: TaskService) -> Standing | None:
+async def read_lane(settings: Settings, tasks: TaskService) -> ModelStatus | None:
     """How the model lane stands, for `status`; None when Redis is away."""
-    return await read_standing(
+    return await read_model_status(
         await tasks.get_pool(),
         name=lane_name(settings),
         model=settings.openai_model,
@@ -202,11 +204,11 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         ledger = Ledger(ctx["redis"], model=settings.openai_model, daily_budget_usd=settings.daily_budget_usd)
         shared = Shared(ctx["redis"], cache, ledger)
         client, gate = _client(settings, stack, shared=shared), _gate(settings, ctx["redis"])
-        packer = _packer(settings, stack, client, gate, shared=shared)
-        pipeline = Pipeline(cache=cache, packer=packer, kinds=_kinds(settings))
+        coalescer = _coalescer(settings, stack, client, gate, shared=shared)
+        pipeline = Pipeline(cache=cache, coalescer=coalescer, kinds=_kinds(settings))
         ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service)
         if settings.metrics_port:
-            sources = Sources(service, worker, packer, cache, ledger, settings.daily_budget_usd)
+            sources = Sources(service, worker, coalescer, cache, ledger, settings.daily_budget_usd)
             stack.callback(Exposition(sources).serve(settings.metrics_port))
 
     async def shutdown(_ctx: dict[Any, Any]) -> None:
@@ -347,24 +349,24 @@ def _client(settings: Settings, stack: contextlib.AsyncExitStack, *, shared: Sha
     key = secret_of(settings.openai_api_key)
     if key is None or not settings.address_normalization_enabled:
         return None
-    memory = None if shared is None else Memory(shared.redis, lane_name(settings))
+    memory = None if shared is None else CapabilityStore(shared.redis, lane_name(settings))
     client = LlmClient(api_key=key, model=settings.openai_model, base_url=settings.base_url, memory=memory)
     stack.push_async_callback(client.close)
     return client
 
 
-def _packer(
+def _coalescer(
     settings: Settings,
     stack: contextlib.AsyncExitStack,
     client: LlmClient | None,
     gate: Gate,
     *,
     shared: Shared | None,
-) -> Packer | None:
+) -> Coalescer | None:
     """The model lane; None without a client."""
     if client is None:
         return None
-    packer = Packer(
+    coalescer = Coalescer(
         client,
         remember=_forget if shared is None else shared.remember,
         count=counter(settings.openai_model),
@@ -372,11 +374,11 @@ def _packer(
         budget=Budget(items=50),
         size=BatchSize(start=settings.llm_records_per_call),
         linger_ms=settings.batch_linger_ms,
-        peers=None if shared is None else _peers(settings, shared),
+        shared_flight=None if shared is None else _shared(settings, shared),
         ledger=None if shared is None else shared.ledger,
     )
-    stack.push_async_callback(packer.close)
-    return packer
+    stack.push_async_callback(coalescer.close)
+    return coalescer
 
 
 def _gate(settings: Settings, redis: Any) -> SharedGate:
@@ -389,8 +391,8 @@ def _gate(settings: Settings, redis: Any) -> SharedGate:
     )
 
 
-def _peers(settings: Settings, shared: Shared) -> Peers:
-    return Peers(shared.redis, mark=shared.mark, recall=shared.recall, lease_s=settings.lease_s)
+def _shared(settings: Settings, shared: Shared) -> SharedSingleFlight:
+    return SharedSingleFlight(shared.redis, mark=shared.mark, recall=shared.recall, lease_s=settings.lease_s)
 
 
 async def _forget(_decisions: Mapping[str, Decision[Address]]) -> None:

@@ -13,7 +13,7 @@ from normalizer.llm.client import Answer, Usage
 from normalizer.llm.estimate import cost_of, prompt_tokens
 from normalizer.llm.pricing import Price
 from normalizer.llm.prompt import Record
-from normalizer.llm.stated import Stated
+from normalizer.llm.rate_limit_headers import RateLimitHeaders
 from normalizer.llm.tokens import counter
 
 _SIZES: Final = (5, 25, 50, 5, 25, 50)
@@ -51,7 +51,7 @@ async def probe(endpoint: Endpoint, *, model: str, price: Price, max_usd: float)
     """
     count = counter(model)
     timed: list[tuple[float, float]] = []
-    spent_usd, calls, asked, whole, stated = 0.0, 0, 0, 0, Stated()
+    spent_usd, calls, asked, whole, stated = 0.0, 0, 0, 0, RateLimitHeaders()
     for size, records in zip(_SIZES, _records(), strict=True):
         costs = [cost_of(record, count) for record in records]
         most_out = 2 * sum(cost.tokens_out for cost in costs) + 100
@@ -75,7 +75,7 @@ async def probe(endpoint: Endpoint, *, model: str, price: Price, max_usd: float)
         whole += sum(slot is not None for slot in answer.slots)
         spent_usd += price.of(answer.usage)
         timed.append((float(answer.usage.tokens_out), answer.seconds))
-        stated = Stated.read(answer.headers)
+        stated = RateLimitHeaders.read(answer.headers)
     if not calls:
         raise InvalidInput(
             where="--max-usd",

@@ -15,15 +15,15 @@ import openai
 import structlog
 
 from normalizer.errors import ProviderUnavailable
-from normalizer.llm.endpoint import Habits, Mode
+from normalizer.llm.endpoint import EndpointCapabilities, Mode
 from normalizer.llm.prompt import Record, Segments, build_messages, parse_answer, response_schema
-from normalizer.llm.translation import body_error, detail, translated
+from normalizer.llm.provider_errors import body_error, detail, translated
 from normalizer.observability.tracing import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from normalizer.llm.endpoint import Memory
+    from normalizer.llm.endpoint import CapabilityStore
 
 __all__ = ["OPENAI_URL", "Answer", "LlmClient", "Mode", "Usage"]
 
@@ -79,13 +79,13 @@ class LlmClient:
         model: str,
         base_url: str | None = None,
         mode: Mode = Mode.STRICT,
-        memory: Memory | None = None,
+        memory: CapabilityStore | None = None,
         timeout_s: float = 60.0,
         http_client: Any = None,
     ) -> None:
         self.model, self.mode = model, mode
         self._memory, self._recalled, self._recalling = memory, memory is None, asyncio.Lock()
-        self._kept: Habits | None = None
+        self._kept: EndpointCapabilities | None = None
         self._dropped: frozenset[str] = frozenset()
         self._timeout_s = timeout_s
         self._url = (base_url or OPENAI_URL).rstrip("/")
@@ -118,9 +118,9 @@ class LlmClient:
         return _answer(raw[0], raw[1], len(records), time.monotonic() - started)
 
     @property
-    def habits(self) -> Habits:
+    def capabilities(self) -> EndpointCapabilities:
         """How this endpoint is asked by now."""
-        return Habits(self.mode, self._dropped)
+        return EndpointCapabilities(self.mode, self._dropped)
 
     async def models(self, *, timeout_s: float = 10.0) -> list[str]:
         """Return the model names the endpoint lists (for `doctor`). Raises like `complete`."""
@@ -146,8 +146,8 @@ class LlmClient:
 
     async def _remember(self) -> None:
         """Keep what an answer has proved, unless it is known already."""
-        if self._memory is not None and self._kept != self.habits:
-            self._kept = self.habits
+        if self._memory is not None and self._kept != self.capabilities:
+            self._kept = self.capabilities
             await self._memory.remember(self._kept)
 
     async def _send(self, records: Sequence[Record], max_tokens_out: int) -> tuple[Any, Mapping[str, str]]:

@@ -34,15 +34,15 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
+class EndpointCapabilities:
     """How one endpoint and model must be asked; `without` names the options it does not take."""
 
     mode: Mode = Mode.STRICT
     without: frozenset[str] = frozenset()
 
 
-class Memory:
-    """The habits of one endpoint and model, in Redis. Redis being away raises nothing: it is asked anew.
+class CapabilityStore:
+    """The capabilities of one endpoint and model, in Redis. Redis being away raises nothing: it is asked anew.
 
     Args:
         redis: shared by all replicas.
@@ -52,7 +52,7 @@ class Memory:
     def __init__(self, redis: Redis, name: str) -> None:
         self._redis, self._key = redis, f"norm:endpoint:{name}"
 
-    async def recall(self) -> Habits | None:
+    async def recall(self) -> EndpointCapabilities | None:
         """Return what is known, or None."""
         try:
             async with asyncio.timeout(_REDIS_S):
@@ -62,14 +62,14 @@ class Memory:
             return None
         try:
             known = orjson.loads(stored) if stored else None
-            return Habits(Mode(known["mode"]), frozenset(map(str, known["without"]))) if known else None
+            return EndpointCapabilities(Mode(known["mode"]), frozenset(map(str, known["without"]))) if known else None
         except (ValueError, KeyError, TypeError):
             return None
 
-    async def remember(self, habits: Habits) -> None:
+    async def remember(self, capabilities: EndpointCapabilities) -> None:
         """Keep what was found out."""
         try:
-            value = orjson.dumps({"mode": habits.mode, "without": sorted(habits.without)})
+            value = orjson.dumps({"mode": capabilities.mode, "without": sorted(capabilities.without)})
             async with asyncio.timeout(_REDIS_S):
                 await self._redis.set(self._key, value, ex=_KEPT_S)
         except _AWAY as error:

@@ -37,8 +37,8 @@ class Estimate:
 def cost_of(record: Record, count: Callable[[str], int]) -> Cost:
     """Return what one record is expected to take of a call."""
     words = count(record.text)
-    company = 1 if record.suspicious else None
-    return Cost(words + RECORD_OVERHEAD_TOKENS, words + ANSWER_OVERHEAD_TOKENS, company)
+    max_call_size = 1 if record.suspicious else None
+    return Cost(words + RECORD_OVERHEAD_TOKENS, words + ANSWER_OVERHEAD_TOKENS, max_call_size)
 
 
 def max_tokens_out(costs: Iterable[Cost]) -> int:
@@ -74,7 +74,7 @@ def estimate(
         pace: how long calls take, as far as it is known.
     """
     costs = [cost_of(record, count) for record in map(Record.of, texts) if record.text]
-    costs.sort(key=lambda each: each.company or 0)  # as `Line` does: what must be alone cuts no batch of others
+    costs.sort(key=lambda each: each.max_call_size or 0)  # as in `PendingTexts`: who goes alone cuts no call
     calls = list(pack(costs, budget=budget or Budget(), cost=lambda each: each))
     tokens_in = len(calls) * prompt_tokens(count) + sum(each.tokens_in for each in costs)
     tokens_out = sum(each.tokens_out for each in costs)

@@ -1,7 +1,7 @@
 """What guards the way to the model: calls under way at once, and whether a call may start now.
 
 `SharedGate` keeps one rate limit, one pause and one breaker for all replicas in Redis; `LocalGate` is for one process.
-A refused start is a value (`Denied`), because the packer then packs anew with what arrived meanwhile.
+A refused start is a value (`Denied`), because the coalescer then packs anew with what arrived meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from normalizer.errors import ProviderRefused, ProviderUnavailable, RateLimited, TransientError
-from normalizer.llm.stated import Stated
+from normalizer.llm.rate_limit_headers import RateLimitHeaders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -230,7 +230,7 @@ class SharedGate:
             await self._local.succeeded(call, answer)
             return
         used = answer.usage.tokens_in + answer.usage.tokens_out
-        stated = Stated.read(answer.headers)
+        stated = RateLimitHeaders.read(answer.headers)
         pause_s = stated.pause_s(call.tokens)
         await self._finish(call, used or call.tokens, "ok", pause_s, stated)
 
@@ -253,9 +253,9 @@ class SharedGate:
         await self._run("refuse", error.problem)
 
     async def _finish(
-        self, call: Admitted, used: int, outcome: str, pause_s: float, stated: Stated | None = None
+        self, call: Admitted, used: int, outcome: str, pause_s: float, stated: RateLimitHeaders | None = None
     ) -> None:
-        stated = stated or Stated()
+        stated = stated or RateLimitHeaders()
         await self._run(
             "finish",
             call.slot,

@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one item takes of a batch: tokens, and the smallest company it demands (1 = it must be alone)."""
+    """What one item takes of a batch: tokens, and how many may share its call (1 = it must be alone)."""
 
     tokens_in: int
     tokens_out: int
-    company: int | None = None
+    max_call_size: int | None = None
     """At most this many items in its batch; None leaves it to the budget."""
 
 
@@ -75,7 +75,7 @@ class _Room:
 
     def _places_with(self, cost: Cost) -> int:
         """A batch is as small as the most demanding of its items wants it."""
-        return self._places if cost.company is None else min(self._places, cost.company)
+        return self._places if cost.max_call_size is None else min(self._places, cost.max_call_size)
 
 
 class BatchSize:

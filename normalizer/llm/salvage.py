@@ -1,6 +1,6 @@
-"""What one record of an answer is worth: a decision, or another question in smaller company. Pure.
+"""What one record of an answer is worth: a decision, or another question in a smaller call. Pure.
 
-Every valid record of an answer is kept. A record is asked again when nothing usable was said about it; company shrinks
+Every valid record of an answer is kept. A record is asked again when nothing usable was said about it; calls shrink
 with each ask, so the asking ends, and only a record that failed alone is given up.
 """
 
@@ -20,12 +20,12 @@ _LARGEST_SECOND_COMPANY: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Ask once more; `reason` is what review is told should there be no smaller company left."""
+    """Ask once more; `reason` is what review is told should there be no smaller call left."""
 
     reason: Reason
 
 
-def judge(text: str, segments: Segments | None) -> Decision[Address] | Again:
+def evaluate_record(text: str, segments: Segments | None) -> Decision[Address] | Again:
     """Return what the model's segments say about `text`, every value grounded in that text and no other.
 
     An honest "not there" (no street or no city given) ends it. A value that does not hold is worth another question:
@@ -41,7 +41,7 @@ def judge(text: str, segments: Segments | None) -> Decision[Address] | Again:
     return Again(decision.reason)
 
 
-def smaller_company(asked: int) -> int | None:
+def next_call_size(asked: int) -> int | None:
     """Return how many records the next call may hold after one of `asked` left a record open; None: there is no next.
 
     25 → 8 → 2 → 1: asking only the missing again costs a fraction of repeating the batch.
@@ -50,5 +50,5 @@ def smaller_company(asked: int) -> int | None:
 
 
 def half(asked: int) -> int | None:
-    """Return the company after a batch of `asked` was refused or unreadable as a whole; None: it was alone."""
+    """Return how many records the next call may hold after `asked` were refused as a whole; None: it was alone."""
     return None if asked <= 1 else asked // 2

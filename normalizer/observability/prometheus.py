@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from normalizer.cache import Cache
-    from normalizer.llm.packer import Packer
+    from normalizer.llm.coalescer import Coalescer
     from normalizer.llm.pricing import Spending
     from normalizer.queue.service import QueueStatus, TaskService
 
@@ -67,14 +67,14 @@ class Sources:
 
     Attributes:
         tasks: the queue and its replicas.
-        worker, packer, cache: this process's own.
+        worker, coalescer, cache: this process's own.
         ledger: the day's money, over all replicas.
         daily_budget_usd: 0 = no budget.
     """
 
     tasks: TaskService
     worker: Counting | None = None
-    packer: Packer | None = None
+    coalescer: Coalescer | None = None
     cache: Cache | None = None
     ledger: Purse | None = None
     daily_budget_usd: float = 0.0
@@ -137,8 +137,8 @@ class _Reading(Collector):
             yield from _queue(queue)
         if sources.worker is not None:
             yield from _jobs(sources.worker)
-        if sources.packer is not None:
-            yield from _model(sources.packer)
+        if sources.coalescer is not None:
+            yield from _model(sources.coalescer)
         if sources.cache is not None:
             yield from _cache(sources.cache.stats())
         yield _gauge("normalizer_budget_usd", "DAILY_BUDGET_USD; 0 is none.", sources.daily_budget_usd)
@@ -199,8 +199,8 @@ def _jobs(worker: Counting) -> Iterator[Metric]:
     yield _gauge("normalizer_groups_limit", "ARQ_MAX_JOBS.", worker.max_jobs)
 
 
-def _model(packer: Packer) -> Iterator[Metric]:
-    stats = packer.stats
+def _model(coalescer: Coalescer) -> Iterator[Metric]:
+    stats = coalescer.stats
     yield CounterMetricFamily("normalizer_model_calls", "Model calls answered.", stats.calls)
     yield CounterMetricFamily("normalizer_model_records", "Texts asked in answered calls.", stats.records)
     yield CounterMetricFamily("normalizer_model_records_asked_again", "Texts asked once more.", stats.asked_again)
@@ -208,7 +208,7 @@ def _model(packer: Packer) -> Iterator[Metric]:
     tokens.add_metric(["in"], stats.tokens_in)
     tokens.add_metric(["out"], stats.tokens_out)
     yield tokens
-    stopped = float(packer.refused is not None)
+    stopped = float(coalescer.refused is not None)
     yield _gauge("normalizer_model_lane_stopped", "1 while the provider refuses key or account.", stopped)
 
 

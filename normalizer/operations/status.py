@@ -16,7 +16,7 @@ from normalizer.queue.health import GONE_S, Replica
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from normalizer.llm.standing import Standing
+    from normalizer.llm.model_status import ModelStatus
     from normalizer.queue.service import QueueStatus, TaskService
     from normalizer.store import AppointmentStore, Counts
 
@@ -41,7 +41,7 @@ class Overview:
     queue: QueueStatus
     counts: Counts
     rate_per_s: float | None
-    lane: Standing | None = None
+    lane: ModelStatus | None = None
 
     @property
     def ended(self) -> int:
@@ -97,15 +97,15 @@ async def read_overview(
     tasks: TaskService,
     *,
     before: Overview | None = None,
-    lane: Callable[[TaskService], Awaitable[Standing | None]] | None = None,
+    lane: Callable[[TaskService], Awaitable[ModelStatus | None]] | None = None,
 ) -> Overview:
     """Read both services once. `before` is the last reading, for the rate; `lane` reads how the model lane stands.
 
     Raises StoreUnavailable or QueueUnavailable.
     """
     queue, counts, now = await tasks.status(), await store.counts(), time.time()
-    standing = None if lane is None else await lane(tasks)
-    first = Overview(now, queue, counts, None, standing)
+    model_status = None if lane is None else await lane(tasks)
+    first = Overview(now, queue, counts, None, model_status)
     if before is None:
         return first
     rate = (first.ended - before.ended) / max(0.001, now - before.at_s)

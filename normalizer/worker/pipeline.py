@@ -1,4 +1,4 @@
-"""From appointments to outcomes: canonical text → cache → rules → packer. Reads top to bottom; no queue, no store.
+"""From appointments to outcomes: canonical text → cache → rules → coalescer. Reads top to bottom; no queue, no store.
 
 The cheap lane comes out first and at once; what only a model can settle follows as its answers arrive.
 """
@@ -17,12 +17,12 @@ from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.document import Document, parse_document
 from normalizer.domain.text import canonical
 from normalizer.errors import Misconfigured, NormalizerError, TransientError
-from normalizer.llm.flight import About
 from normalizer.llm.privacy import Withheld
+from normalizer.llm.single_flight import TextContext
 
 if TYPE_CHECKING:
     from normalizer.cache import Cache, Entry
-    from normalizer.llm.packer import Announcement, Packer
+    from normalizer.llm.coalescer import Announcement, Coalescer
 
 # What no model may be asked: there is nothing in such a text that a better reader would find.
 _FINAL_REASONS = frozenset({Reason.ADDRESS_MISSING, Reason.ADDRESS_JUNK, Reason.ADDRESS_FOREIGN, Reason.TEXT_TOO_LONG})
@@ -57,10 +57,10 @@ class _Text:
     waiting: list[Appointment] = field(default_factory=list)
     undecided: Undecided | None = None
 
-    def about(self) -> About:
+    def context(self) -> TextContext:
         """What the model lane must know: what of its patients never leaves; the first import pays."""
         withheld = Withheld.of((each.text(Kind.DOCUMENT), *each.private) for each in self.waiting)
-        return About(withheld, next((each.import_id for each in self.waiting if each.import_id), None))
+        return TextContext(withheld, next((each.import_id for each in self.waiting if each.import_id), None))
 
 
 class Pipeline:
@@ -68,7 +68,7 @@ class Pipeline:
 
     Args:
         cache: answers given before, for this process and for all replicas; None asks nobody.
-        packer: the shared queue in front of the model; None when no key is configured.
+        coalescer: the shared queue in front of the model; None when no key is configured.
         kinds: which texts to normalize; the others are never touched.
         unasked: the reason given where only a model could decide and there is none; None gives the rules' own.
     """
@@ -77,12 +77,12 @@ class Pipeline:
         self,
         *,
         cache: Cache | None,
-        packer: Packer | None,
+        coalescer: Coalescer | None,
         kinds: frozenset[Kind] = frozenset(Kind),
         unasked: Reason | None = Reason.NO_MODEL_KEY,
     ) -> None:
         self._cache = cache
-        self._packer = packer
+        self._coalescer = coalescer
         self._kinds = kinds
         self._unasked = unasked
 
@@ -126,7 +126,7 @@ class Pipeline:
         deadline: float,
         stopped: Callable[[], Awaitable[None]] | None,
     ) -> AsyncGenerator[_Decided, None]:
-        announced = self._packer.announce() if self._packer is not None else None
+        announced = self._coalescer.announce() if self._coalescer is not None else None
         try:
             texts = _distinct(appointments)
             cached = await self._from_cache(texts)
@@ -140,12 +140,12 @@ class Pipeline:
                     unresolved.append(item)
                 if turn % _PARSES_PER_LOOP_TURN == 0:
                     await asyncio.sleep(0)
-            if self._packer is None or announced is None or not unresolved:
+            if self._coalescer is None or announced is None or not unresolved:
                 yield cheap
                 return
-            asked = _from_model(self._packer, unresolved, deadline, announced, stopped)
+            asked = _from_model(self._coalescer, unresolved, deadline, announced, stopped)
             async with contextlib.aclosing(_ahead(asked)) as answers:
-                await anext(answers)  # the texts are with the packer before the cheap lane is saved
+                await anext(answers)  # the texts are with the coalescer before the cheap lane is saved
                 yield cheap
                 async for answered in answers:
                     yield answered
@@ -165,7 +165,7 @@ class Pipeline:
         decision = parse_address(item.text)
         if not needs_model(decision):
             return [(each, _outcome(decision, Origin.RULES)) for each in item.waiting]
-        if self._packer is None:
+        if self._coalescer is None:
             unasked = Review(self._unasked or decision.reason, Origin.RULES, decision.understood)
             return [(each, unasked) for each in item.waiting]
         item.undecided = decision
@@ -186,16 +186,18 @@ def needs_model(decision: Decision[Address]) -> TypeGuard[Undecided]:
 
 
 async def _from_model(
-    packer: Packer,
+    coalescer: Coalescer,
     unresolved: Sequence[_Text],
     deadline: float,
     announced: Announcement,
     stopped: Callable[[], Awaitable[None]] | None,
 ) -> AsyncGenerator[_Decided, None]:
     waiting = {item.text: item for item in unresolved}
-    about = {item.text: item.about() for item in unresolved}
+    contexts = {item.text: item.context() for item in unresolved}
     try:
-        asked = packer.resolve_many(list(waiting), deadline=deadline, announced=announced, stopped=stopped, about=about)
+        asked = coalescer.resolve_many(
+            list(waiting), deadline=deadline, announced=announced, stopped=stopped, contexts=contexts
+        )
         async for answers in asked:
             yield [pair for text, answer in answers.items() for pair in _hand_out(waiting.pop(text), answer)]
     except (TransientError, Misconfigured) as error:

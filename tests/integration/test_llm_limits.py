@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from normalizer.errors import TransientError
 from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
+from normalizer.llm.coalescer import Coalescer
 from normalizer.llm.limits import SharedGate
-from normalizer.llm.packer import Packer
 from normalizer.llm.packing import BatchSize
 
 WINDOW_S = 2.5
@@ -24,7 +24,7 @@ def addresses(n):
 async def replica(url, redis_url, texts, limits, answered):
     async with Redis.from_url(redis_url) as redis:
         client = LlmClient(api_key="test", model="simulated", base_url=url)
-        packer = Packer(
+        coalescer = Coalescer(
             client,
             remember=forget,
             count=tokens.counter("gpt-6-luna"),
@@ -33,9 +33,9 @@ async def replica(url, redis_url, texts, limits, answered):
             linger_ms=20,
         )
         deadline = asyncio.get_running_loop().time() + WINDOWS * WINDOW_S
-        async for outcomes in packer.resolve_many(texts, deadline=deadline):
+        async for outcomes in coalescer.resolve_many(texts, deadline=deadline):
             answered.update(text for text, outcome in outcomes.items() if not isinstance(outcome, TransientError))
-        await packer.close()
+        await coalescer.close()
         await client.close()
 
 

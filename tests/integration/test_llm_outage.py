@@ -9,9 +9,9 @@ from normalizer.domain.decision import Settled
 from normalizer.errors import ProviderUnavailable, TransientError
 from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
+from normalizer.llm.coalescer import Coalescer
 from normalizer.llm.limits import SharedGate
-from normalizer.llm.packer import Packer
-from tests.unit.test_packer import LABELS, TEXTS, expect_right
+from tests.unit.test_coalescer import LABELS, TEXTS, expect_right
 
 
 class Lane:
@@ -19,7 +19,7 @@ class Lane:
         self.client = LlmClient(api_key="test", model="simulated", base_url=provider.url)
         gate = SharedGate(redis, name="test", failures_to_open=2, open_s=open_s, **limits)
         self.remembered = {}
-        self.packer = Packer(
+        self.coalescer = Coalescer(
             self.client,
             remember=self.remember,
             count=tokens.counter("gpt-6-luna"),
@@ -34,7 +34,7 @@ class Lane:
     async def ask(self, texts, for_s=20.0):
         outcomes = {}
         deadline = asyncio.get_running_loop().time() + for_s
-        async for arrived in self.packer.resolve_many(texts, deadline=deadline):
+        async for arrived in self.coalescer.resolve_many(texts, deadline=deadline):
             outcomes |= arrived
         return outcomes
 
@@ -59,7 +59,7 @@ async def lane(redis):
     async with asyncio.timeout(60):
         yield make
         for each in made:
-            await each.packer.close()
+            await each.coalescer.close()
             await each.client.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 from normalizer.domain.appointment import Appointment
 from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
-from normalizer.llm.packer import Packer
+from normalizer.llm.coalescer import Coalescer
 from normalizer.queue.service import TaskService
 from normalizer.runtime import build_worker
 from normalizer.settings import settings_of
@@ -78,12 +78,12 @@ async def sent(start_provider):
         pass
 
     client = LlmClient(api_key="test", model="simulated", base_url=provider.url)
-    packer = Packer(client, remember=forget, count=tokens.counter("gpt-6-luna"), linger_ms=0)
+    coalescer = Coalescer(client, remember=forget, count=tokens.counter("gpt-6-luna"), linger_ms=0)
     answered = 0
-    async for outcomes in packer.resolve_many(texts, deadline=asyncio.get_running_loop().time() + 60):
+    async for outcomes in coalescer.resolve_many(texts, deadline=asyncio.get_running_loop().time() + 60):
         answered += len(outcomes)
     assert answered == len(set(texts))
-    await packer.close()
+    await coalescer.close()
     await client.close()
     bodies = await requests(provider)
     records = records_of(bodies)
@@ -122,16 +122,16 @@ async def test_a_lone_number_that_is_the_appointments_rg_does_not_leave_as_a_cep
         pass
 
     client = LlmClient(api_key="test", model="simulated", base_url=provider.url)
-    packer = Packer(client, remember=forget, count=tokens.counter("gpt-6-luna"), linger_ms=0)
+    coalescer = Coalescer(client, remember=forget, count=tokens.counter("gpt-6-luna"), linger_ms=0)
     text = "Rua das Acácias 12 Jardim Tal, Cidade Que Não Existe, Rio de Janeiro RJ 22790285"
     appointments = [
         Appointment("a", {"endereco_completo": text, "documento_completo": "RG 22.790.285, CPF 111.444.777-35"}),
         Appointment("b", {"endereco_completo": text.replace("12", "14"), "documento_completo": "RG 12.345.678-9"}),
     ]
     deadline = asyncio.get_running_loop().time() + 60
-    async for _ in Pipeline(cache=None, packer=packer).run(appointments, deadline=deadline):
+    async for _ in Pipeline(cache=None, coalescer=coalescer).run(appointments, deadline=deadline):
         pass
-    await packer.close()
+    await coalescer.close()
     await client.close()
 
     assert sorted(record.endswith("22790285") for record in records_of(await requests(provider))) == [False, True]

@@ -351,12 +351,12 @@ def exposed_metrics() -> set[str]:
     stats = dict.fromkeys([*CacheStats.__dataclass_fields__, "l1_entries", "l1_bytes"], 0)
     worker: Any = SimpleNamespace(jobs_complete=0, jobs_failed=0, jobs_retried=0, max_jobs=1, groups={})
     counted = dict.fromkeys(("calls", "records", "asked_again", "tokens_in", "tokens_out"), 0)
-    packer: Any = SimpleNamespace(stats=SimpleNamespace(**counted), refused=None)
+    coalescer: Any = SimpleNamespace(stats=SimpleNamespace(**counted), refused=None)
     day: Any = SimpleNamespace(usd=0.0, calls=0, records=0)
     families = [
         *prometheus._queue(QueueStatus("running", 0, 0, 0, None, [replica])),
         *prometheus._jobs(worker),
-        *prometheus._model(packer),
+        *prometheus._model(coalescer),
         *prometheus._cache(stats),
         *prometheus._cost(day),
         *metrics.REGISTRY.collect(),

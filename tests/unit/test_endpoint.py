@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from normalizer.llm import endpoint
 from normalizer.llm.client import LlmClient
-from normalizer.llm.endpoint import Habits, Memory, Mode
+from normalizer.llm.endpoint import CapabilityStore, EndpointCapabilities, Mode
 from tests.unit.test_client import GOOD, RECORDS, URL, completion, route
 
 __all__ = ["route"]
@@ -20,7 +20,7 @@ NO_EFFORT = {"error": {"message": "unknown reasoning_effort", "param": "reasonin
 
 @pytest.fixture
 def memory(redis):
-    return Memory(redis, "model.test:gpt-6-luna")
+    return CapabilityStore(redis, "model.test:gpt-6-luna")
 
 
 async def ask(memory, **options):
@@ -48,8 +48,8 @@ async def test_a_restart_does_not_ask_again(memory, route):
     second = await ask(memory)
 
     assert route.call_count == 4, "the second process knew"
-    assert first.habits == second.habits == Habits(Mode.JSON, frozenset({"reasoning_effort"}))
-    assert await memory.recall() == first.habits
+    assert first.capabilities == second.capabilities == EndpointCapabilities(Mode.JSON, frozenset({"reasoning_effort"}))
+    assert await memory.recall() == first.capabilities
 
 
 async def test_an_endpoint_that_takes_everything_is_remembered_as_well(memory, route):
@@ -58,7 +58,7 @@ async def test_an_endpoint_that_takes_everything_is_remembered_as_well(memory, r
 
     await ask(memory)
 
-    assert await memory.recall() == Habits()
+    assert await memory.recall() == EndpointCapabilities()
 
 
 async def test_it_is_forgotten_after_a_week_because_endpoints_learn(memory, redis, route):
@@ -69,9 +69,9 @@ async def test_it_is_forgotten_after_a_week_because_endpoints_learn(memory, redi
 
 
 async def test_other_endpoints_and_models_are_not_meant(memory, redis, route):
-    await memory.remember(Habits(Mode.TEXT))
+    await memory.remember(EndpointCapabilities(Mode.TEXT))
 
-    assert await Memory(redis, "model.test:other").recall() is None
+    assert await CapabilityStore(redis, "model.test:other").recall() is None
 
 
 @pytest.mark.parametrize("stored", [b"", b"{", b"[]", b"{}", b'{"mode": "telepathy", "without": []}', b'{"mode": 1}'])
@@ -84,9 +84,9 @@ async def test_what_cannot_be_read_is_unknown(memory, redis, stored):
 async def test_without_redis_it_is_asked_anew(route):
     route.respond(json=completion(GOOD))
     async with Redis(host="127.0.0.1", port=1) as nowhere:
-        client = await ask(Memory(nowhere, "x"))
+        client = await ask(CapabilityStore(nowhere, "x"))
 
-    assert client.habits == Habits()
+    assert client.capabilities == EndpointCapabilities()
 
 
 async def test_a_redis_that_hangs_delays_a_call_for_a_moment_only(route, monkeypatch):
@@ -98,7 +98,7 @@ async def test_a_redis_that_hangs_delays_a_call_for_a_moment_only(route, monkeyp
     route.respond(json=completion(GOOD))
     server = await asyncio.start_server(swallow, "127.0.0.1", 0)
     async with Redis(host="127.0.0.1", port=server.sockets[0].getsockname()[1]) as hanging, asyncio.timeout(5):
-        client = await ask(Memory(hanging, "x"))
+        client = await ask(CapabilityStore(hanging, "x"))
     server.close()
 
-    assert client.habits == Habits()
+    assert client.capabilities == EndpointCapabilities()

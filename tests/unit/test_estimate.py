@@ -9,7 +9,7 @@ from normalizer.llm.estimate import Estimate, cost_of, estimate
 from normalizer.llm.packing import Budget, pack
 from normalizer.llm.prompt import Record
 from normalizer.simulation.provider import Options, build_app
-from tests.unit.test_packer import LABELS, TEXTS
+from tests.unit.test_coalescer import LABELS, TEXTS
 
 COUNT = tokens.counter("gpt-6-luna")
 

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from normalizer.errors import ProviderRefused, ProviderUnavailable, RateLimited
 from normalizer.llm.client import Answer, Usage
 from normalizer.llm.limits import Admitted, Concurrency, Denied, GateState, LocalGate, SharedGate, read_gate
-from normalizer.llm.stated import Stated
+from normalizer.llm.rate_limit_headers import RateLimitHeaders
 
 
 def answer(tokens=100, **headers):
@@ -329,14 +329,14 @@ async def test_the_local_gate_pauses_opens_and_probes():
     ],
 )
 def test_headers_say_how_long_to_pause(headers, tokens, pause_s):
-    assert Stated.read(headers).pause_s(tokens) == pytest.approx(pause_s)
+    assert RateLimitHeaders.read(headers).pause_s(tokens) == pytest.approx(pause_s)
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("6m0s", 360), ("1.5s", 1.5), ("20ms", 0.02), ("1h2m3s", 3_723), ("7", 7), ("", 0), ("x", 0)]
 )
 def test_durations_are_read_in_every_spelling(text, seconds):
-    assert Stated.read({"x-ratelimit-reset-tokens": text}).reset_tokens_s == pytest.approx(seconds)
+    assert RateLimitHeaders.read({"x-ratelimit-reset-tokens": text}).reset_tokens_s == pytest.approx(seconds)
 
 
 class TestWhatAnOperatorSees:

@@ -11,7 +11,7 @@ costs = st.builds(
     Cost,
     tokens_in=st.integers(0, 600),
     tokens_out=st.integers(0, 600),
-    company=st.one_of(st.none(), st.integers(1, 60)),
+    max_call_size=st.one_of(st.none(), st.integers(1, 60)),
 )
 budgets = st.builds(Budget, items=st.integers(1, 50), tokens_in=st.integers(0, 4_000), tokens_out=st.integers(0, 2_500))
 
@@ -31,7 +31,7 @@ def test_only_a_single_item_alone_exceeds_a_budget(items, budget):
             assert len(batch) <= budget.items
             assert sum(item.tokens_in for item in batch) <= budget.tokens_in
             assert sum(item.tokens_out for item in batch) <= budget.tokens_out
-            assert len(batch) <= min((item.company for item in batch if item.company), default=budget.items)
+            assert len(batch) <= min((item.max_call_size for item in batch if item.max_call_size), default=budget.items)
 
 
 @given(st.lists(costs, min_size=2), budgets)
@@ -44,12 +44,12 @@ def test_neighbouring_batches_could_not_have_been_one(items, budget):
             len(merged) > budget.items
             or sum(item.tokens_in for item in merged) > budget.tokens_in
             or sum(item.tokens_out for item in merged) > budget.tokens_out
-            or any(item.company for item in merged)
+            or any(item.max_call_size for item in merged)
         )
 
 
 def test_an_item_that_must_be_alone_is_alone():
-    items = [Cost(1, 1), Cost(1, 1, company=1), Cost(1, 1)]
+    items = [Cost(1, 1), Cost(1, 1, max_call_size=1), Cost(1, 1)]
 
     batches = list(pack(items, budget=Budget(), cost=lambda item: item))
 
@@ -57,7 +57,7 @@ def test_an_item_that_must_be_alone_is_alone():
 
 
 def test_items_that_want_company_of_three_at_most_go_by_threes():
-    items = [Cost(1, 1, company=3)] * 7
+    items = [Cost(1, 1, max_call_size=3)] * 7
 
     assert [len(batch) for batch in pack(items, budget=Budget(items=25), cost=lambda item: item)] == [3, 3, 1]
 

@@ -4,7 +4,7 @@ import pytest
 
 from normalizer.domain.decision import Reason, Settled, Undecided
 from normalizer.llm.prompt import FIELDS
-from normalizer.llm.salvage import Again, half, judge, smaller_company
+from normalizer.llm.salvage import Again, evaluate_record, half, next_call_size
 
 TEXT = "R. das Flores, 12, Centro, Itu, SP, 13300-000"
 
@@ -15,7 +15,7 @@ def segments(*values):
 
 
 def test_a_grounded_answer_is_a_decision_that_looks_like_a_rules():
-    verdict = judge(TEXT, segments("R. das Flores", "12", None, "Centro", "Itu", "SP", "13300-000"))
+    verdict = evaluate_record(TEXT, segments("R. das Flores", "12", None, "Centro", "Itu", "SP", "13300-000"))
 
     assert isinstance(verdict, Settled)
     assert verdict.value.rua == "Rua das Flores"
@@ -23,15 +23,15 @@ def test_a_grounded_answer_is_a_decision_that_looks_like_a_rules():
 
 
 def test_no_answer_is_asked_again():
-    assert judge(TEXT, None) == Again(Reason.MODEL_NO_ANSWER)
+    assert evaluate_record(TEXT, None) == Again(Reason.MODEL_NO_ANSWER)
 
 
 def test_an_honest_nothing_is_final():
-    assert judge("ligar antes", segments()) == Undecided(Reason.MODEL_NO_ANSWER)
+    assert evaluate_record("ligar antes", segments()) == Undecided(Reason.MODEL_NO_ANSWER)
 
 
 def test_an_honest_absence_of_the_city_is_final():
-    verdict = judge("Rua do Comércio 17 fundos", segments("Rua do Comércio", "17", "fundos"))
+    verdict = evaluate_record("Rua do Comércio 17 fundos", segments("Rua do Comércio", "17", "fundos"))
 
     assert isinstance(verdict, Undecided)
 
@@ -45,22 +45,22 @@ def test_an_honest_absence_of_the_city_is_final():
     ],
 )
 def test_a_value_the_text_does_not_carry_is_asked_again(wrong):
-    assert isinstance(judge(TEXT, wrong), Again)
+    assert isinstance(evaluate_record(TEXT, wrong), Again)
 
 
 def test_company_shrinks_until_a_record_stands_alone():
-    sizes, company = [], 50
-    while company is not None:
-        sizes.append(company)
-        company = smaller_company(company)
+    sizes, max_call_size = [], 50
+    while max_call_size is not None:
+        sizes.append(max_call_size)
+        max_call_size = next_call_size(max_call_size)
 
     assert sizes == [50, 8, 2, 1]
 
 
 def test_a_refused_batch_is_bisected_down_to_one():
-    sizes, company = [], 50
-    while company is not None:
-        sizes.append(company)
-        company = half(company)
+    sizes, max_call_size = [], 50
+    while max_call_size is not None:
+        sizes.append(max_call_size)
+        max_call_size = half(max_call_size)
 
     assert sizes == [50, 25, 12, 6, 3, 1]

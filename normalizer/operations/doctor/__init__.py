@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from normalizer.errors import Misconfigured, TransientError
-from normalizer.llm.endpoint import Memory
+from normalizer.llm.endpoint import CapabilityStore
 from normalizer.operations.doctor import configuration, model, privacy, services
 from normalizer.operations.doctor.finding import Finding, Level, Report
 from normalizer.queue.health import GONE_S
@@ -61,7 +61,7 @@ async def _model(settings: Settings, *, ask: bool) -> list[Finding]:
     """The endpoint is asked afresh, for endpoints learn; the workers are told what came out."""
     try:
         async with _tasks(settings) as tasks:
-            memory = Memory(await tasks.get_pool(), lane_name(settings))
+            memory = CapabilityStore(await tasks.get_pool(), lane_name(settings))
             return await model.check_model(settings, ask=ask, memory=memory)
     except (Misconfigured, TransientError):  # without Redis, which `_queue` speaks of
         return await model.check_model(settings, ask=ask)

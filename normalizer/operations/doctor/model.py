@@ -9,19 +9,19 @@ from normalizer.errors import BatchRejected, Misconfigured, TransientError
 from normalizer.llm.client import LlmClient, Mode
 from normalizer.llm.pricing import price, prices_as_of
 from normalizer.llm.prompt import Record
-from normalizer.llm.stated import Stated
+from normalizer.llm.rate_limit_headers import RateLimitHeaders
 from normalizer.operations.doctor.finding import Finding, Level, good, warning, wrong
 
 if TYPE_CHECKING:
-    from normalizer.llm.endpoint import Memory
-    from normalizer.llm.standing import Standing
+    from normalizer.llm.endpoint import CapabilityStore
+    from normalizer.llm.model_status import ModelStatus
     from normalizer.settings import Settings
 
 MODEL: Final = "IA"
 _SAMPLE: Final = "Jardim Aurora, 12, rua das Acácias, SP, Campinas"  # synthetic
 
 
-async def check_model(settings: Settings, *, ask: bool = True, memory: Memory | None = None) -> list[Finding]:
+async def check_model(settings: Settings, *, ask: bool = True, memory: CapabilityStore | None = None) -> list[Finding]:
     """Key, model, schema support, latency and limits, by one small paid call with a made-up address.
 
     Args:
@@ -45,16 +45,18 @@ async def check_model(settings: Settings, *, ask: bool = True, memory: Memory | 
         await client.close()
 
 
-def check_lane(standing: Standing | None) -> list[Finding]:
+def check_lane(model_status: ModelStatus | None) -> list[Finding]:
     """What the replicas have found out about the model lane by themselves."""
-    if standing is None or not standing.has_key:
+    if model_status is None or not model_status.has_key:
         return []
     findings = []
-    if standing.habits is not None:
-        findings.append(good(MODEL, f"os workers pedem respostas em {standing.habits.mode.value} (lembrado no Redis)"))
-    if standing.stopped is not None:
+    if model_status.capabilities is not None:
+        findings.append(
+            good(MODEL, f"os workers pedem respostas em {model_status.capabilities.mode.value} (lembrado no Redis)")
+        )
+    if model_status.stopped is not None:
         mend = "Chave, conta ou modelo: corrija no provedor. Orçamento: aumente DAILY_BUDGET_USD ou espere amanhã."
-        findings.append(warning(MODEL, f"a IA está parada: {standing.stopped}", mend))
+        findings.append(warning(MODEL, f"a IA está parada: {model_status.stopped}", mend))
     return findings
 
 
@@ -66,7 +68,7 @@ def _price(model: str) -> Iterator[Finding]:
         yield warning(MODEL, f"{model} não está na tabela de preços.", mend)
 
 
-async def _call(client: LlmClient, settings: Settings, memory: Memory | None) -> list[Finding]:
+async def _call(client: LlmClient, settings: Settings, memory: CapabilityStore | None) -> list[Finding]:
     try:
         answer = await client.complete([Record.of(_SAMPLE)], max_tokens_out=200, timeout_s=30)
     except Misconfigured as error:
@@ -77,7 +79,7 @@ async def _call(client: LlmClient, settings: Settings, memory: Memory | None) ->
     except BatchRejected:
         return [wrong(MODEL, "o provedor recusou um pedido comum.", "Confira OPENAI_MODEL e OPENAI_BASE_URL.")]
     if memory is not None:
-        await memory.remember(client.habits)
+        await memory.remember(client.capabilities)
     findings = [good(MODEL, f"{settings.openai_model} respondeu em {answer.seconds:.1f} s")]
     if client.mode is Mode.STRICT:
         findings.append(good(MODEL, "aceita o esquema JSON estrito"))
@@ -87,7 +89,7 @@ async def _call(client: LlmClient, settings: Settings, memory: Memory | None) ->
     if not any(slot and any(slot.values()) for slot in answer.slots):
         mend = "Compare com `normalizer normalize address` antes de confiar neste modelo."
         findings.append(warning(MODEL, "o modelo não soube ler um endereço fácil.", mend))
-    return [*findings, *_limits(Stated.read(answer.headers), settings)]
+    return [*findings, *_limits(RateLimitHeaders.read(answer.headers), settings)]
 
 
 async def _known_models(client: LlmClient, settings: Settings) -> list[Finding]:
@@ -101,7 +103,7 @@ async def _known_models(client: LlmClient, settings: Settings) -> list[Finding]:
     return [wrong(MODEL, f"o endpoint não oferece {settings.openai_model}.", "Corrija OPENAI_MODEL.")]
 
 
-def _limits(stated: Stated, settings: Settings) -> Iterator[Finding]:
+def _limits(stated: RateLimitHeaders, settings: Settings) -> Iterator[Finding]:
     seen = False
     for name, ours, theirs in (
         ("LLM_RPM", settings.llm_rpm, stated.limit_requests),

@@ -2,19 +2,19 @@
 
 import pytest
 
-from normalizer.llm.flight import Entry
-from normalizer.llm.line import Line
 from normalizer.llm.packing import BatchSize, Budget, Cost, Pace
+from normalizer.llm.pending import PendingTexts
 from normalizer.llm.prompt import Record
+from normalizer.llm.single_flight import PendingText
 
 
-def entry(name="x", *, since=0.0, deadline=300.0, tokens_out=40, company=None):
-    return Entry(name, name, Record(name), Cost(20, tokens_out, company), since, deadline, deadline - since)
+def entry(name="x", *, since=0.0, deadline=300.0, tokens_out=40, max_call_size=None):
+    return PendingText(name, name, Record(name), Cost(20, tokens_out, max_call_size), since, deadline, deadline - since)
 
 
 def line(**options):
     given = {"budget": Budget(), "size": BatchSize(start=5), "pace": Pace(), "linger_s": 0.2, "call_timeout_s": 60.0}
-    return Line(**(given | options))
+    return PendingTexts(**(given | options))
 
 
 def filled(*entries, **options):
@@ -49,7 +49,7 @@ def test_a_batch_full_of_output_tokens_is_due_at_once():
 
 def test_what_is_asked_again_goes_first_and_keeps_its_small_company():
     fresh = [entry(f"f{number}") for number in range(5)]
-    again = [entry(f"a{number}", company=2) for number in range(3)]
+    again = [entry(f"a{number}", max_call_size=2) for number in range(3)]
     it = filled(*fresh)
     it.add_again(again)
 
@@ -58,7 +58,7 @@ def test_what_is_asked_again_goes_first_and_keeps_its_small_company():
 
 def test_what_must_be_alone_cuts_no_batch_of_the_others():
     others = [entry(f"o{number}") for number in range(5)]
-    alone = entry("alone", company=1)
+    alone = entry("alone", max_call_size=1)
     it = filled(*others[:2], alone, *others[2:])
 
     assert [it.next_batch(0.0) for _ in range(3)] == [others, [alone], []]

@@ -14,7 +14,7 @@ _UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
+class RateLimitHeaders:
     """What the provider's `x-ratelimit-*` headers say (OpenAI, "rate limits in headers"); None or 0 = not said."""
 
     limit_requests: int = 0
@@ -25,7 +25,7 @@ class Stated:
     reset_tokens_s: float = 0.0
 
     @classmethod
-    def read(cls, headers: Mapping[str, str]) -> Stated:
+    def read(cls, headers: Mapping[str, str]) -> RateLimitHeaders:
         """Read what can be read; a header of another form is ignored."""
         return cls(
             _count(headers.get("x-ratelimit-limit-requests")) or 0,

@@ -9,17 +9,17 @@ from redis.asyncio import Redis
 from normalizer.cache import Cache, Entry
 from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
-from normalizer.llm.packer import Packer
-from normalizer.llm.peers import Peers
+from normalizer.llm.coalescer import Coalescer
+from normalizer.llm.shared_single_flight import SharedSingleFlight
 from normalizer.simulation.provider import Options, build_app
 from tests.integration.queue_lab import until
-from tests.unit.test_packer import LABELS, TEXTS, expect_right
+from tests.unit.test_coalescer import LABELS, TEXTS, expect_right
 
 KIND = "endereco"
 
 
 class Replica:
-    """A packer with its own connection and first tier, as another process would have them."""
+    """A coalescer with its own connection and first tier, as another process would have them."""
 
     def __init__(self, app, redis, *, lease_s=2.0):
         self.cache = Cache(redis, secret=b"s", encrypt=True, model="m", prompt_version="a", rules_version=1)
@@ -28,12 +28,12 @@ class Replica:
         self.go = asyncio.Event()
         self.go.set()
         self.asked = asyncio.Event()
-        self.peers = Peers(redis, mark=self.mark, recall=self.recall, lease_s=lease_s, poll_s=0.02)
-        self.packer = Packer(
+        self.shared_flight = SharedSingleFlight(redis, mark=self.mark, recall=self.recall, lease_s=lease_s, poll_s=0.02)
+        self.coalescer = Coalescer(
             self,
             remember=self.remember,
             count=tokens.counter("gpt-6-luna"),
-            peers=self.peers,
+            shared_flight=self.shared_flight,
             linger_ms=0,
         )
 
@@ -55,12 +55,12 @@ class Replica:
     async def ask(self, texts, for_s=20.0):
         outcomes = {}
         deadline = asyncio.get_running_loop().time() + for_s
-        async for arrived in self.packer.resolve_many(texts, deadline=deadline):
+        async for arrived in self.coalescer.resolve_many(texts, deadline=deadline):
             outcomes |= arrived
         return outcomes
 
     async def close(self):
-        await self.packer.close()
+        await self.coalescer.close()
         await self.client.close()
 
 
@@ -113,7 +113,7 @@ async def test_a_dead_replicas_texts_are_asked_by_another(replicas, redis):
     dead.go.clear()
     asking = asyncio.create_task(dead.ask(TEXTS[:3]))
     await dead.asked.wait()
-    for task in dead.peers._tasks.values():
+    for task in dead.shared_flight._tasks.values():
         task.cancel()  # a killed process renews nothing and gives nothing back
 
     expect_right(await living.ask(TEXTS[:3]), TEXTS[:3])
@@ -173,7 +173,7 @@ async def test_a_pause_of_redis_makes_nobody_take_the_asking_one_for_dead(replic
     asking = asyncio.create_task(first.ask(TEXTS[:3]))
     await first.asked.wait()
     waiting = asyncio.create_task(second.ask(TEXTS[:3]))
-    await until(lambda: second.peers._parked)
+    await until(lambda: second.shared_flight._parked)
 
     await redis.execute_command("CLIENT", "PAUSE", 1500, "ALL")
     await redis.ping()

@@ -64,7 +64,7 @@ class Waiter:
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class TextContext:
     """What is known of a text beside its words.
 
     Attributes:
@@ -77,7 +77,7 @@ class About:
 
 
 @dataclass(eq=False, slots=True)
-class Entry:
+class PendingText:
     """One distinct text in flight."""
 
     key: str
@@ -91,38 +91,38 @@ class Entry:
     patience_s: float
     """How much time it had when it came."""
     waiters: dict[Waiter, list[str]] = field(default_factory=dict)
-    about: About = About()
+    context: TextContext = TextContext()
     failures: int = 0
     """Calls it was in that ended in a TransientError."""
 
-    def learn(self, about: About) -> None:
+    def learn(self, context: TextContext) -> None:
         """Withhold also what another caller withholds, from every call that starts from now on."""
-        together = self.about.withheld | about.withheld
-        if together != self.about.withheld:
-            self.about = replace(self.about, withheld=together)
-            self.record = Record.of(self.text, withheld=self.about.withheld)
+        together = self.context.withheld | context.withheld
+        if together != self.context.withheld:
+            self.context = replace(self.context, withheld=together)
+            self.record = Record.of(self.text, withheld=self.context.withheld)
 
 
-class Flights:
+class InFlight:
     """The table of entries by identity."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, PendingText] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def join(self, text: str, waiter: Waiter, deadline: float, about: About) -> bool:
+    def join(self, text: str, waiter: Waiter, deadline: float, context: TextContext) -> bool:
         """Let `waiter` wait for `text` if it is in flight already; False if it is not."""
         entry = self._entries.get(canonical(text))
         if entry is None:
             return False
         entry.waiters.setdefault(waiter, []).append(text)
         entry.deadline = max(entry.deadline, deadline)
-        entry.learn(about)
+        entry.learn(context)
         return True
 
-    def start(self, entry: Entry, waiter: Waiter) -> None:
+    def start(self, entry: PendingText, waiter: Waiter) -> None:
         """Put a new text in flight."""
         entry.waiters[waiter] = [entry.text]
         self._entries[entry.key] = entry
@@ -132,16 +132,16 @@ class Flights:
         for entry in self._entries.values():
             entry.waiters.pop(waiter, None)
 
-    def holds(self, entry: Entry) -> bool:
+    def holds(self, entry: PendingText) -> bool:
         """Tell whether someone still waits for this entry."""
         return self._entries.get(entry.key) is entry and bool(entry.waiters)
 
-    def drop(self, entry: Entry) -> None:
+    def drop(self, entry: PendingText) -> None:
         """Forget an entry without telling anyone."""
         if self._entries.get(entry.key) is entry:
             del self._entries[entry.key]
 
-    def land(self, outcomes: Sequence[tuple[Entry, Outcome]]) -> None:
+    def land(self, outcomes: Sequence[tuple[PendingText, Outcome]]) -> None:
         """End entries and tell their waiters: one message per caller, however many of its texts are in it."""
         messages: dict[Waiter, dict[str, Outcome]] = {}
         for entry, outcome in outcomes:

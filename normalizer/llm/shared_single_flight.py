@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from normalizer.domain.address import Address
     from normalizer.domain.decision import Decision
-    from normalizer.llm.flight import Entry
+    from normalizer.llm.single_flight import PendingText
 
 log = structlog.get_logger(__name__)
 
 _AWAY: Final = (RedisError, OSError, TimeoutError)
 
 
-class Peers:
+class SharedSingleFlight:
     """The leases of one process, and the texts that others are asking about.
 
     Args:
@@ -51,22 +51,22 @@ class Peers:
         self._redis, self._mark, self._recall = redis, mark, recall
         self._lease_s, self._poll_s = lease_s, poll_s
         self._token = secrets.token_hex(8)
-        self._held: dict[Entry, str] = {}
-        self._parked: list[Entry] = []
+        self._held: dict[PendingText, str] = {}
+        self._parked: list[PendingText] = []
         self._not_before = 0.0  # until then others may not have been able to renew
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def attach(
         self,
         *,
-        alive: Callable[[Entry], bool],
-        ours: Callable[[list[Entry]], None],
-        answered: Callable[[list[tuple[Entry, Decision[Address]]]], None],
+        alive: Callable[[PendingText], bool],
+        ours: Callable[[list[PendingText]], None],
+        answered: Callable[[list[tuple[PendingText, Decision[Address]]]], None],
     ) -> None:
         """Say who uses this: whether a text is still in flight, what to do once it is ours to ask, or answered."""
         self._alive, self._ours, self._answered = alive, ours, answered
 
-    async def take(self, entries: Sequence[Entry]) -> list[Entry]:
+    async def take(self, entries: Sequence[PendingText]) -> list[PendingText]:
         """Return what is ours to ask now; what another replica asks is parked until its answer or its end."""
         new = [entry for entry in entries if entry not in self._held]
         lost = await self._claim(new)
@@ -76,14 +76,14 @@ class Peers:
         gone = {*lost, *await self._answer([entry for entry in new if entry not in lost])}
         return [entry for entry in entries if entry not in gone]
 
-    async def release(self, entries: Iterable[Entry]) -> None:
+    async def release(self, entries: Iterable[PendingText]) -> None:
         """Give leases back; the answer, if any, is in the cache by now. A duplicate question is the worst case."""
         marks = [mark for entry in entries if (mark := self._held.pop(entry, None)) is not None]
         if marks:
             try:
                 await self._redis.unlink(*map(_key, marks))
             except _AWAY as error:
-                log.warning("llm.peers.redis_away", error=type(error).__name__)
+                log.warning("llm.shared_single_flight.redis_away", error=type(error).__name__)
 
     async def close(self) -> None:
         """Stop waiting, and let others ask what we did not finish."""
@@ -93,7 +93,7 @@ class Peers:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.release(list(self._held))
 
-    async def _claim(self, entries: Sequence[Entry]) -> list[Entry]:
+    async def _claim(self, entries: Sequence[PendingText]) -> list[PendingText]:
         """Take the leases that are free, in one round trip; return the entries whose lease another holds."""
         marks = {entry: self._mark(entry.text) for entry in entries}
         known = {mark: entry for entry, mark in self._held.items()}
@@ -109,13 +109,13 @@ class Peers:
         try:
             taken = await pipe.execute()
         except _AWAY as error:
-            log.warning("llm.peers.redis_away", error=type(error).__name__)
+            log.warning("llm.shared_single_flight.redis_away", error=type(error).__name__)
             return []
         self._held |= {entry: marks[entry] for entry, ours in zip(wanted, taken, strict=True) if ours}
         self._keep_running("renew", self._renew)
         return [entry for entry, ours in zip(wanted, taken, strict=True) if not ours]
 
-    async def _answer(self, entries: Sequence[Entry]) -> list[Entry]:
+    async def _answer(self, entries: Sequence[PendingText]) -> list[PendingText]:
         """End what the cache knows by now: another replica may have answered since this one looked."""
         known = await self._recall([entry.text for entry in entries]) if entries else {}
         answered = [(entry, known[entry.text]) for entry in entries if entry.text in known]
@@ -146,7 +146,7 @@ class Peers:
             await self._redis.ping()
             prompt = loop.time() - asked_at < self._lease_s / 3
         except _AWAY as error:
-            log.warning("llm.peers.redis_away", error=type(error).__name__)
+            log.warning("llm.shared_single_flight.redis_away", error=type(error).__name__)
             prompt = False
         if not prompt:
             self._not_before = loop.time() + self._lease_s
@@ -163,12 +163,12 @@ class Peers:
             try:
                 await pipe.execute()
             except _AWAY as error:
-                log.warning("llm.peers.redis_away", error=type(error).__name__)
+                log.warning("llm.shared_single_flight.redis_away", error=type(error).__name__)
 
     def _keep_running(self, name: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
         task = self._tasks.get(name)
         if task is None or task.done():
-            self._tasks[name] = asyncio.create_task(work(), name=f"llm-peers-{name}")
+            self._tasks[name] = asyncio.create_task(work(), name=f"llm-shared-{name}")
 
 
 def _key(mark: str) -> str:

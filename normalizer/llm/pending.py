@@ -9,19 +9,19 @@ from normalizer.llm.packing import BatchSize, Budget, Pace, pack
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from normalizer.llm.flight import Entry
+    from normalizer.llm.single_flight import PendingText
 
 _SAFETY: Final = 0.8  # plan for less than all the time there is
 
 
-class Line:
+class PendingTexts:
     """Two queues: texts asked for the first time, and before them those that are asked again.
 
     Args:
         budget: what one call may hold at most.
         size: how many records a call may hold, adapted below the budget to what comes back valid.
         pace: how long calls take, learned.
-        linger_s: how long a text waits for company.
+        linger_s: how long a text waits for max_call_size.
         call_timeout_s: no call takes longer.
 
     All other times are points on one clock, in seconds.
@@ -30,22 +30,22 @@ class Line:
     def __init__(self, *, budget: Budget, size: BatchSize, pace: Pace, linger_s: float, call_timeout_s: float) -> None:
         self._budget, self._size, self._pace = budget, size, pace
         self._linger_s, self._call_timeout_s = linger_s, call_timeout_s
-        self._fresh: list[Entry] = []
-        self._again: list[Entry] = []
+        self._fresh: list[PendingText] = []
+        self._again: list[PendingText] = []
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: PendingText) -> None:
         """Queue a new text."""
         self._fresh.append(entry)
 
-    def put_back(self, entries: Sequence[Entry]) -> None:
+    def put_back(self, entries: Sequence[PendingText]) -> None:
         """Put texts at the head: they were on their way and could not go."""
         self._fresh[:0] = entries
 
-    def add_again(self, entries: Iterable[Entry]) -> None:
+    def add_again(self, entries: Iterable[PendingText]) -> None:
         """Queue texts that an answer left open."""
         self._again.extend(entries)
 
-    def waiting(self) -> list[Entry]:
+    def waiting(self) -> list[PendingText]:
         """Everything in the line."""
         return [*self._again, *self._fresh]
 
@@ -58,14 +58,14 @@ class Line:
             return 0.0
         return max(0.0, min(entry.since for entry in waiting) + self._linger_s - now)
 
-    def next_batch(self, now: float) -> list[Entry]:
+    def next_batch(self, now: float) -> list[PendingText]:
         """Take the next batch out of the line, sized so that it ends before its first deadline; empty if none.
 
-        Texts that want the same company go together: one that must be alone would else cut the batch of the others.
+        Texts with the same `max_call_size` go together: one that must be alone would else cut the call of the others.
         """
         for queue in (self._again, self._fresh):
             if queue:
-                alike = [entry for entry in queue if entry.cost.company == queue[0].cost.company]
+                alike = [entry for entry in queue if entry.cost.max_call_size == queue[0].cost.max_call_size]
                 left_s = min(entry.deadline for entry in alike[: self._size.items]) - now
                 batch = next(pack(alike, budget=self._budget_within(left_s), cost=lambda entry: entry.cost))
                 taken = set(batch)
@@ -73,40 +73,40 @@ class Line:
                 return batch
         return []
 
-    def take_late(self, now: float) -> list[Entry]:
+    def take_late(self, now: float) -> list[PendingText]:
         """Take out what would not end in time.
 
         With half its time still ahead a text may always start, else one slow call could close the lane for good.
         """
 
-        def is_late(entry: Entry) -> bool:
+        def is_late(entry: PendingText) -> bool:
             needed_s = min(self._pace.seconds(entry.cost.tokens_out), self._call_timeout_s, 0.5 * entry.patience_s)
             return entry.deadline - now < needed_s
 
         return self._take(is_late)
 
-    def take_due_by(self, point: float) -> list[Entry]:
+    def take_due_by(self, point: float) -> list[PendingText]:
         """Take out what has no time left at `point`."""
         return self._take(lambda entry: entry.deadline <= point)
 
-    def take_all(self) -> list[Entry]:
+    def take_all(self) -> list[PendingText]:
         """Take out everything."""
         return self._take(lambda _: True)
 
-    def keep(self, wanted: Callable[[Entry], bool]) -> None:
+    def keep(self, wanted: Callable[[PendingText], bool]) -> None:
         """Drop what is not wanted any more."""
         self._take(lambda entry: not wanted(entry))
 
-    def _take(self, chosen: Callable[[Entry], bool]) -> list[Entry]:
-        taken: list[Entry] = []
+    def _take(self, chosen: Callable[[PendingText], bool]) -> list[PendingText]:
+        taken: list[PendingText] = []
         for queue in (self._again, self._fresh):
-            kept: list[Entry] = []
+            kept: list[PendingText] = []
             for entry in queue:
                 (taken if chosen(entry) else kept).append(entry)
             queue[:] = kept
         return taken
 
-    def _is_full(self, queue: Sequence[Entry]) -> bool:
+    def _is_full(self, queue: Sequence[PendingText]) -> bool:
         budget = self._budget_within(self._call_timeout_s)
         return len(queue) >= budget.items or sum(entry.cost.tokens_out for entry in queue) >= budget.tokens_out
 

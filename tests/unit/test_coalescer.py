@@ -1,4 +1,4 @@
-"""The packer against the simulated provider, over the real client: what is asked, how often, and who is told what."""
+"""The coalescer against the simulated provider, over the real client: what is asked how often, who is told what."""
 
 import asyncio
 import re
@@ -11,11 +11,11 @@ from normalizer.domain.decision import Reason, Settled, Undecided
 from normalizer.errors import ProviderRefused, ProviderUnavailable, TransientError
 from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
-from normalizer.llm.flight import About
+from normalizer.llm.coalescer import Coalescer
 from normalizer.llm.limits import LocalGate
-from normalizer.llm.packer import Packer
 from normalizer.llm.packing import BatchSize, Budget, Pace
 from normalizer.llm.privacy import Withheld
+from normalizer.llm.single_flight import TextContext
 from normalizer.simulation.provider import Fault, Options, build_app
 
 STREETS = ["das Flores", "do Sol", "da Lua", "do Mar", "da Paz", "do Rio", "da Serra", "do Campo"]
@@ -41,7 +41,7 @@ TEXTS = list(LABELS)
 
 
 class Lane:
-    """A packer, the provider behind it, and what was remembered."""
+    """A coalescer, the provider behind it, and what was remembered."""
 
     def __init__(self, *, hold=False, options=None, timeout_s=60.0, **settings):
         app = build_app(LABELS, options or Options())
@@ -53,7 +53,7 @@ class Lane:
             self.go.set()
         self.asked = asyncio.Event()
         self.remembered = {}
-        self.packer = Packer(
+        self.coalescer = Coalescer(
             self,
             remember=self.remember,
             count=tokens.counter("gpt-6-luna"),
@@ -73,10 +73,10 @@ class Lane:
     def faults(self, *faults):
         self.provider.faults[:] = faults
 
-    async def ask(self, texts, *, for_s=30.0, about=None):
+    async def ask(self, texts, *, for_s=30.0, contexts=None):
         outcomes = {}
         deadline = asyncio.get_running_loop().time() + for_s
-        async for arrived in self.packer.resolve_many(texts, deadline=deadline, about=about):
+        async for arrived in self.coalescer.resolve_many(texts, deadline=deadline, contexts=contexts):
             assert not outcomes.keys() & arrived.keys()
             outcomes |= arrived
         return outcomes
@@ -98,7 +98,7 @@ async def lane():
 
         yield make
         for each in made:
-            await each.packer.close()
+            await each.coalescer.close()
             await each.client.close()
 
 
@@ -116,8 +116,8 @@ async def test_many_texts_take_few_calls(lane):
 
     expect_right(outcomes, TEXTS[:60])
     assert sorted(len(call) for call in it.calls()) == [10, 25, 25]
-    assert it.packer.stats.records == 60
-    assert it.packer.stats.tokens_out == it.provider.stats()["tokens_out"]
+    assert it.coalescer.stats.records == 60
+    assert it.coalescer.stats.tokens_out == it.provider.stats()["tokens_out"]
 
 
 async def test_groups_share_calls(lane):
@@ -132,12 +132,12 @@ async def test_groups_share_calls(lane):
 
 async def test_nobody_lingers_when_nothing_more_can_come(lane):
     it = lane(linger_ms=60_000)
-    first, second = it.packer.announce(), it.packer.announce()
+    first, second = it.coalescer.announce(), it.coalescer.announce()
     loop = asyncio.get_running_loop()
 
     async def group(announced):
         outcomes = {}
-        async for arrived in it.packer.resolve_many(TEXTS[:3], deadline=loop.time() + 20, announced=announced):
+        async for arrived in it.coalescer.resolve_many(TEXTS[:3], deadline=loop.time() + 20, announced=announced):
             outcomes |= arrived
         return outcomes
 
@@ -192,7 +192,7 @@ async def test_what_nobody_waits_for_any_more_is_not_asked(lane):
 
 async def test_answers_are_remembered_before_anyone_is_told(lane):
     it = lane()
-    arrivals = it.packer.resolve_many(TEXTS[:30], deadline=asyncio.get_running_loop().time() + 10)
+    arrivals = it.coalescer.resolve_many(TEXTS[:30], deadline=asyncio.get_running_loop().time() + 10)
 
     known_when_told = [arrived.keys() <= it.remembered.keys() async for arrived in arrivals]
 
@@ -206,7 +206,7 @@ async def test_a_memory_that_fails_costs_no_answer(lane):
     async def fail(_decisions):
         raise OSError("gone")
 
-    it.packer._remember = fail
+    it.coalescer._remember = fail
 
     expect_right(await it.ask(TEXTS[:2]), TEXTS[:2])
 
@@ -373,7 +373,7 @@ async def test_a_refused_key_stops_the_lane_for_everyone(lane, status):
     results = await asyncio.gather(*groups, return_exceptions=True)
 
     assert [type(result) for result in results] == [ProviderRefused, ProviderRefused]
-    assert isinstance(it.packer.refused, ProviderRefused)
+    assert isinstance(it.coalescer.refused, ProviderRefused)
     asked = len(it.calls())
     with pytest.raises(ProviderRefused):
         await it.ask(TEXTS[60:61])
@@ -393,7 +393,7 @@ async def test_an_answer_that_comes_after_its_caller_left_is_remembered(lane):
     await it.ask(TEXTS[:2], for_s=0.05)
 
     it.go.set()
-    await asyncio.gather(*it.packer._calls)
+    await asyncio.gather(*it.coalescer._calls)
 
     assert it.remembered.keys() == set(TEXTS[:2])
 
@@ -404,7 +404,7 @@ async def test_a_call_is_planned_to_end_inside_the_time_left(lane):
 
     await it.ask(TEXTS[:25], for_s=30)
 
-    words = it.packer._count(TEXTS[0]) + 8
+    words = it.coalescer._count(TEXTS[0]) + 8
     assert max(len(call) for call in it.calls()) * words / 20.0 < 30
     assert len(it.calls()) > 1
 
@@ -430,7 +430,7 @@ async def test_closing_tells_whoever_waits(lane):
     waiting = asyncio.create_task(it.ask(TEXTS[:2]))
     await it.asked.wait()
 
-    await it.packer.close()
+    await it.coalescer.close()
 
     assert [type(outcome) for outcome in (await waiting).values()] == [TransientError, TransientError]
     with pytest.raises(TransientError):
@@ -481,9 +481,9 @@ async def test_a_spent_budget_sends_the_rest_to_review_and_is_not_remembered(lan
 async def test_an_import_is_charged_for_the_texts_it_brought(lane):
     purse = Purse(calls=10)
     it = lane(ledger=purse)
-    about = {text: About(import_id="um" if number < 7 else None) for number, text in enumerate(TEXTS[:10])}
+    contexts = {text: TextContext(import_id="um" if number < 7 else None) for number, text in enumerate(TEXTS[:10])}
 
-    await it.ask(TEXTS[:10], about=about)
+    await it.ask(TEXTS[:10], contexts=contexts)
 
     assert purse.imports == {"um": 7}
 
@@ -493,6 +493,6 @@ async def test_what_one_caller_withholds_of_a_shared_text_leaves_for_none(lane):
     text = "Rua do Sol, 12, Centro, Itu, SP 13300123"
     number = Withheld(numbers=frozenset({"13300123"}))
 
-    await asyncio.gather(it.ask([text]), it.ask([text], about={text: About(withheld=number)}))
+    await asyncio.gather(it.ask([text]), it.ask([text], contexts={text: TextContext(withheld=number)}))
 
     assert it.calls() == [["Rua do Sol, 12, Centro, Itu, SP"]]

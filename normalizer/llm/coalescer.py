@@ -1,7 +1,7 @@
 """The shared, coalescing queue in front of the model: many groups' unresolved texts, few calls.
 
-A text waits for company until a batch is full, until it has waited `linger_ms`, or until nothing more can come. An
-answer is remembered before anyone is told, so that a crash afterwards pays for no call twice.
+A text lingers until a call is full, until it has waited `linger_ms`, or until nothing more can come. An answer is
+remembered before anyone is told, so that a crash afterwards pays for no call twice.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ import structlog
 from normalizer.domain.decision import Decision, Reason, Undecided
 from normalizer.domain.text import canonical
 from normalizer.errors import ProviderRefused, TransientError
-from normalizer.llm.asking import Asking, Model, Purse
 from normalizer.llm.estimate import cost_of, prompt_tokens
-from normalizer.llm.flight import About, Entry, Flights, Outcome, Waiter
 from normalizer.llm.limits import Admitted, Denied, Gate, LocalGate
-from normalizer.llm.line import Line
+from normalizer.llm.model_call import ModelCaller
 from normalizer.llm.packing import BatchSize, Budget, Pace
+from normalizer.llm.pending import PendingTexts
 from normalizer.llm.prompt import MAX_RECORD_CHARS, Record
+from normalizer.llm.single_flight import InFlight, Outcome, PendingText, TextContext, Waiter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from normalizer.domain.address import Address
-    from normalizer.llm.peers import Peers
+    from normalizer.llm.client import LlmClient
+    from normalizer.llm.pricing import Ledger
+    from normalizer.llm.shared_single_flight import SharedSingleFlight
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +38,7 @@ _REFUSAL_PAUSE_S: Final = 300.0
 
 
 class Announcement:
-    """A group that may still bring texts; see `Packer.announce`."""
+    """A group that may still bring texts; see `Coalescer.announce`."""
 
     def __init__(self, withdrawn: Callable[[], None]) -> None:
         self._withdrawn: Callable[[], None] | None = withdrawn
@@ -48,7 +50,7 @@ class Announcement:
             self._withdrawn = None
 
 
-class Packer:
+class Coalescer:
     """Packs texts of the whole process into model calls. One per process; `close()` it.
 
     Args:
@@ -59,16 +61,16 @@ class Packer:
         budget: what one call may hold at most.
         size: how many records a call may hold, adapted below the budget to what comes back valid.
         pace: how long calls take, learned.
-        linger_ms: how long a text waits for company.
+        linger_ms: how long a text waits for others to share its call.
         call_timeout_s: no call takes longer.
-        peers: lets one replica ask about a text that several have in flight.
+        shared_flight: lets one replica ask about a text that several have in flight.
         ledger: counts every answer, and says when the day's budget is spent; texts then wait in review.
         seed: of the shuffle that gives a record other neighbours when it is asked again.
     """
 
     def __init__(
         self,
-        model: Model,
+        model: LlmClient,
         *,
         remember: Callable[[Mapping[str, Decision[Address]]], Awaitable[None]],
         count: Callable[[str], int],
@@ -78,17 +80,17 @@ class Packer:
         pace: Pace | None = None,
         linger_ms: int = 200,
         call_timeout_s: float = 60.0,
-        peers: Peers | None = None,
-        ledger: Purse | None = None,
+        shared_flight: SharedSingleFlight | None = None,
+        ledger: Ledger | None = None,
         seed: int | None = None,
     ) -> None:
         self._remember, self._count, self._ledger = remember, count, ledger
         self._gate = gate or LocalGate()
         size, pace = size or BatchSize(), pace or Pace()
-        self._line = Line(
+        self._line = PendingTexts(
             budget=budget or Budget(), size=size, pace=pace, linger_s=linger_ms / 1000, call_timeout_s=call_timeout_s
         )
-        self._asking = Asking(
+        self._asking = ModelCaller(
             model, gate=self._gate, size=size, pace=pace, ledger=ledger, call_timeout_s=call_timeout_s
         )
         self.stats = self._asking.stats
@@ -97,10 +99,10 @@ class Packer:
         self.refused: ProviderRefused | None = None
         """Why the lane stands still; shown by `status` and `doctor`."""
         self._refused_until = 0.0
-        self._flights = Flights()
-        self._peers = peers
-        if peers is not None:
-            peers.attach(alive=self._flights.holds, ours=self._requeue, answered=self._flights.land)
+        self._flights = InFlight()
+        self._shared = shared_flight
+        if shared_flight is not None:
+            shared_flight.attach(alive=self._flights.holds, ours=self._requeue, answered=self._flights.land)
         self._announced: int | None = None
         self._wake = asyncio.Event()
         self._dispatcher: asyncio.Task[None] | None = None
@@ -127,7 +129,7 @@ class Packer:
         deadline: float,
         announced: Announcement | None = None,
         stopped: Callable[[], Awaitable[None]] | None = None,
-        about: Mapping[str, About] | None = None,
+        contexts: Mapping[str, TextContext] | None = None,
     ) -> AsyncIterator[dict[str, Outcome]]:
         """Yield outcomes keyed by the given texts, as answers arrive, each text exactly once.
 
@@ -136,14 +138,14 @@ class Packer:
             deadline: `loop.time()` seconds. What could not be started or answered by then comes as a TransientError.
             announced: withdrawn as soon as the texts are in.
             stopped: returns when this caller wants no further call started; calls under way are still waited for.
-            about: what is known of the texts beside their words, by text.
+            contexts: what is known of the texts beside their words, by text.
 
         Raises ProviderRefused when the provider refuses the key or account; what was answered before has come out.
         """
         waiter = Waiter()
         watch = asyncio.create_task(self._when(stopped, waiter)) if stopped is not None else None
         try:
-            self._submit(texts, waiter, deadline, about or {})
+            self._submit(texts, waiter, deadline, contexts or {})
             if announced is not None:
                 announced.withdraw()
             while waiter.missing:
@@ -160,13 +162,15 @@ class Packer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._peers is not None:
-            await self._peers.close()
+        if self._shared is not None:
+            await self._shared.close()
         self._flights.land_all(_stopping())
 
     # -- texts come in
 
-    def _submit(self, texts: Sequence[str], waiter: Waiter, deadline: float, about: Mapping[str, About]) -> None:
+    def _submit(
+        self, texts: Sequence[str], waiter: Waiter, deadline: float, contexts: Mapping[str, TextContext]
+    ) -> None:
         now = _now()
         if self._closed:
             raise _stopping()
@@ -174,7 +178,7 @@ class Packer:
             raise self.refused
         for text in dict.fromkeys(texts):
             waiter.missing.add(text)
-            known = about.get(text, About())
+            known = contexts.get(text, TextContext())
             if self._flights.join(text, waiter, deadline, known):
                 continue
             record = Record.of(text, withheld=known.withheld)
@@ -182,11 +186,11 @@ class Packer:
                 waiter.tell({text: Undecided(reason)})
                 continue
             cost = cost_of(record, self._count)
-            entry = Entry(canonical(text), text, record, cost, now, deadline, deadline - now, about=known)
+            entry = PendingText(canonical(text), text, record, cost, now, deadline, deadline - now, context=known)
             self._flights.start(entry, waiter)
             self._line.add(entry)
         if self._dispatcher is None or self._dispatcher.done():
-            self._dispatcher = asyncio.create_task(self._dispatch(), name="llm-packer")
+            self._dispatcher = asyncio.create_task(self._dispatch(), name="llm-coalescer")
         self._wake.set()
 
     def _forget(self, waiter: Waiter) -> None:
@@ -203,12 +207,12 @@ class Packer:
                 waiter.tell(dict.fromkeys(texts, stopping))
         self._line.keep(self._wanted)
 
-    def _requeue(self, entries: list[Entry]) -> None:
+    def _requeue(self, entries: list[PendingText]) -> None:
         """Put texts back that were on their way."""
         self._line.put_back(entries)
         self._wake.set()
 
-    def _wanted(self, entry: Entry) -> bool:
+    def _wanted(self, entry: PendingText) -> bool:
         if not entry.waiters:
             self._flights.drop(entry)
         return bool(entry.waiters)
@@ -227,10 +231,10 @@ class Packer:
                 log.exception("llm.dispatch.broke", records=len(batch))
                 self._give_back(batch, TransientError(f"the model lane broke ({type(error).__name__})"))
 
-    async def _start(self, batch: list[Entry]) -> None:
+    async def _start(self, batch: list[PendingText]) -> None:
         """Start a call, or put the batch back into the line."""
-        if self._peers is not None:
-            batch = await self._peers.take(batch)
+        if self._shared is not None:
+            batch = await self._shared.take(batch)
         if not batch:
             return
         if self._ledger is not None and await self._ledger.spent():
@@ -254,7 +258,7 @@ class Packer:
             except TimeoutError:
                 return
 
-    def _out_of_budget(self, batch: list[Entry]) -> None:
+    def _out_of_budget(self, batch: list[PendingText]) -> None:
         """Send everything to review for today; never remembered, so that tomorrow it can be asked."""
         left = [*batch, *self._line.take_all()]
         log.warning("llm.budget.spent", records=len(left))
@@ -270,12 +274,12 @@ class Packer:
         if not denied.closed:
             await asyncio.sleep(denied.wait_s)
 
-    def _tokens(self, batch: Sequence[Entry]) -> int:
+    def _tokens(self, batch: Sequence[PendingText]) -> int:
         return self._prompt_tokens + sum(entry.cost.tokens_in + entry.cost.tokens_out for entry in batch)
 
     # -- one call
 
-    async def _call(self, batch: list[Entry], admitted: Admitted) -> None:
+    async def _call(self, batch: list[PendingText], admitted: Admitted) -> None:
         asked = await self._asking.ask(batch, admitted)
         if asked.refused is not None:
             self._stop(asked.refused)
@@ -287,16 +291,16 @@ class Packer:
         if asked.later:
             self._requeue([entry for entry in asked.later if self._wanted(entry)])
         if asked.again:
-            self._ask_again(asked.again, asked.company)
+            self._ask_again(asked.again, asked.max_call_size)
         await self._settle(asked.decided)
 
-    def _ask_again(self, entries: list[Entry], company: int | None) -> None:
+    def _ask_again(self, entries: list[PendingText], max_call_size: int | None) -> None:
         """Queue entries once more, among other neighbours."""
         now = _now()
         wanted = [entry for entry in entries if self._wanted(entry)]
         self._shuffle(wanted)
         for entry in wanted:
-            entry.cost, entry.since = replace(entry.cost, company=company), now
+            entry.cost, entry.since = replace(entry.cost, max_call_size=max_call_size), now
         self.stats.asked_again += len(wanted)
         self._line.add_again(wanted)
         self._wake.set()
@@ -310,7 +314,7 @@ class Packer:
 
     # -- answers come out
 
-    async def _settle(self, decided: list[tuple[Entry, Decision[Address]]]) -> None:
+    async def _settle(self, decided: list[tuple[PendingText, Decision[Address]]]) -> None:
         """Remember first, then tell."""
         if not decided:
             return
@@ -318,11 +322,11 @@ class Packer:
             await self._remember({entry.text: decision for entry, decision in decided})
         except Exception:  # costs money later, not the answer now
             log.exception("llm.remember.failed", records=len(decided))
-        if self._peers is not None:
-            await self._peers.release(entry for entry, _ in decided)
+        if self._shared is not None:
+            await self._shared.release(entry for entry, _ in decided)
         self._flights.land(decided)
 
-    def _give_back(self, entries: Iterable[Entry], error: TransientError) -> None:
+    def _give_back(self, entries: Iterable[PendingText], error: TransientError) -> None:
         self._flights.land([(entry, error) for entry in entries])
 
 

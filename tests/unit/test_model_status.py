@@ -4,10 +4,10 @@ import pytest
 from redis.asyncio import Redis
 
 from normalizer.llm.client import Answer, Usage
-from normalizer.llm.endpoint import Habits, Memory, Mode
+from normalizer.llm.endpoint import CapabilityStore, EndpointCapabilities, Mode
 from normalizer.llm.limits import GateState, SharedGate
+from normalizer.llm.model_status import ModelStatus, read_model_status
 from normalizer.llm.pricing import Ledger, Spending
-from normalizer.llm.standing import Standing, read_standing
 
 NAME = "api.openai.com:gpt-6-luna"
 SPENT = Spending(3, 60, 3_000, 600, 0.5)
@@ -15,13 +15,13 @@ SPENT = Spending(3, 60, 3_000, 600, 0.5)
 
 async def read(redis, **options):
     given = {"name": NAME, "model": "gpt-6-luna", "has_key": True, "daily_budget_usd": 2.0}
-    return await read_standing(redis, **(given | options))
+    return await read_model_status(redis, **(given | options))
 
 
 async def test_everything_is_read_from_where_the_replicas_keep_it(redis):
     ledger = Ledger(redis, model="gpt-6-luna")
     await ledger.record(Answer((), Usage(1_000, 100), 1.0), 10, imports={"i1": 10})
-    await Memory(redis, NAME).remember(Habits(Mode.JSON))
+    await CapabilityStore(redis, NAME).remember(EndpointCapabilities(Mode.JSON))
     gate = SharedGate(redis, name=NAME)
     await gate.admit(100)
 
@@ -45,9 +45,9 @@ async def test_without_redis_nothing_is_said():
 @pytest.mark.parametrize(
     ("standing", "words"),
     [
-        (Standing("m", has_key=False), "sem OPENAI_API_KEY"),
-        (Standing("m", has_key=True, gate=GateState(refused="conta sem saldo (402).")), "conta sem saldo (402)."),
-        (Standing("m", has_key=True, today=SPENT, daily_budget_usd=0.5), "DAILY_BUDGET_USD esgotado"),
+        (ModelStatus("m", has_key=False), "sem OPENAI_API_KEY"),
+        (ModelStatus("m", has_key=True, gate=GateState(refused="conta sem saldo (402).")), "conta sem saldo (402)."),
+        (ModelStatus("m", has_key=True, today=SPENT, daily_budget_usd=0.5), "DAILY_BUDGET_USD esgotado"),
     ],
 )
 def test_a_lane_that_stands_still_says_why(standing, words):
@@ -57,7 +57,7 @@ def test_a_lane_that_stands_still_says_why(standing, words):
 
 
 def test_people_read_what_was_spent_of_the_budget():
-    standing = Standing(
+    standing = ModelStatus(
         "m", has_key=True, gate=GateState("closed", 12.0), today=SPENT, imports={"i1": SPENT}, daily_budget_usd=2.0
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError
 
-from normalizer.llm.endpoint import Habits, Memory
+from normalizer.llm.endpoint import CapabilityStore, EndpointCapabilities
 from normalizer.llm.limits import GateState, read_gate
 from normalizer.llm.pricing import Ledger, Spending
 
@@ -25,14 +25,14 @@ _STATES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ModelStatus:
     """The lane of one model at one moment, over all replicas.
 
     Attributes:
         model: as configured.
         has_key: without one nothing is asked.
         gate: rate limit, breaker, and why the provider refuses, if it does.
-        habits: how the endpoint is asked, as far as it is known; None before the first answer.
+        capabilities: how the endpoint is asked, as far as it is known; None before the first answer.
         today, month: UTC.
         imports: what the newest imports used, newest first.
         daily_budget_usd: 0 = none.
@@ -41,7 +41,7 @@ class Standing:
     model: str
     has_key: bool
     gate: GateState = field(default_factory=GateState)
-    habits: Habits | None = None
+    capabilities: EndpointCapabilities | None = None
     today: Spending = field(default_factory=Spending)
     month: Spending = field(default_factory=Spending)
     imports: Mapping[str, Spending] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Standing:
             "parada_por": self.stopped,
             "disjuntor": self.gate.state,
             "espera_s": round(self.gate.wait_s, 1),
-            "modo": None if self.habits is None else self.habits.mode.value,
+            "modo": None if self.capabilities is None else self.capabilities.mode.value,
             "hoje": _spending(self.today),
             "mes": _spending(self.month),
             "orcamento_diario_usd": self.daily_budget_usd or None,
@@ -89,17 +89,17 @@ class Standing:
             yield f"  importação {import_id}: {_words(spent)}"
 
 
-async def read_standing(
+async def read_model_status(
     redis: Redis, *, name: str, model: str, has_key: bool, daily_budget_usd: float
-) -> Standing | None:
+) -> ModelStatus | None:
     """Read how the lane `name` (see `SharedGate`) stands; None when Redis is away."""
     ledger = Ledger(redis, model=model, daily_budget_usd=daily_budget_usd)
     try:
-        return Standing(
+        return ModelStatus(
             model,
             has_key,
             await read_gate(redis, name),
-            await Memory(redis, name).recall(),
+            await CapabilityStore(redis, name).recall(),
             await ledger.day(),
             await ledger.month(),
             await ledger.newest_imports(),
