@@ -105,6 +105,10 @@ class PreviewView(BaseModel):
         description="Título → campo: o que se disse agora ou numa importação anterior.",
         examples=[{"Onde mora": "endereco_completo"}],
     )
+    situacoes_desconhecidas: dict[str, int] = Field(
+        description="Situação → linhas: o sistema não a conhece; grava-se Pendente e guarda-se o texto.",
+        examples=[{"Em triagem": 3}],
+    )
     colunas_desconhecidas: list[str] = Field(description="Não são lidas; `coluna` diz o que são.", examples=[["Sexo"]])
     total_problemas: int
     problemas: list[RowProblem] = Field(description="Os primeiros 200.")
@@ -167,6 +171,7 @@ def preview_view(preview: Preview) -> PreviewView:
         planilhas_ocultas=list(report.hidden_sheets),
         planilhas_ignoradas=list(report.ignored_sheets),
         colunas_indicadas=report.told_columns,
+        situacoes_desconhecidas=report.unknown_statuses,
         colunas_desconhecidas=list(report.unknown_columns),
         total_problemas=preview.problems,
         problemas=[

@@ -228,4 +228,6 @@ def _timeline(record: Mapping[str, Any], about_import: Mapping[str, Any] | None)
 
 
 def _text(value: object) -> str | None:
+    if isinstance(value, datetime):
+        return f"{value:%d/%m/%Y}"
     return None if value is None or value == "" else str(value)

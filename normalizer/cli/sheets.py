@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from normalizer.cli.app import Json, app, escaped, print_json, stderr
 from normalizer.cli.language import OPTIONS, Command
+from normalizer.domain.stored_form import DEFAULT_STATUS
 from normalizer.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -118,6 +119,9 @@ def _notices(report: ImportReport) -> Iterator[str]:
     if report.unknown_columns:
         names = ", ".join(f"“{title}”" for title in report.unknown_columns[:20])
         yield f"colunas que não se reconhecem e não foram lidas: {names}. Se uma importa: --map “TÍTULO=CAMPO”."
+    if report.unknown_statuses:
+        names = ", ".join(f"“{status}” ({rows})" for status, rows in report.unknown_statuses.items())
+        yield f"situações que o sistema não conhece, gravadas como “{DEFAULT_STATUS}” (o texto fica guardado): {names}."
     if report.unqueued:
         yield (
             f"{report.unqueued} agendamentos gravados não entraram na fila porque o Redis não respondeu. "

@@ -69,7 +69,7 @@ Outcome: TypeAlias = Normalized | Review | Rejected
 ADDRESS_SOURCES = ("endereco_completo", "endereco_coleta", "cep")
 DOCUMENT_SOURCES = ("documento_completo", "cpf", "rg")
 # Beside the documents, what must not leave with an address that somebody typed it into.
-PRIVATE_FIELDS = ("nome_paciente", "telefone", "carteira_convenio", "numero_convenio")
+PRIVATE_FIELDS = ("nome_paciente", "telefone", "telefone_informado", "carteira_convenio", "numero_convenio")
 
 
 @dataclass(frozen=True, slots=True)

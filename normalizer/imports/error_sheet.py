@@ -5,6 +5,7 @@ Cells are written as text, never as formulas or links: what a sheet brought in d
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -121,9 +122,15 @@ def _review(book: Any, page: Any, records: Sequence[Mapping[str, Any]]) -> None:
     _head(book, page, [*(TITLES[name] for name in names), ERROR, MEND])
     for line, record in enumerate(records, 1):
         for column, name in enumerate(names):
-            _cell(page, line, column, record.get(name))
+            _cell(page, line, column, _as_typed(record, name))
         _cell(page, line, len(names), "; ".join(causes_of(record)))
         _cell(page, line, len(names) + 1, _REVIEW_HELP)
+
+
+def _as_typed(record: Mapping[str, Any], name: str) -> object:
+    """A stored value as a sheet says it, so that importing it again changes nothing."""
+    value = record.get(f"{name}_informado") or record.get(name)
+    return f"{value:%d/%m/%Y}" if isinstance(value, dt.datetime) else value
 
 
 def causes_of(record: Mapping[str, Any]) -> list[str]:

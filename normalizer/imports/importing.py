@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,6 +17,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 
+from normalizer.domain.stored_form import status_of, stored_form
 from normalizer.errors import InvalidInput, QueueUnavailable
 from normalizer.imports.spreadsheet import (
     ADDRESS_FIELDS,
@@ -33,10 +35,12 @@ from normalizer.store import ImportRow, UpsertReport
 log = structlog.get_logger(__name__)
 
 CHUNK: Final = 1_000
+_MOST_STATUSES: Final = 20
 # What names an appointment where a sheet carries no id. The address and the documents are left out on purpose: a
 # corrected one is the same appointment, to be normalized again.
 _IDENTITY: Final = ("nome_paciente", "data_agendamento", "hora_agendamento", "nome_unidade", "tipo_consulta")
 
+_TIMES: Final = ("hora_agendamento", "hora_confirmacao")
 _TEXTS: Final = ADDRESS_FIELDS | DOCUMENT_FIELDS
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -91,6 +95,7 @@ class ImportReport:
         unqueued: stored as `pendente` but not enqueued because Redis was away; the workers' reconcile takes them up.
         errors: one per row or cell that could not be used, masked.
         sheets, hidden_sheets, ignored_sheets: names of those read, hidden, and without a known header.
+        unknown_statuses: those the backend has no name for, with their number of rows; the default is stored.
         unknown_columns: titles of columns that were not read because nobody knows what they carry.
         told_columns: titles read by what an operator said of them, now or in an earlier import, with their field.
     """
@@ -109,13 +114,15 @@ class ImportReport:
     ignored_sheets: tuple[str, ...] = ()
     unknown_columns: tuple[str, ...] = ()
     told_columns: dict[str, str] = field(default_factory=dict)
+    unknown_statuses: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; problems as objects with their masked findings."""
         counts = {name: getattr(self, name) for name in _COUNTS}
         names = {name: list(getattr(self, name)) for name in _NAMES}
-        about = {"told_columns": self.told_columns, "errors": [problem.as_dict() for problem in self.errors]}
-        return {"import_id": self.import_id, "dry_run": self.dry_run, **counts, **names, **about}
+        titles = {"told_columns": self.told_columns, "unknown_statuses": self.unknown_statuses}
+        errors = [problem.as_dict() for problem in self.errors]
+        return {"import_id": self.import_id, "dry_run": self.dry_run, **counts, **names, **titles, "errors": errors}
 
 
 _COUNTS: Final = ("rows", "new", "changed", "refreshed", "equal", "unqueued")
@@ -163,6 +170,7 @@ async def import_sheet(
         hidden_sheets=sheet.hidden_sheets,
         ignored_sheets=sheet.ignored_sheets,
         unknown_columns=tuple(dict.fromkeys(title for info in sheet.sheets for title in info.header.unknown)),
+        unknown_statuses=dict(plan.unknown_statuses.most_common(_MOST_STATUSES)),
         told_columns={title: told for info in sheet.sheets for title, told in info.header.told.items()},
     )
     log.info("import.begun", import_id=import_id, format=sheet.format, rows=plan.rows)
@@ -237,6 +245,7 @@ class _Plan:
 
     last: dict[str, tuple[str, int]]
     problems: list[Problem]
+    unknown_statuses: Counter[str]
 
     @property
     def rows(self) -> int:
@@ -250,11 +259,14 @@ def _read_whole(
     sheet = read(source, name=name, limits=limits, vocabulary=vocabulary)
     last: dict[str, tuple[str, int]] = {}
     repeated: list[Problem] = []
+    statuses: Counter[str] = Counter()
     for row in sheet.rows():
         key = key_of(row)
         if key in last:
             repeated.append(_repeated(sheet, row, *last[key]))
         last[key] = (row.sheet, row.number)
+        if (status := row.values.get("status")) is not None and (status in statuses or status_of(status) is None):
+            statuses[status] += 1
     if not last:
         raise InvalidInput(
             where=sheet.where,
@@ -262,7 +274,7 @@ def _read_whole(
             found="só o cabeçalho" if not sheet.problems else f"{len(sheet.problems)} linhas que não se aproveitam",
             mend="Confira se a planilha foi exportada com os agendamentos.",
         )
-    return sheet, _Plan(last, [*sheet.problems, *repeated])
+    return sheet, _Plan(last, [*sheet.problems, *repeated], statuses)
 
 
 def _repeated(sheet: Spreadsheet, row: Row, earlier_sheet: str, earlier: int) -> Problem:
@@ -284,7 +296,7 @@ def _chosen_rows(sheet: Spreadsheet, plan: _Plan) -> Iterator[ImportRow]:
         key = key_of(row)
         if plan.last.get(key) == (row.sheet, row.number):
             values = {name: value for name, value in row.values.items() if name != KEY_FIELD}
-            yield ImportRow(key, {**empty[row.sheet], **values})
+            yield ImportRow(key, {**empty[row.sheet], **stored_form(values)})
 
 
 def _take(rows: Iterator[ImportRow]) -> list[ImportRow]:
@@ -298,7 +310,8 @@ def key_of(row: Row) -> str:
     """
     if row.key is not None:
         return row.key
-    values = row.values
+    # Times count with their seconds, as the first versions stored them: a key never changes.
+    values = {name: f"{text}:00" if name in _TIMES else text for name, text in row.values.items()}
     named = "nome_paciente" in values and "data_agendamento" in values
     parts = [values.get(name, "") for name in _IDENTITY] if named else [f"{k}={values[k]}" for k in sorted(values)]
     digest = hashlib.blake2b("\0".join(parts).casefold().encode(), digest_size=16)

@@ -64,7 +64,7 @@ def test_import_read_correct_import_again_undo(run: Callable[..., Ran], mongo: A
         page.write_row(1, 0, ["01/12/2026 08:30:00" if cell == "amanhã cedo" else cell for cell in wrong[:-2]])
     second, again = run("import", str(corrected)), run("import", str(corrected))
     assert second.out.endswith("0 com problema.\n"), second.err
-    assert mongo["appointments"].find_one({"id_agendamento": "EX-04"})["hora_agendamento"] == "08:30:00"
+    assert mongo["appointments"].find_one({"id_agendamento": "EX-04"})["hora_agendamento"] == "08:30"
     assert again.out == "1 linha importada: 0 novas, 0 alteradas, 1 igual, 0 com problema.\n"
 
     for ran in (second, first):

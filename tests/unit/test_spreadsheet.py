@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import Limits, Problem, Row, Spreadsheet, mask, read
 from normalizer.imports.spreadsheet.columns import find_header, normalize_title
-from normalizer.imports.spreadsheet.values import date_of, split_moment, status_of, text_of, time_of
+from normalizer.imports.spreadsheet.values import text_of
 
 HEADER = ["Id do agendamento", "Nome do Paciente", "Endereço Coleta", "Documento(s) do Paciente"]
 ROWS = [
@@ -221,9 +221,9 @@ class TestValues:
                 "cpf": "11144477735",
                 "rg": "1.11445E+10",
                 "endereco_completo": "rua x",
-                "status": "Concluído",
+                "status": "Realizado",
                 "data_agendamento": "05/01/2026",
-                "hora_agendamento": "08:30:00",
+                "hora_agendamento": "08:30",
             }
         ]
 
@@ -252,44 +252,6 @@ class TestValues:
     @given(st.integers(-(2**53) + 1, 2**53 - 1))
     def test_no_digit_is_lost_with_the_point_zero(self, number: int) -> None:
         assert text_of(float(number)) == str(number)
-
-    @pytest.mark.parametrize(
-        ("text", "moment"),
-        [
-            ("05/01/2026 08:30:00", ("05/01/2026", "08:30:00")),
-            ("5/1/26 8:30", ("05/01/2026", "08:30:00")),
-            ("2026-01-05T08:30:00", ("05/01/2026", "08:30:00")),
-            ("05/01/2026", ("05/01/2026", "")),
-            ("05/01/2026 às oito", ("05/01/2026", "")),
-            ("31/02/2026", None),
-            ("amanhã", None),
-            ("", None),
-        ],
-    )
-    def test_moments(self, text: str, moment: tuple[str, str] | None) -> None:
-        assert split_moment(text) == moment
-
-    def test_dates_and_times(self) -> None:
-        assert date_of("١/١/٢٠٢٦") is None
-        assert [time_of(text) for text in ("8h30", "24:00", "08:60", "23:59:59")] == [
-            "08:30:00",
-            None,
-            None,
-            "23:59:59",
-        ]
-
-    @pytest.mark.parametrize(
-        ("typed", "stored"),
-        [
-            ("Agendado", "Confirmado"),
-            ("EFETIVADO", "Confirmado"),
-            ("Realizado", "Concluído"),
-            ("Em atendimento", "Em Atendimento"),
-            ("Cancelado", "Cancelado"),
-        ],
-    )
-    def test_statuses(self, typed: str, stored: str) -> None:
-        assert status_of(typed) == stored
 
 
 class TestProblems:

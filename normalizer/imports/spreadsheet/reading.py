@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import io
 import tempfile
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
+from normalizer.domain.moment import Moment, parse_moment
 from normalizer.imports.spreadsheet.columns import (
     ADDRESS_FIELDS,
     DOCUMENT_FIELDS,
@@ -27,7 +29,7 @@ from normalizer.imports.spreadsheet.markup import is_markup, open_markup
 from normalizer.imports.spreadsheet.problem import Problem, mask
 from normalizer.imports.spreadsheet.refusals import empty, no_header, not_a_sheet, size_of
 from normalizer.imports.spreadsheet.table import BrokenRow, Unreadable
-from normalizer.imports.spreadsheet.values import date_of, split_moment, status_of, text_of, time_of
+from normalizer.imports.spreadsheet.values import text_of
 from normalizer.imports.spreadsheet.vocabulary import Vocabulary
 from normalizer.imports.spreadsheet.workbook import open_ole, open_xlsx
 
@@ -52,8 +54,12 @@ _NOT_SHEETS: Final = (
     b"\x1f\x8b",
     b"PK",
 )
-_DATES: Final = frozenset({"data_agendamento", "data_confirmacao"})
-_TIMES: Final = frozenset({"hora_agendamento", "hora_confirmacao"})
+_WHEN: Final = {
+    (False, False): "data (dd/mm/aaaa)",
+    (False, True): "data e hora (dd/mm/aaaa hh:mm)",
+    (True, False): "hora (hh:mm)",
+}
+_MIDNIGHT: Final = dt.time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,34 +136,28 @@ class Spreadsheet:
         if not _is_appointment(values):
             self.problems.append(_unusable(info, number))
             return None
-        self._settle_kinds(info, number, values)
+        self._settle_moments(info, number, values)
         return Row(info.name, number, values)
 
-    def _settle_kinds(self, info: SheetInfo, number: int, values: dict[str, str]) -> None:
-        """Statuses by their one name, moments split, dates and times in one spelling; what is neither is reported."""
-        if "status" in values:
-            values["status"] = status_of(values["status"])
-        for name in values.keys() & MOMENTS.keys():
-            moment = split_moment(text := values.pop(name))
-            if moment is None:
-                self._report(info, number, name, "data e hora (dd/mm/aaaa hh:mm)", mask(text))
-                continue
-            date_field, time_field = MOMENTS[name]
-            values.setdefault(date_field, moment[0])
-            if moment[1]:
-                values.setdefault(time_field, moment[1])
-        for name in values.keys() & _DATES:
-            self._replace(info, number, values, name, date_of(values[name].split(" ")[0]), "data (dd/mm/aaaa)")
-        for name in values.keys() & _TIMES:
-            self._replace(info, number, values, name, time_of(values[name].split(" ")[-1]), "hora (hh:mm)")
-
-    def _replace(
-        self, info: SheetInfo, number: int, values: dict[str, str], name: str, good: str | None, expected: str
-    ) -> None:
-        if good is None:
-            self._report(info, number, name, expected, mask(values.pop(name)))
-        else:
-            values[name] = good
+    def _settle_moments(self, info: SheetInfo, number: int, values: dict[str, str]) -> None:
+        """Dates as `dd/mm/aaaa` and times as `hh:mm`, from whichever column holds them; what is unclear is reported."""
+        for whole, (date_field, time_field) in MOMENTS.items():
+            found = {
+                name: parse_moment(text)
+                for name in (date_field, whole, time_field)
+                if (text := values.get(name)) is not None
+            }
+            for name, moment in found.items():
+                text = values.pop(name)
+                wanted = moment.time if name == time_field else moment.date
+                if wanted is None or not moment.whole:
+                    self._report(info, number, name, _WHEN[name == time_field, name == whole], mask(text))
+            date = next((moment.date for moment in found.values() if moment.date), None)
+            times = [moment.time for name, moment in reversed(found.items()) if _tells_time(name, date_field, moment)]
+            if date is not None:
+                values[date_field] = f"{date:%d/%m/%Y}"
+            if times:
+                values[time_field] = f"{times[0]:%H:%M}"
 
     def _report(self, info: SheetInfo, number: int, name: str, expected: str, found: str) -> None:
         title = info.header.title_of(name)
@@ -259,6 +259,11 @@ def _real_file(source: bytes | Path) -> Iterator[BinaryIO]:
         unnamed.write(source)
         unnamed.flush()
         yield unnamed
+
+
+def _tells_time(name: str, date_field: str, moment: Moment) -> bool:
+    """Whether a time was written: a workbook's date is midnight without anybody having said so."""
+    return moment.time is not None and not (name == date_field and moment.time == _MIDNIGHT)
 
 
 def _is_useful(header: Header) -> bool:
