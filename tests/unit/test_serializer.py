@@ -1,4 +1,4 @@
-"""The wire: JSON out; JSON or harmless pickle in; results written back the way their job came."""
+"""The wire: pickle out; harmless pickle or JSON in; results written back the way their job came."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ import pickletools
 import subprocess
 import sys
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
-from arq.jobs import DeserializationError, SerializationError, deserialize_job, deserialize_result, serialize_result
+from arq.jobs import (
+    DeserializationError,
+    SerializationError,
+    deserialize_job,
+    deserialize_job_raw,
+    deserialize_result,
+    serialize_result,
+)
 from arq.worker import JobExecutionFailed
+from bson import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.queue.serializer import (
+    MAX_JSON_BYTES,
     MAX_PICKLE_BYTES,
     PayloadRefused,
     Wire,
@@ -71,11 +81,13 @@ def test_junk_is_refused_and_nothing_else_happens(junk: bytes) -> None:
     [
         pickle.dumps({"a": Runs()}),
         pickle.dumps({"a": ValueError("x")}, protocol=2),
+        pickle.dumps({"a": [{"deep": (1, Runs())}]}),
+        pickle.dumps({**RESULT, "r": Runs()}),
         pickle.dumps({"a": asyncio.sleep}),
         b"\x80\x04cos\nsystem\n.",
         b"\x80\x02(ios\nsystem\n.",
     ],
-    ids=["reduce", "exception", "function", "global", "inst"],
+    ids=["reduce", "exception", "nested", "result", "function", "global", "inst"],
 )
 def test_a_pickle_that_names_code_is_refused_with_the_mend(payload: bytes) -> None:
     with pytest.raises(PayloadRefused, match="nomes não são resolvidos por segurança; enfileire só o id"):
@@ -139,12 +151,86 @@ async def test_a_result_is_written_the_way_its_job_came() -> None:
     assert pickle.loads(as_pickle)["r"] == {"id": 1}
 
 
-async def test_a_job_enqueued_by_a_pickled_job_is_json() -> None:
-    async def enqueue() -> bytes:
-        job_deserializer(pickle.dumps(JOB))
-        return job_serializer(JOB)
+def test_jobs_are_written_so_that_an_old_stock_worker_reads_them() -> None:
+    written = job_serializer(JOB)
 
-    assert wire_of(await asyncio.create_task(enqueue())) is Wire.JSON
+    assert deserialize_job_raw(written) == deserialize_job_raw(written, deserializer=job_deserializer)
+    assert max(int(argument) for opcode, argument, _ in pickletools.genops(written) if opcode.name == "PROTO") <= 4
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("found", [UUID(int=7), ObjectId("65f0c0ffee65f0c0ffee0001")], ids=["uuid", "objectid"])
+def test_ids_in_arguments_come_out_as_their_text(found: Any, protocol: int) -> None:
+    payload = pickle.dumps({**JOB, "a": (found,), "k": {"id": [found]}}, protocol=protocol)
+
+    read = job_deserializer(payload)
+
+    assert (read["a"], read["k"]) == ((str(found),), {"id": [str(found)]})
+
+
+@given(st.text(min_size=1, max_size=40), st.text(max_size=300), st.integers(0, 2**47))
+def test_the_usual_job_is_read_as_the_unpickler_reads_it(name: str, text: str, at_ms: int) -> None:
+    job = {"t": None, "f": name, "a": (text,), "k": {}, "et": at_ms}
+
+    if name.isprintable():
+        assert job_deserializer(pickle.dumps(job, protocol=4)) == job
+
+
+def test_a_usual_job_whose_lengths_lie_is_read_as_what_it_is() -> None:
+    honest = pickle.dumps({"t": None, "f": "name", "a": ("rrrrrrrr",), "k": {}, "et": 1_800_000_000_000}, protocol=4)
+    lying = honest.replace(b"\x08rrrrrrrr", b"\x01rrrrrrrr")  # "r" with four bytes behind it is a memo number
+
+    with pytest.raises(PayloadRefused, match="malformado"):
+        job_deserializer(lying)
+
+
+@pytest.mark.parametrize("error", [JobExecutionFailed("sem conserto"), asyncio.CancelledError(), KeyError("x")])
+def test_a_stock_workers_failure_is_read_without_resolving_its_class(error: BaseException) -> None:
+    result = deserialize_result(pickle.dumps({**RESULT, "s": False, "r": error}), deserializer=job_deserializer).result
+
+    expected = JobExecutionFailed("KeyError: x") if isinstance(error, KeyError) else error
+    assert (type(result), str(result)) == (type(expected), str(expected))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"a": None},
+        {"a": 5},
+        {"f": ["x"]},
+        {"f": "a\nb"},
+        {"k": []},
+        {"t": "1"},
+        {"t": -1},
+        {"et": None},
+        {"et": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("wire", Wire)
+def test_a_job_of_a_wrong_shape_is_refused_before_arq_stumbles_over_it(damage: dict[str, Any], wire: Wire) -> None:
+    with pytest.raises(PayloadRefused, match="malformado"):
+        job_deserializer(serializer_for(wire)({**JOB, **damage}))
+
+
+@pytest.mark.parametrize("damage", [{"k": {1: 2}}, {"et": 10**20}], ids=str)
+def test_a_pickled_job_can_be_of_more_wrong_shapes(damage: dict[str, Any]) -> None:
+    with pytest.raises(PayloadRefused, match="malformado"):
+        job_deserializer(pickle.dumps({**JOB, **damage}))
+
+
+def test_shared_references_count_every_time_they_are_shown() -> None:
+    value: Any = "x"
+    for _ in range(40):
+        value = [value, value]
+
+    with pytest.raises(PayloadRefused, match="valores demais"):
+        job_deserializer(pickle.dumps({**JOB, "a": value}))
+
+
+def test_a_large_json_is_refused_before_it_is_read() -> None:
+    with pytest.raises(PayloadRefused, match=f"mais que {MAX_JSON_BYTES}"):
+        job_deserializer(b"[" * (MAX_JSON_BYTES + 1))
 
 
 @pytest.mark.parametrize(
@@ -184,4 +270,4 @@ def test_a_refused_payload_tells_its_producer_why(wire: Wire) -> None:
 
 def test_what_json_cannot_hold_is_said_to_arq() -> None:
     with pytest.raises(TypeError):
-        job_serializer({**JOB, "a": [object()]})
+        serializer_for(Wire.JSON)({**RESULT, "r": object()})
