@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import structlog
 from arq import cron
+from arq.connections import RedisSettings
 from pydantic import SecretStr
 
 from normalizer import __version__
@@ -38,7 +39,7 @@ from normalizer.observability.tracing import open_tracing, span
 from normalizer.queue.connection import OUTAGE, redis_settings
 from normalizer.queue.group import Group
 from normalizer.queue.serializer import job_deserializer, job_serializer
-from normalizer.queue.service import KEEP_PAYLOAD_MS, QUEUE_NAME, TaskService
+from normalizer.queue.service import KEEP_PAYLOAD_MS, TaskService
 from normalizer.queue.worker import BatchWorker, batch_func
 from normalizer.settings import Settings, load_settings
 from normalizer.store import AppointmentStore
@@ -227,8 +228,8 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
             )
         ],
         cron_jobs=[cron(tasks.reconcile, minute=_RECONCILE_MINUTES, second=0, run_at_startup=True)],
-        queue_name=QUEUE_NAME,
-        redis_settings=redis_settings(settings.redis_url.get_secret_value(), secret_of(settings.redis_password)),
+        queue_name=settings.arq_queue_names[0],
+        redis_settings=redis_of(settings),
         job_serializer=job_serializer,
         job_deserializer=job_deserializer,
         expires_extra_ms=KEEP_PAYLOAD_MS,
@@ -272,10 +273,19 @@ def _kinds(settings: Settings) -> frozenset[Kind]:
     return frozenset(kind for kind, on in enabled.items() if on)
 
 
+def redis_of(settings: Settings) -> RedisSettings:
+    """Where Redis is. Raises Misconfigured if REDIS_URL cannot be used."""
+    password = secret_of(settings.redis_password)
+    return redis_settings(settings.redis_url.get_secret_value(), password, database=settings.redis_db)
+
+
+def task_service(settings: Settings, *, attempts: int = 3) -> TaskService:
+    """The producer's side of the queues that the settings name; connects at first use."""
+    return TaskService(redis_of(settings), queue_names=settings.arq_queue_names, attempts=attempts)
+
+
 async def _tasks(settings: Settings, stack: contextlib.AsyncExitStack) -> TaskService:
-    service = TaskService(
-        redis_url=settings.redis_url.get_secret_value(), redis_password=secret_of(settings.redis_password)
-    )
+    service = task_service(settings)
     stack.push_async_callback(service.close)
     await service.get_pool()
     return service
@@ -299,9 +309,7 @@ async def _existing_cache(settings: Settings, stack: contextlib.AsyncExitStack) 
         store = AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name)
         stack.push_async_callback(store.close)
         own = await store.known_secret()
-    service = TaskService(
-        redis_url=settings.redis_url.get_secret_value(), redis_password=secret_of(settings.redis_password), attempts=1
-    )
+    service = task_service(settings, attempts=1)
     stack.push_async_callback(service.close)
     redis = await service.get_pool()
     return _cache_of(settings, redis, own or b"nothing is known")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from normalizer.errors import Misconfigured
 
@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     database_name: str = Field(default="clinic_db", min_length=1, max_length=63)
     redis_url: SecretStr = SecretStr("redis://localhost:6379")
     redis_password: SecretStr | None = None
+    redis_db: Annotated[int, Field(ge=0)] = 0
 
     openai_api_key: SecretStr | None = Field(default=None, validation_alias=_openai_or_openrouter("API_KEY"))
     openai_base_url: str | None = Field(default=None, validation_alias=_openai_or_openrouter("BASE_URL"))
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     address_normalization_enabled: bool = True
     document_normalization_enabled: bool = True
 
+    arq_queue_names: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = ("arq:queue", "arq:queue:default")
     arq_max_jobs: Positive = 10
     arq_job_timeout: Annotated[int, Field(ge=5)] = 300
     arq_keep_result: Annotated[int, Field(ge=0)] = 3600
@@ -77,6 +79,13 @@ class Settings(BaseSettings):
 
     cache_secret: SecretStr | None = None
     cache_secret_previous: SecretStr | None = None
+
+    @field_validator("arq_queue_names", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(dict.fromkeys(name for part in value.split(",") if (name := part.strip())))
 
     @field_validator("log_level", mode="before")
     @classmethod

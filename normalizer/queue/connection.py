@@ -37,12 +37,13 @@ class SafeRedisSettings(RedisSettings):
         return f"RedisSettings({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
 
 
-def redis_settings(url: str, password: str | None = None) -> RedisSettings:
+def redis_settings(url: str, password: str | None = None, *, database: int | None = None) -> RedisSettings:
     """Settings for `redis://`, `rediss://` or `unix://` URLs; user and password are percent-decoded.
 
     Args:
         url: e.g. `redis://user:p%40ss@host:6379/0`; `?db=1` works as well.
         password: used when the URL carries none (arq's own `from_dsn` ignores it).
+        database: used when the URL names none (the backend's REDIS_DB).
 
     Raises:
         Misconfigured: the URL cannot be used; the message never holds a password.
@@ -67,7 +68,9 @@ def redis_settings(url: str, password: str | None = None) -> RedisSettings:
         host=parts.hostname or "localhost",
         port=6379 if port is None else port,
         unix_socket_path=parts.path if is_socket else None,
-        database=_database(parse_qs(parts.query).get("db", [""])[0] or ("" if is_socket else parts.path.strip("/"))),
+        database=_database(
+            parse_qs(parts.query).get("db", [""])[0] or ("" if is_socket else parts.path.strip("/")), database or 0
+        ),
         username=unquote(parts.username) if parts.username else None,
         password=given or password or None,
         ssl=parts.scheme == "rediss",
@@ -202,9 +205,9 @@ def _unreachable(settings: RedisSettings, error: BaseException) -> Exception:
     )
 
 
-def _database(text: str) -> int:
+def _database(text: str, otherwise: int) -> int:
     if not text:
-        return 0
+        return otherwise
     if not (text.isascii() and text.isdigit()):
         raise Misconfigured("O banco na REDIS_URL deve ser um número.", mend=_MEND)
     return int(text)

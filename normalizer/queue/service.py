@@ -1,8 +1,11 @@
-"""`TaskService`: what a backend uses to put appointments into the queue, and an operator to look at and steer it.
+"""`TaskService`: the queue's producer side, and what an operator looks at and steers it by.
 
 tasks = TaskService()                      # settings from the environment, read at first use
 await tasks.enqueue(appointment_id)        # one: overtakes a bulk import
 await tasks.enqueue_many(ids)              # many: one round trip per 1,000
+
+The deployed backend's own service has `get_pool`, `enqueue_normalization`, `get_job_status` and `close`; so has this
+one, with the same arguments and answers.
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import orjson
-from arq.constants import job_key_prefix
-from arq.jobs import SerializationError, deserialize_job_raw
+import structlog
+from arq.connections import RedisSettings
+from arq.constants import abort_jobs_ss, job_key_prefix
+from arq.jobs import Job, JobResult, JobStatus, SerializationError, deserialize_job_raw
 
 from normalizer.errors import InvalidInput, QueueUnavailable
 from normalizer.queue.connection import OUTAGE, describe, open_pool, redis_settings
@@ -24,15 +28,24 @@ from normalizer.queue.leases import HEAD_START_MS, Keys, script
 from normalizer.queue.serializer import job_deserializer, job_serializer
 
 if TYPE_CHECKING:
-    from arq.connections import ArqRedis, RedisSettings
+    from uuid import UUID
+
+    from arq.connections import ArqRedis
+
+    from normalizer.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 TASK_NAME = "normalize_appointment"
-QUEUE_NAME = "arq:queue:default"
+#: arq's own default, which a backend that names no queue writes to; and the name of the guide's examples.
+QUEUE_NAMES = ("arq:queue", "arq:queue:default")
+QUEUE_NAME = QUEUE_NAMES[0]
 #: Stands in a job's id where the content's fingerprint is not known: such jobs of one appointment are one job.
 NO_FINGERPRINT = "00000000"
 #: An import may wait for a provider over a long week-end; arq's own day would expire it.
 KEEP_PAYLOAD_MS = 14 * 86_400_000
 _IDS_PER_CALL = 1_000
+_SCANS, _KEYS_A_SCAN = 1_000, 1_000  # a million keys: some two seconds, and no step that others would notice
 _MAX_ID_CHARS = 200
 
 
@@ -82,28 +95,45 @@ class TaskService:
     """The queue's producer side. Connects at first use; safe to share within one event loop.
 
     Args:
-        redis_url: `redis://…`; taken from the environment (with the password) if None.
+        redis_url: `redis://…`, or settings made of one; taken from the environment if None.
         redis_password: used when the URL carries none.
-        queue_name: as the workers'.
+        queue_names: as the workers'; jobs are put into the first.
         attempts: connection attempts, one second apart, before QueueUnavailable.
         clock_ms: Unix time in ms.
     """
 
     def __init__(
         self,
-        redis_url: str | None = None,
+        redis_url: str | RedisSettings | None = None,
         *,
         redis_password: str | None = None,
-        queue_name: str = QUEUE_NAME,
+        queue_names: Sequence[str] | None = None,
         attempts: int = 3,
         clock_ms: Callable[[], int] = lambda: int(time.time() * 1000),
     ) -> None:
-        self._url, self._password, self._attempts, self._clock_ms = redis_url, redis_password, attempts, clock_ms
-        self.queue_name, self.keys = queue_name, Keys.of(queue_name)
+        self._url, self._password, self._attempts = redis_url, redis_password, attempts
+        self._clock_ms, self._queue_names = clock_ms, queue_names
         self._pool: ArqRedis | None = None
         self._where = ""
         self._lock = asyncio.Lock()
         self._enqueue = script("enqueue")
+
+    @property
+    def queue_names(self) -> Sequence[str]:
+        """The queues the workers serve, in their order."""
+        if self._queue_names is None:
+            self._queue_names = QUEUE_NAMES if self._url is not None else _settings().arq_queue_names
+        return self._queue_names
+
+    @property
+    def queue_name(self) -> str:
+        """Where jobs are put."""
+        return self.queue_names[0]
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of that queue."""
+        return Keys.of(self.queue_name)
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,7 +142,7 @@ class TaskService:
         await self.close()
 
     async def get_pool(self) -> ArqRedis:
-        """The connected pool; writes JSON, reads JSON and harmless pickle.
+        """The connected pool; writes pickle as stock arq does, reads harmless pickle and JSON.
 
         Raises:
             Misconfigured: REDIS_URL cannot be used, or Redis refuses the password.
@@ -120,7 +150,7 @@ class TaskService:
         """
         async with self._lock:
             if self._pool is None:
-                settings = self._settings()
+                settings = self._redis_settings()
                 self._where = describe(settings)
                 self._pool = await open_pool(
                     settings,
@@ -137,6 +167,48 @@ class TaskService:
         if self._pool is not None:
             await self._pool.aclose(close_connection_pool=True)
             self._pool = None
+
+    async def enqueue_normalization(self, appointment_id: str | UUID) -> str | None:
+        """Enqueue one appointment, as the deployed backend's service does. Returns the job's id.
+
+        None where Redis cannot be reached: the appointment is stored as pending, and the workers find it there.
+        """
+        try:
+            return await self.enqueue(str(appointment_id))
+        except QueueUnavailable as error:
+            log.warning("tasks.enqueue_failed", error=type(error).__name__)
+            return None
+
+    async def get_job_status(self, job_id: str) -> dict[str, Any] | None:
+        """What is known of a job: `job_id, status, enqueue_time, start_time, finish_time, result, error`.
+
+        None for a job that is not known (any more). Times are aware datetimes, as arq gives them.
+        """
+        pool = await self.get_pool()
+        with self._translated():
+            job = await self._find(pool, job_id)
+            if job is None:
+                return None
+            status = await job.status()
+            try:
+                info = await job.info()
+            except SerializationError as error:
+                return _job_status(job_id, status, error=str(error.__cause__ or error))
+        if info is None:  # it ended between the two questions, and its result was not kept
+            return None
+        if not isinstance(info, JobResult):
+            return _job_status(job_id, status, enqueue_time=info.enqueue_time)
+        times = {"enqueue_time": info.enqueue_time, "start_time": info.start_time, "finish_time": info.finish_time}
+        if info.success:
+            return _job_status(job_id, status, result=info.result, **times)
+        return _job_status(job_id, status, error=str(info.result) or type(info.result).__name__, **times)
+
+    async def _find(self, pool: ArqRedis, job_id: str) -> Job | None:
+        for queue_name in self.queue_names:
+            job = Job(job_id, pool, queue_name, _deserializer=job_deserializer)
+            if await job.status() is not JobStatus.not_found:
+                return job
+        return None
 
     async def enqueue(self, appointment_id: str, *, fingerprint: str | None = None) -> str:
         """Enqueue one appointment, ahead of bulk imports of the last ten minutes. Returns the job's id."""
@@ -172,7 +244,7 @@ class TaskService:
         return total
 
     def _payload(self, appointment_id: str) -> bytes:
-        return orjson.dumps({"t": None, "f": TASK_NAME, "a": [appointment_id], "k": {}, "et": self._clock_ms()})
+        return job_serializer({"t": None, "f": TASK_NAME, "a": (appointment_id,), "k": {}, "et": self._clock_ms()})
 
     # -- looking and steering -----------------------------------------------------------------------------------------
 
@@ -205,6 +277,12 @@ class TaskService:
             return None
         return max(0.0, (now - enqueued_at_ms) / 1000)
 
+    async def other_queues(self) -> dict[str, int]:
+        """Jobs by the name of a queue that is none of `queue_names`. Looks at a bounded part of the key space."""
+        pool = await self.get_pool()
+        with self._translated():
+            return await find_queues(pool, known=self.queue_names)
+
     async def pause(self) -> None:
         """No replica claims any more; groups in work end normally. Holds until `resume`."""
         await self._set_state(PAUSED)
@@ -224,14 +302,14 @@ class TaskService:
         with self._translated():
             await pool.set(self.keys.paused, state)
 
-    def _settings(self) -> RedisSettings:
+    def _redis_settings(self) -> RedisSettings:
+        if isinstance(self._url, RedisSettings):
+            return self._url
         if self._url is not None:
             return redis_settings(self._url, self._password)
-        from normalizer.settings import load_settings  # noqa: PLC0415 — only without explicit values
-
-        found = load_settings()
+        found = _settings()
         password = self._password or (found.redis_password.get_secret_value() if found.redis_password else None)
-        return redis_settings(found.redis_url.get_secret_value(), password)
+        return redis_settings(found.redis_url.get_secret_value(), password, database=found.redis_db)
 
     def _translated(self) -> _Translated:
         return _Translated(self._where)
@@ -251,14 +329,44 @@ class _Translated:
             raise QueueUnavailable(f"O Redis em {self._where} não respondeu ({type(error).__name__}).") from error
 
 
+async def find_queues(pool: ArqRedis, *, known: Sequence[str]) -> dict[str, int]:
+    """Sorted sets that hold jobs and are none of `known`, by name, with their sizes."""
+    own = tuple(f"{name}:" for name in known)
+    found: dict[str, int] = {}
+    cursor = 0
+    for _ in range(_SCANS):
+        cursor, names = await pool.scan(cursor, count=_KEYS_A_SCAN, _type="zset")
+        for raw in names:
+            name = raw.decode(errors="replace")
+            if name in known or name.startswith(own) or name == abort_jobs_ss:
+                continue
+            first = await pool.zrange(name, 0, 0)
+            if first and await pool.exists(job_key_prefix.encode() + first[0]):
+                found[name] = await pool.zcard(name)
+        if not cursor:
+            break
+    return found
+
+
+def _settings() -> Settings:
+    from normalizer.settings import load_settings  # noqa: PLC0415 — only without explicit values
+
+    return load_settings()
+
+
+def _job_status(job_id: str, status: JobStatus, **known: Any) -> dict[str, Any]:
+    fields = ("enqueue_time", "start_time", "finish_time", "result", "error")
+    return {"job_id": job_id, "status": status.value, **{name: known.get(name) for name in fields}}
+
+
 def _check(appointment_id: str) -> None:
     if not appointment_id or len(appointment_id) > _MAX_ID_CHARS:
         raise InvalidInput(
             where="enqueue",
             expected=f"um id de agendamento de 1 a {_MAX_ID_CHARS} caracteres",
             found=f"{len(appointment_id)} caracteres",
-            mend="Passe o campo _id do agendamento.",
+            mend="Passe o campo id do agendamento.",
         )
 
 
-__all__ = ["QUEUE_NAME", "TASK_NAME", "Enqueued", "QueueStatus", "TaskService", "job_id_of"]
+__all__ = ["QUEUE_NAME", "QUEUE_NAMES", "TASK_NAME", "Enqueued", "QueueStatus", "TaskService", "job_id_of"]

@@ -10,8 +10,8 @@ import structlog
 
 from normalizer.domain.address import parse_address
 from normalizer.errors import NormalizerError, TransientError
-from normalizer.queue.connection import describe, redis_settings
-from normalizer.runtime import build_worker, secret_of, start_logging
+from normalizer.queue.connection import describe
+from normalizer.runtime import build_worker, redis_of, start_logging
 from normalizer.settings import Settings, load_settings
 from normalizer.worker import tasks
 
@@ -56,7 +56,6 @@ def banner(settings: Settings) -> str:
     Raises:
         Misconfigured: REDIS_URL cannot be used.
     """
-    redis = redis_settings(settings.redis_url.get_secret_value(), secret_of(settings.redis_password))
     return "\n".join(
         (
             _LINE,
@@ -64,7 +63,7 @@ def banner(settings: Settings) -> str:
             _LINE,
             "Tasks registered:",
             f"  - {tasks.normalize_appointment.__name__}",
-            f"Redis: {describe(redis)}",
+            f"Redis: {describe(redis_of(settings))}",
             f"Max concurrent jobs: {settings.arq_max_jobs}",
             f"Job timeout: {settings.arq_job_timeout} seconds",
             _LINE,

@@ -78,15 +78,13 @@ def test_people_get_a_mend_for_each_problem(run: Callable[..., Ran]) -> None:
 
 
 async def test_jobs_in_a_queue_nobody_reads_are_found(run: Callable[..., Ran], redis_url: str) -> None:
-    pool = await create_pool(RedisSettings.from_dsn(redis_url))  # a backend that names no queue
+    pool = await create_pool(RedisSettings.from_dsn(redis_url), default_queue_name="arq:fila")
     await pool.enqueue_job("normalize_appointment", "a")
     await pool.aclose()
 
     ran = await asyncio.to_thread(run, "doctor", "--offline", "--json")
 
-    assert [what for what in wrong(ran, "Redis") if "arq:queue" in what] == [
-        "1 jobs na fila padrão do arq (arq:queue), que ninguém lê."
-    ]
+    assert [what for what in wrong(ran, "Redis") if "fila" in what] == ["1 jobs na fila arq:fila, que ninguém lê."]
 
 
 def test_a_redis_that_evicts_is_wrong(run: Callable[..., Ran], valkey: embedded.RedisService) -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
+from uuid import UUID
 
 import pytest
 from arq.jobs import Job
 from redis.asyncio import Redis
 
 from normalizer.errors import InvalidInput, Misconfigured
-from normalizer.queue.group import Done, Group, HandBack
+from normalizer.queue.group import Done, Failed, Group, HandBack
 from normalizer.queue.health import PAUSED
 from normalizer.queue.leases import HEAD_START_MS, Keys
 from normalizer.queue.service import QUEUE_NAME, TASK_NAME, Enqueued, TaskService, job_id_of
-from tests.integration.queue_lab import Script, batch, make_worker, running, until
+from tests.integration.queue_lab import Script, batch, make_worker, running, stock_pool, until
 
 KEYS = Keys.of(QUEUE_NAME)
 
@@ -39,14 +41,18 @@ async def test_the_job_id_names_the_appointment_and_its_content(tasks: TaskServi
     assert job_id_of("65f0") == "norm:65f0:00000000"
 
 
-async def test_a_stock_consumer_can_read_the_job(tasks: TaskService) -> None:
+async def test_a_stock_consumer_can_read_the_job(redis_url: str, tasks: TaskService) -> None:
     job_id = await tasks.enqueue("65f0")
     pool = await tasks.get_pool()
 
     info = await Job(job_id, pool, QUEUE_NAME, _deserializer=pool.job_deserializer).info()
 
     assert info is not None
-    assert (info.function, info.args, info.kwargs, info.job_try) == (TASK_NAME, ["65f0"], {}, None)
+    assert (info.function, info.args, info.kwargs, info.job_try) == (TASK_NAME, ("65f0",), {}, None)
+    async with stock_pool(redis_url) as stock:
+        unchanged = await Job(job_id, stock).info()  # arq's own pickle and its own queue
+    assert unchanged is not None
+    assert unchanged.args == ("65f0",)
 
 
 async def test_queued_is_one_job(tasks: TaskService, redis: Redis) -> None:
@@ -172,6 +178,62 @@ async def test_an_id_that_cannot_be_one_is_refused_and_nothing_is_enqueued(
         await tasks.enqueue_many([*["a"] * 1_500, bad])
 
     assert await redis.zcard(QUEUE_NAME) == 0
+
+
+async def test_a_job_is_polled_as_the_backend_polls_it(redis_url: str, tasks: TaskService) -> None:
+    waiting, refused = await tasks.enqueue_normalization("good"), await tasks.enqueue_normalization("bad")
+    assert waiting is not None
+    assert refused is not None
+    before = await tasks.get_job_status(waiting)
+    async with running(make_worker(redis_url, batch(Script({"bad": Failed("sem conserto")})))):
+        await until(lambda: _has_ended(tasks, waiting, refused))
+    good, bad = await tasks.get_job_status(waiting), await tasks.get_job_status(refused)
+
+    assert before is not None
+    assert good is not None
+    assert bad is not None
+    assert list(before) == ["job_id", "status", "enqueue_time", "start_time", "finish_time", "result", "error"]
+    assert (before["job_id"], before["status"], before["start_time"]) == (waiting, "queued", None)
+    assert (good["status"], good["result"], good["error"]) == ("complete", {"id": "good"}, None)
+    assert good["enqueue_time"] <= good["start_time"] <= good["finish_time"]
+    assert (bad["status"], bad["result"], bad["error"]) == ("complete", None, "sem conserto")
+    assert await tasks.get_job_status("unknown") is None
+
+
+async def _has_ended(tasks: TaskService, *job_ids: str) -> bool:
+    found = [await tasks.get_job_status(job_id) for job_id in job_ids]
+    return all(status is not None and status["status"] == "complete" for status in found)
+
+
+@pytest.mark.parametrize("damage", [b"{}", b"\x80\x04junk", pickle.dumps({"s": 1, "r": exit}), b"\xff"], ids=repr)
+async def test_a_damaged_result_is_told_not_raised(redis: Redis, tasks: TaskService, damage: bytes) -> None:
+    await redis.set("arq:result:x", damage)
+
+    status = await tasks.get_job_status("x")
+
+    assert status is not None
+    assert status["status"] == "complete"
+    assert status["error"]
+
+
+async def test_a_backend_without_redis_goes_on() -> None:
+    async with TaskService("redis://127.0.0.1:1", attempts=1) as tasks:
+        assert await tasks.enqueue_normalization("a") is None
+
+
+async def test_any_shape_of_id_the_backend_has_is_taken(redis: Redis, tasks: TaskService) -> None:
+    await tasks.enqueue_normalization(UUID(int=7))
+
+    assert await redis.zrange(QUEUE_NAME, 0, -1) == [job_id_of(str(UUID(int=7))).encode()]
+
+
+async def test_queues_of_other_names_are_found(redis_url: str, redis: Redis, tasks: TaskService) -> None:
+    await tasks.enqueue("served")
+    async with stock_pool(redis_url) as pool:
+        await pool.enqueue_job(TASK_NAME, "a", _queue_name="clinic:jobs")
+    await redis.zadd("ranking", {"somebody": 1})
+
+    assert await tasks.other_queues() == {"clinic:jobs": 1}
 
 
 async def test_settings_come_from_the_environment_at_first_use(

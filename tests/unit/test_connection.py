@@ -44,6 +44,8 @@ def test_user_tls_socket_and_database_in_the_query() -> None:
     assert redis_settings("redis://us%3Aer:x@host").username == "us:er"
     assert redis_settings("rediss://host").ssl
     assert redis_settings("redis://host?db=3").database == 3
+    assert redis_settings("redis://host", database=4).database == 4
+    assert redis_settings("redis://host/0", database=4).database == 0
     assert redis_settings("unix:///run/redis.sock?db=1").unix_socket_path == "/run/redis.sock"
     assert describe(redis_settings("unix:///run/redis.sock")) == "/run/redis.sock"
     assert redis_settings("redis://[::1]:7000").host == "::1"

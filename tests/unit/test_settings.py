@@ -77,8 +77,26 @@ def test_an_openai_key_goes_to_openai_even_beside_an_openrouter_key(monkeypatch:
 
 
 @pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, ("arq:queue", "arq:queue:default")),
+        ("a", ("a",)),
+        (" a , b,a,", ("a", "b")),
+    ],
+)
+def test_queue_names_are_read_in_order_and_once(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, expected: tuple[str, ...]
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("ARQ_QUEUE_NAMES", value)
+
+    assert load_settings().arq_queue_names == expected
+
+
+@pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
+        ("ARQ_QUEUE_NAMES", " , ", "ARQ_QUEUE_NAMES: "),
         ("ARQ_MAX_JOBS", "abc", "ARQ_MAX_JOBS: esperado um número; encontrado 'abc'"),
         ("ARQ_MAX_JOBS", "0", "ARQ_MAX_JOBS: esperado um número maior que 0; encontrado '0'"),
         ("DEBUG", "talvez", "DEBUG: esperado true ou false; encontrado 'talvez'"),

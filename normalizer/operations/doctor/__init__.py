@@ -15,8 +15,8 @@ from normalizer.llm.endpoint import CapabilityStore
 from normalizer.operations.doctor import configuration, model, privacy, services
 from normalizer.operations.doctor.finding import Finding, Level, Report
 from normalizer.queue.health import GONE_S
-from normalizer.queue.service import QUEUE_NAME, TaskService
-from normalizer.runtime import lane_name, read_lane
+from normalizer.queue.service import TaskService
+from normalizer.runtime import lane_name, read_lane, task_service
 from normalizer.settings import Settings, load_settings
 from normalizer.store import AppointmentStore
 
@@ -60,27 +60,22 @@ _ORDER = (configuration.AREA, services.REDIS, _WORKERS, services.MONGODB, model.
 async def _model(settings: Settings, *, ask: bool) -> list[Finding]:
     """The endpoint is asked afresh, for endpoints learn; the workers are told what came out."""
     try:
-        async with _tasks(settings) as tasks:
+        async with task_service(settings, attempts=1) as tasks:
             memory = CapabilityStore(await tasks.get_pool(), lane_name(settings))
             return await model.check_model(settings, ask=ask, memory=memory)
     except (Misconfigured, TransientError):  # without Redis, which `_queue` speaks of
         return await model.check_model(settings, ask=ask)
 
 
-def _tasks(settings: Settings) -> TaskService:
-    password = settings.redis_password.get_secret_value() if settings.redis_password else None
-    return TaskService(settings.redis_url.get_secret_value(), redis_password=password, attempts=1)
-
-
 async def _queue(settings: Settings, *, lgpd: bool) -> list[Finding]:
     try:
-        async with _tasks(settings) as tasks:
+        async with task_service(settings, attempts=1) as tasks:
             redis = await tasks.get_pool()
             findings = [*await services.check_redis(redis), *await _workers(tasks)]
-            findings += await services.check_other_queue(redis, QUEUE_NAME)
+            findings += await services.check_other_queues(tasks)
             findings += model.check_lane(await read_lane(settings, tasks))
             if lgpd:
-                findings += await privacy.check_redis(redis, QUEUE_NAME, sealed=settings.cache_secret is not None)
+                findings += await privacy.check_redis(redis, tasks.queue_name, sealed=settings.cache_secret is not None)
             return findings
     except (Misconfigured, TransientError) as error:
         return [services.unreachable(services.REDIS, error)]

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from arq.constants import default_queue_name
 from redis.exceptions import RedisError, ResponseError
 
 from normalizer.errors import Misconfigured, TransientError
@@ -16,6 +15,7 @@ from normalizer.operations.doctor.finding import Finding, Level, good, warning, 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from normalizer.queue.service import TaskService
     from normalizer.store import AppointmentStore
 
 REDIS: Final = "Redis"
@@ -62,16 +62,15 @@ async def _scripts_run(redis: Redis) -> list[Finding]:
     return []
 
 
-async def check_other_queue(redis: Redis, queue_name: str) -> list[Finding]:
-    """A backend that names no queue puts its jobs in arq's own default, which the workers do not read."""
+async def check_other_queues(tasks: TaskService) -> list[Finding]:
+    """Jobs under a name that the workers do not serve: a backend that says another one than they."""
     try:
-        waiting = await redis.zcard(default_queue_name)
-    except (RedisError, OSError):
+        waiting = await tasks.other_queues()
+    except TransientError:
         return []  # `check_redis` has said so
-    if not waiting:
-        return []
-    mend = f'No backend: create_pool(…, default_queue_name="{queue_name}"); depois enfileire de novo.'
-    return [warning(REDIS, f"{waiting} jobs na fila padrão do arq ({default_queue_name}), que ninguém lê.", mend)]
+    served = ", ".join(tasks.queue_names)
+    mend = f"Acrescente o nome a ARQ_QUEUE_NAMES (agora: {served}) e reinicie os workers."
+    return [warning(REDIS, f"{jobs} jobs na fila {name}, que ninguém lê.", mend) for name, jobs in waiting.items()]
 
 
 def _version(info: Mapping[str, Any], took_s: float) -> Iterator[Finding]:
