@@ -22,7 +22,6 @@ from pydantic import SecretStr
 
 from normalizer.domain.decision import Reason, Undecided
 from normalizer.llm.pricing import Ledger
-from normalizer.queue import tasks as normalization
 from normalizer.queue.connection import redis_settings
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import QUEUE_NAME, TaskService
@@ -30,6 +29,7 @@ from normalizer.runtime import build_worker
 from normalizer.settings import Settings, settings_of
 from normalizer.store import AppointmentStore
 from normalizer.worker import pipeline
+from normalizer.worker import tasks as normalization
 
 ADDRESS = "rua maurício da costa faria,52,recreio dos bandeirantes,rio de janeiro,RJ,22790-285"
 NORMALIZED = {
