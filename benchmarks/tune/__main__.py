@@ -1,4 +1,4 @@
-"""`python -m benchmarks.tune (--sheet FILE | --rows N) [--rpm N] [--tpm N] [--endpoint URL --max-usd X] [--verify]`."""
+"""`python -m benchmarks.tune (--sheet FILE | --rows N) [--rpm N] [--tpm N] [--endpoint URL --max-usd X]`."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Never
 
-from benchmarks.model import Costs, Deployment
-from benchmarks.scale import RESULTS
 from benchmarks.tune import words
 from benchmarks.tune.endpoint import Probed, probe
-from benchmarks.tune.search import REPLICAS, Advice, search
-from benchmarks.tune.verify import Verified, environment_of, verify
-from benchmarks.tune.workload import Sheet, of_file, of_words
+from benchmarks.tune.trial import Account, Climb, Setting, Trial, rows_for, run
+from benchmarks.tune.workload import Workload, of_file
 from normalizer.errors import NormalizerError
 from normalizer.llm.client import LlmClient
 from normalizer.llm.pricing import price
 
-_QUICK_ROWS: Final = 200
-_VERIFY_S: Final = 60.0
+_REPLICAS: Final = 2
+_TRIALS: Final = 12
+_SECONDS: Final = 30.0
 _SAID: Final = {
     "unrecognized arguments": "opção desconhecida",
     "expected one argument": "falta o valor",
@@ -43,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Search, print, draw. 0 ok, 1 not possible, 2 usage."""
+    """Try, print. 0 ok, 1 not possible, 2 usage."""
     given = _parsed(argv)
     try:
         return _run(given)
@@ -53,57 +51,49 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    costs = Costs.of(json.loads(RESULTS.read_text(encoding="utf-8")))
+    tell = sys.stderr if given.json else sys.stdout
     found = asyncio.run(_probed(given)) if given.endpoint else None
-    provider = _provider(given, found)
-    sheet = _sheet(given)
-    advice = search(costs, sheet.load, provider, sheet.rows, most=given.max_replicas)
-    lines = [*(words.probed_lines(found) if found else ()), *words.advice_lines(sheet, advice, model=given.model)]
-    print("\n".join(lines), file=sys.stderr if given.json else sys.stdout)
-    checked = None
-    if given.verify:
-        rows = _QUICK_ROWS if given.quick else None
-        checked = verify(costs, sheet.load, advice.at, seconds=_VERIFY_S, rows=rows)
-        lines += words.verified_lines(checked)
-        print(lines[-1], file=sys.stderr if given.json else sys.stdout)
+    if found:
+        print(words.probed_line(found), file=tell)
+    account = _account(given, found)
+    load = of_file(given.sheet) if given.sheet else Workload(given.rows, given.residual, given.known)
+    print(words.load_line(load), file=tell, flush=True)
+    rows = rows_for(load, account, given.seconds)
+
+    def measure(setting: Setting) -> Trial:
+        trial = run(setting, load, account, rows)
+        print(words.trial_line(trial), file=sys.stderr, flush=True)
+        return trial
+
+    climb = Climb(measure, given.max_replicas, given.trials)
+    best = climb.run()
+    print("\n".join(words.advice_lines(load, best, climb.tried, model=given.model)), file=tell)
     if given.json:
-        print(json.dumps(_document(sheet, advice, checked), ensure_ascii=False))
+        print(json.dumps(_document(load, best, climb.tried), ensure_ascii=False))
     return 0
 
 
-def _document(sheet: Sheet, advice: Advice, checked: Verified | None) -> Mapping[str, object]:
+def _document(load: Workload, best: Trial, tried: Sequence[Trial]) -> Mapping[str, object]:
     return {
-        "linhas": sheet.rows,
-        "carga": asdict(sheet.load),
-        "workers": advice.at.replicas,
-        "ambiente": environment_of(advice.at),
-        "previsao": {name: value for name, value in asdict(advice).items() if name != "at"},
-        "mais_workers_ajudam": advice.more_helps,
-        "conferido": asdict(checked) if checked else None,
+        "carga": asdict(load),
+        "workers": best.setting.replicas,
+        "ambiente": words.environment_of(best),
+        "linhas_por_min": round(best.rows_per_min),
+        "limite": best.limit,
+        "mais_workers_ajudam": words.more_workers_help(best, tried),
+        "ensaios": [asdict(trial) for trial in tried],
     }
 
 
-def _sheet(given: argparse.Namespace) -> Sheet:
-    if given.sheet:
-        return of_file(given.sheet, model=given.model)
-    return of_words(
-        given.rows, residual=given.residual, known=given.known, characters=given.characters, model=given.model
-    )
+def _account(given: argparse.Namespace, found: Probed | None) -> Account:
+    """What is said wins over what was measured, and that over what is usual."""
+    usual, measured = Account(), found or Account()
 
+    def of(name: str) -> float:
+        said = getattr(given, name)
+        return float(getattr(measured, name) or getattr(usual, name)) if said is None else float(said)
 
-def _provider(given: argparse.Namespace, found: Probed | None) -> Deployment:
-    """What is said wins over what was measured."""
-    at = Deployment(updates_per_s=given.updates_per_s)
-    if found is not None:
-        at = replace(at, latency_s=found.latency_s, tokens_per_s=found.tokens_per_s)
-        at = replace(at, rpm=float(found.rpm or at.rpm), tpm=float(found.tpm or at.tpm))
-    return replace(
-        at,
-        rpm=at.rpm if given.rpm is None else given.rpm,
-        tpm=at.tpm if given.tpm is None else given.tpm,
-        latency_s=at.latency_s if given.latency_s is None else given.latency_s,
-        tokens_per_s=at.tokens_per_s if given.tokens_per_s is None else given.tokens_per_s,
-    )
+    return Account(round(of("rpm")), round(of("tpm")), of("latency_s"), of("tokens_per_s"))
 
 
 async def _probed(given: argparse.Namespace) -> Probed:
@@ -124,20 +114,16 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     what.add_argument("--rows", type=_whole(1), help="ou quantas linhas ela teria")
     parser.add_argument("--residual", type=_share, default=0.15, help="parte dos endereços que só a IA lê")
     parser.add_argument("--known", type=_share, default=0.30, help="parte desses cujo texto já foi respondido")
-    parser.add_argument("--characters", type=_real(1), default=70.0, help="tamanho médio de um endereço")
     parser.add_argument("--model", default="gpt-6-luna")
     parser.add_argument("--rpm", type=_real(0), help="pedidos por minuto da conta (0: sem limite)")
     parser.add_argument("--tpm", type=_real(0), help="tokens por minuto da conta (0: sem limite)")
     parser.add_argument("--latency-s", type=_real(0), help="segundos até a resposta começar")
     parser.add_argument("--tokens-per-s", type=_real(1), help="velocidade da resposta")
-    parser.add_argument(
-        "--updates-per-s", type=_real(0), default=0.0, help="gravações que o MongoDB aguenta (0: folga)"
-    )
     parser.add_argument("--endpoint", help="mede o provedor de verdade; a chave vem de OPENAI_API_KEY")
     parser.add_argument("--max-usd", type=_real(0), help="quanto a medição pode custar no máximo")
-    parser.add_argument("--max-replicas", type=_whole(1), default=REPLICAS)
-    parser.add_argument("--verify", action="store_true", help="confere num provedor simulado, com workers de verdade")
-    parser.add_argument("--quick", action="store_true", help="confere com poucas linhas")
+    parser.add_argument("--max-replicas", type=_whole(1), default=_REPLICAS, help="quantos workers você pode ter")
+    parser.add_argument("--seconds", type=_real(1), default=_SECONDS, help="duração aproximada de um ensaio")
+    parser.add_argument("--trials", type=_whole(1), default=_TRIALS, help="ensaios, no máximo")
     parser.add_argument("--json", action="store_true", help="um documento JSON na saída; o resto vai para stderr")
     given = parser.parse_args(argv)
     if given.endpoint and given.max_usd is None:

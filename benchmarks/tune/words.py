@@ -2,83 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from benchmarks.tune.endpoint import Probed
-from benchmarks.tune.search import Advice
-from benchmarks.tune.verify import Verified, environment_of
-from benchmarks.tune.workload import Sheet
+from benchmarks.tune.trial import Setting, Trial
+from benchmarks.tune.workload import Workload
 from normalizer.llm.client import Usage
 from normalizer.llm.pricing import price, prices_as_of
 
 LIMITS: Final = {
-    "cpu": "a CPU dos workers",
-    "redis": "o Redis (um núcleo)",
-    "groups": "os grupos em andamento (ARQ_MAX_JOBS × BATCH_MAX_ITEMS)",
-    "mongodb": "as gravações do MongoDB",
-    "calls": "as chamadas simultâneas (LLM_MAX_CONCURRENCY)",
-    "rpm": "os pedidos por minuto do provedor (LLM_RPM)",
-    "tpm": "os tokens por minuto do provedor (LLM_TPM)",
-}
-_REMEDY: Final = {
-    "cpu": "mais workers ou mais CPU",
-    "redis": "um Redis só para a fila, numa máquina mais rápida",
-    "groups": "ARQ_MAX_JOBS maior",
-    "mongodb": "disco e índices do MongoDB",
-    "calls": "LLM_MAX_CONCURRENCY maior",
-    "rpm": "um limite maior na conta do provedor",
-    "tpm": "um limite maior na conta do provedor",
+    "rpm": "os pedidos por minuto do provedor (LLM_RPM); só um limite maior na conta ajuda",
+    "tpm": "os tokens por minuto do provedor (LLM_TPM); só um limite maior na conta ajuda",
+    "cpu": "a CPU dos workers; mais workers ou mais CPU ajudam",
+    "waiting": "a espera pelas respostas da IA e pelas gravações; nenhum passo a mais valeu a pena",
 }
 
 
-def probed_lines(found: Probed) -> Iterator[str]:
+def probed_line(found: Probed) -> str:
     """What the live endpoint was found to be."""
-    yield (
+    return (
         f"Provedor medido em {_calls(found.calls)} (US$ {number(found.usd, 4)}): {number(found.latency_s, 2)} s até "
         f"começar, {number(found.tokens_per_s)} tokens/s, {_percent(found.answered)} dos registros respondidos."
     )
 
 
-def advice_lines(sheet: Sheet, advice: Advice, *, model: str) -> Iterator[str]:
-    """The workload, the environment to set, what to expect, and what is in the way of more."""
-    load, at = sheet.load, advice.at
-    yield (
-        f"Carga: {number(sheet.rows)} linhas; {_percent(load.residual, 1)} dos endereços só a IA lê, "
-        f"{_percent(load.known)} deles repetidos; "
-        f"{number(load.tokens_in)} + {number(load.tokens_out)} tokens por endereço."
+def load_line(load: Workload) -> str:
+    """What the rows are like."""
+    return (
+        f"Carga: {number(load.rows)} linhas; {_percent(load.residual, 1)} dos endereços só a IA lê, "
+        f"{_percent(load.known)} deles repetidos."
     )
+
+
+def trial_line(trial: Trial) -> str:
+    """One trial, as it ends."""
+    at = trial.setting
+    return (
+        f"  {_workers(at.replicas)}, ARQ_MAX_JOBS={at.max_jobs}, LLM_RECORDS_PER_CALL={at.records_per_call}, "
+        f"LLM_MAX_CONCURRENCY={at.concurrency}: {number(trial.rows_per_min)} linhas/min "
+        f"({number(trial.rows)} linhas em {number(trial.seconds, 1)} s, {_calls(trial.calls)}"
+        f"{f', {number(trial.refused)} recusadas' if trial.refused else ''})"
+    )
+
+
+def advice_lines(load: Workload, best: Trial, tried: Sequence[Trial], *, model: str) -> Iterator[str]:
+    """The environment to set, what to expect of it, and what is in the way of more."""
     yield ""
-    yield f"# {_workers(at.replicas)} com:"
-    yield from (f"{name}={value}" for name, value in environment_of(at).items())
+    yield f"# {_workers(best.setting.replicas)} com:"
+    yield from (f"{name}={value}" for name, value in environment_of(best).items())
     yield ""
-    yield f"Esperado: {number(advice.rows_per_min)} linhas/min; a planilha em {_time(advice.seconds)}."
-    usd = price(model).of(Usage(round(advice.tokens_in), round(advice.tokens_out)))
-    tokens = advice.tokens_in + advice.tokens_out
+    seconds = 60 * load.rows / best.rows_per_min
+    yield f"Esperado: {number(best.rows_per_min)} linhas/min; a planilha em {_time(seconds)}."
+    times = load.rows / best.rows
+    usage = Usage(round(best.tokens_in * times), round(best.tokens_out * times))
     dear = "" if price(model).listed else "; modelo fora da tabela: vale o preço do mais caro"
     yield (
-        f"IA: {_calls(advice.calls)}, {number(tokens)} tokens, US$ {number(usd, 4)} "
-        f"({model}, preços de {prices_as_of()}{dear})."
+        f"IA: {_calls(best.calls * times)}, {number(usage.tokens_in + usage.tokens_out)} tokens, "
+        f"US$ {number(price(model).of(usage), 4)} ({model}, preços de {prices_as_of()}{dear})."
     )
-    yield f"O que limita esta planilha: {LIMITS[advice.limit]}; para ir além: {_REMEDY[advice.limit]}."
-    yield f"Depois: {LIMITS[advice.then]}; sem o primeiro limite, seria {number(advice.headroom, 1)} vezes mais rápido."
-    if advice.more_helps:
-        faster = _percent(advice.gain_of_more)
-        yield f"Mais workers ajudam: com {2 * at.replicas}, a planilha fica {faster} mais rápida."
+    yield f"O que limita: {LIMITS[best.limit]}."
+    yield from _replicas_lines(best, tried)
+
+
+def environment_of(best: Trial) -> dict[str, str]:
+    """The variables to set, the account's limits among them."""
+    return {
+        **best.setting.environment,
+        "LLM_RPM": str(best.account.rpm),
+        "LLM_TPM": str(best.account.tpm),
+    }
+
+
+def more_workers_help(best: Trial, tried: Sequence[Trial]) -> bool | None:
+    """Whether one worker more would be worth having; None where it was not tried."""
+    if best.limit in {"rpm", "tpm"}:
+        return False
+    more = _one_more(best.setting)
+    return False if any(trial.setting == more for trial in tried) else None
+
+
+def _one_more(at: Setting) -> Setting:
+    return Setting(at.replicas + 1, at.max_jobs, at.records_per_call, at.concurrency)
+
+
+def _replicas_lines(best: Trial, tried: Sequence[Trial]) -> Iterator[str]:
+    if more_workers_help(best, tried) is None:
+        yield "Com mais workers não foi testado: --max-replicas diz quantos você pode ter."
     else:
-        yield f"Mais workers não ajudam: com {2 * at.replicas}, a planilha leva o mesmo tempo."
-    if at.replicas == 1:
+        yield "Mais workers não ajudam."
+    if best.setting.replicas == 1:
         yield "Um basta para a vazão; tenha dois para que um deploy ou uma queda não pare nada."
-
-
-def verified_lines(found: Verified) -> Iterator[str]:
-    """What was predicted, and what came out."""
-    yield (
-        f"Conferido no provedor simulado, nesta máquina: {number(found.rows)} linhas, {_workers(found.replicas)}: "
-        f"previsto {number(found.predicted_s, 1)} s e {_calls(found.predicted_calls)}, "
-        f"medido {number(found.measured_s, 1)} s e {_calls(found.measured_calls)} "
-        f"(erro de {_percent(found.error)}); {number(found.refused)} recusadas (429)."
-    )
 
 
 def _workers(count: int) -> str:

@@ -1,4 +1,4 @@
-"""The scale benchmark and the verified tuning, in small: real workers, a real Redis, the sink, a simulated provider."""
+"""The scale benchmark and the tuning, in small: real workers, a real Redis, the sink, a simulated provider."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 
 from benchmarks import scale
 from benchmarks.fleet import run_once
-from benchmarks.model import Deployment, Workload
 from benchmarks.supply import hard_rows, import_rows, mixed, pool, write_labels
 from benchmarks.tune.__main__ import main as tune
 from normalizer.domain.address import parse_address
@@ -57,17 +56,16 @@ def test_the_scale_script_runs_in_small_and_writes_nothing(
     assert not out.exists()
 
 
-def test_a_recommendation_is_tried_and_told_beside_what_was_predicted(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--rows", "5000", "--latency-s", "0.2", "--tokens-per-s", "500", "--verify", "--quick", "--json"]
-    arguments += ["--max-replicas", "1"]
-    assert tune(arguments) == 0
+def test_tuning_tries_the_defaults_and_a_step_with_real_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--rows", "120", "--residual", "0.5", "--latency-s", "0.1", "--tokens-per-s", "5000", "--json"]
+    assert tune([*arguments, "--rpm", "0", "--tpm", "0", "--max-replicas", "1", "--trials", "2"]) == 0
 
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert said["conferido"]["rows"] == 200
-    assert said["conferido"]["measured_calls"] >= 1
-    assert said["conferido"]["refused"] == 0
-    assert said["conferido"]["measured_s"] > 0
+    captured = capsys.readouterr()
+    said = json.loads(captured.out)
+    assert [(each["rows"], each["refused"]) for each in said["ensaios"]] == [(120, 0), (120, 0)]
+    assert all(each["calls"] >= 1 and each["seconds"] > 0 for each in said["ensaios"])
     assert said["ambiente"]["ARQ_MAX_JOBS"].isdigit()
+    assert captured.err.count("linhas/min (120 linhas em") == 2
 
 
 def test_mixed_rows_are_of_the_kind_asked_for() -> None:
@@ -82,21 +80,3 @@ def test_supply_goes_round_as_often_as_it_must() -> None:
         [hard_rows(2)[0].address] * 3
     )
     assert len({row.key for row in import_rows(pool(10), 100, prefix="p")}) == 100
-
-
-def test_the_defaults_the_model_assumes_are_the_workers_own() -> None:
-    from normalizer.settings import settings_of
-
-    at, own = Deployment(), settings_of({})
-    assert (at.max_jobs, at.batch_items, at.job_timeout_s) == (
-        own.arq_max_jobs,
-        own.batch_max_items,
-        own.arq_job_timeout,
-    )
-    assert (at.records_per_call, at.concurrency, at.rpm, at.tpm) == (
-        own.llm_records_per_call,
-        own.llm_max_concurrency,
-        own.llm_rpm,
-        own.llm_tpm,
-    )
-    assert Workload().asked == pytest.approx(0.105)

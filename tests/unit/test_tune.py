@@ -1,9 +1,7 @@
-"""The search for settings, a live endpoint measured within a purse, and what an operator reads of it."""
+"""The climb from setting to better setting, a live endpoint measured within a purse, and what an operator reads."""
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,80 +10,127 @@ from typing import Any
 
 import pytest
 
-from benchmarks.model import Costs, Deployment, Model, Workload
-from benchmarks.scale import RESULTS
+from benchmarks.tune import words
 from benchmarks.tune.__main__ import main
 from benchmarks.tune.endpoint import probe
-from benchmarks.tune.search import advice, search
-from benchmarks.tune.verify import environment_of
-from benchmarks.tune.workload import of_file, of_words
+from benchmarks.tune.trial import Account, Climb, Setting, Trial, rows_for
+from benchmarks.tune.workload import Workload, of_file
 from normalizer.errors import InvalidInput, ProviderTooSlow, RateLimited
 from normalizer.llm.client import Answer, Usage
 from normalizer.llm.pricing import Price
 from normalizer.settings import settings_of
 from normalizer.simulation.sheets import generate, write_sheet
 
-COSTS = Costs.of(json.loads(RESULTS.read_text("utf-8")))
-LOAD = Workload()
-ACCOUNT = Deployment()
 ROOT = Path(__file__).resolve().parents[2]
+LOAD = Workload(100_000, residual=0.2, known=0.1)
+OPEN = Account(rpm=0, tpm=0)
+DEFAULTS = Setting()
 
 
-def test_nothing_that_is_searched_is_much_faster_and_nothing_smaller_as_fast() -> None:
-    found = search(COSTS, LOAD, ACCOUNT, 100_000)
-    everything = Deployment(16, 40, 250, 25, 32)
-    assert found.seconds <= 1.05 * Model(COSTS, LOAD, everything).seconds(100_000)
-    if found.at.replicas > 1:
-        fewer = search(COSTS, LOAD, ACCOUNT, 100_000, most=found.at.replicas - 1)
-        assert fewer.seconds > found.seconds
+def trial(setting: Setting = DEFAULTS, account: Account = OPEN, *, rows_per_min: float = 6_000, **of: Any) -> Trial:
+    """A run of 1,000 rows that took 10 calls and 10,000 tokens, and half of a core."""
+    seconds = 60 * 1_000 / rows_per_min
+    usual = {"calls": 10, "refused": 0, "tokens_in": 6_000, "tokens_out": 4_000, "worker_cpu_s": seconds / 2}
+    return Trial(setting, account, 1_000, seconds, **(usual | of))
 
 
-def test_it_says_when_more_replicas_do_not_help() -> None:
-    starved = search(COSTS, LOAD, replace(ACCOUNT, tpm=20_000.0), 100_000)
-    assert (starved.limit, starved.more_helps) == ("tpm", False)
-    free = replace(ACCOUNT, rpm=0.0, tpm=0.0, latency_s=0.1, tokens_per_s=0.0)
-    busy = advice(COSTS, LOAD, replace(free, replicas=1), 100_000)
-    assert (busy.limit, busy.more_helps) == ("cpu", True)
+# -- a trial
 
 
-def test_a_group_has_room_in_its_time() -> None:
-    for tpm in (5_000.0, 50_000.0, 4_000_000.0):
-        found = search(COSTS, LOAD, replace(ACCOUNT, tpm=tpm), 50_000)
-        model = Model(COSTS, LOAD, found.at)
-        in_work = found.at.replicas * found.at.max_jobs * found.at.batch_items
-        assert 2 * in_work / model.throughput()[0] <= found.at.job_timeout_s
+def test_a_trial_promises_no_more_than_the_account_admits() -> None:
+    assert trial(account=Account(rpm=20, tpm=0)).rows_per_min == 2_000
+    assert trial(account=Account(rpm=0, tpm=30_000)).rows_per_min == 3_000
+    assert trial(account=Account(rpm=500, tpm=200_000)).rows_per_min == 6_000
+    assert trial(calls=0, tokens_in=0, tokens_out=0, account=Account()).rows_per_min == 6_000
+
+
+def test_a_trial_says_what_limited_it() -> None:
+    assert trial(account=Account(rpm=20, tpm=0)).limit == "rpm"
+    assert trial(account=Account(rpm=20, tpm=10_000)).limit == "tpm"
+    assert trial(worker_cpu_s=9.5).limit == "cpu"
+    assert trial(Setting(replicas=2), worker_cpu_s=9.5).limit == "waiting"
+
+
+def test_a_trial_has_as_many_rows_as_fill_its_time_and_no_more_than_the_sheet() -> None:
+    slow, fast = (rows_for(LOAD, Account(tokens_per_s=speed), 15) for speed in (20, 80))
+    assert 300 <= slow < fast <= 20_000
+    assert rows_for(replace(LOAD, residual=0.0), Account(), 15) == 20_000
+    assert rows_for(replace(LOAD, rows=120), Account(), 15) == 120
+
+
+# -- the climb
+
+
+def climbed(speed: Any, *, account: Account = OPEN, most_replicas: int = 2, most_trials: int = 12) -> Climb:
+    return Climb(lambda at: trial(at, account, rows_per_min=speed(at)), most_replicas, most_trials)
+
+
+def test_the_climb_takes_every_step_that_is_worth_it_and_no_other() -> None:
+    climb = climbed(lambda at: 1_000 * min(at.concurrency, 32) * (1.02 if at.max_jobs > 10 else 1))
+    assert climb.run().setting == Setting(concurrency=32)
+    assert len({each.setting for each in climb.tried}) == len(climb.tried)
+
+
+def test_the_climb_ends_where_the_account_is_used_up() -> None:
+    climb = climbed(lambda at: 1_000 * at.concurrency, account=Account(rpm=20, tpm=0))
+    assert climb.run().setting == Setting()
+    assert len(climb.tried) == 1
+
+
+def test_the_climb_asks_for_replicas_last_and_no_more_than_there_may_be() -> None:
+    climb = climbed(lambda at: 1_000 * at.replicas, most_replicas=3)
+    assert climb.run().setting == Setting(replicas=3)
+    assert climb.tried[1].setting == Setting(concurrency=16)
+    assert max(each.setting.replicas for each in climb.tried) == 3
+
+
+def test_the_climb_ends_with_its_trials() -> None:
+    climb = climbed(lambda at: 1_000 * at.concurrency * at.max_jobs, most_trials=3)
+    assert climb.run().setting == Setting(concurrency=32)
+    assert len(climb.tried) == 3
+
+
+# -- what is said
 
 
 def test_the_recommended_environment_is_one_the_worker_takes() -> None:
-    found = search(COSTS, LOAD, ACCOUNT, 10_000)
-    settings = settings_of(environment_of(found.at))
-    assert settings.arq_max_jobs == found.at.max_jobs
-    assert settings.llm_records_per_call == found.at.records_per_call
-    assert settings.arq_job_timeout == found.at.job_timeout_s
+    best = trial(Setting(2, 20, 50, 16), Account(rpm=7, tpm=8_000))
+    settings = settings_of(words.environment_of(best))
+    assert (settings.arq_max_jobs, settings.llm_records_per_call, settings.llm_max_concurrency) == (20, 50, 16)
+    assert (settings.llm_rpm, settings.llm_tpm) == (7, 8_000)
 
 
-# -- workloads
+def test_the_climb_begins_with_the_workers_own_defaults() -> None:
+    own, usual = settings_of({}), Account()
+    assert Setting() == Setting(1, own.arq_max_jobs, own.llm_records_per_call, own.llm_max_concurrency)
+    assert (usual.rpm, usual.tpm) == (own.llm_rpm, own.llm_tpm)
+
+
+def test_an_operator_reads_what_to_set_and_what_to_expect() -> None:
+    best = trial(account=Account(rpm=0, tpm=30_000))
+    said = "\n".join(words.advice_lines(LOAD, best, [best], model="gpt-6-luna"))
+    assert "ARQ_MAX_JOBS=10\nLLM_RECORDS_PER_CALL=25\nLLM_MAX_CONCURRENCY=8\nLLM_RPM=0\nLLM_TPM=30000\n" in said
+    assert "Esperado: 3.000 linhas/min; a planilha em 33,3 min." in said
+    assert "1.000 chamadas, 1.000.000 tokens" in said
+    assert "tokens por minuto do provedor" in said
+    assert "Mais workers não ajudam." in said
+
+
+def test_nothing_is_said_of_more_workers_where_they_were_not_tried() -> None:
+    best = trial()
+    assert words.more_workers_help(best, [best]) is None
+    assert words.more_workers_help(best, [best, trial(Setting(replicas=2))]) is False
 
 
 def test_a_sheet_is_read_as_an_import_reads_it(tmp_path: Path) -> None:
     rows = [row for row, _ in zip(generate(5), range(300), strict=False)]
     write_sheet(tmp_path / "agenda.xlsx", rows)
 
-    sheet = of_file(tmp_path / "agenda.xlsx", model="gpt-6-luna")
+    sheet = of_file(tmp_path / "agenda.xlsx")
 
     assert sheet.rows == 300
-    assert 0 < sheet.load.residual < 0.2
-    assert 0 <= sheet.load.known < 1
-    assert 10 < sheet.load.tokens_out < sheet.load.tokens_in < 120
-
-
-def test_a_description_grows_with_the_length_of_its_addresses() -> None:
-    short, long = (
-        of_words(100, residual=0.2, known=0.1, characters=characters, model="gpt-6-luna").load
-        for characters in (40.0, 160.0)
-    )
-    assert short.asked == pytest.approx(0.18)
-    assert 3 < (long.tokens_out - 8) / (short.tokens_out - 8) < 5
+    assert 0 < sheet.residual < 0.2
+    assert 0 <= sheet.known < 1
 
 
 # -- a live endpoint
@@ -148,17 +193,6 @@ async def test_a_limit_that_is_reached_ends_the_measuring() -> None:
 # -- the command
 
 
-def test_it_prints_what_to_set_and_what_to_expect(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--rows", "100000", "--tpm", "20000"]) == 0
-
-    said = capsys.readouterr().out
-    for name in ("ARQ_MAX_JOBS", "BATCH_MAX_ITEMS", "LLM_RECORDS_PER_CALL", "LLM_MAX_CONCURRENCY", "ARQ_JOB_TIMEOUT"):
-        assert re.search(rf"^{name}=\d+$", said, re.MULTILINE)
-    assert "LLM_TPM=20000" in said
-    assert "Mais workers não ajudam" in said
-    assert "tokens por minuto do provedor" in said
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -166,6 +200,7 @@ def test_it_prints_what_to_set_and_what_to_expect(capsys: pytest.CaptureFixture[
         (["--rows", "x"], "--rows: esperado um número inteiro a partir de 1; encontrado 'x'"),
         (["--rows", "0"], "--rows: esperado um número inteiro a partir de 1; encontrado '0'"),
         (["--rows", "9", "--residual", "2"], "--residual: esperado um número de 0 a 1; encontrado '2'"),
+        (["--rows", "9", "--trials", "0"], "--trials: esperado um número inteiro a partir de 1; encontrado '0'"),
         (["--rows", "9", "--rpm", "nan"], "--rpm: esperado um número a partir de 0; encontrado 'nan'"),
         (["--sheet", "nada.xlsx"], "--sheet: o arquivo 'nada.xlsx' não existe"),
         (["--rows", "9", "--bogus"], "opção desconhecida: --bogus"),
