@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,8 @@ from starlette.exceptions import HTTPException
 
 from normalizer import __version__
 from normalizer.api import appointments, page, problems, sheets, system
-from normalizer.api.access import Access
+from normalizer.api.access import Access, Admission
+from normalizer.api.connections import BoundedProtocol, OnceAMinute, allow_open_files
 from normalizer.api.live import Live
 from normalizer.api.previews import PATIENCE_S, Previews
 from normalizer.api.uploads import Imports
@@ -34,6 +36,9 @@ log = structlog.get_logger(__name__)
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _BODY_BYTES: Final = 256 * 1024
+_TOO_LARGE: Final = "O corpo do pedido é grande demais."
+_BODY_S: Final = 30.0
+_SLOWEST_BYTES_PER_S: Final = 4_096  # a tenth of what a phone's line gives at its worst: 20 MB in 82 minutes
 _UPLOADS: Final = frozenset({"/api/imports", "/api/imports/previa", "/pagina/previa"})
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -58,6 +63,7 @@ def create_app(
     limits: Limits | None = None,
     every_s: float = 2.0,
     patience_s: float = PATIENCE_S,
+    body_s: float = _BODY_S,
 ) -> FastAPI:
     """The API and the live page.
 
@@ -67,6 +73,7 @@ def create_app(
         limits: bounds on uploaded sheets.
         every_s: seconds between two readings of the live page.
         patience_s: seconds a request waits for a preview or an undo before it is told where to look.
+        body_s: seconds a body may take beyond what the slowest line needs.
     """
 
     @contextlib.asynccontextmanager
@@ -98,7 +105,8 @@ def create_app(
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=page.HERE / "static"), name="static")
     problems.install(app)
-    app.add_middleware(_Edge)
+    app.add_middleware(Admission, access=access)
+    app.add_middleware(_Edge, body_s=body_s)
     _describe(app)
     return app
 
@@ -115,6 +123,7 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         where = "ENVIRONMENT=production" if settings.environment == "production" else f"--host {host}"
         mend = "Gere uma chave com openssl rand -hex 24 e ponha-a em API_KEYS."
         raise Misconfigured(f"{where} pede uma chave, e nenhuma está configurada.", mend=mend)
+    allow_open_files()
     asyncio.run(_serve(settings, access, host, port))
 
 
@@ -129,12 +138,15 @@ async def _serve(settings: Settings, access: Access, host: str, port: int) -> No
             create_app(backend, access=access),
             host=host,
             port=port,
-            http="h11",  # what the image has; another parser reads other limits into a request
+            http=BoundedProtocol,
+            loop="asyncio",  # what the image has
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=5,
         )
+        logging.getLogger("uvicorn.error").addFilter(OnceAMinute())
         log.info("api.serving", host=host, port=port, open=access.is_open)
         server = uvicorn.Server(config)
         try:
@@ -172,39 +184,63 @@ def _describe(app: FastAPI) -> None:
 
 
 class _Edge:
-    """What holds for every request: a bounded body, headers that keep the page to itself, nothing cached."""
+    """What holds for every request: a bounded body that keeps coming, headers that keep the page to itself."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, *, body_s: float) -> None:
+        self._app, self._body_s = app, body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path, seen = scope["path"], 0
-        bounded = path not in _UPLOADS  # a sheet is bounded where it is written to its file
+        path = scope["path"]
+        most = None if path in _UPLOADS else _BODY_BYTES  # a sheet is bounded where it is written to its file
         length = Headers(scope=scope).get("content-length", "")
-        if bounded and length.isdecimal() and int(length) > _BODY_BYTES:
-            await problems.problem(413, "O corpo do pedido é grande demais.")(scope, receive, self._sender(path, send))
+        if most is not None and length.isdecimal() and int(length) > most:
+            await problems.problem(413, _TOO_LARGE)(scope, receive, _dressed(path, send))
             return
+        await self._app(scope, _Body(receive, most=most, patience_s=self._body_s), _dressed(path, send))
 
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body") or b"")
-            if bounded and seen > _BODY_BYTES:
-                raise HTTPException(413, "O corpo do pedido é grande demais.")
-            return message
 
-        await self._app(scope, counted, self._sender(path, send))
+class _Body:
+    """An ASGI `receive` that ends a body which is too large, or comes too slowly to ever end.
 
-    def _sender(self, path: str, send: Send) -> Send:
-        async def dressed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers[name] = value
-                headers["Cache-Control"] = "no-cache" if path.startswith("/static/") else "no-store"
-            await send(message)
+    Raises 413 and 408, where the application reads.
+    """
 
-        return dressed
+    def __init__(self, receive: Receive, *, most: int | None, patience_s: float) -> None:
+        self._receive, self._most, self._patience_s = receive, most, patience_s
+        self._seen, self._whole = 0, False
+        self._began_at: float | None = None
+
+    async def __call__(self) -> Message:
+        if self._whole:
+            return await self._receive()  # what is left to hear is that the other side has gone
+        try:
+            async with asyncio.timeout_at(self._deadline()):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(408, "O corpo do pedido parou de chegar: envie de novo.") from None
+        self._seen += len(message.get("body") or b"")
+        self._whole = not message.get("more_body", False)
+        if self._most is not None and self._seen > self._most:
+            raise HTTPException(413, _TOO_LARGE)
+        return message
+
+    def _deadline(self) -> float:
+        """A body may take as long as a very slow line needs for what has come so far, and some patience."""
+        now = asyncio.get_running_loop().time()
+        self._began_at = now if self._began_at is None else self._began_at
+        return max(self._began_at + self._patience_s + self._seen / _SLOWEST_BYTES_PER_S, now)
+
+
+def _dressed(path: str, send: Send) -> Send:
+    async def send_dressed(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers[name] = value
+            headers["Cache-Control"] = "no-cache" if path.startswith("/static/") else "no-store"
+        await send(message)
+
+    return send_dressed

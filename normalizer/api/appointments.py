@@ -27,7 +27,7 @@ from normalizer.runtime import Backend
 from normalizer.store import Filter
 from normalizer.store.records import appointment_of, revision_of
 
-router = APIRouter(prefix="/api/appointments", tags=["agendamentos"], responses=responses(401, 403, 503))
+router = APIRouter(prefix="/api/appointments", tags=["agendamentos"], responses=responses(401, 403, 429, 503))
 
 AppointmentId = Annotated[str, InPath(min_length=1, max_length=200)]
 Documents: TypeAlias = Literal["mascarados", "abertos"]

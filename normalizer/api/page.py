@@ -14,7 +14,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.templating import Jinja2Templates
 
 from normalizer.api import advice
-from normalizer.api.access import COOKIE, SESSION_S, Access, Operator, Reader, Role, identify
+from normalizer.api.access import COOKIE, SESSION_S, Access, Operator, Reader, Role, identify, slow_down
 from normalizer.api.appointments import (
     AppointmentId,
     Correction,
@@ -158,21 +158,38 @@ async def enter(request: Request) -> Response:
     if "x-www-form-urlencoded" not in request.headers.get("content-type", ""):
         raise HTTPException(415, "Envie o formulário.")
     identify(request, None)  # a form of another site is refused
-    form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=5)
-    key = form.get("chave", [""])[0].strip()
-    if access.is_open or access.role_of(key) is None:
+    try:
+        form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=5)
+    except ValueError:
+        raise HTTPException(422, "O formulário tem campos demais.") from None
+    role = access.role_of(form.get("chave", [""])[0].strip())
+    if access.is_open or role is None:
+        await slow_down(request, access)
         return templates.TemplateResponse(request, "entrar.html", {"wrong": True}, status_code=401)
     answer = RedirectResponse("/", 303)
-    secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto") == "https"
     answer.set_cookie(
-        COOKIE, access.session(key), max_age=SESSION_S, httponly=True, samesite="strict", secure=secure, path="/"
+        COOKIE,
+        access.open_session(role),
+        max_age=SESSION_S,
+        httponly=True,
+        samesite="strict",
+        secure=_came_by_https(request),
+        path="/",
     )
     return answer
 
 
+def _came_by_https(request: Request) -> bool:
+    """Whether the browser's own connection was encrypted: proxies name it first in a list (RFC 7239, and before it)."""
+    first = request.headers.get("x-forwarded-proto", "").split(",")[0]
+    forwarded = request.headers.get("forwarded", "").split(",")[0].lower()
+    return "https" in (request.url.scheme, first.strip().lower()) or "proto=https" in forwarded.replace('"', "")
+
+
 @router.post("/sair")
-async def leave(_: Reader) -> Response:
-    """End the session in this browser."""
+async def leave(request: Request, _: Reader) -> Response:
+    """End the session, in this browser and in any copy of its cookie."""
+    _access(request).close_session(request.cookies.get(COOKIE, ""))
     answer = RedirectResponse("/", 303)
     answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
     return answer

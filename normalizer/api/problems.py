@@ -25,10 +25,12 @@ _TITLES: Final = {
     403: "Não permitido",
     404: "Não encontrado",
     405: "Método não permitido",
+    408: "Demorou demais",
     409: "Em conflito com o estado atual",
     413: "Grande demais",
     415: "Tipo de conteúdo não aceito",
     422: "Conteúdo que não se aproveita",
+    429: "Tentativas demais",
     500: "Erro interno",
     503: "Indisponível por enquanto",
 }

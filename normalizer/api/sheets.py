@@ -34,7 +34,7 @@ _SHEET_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {XLSX: {"schema": {"type": "string", "format": "binary"}}}}
 }
 
-router = APIRouter(prefix="/api/imports", tags=["importações"], responses=responses(401, 403, 503))
+router = APIRouter(prefix="/api/imports", tags=["importações"], responses=responses(401, 403, 429, 503))
 
 
 def imports_of(request: Request) -> Imports:

@@ -24,7 +24,7 @@ from normalizer.runtime import Backend
 _READY_S: Final = 4.0
 
 health = APIRouter(tags=["saúde"])
-router = APIRouter(prefix="/api", tags=["sistema"], responses=responses(401, 403, 503))
+router = APIRouter(prefix="/api", tags=["sistema"], responses=responses(401, 403, 429, 503))
 
 
 def backend_of(request: Request) -> Backend:

@@ -22,7 +22,7 @@ from normalizer.simulation import embedded
 from tests.acceptance.fuzz_checks import PATIENTS, leaks
 
 ROOT = Path(__file__).resolve().parents[2]
-KEYS = {"operator": "operator-key-of-the-fuzz", "reader": "reader-key-of-the-fuzz"}
+KEYS = {"operator": "0f1e2d3c4b5a69788796a5b4c3d2e1f0", "reader": "7a6b5c4d3e2f10012f3e4d5c6b7a8990"}
 #: Streams that never end.
 ENDLESS = "/api/eventos"
 # Matters of taste for an API whose rules no schema can say (a CPF's check digits, a city of its state).

@@ -26,7 +26,7 @@ from normalizer.runtime import Backend, open_backend
 from normalizer.settings import settings_of
 from normalizer.store import Result
 
-OPERATOR, READER = "operator-key-of-this-test", "reader-key-of-this-test"
+OPERATOR, READER = "4b1f0c8e6a2d9375f0e1c2b3a4958677", "9e8d7c6b5a4f30211f2e3d4c5b6a7980"
 AS_OPERATOR, AS_READER = {"X-API-Key": OPERATOR}, {"Authorization": f"Bearer {READER}"}
 HEADER = "Id do agendamento;Nome do Paciente;Data/Hora Início Agendamento;Endereço Coleta;Documento(s) do Paciente"
 SHEET = f"""{HEADER}
@@ -45,11 +45,12 @@ async def backend(redis_url: str, mongo_url: str, database: str) -> AsyncIterato
 
 
 @asynccontextmanager
-async def serving(backend: Backend, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(backend: Backend, *, http: Any = "auto", **options: Any) -> AsyncIterator[httpx.AsyncClient]:
     """The app on a free port of this machine."""
     options.setdefault("access", Access([OPERATOR], [READER]))
     options.setdefault("patience_s", 300.0)  # a slow machine is told the same, only later
-    config = uvicorn.Config(create_app(backend, every_s=0.05, **options), log_config=None, timeout_graceful_shutdown=1)
+    app = create_app(backend, every_s=0.05, **options)
+    config = uvicorn.Config(app, http=http, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
     task = asyncio.create_task(server.serve([listener]))
@@ -171,6 +172,59 @@ class TestAccess:
         assert "Importar planilha" in (await client.get("/")).text
         await client.post("/sair")
         assert "Chave de acesso" in (await client.get("/")).text
+
+    async def test_leaving_ends_every_copy_of_the_cookie(self, client: httpx.AsyncClient) -> None:
+        await client.post("/entrar", data={"chave": OPERATOR})
+        copied = {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
+        await client.post("/sair")
+
+        async with httpx.AsyncClient(base_url=client.base_url) as thief:
+            assert (await thief.get("/api/status", headers=copied)).status_code == 401
+
+    @pytest.mark.parametrize(
+        ("headers", "secure"),
+        [
+            ({}, False),
+            ({"X-Forwarded-Proto": "https"}, True),
+            ({"X-Forwarded-Proto": "HTTPS, http"}, True),
+            ({"X-Forwarded-Proto": "http, https"}, False),
+            ({"Forwarded": 'for=10.0.0.1;proto="https", for=10.0.0.2'}, True),
+        ],
+    )
+    async def test_a_cookie_got_by_https_is_sent_by_https_alone(
+        self, client: httpx.AsyncClient, headers: dict[str, str], secure: bool
+    ) -> None:
+        entered = await client.post("/entrar", data={"chave": OPERATOR}, headers=headers)
+        assert ("Secure" in entered.headers["set-cookie"].split("; ")) == secure
+
+    async def test_wrong_keys_are_slowed_and_the_right_one_still_passes(self, client: httpx.AsyncClient) -> None:
+        wrong = {"X-API-Key": OPERATOR[::-1]}
+        answers = [await client.get("/api/status", headers=wrong) for _ in range(11)]
+
+        assert [one.status_code for one in answers] == [401] * 10 + [429]
+        assert int(answers[-1].headers["retry-after"]) > 0
+        assert (await client.post("/entrar", data={"chave": "wrong"})).status_code == 429
+        assert (await client.get("/api/status", headers=AS_OPERATOR)).status_code == 200
+
+    @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"&" * 3000, b"chave=%ff%fe&" * 9])
+    async def test_an_odd_form_or_body_without_a_key_is_no_error_of_ours(
+        self, client: httpx.AsyncClient, body: bytes
+    ) -> None:
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        assert (await client.post("/entrar", content=body, headers=form)).status_code in {401, 422}
+        for path in ("/api/retry", "/api/imports", "/nowhere"):
+            refused = await client.post(path, content=body, headers={"Content-Type": "application/json"})
+            assert (refused.status_code, refused.headers["content-type"]) == (401, PROBLEM)
+
+    async def test_the_description_of_the_api_is_for_who_has_a_key(self, client: httpx.AsyncClient) -> None:
+        assert (await client.get("/openapi.json")).status_code == 401
+        assert (await client.get("/openapi.json", headers=AS_READER)).status_code == 200
+
+    async def test_a_body_is_not_read_before_the_key(self, client: httpx.AsyncClient) -> None:
+        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        writer.write(b"POST /api/imports HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
+        assert (await reader.readline()).split()[1] == b"401"  # nothing of the body was sent
+        writer.close()
 
     async def test_no_other_origin_may_read(self, client: httpx.AsyncClient) -> None:
         answer = await client.get("/api/status", headers={**AS_OPERATOR, "Origin": "https://evil.example"})
@@ -633,7 +687,7 @@ class TestSystem:
             assert not re.search(r'\sstyle="|<script>|\son[a-z]+="', text), path
 
     async def test_openapi_names_every_path_with_its_problems(self, client: httpx.AsyncClient) -> None:
-        document = (await client.get("/openapi.json")).json()
+        document = await get(client, "/openapi.json")
 
         assert {"/api/imports", "/api/appointments/{appointment_id}", "/metrics"} <= document["paths"].keys()
         assert "/pagina/tabela" not in document["paths"]

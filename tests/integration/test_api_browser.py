@@ -36,7 +36,7 @@ pytestmark = [
 ]
 
 GONE = (StaleElementReferenceException, IndexError)
-KEY = "operator-key-of-this-test"
+KEY = "4b1f0c8e6a2d9375f0e1c2b3a4958677"
 TITLES = (
     *("Id do agendamento", "Nome do Paciente", "Data/Hora Início Agendamento"),
     *("Endereço Coleta", "Documento(s) do Paciente"),
