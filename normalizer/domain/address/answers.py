@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address import standard
-from normalizer.domain.address.evidence import Evidence
+from normalizer.domain.address import standard, towns
 from normalizer.domain.address.grounding import Problem, Violation, violations
 from normalizer.domain.address.marks import FREE
+from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import cities_ending, states
 from normalizer.domain.address.tokens import HARD, MAX_CHARS, NUM, WORD, Tokens
 from normalizer.domain.address.value import FIELDS, Address
@@ -85,7 +85,7 @@ def _place(city: str | None, state: str | None, cep: str | None) -> gazetteer.Mu
     """Return the municipality meant by what stands in the city and state slots."""
     if city is None:
         return None
-    evidence = Evidence(Tokens(f"{city}, {state}" if state else city))
+    evidence = gather(Tokens(f"{city}, {state}" if state else city))
     named = [found for found in states(evidence) if found.start > 0 and found.end == evidence.tokens.size]
     end = named[-1].start if named else evidence.tokens.size
     ufs = [found.uf for found in named]
@@ -137,7 +137,7 @@ def _street(value: str | None, number: str | None) -> str | None:
         end += 1
     if end < tokens.size and [key for key in tokens.keys[end:] if key not in _NUMBER_WORDS] != [number]:
         return None
-    if not kind and tokens.keys[0] in lx.DF_CODES:
+    if not kind and tokens.keys[0] in towns.ALL_CODES:
         return standard.sector(tokens, 0, end)
     return _written_street(tokens, kind, name, end)
 
@@ -163,7 +163,7 @@ def _complement(bound: str | None, value: str | None) -> str | None:
     parts = [bound] if bound else []
     if value is not None:
         tokens = Tokens(value)
-        evidence = Evidence(tokens)
+        evidence = gather(tokens)
         units = {unit.start: unit for unit in evidence.units}
         at = 0
         while at < tokens.size:

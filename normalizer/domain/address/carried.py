@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address.keys import word_key
 from normalizer.domain.address.marks import FREE, LABEL, NUMBER, UNIT
 from normalizer.domain.address.places import cities_ending
-from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM, SLASH, WORD, word_key
-from normalizer.domain.address.units import BEHIND, NAMED_UNITS
+from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -53,18 +53,8 @@ def _expansions(*tables: dict[str, str]) -> Table:
     for table in tables:
         for short, long in table.items():
             merged.setdefault(short, set()).add(tuple(word_key(long).split()))
-    for short, longs in (
-        ("s", "sao santo santa senhora"),
-        ("d", "dom dona"),
-        ("n", "nossa"),
-        ("nsa", "nossa"),
-        ("v", "vila"),
-    ):
-        merged.setdefault(short, set()).update((long,) for long in longs.split())
-    for short in ("q", "qd", "qda"):
-        merged.setdefault(short, set()).add(("quadra",))
-    for short in ("ns", "nsa", "nsra"):
-        merged.setdefault(short, set()).add(("nossa", "senhora"))
+    for short, longs in lx.INITIALS.items():
+        merged.setdefault(short, set()).update(tuple(long.split()) for long in longs)
     openers: dict[str, set[str]] = {}
     for short, spelled in merged.items():
         for words in spelled:
@@ -207,9 +197,9 @@ class Carrier:
         return [span for span in spans if self._may_be_part(words, span)]
 
     def _is_unit(self, first: str, rest: list[str], span: Span) -> bool:
-        if first in NAMED_UNITS and len(rest) == 1 and UNIT in self.marks[span[0] : span[1]]:
+        if first in lx.NAMED_HEADS and len(rest) == 1 and UNIT in self.marks[span[0] : span[1]]:
             return True  # "Bloco Jangada"
-        if first == "casa" and len(rest) == 2 and rest[1] in BEHIND:
+        if first == "casa" and len(rest) == 2 and rest[1] in lx.BEHIND:
             return True  # "Casa dos Fundos"
         valued = any(word[0].isdigit() or len(word) == 1 or word in lx.ROMAN or word in _SIDES for word in rest)
         return valued or (not rest and first in _ALONE_HEADS)

@@ -6,18 +6,23 @@ import re
 from itertools import pairwise
 from typing import Final
 
+from normalizer.domain.address import lexicon as lx
 from normalizer.domain.text import clean
+
+
+def _any(words: frozenset[str]) -> str:
+    """Return the pattern of any of the words, the longest first; blanks of a phrase may be many."""
+    longest_first = sorted(words, key=lambda word: (-len(word), word))
+    return "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in longest_first)
+
 
 # Where one address ends and the next begins. Alternatives are read apart; the first counts.
 _SPLIT: Final = re.compile(
-    r"//|\bou\b(?=\s+(?:na|no|em|a|r\b|rua|av))"
-    r"|\b(?:end(?:ere[çc]o)?\.?\s{1,3})?(?:trabalho|servi[çc]o|comercial|residencial|resid[êe]ncia|casa|nov[oa]|atual"
-    r"|correto|certo|usar|antig[oa]|velh[oa])\s{0,3}:",
+    rf"//|\b{lx.OR}\b(?=\s+(?:{_any(lx.AFTER_OR)})\b)"
+    rf"|\b(?:(?:{_any(lx.ADDRESS_LABELS)})\.?\s{{1,3}})?(?:{_any(lx.ADDRESS_KINDS)})\s{{0,3}}:",
     re.IGNORECASE,
 )
-_OLD: Final = re.compile(
-    r"\b(?:antig[oa]|velh[oa]|n[ãa]o\s+usar|desconsiderar|mudou|anterior|cancelad[oa])\b", re.IGNORECASE
-)
+_OLD: Final = re.compile(rf"\b(?:{_any(lx.OLD_ADDRESS)})\b", re.IGNORECASE)
 _FORMULA: Final = re.compile(r"=\s*(?:CONCATENAR|CONCATENATE|CONCAT)\s*\(", re.IGNORECASE)
 
 
@@ -26,16 +31,9 @@ def alternatives(text: str) -> list[str]:
     cleaned = clean(text)
     if cleaned.startswith("="):
         cleaned = _FORMULA.sub("", cleaned, count=1)
-    if not (":" in cleaned or "//" in cleaned or " ou " in cleaned.lower()):
+    if not (":" in cleaned or "//" in cleaned or f" {lx.OR} " in cleaned.lower()):
         return [cleaned]
-    cuts = list(_SPLIT.finditer(cleaned))
-    if not cuts:
-        return [cleaned]
-    edges = [0, *(cut.start() for cut in cuts), len(cleaned)]
-    parts: list[str] = []
-    for start, end in pairwise(edges):
-        part = cleaned[start:end].strip()
-        marker = _SPLIT.match(part)
-        if not _OLD.search(part) and (body := part[marker.end() :].strip() if marker else part):
-            parts.append(body)
-    return parts or [cleaned]
+    edges = [0, *(cut.start() for cut in _SPLIT.finditer(cleaned)), len(cleaned)]
+    parts = (cleaned[start:end].strip() for start, end in pairwise(edges))
+    kept = [_SPLIT.sub("", part, count=1) if _SPLIT.match(part) else part for part in parts if not _OLD.search(part)]
+    return [part.strip() for part in kept if part.strip()] or [cleaned]

@@ -17,15 +17,17 @@ from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.carried import CONNECTIVES, STREET_HEADS, Carrier, value_words
 from normalizer.domain.address.cells import alternatives
-from normalizer.domain.address.evidence import Evidence
+from normalizer.domain.address.keys import word_key
 from normalizer.domain.address.marks import FREE, UNIT
+from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import states
-from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, MAX_CHARS, NUM, Tokens, word_key
+from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, MAX_CHARS, NUM, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from normalizer.domain.address.carried import Span
+    from normalizer.domain.address.evidence import Evidence
     from normalizer.domain.address.places import State
     from normalizer.domain.address.value import Address
 
@@ -70,7 +72,7 @@ def violations(text: str, address: Address) -> tuple[Violation, ...]:
     for part in alternatives(text):
         if len(part) > MAX_CHARS:
             continue
-        found = check(Evidence(Tokens(part)), address)
+        found = check(gather(Tokens(part)), address)
         if not found:
             return ()
         best = found if best is None or len(found) < len(best) else best

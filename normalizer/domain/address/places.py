@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address import towns, weights
 from normalizer.domain.address.marks import DROPPED, FREE, LABEL, POSTCODE, STATE
-from normalizer.domain.address.tokens import CEP, HARD, NUM, WORD, Tokens
+from normalizer.domain.address.tokens import CEP, HARD, WORD, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,22 +16,11 @@ if TYPE_CHECKING:
     from normalizer.domain.address.evidence import Evidence
 
 _STATE_NAMES: Final = {tuple(gazetteer.name_key(name).split()): uf for uf, name in gazetteer.UF_NAMES.items()}
-_STATE_OPENERS: Final = frozenset({"estado", *(words[0] for words in _STATE_NAMES)})
+_STATE_OPENERS: Final = frozenset({*lx.STATE_WORDS, *(words[0] for words in _STATE_NAMES)})
 _LONGEST: Final = gazetteer.MAX_NAME_WORDS
-# Municipalities whose name is a quarter's name all over the country: never taken for the city on their own.
-_QUARTER_NAMES: Final = frozenset(
-    {"bela vista", "boa vista", "santa monica", "planalto", "paraiso", "primavera", "floresta", "centenario"}
-    | {"liberdade", "independencia", "progresso", "esperanca", "vista alegre", "alvorada", "cruzeiro", "guarani"}
-    | {"industrial", "tropical", "florida", "olimpia"}
-)
-# Capitals whose name is hardly ever a quarter's or a person's: as a text's last words they are the city.
-_PLAIN_CAPITALS: Final = {
-    gazetteer.name_key(gazetteer.CAPITALS[uf]): uf
-    for uf in ("AL", "AM", "AP", "CE", "GO", "MG", "MT", "PE", "PI", "PR", "RS", "SC", "SE")
-}
-_PLAIN_NICKNAMES: Final = frozenset({"floripa", "fpolis", "sampa", "belo hte"})  # nothing else is called so
-# First three digits of CEPs that belong to a capital alone (Correios), for "…, bairro, São Paulo".
-_CAPITAL_CEPS: Final = {"SP": ((10, 59), (80, 84)), "RJ": ((200, 237),), "MG": ((300, 319),)}
+_LONGEST_STATE: Final = max(map(len, _STATE_NAMES))
+_NICKNAME_WORDS: Final = 4
+_EXPLAINED: Final = (POSTCODE, LABEL, DROPPED, STATE)
 
 
 class State(NamedTuple):
@@ -87,12 +77,8 @@ def _sigla(tokens: Tokens, at: int) -> State | None:
     if uf not in gazetteer.UF_NAMES:
         return None
     following = at + 1
-    if (
-        following < tokens.size
-        and tokens.kinds[following] == NUM
-        and tokens.gaps[following] < HARD
-        and len(tokens.keys[following]) < 5
-    ):
+    bound = tokens.is_number(following) and tokens.gaps[following] < HARD
+    if bound and len(tokens.keys[following]) < 5:
         return None  # a road, "SP 330", or a unit, "AP 12"
     return State(at, following, uf, spelled=False)
 
@@ -105,35 +91,28 @@ def _dotted(tokens: Tokens, at: int) -> State | None:
     return State(at, at + 2, uf, spelled=False) if uf in gazetteer.UF_NAMES and ends else None
 
 
-def _spelled(evidence: Evidence, at: int) -> State | None:
-    tokens = evidence.tokens
-    start = at
-    if tokens.keys[at] == "estado":
+def _spelled(evidence: Evidence, start: int) -> State | None:
+    """Return the state whose name begins at `start`, "Estado de" before it or not."""
+    tokens, at = evidence.tokens, start
+    if tokens.keys[at] in lx.STATE_WORDS:
         at += 1
-        while at < tokens.size and tokens.keys[at] in {"de", "da", "do", "e"}:
+        while tokens.key(at) in lx.OF or tokens.key(at) in lx.AND:
             at += 1
-    for length in range(4, 0, -1):
-        end = at + length
-        if end <= tokens.size and (uf := _STATE_NAMES.get(tuple(tokens.keys[at:end]))):
-            if any(tokens.gaps[i] == HARD for i in range(at + 1, end)) or evidence.marks[end - 1] != FREE:
-                continue
+    for end in range(min(at + _LONGEST_STATE, tokens.size), at, -1):
+        uf = _STATE_NAMES.get(tuple(tokens.keys[at:end]))
+        if uf is not None and evidence.marks[end - 1] == FREE and HARD not in tokens.gaps[at + 1 : end]:
             return State(start, end, uf, spelled=True)
-    sigla = tokens.keys[at].upper() if start < at < tokens.size else ""
-    if sigla in gazetteer.UF_NAMES:
-        return State(start, at + 1, sigla, spelled=True)
-    return None
+    sigla = tokens.key(at).upper() if start < at else ""
+    return State(start, at + 1, sigla, spelled=True) if sigla in gazetteer.UF_NAMES else None
 
 
 def places(evidence: Evidence) -> list[Place]:
     """Return the candidates for city and state, best supported first."""
-    found: list[Place] = []
     named = states(evidence)
-    for state in named:
-        found.extend(_before_state(evidence, state))
+    found = [place for state in named for place in _before_state(evidence, state)]
     if not found:
-        for state in named:
-            found.extend(_after_state(evidence, state))
-    if not any(place.score >= 5 for place in found) or any(state.spelled for state in named):
+        found = [place for state in named for place in _after_state(evidence, state)]
+    if all(place.score < weights.CLEAR_PLACE for place in found) or any(state.spelled for state in named):
         found.extend(_alone(evidence, named))
     found.sort(key=lambda place: -place.score)
     return found
@@ -144,13 +123,10 @@ def _before_state(evidence: Evidence, state: State) -> Iterator[Place]:
     last = state.start - 1
     while last >= 0 and marks[last] in (POSTCODE, LABEL):
         last -= 1
-    if last < 0 or marks[last] != FREE or tokens.kinds[last] != WORD:
+    if not evidence.free(last) or tokens.kinds[last] != WORD:
         return
-    score = 4.0 + _tail_bonus(evidence, state.end) + _cep_bonus(evidence, state.uf)
-    if evidence.labelled.get(state.start) == "estado":
-        score += 1
-    if state.start > 0 and tokens.gaps[state.start] == HARD and not state.spelled:
-        score += 0.2
+    score = weights.CITY_BEFORE_STATE + _tail_bonus(evidence, state.end) + _cep_bonus(evidence, state.uf)
+    score += _state_bonus(evidence, state)
     in_capital = state.spelled and _in_capital(evidence, state.uf)
     for start, name, quality in cities_ending(evidence, last + 1, state.uf):
         if in_capital and name != gazetteer.CAPITALS[state.uf]:
@@ -158,25 +134,36 @@ def _before_state(evidence: Evidence, state: State) -> Iterator[Place]:
         yield Place(start, last + 1, state, name, state.uf, score + quality)
 
 
+def _state_bonus(evidence: Evidence, state: State) -> float:
+    opens = state.start > 0 and evidence.tokens.gaps[state.start] == HARD and not state.spelled
+    labelled = evidence.labelled.get(state.start) == "estado"
+    return (weights.STATE_OPENS_FIELD if opens else 0.0) + (weights.STATE_LABELLED if labelled else 0.0)
+
+
 def cities_ending(evidence: Evidence, end: int, uf: str) -> Iterator[tuple[int, str, float]]:
     """Yield (start, official name, quality) of the cities of `uf` that the tokens before `end` spell."""
-    tokens, marks = evidence.tokens, evidence.marks
+    tokens = evidence.tokens
     longest = 0
     for length in range(1, _LONGEST + 1):
         start = end - length
-        if start < 0 or marks[start] != FREE or tokens.kinds[start] != WORD:
+        if not evidence.free(start) or tokens.kinds[start] != WORD:
             break
         key = tokens.phrase(start, end)
         name = gazetteer.municipalities(key).get(uf)
         if name is not None:
             longest = length
-            yield start, name, 0.8 * length + _opens_field(evidence, start)
-        elif length <= 4 and (known := gazetteer.nickname(key)) is not None and known.uf == uf:
-            yield start, known.name, 0.6 * length + _opens_field(evidence, start)
+            yield start, name, weights.PER_CITY_WORD * length + _opens_field(evidence, start)
+        elif (name := _nicknamed(key, length, uf)) is not None:
+            yield start, name, weights.PER_NICKNAME_WORD * length + _opens_field(evidence, start)
         if tokens.gaps[start] == HARD:
             break
     if not longest or _short_before(evidence, end - longest):
         yield from (city for city in _abbreviated(evidence, end, uf) if end - city[0] > longest)
+
+
+def _nicknamed(key: str, length: int, uf: str) -> str | None:
+    known = gazetteer.nickname(key) if length <= _NICKNAME_WORDS else None
+    return known.name if known is not None and known.uf == uf else None
 
 
 def _short_before(evidence: Evidence, at: int) -> bool:
@@ -187,8 +174,8 @@ def _short_before(evidence: Evidence, at: int) -> bool:
 
 def _opens_field(evidence: Evidence, at: int) -> float:
     if evidence.labelled.get(at) == "cidade":
-        return 2.0
-    return 0.5 if evidence.tokens.gaps[at] == HARD else 0.0
+        return weights.CITY_LABELLED
+    return weights.CITY_OPENS_FIELD if evidence.tokens.gaps[at] == HARD else 0.0
 
 
 def _abbreviated(evidence: Evidence, end: int, uf: str) -> list[tuple[int, str, float]]:
@@ -206,26 +193,24 @@ def _abbreviated(evidence: Evidence, end: int, uf: str) -> list[tuple[int, str, 
     longest = [name for name, start in matches.items() if start == first]
     if len(longest) != 1:
         return []
-    return [(first, longest[0], 0.8 * (end - first) - 0.3 + _opens_field(evidence, first))]
+    return [(first, longest[0], _abbreviated_quality(evidence, first, end))]
+
+
+def _abbreviated_quality(evidence: Evidence, first: int, end: int) -> float:
+    return weights.PER_CITY_WORD * (end - first) + weights.ABBREVIATED_CITY + _opens_field(evidence, first)
 
 
 def _match_short(evidence: Evidence, words: tuple[str, ...], end: int) -> int | None:
+    """Return where the tokens before `end` begin to spell `words`, some of them short; small words may be left out."""
     tokens = evidence.tokens
-    at, left = end - 1, len(words) - 1
-    shortened = 0
-    while left >= 0:
-        word = words[left]
-        if (
-            at >= 0
-            and evidence.free(at)
-            and (at == end - 1 or tokens.gaps[at + 1] != HARD)
-            and _may_be(tokens, at, word)
-        ):
-            shortened += tokens.keys[at] != word
+    at = end - 1
+    shortened = False
+    for word in reversed(words):
+        if evidence.free(at) and (at == end - 1 or tokens.gaps[at + 1] != HARD) and _may_be(tokens, at, word):
+            shortened |= tokens.keys[at] != word
             at -= 1
         elif word not in lx.PREPOSITIONS:
             return None
-        left -= 1
     return at + 1 if shortened else None
 
 
@@ -256,7 +241,7 @@ def _after_state(evidence: Evidence, state: State) -> Iterator[Place]:
         return
     end = tokens.hard_end(start)
     if name := gazetteer.municipalities(tokens.phrase(start, end)).get(state.uf):
-        yield Place(start, end, state, name, state.uf, 3.0 + _cep_bonus(evidence, state.uf))
+        yield Place(start, end, state, name, state.uf, weights.CITY_AFTER_STATE + _cep_bonus(evidence, state.uf))
 
 
 def _alone(evidence: Evidence, named: list[State]) -> Iterator[Place]:
@@ -279,90 +264,100 @@ def _alone(evidence: Evidence, named: list[State]) -> Iterator[Place]:
 
 
 def _whole(evidence: Evidence, start: int, end: int, named: list[State]) -> Iterator[Place]:
+    by_uf = _called(evidence, start, end)
+    resolved = _resolve(evidence, start, end, by_uf, named) if by_uf else None
+    if resolved is None:
+        return
+    uf, state, certainty = resolved
+    labelled = weights.CITY_LABELLED if evidence.labelled.get(start) == "cidade" else 0.0
+    yield Place(start, end, state, by_uf[uf], uf, certainty + labelled + _tail_bonus(evidence, end))
+
+
+def _called(evidence: Evidence, start: int, end: int) -> dict[str, str]:
+    """Return {UF: name} of what a whole field may call, nicknames too."""
     tokens = evidence.tokens
     key = tokens.phrase(start, end)
     by_uf = gazetteer.municipalities(key)
     known = gazetteer.nickname(key)
-    if known is not None and (len(key) <= 4 or " " in key or known.uf in evidence.cep_ufs):
-        accented = not all(word.isascii() for word in tokens.words[start:end])  # "Poá" is no "POA"
-        by_uf = by_uf if by_uf and accented else {**by_uf, known.uf: known.name}
-    if not by_uf:
-        return
-    resolved = _resolve(evidence, start, end, by_uf, named)
-    if resolved is None:
-        return
-    uf, state, certainty = resolved
-    labelled = 2.0 if evidence.labelled.get(start) == "cidade" else 0.0
-    yield Place(start, end, state, by_uf[uf], uf, certainty + labelled + _tail_bonus(evidence, end))
+    if known is None or not (len(key) <= 4 or " " in key or known.uf in evidence.cep_ufs):
+        return by_uf
+    accented = not all(word.isascii() for word in tokens.words[start:end])  # "Poá" is no "POA"
+    return by_uf if by_uf and accented else {**by_uf, known.uf: known.name}
 
 
 def _resolve(
     evidence: Evidence, start: int, end: int, by_uf: dict[str, str], named: list[State]
 ) -> tuple[str, State | None, float] | None:
+    """Return the state of a city that none follows, the token that says so, and how sure that is."""
     for uf in evidence.cep_ufs:
         if uf in by_uf:
             elsewhere = gazetteer.CAPITALS[uf] == by_uf[uf] and _in_capital(evidence, uf) is False
-            return None if elsewhere else (uf, None, 4.0)
-    apart = [state for state in named if state.uf in by_uf and (state.end <= start or state.start >= end)]
-    if apart:
-        return apart[-1].uf, apart[-1], 2.5
-    if evidence.ceps or any(state.end <= start or state.start >= end for state in named if not state.spelled):
+            return None if elsewhere else (uf, None, weights.CITY_BY_CEP)
+    apart = [state for state in named if state.end <= start or state.start >= end]
+    agreeing = [state for state in apart if state.uf in by_uf]
+    if agreeing:
+        return agreeing[-1].uf, agreeing[-1], weights.CITY_BY_STATE_APART
+    if evidence.ceps or any(not state.spelled for state in apart):
         return None
-    key = evidence.tokens.phrase(start, end)
+    return _by_name(evidence.tokens.phrase(start, end), by_uf)
+
+
+def _by_name(key: str, by_uf: dict[str, str]) -> tuple[str, State | None, float] | None:
+    """Return the state that the name alone decides: it is a capital's, or of one town."""
     for uf, name in by_uf.items():
         if gazetteer.CAPITALS[uf] == name:
-            return uf, None, 4.0 if name == gazetteer.UF_NAMES[uf] else 3.5
-    if len(by_uf) == 1 and key not in _QUARTER_NAMES:
-        return next(iter(by_uf)), None, 2.5
+            return uf, None, weights.CITY_IS_NAMESAKE if uf in towns.NAMESAKES else weights.CITY_IS_CAPITAL
+    if len(by_uf) == 1 and key not in lx.TOWN_LIKE_QUARTERS:
+        return next(iter(by_uf)), None, weights.CITY_IN_ONE_STATE
     return None
 
 
 def _tail(evidence: Evidence, start: int, end: int) -> Iterator[Place]:
     """Yield cities spelled by the last words of a field that says more: only where a CEP, sigla or name decides."""
     tokens = evidence.tokens
-    ufs = evidence.cep_ufs
     for length in range(1, min(_LONGEST, end - start - 1) + 1):
         first = end - length
-        if evidence.marks[first] != FREE or tokens.kinds[first] != WORD:
+        if not evidence.free(first) or tokens.kinds[first] != WORD:
             return
         key = tokens.phrase(first, end)
         by_uf = gazetteer.municipalities(key)
         known = gazetteer.nickname(key)
-        if known is not None and not by_uf and (len(key) <= 4 or key in _PLAIN_NICKNAMES):
-            yield Place(first, end, None, known.name, known.uf, 4.0)
-        for uf in ufs:
+        if known is not None and not by_uf and (len(key) <= 4 or key in towns.PLAIN_NICKNAMES):
+            yield Place(first, end, None, known.name, known.uf, weights.TAIL_IS_PLAIN)
+        for uf in evidence.cep_ufs:
             if uf in by_uf:
-                yield Place(first, end, None, by_uf[uf], uf, 3.5 + 0.8 * length)
-        if key == "brasilia" and _opens_with_sector(tokens):
-            yield Place(first, end, None, by_uf["DF"], "DF", 4.0)
-        if key in _PLAIN_CAPITALS and not ufs and not states(evidence) and evidence.marks[first - 1] != LABEL:
-            yield Place(first, end, None, by_uf[_PLAIN_CAPITALS[key]], _PLAIN_CAPITALS[key], 4.0)
-        if not evidence.ceps and len(by_uf) == 1 and length > 1:
-            ((uf, name),) = by_uf.items()
-            if key.endswith(gazetteer.name_key(gazetteer.UF_NAMES[uf])) or key in {"rio de janeiro", "sao paulo"}:
-                yield Place(first, end, None, name, uf, 4.0)
+                yield Place(first, end, None, by_uf[uf], uf, weights.TAIL_BY_CEP + weights.PER_CITY_WORD * length)
+        for uf in _plain(evidence, first, key, by_uf):
+            yield Place(first, end, None, by_uf[uf], uf, weights.TAIL_IS_PLAIN)
 
 
-def _opens_with_sector(tokens: Tokens) -> bool:
-    """Does the text begin as only Brasília's addresses do: "SQN 210 …", "SHIN QL 10 …"."""
-    first, *others = tokens.keys[:2]
-    return len(first) > 2 and first in lx.DF_CODES and bool(others)
+def _plain(evidence: Evidence, first: int, key: str, by_uf: dict[str, str]) -> Iterator[str]:
+    """Yield the states in which the words `key`, at the end of a field that says more, can only be the city."""
+    tokens = evidence.tokens
+    uf = towns.coded_capital(key, tokens.keys[0]) if tokens.size > 1 else None
+    if uf is not None:
+        yield uf
+    alone = not evidence.cep_ufs and not states(evidence)
+    if alone and key in towns.PLAIN_CAPITALS and evidence.marks[first - 1] != LABEL:
+        yield towns.PLAIN_CAPITALS[key]
+    if evidence.ceps or len(by_uf) != 1 or " " not in key:
+        return
+    (uf,) = by_uf
+    named_like_state = key.endswith(gazetteer.name_key(gazetteer.UF_NAMES[uf]))
+    if named_like_state or (uf in towns.NAMESAKES and by_uf[uf] == gazetteer.CAPITALS[uf]):
+        yield uf
 
 
 def _cep_bonus(evidence: Evidence, uf: str) -> float:
     ufs = evidence.cep_ufs
-    return (0.5 if uf in ufs else -3.0) if ufs else 0.0
+    return (weights.CEP_AGREES if uf in ufs else weights.CEP_DISAGREES) if ufs else 0.0
 
 
 def _tail_bonus(evidence: Evidence, end: int) -> float:
     """Reward a place after which nothing but explained tokens comes."""
-    return 1.0 if all(mark in (POSTCODE, LABEL, DROPPED, STATE) for mark in evidence.marks[end:]) else 0.0
+    return weights.ENDS_TEXT if all(mark in _EXPLAINED for mark in evidence.marks[end:]) else 0.0
 
 
 def _in_capital(evidence: Evidence, uf: str) -> bool | None:
     """Say whether the CEP lies in the capital of `uf`; None where there is none or the ranges do not tell."""
-    ranges = _CAPITAL_CEPS.get(uf)
-    if ranges is None or not evidence.ceps:
-        return None
-    prefix = int(evidence.ceps[0][:3])
-    return any(low <= prefix <= high for low, high in ranges)
+    return towns.in_capital(uf, evidence.ceps[0] if evidence.ceps else None)

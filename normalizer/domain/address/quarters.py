@@ -13,21 +13,9 @@ if TYPE_CHECKING:
     from normalizer.domain.address.tokens import Tokens
 
 _LONGEST: Final = 7  # words
-_BREAKS_OFF: Final = lx.PREPOSITIONS - {"e", "a"}  # the last word of a name that is not whole
 _VOWELS: Final = frozenset("aeiouy")
-# Before "Centro" in one quarter's name; any other word there is the end of another field.
-_BEFORE_CENTRE: Final = frozenset({"novo", "bairro", "setor", "zona", "cidade", "conjunto", "vila", "jardim", "b"})
-# What opens a complement, even one that no rule could read ("sala verde").
-_PART_HEADS: Final = frozenset(
-    {"apartamento", "apto", "bloco", "sala", "loja", "fundos", "frente", "andar", "sobrado", "kitnet", "vaga"}
-)
-_PART_TAILS: Final = frozenset(
-    {"fundos", "fds", "terreo", "sobrado", "frente", "cobertura", "kitnet", "edicula", "casa"}
-)
-_SECOND: Final = frozenset({"jardim", "jd", "vila", "vl", "parque", "pq", "residencial", "loteamento"})
-_BEFORE_SECOND: Final = lx.PREPOSITIONS | lx.STRONG_STARTERS | {"novo", "nova", "habitacional", "cidade"}
-_NO_NAMES: Final = frozenset({"lado", "moro", "mora", "resido", "reside"})  # open a remark
-_CITY_QUARTERS: Final = frozenset({"nova", "alta", "baixa", "velha"})  # "Nova Cidade"
+_LOOSE_LETTERS: Final = frozenset("eaosnd")
+_NAMED_BY: Final = lx.OF - lx.BARE_OF
 
 
 def chunks(tokens: Tokens, marks: bytearray) -> list[tuple[int, int]]:
@@ -51,77 +39,93 @@ def may_be_quarter(tokens: Tokens, start: int, end: int, *, sector: bool) -> boo
 
     `sector`: the street is a sector of Brasília, where "Rua 310" behind it is no quarter.
     """
+    if not _opens_and_closes(tokens, start, end):
+        return False
+    if _opens_other_field(tokens, start, sector=sector) or _holds_other_field(tokens.keys, start, end):
+        return False
+    return _long_enough(tokens, start, end) and all(_belongs(tokens, at, start, end) for at in range(start, end))
+
+
+def _opens_and_closes(tokens: Tokens, start: int, end: int) -> bool:
+    """Are its first and its last word ones that a quarter's name may begin and end with."""
     keys = tokens.keys
-    if end - start > _LONGEST or keys[end - 1] in _BREAKS_OFF:
+    if end - start > _LONGEST or keys[end - 1] in lx.BREAKS_OFF:
         return False
     if keys[start] in lx.PREPOSITIONS and not _named_with_article(tokens, start, end):
         return False
-    if end - start == 1 and not _may_stand_alone(tokens, start):
-        return False
-    if end - start > 1 and keys[end - 1] == "cidade" and keys[end - 2] not in _CITY_QUARTERS:
-        return False
-    if _opens_other_field(tokens, start, sector=sector) or _holds_other_field(keys, start, end):
-        return False
-    letters = sum(
-        len(lx.DISTRICT_WORDS.get(keys[at], keys[at])) for at in range(start, end) if tokens.kinds[at] == WORD
-    )
-    short = end - start == 1 and tokens.words[start].lower() == "sé"  # the shortest quarter there is
-    return (letters > 2 or short) and all(_belongs(tokens, at, start, end) for at in range(start, end))
+    if end - start == 1:
+        return _may_stand_alone(tokens, start)
+    return keys[end - 1] not in lx.TOWN_WORDS or keys[end - 2] in lx.TOWN_QUARTERS  # "Nova Cidade"
+
+
+def _long_enough(tokens: Tokens, start: int, end: int) -> bool:
+    words = [tokens.keys[at] for at in range(start, end) if tokens.kinds[at] == WORD]
+    letters = sum(len(lx.DISTRICT_WORDS.get(key, key)) for key in words)
+    return letters > 2 or (end - start == 1 and tokens.words[start].lower() in lx.SHORTEST_QUARTERS)
 
 
 def _named_with_article(tokens: Tokens, start: int, end: int) -> bool:
     """Is the quarter called "da Paz", "dos Pires": the whole field, or all that a label announces."""
-    opens = tokens.gaps[start] == HARD or tokens.keys[start - 1] == "bairro"
+    opens = tokens.gaps[start] == HARD or tokens.keys[start - 1] in lx.QUARTER_LABELS
     closes = end == tokens.size or tokens.gaps[end] == HARD
-    return tokens.keys[start] in {"da", "do", "das", "dos"} and end - start > 1 and opens and closes
+    return tokens.keys[start] in _NAMED_BY and end - start > 1 and opens and closes
 
 
 def _may_stand_alone(tokens: Tokens, at: int) -> bool:
     """May the one word be a whole quarter: no "Jardim", no "Casa", and no "Balneário" that runs into "Camboriú"."""
     key = tokens.keys[at]
+    if key in lx.GENERIC_QUARTERS or key in lx.PART_HEADS or lx.UNIT_WORDS.get(key) in lx.ALONE_UNITS:
+        return False
     runs_on = at + 1 < tokens.size and tokens.gaps[at + 1] != HARD
-    return (
-        key not in lx.GENERIC_QUARTERS
-        and key not in _PART_HEADS
-        and lx.UNIT_WORDS.get(key) not in lx.ALONE_UNITS
-        and not (runs_on and key in {"balneario", "nova", "novo"})
-    )
+    return not (runs_on and key in lx.RUNNING_ON)
 
 
 def closed_by_centre(keys: list[str], start: int, end: int) -> bool:
     """Does the quarter "Centro" end the name of a building, and is no part of it ("Edifício Novo Centro")."""
-    return end - start > 2 and keys[end - 1] == "centro" and keys[end - 2] not in _BEFORE_CENTRE | lx.PREPOSITIONS
+    if end - start < 3 or keys[end - 1] not in lx.CENTRE:
+        return False
+    return keys[end - 2] not in lx.BEFORE_CENTRE and keys[end - 2] not in lx.PREPOSITIONS
 
 
 def _holds_other_field(keys: list[str], start: int, end: int) -> bool:
     """Is a part of the complement read into the quarter: "Sala Verde Centro", "Casa dos Fundos"."""
     if end - start == 1:
         return False
-    between = keys[start] == "entre" and "e" in keys[start + 1 : end]  # two streets, and maybe a quarter behind them
-    noted = not lx.NOTE_WORDS.isdisjoint(keys[start:end])
-    if between or noted or keys[start] in _NO_NAMES or keys[end - 1] in _PART_TAILS:
+    first, last = keys[start], keys[end - 1]
+    if first in lx.NO_NAMES or last in lx.PART_TAILS or _is_remark(keys, start, end):
         return True
-    if keys[start] == "bairro" and not (end - start == 2 and keys[start + 1] in {"novo", "alto", "velho"}):
+    if first in lx.QUARTER_LABELS and not (end - start == 2 and keys[start + 1] in lx.QUARTER_QUALIFIERS):
         return keys[start + 1] not in lx.PREPOSITIONS
-    if keys[end - 1] == "centro" and keys[end - 2] not in _BEFORE_CENTRE:
+    if last in lx.CENTRE and keys[end - 2] not in lx.BEFORE_CENTRE:
         return True
-    if keys[start] == "casa":  # "Casa Verde Alta" is a quarter, "casa verde Jardim Europa" more than one
-        return keys[start + 1] in lx.PREPOSITIONS or (
-            end - start > 2 and keys[start + 2] not in {"alta", "media", "baixa"}
-        )
-    return keys[start] in _PART_HEADS or _two_quarters(keys, start, end)
+    if first in lx.HOUSES:
+        return _more_than_house_quarter(keys, start, end)
+    return first in lx.PART_HEADS or _two_quarters(keys, start, end)
+
+
+def _is_remark(keys: list[str], start: int, end: int) -> bool:
+    """Is it two streets, and maybe a quarter behind them, or a note."""
+    between = keys[start] in lx.BETWEEN and not lx.AND.isdisjoint(keys[start + 1 : end])
+    return between or not lx.NOTE_WORDS.isdisjoint(keys[start:end])
+
+
+def _more_than_house_quarter(keys: list[str], start: int, end: int) -> bool:
+    """Is it more than a quarter: "Casa Verde Alta" is one, "casa verde Jardim Europa" is not."""
+    if keys[start + 1] in lx.PREPOSITIONS:
+        return True
+    return end - start > 2 and keys[start + 2] not in lx.HOUSE_QUARTER_ENDS
 
 
 def _two_quarters(keys: list[str], start: int, end: int) -> bool:
     """Does a second quarter begin inside the first: "Jardim América Vila Nova"."""
     return keys[start] in lx.STRONG_STARTERS and any(
-        keys[at] in _SECOND and keys[at - 1] not in _BEFORE_SECOND for at in range(start + 2, end - 1)
+        keys[at] in lx.SECOND_QUARTERS and keys[at - 1] not in lx.BEFORE_SECOND for at in range(start + 2, end - 1)
     )
 
 
 def _opens_other_field(tokens: Tokens, start: int, *, sector: bool) -> bool:
     key = tokens.keys[start]
-    if key in lx.REFERENCE_WORDS and key not in {"lado", "frente", "entre"}:
+    if key in lx.REFERENCE_WORDS and key not in lx.BESIDE and key not in lx.BETWEEN:
         return True
     return key in lx.STREET_TYPES and key not in lx.DISTRICT_WORDS and (len(key) < 4 or sector)
 
@@ -139,6 +143,6 @@ def _unreadable(tokens: Tokens, at: int) -> bool:
     if tokens.kinds[at] != WORD or key in lx.ROMAN or tokens.dots[at]:
         return False
     if len(key) == 1:
-        return key not in {"e", "a", "o", "s", "n", "d"} and tokens.gaps[at] != HARD and tokens.kinds[at - 1] != WORD
+        return key not in _LOOSE_LETTERS and tokens.gaps[at] != HARD and tokens.kinds[at - 1] != WORD
     known = key in lx.DISTRICT_WORDS or key in lx.TITLES or key in lx.CITY_SHORTS
     return not known and _VOWELS.isdisjoint(key)

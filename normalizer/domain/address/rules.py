@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address import weights
 from normalizer.domain.address.cells import alternatives
-from normalizer.domain.address.evidence import Evidence
 from normalizer.domain.address.grounding import check
 from normalizer.domain.address.marks import FREE
+from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import Place, places, states
 from normalizer.domain.address.readings import Reading, read
-from normalizer.domain.address.streets import at_street, starts
+from normalizer.domain.address.sectors import starts
+from normalizer.domain.address.streets import at_street
 from normalizer.domain.address.tokens import HARD, MAX_CHARS, NUM, WORD, Tokens
 from normalizer.domain.decision import Reason, Settled, Undecided
 
 if TYPE_CHECKING:
+    from normalizer.domain.address.evidence import Evidence
     from normalizer.domain.address.value import Address
 
-# A reading needs a place (4), a street (3.5) and something that holds them together.
-_ENOUGH: Final = 7.0
-_MARGIN: Final = 0.7
 _PLACES_TRIED: Final = 4
 
 
@@ -53,7 +53,7 @@ def _parse(text: str) -> Settled[Address] | Undecided:
     refused = _refused_outright(tokens)
     if refused is not None:
         return Undecided(refused)
-    evidence = Evidence(tokens)
+    evidence = gather(tokens)
     candidates = places(evidence)[:_PLACES_TRIED]
     if not candidates:
         return Undecided(_why_no_place(evidence))
@@ -108,10 +108,10 @@ def _decide(readings: list[Reading]) -> Settled[Address] | Undecided:
     if best.address is None:
         return Undecided(best.reason, best.understood)
     understood = _understood(best.address)
-    if best.score < _ENOUGH:
+    if best.score < weights.ENOUGH:
         return Undecided(Reason.ADDRESS_AMBIGUOUS, understood)
     for other in readings[1:]:
-        if other.address is not None and other.address != best.address and best.score - other.score < _MARGIN:
+        if other.address is not None and other.address != best.address and best.score - other.score < weights.MARGIN:
             return Undecided(Reason.ADDRESS_AMBIGUOUS, understood)
     return Settled(best.address)
 

@@ -8,32 +8,22 @@ from __future__ import annotations
 
 import re
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address.tokens import GLUED, HYPHEN, NUM, SLASH, WORD, Tokens, word_key
+from normalizer.domain.address.keys import word_key
+from normalizer.domain.address.tokens import GLUED, HYPHEN, NUM, SLASH, WORD, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ACCENTS_FILE: Final = Path(gazetteer.__file__).parent / "data" / "accents.txt"
+ACCENTS_FILE: Final = gazetteer.MUNICIPALITIES_FILE.with_name("accents.txt")
 _WORDS: Final = re.compile(r"[^\W\d_]+")
-# Without accent these are other words, or prepositions.
-_UNSURE: Final = frozenset(
-    {"para", "marco", "se", "e", "a", "as", "da", "de", "do", "no", "nos", "esta", "pais", "ate", "so"}
-)
-# "Marques de Souza" is a family; "Marquês de Olinda" a title.
-_SURNAMES: Final = frozenset(
-    {"abreu", "almeida", "andrade", "araujo", "azevedo", "barros", "campos", "carvalho", "castro", "faria", "freitas"}
-    | {"jesus", "lima", "matos", "melo", "mello", "moraes", "morais", "oliveira", "paula", "rezende", "sa", "souza"}
-    | {"sousa", "lacerda"}
-)
-_ESTATES: Final = lx.ESTATE_WORDS | {"hab", "jd", "jard", "vl", "pq", "prq", "parq"}
-_LOWER: Final = frozenset(
-    {"de", "da", "do", "das", "dos", "e", "em", "na", "no", "nas", "nos", "à", "ao", "aos", "del", "com", "para"}
-)
+_HEADS: Final = lx.ESTATE_WORDS | lx.SHORT_HEADS
+_LOWER: Final = lx.SMALL_WORDS | {"à"}
+_VOWEL_SAINTS: Final = frozenset("aeiouh")
+_LETTER_WORDS: Final = frozenset("eao")
 
 
 @cache
@@ -48,11 +38,10 @@ def accents() -> dict[str, str]:
     table: dict[str, str] = {}
     for word in _WORDS.findall(own):
         table[word_key(word)] = word
-    for key, spellings in found.items():
-        if len(spellings) == 1 and key not in _UNSURE and key not in table:
-            (only,) = spellings
-            if not only.isascii():
-                table[key] = only.capitalize()
+    for key in found.keys() - table.keys() - lx.UNACCENTED:
+        first, *others = found[key]
+        if not others and not first.isascii():
+            table[key] = first.capitalize()
     return table
 
 
@@ -61,7 +50,7 @@ def proper(word: str, *, first: bool = False) -> str:
     """Return one word in proper case with its accents; words typed in mixed case keep their capitals."""
     lowered = word.lower()
     key = word_key(word)
-    if key in lx.ROMAN and len(key) > (0 if key in {"i", "v", "x"} else 1):
+    if key in lx.ROMAN and (len(key) > 1 or key in lx.ROMAN_LETTERS):
         return word.upper()
     if lowered in _LOWER and not first:
         return lowered
@@ -89,35 +78,39 @@ def _capital(lowered: str) -> str:
 def _title_at(tokens: Tokens, at: int, *, leads: bool) -> str | None:
     """Return what a title at `at` is short for, or None. `leads`: it stands right after the street type."""
     key = tokens.keys[at]
-    if leads and key == "marques" and tokens.keys[at + 1 : at + 2] in (["de"], ["do"], ["da"]):
-        return None if _SURNAMES.issuperset(tokens.keys[at + 2 : at + 3]) else "Marquês"
-    title = lx.TITLES.get(key)
-    if title is None or (key in lx.DOTTED_TITLES and not tokens.dots[at]):
+    if leads and key in lx.MARQUIS and tokens.key(at + 1) in lx.OF:
+        return None if tokens.key(at + 2) in lx.SURNAMES else lx.MARQUIS[key]  # "Marques de Souza" is a family
+    if key in lx.DOTTED_TITLES and not tokens.dots[at]:
         return None
     if key in lx.WEAK_TITLES and not (tokens.dots[at] or leads):
         return None
-    return title
+    return lx.TITLES.get(key)
 
 
 def _initial_at(tokens: Tokens, at: int, end: int) -> str | None:
     """Return what a short N., S. or D. stands for beside its neighbours ("N. Sra.", "S. José", "D. Pedro"), or None."""
     key = tokens.keys[at]
     following = tokens.keys[at + 1] if at + 1 < end and tokens.kinds[at + 1] == WORD else ""
-    if key in {"n", "ns", "nsa", "nsra"}:
-        if key != "ns" and following in {"sra", "senhora", "s"}:
-            return "Nossa"
-        return "Nossa Senhora" if following and key != "n" else None
-    if key == "d":
-        return "Dom" if following in lx.DOM_NAMES else "Dona" if following in lx.DONA_NAMES else None
-    if key == "s" and len(following) > 2 and following not in lx.PREPOSITIONS:
+    if key in lx.OUR_LADY:
+        return _our_lady(key, following)
+    if key in lx.DOM_INITIALS:
+        return lx.DOM if following in lx.DOM_NAMES else lx.DONA if following in lx.DONA_NAMES else None
+    if key in lx.SAINT_INITIALS and len(following) > 2 and following not in lx.PREPOSITIONS:
         return _saint(following)
     return None
 
 
+def _our_lady(key: str, following: str) -> str | None:
+    """Return what N., Nsa. or Ns. stand for: "Nossa" before "Sra.", "Nossa Senhora" before a name."""
+    if following in lx.LADY and key in lx.OUR_INITIALS:
+        return lx.OUR
+    return f"{lx.OUR} {lx.LADY_TITLE}" if following and len(key) > 1 else None
+
+
 def _saint(name: str) -> str:
     if name in lx.FEMININE_SAINTS:
-        return "Santa"
-    return "Santo" if name[0] in "aeiouh" else "São"
+        return lx.SAINT_FEMININE
+    return lx.SAINT_BEFORE_VOWEL if name[0] in _VOWEL_SAINTS else lx.SAINT
 
 
 def render(tokens: Tokens, start: int, end: int, *, typed: bool, leads: bool = True) -> str:
@@ -148,20 +141,31 @@ def _written(tokens: Tokens, at: int, start: int, end: int, *, typed: bool, lead
         return inner
     if _is_code(tokens, at, start, end):
         return word.upper()
+    if end - start == 1 and key in lx.STATE_STREETS:  # a street of that one word is called after the state
+        return lx.STATE_STREETS[key]
     title = _title_at(tokens, at, leads=leads and at == start) or _initial_at(tokens, at, end)
-    if title is not None and at + 1 < end:
-        return title
-    if len(key) == 1 and (at + 1 == end or (key not in "eao" and (at == start or tokens.dots[at]))):
-        return word.upper() + ("." if tokens.dots[at] and at + 1 < end else "")
-    the_state = key == "para" and end - start == 1  # a street of that one word is called after it
-    return "Pará" if the_state else proper(word, first=at == start and not typed)
+    return title if title is not None and at + 1 < end else _word(tokens, at, start, end, typed=typed)
+
+
+def _word(tokens: Tokens, at: int, start: int, end: int, *, typed: bool) -> str:
+    if _is_letter(tokens, at, start, end):
+        return tokens.words[at].upper() + ("." if tokens.dots[at] and at + 1 < end else "")
+    return proper(tokens.words[at], first=at == start and not typed)
+
+
+def _is_letter(tokens: Tokens, at: int, start: int, end: int) -> bool:
+    """Is it a letter of its own, and no word of one letter: "Rua A", "José M. Lisboa"."""
+    key = tokens.keys[at]
+    if len(key) != 1:
+        return False
+    return at + 1 == end or (key not in _LETTER_WORDS and (at == start or tokens.dots[at]))
 
 
 def _inner(key: str, before: str) -> str | None:
     """Return what some words are only inside a name: "Todos os Santos", "N. Sra."."""
-    if key == "os":
-        return "os"
-    return "Senhora" if key in {"sra", "s"} and before in {"n", "nossa"} else None
+    if key in lx.PLURAL_ARTICLES:
+        return key
+    return lx.LADY_TITLE if key in lx.LADY and before in lx.OUR_WORDS else None
 
 
 def _is_code(tokens: Tokens, at: int, start: int, end: int) -> bool:
@@ -191,23 +195,19 @@ def sector(tokens: Tokens, start: int, end: int) -> str:
     """Return a sector or quadra of Brasília or Palmas ("SHIS QI 11", "Quadra 38"), codes in capitals."""
     parts: list[str] = []
     for at in range(start, end):
-        key, word = tokens.keys[at], tokens.words[at]
-        if key in {"quadra", "qd", "qda", "q"}:
-            written = "Quadra"
-        elif len(key) > 5 or key in {"norte", "sul", "leste", "oeste", "setor", "folha"}:
-            written = proper(word)
+        gap = tokens.gaps[at]
+        numbers = tokens.kinds[at] == NUM and at > start and tokens.kinds[at - 1] == NUM
+        if numbers and gap in (HYPHEN, SLASH, GLUED):
+            parts[-1] += ("/" if gap == SLASH else "-") + tokens.words[at].upper()
         else:
-            written = word.upper()
-        if (
-            parts
-            and tokens.gaps[at] in (HYPHEN, SLASH, GLUED)
-            and tokens.kinds[at] == NUM
-            and tokens.kinds[at - 1] == NUM
-        ):
-            parts[-1] += ("/" if tokens.gaps[at] == SLASH else "-") + written
-        else:
-            parts.append(written)
+            parts.append(_sector_word(tokens.words[at], tokens.keys[at]))
     return " ".join(parts)
+
+
+def _sector_word(word: str, key: str) -> str:
+    if lx.UNIT_WORDS.get(key) == lx.AREA_STREET:
+        return lx.AREA_STREET
+    return proper(word) if len(key) > 5 or key in lx.SECTOR_WORDS else word.upper()
 
 
 def district(tokens: Tokens, start: int, end: int) -> str:
@@ -217,7 +217,7 @@ def district(tokens: Tokens, start: int, end: int) -> str:
     while at + 1 < end and (long := _district_word(tokens, at)) is not None:
         head.append(long)
         at += 1
-        if long not in {"Conjunto", "Parque", "Núcleo", "Distrito", "Residencial", "Loteamento"}:
+        if long not in lx.CHAINED_QUARTERS:
             break
     typed = bool(head) or tokens.keys[start] in lx.PREPOSITIONS  # "da Paz"
     return " ".join([*head, render(tokens, at, end, typed=typed, leads=not head)])
@@ -240,7 +240,7 @@ def named_unit(tokens: Tokens, start: int, end: int) -> str:
     head: list[str] = []
     while at + 1 < end:
         key = tokens.keys[at]
-        long = lx.BUILDING_WORDS.get(key) or (lx.DISTRICT_WORDS.get(key) if key in _ESTATES else None)
+        long = lx.BUILDING_WORDS.get(key) or (lx.DISTRICT_WORDS.get(key) if key in _HEADS else None)
         if long is None:
             break
         head.append(long)

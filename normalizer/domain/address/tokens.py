@@ -7,10 +7,10 @@ harder than they separate words.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Final
 
-from normalizer.domain.text import fold
+from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address.keys import word_key
 
 # Gap before a token, from weakest to strongest. The first token of a text has HARD.
 GLUED: Final = -1  # "337ap52"
@@ -38,7 +38,7 @@ _LINK: Final = r"(?:https?://|www\.)\S{1,300}"
 _MAIL: Final = r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,30}){0,5}"
 _CEP: Final = r"(?P<CEP>\d{2}\.?\d{3}-\d{3}(?!\d)|\d{5}\.\d{3}(?!\d)|\d{2}\.\d{3}\.?\d{3}(?!\d)|\d{8}(?!\d))"
 _NUM: Final = (  # "12,5" only behind "km": elsewhere a comma separates fields
-    r"(?P<NUM>(?:(?:(?<=[kK][mM] )|(?<=[kK][mM]))\d{1,4},\d(?!\d)|\d{1,3}(?:\.\d{3}){1,2}(?!\d)|\d+)"
+    r"(?P<NUMBER>(?:(?:(?<=[kK][mM] )|(?<=[kK][mM]))\d{1,4},\d(?!\d)|\d{1,3}(?:\.\d{3}){1,2}(?!\d)|\d+)"
     r"(?:[ºª°]|[oOaA](?= ?(?:andar|ANDAR|Andar)\b))?)"
 )
 _WORD: Final = r"(?P<WORD>[^\W\d_]+(?:['’´`][^\W\d_]+)*°?)"
@@ -46,23 +46,18 @@ _WORD: Final = r"(?P<WORD>[^\W\d_]+(?:['’´`][^\W\d_]+)*°?)"
 _NUMERIC: Final = rf"(?=[\d+(])(?:{_PHONE}|(?P<NOISE>{_DATE})|{_CEP}|{_NUM})"
 _LEX: Final = re.compile("|".join([_NUMERIC, f"(?P<LINK>{_LINK})", _WORD]))
 _LEX_WITH_MAIL: Final = re.compile("|".join([_PHONE, f"(?P<NOISE>{_DATE}|{_LINK}|{_MAIL})", _CEP, _NUM, _WORD]))
-_KIND: Final = {"WORD": WORD, "NUM": NUM, "CEP": CEP, "PHONE": PHONE, "NOISE": NOISE, "LINK": NOISE}
+_KIND: Final = {"WORD": WORD, "NUMBER": NUM, "CEP": CEP, "PHONE": PHONE, "NOISE": NOISE, "LINK": NOISE}
 
 _EXCEL_FLOAT: Final = re.compile(r"(?<=\d)\.0(?![\d])")
-_GLUED_TYPE: Final = re.compile(
-    r"\b(Rua|Av|Avenida|Travessa|Alameda|Praça|Praca|Rodovia|Estrada|RUA|AVENIDA)(?=[A-ZÀ-Ý][a-zà-ÿ])"
-)
+_GLUED_WORDS: Final = "|".join(sorted({way for word in lx.GLUED_TYPES for way in (word.title(), word.upper())}))
+_GLUED_TYPE: Final = re.compile(rf"\b({_GLUED_WORDS})(?=[A-ZÀ-Ý][a-zà-ÿ])")
 _CAMEL: Final = re.compile(r"(?<=[a-zà-ÿ]{2})(?=[A-ZÀ-Ý][a-zà-ÿ]{2})")
-_FOLDED: Final = str.maketrans("áàâãäéèêëíìîïóòôõöúùûüçñýÿ", "aaaaaeeeeiiiiooooouuuucnyy", "'’´`ºª°")
-_SIGNS: Final = ("º", "ª", "°")
-_RAISED: Final = {"st": "sto", "b": "bairro"}
 _DOTTED_CEP: Final = re.compile(r"\bC\. ?E\. ?P\b\.?", re.IGNORECASE)
 _WIDE_SLASH: Final = re.compile(r"(?<=\d) / (?=\d)")  # "1520 / 702" is a flat, as "1520/702" is
 _DOTTED_SIGN: Final = re.compile(r"(?<=[^\W_])\.(?=[ºª°])")  # "n.º 12", "Prof.ª", "3.º andar"
+_DOUBLED: Final = re.compile("//|--")
 _HARD_CHARS: Final = frozenset(',;|()[]{}<>:"–—•=!?\\')
-_LONG_ABBREVIATIONS: Final = frozenset(
-    {"compl", "trav", "resid", "apart", "condom", "bairro", "jardim", "profa", "comte"}
-)
+_RAISED: Final = "º°"
 
 # What stands between two tokens: gap, does a full stop, does a colon (or equals sign) follow the first one.
 _Separation = tuple[int, bool, bool]
@@ -79,7 +74,7 @@ def _separation(separator: str) -> _Separation:
 def _measure(separator: str) -> int:
     if not separator:
         return GLUED
-    if any(char in _HARD_CHARS for char in separator) or "//" in separator or "--" in separator:
+    if not _HARD_CHARS.isdisjoint(separator) or _DOUBLED.search(separator):
         return HARD
     if "-" in separator:
         return HYPHEN if separator in {"-", ".-"} else HARD
@@ -88,21 +83,9 @@ def _measure(separator: str) -> int:
     return BLANK
 
 
-@lru_cache(maxsize=32_768)
-def word_key(word: str) -> str:
-    """Return the folded form words are compared in; apostrophes and ordinal signs dropped."""
-    if word[-1:] in _SIGNS and word[:-1].isalpha():
-        return _signed_key(word.lower())
-    key = word.lower().translate(_FOLDED)
-    return key if key.isascii() else fold(key)
-
-
-def _signed_key(word: str) -> str:
-    """Return the key of an abbreviation that ends in a raised letter: "Profª", "Stº", "Bº"."""
-    key = word_key(word.rstrip("ºª°"))
-    if word[-1] == "ª":
-        return key + "a" if len(key) > 1 else key
-    return _RAISED.get(key, key)
+def _word_key(word: str) -> str:
+    key = word_key(word)
+    return lx.RAISED.get(key, key) if word[-1] in _RAISED else key  # "Stº", "Bº"
 
 
 def _digits(word: str) -> str:
@@ -142,7 +125,7 @@ class Tokens:
             words.append(word)
             kinds.append(kind)
             gaps.append(gap)
-            keys.append(word_key(word) if kind == WORD else _digits(word))
+            keys.append(_word_key(word) if kind == WORD else _digits(word))
             starts.append(start)
             end = stop
         self.size = len(words)
@@ -159,7 +142,7 @@ class Tokens:
         if self.kinds[-1] != WORD:
             return True
         key = self.keys[-1]
-        return len(key) > 4 and key not in _LONG_ABBREVIATIONS
+        return len(key) > 4 and key not in lx.LONG_ABBREVIATIONS
 
     def _bracketed(self) -> list[bool]:
         """Say of each token whether it stands in brackets."""
@@ -172,6 +155,14 @@ class Tokens:
             found.append(inside)
             at = start
         return found
+
+    def key(self, at: int) -> str:
+        """Return the key of the token at `at`, or "" where there is none."""
+        return self.keys[at] if 0 <= at < self.size else ""
+
+    def is_number(self, at: int) -> bool:
+        """Is there a number at `at`."""
+        return 0 <= at < self.size and self.kinds[at] == NUM
 
     def phrase(self, start: int, end: int) -> str:
         """Return the folded words of [start, end), joined by blanks."""

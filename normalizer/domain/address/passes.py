@@ -1,0 +1,39 @@
+"""The passes that mark what single tokens show, before any reading is tried. What stays FREE the readings explain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from normalizer.domain.address import labels, remarks
+from normalizer.domain.address.evidence import Evidence
+from normalizer.domain.address.units import mark_units
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from normalizer.domain.address.tokens import Tokens
+
+Marking: TypeAlias = "Callable[[Evidence], None]"
+
+# In this order: a token keeps its first mark, so what must not be read as anything else comes first.
+PASSES: Final[tuple[Marking, ...]] = (
+    remarks.mark_orders,  # nothing in an order is a field, whatever it looks like
+    remarks.mark_repeats,  # before labels: "Bairro Centro, Bairro Centro" is one quarter
+    labels.mark_labels,  # the values that labels announce are read by what the label says
+    labels.mark_empty_slots,  # "COMPL: NÃO TEM" needs its label
+    labels.mark_postcodes,  # "CEP:" is a label; a CEP is no phone and no house number
+    labels.mark_no_number,  # "S/N"
+    remarks.mark_fields,  # whole fields that say nothing, a person, a note; "S/N" and CEPs are none of them
+    remarks.mark_capital,  # "São Paulo capital"
+    remarks.mark_lead,  # "Mora na Rua …": behind what was dropped at the beginning
+    remarks.mark_references,  # to the end of their field: last, so that they swallow nothing known
+    mark_units,  # what stands in a remark is no complement
+)
+
+
+def gather(tokens: Tokens) -> Evidence:
+    """Return the evidence of `tokens`, all passes run."""
+    evidence = Evidence(tokens, bytearray(tokens.size))
+    for mark in PASSES:
+        mark(evidence)
+    return evidence

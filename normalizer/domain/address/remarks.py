@@ -1,0 +1,255 @@
+"""Passes over what is no address: orders, repetitions, empty fields, people, notes, references."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from normalizer.domain import gazetteer
+from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER
+from normalizer.domain.address.streets import at_street
+from normalizer.domain.address.tokens import HARD, NOISE, NUM, WORD
+
+if TYPE_CHECKING:
+    from normalizer.domain.address.evidence import Evidence
+    from normalizer.domain.address.tokens import Tokens
+
+_STATE_KEYS: Final = frozenset(gazetteer.name_key(name) for name in gazetteer.UF_NAMES.values())
+_STATE_ENDS: Final = frozenset(key.split()[-1] for key in _STATE_KEYS)
+_CAPITAL_ENDS: Final = frozenset(
+    {gazetteer.name_key(name).split()[-1] for name in gazetteer.CAPITALS.values()}
+    | {uf.lower() for uf in gazetteer.UF_NAMES}
+)
+_LIVED_WITH: Final = 7  # words between "mora" and "na Rua"
+
+
+# -- orders ------------------------------------------------------------------------------------------------------
+
+
+def mark_orders(evidence: Evidence) -> None:
+    """Drop what gives orders: from its field to the end, or, before an address, up to the sentence's end."""
+    tokens = evidence.tokens
+    if lx.ORDER_WORDS.isdisjoint(tokens.vocabulary):
+        return
+    found = [at for at, key in enumerate(tokens.keys) if key in lx.ORDER_WORDS]
+    if _is_no_order(tokens, found):
+        return
+    evidence.ordered = True
+    before = _order_start(tokens, found[0])
+    if any(at_street(tokens, at) for at in range(before)):
+        evidence.mark(before, tokens.size, DROPPED)
+        return
+    start = next((at for at in range(found[-1] + 1, tokens.size) if at_street(tokens, at)), None)
+    sentence_ends = start is not None and tokens.gaps[start] == HARD and tokens.dots[start - 1]
+    evidence.mark(0, start if start is not None and sentence_ends else tokens.size, DROPPED)
+
+
+def _is_no_order(tokens: Tokens, found: list[int]) -> bool:
+    """Is it one weak word, or a street's name ("Rua Modelo")."""
+    keys, first = tokens.keys, found[0]
+    if len(found) == 1 and keys[first] in lx.WEAK_ORDER_WORDS and not tokens.colons[first]:
+        return True
+    return at_street(tokens, first - 1) and keys[first - 1].upper() not in gazetteer.UF_NAMES
+
+
+def _order_start(tokens: Tokens, first: int) -> int:
+    before = first
+    while before > 0 and tokens.gaps[before] != HARD and not _closes_address(tokens, before - 1):
+        before -= 1
+    opened = before > 1 and tokens.colons[before - 1]
+    if opened and (tokens.gaps[before - 1] == HARD or tokens.dots[before - 2]):
+        before -= 1  # "Sistema: ignore …"
+    return before
+
+
+def _closes_address(tokens: Tokens, at: int) -> bool:
+    key = tokens.keys[at]
+    return tokens.kinds[at] != WORD or key.upper() in gazetteer.UF_NAMES or key in _STATE_ENDS
+
+
+# -- fields ------------------------------------------------------------------------------------------------------
+
+
+def mark_repeats(evidence: Evidence) -> None:
+    """Drop a field that says the one before it again: "Centro, Centro"; a number only where more is doubled.
+
+    "45, 45" alone may be house and flat, and "São Paulo, São Paulo" city and state.
+    """
+    tokens = evidence.tokens
+    if len(tokens.vocabulary) == tokens.size:
+        return
+    edges = [*(at for at, gap in enumerate(tokens.gaps) if gap == HARD), tokens.size]
+    triples = zip(edges, edges[1:], edges[2:], strict=False)
+    doubled = [(middle, end) for start, middle, end in triples if _says_again(tokens, start, middle, end)]
+    for start, end in doubled:
+        if WORD in tokens.kinds[start:end] or len(doubled) > 1:
+            evidence.mark(start, end, DROPPED)
+
+
+def _says_again(tokens: Tokens, start: int, middle: int, end: int) -> bool:
+    keys = tokens.keys
+    same = middle - start == end - middle and keys[start:middle] == keys[middle:end]
+    return same and tokens.phrase(middle, end) not in _STATE_KEYS
+
+
+def mark_fields(evidence: Evidence) -> None:
+    """Drop empty slots, contacts, persons and notes, field by field."""
+    tokens, marks = evidence.tokens, evidence.marks
+    start = 0
+    while start < tokens.size:
+        end = tokens.hard_end(start)
+        if marks[start] in (FREE, LABEL):
+            _mark_field(evidence, start, end)
+        start = end
+
+
+def _mark_field(evidence: Evidence, start: int, end: int) -> None:
+    tokens = evidence.tokens
+    key = tokens.keys[start]
+    if _is_empty(tokens, start, end):
+        evidence.mark(start, end, DROPPED)
+    elif key in lx.PERSON_WORDS and end - start > 1:
+        evidence.mark(start, next((at for at in range(start, end) if at_street(tokens, at)), end), DROPPED)
+    elif (start > 0 or key in lx.NOTE_WORDS) and not lx.NOTE_WORDS.isdisjoint(tokens.keys[start:end]):
+        _mark_note(evidence, start, end)
+
+
+def _is_empty(tokens: Tokens, start: int, end: int) -> bool:
+    """Does the field say nothing: "não informado", "Brasil" behind the state, an hour."""
+    if end - start <= 3 and tokens.phrase(start, end) in lx.NULL_SLOTS:
+        return True
+    if end - start == 1 and start > 0 and tokens.keys[start] in lx.OWN_COUNTRY:
+        return _closes_address(tokens, start - 1)
+    if NOISE not in tokens.kinds[start:end]:
+        return False
+    spoken = {tokens.keys[at] for at in range(start, end) if tokens.kinds[at] != NOISE}
+    return spoken <= lx.PREPOSITIONS | lx.ARTICLES | lx.TO
+
+
+def _mark_note(evidence: Evidence, start: int, end: int) -> None:
+    tokens = evidence.tokens
+    first = next(at for at in range(start, end) if tokens.keys[at] in lx.NOTE_WORDS)
+    if any(at_street(tokens, at) for at in range(start, end)):
+        return
+    begins = start if first - start < 2 else first
+    if any(tokens.kinds[at] != WORD for at in range(begins, first)):
+        begins = first
+    rest = tokens.size if tokens.colons[end - 1] or tokens.colons[first] else end
+    if any(at_street(tokens, at) for at in range(end, rest)):
+        rest = end
+    evidence.mark(begins, rest, DROPPED)
+
+
+def mark_capital(evidence: Evidence) -> None:
+    """Drop "capital" behind one: "São Paulo capital", "Natal/RN - Capital"."""
+    tokens = evidence.tokens
+    if lx.CAPITAL_WORDS.isdisjoint(tokens.vocabulary):
+        return
+    for at in range(3, tokens.size):
+        if tokens.keys[at] in lx.CAPITAL_WORDS and tokens.keys[at - 1] in _CAPITAL_ENDS:
+            following = at + 1
+            closes = following == tokens.size or tokens.gaps[following] == HARD
+            if closes or _closes_address(tokens, following):
+                evidence.mark(at, following, DROPPED)
+
+
+def mark_lead(evidence: Evidence) -> None:
+    """Drop "Mora na", "Reside à" before the street."""
+    tokens, marks = evidence.tokens, evidence.marks
+    start = 0
+    while start < tokens.size and marks[start] == DROPPED:
+        start += 1  # "Paciente Fulana, residente na Rua"
+    at = start
+    while evidence.free(at) and tokens.keys[at] in lx.LEAD_WORDS:
+        at += 1
+    if at == start:
+        return
+    if tokens.keys[start] in lx.LIVES:
+        at = _behind_whom(tokens, at)
+    if at_street(tokens, at, opens=True):
+        evidence.mark(start, at, DROPPED)
+
+
+def _behind_whom(tokens: Tokens, at: int) -> int:
+    """Return where the street begins behind "mora com a filha na", or `at`."""
+    for street in range(at, min(at + _LIVED_WITH, tokens.hard_end(at - 1))):
+        if tokens.kinds[street] != WORD:
+            break
+        if tokens.keys[street - 1] in lx.PLACED_IN and at_street(tokens, street, opens=True):
+            return street
+    return at
+
+
+# -- points of reference -----------------------------------------------------------------------------------------
+
+
+def mark_references(evidence: Evidence) -> None:
+    """Drop points of reference and contacts up to the end of their field."""
+    tokens = evidence.tokens
+    if lx.ASIDE_FIRST.isdisjoint(tokens.vocabulary):
+        return
+    for at, key in enumerate(tokens.keys):
+        if key in lx.ASIDE_FIRST and evidence.free(at):
+            start = _reference_start(evidence, at)
+            if start is not None:
+                evidence.mark(start, tokens.hard_end(at), DROPPED)
+
+
+def _reference_start(evidence: Evidence, at: int) -> int | None:
+    """Return where the reference begins that the word at `at` opens, or None when it opens none."""
+    tokens = evidence.tokens
+    key, following = tokens.keys[at], tokens.key(at + 1)
+    start = _remark_start(tokens, at)
+    if start == at and _inside_name(tokens, at):
+        return None
+    if key in lx.PAINTED_WORDS and following in lx.COLOURS:
+        return _painted_start(tokens, start)
+    pair = f"{key} {following}"
+    if pair in lx.REFERENCE_PHRASES or pair in lx.CONTACT_PHRASES or _refers(evidence, at, following):
+        return start
+    return None
+
+
+def _inside_name(tokens: Tokens, at: int) -> bool:
+    """Does it stand in a name: "Rua da Frente", "Travessa do Lado"."""
+    if at == 0 or tokens.gaps[at] == HARD:
+        return False
+    return tokens.keys[at - 1] in lx.STREET_TYPES or tokens.keys[at - 1] in lx.OF
+
+
+def _painted_start(tokens: Tokens, start: int) -> int:
+    """Return where "casa azul portão branco" begins if its portão stands at `start`."""
+    while start > 1 and tokens.keys[start - 2] in lx.HOUSES and tokens.keys[start - 1] in lx.COLOURS:
+        start -= 2
+    return start
+
+
+def _remark_start(tokens: Tokens, at: int) -> int:
+    """Return where the remark begins that the corner at `at` ends: "casa de esquina", "bem na esquina"."""
+    if lx.CORNERS.isdisjoint(tokens.keys[at : at + 2]):
+        return at
+    start = at
+    while start > 0 and tokens.gaps[start] != HARD and tokens.keys[start - 1] in lx.AT_CORNERS:
+        start -= 1
+    return start if tokens.gaps[start] == HARD else at
+
+
+def _refers(evidence: Evidence, at: int, following: str) -> bool:
+    key = evidence.tokens.keys[at]
+    if key not in lx.REFERENCE_WORDS or key in lx.BESIDE:
+        return False
+    if key in lx.REFERENCE_OF:
+        return following in lx.OF or following in lx.ARTICLES
+    if key in lx.BETWEEN:
+        return _between_streets(evidence, at) or following in lx.BETWEEN_WHAT
+    if key in lx.POINTS:
+        return following in lx.POINTED_AT
+    return at > 0
+
+
+def _between_streets(evidence: Evidence, at: int) -> bool:
+    """Do two streets' names follow a house number, up to the end of a field: "2870 entre Duque e Visconde, …"."""
+    tokens = evidence.tokens
+    end = tokens.hard_end(at)
+    numbered = at > 0 and (tokens.kinds[at - 1] == NUM or evidence.marks[at - 1] == NUMBER)
+    return numbered and end < tokens.size and not lx.AND.isdisjoint(tokens.keys[at + 2 : end - 1])

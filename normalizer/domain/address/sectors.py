@@ -1,0 +1,93 @@
+"""Streets that need no type: sectors and quadras of planned towns ("SQN 210", "Quadra 38", "ARSE 51", "Folha 27")."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address import towns, weights
+from normalizer.domain.address.marks import DROPPED, FREE, LABEL
+from normalizer.domain.address.streets import Start, last_resorts, starts_behind, typed_starts
+from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM, SLASH, WORD
+
+if TYPE_CHECKING:
+    from normalizer.domain.address.evidence import Evidence
+    from normalizer.domain.address.places import Place
+    from normalizer.domain.address.tokens import Tokens
+    from normalizer.domain.address.units import Unit
+
+_TRIED: Final = 3
+
+
+def starts(evidence: Evidence, place: Place) -> list[Start]:
+    """Return where the street may begin if the city is `place`, likeliest first."""
+    town = towns.town(place.uf, place.name)
+    found = _quadras(evidence, place, town) + _coded(evidence, town) + typed_starts(evidence)
+    if not found:
+        found = starts_behind(evidence, place)
+        found += [start for start in last_resorts(evidence) if town.untyped_streets or not start.bare]
+    first = min(found, default=None)
+    if first is not None and not first.kind and town.inner:
+        found = [first]  # "ARSE 51, Alameda 3": the street is inside
+    found.sort(key=lambda start: -start.score)
+    return found[:_TRIED]
+
+
+def _quadras(evidence: Evidence, place: Place, town: towns.Town) -> list[Start]:
+    """Return the quadra that opens an address where it is the street."""
+    if not evidence.units or not town.opening_quadra:
+        return []
+    first = evidence.units[0]
+    behind = {place.end, place.state.end if place.state else place.end}  # "sobradinho df qd 8 …"
+    opens = evidence.tokens.gaps[first.start] == HARD or first.start in behind
+    return [Start(first.start, "", first.start, weights.QUADRA)] if opens and first.keyword == lx.AREA_STREET else []
+
+
+def _coded(evidence: Evidence, town: towns.Town) -> list[Start]:
+    """Return the starts that a code of the town shows, or the side of a quadra ("1106 Sul")."""
+    tokens, marks = evidence.tokens, evidence.marks
+    found: list[Start] = []
+    for at in range(tokens.size - 1):
+        if marks[at] != FREE or not (tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)):
+            continue
+        sided = town.sided_quadra and tokens.kinds[at] == NUM and tokens.keys[at + 1] in lx.QUADRA_SIDES
+        if tokens.keys[at] in town.codes or sided:
+            found.append(Start(at, "", at, weights.CODED_STREET))
+    return found
+
+
+def sector_end(tokens: Tokens, start: int, units: list[Unit]) -> int:
+    """Return where a sector or quadra that begins at `start` ends ("SHIS QI 11", "EQNP 8/12", "Quadra 1106 Sul").
+
+    A Quadra or Trecho right behind the sector's code belongs to it ("SMPW Quadra 17"); any other unit ends it. Returns
+    `start` when there is no number, and so no sector.
+    """
+    areas = {unit.start: unit.end for unit in units if unit.keyword in lx.AREAS}
+    others = {unit.start for unit in units} - areas.keys()
+    at, numbered = start, False
+    while at < tokens.size and (at == start or tokens.gaps[at] != HARD) and at not in others:
+        if at in areas and not numbered:
+            at, numbered = areas[at], True
+        elif _continues(tokens, start, at, numbered=numbered, area=start in areas):
+            numbered = tokens.kinds[at] == NUM or (numbered and not _continued(tokens, start, at))
+            at += 1
+        else:
+            break
+    return at if numbered else start
+
+
+def _continues(tokens: Tokens, start: int, at: int, *, numbered: bool, area: bool) -> bool:
+    """Does the token belong to the sector. `numbered`: its number was read. `area`: a quadra opens it."""
+    key, gap = tokens.keys[at], tokens.gaps[at]
+    if tokens.kinds[at] == NUM:
+        return not numbered or gap in (SLASH, HYPHEN)
+    if not numbered:
+        return tokens.kinds[at] == WORD and (key in towns.ALL_CODES or tokens.keys[start] in lx.SECTORS)
+    bound = len(key) == 1 and gap in (GLUED, HYPHEN)
+    sided = key in lx.QUADRA_SIDES and (area or tokens.kinds[start] == NUM)
+    return bound or sided or _continued(tokens, start, at)
+
+
+def _continued(tokens: Tokens, start: int, at: int) -> bool:
+    """Is it the second code of "ARSE 72 QI 5"."""
+    return tokens.keys[at] in towns.INNER and tokens.keys[start] in towns.CONTINUED and tokens.is_number(at + 1)

@@ -1,0 +1,159 @@
+"""The words of addresses, each once, as data: `words.toml` and `towns.toml`, read and checked at the first import.
+
+A line of `words.toml` is a word: how it is written out, its short spellings, and its roles. A role that holds for some
+spellings only names them: `street-weak(al ala)`. The file is TOML, one entry a line; this reader takes only that form,
+which is ten times as fast as a whole TOML parser and knows the line of everything it complains of.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from normalizer.domain.address.keys import word_key
+from normalizer.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+WORDS_FILE: Final = Path(__file__).parent / "words.toml"
+_ENTRY: Final = re.compile(r'("[^"]+"|[\w-]+) = \{ (?:short = "([^"]*)", )?roles = "([^"]*)" \}')
+_ROLE: Final = re.compile(r'([\w.-]+) = "([^"]+)"')
+_USE: Final = re.compile(r"([\w.-]+)(?:\(([^()]*)\))?")
+_MEND: Final = "Veja docs/regras-de-endereco.md, «Uma palavra nova»."
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word: written out, the spellings it has (folded, its own first), and the spellings that have each role."""
+
+    long: str
+    spellings: tuple[str, ...]
+    roles: Mapping[str, tuple[str, ...]]
+    line: int
+
+
+class Words:
+    """All words of a file, looked up by role."""
+
+    def __init__(self, words: tuple[Word, ...], roles: Mapping[str, str]) -> None:
+        self.all, self.roles = words, roles
+        self._by_role: dict[str, list[tuple[str, str]]] = {role: [] for role in roles}
+        for word in words:
+            for role, spellings in word.roles.items():
+                self._by_role[role].extend((spelling, word.long) for spelling in spellings)
+
+    def keys(self, *roles: str) -> frozenset[str]:
+        """Return every spelling that has one of the roles."""
+        return frozenset(spelling for role in roles for spelling, _ in self._by_role[role])
+
+    def table(self, *roles: str) -> dict[str, str]:
+        """Return {spelling: the word written out} of the roles; of two words with one spelling, the later one."""
+        return {spelling: long for role in roles for spelling, long in self._by_role[role]}
+
+    def meanings(self, role: str) -> dict[str, tuple[str, ...]]:
+        """Return {spelling: every word it may stand for, folded} of a role, without the words' own spellings."""
+        found: dict[str, list[str]] = {}
+        for spelling, long in self._by_role[role]:
+            if spelling != (key := phrase_key(long)):
+                found.setdefault(spelling, []).append(key)
+        return {spelling: tuple(longs) for spelling, longs in found.items()}
+
+    def longs(self, role: str) -> frozenset[str]:
+        """Return the words of a role, written out."""
+        return frozenset(long for _, long in self._by_role[role])
+
+    def spellings(self, role: str) -> frozenset[str]:
+        """Return every spelling of a role as it is typed in small letters, with its accents and without."""
+        written = {long.lower() for spelling, long in self._by_role[role] if spelling == phrase_key(long)}
+        return self.keys(role) | written
+
+    def the(self, role: str) -> str:
+        """Return the one word of a role, written out."""
+        (long,) = self.longs(role)
+        return long
+
+    def fields(self, prefix: str) -> dict[str, str]:
+        """Return {spelling: what stands behind the dot} of the roles that begin with `prefix` and a dot."""
+        return {
+            spelling: role.partition(".")[2]
+            for role, pairs in self._by_role.items()
+            if role.startswith(f"{prefix}.")
+            for spelling, _ in pairs
+        }
+
+    def having(self, key: str) -> list[Word]:
+        """Return the words that may be spelled `key`."""
+        return [word for word in self.all if key in word.spellings]
+
+
+def phrase_key(text: str) -> str:
+    """Return the folded words of a phrase, joined by blanks, as `Tokens.phrase` gives them."""
+    return " ".join(word_key(word) for word in text.split())
+
+
+def load(file: Path = WORDS_FILE) -> Words:
+    """Read and check a file of words.
+
+    Raises Misconfigured, which names file and line and says what is wrong, for the first bad entry.
+    """
+    roles: dict[str, str] = {}
+    words: dict[str, Word] = {}
+    section = ""
+    for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
+        where = f"{file.name}, linha {number}"
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("["):
+            section = line
+        elif section == "[roles]":
+            role, meaning = _matched(_ROLE, line, where, 'papel = "o que significa"').groups()
+            _insist(role not in roles, where, f"o papel «{role}» já foi descrito")
+            roles[role] = meaning
+        else:
+            word = _word(line, number, where, roles)
+            _insist(word.long not in words, where, f"«{word.long}» já está na linha {words.get(word.long, word).line}")
+            words[word.long] = word
+    return Words(tuple(words.values()), roles)
+
+
+def _word(line: str, number: int, where: str, roles: Mapping[str, str]) -> Word:
+    entry = _matched(_ENTRY, line, where, 'Palavra = { short = "pal", roles = "papel, papel(pal)" }')
+    long, short, uses = entry[1].strip('"'), (entry[2] or "").split(), entry[3]
+    spellings = (phrase_key(long), *short)
+    for spelling in short:
+        _insist(spelling == word_key(spelling), where, f"«{spelling}» deve estar em minúsculas e sem acento")
+    _insist(len(set(spellings)) == len(spellings), where, f"uma forma de «{long}» está repetida")
+    return Word(long, spellings, dict(_uses(uses, spellings, where, roles)), number)
+
+
+def _uses(
+    uses: str, spellings: tuple[str, ...], where: str, roles: Mapping[str, str]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    seen: set[str] = set()
+    for use in uses.split(", "):
+        role, some = _matched(_USE, use, where, "papel ou papel(forma forma)").groups()
+        _insist(role in roles, where, f"papel desconhecido «{role}»")
+        _insist(role not in seen, where, f"o papel «{role}» está repetido")
+        seen.add(role)
+        named = tuple(some.split()) if some is not None else spellings
+        for spelling in named:
+            _insist(spelling in spellings, where, f"«{spelling}», no papel «{role}», não é uma forma da palavra")
+        yield role, named
+
+
+def _matched(form: re.Pattern[str], text: str, where: str, expected: str) -> re.Match[str]:
+    found = form.fullmatch(text.strip())
+    if found is None:
+        raise Misconfigured(f"{where}: não entendi «{text.strip()[:80]}»; esperado: {expected}.", mend=_MEND)
+    return found
+
+
+def _insist(holds: bool, where: str, problem: str) -> None:
+    if not holds:
+        raise Misconfigured(f"{where}: {problem}.", mend=_MEND)
+
+
+WORDS: Final = load()
