@@ -108,7 +108,7 @@ def test_the_file_is_toml_too():
         ('[XX]\ncodes = "a"', "«XX» não é uma UF"),
         ('["SP/Baurú"]\ncodes = "a"', "«Baurú» não é um município de SP"),
         ("[GO]\nlettered = true", "«lettered» é desconhecido"),
-        ('[GO]\ncodes = ["a"]', "«codes» deve ser um texto de palavras"),
+        ('[GO]\ncodes = ["a"]', "«codes» deve ser um texto: «palavra palavra»"),
         ('[GO]\nlettered_streets = "sim"', "«lettered_streets» deve ser «true» ou «false»"),
     ],
 )

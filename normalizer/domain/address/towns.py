@@ -85,7 +85,7 @@ def _ways(ways: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _expected(name: str) -> str:
-    return "«true» ou «false»" if _FORMS[name] is bool else "um texto de palavras"
+    return "«true» ou «false»" if _FORMS[name] is bool else "um texto: «palavra palavra»"
 
 
 _ALL: Final = load(check_cities=False)
