@@ -32,7 +32,7 @@ from normalizer.cache import Cache, Entry
 from normalizer.domain.address import RULES_VERSION, Address, parse_address
 from normalizer.domain.decision import Decision, Settled
 from normalizer.domain.text import canonical
-from normalizer.errors import TransientError
+from normalizer.errors import NormalizerError
 from normalizer.llm.client import LlmClient, Usage
 from normalizer.llm.coalescer import Coalescer
 from normalizer.llm.limits import SharedGate
@@ -186,7 +186,7 @@ class Bench:
             deadline = asyncio.get_running_loop().time() + 3_600
             async for outcomes in coalescer.resolve_many(left, deadline=deadline):
                 decided |= {
-                    text: outcome for text, outcome in outcomes.items() if not isinstance(outcome, TransientError)
+                    text: outcome for text, outcome in outcomes.items() if not isinstance(outcome, NormalizerError)
                 }
             return sum(isinstance(decided.get(text), Settled) for text in texts)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, Self
 
 import structlog
 
@@ -22,10 +23,10 @@ from normalizer.llm.model_call import ModelCaller
 from normalizer.llm.packing import BatchSize, Budget, Pace
 from normalizer.llm.pending import PendingTexts
 from normalizer.llm.prompt import MAX_RECORD_CHARS, Record
-from normalizer.llm.single_flight import InFlight, Outcome, PendingText, TextContext, Waiter
+from normalizer.llm.single_flight import InFlight, PendingText, TextContext, Waiter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from normalizer.domain.address import Address
     from normalizer.llm.client import LlmClient
@@ -38,10 +39,16 @@ _REFUSAL_PAUSE_S: Final = 300.0
 
 
 class Announcement:
-    """A group that may still bring texts; see `Coalescer.announce`."""
+    """A group that may still bring texts; see `Coalescer.announce`. Leaving its `with` block withdraws it."""
 
     def __init__(self, withdrawn: Callable[[], None]) -> None:
         self._withdrawn: Callable[[], None] | None = withdrawn
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.withdraw()
 
     def withdraw(self) -> None:
         """Nothing more will come from this group. Safe to call twice."""
@@ -122,38 +129,30 @@ class Coalescer:
 
         return Announcement(withdrawn)
 
-    async def resolve_many(
+    def resolve_many(
         self,
         texts: Sequence[str],
         *,
         deadline: float,
-        announced: Announcement | None = None,
         stopped: Callable[[], Awaitable[None]] | None = None,
         contexts: Mapping[str, TextContext] | None = None,
-    ) -> AsyncIterator[dict[str, Outcome]]:
-        """Yield outcomes keyed by the given texts, as answers arrive, each text exactly once.
+    ) -> Waiter:
+        """Take the texts in at once, and return what their outcomes arrive at.
 
         Args:
             texts: texts of one identity are asked once.
             deadline: `loop.time()` seconds. What could not be started or answered by then comes as a TransientError.
-            announced: withdrawn as soon as the texts are in.
             stopped: returns when this caller wants no further call started; calls under way are still waited for.
             contexts: what is known of the texts beside their words, by text.
 
-        Raises ProviderRefused when the provider refuses the key or account; what was answered before has come out.
+        What cannot be asked arrives as the error that says why; nothing is raised.
         """
-        waiter = Waiter()
-        watch = asyncio.create_task(self._when(stopped, waiter)) if stopped is not None else None
-        try:
-            self._submit(texts, waiter, deadline, contexts or {})
-            if announced is not None:
-                announced.withdraw()
-            while waiter.missing:
-                yield await waiter.next(deadline)
-        finally:
-            if watch is not None:
-                watch.cancel()
-            self._forget(waiter)
+        waiter = Waiter(deadline)
+        waiter.on_close.append(partial(self._forget, waiter))
+        if stopped is not None:
+            waiter.on_close.append(asyncio.create_task(self._when(stopped, waiter), name="llm-stopped").cancel)
+        self._submit(texts, waiter, contexts or {})
+        return waiter
 
     async def close(self) -> None:
         """Stop: calls under way are dropped, and whoever waits gets a TransientError."""
@@ -168,25 +167,26 @@ class Coalescer:
 
     # -- texts come in
 
-    def _submit(
-        self, texts: Sequence[str], waiter: Waiter, deadline: float, contexts: Mapping[str, TextContext]
-    ) -> None:
+    def _submit(self, texts: Sequence[str], waiter: Waiter, contexts: Mapping[str, TextContext]) -> None:
         now = _now()
+        waiter.missing.update(texts)
         if self._closed:
-            raise _stopping()
+            waiter.tell(dict.fromkeys(texts, _stopping()))
+            return
         if self.refused is not None and now < self._refused_until:
-            raise self.refused
+            waiter.tell(dict.fromkeys(texts, self.refused))
+            return
         for text in dict.fromkeys(texts):
-            waiter.missing.add(text)
-            known = contexts.get(text, TextContext())
-            if self._flights.join(text, waiter, deadline, known):
+            context = contexts.get(text, TextContext())
+            if self._flights.join(text, waiter, context):
                 continue
-            record = Record.of(text, withheld=known.withheld)
+            record = Record.of(text, withheld=context.withheld)
             if (reason := _unaskable(record)) is not None:
                 waiter.tell({text: Undecided(reason)})
                 continue
             cost = cost_of(record, self._count)
-            entry = PendingText(canonical(text), text, record, cost, now, deadline, deadline - now, context=known)
+            deadline = waiter.deadline
+            entry = PendingText(canonical(text), text, record, cost, now, deadline, deadline - now, context=context)
             self._flights.start(entry, waiter)
             self._line.add(entry)
         if self._dispatcher is None or self._dispatcher.done():
@@ -310,7 +310,7 @@ class Coalescer:
         log.error("llm.lane.stopped", problem=error.problem)
         self.refused, self._refused_until = error, _now() + _REFUSAL_PAUSE_S
         self._line.take_all()
-        self._flights.refuse_all(error)
+        self._flights.land_all(error)
 
     # -- answers come out
 

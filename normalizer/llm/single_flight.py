@@ -7,57 +7,75 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from normalizer.domain.address import Address
 from normalizer.domain.decision import Decision
 from normalizer.domain.text import canonical
-from normalizer.errors import ProviderRefused, TransientError
+from normalizer.errors import NormalizerError, TransientError
 from normalizer.llm.privacy import Withheld
 from normalizer.llm.prompt import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from normalizer.llm.packing import Cost
 
-Outcome: TypeAlias = Decision[Address] | TransientError
+Outcome: TypeAlias = Decision[Address] | NormalizerError
 
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """One caller: the texts it still misses and where outcomes reach it."""
+    """One caller: iterate it for outcomes keyed by the caller's texts, as they arrive, each text exactly once.
 
+    Every text gets an outcome; one that could not be had is an error to hand back, never raised. Closing it (or leaving
+    its `with` block, or being cancelled while waiting) takes the caller off what is still in flight.
+    """
+
+    deadline: float = 0.0
     missing: set[str] = field(default_factory=set)
-    refused: ProviderRefused | None = None
+    on_close: list[Callable[[], object]] = field(default_factory=list)
     _arrivals: asyncio.Queue[dict[str, Outcome]] = field(default_factory=asyncio.Queue)
 
     def tell(self, outcomes: dict[str, Outcome]) -> None:
         """Bring outcomes, keyed by the texts this caller gave."""
         self._arrivals.put_nowait(outcomes)
 
-    def refuse(self, error: ProviderRefused) -> None:
-        """Say that nothing more will come."""
-        self.refused = error
-        self._arrivals.put_nowait({})
+    def close(self) -> None:
+        """Wait for nothing more. Safe to call twice."""
+        while self.on_close:
+            self.on_close.pop()()
 
-    async def next(self, deadline: float) -> dict[str, Outcome]:
-        """Return all that has arrived, waiting for something until `deadline`; then the rest as a TransientError.
+    def __enter__(self) -> Self:
+        return self
 
-        Raises ProviderRefused once everything that had arrived before is out.
-        """
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> dict[str, Outcome]:
+        if not self.missing:
+            self.close()
+            raise StopAsyncIteration
+        try:
+            return await self._next()
+        except BaseException:
+            self.close()
+            raise
+
+    async def _next(self) -> dict[str, Outcome]:
+        """All that has arrived, waiting for something until the deadline; then the rest as a TransientError."""
         arrived: dict[str, Outcome] = {}
         try:
-            async with asyncio.timeout_at(deadline):
-                while not arrived and self.refused is None:
-                    arrived = await self._arrivals.get()
+            async with asyncio.timeout_at(self.deadline):
+                arrived = await self._arrivals.get()
         except TimeoutError:
             pass
         while not self._arrivals.empty():
             arrived = arrived | self._arrivals.get_nowait()
         if not arrived:
-            if self.refused is not None:
-                raise self.refused
             arrived = dict.fromkeys(self.missing, TransientError("the model did not answer before the deadline"))
         self.missing.difference_update(arrived)
         return arrived
@@ -70,10 +88,12 @@ class TextContext:
     Attributes:
         withheld: what must not leave with it.
         import_id: the import that is charged for asking about it.
+        interactive: it came alone: a person may be waiting for it.
     """
 
     withheld: Withheld = field(default_factory=Withheld)
     import_id: str | None = None
+    interactive: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -112,13 +132,13 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def join(self, text: str, waiter: Waiter, deadline: float, context: TextContext) -> bool:
+    def join(self, text: str, waiter: Waiter, context: TextContext) -> bool:
         """Let `waiter` wait for `text` if it is in flight already; False if it is not."""
         entry = self._entries.get(canonical(text))
         if entry is None:
             return False
         entry.waiters.setdefault(waiter, []).append(text)
-        entry.deadline = max(entry.deadline, deadline)
+        entry.deadline = max(entry.deadline, waiter.deadline)
         entry.learn(context)
         return True
 
@@ -151,13 +171,6 @@ class InFlight:
         for waiter, message in messages.items():
             waiter.tell(message)
 
-    def land_all(self, error: TransientError) -> None:
+    def land_all(self, error: NormalizerError) -> None:
         """End every entry with `error`."""
         self.land([(entry, error) for entry in self._entries.values()])
-
-    def refuse_all(self, error: ProviderRefused) -> None:
-        """End every entry, because the provider refuses the key or account."""
-        waiters = {waiter for entry in self._entries.values() for waiter in entry.waiters}
-        self._entries.clear()
-        for waiter in waiters:
-            waiter.refuse(error)

@@ -6,9 +6,10 @@ The cheap lane comes out first and at once; what only a model can settle follows
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from normalizer.domain.address import Address, parse_address
@@ -16,13 +17,13 @@ from normalizer.domain.appointment import Appointment, Kind, Normalized, Origin,
 from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.document import Document, parse_document
 from normalizer.domain.text import canonical
-from normalizer.errors import Misconfigured, NormalizerError, TransientError
+from normalizer.errors import NormalizerError
 from normalizer.llm.privacy import Withheld
-from normalizer.llm.single_flight import TextContext
+from normalizer.llm.single_flight import TextContext, Waiter
 
 if TYPE_CHECKING:
     from normalizer.cache import Cache, Entry
-    from normalizer.llm.coalescer import Announcement, Coalescer
+    from normalizer.llm.coalescer import Coalescer
 
 # What no model may be asked: there is nothing in such a text that a better reader would find.
 _FINAL_REASONS = frozenset({Reason.ADDRESS_MISSING, Reason.ADDRESS_JUNK, Reason.ADDRESS_FOREIGN, Reason.TEXT_TOO_LONG})
@@ -46,7 +47,7 @@ class Deferred:
 
 
 Progress: TypeAlias = Finished | Deferred
-_Decided: TypeAlias = list[tuple[Appointment, Outcome | NormalizerError]]
+_Decided: TypeAlias = tuple[Appointment, Outcome | NormalizerError]
 
 
 @dataclass(slots=True)
@@ -57,10 +58,11 @@ class _Text:
     waiting: list[Appointment] = field(default_factory=list)
     undecided: Undecided | None = None
 
-    def context(self) -> TextContext:
-        """What the model lane must know: what of its patients never leaves; the first import pays."""
+    def context(self, *, interactive: bool) -> TextContext:
+        """What the model lane must know: what of the patients never leaves; the first import pays."""
         withheld = Withheld.of((each.text(Kind.DOCUMENT), *each.private) for each in self.waiting)
-        return TextContext(withheld, next((each.import_id for each in self.waiting if each.import_id), None))
+        import_id = next((each.import_id for each in self.waiting if each.import_id), None)
+        return TextContext(withheld, import_id, interactive)
 
 
 class Pipeline:
@@ -100,15 +102,26 @@ class Pipeline:
             deadline: `loop.time()` by which everything must have come out.
             stopped: returns when no further model call may be started for this group.
         """
-        documents = await self._documents(appointments) if Kind.DOCUMENT in self._kinds else {}
+        documents = await self._documents(appointments)
         if Kind.ADDRESS not in self._kinds:
-            yield [Finished(appointment, documents.get(appointment.id, {})) for appointment in appointments]
+            yield [Finished(each, documents[each.id]) for each in appointments]
             return
-        async with contextlib.aclosing(self._addresses(appointments, deadline, stopped)) as decided:
-            async for addresses in decided:
-                yield [_progress(each, outcome, documents.get(each.id, {})) for each, outcome in addresses]
+        with self._announced():  # other groups' texts linger for what this one may bring
+            texts = _distinct(appointments)
+            decided = await self._without_model(texts)
+            left = {item.text: item for item in texts if item.undecided is not None}
+            answers = self._ask(left, deadline, stopped, alone=len(appointments) == 1)
+        with answers:  # under way while the cheap ones are saved
+            if decided:
+                yield [_progress(*each, documents) for each in decided]
+            async for arrived in answers:
+                handed_out = chain.from_iterable(_hand_out(left[text], answer) for text, answer in arrived.items())
+                yield [_progress(*each, documents) for each in handed_out]
 
     async def _documents(self, appointments: Sequence[Appointment]) -> dict[str, dict[Kind, Outcome]]:
+        """The outcome of each appointment's document, by its id: by rules alone, always."""
+        if Kind.DOCUMENT not in self._kinds:
+            return {each.id: {} for each in appointments}
         memo: dict[str, Outcome] = {}
         outcomes: dict[str, dict[Kind, Outcome]] = {}
         for turn, appointment in enumerate(appointments):
@@ -120,45 +133,24 @@ class Pipeline:
                 await asyncio.sleep(0)
         return outcomes
 
-    async def _addresses(
-        self,
-        appointments: Sequence[Appointment],
-        deadline: float,
-        stopped: Callable[[], Awaitable[None]] | None,
-    ) -> AsyncGenerator[_Decided, None]:
-        announced = self._coalescer.announce() if self._coalescer is not None else None
-        try:
-            texts = _distinct(appointments)
-            cached = await self._from_cache(texts)
-            cheap: _Decided = []
-            unresolved: list[_Text] = []
-            for turn, item in enumerate(texts):
-                decided = self._without_model(item, cached.get(item.text))
-                if decided:
-                    cheap.extend(decided)
-                else:
-                    unresolved.append(item)
-                if turn % _PARSES_PER_LOOP_TURN == 0:
-                    await asyncio.sleep(0)
-            if self._coalescer is None or announced is None or not unresolved:
-                yield cheap
-                return
-            asked = _from_model(self._coalescer, unresolved, deadline, announced, stopped)
-            async with contextlib.aclosing(_ahead(asked)) as answers:
-                await anext(answers)  # the texts are with the coalescer before the cheap lane is saved
-                yield cheap
-                async for answered in answers:
-                    yield answered
-        finally:
-            if announced is not None:
-                announced.withdraw()
+    def _announced(self) -> AbstractContextManager[object]:
+        return nullcontext() if self._coalescer is None else self._coalescer.announce()
+
+    async def _without_model(self, texts: Sequence[_Text]) -> list[_Decided]:
+        """What cache and rules decide; a text they leave open is marked `undecided`."""
+        cached = await self._from_cache(texts)
+        decided: list[_Decided] = []
+        for turn, item in enumerate(texts):
+            decided.extend(self._decide(item, cached.get(item.text)))
+            if turn % _PARSES_PER_LOOP_TURN == 0:
+                await asyncio.sleep(0)
+        return decided
 
     async def _from_cache(self, texts: Sequence[_Text]) -> Mapping[str, Entry]:
         asked = [item.text for item in texts if item.text]
         return await self._cache.get_many(Kind.ADDRESS, asked) if self._cache is not None and asked else {}
 
-    def _without_model(self, item: _Text, entry: Entry | None) -> _Decided:
-        """What becomes of those that carry the text; empty when only a model can tell."""
+    def _decide(self, item: _Text, entry: Entry | None) -> list[_Decided]:
         if entry is not None:
             origin = Origin.MANUAL if entry.manual else Origin.CACHE
             return [(each, _outcome(entry.decision, origin)) for each in item.waiting]
@@ -171,52 +163,34 @@ class Pipeline:
         item.undecided = decision
         return []
 
+    def _ask(
+        self,
+        left: Mapping[str, _Text],
+        deadline: float,
+        stopped: Callable[[], Awaitable[None]] | None,
+        *,
+        alone: bool,
+    ) -> Waiter:
+        """Bring what is left to the model; nothing is asked, and nothing arrives, where nothing is left."""
+        if self._coalescer is None or not left:
+            return Waiter()
+        contexts = {text: item.context(interactive=alone) for text, item in left.items()}
+        return self._coalescer.resolve_many(list(left), deadline=deadline, stopped=stopped, contexts=contexts)
+
 
 def _progress(
-    appointment: Appointment, address: Outcome | NormalizerError, documents: Mapping[Kind, Outcome]
+    appointment: Appointment,
+    address: Outcome | NormalizerError,
+    documents: Mapping[str, Mapping[Kind, Outcome]],
 ) -> Progress:
     if isinstance(address, NormalizerError):
         return Deferred(appointment, address)
-    return Finished(appointment, {**documents, Kind.ADDRESS: address})
+    return Finished(appointment, {**documents[appointment.id], Kind.ADDRESS: address})
 
 
 def needs_model(decision: Decision[Address]) -> TypeGuard[Undecided]:
     """Whether a better reader than the rules could find more in a text they read so."""
     return isinstance(decision, Undecided) and decision.reason not in _FINAL_REASONS
-
-
-async def _from_model(
-    coalescer: Coalescer,
-    unresolved: Sequence[_Text],
-    deadline: float,
-    announced: Announcement,
-    stopped: Callable[[], Awaitable[None]] | None,
-) -> AsyncGenerator[_Decided, None]:
-    waiting = {item.text: item for item in unresolved}
-    contexts = {item.text: item.context() for item in unresolved}
-    try:
-        asked = coalescer.resolve_many(
-            list(waiting), deadline=deadline, announced=announced, stopped=stopped, contexts=contexts
-        )
-        async for answers in asked:
-            yield [pair for text, answer in answers.items() for pair in _hand_out(waiting.pop(text), answer)]
-    except (TransientError, Misconfigured) as error:
-        yield [(appointment, error) for item in waiting.values() for appointment in item.waiting]
-
-
-async def _ahead(source: AsyncGenerator[_Decided, None]) -> AsyncGenerator[_Decided, None]:
-    """`source`, one step ahead of whoever reads it; begins with an empty list once the first step is under way."""
-    step = asyncio.ensure_future(anext(source, None))
-    try:
-        await asyncio.sleep(0)
-        yield []
-        while (decided := await asyncio.shield(step)) is not None:
-            step = asyncio.ensure_future(anext(source, None))
-            yield decided
-    finally:
-        step.cancel()
-        await asyncio.gather(step, return_exceptions=True)
-        await source.aclose()
 
 
 def _distinct(appointments: Sequence[Appointment]) -> list[_Text]:
@@ -227,9 +201,7 @@ def _distinct(appointments: Sequence[Appointment]) -> list[_Text]:
     return list(by_identity.values())
 
 
-def _hand_out(
-    item: _Text, answer: Decision[Address] | NormalizerError
-) -> Iterator[tuple[Appointment, Outcome | NormalizerError]]:
+def _hand_out(item: _Text, answer: Decision[Address] | NormalizerError) -> Iterator[_Decided]:
     """The first appointment paid for the answer; those that share its text had it for nothing."""
     for position, appointment in enumerate(item.waiting):
         if isinstance(answer, NormalizerError):
