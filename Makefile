@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # Labelled addresses that are not committed: `make quality` scores them where they are at hand.
-REAL    ?= ../shared/gold/real
+REAL    ?=
 # Many tests start processes of their own: two at a time leave two cores some air.
 AT_ONCE ?= 2
 

@@ -96,6 +96,8 @@ def measure(rows: int, sheet: Path | None, parts: Sequence[str]) -> dict[str, An
             found["alone"] = alone = run_alone(sheet, given | {"DATABASE_NAME": "alone"})
             most_s = max(step["cpu_s"] for step in alone["steps"].values())
             peak_mb = alone["peak_mb"] + alone["reader_peak_mb"]
+            stored = store.stats()
+            found["inserted_bytes_per_row"] = round(stored["received"]["insert"] / stored["rows"]["inserted"])
             found["within_limits"] = most_s < LIMITS["own_s"] and peak_mb < LIMITS["peak_mb"]
         if "served" in parts:
             found["served"] = run_served(sheet, given | {"DATABASE_NAME": "served"}, directory)

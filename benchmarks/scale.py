@@ -10,7 +10,7 @@ phase writes its own part of `benchmarks/results/scale.json`, with commit, date 
 - limits: a provider that allows few requests a minute; one count for all replicas, or each its own: refusals;
 - idle: what a replica without work asks of Redis;
 - reconcile: what looking for lost rows takes while many wait, and when the queue lost them all;
-- room: what a queued job, an answer in the cache and a job's result take of Redis' memory;
+- room: what a queued job, an answer in the cache and a job's result take of Redis, and a row's writes of the store;
 - memory: resident memory of a worker under load, minute after minute.
 """
 
@@ -222,7 +222,10 @@ def _look(fleet: Fleet) -> dict[str, float]:
 
 
 def room(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
-    """Bytes of Redis' memory for each thing it holds much of: its `used_memory` with so many of them, less without."""
+    """Bytes of Redis' memory for each thing it holds much of: its `used_memory` with so many of them, less without.
+
+    And bytes sent to the store for each row, by inserts and by updates: no oplog grows by more.
+    """
     size = 200 if given.quick else 20_000
     supplied = pool(size)
     answers = len(known_addresses(supplied))
@@ -238,6 +241,7 @@ def room(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]
         fleet.work_off(limit_s=600)
         after = fleet.redis_bytes()
         results = sum(1 for _ in fleet.redis.scan_iter("arq:result:*", count=1_000))
+        stored = fleet.sink.stats()
     a_job = (queued - remembered) / size
     yield {
         "rows": size,
@@ -245,6 +249,13 @@ def room(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]
             {"what": "job", "held": size, "bytes": round(a_job)},
             {"what": "answer", "held": answers, "bytes": round((remembered - start) / answers)},
             {"what": "result", "held": results, "bytes": round((after - before + a_job * size) / results)},
+            *(
+                {"what": f"{done} rows sent", "held": stored["rows"][done], "bytes": round(sent / stored["rows"][done])}
+                for done, sent in (
+                    ("inserted", stored["received"]["insert"]),
+                    ("updated", stored["received"]["update"]),
+                )
+            ),
         ],
     }
 

@@ -43,6 +43,7 @@ class Store:
         self._cursor_ids = itertools.count(1)
         self.commands: Counter[str] = Counter()
         self.rows: Counter[str] = Counter()
+        self.received: Counter[str] = Counter()
 
     def answer(self, command: Document) -> Document:
         """The reply to one command; refusals are replies, too."""
@@ -74,7 +75,8 @@ class Store:
         used = resource.getrusage(resource.RUSAGE_SELF)
         documents = {name: len(collection) for name, collection in self._collections.items()}
         cpu_s = used.ru_utime + used.ru_stime
-        return {"commands": dict(self.commands), "rows": dict(self.rows), "documents": documents, "cpu_s": cpu_s}
+        asked = {"commands": dict(self.commands), "rows": dict(self.rows), "received": dict(self.received)}
+        return {**asked, "documents": documents, "cpu_s": cpu_s}
 
     def create_indexes(self, command: Document) -> Document:
         for index in command["indexes"]:

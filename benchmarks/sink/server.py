@@ -70,6 +70,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
             return
         flags, command = _command_of(message)
+        self._store.received[next(iter(command))] += len(message)
         reply = self._store.answer(command)
         if flags & _MORE_TO_COME:
             return
