@@ -78,7 +78,6 @@ class Bench:
         self.cache = Cache(
             redis,
             secret=b"bench",
-            encrypt=True,
             model=MODEL,
             prompt_version=PROMPT_VERSION,
             rules_version=RULES_VERSION,

@@ -1,9 +1,9 @@
 """Answers given before: a bounded first tier in this process over a second one in Redis, shared by all replicas.
 
 A key is the HMAC of the canonical text (a bare hash of a CPF is reversed in minutes) beside everything the answer
-depends on: rules, prompt, model. Values are encrypted when asked for. An address is grounded in its text before it is
-kept; one that Redis holds is grounded again before use, unless it is sealed and this very grounding has passed it.
-Redis being away makes the worker slower, never wrong and never stopped: nothing here raises.
+depends on: rules, prompt, model. Values are sealed and bound to their key, so that nobody who merely reaches Redis
+reads or writes one. An address is grounded in its text before it is kept, and again before use once the grounding has
+changed. Redis being away makes the worker slower, never wrong and never stopped: nothing here raises.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 DAY_S: Final = 86_400.0
 PREFIX: Final = "norm"
 _SCHEMA: Final = 1
-_PLAIN, _SEALED = b"\x00", b"\x01"
+_SEALED: Final = b"\x01"
 _ENTRIES_PER_LOOP_TURN: Final = 50  # about 25 ms of grounding before other tasks get their turn
 _OWED: Final = 5_000  # answers kept for a Redis that is away; some 3 MB
 _OUTAGE: Final = (RedisError, OSError, TimeoutError)
@@ -87,7 +87,7 @@ class Cache:
 
     Args:
         redis: a client that returns bytes.
-        secret: keys the HMAC, and encrypts when `encrypt`; replicas must share it.
+        secret: keys the HMAC and seals the values; replicas must share it.
         previous_secret: also accepted for reading, so that a secret can be changed without losing the cache.
         model, prompt_version, rules_version: an answer of another of these is another answer.
         l1_max_bytes, l1_ttl_s: bounds of the tier in this process; the TTL is how long a correction may go unseen.
@@ -99,7 +99,6 @@ class Cache:
         redis: Redis,
         *,
         secret: bytes,
-        encrypt: bool,
         model: str,
         prompt_version: str,
         rules_version: int,
@@ -113,7 +112,7 @@ class Cache:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis = redis
-        self._rings = [_Ring(each, encrypt=encrypt) for each in (secret, previous_secret) if each]
+        self._rings = [_Ring(each) for each in (secret, previous_secret) if each]
         self._generation = f"{PREFIX}:c{_SCHEMA}r{rules_version}:{prompt_version}:{model}"
         self._positive_ttl_s, self._negative_ttl_s = positive_ttl_s, negative_ttl_s
         self._timeout_s, self._pause_s, self._clock = redis_timeout_s, redis_pause_s, clock
@@ -243,21 +242,22 @@ class Cache:
             (
                 text,
                 ring,
+                manual,
                 self._key(kind, marks[text] if ring is self._rings[0] else ring.mark(kind, text), manual=manual),
             )
             for text in marks
             for manual in (True, False)
             for ring in self._rings
         ]
-        values = await self._ask(self._redis.mget([key for _, _, key in places]))
+        values = await self._ask(self._redis.mget([key for *_, key in places]))
         found: dict[str, Entry] = {}
-        for (text, ring, key), value in zip(places, values or (), strict=False):
+        for (text, ring, manual, key), value in zip(places, values or (), strict=False):
             if value is None or text in found:
                 continue
             if len(found) % _ENTRIES_PER_LOOP_TURN == 0:
                 await asyncio.sleep(0)
-            entry, grounded = _read(ring.open(key, value))
-            if entry is None or (not (grounded and ring.seals) and not _holds(text, entry)):
+            entry, grounded = _read(ring.open(key, value), manual=manual)
+            if entry is None or (not grounded and not _holds(text, entry)):
                 self._stats.rejected += 1
                 continue
             found[text] = entry
@@ -303,28 +303,19 @@ class Cache:
 class _Ring:
     """The keys derived from one secret: one marks texts, one seals values."""
 
-    def __init__(self, secret: bytes, *, encrypt: bool) -> None:
+    def __init__(self, secret: bytes) -> None:
         self._marking = _derive(secret, b"normalizer cache mark")
-        self._sealing = AESGCM(_derive(secret, b"normalizer cache seal")) if encrypt else None
-
-    @property
-    def seals(self) -> bool:
-        """Whether only a holder of the secret can have written what `open` returns."""
-        return self._sealing is not None
+        self._sealing = AESGCM(_derive(secret, b"normalizer cache seal"))
 
     def mark(self, kind: str, text: str) -> str:
         return fingerprint(kind, text, secret=self._marking)
 
     def seal(self, key: str, value: bytes) -> bytes:
         """Bind the value to its key, so that no value can be moved to another text's key."""
-        if self._sealing is None:
-            return _PLAIN + value
         nonce = os.urandom(12)
         return _SEALED + nonce + self._sealing.encrypt(nonce, value, key.encode())
 
     def open(self, key: str, value: bytes) -> bytes | None:
-        if self._sealing is None:
-            return value[1:] if value[:1] == _PLAIN else None
         if value[:1] != _SEALED or len(value) < 29:
             return None
         try:
@@ -338,17 +329,21 @@ def _derive(secret: bytes, purpose: bytes) -> bytes:
 
 
 def _written(entry: Entry) -> bytes:
-    return orjson.dumps(asdict(entry) | {"grounded": grounding_version().hex()})
+    said = {"address": entry.address, "reason": entry.reason}
+    return orjson.dumps(said | {"grounded": grounding_version().hex()})
 
 
-def _read(value: bytes | None) -> tuple[Entry | None, bool]:
-    """What was written, and whether it says that the grounding of this very version has passed it."""
+def _read(value: bytes | None, *, manual: bool) -> tuple[Entry | None, bool]:
+    """What was written, and whether it says that the grounding of this very version has passed it.
+
+    `manual` follows from the key that the value lies under and is sealed for.
+    """
     if value is None:
         return None, False
     try:
         stored = orjson.loads(value)
         reason = stored.get("reason")
-        entry = Entry(stored.get("address"), Reason(reason) if reason else None, bool(stored.get("manual")))
+        entry = Entry(stored.get("address"), Reason(reason) if reason else None, manual)
         return entry, stored.get("grounded") == grounding_version().hex()
     except (ValueError, AttributeError, TypeError):
         return None, False

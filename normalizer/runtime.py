@@ -316,13 +316,12 @@ async def _existing_cache(settings: Settings, stack: contextlib.AsyncExitStack) 
 
 
 def _cache_of(settings: Settings, redis: Any, own_secret: bytes) -> Cache:
-    """`own_secret` is the database's, for when CACHE_SECRET is unset."""
+    """`own_secret` is the database's: it keys and seals the answers where CACHE_SECRET is unset."""
     given = secret_of(settings.cache_secret)
     previous = secret_of(settings.cache_secret_previous)
     return Cache(
         redis,
         secret=given.encode() if given else own_secret,
-        encrypt=given is not None,
         previous_secret=previous.encode() if previous else None,
         model=settings.openai_model,
         prompt_version=PROMPT_VERSION,

@@ -22,7 +22,7 @@ class Replica:
     """A coalescer with its own connection and first tier, as another process would have them."""
 
     def __init__(self, app, redis, *, lease_s=2.0):
-        self.cache = Cache(redis, secret=b"s", encrypt=True, model="m", prompt_version="a", rules_version=1)
+        self.cache = Cache(redis, secret=b"s", model="m", prompt_version="a", rules_version=1)
         http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app))
         self.client = LlmClient(api_key="test", model="simulated", base_url="http://simulated/v1", http_client=http)
         self.go = asyncio.Event()

@@ -109,7 +109,7 @@ def test_a_taken_port_stops_no_worker(deployment: Any) -> None:
 
 
 async def test_the_money_and_the_cache_are_read_at_the_scrape(redis_url: str, redis: Any) -> None:
-    cache = Cache(redis, secret=b"s" * 32, encrypt=False, model="m", prompt_version="1", rules_version=1)
+    cache = Cache(redis, secret=b"s" * 32, model="m", prompt_version="1", rules_version=1)
     ledger = Ledger(redis, model="gpt-6-luna", daily_budget_usd=2.0)
     await redis.hset(f"norm:usage:{ledger._today()}", mapping={"usd": "0.25", "calls": 3, "records": 60})
 

@@ -53,7 +53,6 @@ def make(redis, clock):
     def make(client=redis, **options):
         given = {
             "secret": b"one",
-            "encrypt": True,
             "model": "gpt-6-luna",
             "prompt_version": "a1",
             "rules_version": 1,
@@ -130,13 +129,30 @@ async def test_redis_never_sees_the_text_or_the_answer(make, redis):
         assert secret.encode().decode("latin-1") not in stored
 
 
-async def test_without_encryption_values_are_plain_json(make, redis):
-    await make(encrypt=False).put_many(KIND, {TEXT: POSITIVE})
+async def test_what_was_not_sealed_with_the_secret_is_no_answer(make, redis):
+    await make().put_many(KIND, {TEXT: POSITIVE})
+    (key,) = [key async for key in redis.scan_iter()]
+    said = {"address": ADDRESS, "reason": None, "manual": True, "grounded": normalizer.cache.grounding_version().hex()}
+
+    for forged in (b"\x00" + json.dumps(said).encode(), b"\x01" + bytes(28) + json.dumps(said).encode()):
+        await redis.set(key, forged)
+        assert await make().get_many(KIND, [TEXT]) == {}
+
+
+async def test_what_a_person_said_is_told_by_its_key_and_never_by_the_value(make, redis, monkeypatch):
+    """A machine's answer cannot claim to be a person's, nor be moved to where those lie."""
+    with monkeypatch.context() as forging:
+        forging.setattr(
+            normalizer.cache, "_written", lambda entry: json.dumps(asdict(entry) | {"manual": True}).encode()
+        )
+        await make().put_many(KIND, {TEXT: POSITIVE})
     (key,) = [key async for key in redis.scan_iter()]
 
-    assert json.loads((await redis.get(key))[1:])["address"] == ADDRESS
-    assert await make(encrypt=False).get_many(KIND, [TEXT]) == {TEXT: POSITIVE}
-    assert await make(encrypt=True).get_many(KIND, [TEXT]) == {}, "what anyone could have written is not trusted"
+    assert await make().get_many(KIND, [TEXT]) == {TEXT: POSITIVE}
+    manual = f"norm:manual:{KIND}:{make().mark(KIND, TEXT)}"
+    await redis.set(manual, await redis.get(key))
+    await redis.delete(key)
+    assert await make().get_many(KIND, [TEXT]) == {}
 
 
 async def test_a_changed_secret_still_reads_what_the_previous_one_wrote(make):
@@ -180,17 +196,6 @@ async def test_an_address_its_text_does_not_carry_is_never_kept(make, redis):
 
     assert await cache.get_many(KIND, [TEXT]) == {}
     assert len([key async for key in redis.scan_iter()]) == 1
-    assert cache.stats()["rejected"] == 1
-
-
-async def test_what_anyone_could_have_written_is_grounded_again(make, redis):
-    await make(encrypt=False).put_many(KIND, {TEXT: POSITIVE})
-    (key,) = [key async for key in redis.scan_iter()]
-    stored = json.loads((await redis.get(key))[1:])
-    await redis.set(key, b"\x00" + json.dumps(stored | {"address": INVENTED.address}).encode())
-    cache = make(encrypt=False)
-
-    assert await cache.get_many(KIND, [TEXT]) == {}
     assert cache.stats()["rejected"] == 1
 
 
@@ -357,7 +362,6 @@ async def test_whatever_lies_in_redis_a_lookup_never_raises(make, redis):
     for _ in range(50):
         await redis.set(key, chance.randbytes(chance.randrange(80)))
         assert await make().get_many(KIND, [TEXT]) == {}
-        assert await make(encrypt=False).get_many(KIND, [TEXT]) == {}
 
 
 async def test_a_text_may_be_forgotten_so_that_it_is_read_afresh(make):

@@ -45,7 +45,6 @@ def test_names_in_a_dotenv_count(tmp_path: Path) -> None:
     [
         ({"ADDRESS_NORMALIZATION_ENABLED": "false", "DOCUMENT_NORMALIZATION_ENABLED": "false"}, "nada será feito"),
         ({"ENVIRONMENT": "production", "DEBUG": "true"}, "DEBUG=True em produção"),
-        ({"ENVIRONMENT": "production"}, "CACHE_SECRET"),
         ({"REDIS_URL": "redis://:a@h", "REDIS_PASSWORD": "b"}, "senhas diferentes"),
         ({"LEASE_S": "15", "ARQ_JOB_TIMEOUT": "20"}, "LEASE_S=15"),
         ({"SHUTDOWN_GRACE_S": "60"}, "stop_grace_period em 70s"),
@@ -98,7 +97,6 @@ def test_personal_data_are_known_by_their_shape_and_check_digits(text: bytes, ki
         ({"REDIS_URL": "redis://cache.example.com:6379"}, "REDIS_URL: dados de pacientes passam sem cifra"),
         ({"REDIS_URL": "redis://clinic-redis:6379"}, "REDIS_PASSWORD: acesso sem senha"),
         ({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "https://llm.example.com/v1"}, "vão para llm.example.com"),
-        ({}, "endereços em claro"),
     ],
 )
 def test_lgpd_names_what_is_open(environment: dict[str, str], expected: str) -> None:

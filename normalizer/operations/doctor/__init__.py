@@ -75,7 +75,7 @@ async def _queue(settings: Settings, *, lgpd: bool) -> list[Finding]:
             findings += await services.check_other_queues(tasks)
             findings += model.check_lane(await read_lane(settings, tasks))
             if lgpd:
-                findings += await privacy.check_redis(redis, tasks.queue_name, sealed=settings.cache_secret is not None)
+                findings += await privacy.check_redis(redis, tasks.queue_name)
             return findings
     except (Misconfigured, TransientError) as error:
         return [services.unreachable(services.REDIS, error)]

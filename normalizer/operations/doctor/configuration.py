@@ -74,10 +74,6 @@ def _contradictions(settings: Settings) -> Iterator[Finding]:
         yield warning(AREA, "DEBUG=True em produção.", "Defina DEBUG=False.")
     if production and settings.log_level == "DEBUG":
         yield warning(AREA, "LOG_LEVEL=DEBUG em produção enche o log.", "Defina LOG_LEVEL=INFO.")
-    if production and settings.cache_secret is None:
-        yield warning(
-            AREA, "sem CACHE_SECRET os endereços ficam em claro no Redis.", "Gere um com: openssl rand -hex 32"
-        )
     in_url = urlsplit(settings.redis_url.get_secret_value()).password
     if in_url and settings.redis_password and unquote(in_url) != settings.redis_password.get_secret_value():
         yield warning(AREA, "REDIS_URL e REDIS_PASSWORD trazem senhas diferentes; vale a da URL.", "Deixe só uma.")

@@ -82,10 +82,8 @@ def _password(name: str, given: bool, url: str) -> Iterator[Finding]:
 
 
 def _cache(settings: Settings) -> Finding:
-    if settings.cache_secret is not None:
-        return good(AREA, "cache no Redis: chaves HMAC, valores cifrados (AES-GCM, CACHE_SECRET)")
-    mend = "Defina CACHE_SECRET (openssl rand -hex 32): os valores passam a ser cifrados."
-    return warning(AREA, "cache no Redis: chaves HMAC, mas endereços em claro.", mend)
+    whose = "CACHE_SECRET" if settings.cache_secret is not None else "segredo sorteado, guardado no MongoDB"
+    return good(AREA, f"cache no Redis: chaves HMAC, valores cifrados (AES-GCM, {whose})")
 
 
 def _provider(settings: Settings) -> Iterator[Finding]:
@@ -119,10 +117,10 @@ def check_expiry(never_expiring: Sequence[str]) -> list[Finding]:
 # -- Redis holds ids and nothing else ---------------------------------------------------------------------------------
 
 
-async def check_redis(redis: Redis, queue_name: str, *, sealed: bool) -> list[Finding]:
+async def check_redis(redis: Redis, queue_name: str) -> list[Finding]:
     """Look into samples of jobs, results and cache values."""
     try:
-        return [await _jobs(redis, queue_name), await _results(redis), await _cache_values(redis, sealed=sealed)]
+        return [await _jobs(redis, queue_name), await _results(redis), await _cache_values(redis)]
     except RedisError as error:
         return [warning(AREA, f"o Redis não deixou ler amostras ({type(error).__name__}).", "Rode de novo.")]
 
@@ -155,11 +153,11 @@ async def _results(redis: Redis) -> Finding:
     return good(AREA, f"resultados: {len(found)} lidos, sem documento, telefone ou e-mail")
 
 
-async def _cache_values(redis: Redis, *, sealed: bool) -> Finding:
+async def _cache_values(redis: Redis) -> Finding:
     found = await _sample(redis, "norm:c*r*:*")
     plain = sum(not value.startswith(_SEALED) for value in found)
-    if sealed and plain:
-        mend = "São de antes de CACHE_SECRET; apague-os: normalizer cache purge --yes"
+    if plain:
+        mend = "São de uma versão anterior; apague-os: normalizer cache purge --yes"
         return warning(AREA, f"{plain} de {len(found)} valores da cache estão em claro.", mend)
     return good(AREA, f"cache: {len(found)} valores lidos, {len(found) - plain} cifrados")
 
