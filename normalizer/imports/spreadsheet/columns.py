@@ -1,13 +1,16 @@
-"""Which column carries which stored field: known names, and the header row found by how many of them it holds."""
+"""Which column carries which stored field: known titles, and the header found by how many of them a row holds."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from normalizer.domain.text import clean, fold
+from normalizer.imports.spreadsheet.table import BrokenRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,75 +26,171 @@ MOMENTS: Final = {
     "inicio_agendamento": ("data_agendamento", "hora_agendamento"),
     "momento_confirmacao": ("data_confirmacao", "hora_confirmacao"),
 }
+#: Columns that are part of a stored field's text and not stored by themselves: see `joining`.
+ADDRESS_PARTS: Final = ("tipo_logradouro", "logradouro", "numero", "complemento", "bairro", "cidade", "estado")
+#: Fields that one value fills: two columns cannot both be said to carry one.
+SINGLE_FIELDS: Final = frozenset({KEY_FIELD, "cpf", "rg", "cep", "status", "numero", "estado", "nome_marca"})
+#: Fields of which every column counts; of any other the most specific title does.
+JOINED_FIELDS: Final = frozenset({"telefone", "observacoes", "tipo_consulta"})
 
-HEADER_SEARCH_ROWS: Final = 40
+HEADER_SEARCH_ROWS: Final = 100
 #: A column that was said to carry nothing of use.
 IGNORED: Final = "ignorar"
 _MIN_SCORE: Final = 2
 _TOLD_SCORE: Final = 2  # a title that was explained makes a header by itself
+_TITLE_CHARS: Final = 200
 
-# Stored field: the names it goes by in the deployed export first, then in other sheets, folded and without punctuation.
+# Stored field: the names it goes by, the most specific first, as `known_name` writes them or longer.
 _NAMES: Final = {
-    KEY_FIELD: "id do agendamento|id agendamento|codigo do agendamento|agendamento id",
+    KEY_FIELD: "id do agendamento|codigo do agendamento|agendamento id|numero do agendamento|cd it agenda central",
     "nome_marca": "nome da marca|marca",
-    "nome_unidade": "nome da unidade|unidade",
-    "status": "status agendamento|status do agendamento|situacao|status",
-    "inicio_agendamento": "data hora inicio agendamento|data hora inicio do agendamento|data hora agendamento"
-    "|data e hora",
-    "data_agendamento": "data agendamento|data do agendamento|data da consulta|data",
-    "hora_agendamento": "hora agendamento|hora do agendamento|hora da consulta|horario|hora",
-    "nome_paciente": "nome do paciente|nome paciente|paciente|nome completo|nome",
-    "tipo_consulta": "nomes dos exames|tipo de consulta|tipo consulta|tipo da consulta|exame|exames|procedimento",
-    "endereco_coleta": "endereco coleta|endereco de coleta|endereco da coleta",
-    "endereco_completo": "endereco completo|endereco|endereco do paciente|endereco residencial|logradouro completo",
-    "cep": "cep|codigo postal",
-    "numero_convenio": "convenio|numero convenio|numero do convenio|codigo do convenio",
-    "nome_convenio": "nome do convenio|nome convenio|plano|plano de saude",
-    "carteira_convenio": "nr carteira|carteira convenio|numero da carteira|numero carteira|carteirinha|no carteira",
-    "canal_confirmacao": "canal confirmacao|canal de confirmacao",
-    "momento_confirmacao": "data hora confirmacao|data hora da confirmacao",
-    "data_confirmacao": "data confirmacao|data da confirmacao",
-    "hora_confirmacao": "hora confirmacao|hora da confirmacao",
+    "nome_unidade": "nome da unidade|unidade de atendimento|unidade|nome da clinica|clinica|filial",
+    "status": "status do agendamento|situacao do agendamento|status da consulta|situacao|status",
+    "inicio_agendamento": "data hora inicio agendamento|data hora inicio|inicio do agendamento|data hora agendamento"
+    "|data hora consulta|data hora atendimento|data hora exame|data hora coleta|data hora marcada|data hora",
+    "data_agendamento": "data do agendamento|data da agenda|data da consulta|data do atendimento|data do exame"
+    "|data da coleta|data marcada|data de inicio|dia do agendamento|data|dia",
+    "hora_agendamento": "hora do agendamento|horario do agendamento|hora da agenda|hora inicio|horario inicio"
+    "|hora da consulta|horario da consulta|hora do atendimento|horario de atendimento|hora do exame|hora da coleta"
+    "|hora marcada|horario|hora",
+    "nome_paciente": "nome do paciente|paciente|nome do cliente|cliente|nome do beneficiario|beneficiario"
+    "|nome completo do paciente|nome completo|nome",
+    "sobrenome": "sobrenome do paciente|sobrenome|ultimo nome",
+    "tipo_consulta": "nomes dos exames|nome do exame|tipo de consulta|tipo da consulta|exame|exames|procedimento"
+    "|procedimentos|servico|servicos|qual exame deseja fazer",
+    "endereco_coleta": "endereco de coleta|local de coleta",
+    "endereco_completo": "endereco do paciente|endereco do cliente|endereco residencial|endereco residencial completo"
+    "|endereco completo|logradouro completo|endereco",
+    "tipo_logradouro": "tipo do logradouro|tipo de logradouro",
+    "logradouro": "nome do logradouro|logradouro|rua|nome da rua|rua avenida|rua av",
+    "numero": "numero do endereco|numero do logradouro|numero da casa|numero da residencia|numero do imovel|numero",
+    "complemento": "complemento do endereco|complemento",
+    "bairro": "bairro do paciente|nome do bairro|bairro do endereco|bairro",
+    "cidade": "cidade do paciente|cidade do endereco|nome da cidade|nome do municipio|cidade uf|municipio uf"
+    "|cidade estado|cidade|municipio",
+    "estado": "uf do endereco|estado do endereco|codigo uf|estado uf|uf estado|sigla uf|uf|estado",
+    "cep": "cep do paciente|cep do endereco|numero do cep|codigo do cep|cep|codigo postal",
+    "numero_convenio": "numero do convenio|codigo do convenio|convenio",
+    "nome_convenio": "nome do convenio|plano de saude|plano",
+    "carteira_convenio": "nr carteira|carteira convenio|numero da carteira|carteirinha|numero da carteirinha",
+    "canal_confirmacao": "canal de confirmacao",
+    "momento_confirmacao": "data hora confirmacao",
+    "data_confirmacao": "data da confirmacao",
+    "hora_confirmacao": "hora da confirmacao",
     "observacoes": "observacao|observacoes|obs",
-    "documento_completo": "documento s do paciente|documentos do paciente|documento do paciente|documento completo"
-    "|documento|documentos",
-    "cpf": "cpf|c p f|cpf do paciente|cpf paciente|no cpf|numero do cpf",
-    "rg": "rg|r g|rg do paciente|rg paciente|identidade|no rg|numero do rg",
-    "telefone": "contato s do paciente|contatos do paciente|contato do paciente|telefone|telefones|celular|contato",
+    "documento_completo": "documento s do paciente|documentos do paciente|documento do cliente|documento completo"
+    "|documento de identificacao|documento de identidade|documento cpf rg|cpf rg|rg cpf|cpf ou rg|rg ou cpf"
+    "|numero do documento|documento|documentos",
+    "tipo_documento": "tipo do documento|tipo de documento|tipo documento do paciente",
+    "cpf": "cpf do paciente|cpf do cliente|cpf do beneficiario|documento cpf|numero do cpf|cpf cnpj|cpf|c p f",
+    "digito": "digito verificador|digito do cpf|digito|dig|dv|dv cpf|cpf dv",
+    "rg": "rg do paciente|rg do cliente|documento rg|numero do rg|numero da identidade|carteira de identidade"
+    "|registro geral|identidade|rg|r g",
+    "telefone": "contato s do paciente|contatos do paciente|celular do paciente|telefone do paciente|celular do cliente"
+    "|telefone celular|celular|whatsapp|whatsapp com ddd|celular whatsapp|celular com ddd|telefone com ddd"
+    "|telefone do cliente|telefone residencial|telefone fixo|telefone de contato|numero de telefone|numero do celular"
+    "|telefone 1|telefone 2|celular 1|celular 2|telefone|telefones|contato|contatos",
     "carro": "carro|veiculo",
 }
-FIELD_OF_NAME: Final = {name: field for field, names in _NAMES.items() for name in names.split("|")}
-# Columns of the deployed export that are read and not stored: known, so that they count when the header is looked for.
-IGNORED_NAMES: Final = frozenset(
-    [
-        "codigo da unidade",
-        "id da agenda",
-        "codigo da sala",
-        "nome da sala",
-        "data hora fim agendamento",
-        "codigos dos exames",
-        "total exames",
-        "categoria",
-        "crm pedido medico",
-        "canal de efetivacao",
-        "usuario marcacao",
-        "data da efetivacao",
-        "status confirmacao",
-        "nascimento",
-    ]
+# Columns of the deployed export and others that are read and not stored: known, so that they count in a header.
+_IGNORED_NAMES: Final = (
+    "codigo da unidade|id da agenda|codigo da sala|nome da sala|data hora fim agendamento|codigos dos exames"
+    "|total exames|categoria|crm pedido medico|canal de efetivacao|usuario marcacao|data da efetivacao"
+    "|status confirmacao|nascimento|data de nascimento|hora fim|horario fim|hora termino|hora final|data hora fim"
+    "|data fim|data hora fim|carimbo de data hora"
 )
-
+_SHORT: Final = {
+    **dict.fromkeys(["no", "n", "nr", "nro", "num"], "numero"),
+    **dict.fromkeys(["de", "do", "da", "dos", "das", "o", "a", "e", "s", "ds", "desc", "sg"], ""),
+    **dict.fromkeys(["cd", "cod"], "codigo"),
+    **dict.fromkeys(["doc", "docto"], "documento"),
+    **dict.fromkeys(["end", "ender"], "endereco"),
+    **dict.fromkeys(["tel", "fone"], "telefone"),
+    "nm": "nome",
+    "dt": "data",
+    "hr": "hora",
+    "tp": "tipo",
+    "pac": "paciente",
+    "cel": "celular",
+    "nasc": "nascimento",
+    "agend": "agendamento",
+    "resp": "responsavel",
+    "logr": "logradouro",
+    "compl": "complemento",
+    "mun": "municipio",
+}
+# Titles that end so were cut in two, one half in the row below: "Nome do" over "Paciente".
+_OPEN_ENDS: Final = frozenset({"de", "do", "da", "dos", "das", "e"})
+# Whose column it is when it is not the patient's.
+_OF_OTHERS: Final = (
+    "responsavel mae pai titular conjuge acompanhante medico medica profissional dentista unidade clinica hospital "
+    "empresa comercial trabalho solicitante emergencia laboratorio expedidor emissor emissao nascimento motorista "
+    "coletor usuario"
+)
+_OTHERS: Final = frozenset(_OF_OTHERS.split(" "))
 _PUNCTUATION: Final = re.compile(r"[^0-9a-z]+")
+_ASIDE: Final = re.compile(r"\([^()]*\)")
+_VALUE: Final = re.compile(r"[0-9]{3}|@|[0-9]{1,2}[/:][0-9]{2}")
+
+
+def normalize_title(title: object) -> str:
+    """`Documento(s) do Paciente` → `documento s do paciente`."""
+    if not isinstance(title, str) or len(title) > _TITLE_CHARS:
+        return ""
+    return _PUNCTUATION.sub(" ", fold(clean(title)).translate(_ORDINALS)).strip()
+
+
+_ORDINALS: Final = str.maketrans({"º": "o", "°": "o", "ª": "a"})
+
+
+@lru_cache(maxsize=4096)
+def known_name(normalized: str) -> str:
+    """A normalized title as names are compared: short forms written out, articles and plurals dropped."""
+    words = normalized.split()
+    if not words or words[-1] in _OPEN_ENDS:
+        return ""
+    written = [_SHORT.get(word, word) for word in words]
+    return " ".join(word[:-1] if len(word) > 4 and word.endswith("s") else word for word in written if word)
+
+
+FIELD_OF_NAME: Final = {known_name(name): field for field, names in _NAMES.items() for name in names.split("|")}
+IGNORED_NAMES: Final = frozenset(map(known_name, _IGNORED_NAMES.split("|")))
+_RANK: Final = {name: position for position, name in enumerate(FIELD_OF_NAME)}
+
+
+@lru_cache(maxsize=4096)
+def name_of(title: object) -> str:
+    """The known name a title stands for, whatever is added in brackets; empty for none."""
+    whole = known_name(normalize_title(title))
+    if whole in FIELD_OF_NAME or whole in IGNORED_NAMES or not isinstance(title, str):
+        return whole if isinstance(title, str) else ""
+    bare = known_name(normalize_title(_ASIDE.sub(" ", title)))
+    known = bare in FIELD_OF_NAME and not is_of_others(title)
+    return bare if known else ""
+
+
+def field_of(title: object) -> str | None:
+    """The stored field, or part of one, that a title is known to carry."""
+    return FIELD_OF_NAME.get(name_of(title))
+
+
+def is_of_others(title: object) -> bool:
+    """Whether a title says that its column is somebody else's: the mother's, the clinic's, the doctor's."""
+    return not _OTHERS.isdisjoint(known_name(normalize_title(title)).split())
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """Where the header stands (1-based row) and which column (0-based) carries which stored field.
 
+    Several columns may carry one field: parts of an address, equal titles, several phones.
+
     Attributes:
         titles: as written, of every column.
         unknown: titles of columns nobody knows.
         told: titles that are read by what was said of them, with their field.
+        passed_over: titles that could be it, with the more specific one that was taken instead.
+        beside: the headers of tables that stand to the right in the same rows.
     """
 
     row: int
@@ -99,6 +198,8 @@ class Header:
     titles: tuple[str, ...]
     unknown: tuple[str, ...]
     told: Mapping[str, str] = field(default_factory=dict)
+    passed_over: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[Header, ...] = ()
 
     def title_of(self, field: str) -> str | None:
         """The title as written of the column that carries `field`."""
@@ -107,60 +208,173 @@ class Header:
     @property
     def fields(self) -> frozenset[str]:
         """The stored fields some column carries."""
-        return frozenset(self.columns.values())
+        parts = frozenset(self.columns.values())
+        return parts | {"endereco_completo"} if "logradouro" in parts else parts
+
+    @property
+    def address_field(self) -> str:
+        """The field that the parts of an address belong to."""
+        own = {"endereco_completo", "logradouro"}.isdisjoint(self.columns.values())
+        return "endereco_coleta" if own and "endereco_coleta" in self.columns.values() else "endereco_completo"
+
+    def sources(self) -> dict[str, list[list[int]]]:
+        """Per field its columns: those in one list have equal titles, and the filled one counts; lists are joined."""
+        found: dict[str, dict[str, list[int]]] = {}
+        for index, carried in self.columns.items():
+            found.setdefault(carried, {}).setdefault(normalize_title(self.titles[index]), []).append(index)
+        return {carried: list(columns.values()) for carried, columns in found.items()}
 
     def is_repeated_by(self, cells: Sequence[object]) -> bool:
         """Whether a data row is the header once more, as page breaks leave it."""
         return all(index < len(cells) and cells[index] == self.titles[index] for index in self.columns)
 
 
-def normalize_title(title: object) -> str:
-    """`Documento(s) do Paciente` → `documento s do paciente`."""
-    if not isinstance(title, str) or len(title) > 200:
-        return ""
-    return _PUNCTUATION.sub(" ", fold(clean(title)).replace("º", "o").replace("ª", "a")).strip()
-
-
 def find_header(rows: Iterable[tuple[int, Sequence[object]]], also: Also | None = None) -> Header | None:
     """Return the row that holds the most known titles among the first ones, or None when no row holds two of them.
 
-    The first of equals wins, so data below that repeats the titles changes nothing.
+    The first of equals wins, so data below that repeats the titles changes nothing. Titles cut over two rows are read
+    together where that makes more of them known. One title alone is a header where nothing else could be one.
     """
     best: Header | None = None
     best_score = _MIN_SCORE - 1
-    for _, (number, cells) in zip(range(HEADER_SEARCH_ROWS), rows, strict=False):
-        header, score = _read_header(number, cells, also)
+    single: list[Header] = []
+    above: Sequence[object] = ()
+    for number, cells in islice(rows, HEADER_SEARCH_ROWS):
+        if isinstance(cells, BrokenRow):
+            continue
+        header, score = _read_header(number, cells, also, above)
+        if score == 1 and sum(map(_is_filled, cells)) == 1:
+            single.append(header)
         if score > best_score:
             best, best_score = header, score
-    return best
+        header, score = _read_header(number, _over(above, cells), also, above)
+        if score > best_score + 1:
+            best, best_score = header, score
+        above = cells if any(map(_is_filled, cells)) else ()
+    return best if best is not None or len(single) != 1 else single[0]
 
 
-def header_at(number: int, cells: Sequence[object], also: Also) -> Header:
+def header_at(number: int, cells: Sequence[object], also: Also | None = None) -> Header:
     """That row read as the header."""
     return _read_header(number, cells, also)[0]
 
 
-def _read_header(number: int, cells: Sequence[object], also: Also | None) -> tuple[Header, int]:
+def header_within(number: int, cells: Sequence[object]) -> Header | None:
+    """A row of data read as the header of a second table, where it can be nothing else: titles alone, known ones."""
+    header, score = _read_header(number, cells, None)
+    filled = sum(map(_is_filled, cells))
+    useful = header.fields & (ADDRESS_FIELDS | DOCUMENT_FIELDS)
+    return header if useful and score >= max(_MIN_SCORE, (filled + 1) // 2) else None
+
+
+def _over(above: Sequence[object], cells: Sequence[object]) -> Sequence[object]:
+    """Titles cut in two: each with what stands above it; alone where the two make no known name."""
+    return [_joined(above[index] if index < len(above) else None, cell) for index, cell in enumerate(cells)]
+
+
+def _joined(upper: object, lower: object) -> object:
+    if not (isinstance(upper, str) and upper.strip()):
+        return lower
+    if not (isinstance(lower, str) and lower.strip()):
+        return upper
+    both = f"{upper.strip()} {lower.strip()}"
+    return both if field_of(both) or not field_of(lower) else lower
+
+
+def _is_filled(cell: object) -> bool:
+    return bool(cell.strip()) if isinstance(cell, str) else cell is not None
+
+
+def _read_header(
+    number: int, cells: Sequence[object], also: Also | None, above: Sequence[object] = ()
+) -> tuple[Header, int]:
     names = [normalize_title(cell) for cell in cells]
     meanings = also(names) if also is not None else {}
     told = {index: meanings[name] for index, name in enumerate(names) if name in meanings}
-    columns: dict[int, str] = {}
-    for index, carried in told.items():
-        if carried != IGNORED and carried not in columns.values():
-            columns[index] = carried
-    unknown: list[str] = []
-    score = _TOLD_SCORE * len(told)
-    for index, name in enumerate(names):
-        if index in told:
-            continue
-        known = FIELD_OF_NAME.get(name)
-        if known is not None and known not in columns.values():
-            columns[index] = known
-            score += 1
-        elif name in IGNORED_NAMES:
-            score += 1
-        elif name:
-            unknown.append(str(cells[index]))
-    titles = tuple(str(cell) for cell in cells)
+    others = _columns_of_others(above, cells)
+    known = {index: name for index, cell in enumerate(cells) if index not in told and (name := name_of(cell))}
+    fields = {
+        index: FIELD_OF_NAME[name] for index, name in known.items() if name in FIELD_OF_NAME and index not in others
+    }
+    blocks = _side_by_side({index: known[index] for index in fields})
+    titles = tuple("" if cell is None else str(cell) for cell in cells)
     said = {titles[index]: carried for index, carried in told.items()}
-    return Header(number, dict(sorted(columns.items())), titles, tuple(unknown), said), score
+    first, *beside = [_columns(told if at == 0 else {}, block, known) for at, block in enumerate(blocks)]
+    columns, passed = first
+    read = {*told, *columns, *(index for more, _ in beside for index in more)}
+    read |= {index for index, name in known.items() if name in IGNORED_NAMES} | passed.keys()
+    unknown = tuple(titles[index] for index, name in enumerate(names) if name and index not in read)
+    score = _TOLD_SCORE * len(told) + sum(index not in told for index in read) - sum(map(_is_value, cells))
+    over = {titles[index]: titles[taken] for index, taken in passed.items()}
+    tables = tuple(Header(number, more, titles, ()) for more, _ in beside)
+    return Header(number, columns, titles, unknown, said, over, tables), score
+
+
+def _columns_of_others(above: Sequence[object], cells: Sequence[object]) -> set[int]:
+    """Columns under a group title of somebody else: "Responsável" over "Nome" and "CPF"."""
+    if sum(map(_is_filled, above)) >= sum(map(_is_filled, cells)):
+        return set()
+    found: set[int] = set()
+    group: object = None
+    for index in range(len(cells)):
+        group = above[index] if index < len(above) and _is_filled(above[index]) else group
+        if is_of_others(group):
+            found.add(index)
+    return found
+
+
+def _side_by_side(known: Mapping[int, str]) -> list[dict[int, str]]:
+    """The columns by table: another begins where all titles come again, the patient's among them."""
+    names = list(known.values())
+    width = next((at for at in range(2, len(names) // 2 + 1) if _comes_again(names, at)), len(names) or 1)
+    indices = list(known)
+    return [
+        {index: known[index] for index in indices[start : start + width]} for start in range(0, len(names) or 1, width)
+    ]
+
+
+def _comes_again(names: Sequence[str], width: int) -> bool:
+    whole = len(names) % width == 0 and list(names) == [*names[:width]] * (len(names) // width)
+    return whole and "nome_paciente" in {FIELD_OF_NAME[name] for name in names[:width]}
+
+
+def _columns(
+    told: Mapping[int, str], block: Mapping[int, str], names: Mapping[int, str]
+) -> tuple[dict[int, str], dict[int, int]]:
+    """The field of each column that is read, and the columns passed over with the one that was taken instead."""
+    columns = {index: carried for index, carried in told.items() if carried != IGNORED}
+    passed: dict[int, int] = {}
+    said = set(columns.values())
+    best: dict[str, int] = {}
+    for index, name in block.items():
+        carried = FIELD_OF_NAME[name]
+        if carried in said:
+            continue
+        if carried not in best or _RANK[name] < _RANK[names[best[carried]]]:
+            best[carried] = index
+    for index, name in block.items():
+        carried = FIELD_OF_NAME[name]
+        taken = best.get(carried)
+        if taken is None:
+            continue
+        if carried in JOINED_FIELDS or name == names[taken]:
+            columns[index] = carried
+        else:
+            passed[index] = taken
+    return _without_loose_parts(dict(sorted(columns.items()))), passed
+
+
+def _without_loose_parts(columns: dict[int, str]) -> dict[int, str]:
+    """Numbers, quarters and cities are an address's only beside a street; a check digit, beside its number."""
+    found = set(columns.values())
+    loose = set() if found & {"logradouro", "endereco_completo", "endereco_coleta"} else set(ADDRESS_PARTS)
+    loose |= set() if found & DOCUMENT_FIELDS else {"digito", "tipo_documento"}
+    loose |= set() if "nome_paciente" in found else {"sobrenome"}
+    return {index: carried for index, carried in columns.items() if carried not in loose}
+
+
+def _is_value(cell: object) -> bool:
+    """Whether a cell reads like data, not like a title."""
+    if isinstance(cell, str):
+        return _VALUE.search(_ASIDE.sub("", cell)) is not None
+    return cell is not None and cell != ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import io
 import tempfile
 from dataclasses import dataclass, field
@@ -12,13 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
-from normalizer.domain.moment import Moment, parse_moment
 from normalizer.imports.spreadsheet.columns import (
     ADDRESS_FIELDS,
     DOCUMENT_FIELDS,
     HEADER_SEARCH_ROWS,
-    KEY_FIELD,
-    MOMENTS,
     Header,
     find_header,
     header_at,
@@ -26,9 +22,10 @@ from normalizer.imports.spreadsheet.columns import (
 from normalizer.imports.spreadsheet.delimited import open_csv
 from normalizer.imports.spreadsheet.limits import Limits, megabytes, too_large
 from normalizer.imports.spreadsheet.markup import is_markup, open_markup
-from normalizer.imports.spreadsheet.problem import Problem, mask
+from normalizer.imports.spreadsheet.problem import Problem
 from normalizer.imports.spreadsheet.refusals import empty, no_header, not_a_sheet, size_of
-from normalizer.imports.spreadsheet.table import BrokenRow, Unreadable
+from normalizer.imports.spreadsheet.rows import Row, RowReader
+from normalizer.imports.spreadsheet.table import BrokenRow
 from normalizer.imports.spreadsheet.values import text_of
 from normalizer.imports.spreadsheet.vocabulary import Vocabulary
 from normalizer.imports.spreadsheet.workbook import open_ole, open_xlsx
@@ -54,26 +51,6 @@ _NOT_SHEETS: Final = (
     b"\x1f\x8b",
     b"PK",
 )
-_WHEN: Final = {
-    (False, False): "data (dd/mm/aaaa)",
-    (False, True): "data e hora (dd/mm/aaaa hh:mm)",
-    (True, False): "hora (hh:mm)",
-}
-_MIDNIGHT: Final = dt.time()
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One usable row: where it stands (1-based, as Excel shows it) and its non-empty values by stored field name."""
-
-    sheet: str
-    number: int
-    values: dict[str, str]
-
-    @property
-    def key(self) -> str | None:
-        """The clinic system's own id of the appointment, when the sheet carries one."""
-        return self.values.get(KEY_FIELD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +82,19 @@ class Spreadsheet:
         """Yield the usable rows in order. What is wrong with a row is appended to `problems`; its neighbours go on."""
         self.problems = list(self._standing)
         for info, table in zip(self.sheets, self._tables, strict=True):
+            readers = self._readers(info.name, info.header)
             for number, cells in table.rows():
-                if number <= info.header.row or info.header.is_repeated_by(cells):
+                if number <= info.header.row or readers[0].header.is_repeated_by(cells):
                     continue
                 if isinstance(cells, BrokenRow):
                     self.problems.append(Problem(info.name, number, None, cells.expected, cells.found, cells.mend))
+                elif (second := readers[0].second_header(number, cells)) is not None:
+                    readers = self._readers(info.name, second)
                 else:
-                    row = self._row(info, number, cells)
-                    if row is not None:
-                        yield row
+                    yield from filter(None, [reader.read(number, cells) for reader in readers])
+
+    def _readers(self, name: str, header: Header) -> list[RowReader]:
+        return [RowReader(name, one, self.problems) for one in (header, *header.beside)]
 
     def cells_of(self, wanted: Container[tuple[str, int]]) -> Iterator[tuple[SheetInfo, int, Cells]]:
         """Yield the cells, as they stand in the file, of the rows named by (sheet, number)."""
@@ -121,48 +102,6 @@ class Spreadsheet:
             for number, cells in table.rows():
                 if (info.name, number) in wanted:
                     yield info, number, cells
-
-    def _row(self, info: SheetInfo, number: int, cells: Cells) -> Row | None:
-        values: dict[str, str] = {}
-        width = len(cells)
-        for index, name in info.header.columns.items():
-            text = text_of(cells[index]) if index < width else ""
-            if text:
-                values[name] = text
-            elif index < width and isinstance(cell := cells[index], Unreadable):
-                self._report(info, number, name, cell.expected, cell.found)
-        if not values:
-            return None
-        if not _is_appointment(values):
-            self.problems.append(_unusable(info, number))
-            return None
-        self._settle_moments(info, number, values)
-        return Row(info.name, number, values)
-
-    def _settle_moments(self, info: SheetInfo, number: int, values: dict[str, str]) -> None:
-        """Dates as `dd/mm/aaaa` and times as `hh:mm`, from whichever column holds them; what is unclear is reported."""
-        for whole, (date_field, time_field) in MOMENTS.items():
-            found = {
-                name: parse_moment(text)
-                for name in (date_field, whole, time_field)
-                if (text := values.get(name)) is not None
-            }
-            for name, moment in found.items():
-                text = values.pop(name)
-                wanted = moment.time if name == time_field else moment.date
-                if wanted is None or not moment.whole:
-                    self._report(info, number, name, _WHEN[name == time_field, name == whole], mask(text))
-            date = next((moment.date for moment in found.values() if moment.date), None)
-            times = [moment.time for name, moment in reversed(found.items()) if _tells_time(name, date_field, moment)]
-            if date is not None:
-                values[date_field] = f"{date:%d/%m/%Y}"
-            if times:
-                values[time_field] = f"{times[0]:%H:%M}"
-
-    def _report(self, info: SheetInfo, number: int, name: str, expected: str, found: str) -> None:
-        title = info.header.title_of(name)
-        mend = "Corrija a célula; o resto da linha foi aproveitado."
-        self.problems.append(Problem(info.name, number, title, expected, found, mend))
 
 
 def read(
@@ -186,7 +125,7 @@ def read(
     for table, header in chosen:
         for scope, meanings in vocabulary.learned(header, _brand_of(table, header)).items():
             learned.setdefault(scope, {}).update(meanings)
-    standing = [problem for table, header in chosen for problem in _missing_columns(table.name, header)]
+    standing = [problem for table, header in chosen for problem in _about_columns(table.name, header)]
     standing += [Problem(chosen[0][0].name, None, None, one.expected, one.found, one.mend) for one in opened.doubts]
     return Spreadsheet(
         where=where,
@@ -261,36 +200,22 @@ def _real_file(source: bytes | Path) -> Iterator[BinaryIO]:
         yield unnamed
 
 
-def _tells_time(name: str, date_field: str, moment: Moment) -> bool:
-    """Whether a time was written: a workbook's date is midnight without anybody having said so."""
-    return moment.time is not None and not (name == date_field and moment.time == _MIDNIGHT)
-
-
 def _is_useful(header: Header) -> bool:
     return bool(header.fields & (ADDRESS_FIELDS | DOCUMENT_FIELDS))
 
 
-def _is_appointment(values: dict[str, str]) -> bool:
-    """A row that carries an id, a patient, an address or a document; a line of totals carries none."""
-    return not values.keys().isdisjoint({KEY_FIELD, "nome_paciente"} | ADDRESS_FIELDS | DOCUMENT_FIELDS)
-
-
-def _unusable(info: SheetInfo, number: int) -> Problem:
-    return Problem(
-        info.name,
-        number,
-        None,
-        "ao menos o id, o paciente, o endereço ou o documento",
-        "nenhum deles",
-        "Complete a linha, ou apague-a se for um total ou uma anotação.",
-    )
-
-
-def _missing_columns(sheet: str, header: Header) -> list[Problem]:
+def _about_columns(sheet: str, header: Header) -> list[Problem]:
+    """What an operator should know of a header: a field that no column carries, and one that two could."""
     expected = []
     if not header.fields & ADDRESS_FIELDS:
         expected.append("uma coluna de endereço (“Endereço Coleta” ou “Endereço Completo”)")
     if not header.fields & DOCUMENT_FIELDS:
         expected.append("uma coluna de documento (“Documento(s) do Paciente”, “CPF” ou “RG”)")
     mend = "Sem ela esse campo não é normalizado; acrescente a coluna se a tiver."
-    return [Problem(sheet, header.row, None, one, "nenhuma", mend) for one in expected]
+    missing = [Problem(sheet, header.row, None, one, "nenhuma", mend) for one in expected]
+    return missing + [_passed_over(sheet, header.row, title, taken) for title, taken in header.passed_over.items()]
+
+
+def _passed_over(sheet: str, row: int, title: str, taken: str) -> Problem:
+    mend = f"Valeu “{taken}”; se a certa é “{title}”, indique-a (na página, ou com --map)."
+    return Problem(sheet, row, title, "um só título para cada campo", f"também “{taken}”", mend)

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from normalizer.domain.text import fold
 from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet.columns import FIELD_OF_NAME, IGNORED, IGNORED_NAMES, normalize_title
+from normalizer.imports.spreadsheet.columns import (
+    ADDRESS_PARTS,
+    FIELD_OF_NAME,
+    IGNORED,
+    IGNORED_NAMES,
+    SINGLE_FIELDS,
+    field_of,
+    known_name,
+    normalize_title,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +31,22 @@ Meanings: TypeAlias = "Mapping[str, str]"
 LABELS: Final = {
     "endereco_completo": "Endereço completo",
     "endereco_coleta": "Endereço de coleta",
+    "tipo_logradouro": "Endereço: tipo (rua, avenida)",
+    "logradouro": "Endereço: rua",
+    "numero": "Endereço: número",
+    "complemento": "Endereço: complemento",
+    "bairro": "Endereço: bairro",
+    "cidade": "Endereço: cidade",
+    "estado": "Endereço: UF",
     "cep": "CEP",
     "documento_completo": "Documento (CPF, RG ou os dois)",
     "cpf": "CPF",
     "rg": "RG",
+    "tipo_documento": "Tipo do documento",
+    "digito": "Dígitos finais do CPF",
     "id_agendamento": "Id do agendamento",
     "nome_paciente": "Nome do paciente",
+    "sobrenome": "Sobrenome do paciente",
     "inicio_agendamento": "Data e hora do agendamento",
     "data_agendamento": "Data do agendamento",
     "hora_agendamento": "Hora do agendamento",
@@ -78,8 +97,8 @@ class Vocabulary:
         titles = []
         for pair in pairs:
             title, name = _parted(pair)
-            if (meaning := _field_of(title, name)) in said.values() and meaning != IGNORED:
-                raise _refused(title, "cada campo em uma só coluna", f"outra coluna já indicada como {meaning}")
+            if (meaning := _field_of(title, name)) in said.values() and meaning in SINGLE_FIELDS:
+                raise _refused(title, "esse campo em uma só coluna", f"outra coluna já indicada como {meaning}")
             said[normalize_title(title)] = meaning
             titles.append(title)
         if len(said) > _MOST_SAID:
@@ -94,7 +113,7 @@ class Vocabulary:
         """The same with what is remembered for the brand: a name we know keeps its meaning under another header."""
         known = self.remembered.get(brand_scope(brand), {})
         fresh = {
-            name: field for name, field in known.items() if name not in FIELD_OF_NAME and name not in IGNORED_NAMES
+            name: field for name, field in known.items() if known_name(name) not in FIELD_OF_NAME.keys() | IGNORED_NAMES
         }
         return {**fresh, **self.of_header(names)}
 
@@ -140,7 +159,7 @@ def _parted(pair: str) -> tuple[str, str]:
 def _field_of(title: str, name: str) -> str:
     if name.lower() == IGNORED or name in LABELS:
         return name.lower()
-    if (known := FIELD_OF_NAME.get(normalize_title(name))) is not None:
+    if (known := field_of(name)) is not None and known not in ADDRESS_PARTS:
         return known
     raise _refused(title, f"um destes campos: {', '.join([*LABELS, IGNORED])}", f"“{name[:40]}”")
 

@@ -1,0 +1,94 @@
+"""Values that systems spread over several columns, brought into the one text a stored field is read from.
+
+An address in parts becomes one text in the order of an address, each part under its label, so that the rules need not
+guess: `Rua das Flores, nº 10, complemento: Ap 2, bairro: Centro, cidade: Campinas, UF: SP`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from normalizer.domain.document import Cpf, cpf_is_valid
+from normalizer.domain.gazetteer import UF_NAMES
+from normalizer.domain.text import fold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SEGMENTS: Final = re.compile(r"[,;/|()\n]| - ")
+_LABEL: Final = re.compile(
+    r"^(?:bairro|cidade|munic[ií]pio|uf|estado|complemento|n[º°o]|n[uú]mero)\s*[:.]\s*", re.IGNORECASE
+)
+_CITY_AND_STATE: Final = re.compile(r"(.+?)\s*[-/(,]\s*([A-Za-z]{2})\)?\s*")
+_LABELS: Final = {
+    "numero": "nº ",
+    "complemento": "complemento: ",
+    "bairro": "bairro: ",
+    "cidade": "cidade: ",
+    "estado": "UF: ",
+}
+_STATES: Final = frozenset(map(fold, (*UF_NAMES, *UF_NAMES.values())))
+
+
+def join_parts(values: dict[str, str], address_field: str) -> None:
+    """Replace the parts in `values` by the texts they make up; those of an address by `address_field`."""
+    if "sobrenome" in values:
+        _join_name(values, values.pop("sobrenome"))
+    if "digito" in values:
+        _join_digits(values, values.pop("digito"))
+    if "tipo_documento" in values:
+        _label_document(values, values.pop("tipo_documento"))
+    if "cep" in values:
+        values["cep"] = _cep(values["cep"], values.get("estado", ""))
+    if not values.keys().isdisjoint(_PARTS):
+        _join_address(values, address_field)
+
+
+_PARTS: Final = frozenset({"tipo_logradouro", "logradouro", *_LABELS})
+
+
+def _join_name(values: dict[str, str], surname: str) -> None:
+    first = values.get("nome_paciente", "")
+    if fold(surname) not in fold(first):
+        values["nome_paciente"] = f"{first} {surname}".strip()
+
+
+def _join_digits(values: dict[str, str], digits: str) -> None:
+    """The check digits of a CPF that stand in a column of their own: joined where they hold."""
+    for name in ("cpf", "documento_completo"):
+        whole = f"{re.sub('[^0-9]', '', values.get(name, ''))}{digits.zfill(2)}"
+        if cpf_is_valid(whole):
+            values[name] = str(Cpf(whole))
+
+
+def _label_document(values: dict[str, str], kind: str) -> None:
+    """A document under the name of its kind, as its column of types says it."""
+    if values.get("documento_completo") and any(map(str.isalpha, kind)):
+        values["documento_completo"] = f"{kind}: {values['documento_completo']}"
+
+
+def _cep(text: str, state: str) -> str:
+    """A CEP with the zero that Excel took: those of São Paulo alone begin with one."""
+    digits = re.sub("[^0-9]", "", re.sub(r"[.,]0+$", "", text))
+    if len(digits) == 7 and fold(state) in {"", "sp", "sao paulo"}:
+        digits = f"0{digits}"
+    return f"{digits[:5]}-{digits[5:]}" if len(digits) == 8 else text
+
+
+def _join_address(values: dict[str, str], target: str) -> None:
+    parts = {name: _LABEL.sub("", values.pop(name)).strip() for name in _PARTS if name in values}
+    base = values.get(target) or " ".join(filter(None, (parts.get("tipo_logradouro"), parts.get("logradouro"))))
+    if base:
+        values[target] = ", ".join([base, *_labelled(parts, base)])
+
+
+def _labelled(parts: dict[str, str], base: str) -> Iterator[str]:
+    said = {fold(segment).strip() for segment in _SEGMENTS.split(base)}
+    city = _CITY_AND_STATE.fullmatch(parts.get("cidade", ""))
+    if city is not None and fold(city[2]) in _STATES:
+        parts = {**parts, "cidade": city[1], "estado": parts.get("estado") or city[2]}
+    for name, label in _LABELS.items():
+        value = parts.get(name, "")
+        if value and fold(value) not in said and (name != "estado" or fold(value) in _STATES):
+            yield f"{label}{value}"

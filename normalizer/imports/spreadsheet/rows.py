@@ -1,0 +1,225 @@
+"""The rows below one header, as appointments: values by stored field, and what cannot be used beside them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from normalizer.domain.document import cpf_is_valid
+from normalizer.domain.moment import Moment, parse_moment
+from normalizer.domain.text import fold
+from normalizer.imports.spreadsheet.columns import (
+    ADDRESS_FIELDS,
+    DOCUMENT_FIELDS,
+    JOINED_FIELDS,
+    KEY_FIELD,
+    MOMENTS,
+    Header,
+    field_of,
+    header_within,
+)
+from normalizer.imports.spreadsheet.joining import join_parts
+from normalizer.imports.spreadsheet.problem import Problem, mask
+from normalizer.imports.spreadsheet.table import Unreadable
+from normalizer.imports.spreadsheet.values import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from normalizer.imports.spreadsheet.table import Cells
+
+_WHEN: Final = {
+    (False, False): "data (dd/mm/aaaa)",
+    (False, True): "data e hora (dd/mm/aaaa hh:mm)",
+    (True, False): "hora (hh:mm)",
+}
+_MIDNIGHT: Final = dt.time()
+# What stands where nothing does: dashes, dots, a lone zero as an id.
+_NOTHING: Final = re.compile(r"[\s\-–—_.*=/|]+")
+_NO_ID: Final = re.compile(r"0+|n/?[ad]|nan|null|none|nenhum|sem id|#.*", re.IGNORECASE)
+# A number that lost digits on its way through a floating point is nobody's id any more.
+_ROUNDED: Final = re.compile(r"[0-9][.,][0-9]+e\+?[0-9]+", re.IGNORECASE)
+_VACANT: Final = re.compile(
+    r"(?:(?:horario|hora|encaixe|agenda)\W+)?(?:vag[oa]s?|livres?|disponive(?:l|is)|bloquead[oa]s?|bloqueio|reservad[oa]s?"
+    r"|almoco|intervalo|cafe|lanche|pausa|folga|feriado|recesso|reuniao|fechad[oa]|sem paciente|nao agendar|ferias)\W*"
+    r"|hora(?:rio)? d[eo] almoco|(?:sub)?total\b.*|quantidade\b.*|[0-9]+"
+)
+_LINES: Final = re.compile(r"\s*[\r\n]+\s*")
+_SEVERAL: Final = re.compile(r"[\r\n/;]")
+_CPF: Final = re.compile(r"(?<![0-9])[0-9]{3}\.?[0-9]{3}\.?[0-9]{3}[-/ ]?[0-9]{2}(?![0-9])")
+_NAMING: Final = frozenset({KEY_FIELD, "nome_paciente"}) | ADDRESS_FIELDS | DOCUMENT_FIELDS
+_TITLE_CHARS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One usable row: where it stands (1-based, as Excel shows it) and its non-empty values by stored field name."""
+
+    sheet: str
+    number: int
+    values: dict[str, str]
+
+    @property
+    def key(self) -> str | None:
+        """The clinic system's own id of the appointment, when the sheet carries one."""
+        return self.values.get(KEY_FIELD)
+
+
+class RowReader:
+    """Reads the rows below `header`; what is wrong with one is appended to `problems`."""
+
+    def __init__(self, sheet: str, header: Header, problems: list[Problem]) -> None:
+        self._sheet, self.header, self._problems = sheet, header, problems
+        self._sources = list(header.sources().items())
+        self._telling = [index for index, name in header.columns.items() if name in ADDRESS_FIELDS | DOCUMENT_FIELDS]
+        self._has_dates = not header.fields.isdisjoint({"data_agendamento", "inicio_agendamento"})
+        self._day: dt.date | None = None  # of the separator above, in a sheet without a column for it
+
+    def second_header(self, number: int, cells: Cells) -> Header | None:
+        """The header of another table, where this row is one."""
+        if any(isinstance(cell := cells[i], str) and _has_digit(cell) for i in self._telling if i < len(cells)):
+            return None
+        titles = [cell for cell in cells if isinstance(cell, str) and cell]
+        if not any(len(title) <= _TITLE_CHARS and field_of(title) for title in titles):
+            return None
+        return header_within(number, cells)
+
+    def read(self, number: int, cells: Cells) -> Row | None:
+        """The appointment of a row; None for an empty one, a separator, a vacant slot, and for one that is reported."""
+        if self._is_separator(cells):
+            return None
+        values = self._values(number, cells)
+        if not values or _is_vacant(values):
+            return None
+        if values.keys().isdisjoint(_NAMING):
+            self._problems.append(_unusable(self._sheet, number))
+            return None
+        if _are_several(values):
+            self._problems.append(_several(self._sheet, number, self.header.title_of("nome_paciente")))
+            return None
+        if "nome_paciente" in values:
+            values["nome_paciente"] = _LINES.sub(" ", values["nome_paciente"])
+        self._settle_moments(number, values)
+        return Row(self._sheet, number, values)
+
+    def _is_separator(self, cells: Cells) -> bool:
+        """Whether the row holds a day and nothing else, as agendas made by hand part their days."""
+        filled = [cell for cell in cells if cell is not None and cell != ""]
+        if len(filled) != 1:
+            return False
+        moment = parse_moment(text_of(filled[0]))
+        if moment.date is None or not moment.whole:
+            return False
+        self._day = None if self._has_dates else moment.date
+        return True
+
+    def _values(self, number: int, cells: Cells) -> dict[str, str]:
+        values: dict[str, str] = {}
+        for name, columns in self._sources:
+            texts = [self._text(number, name, same, cells) for same in columns]
+            text = texts[0] if len(texts) == 1 else _SEPARATORS.get(name, ", ").join(filter(None, texts))
+            if text and not _NOTHING.fullmatch(text):
+                values[name] = text
+        if KEY_FIELD in values:
+            self._settle_key(number, values)
+        join_parts(values, self.header.address_field)
+        return values
+
+    def _text(self, number: int, name: str, same: Sequence[int], cells: Cells) -> str:
+        """What stands in the columns of one title: the filled one counts, two that differ are reported."""
+        found = ""
+        for index in same:
+            cell = cells[index] if index < len(cells) else None
+            text = text_of(cell)
+            if not text and isinstance(cell, Unreadable):
+                self._report(number, name, cell.expected, cell.found)
+            elif found and text and text != found:
+                self._report(number, name, "o mesmo valor nas colunas de mesmo título", "valores diferentes")
+            found = found or text
+        return found
+
+    def _settle_key(self, number: int, values: dict[str, str]) -> None:
+        """An id that names nothing is none."""
+        key = values[KEY_FIELD]
+        if _ROUNDED.fullmatch(key):
+            self._report(number, KEY_FIELD, "um id com todos os dígitos (formate a coluna como texto)", mask(key))
+        if _ROUNDED.fullmatch(key) or _NO_ID.fullmatch(key):
+            del values[KEY_FIELD]
+
+    def _settle_moments(self, number: int, values: dict[str, str]) -> None:
+        """Dates as `dd/mm/aaaa` and times as `hh:mm`, from whichever column holds them; what is unclear is reported."""
+        for whole, (date_field, time_field) in MOMENTS.items():
+            found = {
+                name: parse_moment(text)
+                for name in (date_field, whole, time_field)
+                if (text := values.get(name)) is not None
+            }
+            for name, moment in found.items():
+                text = values.pop(name)
+                wanted = moment.time if name == time_field else moment.date
+                if wanted is None or not moment.whole:
+                    self._report(number, name, _WHEN[name == time_field, name == whole], mask(text))
+            date = next((moment.date for moment in found.values() if moment.date), None)
+            times = [moment.time for name, moment in reversed(found.items()) if _tells_time(name, date_field, moment)]
+            if date is not None:
+                values[date_field] = f"{date:%d/%m/%Y}"
+            if times:
+                values[time_field] = f"{times[0]:%H:%M}"
+        if self._day is not None:
+            values.setdefault("data_agendamento", f"{self._day:%d/%m/%Y}")
+
+    def _report(self, number: int, name: str, expected: str, found: str) -> None:
+        mend = "Corrija a célula; o resto da linha foi aproveitado."
+        self._problems.append(Problem(self._sheet, number, self.header.title_of(name), expected, found, mend))
+
+
+_SEPARATORS: Final = dict.fromkeys(JOINED_FIELDS, " / ")
+
+
+def _has_digit(text: str) -> bool:
+    return any("0" <= char <= "9" for char in text)
+
+
+def _is_vacant(values: dict[str, str]) -> bool:
+    """Whether the row is a slot nobody has, a total, or a title once more."""
+    name = values.get("nome_paciente")
+    if name is None or not values.keys().isdisjoint(ADDRESS_FIELDS | DOCUMENT_FIELDS):
+        return False
+    return _VACANT.fullmatch(fold(name)) is not None or field_of(name) is not None
+
+
+def _are_several(values: dict[str, str]) -> bool:
+    """Whether two patients stand in one row: two names, and two valid CPFs."""
+    if not _SEVERAL.search(values.get("nome_paciente", "")):
+        return False
+    text = f"{values.get('cpf', '')}\n{values.get('documento_completo', '')}"
+    return len({digits for found in _CPF.findall(text) if cpf_is_valid(digits := re.sub("[^0-9]", "", found))}) > 1
+
+
+def _tells_time(name: str, date_field: str, moment: Moment) -> bool:
+    """Whether a time was written: a workbook's date is midnight without anybody having said so."""
+    return moment.time is not None and not (name == date_field and moment.time == _MIDNIGHT)
+
+
+def _several(sheet: str, number: int, column: str | None) -> Problem:
+    return Problem(
+        sheet,
+        number,
+        column,
+        "um paciente por linha",
+        "vários pacientes na mesma linha",
+        "Ponha cada paciente em uma linha, com o documento dele.",
+    )
+
+
+def _unusable(sheet: str, number: int) -> Problem:
+    return Problem(
+        sheet,
+        number,
+        None,
+        "ao menos o id, o paciente, o endereço ou o documento",
+        "nenhum deles",
+        "Complete a linha, ou apague-a se for um total ou uma anotação.",
+    )
