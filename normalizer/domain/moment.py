@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from normalizer.domain.text import clean, fold
@@ -70,7 +69,6 @@ class Moment:
     whole: bool
 
 
-@lru_cache(maxsize=8192)
 def parse_moment(text: str) -> Moment:
     """Read date and time from `text`. Total: what cannot be read is None, and then `whole` is False."""
     left = _NOON.sub("12:00", fold(clean(text))).replace("–", "-").strip(" '\"")

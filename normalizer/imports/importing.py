@@ -268,10 +268,14 @@ def _read_whole(
         if (status := row.values.get("status")) is not None and (status in statuses or status_of(status) is None):
             statuses[status] += 1
     if not last:
+        headers = {(info.name, info.header.row) for info in sheet.sheets}
+        unusable = [problem for problem in sheet.problems if (problem.sheet, problem.row) not in headers]
         raise InvalidInput(
             where=sheet.where,
             expected="ao menos uma linha de agendamento abaixo do cabeçalho",
-            found="só o cabeçalho" if not sheet.problems else f"{len(sheet.problems)} linhas que não se aproveitam",
+            found="só o cabeçalho"
+            if not unusable
+            else f"nenhuma que se aproveite ({'; '.join(map(str, unusable[:3]))})",
             mend="Confira se a planilha foi exportada com os agendamentos.",
         )
     return sheet, _Plan(last, [*sheet.problems, *repeated], statuses)

@@ -41,11 +41,13 @@ def join_parts(values: dict[str, str], address_field: str) -> None:
         _label_document(values, values.pop("tipo_documento"))
     if "cep" in values:
         values["cep"] = _cep(values["cep"], values.get("estado", ""))
-    if not values.keys().isdisjoint(_PARTS):
+    if not values.keys().isdisjoint(_ADDRESS):
         _join_address(values, address_field)
 
 
-_PARTS: Final = frozenset({"tipo_logradouro", "logradouro", *_LABELS})
+_ADDRESS: Final = frozenset({"tipo_logradouro", "logradouro", *_LABELS})
+#: What is joined into another field's text.
+PARTS: Final = _ADDRESS | {"sobrenome", "digito", "tipo_documento"}
 
 
 def _join_name(values: dict[str, str], surname: str) -> None:
@@ -77,7 +79,7 @@ def _cep(text: str, state: str) -> str:
 
 
 def _join_address(values: dict[str, str], target: str) -> None:
-    parts = {name: _LABEL.sub("", values.pop(name)).strip() for name in _PARTS if name in values}
+    parts = {name: _LABEL.sub("", values.pop(name)).strip() for name in _ADDRESS if name in values}
     base = values.get(target) or " ".join(filter(None, (parts.get("tipo_logradouro"), parts.get("logradouro"))))
     if base:
         values[target] = ", ".join([base, *_labelled(parts, base)])
@@ -91,4 +93,4 @@ def _labelled(parts: dict[str, str], base: str) -> Iterator[str]:
     for name, label in _LABELS.items():
         value = parts.get(name, "")
         if value and fold(value) not in said and (name != "estado" or fold(value) in _STATES):
-            yield f"{label}{value}"
+            yield value if name == "numero" and not any(map(str.isdigit, value)) else f"{label}{value}"  # "S/N"

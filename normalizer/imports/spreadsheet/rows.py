@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain.document import cpf_is_valid
-from normalizer.domain.moment import Moment, parse_moment
+from normalizer.domain.moment import parse_moment
 from normalizer.domain.text import fold
 from normalizer.imports.spreadsheet.columns import (
     ADDRESS_FIELDS,
+    ADDRESS_PARTS,
     DOCUMENT_FIELDS,
     JOINED_FIELDS,
     KEY_FIELD,
@@ -20,7 +21,7 @@ from normalizer.imports.spreadsheet.columns import (
     field_of,
     header_within,
 )
-from normalizer.imports.spreadsheet.joining import join_parts
+from normalizer.imports.spreadsheet.joining import PARTS, join_parts
 from normalizer.imports.spreadsheet.problem import Problem, mask
 from normalizer.imports.spreadsheet.table import Unreadable
 from normalizer.imports.spreadsheet.values import text_of
@@ -35,9 +36,10 @@ _WHEN: Final = {
     (False, True): "data e hora (dd/mm/aaaa hh:mm)",
     (True, False): "hora (hh:mm)",
 }
-_MIDNIGHT: Final = dt.time()
+_MIDNIGHT: Final = "00:00"
 # What stands where nothing does: dashes, dots, a lone zero as an id.
-_NOTHING: Final = re.compile(r"[\s\-–—_.*=/|]+")
+_MARKS: Final = "-–—_.*=/|"
+_NOTHING: Final = re.compile(rf"[\s{re.escape(_MARKS)}]+")
 _NO_ID: Final = re.compile(r"0+|n/?[ad]|nan|null|none|nenhum|sem id|#.*", re.IGNORECASE)
 # A number that lost digits on its way through a floating point is nobody's id any more.
 _ROUNDED: Final = re.compile(r"[0-9][.,][0-9]+e\+?[0-9]+", re.IGNORECASE)
@@ -46,6 +48,7 @@ _VACANT: Final = re.compile(
     r"|almoco|intervalo|cafe|lanche|pausa|folga|feriado|recesso|reuniao|fechad[oa]|sem paciente|nao agendar|ferias)\W*"
     r"|hora(?:rio)? d[eo] almoco|(?:sub)?total\b.*|quantidade\b.*|[0-9]+"
 )
+_DIGIT: Final = re.compile("[0-9]")
 _LINES: Final = re.compile(r"\s*[\r\n]+\s*")
 _SEVERAL: Final = re.compile(r"[\r\n/;]")
 _CPF: Final = re.compile(r"(?<![0-9])[0-9]{3}\.?[0-9]{3}\.?[0-9]{3}[-/ ]?[0-9]{2}(?![0-9])")
@@ -55,11 +58,15 @@ _TITLE_CHARS: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One usable row: where it stands (1-based, as Excel shows it) and its non-empty values by stored field name."""
+    """One usable row: where it stands (1-based, as Excel shows it) and its non-empty values by stored field name.
+
+    `unread` names the fields whose cell holds something that could not be read: not in `values`, and yet not empty.
+    """
 
     sheet: str
     number: int
     values: dict[str, str]
+    unread: frozenset[str] = frozenset()
 
     @property
     def key(self) -> str | None:
@@ -72,15 +79,24 @@ class RowReader:
 
     def __init__(self, sheet: str, header: Header, problems: list[Problem]) -> None:
         self._sheet, self.header, self._problems = sheet, header, problems
-        self._sources = list(header.sources().items())
+        sources = header.sources()
+        self._single = [(columns[0][0], name) for name, columns in sources.items() if columns == [columns[0][:1]]]
+        self._several = [(name, columns) for name, columns in sources.items() if columns != [columns[0][:1]]]
+        self._in_parts = not header.fields.isdisjoint(PARTS | {"cep"})
         self._telling = [index for index, name in header.columns.items() if name in ADDRESS_FIELDS | DOCUMENT_FIELDS]
+        self._moments = [
+            (date_field, whole, time_field)
+            for whole, (date_field, time_field) in MOMENTS.items()
+            if not header.fields.isdisjoint({date_field, whole, time_field})
+        ]
         self._has_dates = not header.fields.isdisjoint({"data_agendamento", "inicio_agendamento"})
-        self._day: dt.date | None = None  # of the separator above, in a sheet without a column for it
+        self._day: str | None = None  # of the separator above, in a sheet without a column for it
 
     def second_header(self, number: int, cells: Cells) -> Header | None:
         """The header of another table, where this row is one."""
-        if any(isinstance(cell := cells[i], str) and _has_digit(cell) for i in self._telling if i < len(cells)):
-            return None
+        for index in self._telling:
+            if index < len(cells) and isinstance(cell := cells[index], str) and _DIGIT.search(cell):
+                return None
         titles = [cell for cell in cells if isinstance(cell, str) and cell]
         if not any(len(title) <= _TITLE_CHARS and field_of(title) for title in titles):
             return None
@@ -88,9 +104,10 @@ class RowReader:
 
     def read(self, number: int, cells: Cells) -> Row | None:
         """The appointment of a row; None for an empty one, a separator, a vacant slot, and for one that is reported."""
-        if self._is_separator(cells):
+        unread: set[str] = set()
+        values = self._values(number, cells, unread)
+        if len(values) <= 1 and self._is_separator(cells):
             return None
-        values = self._values(number, cells)
         if not values or _is_vacant(values):
             return None
         if values.keys().isdisjoint(_NAMING):
@@ -102,7 +119,7 @@ class RowReader:
         if "nome_paciente" in values:
             values["nome_paciente"] = _LINES.sub(" ", values["nome_paciente"])
         self._settle_moments(number, values)
-        return Row(self._sheet, number, values)
+        return Row(self._sheet, number, values, frozenset(unread))
 
     def _is_separator(self, cells: Cells) -> bool:
         """Whether the row holds a day and nothing else, as agendas made by hand part their days."""
@@ -112,28 +129,40 @@ class RowReader:
         moment = parse_moment(text_of(filled[0]))
         if moment.date is None or not moment.whole:
             return False
-        self._day = None if self._has_dates else moment.date
+        self._day = None if self._has_dates else f"{moment.date:%d/%m/%Y}"
         return True
 
-    def _values(self, number: int, cells: Cells) -> dict[str, str]:
+    def _values(self, number: int, cells: Cells, unread: set[str]) -> dict[str, str]:
         values: dict[str, str] = {}
-        for name, columns in self._sources:
-            texts = [self._text(number, name, same, cells) for same in columns]
-            text = texts[0] if len(texts) == 1 else _SEPARATORS.get(name, ", ").join(filter(None, texts))
-            if text and not _NOTHING.fullmatch(text):
+        width = len(cells)
+        for index, name in self._single:
+            cell = cells[index] if index < width else None
+            if text := cell.strip() if isinstance(cell, str) else self._text(number, name, (index,), cells, unread):
                 values[name] = text
+        for name, columns in self._several:
+            texts = [self._text(number, name, same, cells, unread) for same in columns]
+            if text := _SEPARATORS.get(name, ", ").join(filter(None, texts)):
+                values[name] = text
+        for name in [name for name, text in values.items() if text[0] in _MARKS and _NOTHING.fullmatch(text)]:
+            del values[name]
         if KEY_FIELD in values:
             self._settle_key(number, values)
-        join_parts(values, self.header.address_field)
+        if self._in_parts:
+            join_parts(values, self.header.address_field)
+        if unread and not unread.isdisjoint(ADDRESS_PARTS):
+            unread.add(self.header.address_field)
+        for name in unread & values.keys():  # of an address in parts, some could be read
+            del values[name]
         return values
 
-    def _text(self, number: int, name: str, same: Sequence[int], cells: Cells) -> str:
+    def _text(self, number: int, name: str, same: Sequence[int], cells: Cells, unread: set[str]) -> str:
         """What stands in the columns of one title: the filled one counts, two that differ are reported."""
         found = ""
         for index in same:
             cell = cells[index] if index < len(cells) else None
             text = text_of(cell)
             if not text and isinstance(cell, Unreadable):
+                unread.add(name)
                 self._report(number, name, cell.expected, cell.found)
             elif found and text and text != found:
                 self._report(number, name, "o mesmo valor nas colunas de mesmo título", "valores diferentes")
@@ -150,25 +179,24 @@ class RowReader:
 
     def _settle_moments(self, number: int, values: dict[str, str]) -> None:
         """Dates as `dd/mm/aaaa` and times as `hh:mm`, from whichever column holds them; what is unclear is reported."""
-        for whole, (date_field, time_field) in MOMENTS.items():
-            found = {
-                name: parse_moment(text)
-                for name in (date_field, whole, time_field)
-                if (text := values.get(name)) is not None
-            }
-            for name, moment in found.items():
-                text = values.pop(name)
-                wanted = moment.time if name == time_field else moment.date
-                if wanted is None or not moment.whole:
+        for names in self._moments:
+            date_field, whole, time_field = names
+            dates, times = [], []
+            for name in names:
+                if (text := values.pop(name, None)) is None:
+                    continue
+                date, time, understood = _spelled(text)
+                if not understood or not (time if name == time_field else date):
                     self._report(number, name, _WHEN[name == time_field, name == whole], mask(text))
-            date = next((moment.date for moment in found.values() if moment.date), None)
-            times = [moment.time for name, moment in reversed(found.items()) if _tells_time(name, date_field, moment)]
-            if date is not None:
-                values[date_field] = f"{date:%d/%m/%Y}"
-            if times:
-                values[time_field] = f"{times[0]:%H:%M}"
+                dates.append(date)
+                # a workbook's date is midnight without anybody having said so
+                times.append("" if name == date_field and time == _MIDNIGHT else time)
+            if date := next(filter(None, dates), ""):
+                values[date_field] = date
+            if time := next(filter(None, reversed(times)), ""):
+                values[time_field] = time
         if self._day is not None:
-            values.setdefault("data_agendamento", f"{self._day:%d/%m/%Y}")
+            values.setdefault("data_agendamento", self._day)
 
     def _report(self, number: int, name: str, expected: str, found: str) -> None:
         mend = "Corrija a célula; o resto da linha foi aproveitado."
@@ -178,8 +206,12 @@ class RowReader:
 _SEPARATORS: Final = dict.fromkeys(JOINED_FIELDS, " / ")
 
 
-def _has_digit(text: str) -> bool:
-    return any("0" <= char <= "9" for char in text)
+@lru_cache(maxsize=8192)
+def _spelled(text: str) -> tuple[str, str, bool]:
+    """Its date as `dd/mm/aaaa` and its time as `hh:mm`, empty where there is none; whether all was understood."""
+    moment = parse_moment(text)
+    date = f"{moment.date:%d/%m/%Y}" if moment.date else ""
+    return date, f"{moment.time:%H:%M}" if moment.time else "", moment.whole
 
 
 def _is_vacant(values: dict[str, str]) -> bool:
@@ -196,11 +228,6 @@ def _are_several(values: dict[str, str]) -> bool:
         return False
     text = f"{values.get('cpf', '')}\n{values.get('documento_completo', '')}"
     return len({digits for found in _CPF.findall(text) if cpf_is_valid(digits := re.sub("[^0-9]", "", found))}) > 1
-
-
-def _tells_time(name: str, date_field: str, moment: Moment) -> bool:
-    """Whether a time was written: a workbook's date is midnight without anybody having said so."""
-    return moment.time is not None and not (name == date_field and moment.time == _MIDNIGHT)
 
 
 def _several(sheet: str, number: int, column: str | None) -> Problem:

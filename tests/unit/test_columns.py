@@ -1,0 +1,226 @@
+"""Sheets as clinics' systems lay them out: which column is what, and which rows are appointments."""
+
+from __future__ import annotations
+
+import pytest
+
+from normalizer.domain.address import parse_address
+from normalizer.domain.decision import Settled
+from normalizer.imports.spreadsheet import Problem, Vocabulary, read
+from normalizer.imports.spreadsheet.columns import field_of, find_header
+from normalizer.imports.spreadsheet.joining import join_parts
+
+ADDRESS = "Rua das Flores, 10, Centro, Campinas - SP"
+
+
+def opened(text: str, *pairs: str) -> tuple[list[dict[str, str]], list[Problem]]:
+    sheet = read(text.encode(), vocabulary=Vocabulary.of(pairs))
+    return [row.values for row in sheet.rows()], sheet.problems
+
+
+def rows(text: str, *pairs: str) -> list[dict[str, str]]:
+    return opened(text, *pairs)[0]
+
+
+class TestTitles:
+    @pytest.mark.parametrize(
+        ("title", "field"),
+        [
+            ("CPF/CNPJ", "cpf"),
+            ("N° CPF", "cpf"),
+            ("NR_CPF", "cpf"),
+            ("CPF do cliente", "cpf"),
+            ("CPF (somente números)", "cpf"),
+            ("R.G.", "rg"),
+            ("Nº Documento", "documento_completo"),
+            ("Logradouro", "logradouro"),
+            ("Rua", "logradouro"),
+            ("End.", "endereco_completo"),
+            ("DS_ENDERECO", "endereco_completo"),
+            ("Endereço (rua, nº, bairro)", "endereco_completo"),
+            ("Nro", "numero"),
+            ("NM_BAIRRO", "bairro"),
+            ("Cidade/UF", "cidade"),
+            ("SG_ESTADO", "estado"),
+            ("CD_CEP", "cep"),
+            ("Cliente", "nome_paciente"),
+            ("NM_PACIENTE", "nome_paciente"),
+            ("Data/Hora", "inicio_agendamento"),
+            ("Hora início", "hora_agendamento"),
+            ("Data do atendimento", "data_agendamento"),
+            ("Fone", "telefone"),
+            ("CPF do responsável", None),
+            ("CPF (da mãe)", None),
+            ("Endereço (unidade)", None),
+            ("Data de nascimento", None),
+            ("Nome do", None),  # its other half stands in the row below
+        ],
+    )
+    def test_usual_names(self, title: str, field: str | None) -> None:
+        assert field_of(title) == field
+
+    def test_the_specific_title_wins_and_the_operator_is_told(self) -> None:
+        text = f"Nome;Paciente;Endereço;Endereço do paciente;CPF\nDr. X;Ana;Av. da Clínica, 1;{ADDRESS};111.444.777-35"
+        (values,), problems = opened(text)
+        assert (values["nome_paciente"], values["endereco_completo"]) == ("Ana", ADDRESS)
+        assert [(one.row, one.column) for one in problems] == [(1, "Nome"), (1, "Endereço")]
+        assert "Valeu “Paciente”" in problems[0].mend
+
+    def test_a_column_of_somebody_else_is_not_the_patients(self) -> None:
+        text = f"Paciente;;Responsável;;Endereço\nNome;CPF;Nome;CPF;Endereço\nAna;;Mãe;111.444.777-35;{ADDRESS}"
+        assert rows(text) == [{"nome_paciente": "Ana", "endereco_completo": ADDRESS}]
+
+    def test_of_equal_titles_the_filled_one_counts_row_by_row(self) -> None:
+        text = "Nome;CPF;CPF\nAna;;111.444.777-35\nBia;529.982.247-25;\nCaio;111.444.777-35;529.982.247-25"
+        found, problems = opened(text)
+        assert [values["cpf"] for values in found] == ["111.444.777-35", "529.982.247-25", "111.444.777-35"]
+        assert [one.row for one in problems if one.column == "CPF"] == [4]
+
+    def test_titles_over_two_rows(self) -> None:
+        text = "Nome do;Documento;Endereço;Data da\nPaciente;(CPF);Completo;Consulta\n"
+        (values,) = rows(f"{text}Ana;111.444.777-35;{ADDRESS};01/12/2026")
+        assert values == {
+            "nome_paciente": "Ana",
+            "cpf": "111.444.777-35",
+            "endereco_completo": ADDRESS,
+            "data_agendamento": "01/12/2026",
+        }
+
+    def test_groups_above_titles(self) -> None:
+        text = "Nome;CPF;Endereço;;\n;;Rua;Nº;Cidade\nAna;111.444.777-35;Rua das Flores;10;Campinas/SP"
+        (values,) = rows(text)
+        assert values["endereco_completo"] == "Rua das Flores, nº 10, cidade: Campinas, UF: SP"
+
+    def test_parameters_above_are_no_header(self) -> None:
+        text = "Unidade;Centro;Data;27/11/2026\n\nCliente;CPF;CEP;\nAna;111.444.777-35;13010-000;"
+        assert rows(text) == [{"nome_paciente": "Ana", "cpf": "111.444.777-35", "cep": "13010-000"}]
+
+    def test_a_single_column(self) -> None:
+        assert rows("CPF\n111.444.777-35\n529.982.247-25\n") == [{"cpf": "111.444.777-35"}, {"cpf": "529.982.247-25"}]
+        assert find_header(iter(enumerate([["Paciente"], ["CPF"], ["Ana"], ["111.444.777-35"]], 1))) is None
+
+
+class TestAddressParts:
+    @pytest.mark.parametrize(
+        ("cells", "text", "read"),
+        [
+            (
+                "Rua das Flores;10;Ap 2;Centro;Campinas;SP",
+                "Rua das Flores, nº 10, complemento: Ap 2, bairro: Centro, cidade: Campinas, UF: SP",
+                ("Rua das Flores", "10", "Apartamento 2", "Centro", "Campinas", "SP"),
+            ),
+            (
+                "R PARANA;33;;SAO PAULO;Ribeirão Preto;São Paulo",
+                "R PARANA, nº 33, bairro: SAO PAULO, cidade: Ribeirão Preto, UF: São Paulo",
+                ("Rua Paraná", "33", None, "São Paulo", "Ribeirão Preto", "SP"),
+            ),
+            (
+                "Rua das Flores, 10, Centro;10;;Centro;Campinas/SP;",
+                "Rua das Flores, 10, Centro, cidade: Campinas, UF: SP",
+                ("Rua das Flores", "10", None, "Centro", "Campinas", "SP"),
+            ),
+        ],
+    )
+    def test_joined_in_order_under_labels_the_rules_know(self, cells: str, text: str, read: tuple[object, ...]) -> None:
+        (values,) = rows(f"Nome;Endereço;Número;Complemento;Bairro;Cidade;UF\nAna;{cells}")
+        assert values["endereco_completo"] == text
+        decision = parse_address(text)
+        assert isinstance(decision, Settled)
+        assert tuple(decision.value.as_dict().values())[:6] == read
+
+    def test_a_state_that_is_none_is_left_out(self) -> None:
+        (values,) = rows("Nome;Rua;Estado\nAna;Rua das Flores;Confirmado")
+        assert values["endereco_completo"] == "Rua das Flores"
+
+    def test_parts_without_a_street_are_no_address(self) -> None:
+        sheet = read("Nome;CPF;Número;Bairro\nAna;111.444.777-35;3;Centro".encode())
+        assert [row.values for row in sheet.rows()] == [{"nome_paciente": "Ana", "cpf": "111.444.777-35"}]
+        assert sheet.sheets[0].header.unknown == ("Número", "Bairro")
+
+    def test_many_columns_are_said_to_be_one_field(self) -> None:
+        text = "Nome;Onde mora;Lugar;CPF\nAna;Rua das Flores, 10;Campinas - SP;111.444.777-35"
+        (values,) = rows(text, "Onde mora=endereco_completo", "Lugar=endereco_completo")
+        assert values["endereco_completo"] == "Rua das Flores, 10, Campinas - SP"
+        (values,) = rows(text, "Onde mora=logradouro", "Lugar=cidade")
+        assert values["endereco_completo"] == "Rua das Flores, 10, cidade: Campinas, UF: SP"
+
+    @pytest.mark.parametrize(
+        ("cep", "state", "stored"),
+        [
+            ("1310100", "", "01310-100"),
+            ("1310100.0", "SP", "01310-100"),
+            ("13010000", "", "13010-000"),
+            ("3650000", "MG", "3650000"),
+            ("99", "", "99"),
+        ],
+    )
+    def test_a_cep_that_lost_its_zero(self, cep: str, state: str, stored: str) -> None:
+        values = {"cep": cep, "estado": state}
+        join_parts(values, "endereco_completo")
+        assert values["cep"] == stored
+
+
+class TestOtherParts:
+    def test_name_and_surname(self) -> None:
+        assert rows("Nome;Sobrenome;CPF\nMaria;Souza;1\nAna Lima;Lima;2") == [
+            {"nome_paciente": "Maria Souza", "cpf": "1"},
+            {"nome_paciente": "Ana Lima", "cpf": "2"},
+        ]
+
+    def test_check_digits_in_a_column_of_their_own(self) -> None:
+        assert rows("Nome;CPF;DV\nAna;111444777;35\nBia;111444777;36") == [
+            {"nome_paciente": "Ana", "cpf": "111.444.777-35"},
+            {"nome_paciente": "Bia", "cpf": "111444777"},
+        ]
+
+    def test_a_document_under_its_type(self) -> None:
+        found = rows("Nome;Tipo de documento;Documento\nAna;Passaporte;123456789\nBia;1;123456789")
+        assert [values["documento_completo"] for values in found] == ["Passaporte: 123456789", "123456789"]
+
+    def test_phones_of_several_columns(self) -> None:
+        (values,) = rows("Nome;CPF;Telefone;Celular\nAna;1;3232-1010;(19) 90000-0001")
+        assert values["telefone"] == "3232-1010 / (19) 90000-0001"
+
+
+class TestRows:
+    def test_a_second_table_is_read_under_its_own_titles(self) -> None:
+        text = f"Nome;Endereço;CPF\nAna;{ADDRESS};111.444.777-35\n;;\nCPF;Nome;Endereço\n529.982.247-25;Bia;{ADDRESS}"
+        assert rows(text)[1] == {"cpf": "529.982.247-25", "nome_paciente": "Bia", "endereco_completo": ADDRESS}
+
+    def test_tables_side_by_side(self) -> None:
+        assert rows("Nome;CPF;;Nome;CPF\nAna;111.444.777-35;;Bia;529.982.247-25") == [
+            {"nome_paciente": "Ana", "cpf": "111.444.777-35"},
+            {"nome_paciente": "Bia", "cpf": "529.982.247-25"},
+        ]
+
+    def test_rows_that_are_no_appointment(self) -> None:
+        text = (
+            "Horário;Nome;CPF\n01/12/2026;;\n08:00;Ana;111.444.777-35\n09:00;VAGO;\n10:00;ALMOÇO;\n---;---;---\n"
+            "Quarta, 02/12/2026;;\n08:00;Ana;111.444.777-35\nTOTAL;2;\n;Total de pacientes: 2;\n"
+        )
+        found, problems = opened(text)
+        days = [(values["data_agendamento"], values["hora_agendamento"]) for values in found]
+        assert days == [("01/12/2026", "08:00"), ("02/12/2026", "08:00")]
+        assert [one.row for one in problems] == [1]  # no column of addresses
+
+    def test_several_patients_in_a_row_are_not_one(self) -> None:
+        text = (
+            'Nome;Documento\n"Ana\nBia";"111.444.777-35\n529.982.247-25"\nCaio;111.444.777-35\n"Ana\nLima";RG 1234567'
+        )
+        found, problems = opened(text)
+        assert [values["nome_paciente"] for values in found] == ["Caio", "Ana Lima"]
+        assert (problems[-1].row, problems[-1].expected) == (2, "um paciente por linha")
+
+    @pytest.mark.parametrize("key", ["0", "-", "N/A", "null", "1.234567890123457e+16"])
+    def test_an_id_that_names_nothing(self, key: str) -> None:
+        (values,) = rows(f"Id do agendamento;Nome;CPF\n{key};Ana;111.444.777-35")
+        assert values == {"nome_paciente": "Ana", "cpf": "111.444.777-35"}
+
+    def test_a_time_range_counts_from_its_start(self) -> None:
+        (values,) = rows("Nome;Data;Horário;CPF\nAna;01/12/2026;das 14:00 às 15:00;1")
+        assert (values["data_agendamento"], values["hora_agendamento"]) == ("01/12/2026", "14:00")
+
+    def test_a_date_keeps_its_time_and_a_time_its_date(self) -> None:
+        assert rows("Nome;Data;CPF\nAna;01/12/2026 14:00;1")[0]["hora_agendamento"] == "14:00"
+        (values,) = rows("Nome;HR_AGENDA;CPF\nAna;01/12/26 08:00;1")
+        assert (values["data_agendamento"], values["hora_agendamento"]) == ("01/12/2026", "08:00")
