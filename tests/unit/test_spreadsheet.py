@@ -535,9 +535,10 @@ class TestHostileTexts:
         assert "no máximo 100 MB" in message
 
     def test_quotes_that_never_close(self) -> None:
-        message = refusal(csv([HEADER, *ROWS]) + b'a-3;"aberta;rua;RG\r\n' + b"a-4;x;y;z\r\n" * 20_000)
-        assert "linha 4" in message
-        assert "aspas" in message
+        sheet = read(csv([HEADER, *ROWS]) + b'a-3;"aberta;rua;RG\r\n' + b"a-4;x;y;z\r\n" * 20_000)
+        assert sum(row.key == "a-4" for row in sheet.rows()) == 20_000
+        assert [(problem.row, problem.found) for problem in sheet.problems] == [(4, "uma célula com aspas sem par")]
+        assert "mais de 1000 linhas" in refusal(csv([HEADER, *ROWS]) + b'a-3;"aberta;rua;RG\r\n' * 20_000)
 
     def test_endless_cells_and_rows_in_markup(self) -> None:
         assert "1 MB por célula" in refusal(html([HEADER, ["a" * 1_100_000]]))
@@ -545,4 +546,7 @@ class TestHostileTexts:
         assert "1 MB por célula" in refusal(b"<html><table><tr><td " + b"a" * 2_500_000)
 
     def test_bytes_windows_1252_does_not_know(self) -> None:
-        assert values(csv([HEADER]) + b"a-1;Jo\x81o;rua;RG 1\n")[0]["nome_paciente"] == "Jo\ufffdo"
+        sheet = read(csv([HEADER]) + b"a-1;Jo\x81o;rua;RG 1\n")
+        (row,) = sheet.rows()
+        assert "nome_paciente" not in row.values
+        assert any(problem.row == 2 and "letras perdidas" in problem.found for problem in sheet.problems)

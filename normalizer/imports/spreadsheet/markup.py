@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 from typing import IO, TYPE_CHECKING, Final
 
 from normalizer.imports.spreadsheet import encoding
-from normalizer.imports.spreadsheet.delimited import codecs_reader
 from normalizer.imports.spreadsheet.limits import too_large
 from normalizer.imports.spreadsheet.table import Cells, NumberedRows, Opened, Table
 
@@ -30,8 +29,7 @@ def open_markup(open_binary: Callable[[], IO[bytes]], where: str, limits: Limits
         reader = _RowReader(limits)
         number = 0
         with open_binary() as stream:
-            text = codecs_reader(stream, charset)
-            while piece := text.read(_CHUNK):
+            for piece in charset.lines(stream, _CHUNK):
                 reader.feed(piece)
                 if reader.too_large or len(reader.rawdata) > limits.line_chars:
                     raise too_large(f"{where}, linha {number + 1}", found="uma célula enorme", limit="1 MB por célula")
@@ -43,7 +41,7 @@ def open_markup(open_binary: Callable[[], IO[bytes]], where: str, limits: Limits
             number += 1
             yield number, cells
 
-    return Opened("html", (Table("html", rows),))
+    return Opened("html", (Table("html", rows),), doubts=charset.doubts)
 
 
 def is_markup(start: bytes) -> bool:
