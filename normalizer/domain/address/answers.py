@@ -19,7 +19,6 @@ from normalizer.domain.text import clean
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_NUMBER_WORDS: Final = frozenset({"n", "no", "num", "numero", "nr", "nro"})
 _REASONS: Final = {
     ("cidade", Problem.WRONG_KIND): Reason.CITY_UNKNOWN,
     ("estado", Problem.CONFLICT): Reason.CITY_STATE_CONFLICT,
@@ -111,7 +110,7 @@ def _number(value: str | None) -> tuple[str | None, str | None]:
         return None, None
     tokens = Tokens(value)
     at = 0
-    while at < tokens.size and tokens.keys[at] in _NUMBER_WORDS:
+    while at < tokens.size and tokens.keys[at] in lx.NUMBER_WORDS:
         at += 1
     if at >= tokens.size or tokens.kinds[at] != NUM:
         return None, None
@@ -126,16 +125,16 @@ def _street(value: str | None, number: str | None) -> str | None:
     tokens = Tokens(value)
     name = 0
     kind = lx.STREET_TYPES.get(tokens.keys[0])
-    if tokens.size > 1 and kind and kind != "Quadra" and (tokens.gaps[1] != HARD or tokens.colons[0]):
+    if tokens.size > 1 and kind and kind != lx.AREA_STREET and (tokens.gaps[1] != HARD or tokens.colons[0]):
         name = 1
         while name + 1 < tokens.size and lx.STREET_TYPES.get(tokens.keys[name]) == kind:
             name += 1
     else:
         kind = None
     end = name + 1
-    while end < tokens.size and tokens.gaps[end] != HARD and tokens.keys[end] not in _NUMBER_WORDS - {"no"}:
+    while end < tokens.size and tokens.gaps[end] != HARD and tokens.keys[end] not in lx.SURE_NUMBER_WORDS:
         end += 1
-    if end < tokens.size and [key for key in tokens.keys[end:] if key not in _NUMBER_WORDS] != [number]:
+    if end < tokens.size and [key for key in tokens.keys[end:] if key not in lx.NUMBER_WORDS] != [number]:
         return None
     if not kind and tokens.keys[0] in towns.ALL_CODES:
         return standard.sector(tokens, 0, end)
@@ -144,17 +143,18 @@ def _street(value: str | None, number: str | None) -> str | None:
 
 def _written_street(tokens: Tokens, kind: str | None, name: int, end: int) -> str:
     first = tokens.keys[name]
-    road = end - name == 2 and tokens.kinds[end - 1] == NUM and (first == "br" or first.upper() in gazetteer.UF_NAMES)
-    if road and kind in {None, "Rodovia", "Estrada"}:
-        return f"{kind or 'Rodovia'} {standard.road(tokens, name, end)}"
-    return standard.street(tokens, kind or "Rua", name, end)
+    coded = first in lx.ROAD_CODES or first.upper() in gazetteer.UF_NAMES
+    if coded and end - name == 2 and tokens.kinds[end - 1] == NUM and (kind is None or kind in lx.ROAD_TYPES):
+        return f"{kind or lx.ROAD} {standard.road(tokens, name, end)}"
+    return standard.street(tokens, kind or lx.DEFAULT_TYPE, name, end)
 
 
 def _district(value: str | None) -> str | None:
     if value is None:
         return None
     tokens = Tokens(value)
-    start = 1 if tokens.keys[0] == "bairro" and tokens.size > 1 else 0
+    named = tokens.size == 2 and tokens.keys[1] in lx.QUARTER_QUALIFIERS  # "Bairro Novo" is a name
+    start = 1 if tokens.keys[0] in lx.QUARTER_LABELS and tokens.size > 1 and not named else 0
     return standard.district(tokens, start, tokens.size)
 
 
@@ -170,7 +170,7 @@ def _complement(bound: str | None, value: str | None) -> str | None:
             if at in units:
                 parts.append(standard.unit(units[at].keyword, units[at].value))
                 at = units[at].end
-            elif evidence.marks[at] == FREE:
+            elif evidence.marks[at] == FREE and tokens.keys[at] not in lx.NUMBER_WORDS:
                 end = at + 1
                 while end < tokens.size and evidence.marks[end] == FREE and tokens.gaps[end] != HARD:
                     end += 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address import towns
 from normalizer.domain.address.keys import word_key
 from normalizer.domain.address.marks import FREE, LABEL, NUMBER, UNIT
 from normalizer.domain.address.places import cities_ending
@@ -34,18 +35,19 @@ class Table(NamedTuple):
 
 _VALUE_WORD: Final = re.compile(r"[^\W\d_]+|\d+(?:,\d)?")
 _THOUSANDS: Final = re.compile(r"(?<!\d)(\d{1,3})\.(\d{3})(?!\d)")  # "Rua 1.025" is spelled by one token
-# Words that may be left over: they name no place.
-CONNECTIVES: Final = frozenset(
-    {"n", "no", "num", "numero", "nr", "nro", "e", "de", "da", "do", "em", "na", "nos", "o", "a"}
-    | {"cep", "bairro", "cidade", "municipio", "estado", "brasil", "br"}
-)
 _UNIT_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.UNIT_WORDS.values())
 _ALONE_HEADS: Final = frozenset(word_key(kind) for kind in lx.ALONE_UNITS)
-_BUILDING_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.BUILDING_WORDS.values()) - {"centro"}
-_ESTATE_HEADS: Final = frozenset({word_key(lx.DISTRICT_WORDS.get(word, word)) for word in lx.ESTATE_WORDS} | {"parque"})
+_BUILDING_HEADS: Final = frozenset(word_key(kind).split()[0] for kind in lx.BUILDING_WORDS.values()) - lx.CENTRE
+_ESTATE_HEADS: Final = frozenset(
+    {word_key(lx.DISTRICT_WORDS.get(word, word)) for word in lx.ESTATE_WORDS}
+    | {phrase.split()[0] for phrase in lx.ESTATE_PHRASES}
+)
 STREET_HEADS: Final = frozenset(word_key(kind) for kind in lx.STREET_TYPES.values())
 _ONLY_STREET_HEADS: Final = STREET_HEADS - _UNIT_HEADS - _ESTATE_HEADS
-_SIDES: Final = frozenset({"norte", "sul", "leste", "oeste"})
+_LONGEST_BOUND: Final = 2  # "83-B", "120 fd"
+_DEFAULT: Final = word_key(lx.DEFAULT_TYPE)
+_ROAD: Final = word_key(lx.ROAD)
+_FLOORS: Final = frozenset(map(word_key, lx.FLOOR_UNITS))
 
 
 def _expansions(*tables: dict[str, str]) -> Table:
@@ -116,7 +118,7 @@ class Carrier:
                 return 0
             if at > start and tokens.gaps[at] == HARD and not tokens.colons[at - 1]:
                 return 0
-            if tokens.keys[at] == words[done]:
+            if tokens.keys[at] == words[done] or self._same_number(at, words[done]):
                 done += 1
             else:
                 for long in table.longs.get(tokens.keys[at], ()):
@@ -128,10 +130,15 @@ class Carrier:
             at += 1
         return at
 
+    def _same_number(self, at: int, word: str) -> bool:
+        """Is it the number of that word but for zeros in front: "Loja 01" and "Loja 1"."""
+        key = self.tokens.keys[at]
+        return self.tokens.kinds[at] == NUM and key.lstrip("0") == word.lstrip("0") != ""
+
     def _street_spans(self) -> list[Span]:
         words = value_words(self.address.rua)
         spans = [(self._doubled(start, words[0]), end) for start, end in self._spans(words, _NAMES)]
-        if spans or len(words) < 2 or words[0] not in {"rua", "rodovia"}:
+        if spans or len(words) < 2 or not (words[0] in (_DEFAULT, _ROAD) or self._typed_behind(words[0])):
             return spans
         return [span for span in self._spans(words[1:], _NAMES) if self._needs_no_type(*span, words[0])]
 
@@ -142,17 +149,27 @@ class Carrier:
             start -= 1
         return start
 
+    def _typed_behind(self, kind: str) -> bool:
+        """Does the street's type stand behind its number: "FULANO DE TAL, 121 AVENIDA."."""
+        tokens, marks = self.tokens, self.marks
+        return any(
+            marks[at] == FREE
+            and word_key(lx.STREET_TYPES.get(tokens.keys[at], "")) == kind
+            and (tokens.kinds[at - 1] == NUM or marks[at - 1] == NUMBER)
+            for at in range(1, tokens.size)
+        )
+
     def _needs_no_type(self, start: int, end: int, kind: str) -> bool:
         tokens = self.tokens
         if tokens.keys[start] in lx.STREET_TYPES and tokens.keys[start] not in lx.TITLES:
             return False
-        if kind == "rodovia":
-            return tokens.keys[start] == "br" or tokens.keys[start].upper() in gazetteer.UF_NAMES
+        if kind == _ROAD:
+            return tokens.keys[start] in lx.ROAD_CODES or tokens.keys[start].upper() in gazetteer.UF_NAMES
         if start and self.marks[start - 1] == FREE and tokens.gaps[start] != HARD:
             return False
         if end >= tokens.size or tokens.keys[start] in lx.STRONG_STARTERS:
             return False
-        numbered = tokens.kinds[end] == NUM or self.marks[end] == NUMBER or tokens.keys[end] in CONNECTIVES
+        numbered = tokens.kinds[end] == NUM or self.marks[end] == NUMBER or tokens.keys[end] in lx.NUMBER_WORDS
         return numbered or self.evidence.labelled.get(start) == "rua" or self.marks[end] == LABEL
 
     def _city_spans(self) -> list[Span]:
@@ -184,14 +201,14 @@ class Carrier:
             return []  # "Condomínio Portal do Sol entregar na portaria" is more than a building
         inner_street = bool(words) and words[0] in _ONLY_STREET_HEADS
         spans = list(self._spans(words, _NAMES if inner_street else _PARTS))
-        if words and words[-1] in {"andar", "piso"}:
+        if words and words[-1] in _FLOORS:
             spans.extend(self._spans([words[-1], *words[:-1]], _PARTS))
         if len(words) == 2:  # "Casa nº 2"
             spans.extend(
                 (start, start + 3)
                 for start, end in self._spans(words[:1], _PARTS)
                 if end - start == 1
-                and self.tokens.keys[end : end + 1] in (["n"], ["no"], ["numero"], ["num"])
+                and not lx.NUMBER_WORDS.isdisjoint(self.tokens.keys[end : end + 1])
                 and self.tokens.keys[end + 1 : end + 2] == words[1:]
             )
         return [span for span in spans if self._may_be_part(words, span)]
@@ -199,22 +216,22 @@ class Carrier:
     def _is_unit(self, first: str, rest: list[str], span: Span) -> bool:
         if first in lx.NAMED_HEADS and len(rest) == 1 and UNIT in self.marks[span[0] : span[1]]:
             return True  # "Bloco Jangada"
-        if first == "casa" and len(rest) == 2 and rest[1] in lx.BEHIND:
+        if first in lx.HOUSES and len(rest) == 2 and rest[1] in lx.BEHIND:
             return True  # "Casa dos Fundos"
-        valued = any(word[0].isdigit() or len(word) == 1 or word in lx.ROMAN or word in _SIDES for word in rest)
-        return valued or (not rest and first in _ALONE_HEADS)
+        valued = any(word[0].isdigit() or len(word) == 1 or word in lx.ROMAN or word in lx.SIDES for word in rest)
+        return valued or (not rest and first in _ALONE_HEADS and self.marks[span[0]] == UNIT)
+
+    def _has_inner_streets(self) -> bool:
+        town = towns.town(self.address.estado, self.address.cidade)
+        return town.inner_streets or town.opening_quadra
 
     def _may_be_part(self, words: list[str], span: Span) -> bool:
         """Is it a unit with its value, a building, an estate, or bound to the house number?"""
         start = span[0]
         first, rest = words[0], words[1:]
-        if (
-            first in _BUILDING_HEADS
-            or words[-1] in {"andar", "piso"}
-            or self.evidence.labelled.get(start) == "complemento"
-        ):
+        if first in _BUILDING_HEADS or words[-1] in _FLOORS or self.evidence.labelled.get(start) == "complemento":
             return True
-        if rest and rest[-1].isdigit() and first in STREET_HEADS and self.address.cidade == "Palmas":
+        if rest and rest[-1].isdigit() and first in STREET_HEADS and self._has_inner_streets():
             return True  # inside a quadra
         if first in _ESTATE_HEADS and rest and self.address.bairro is not None:
             return True
@@ -223,4 +240,6 @@ class Carrier:
         if rest or not start:
             return False
         bound = self.tokens.gaps[start] in (GLUED, HYPHEN, SLASH) and self.tokens.kinds[start - 1] == NUM
-        return bound or (len(first) == 1 and self.tokens.kinds[start] == WORD)
+        short = len(first) <= _LONGEST_BOUND or first.isdigit()
+        letter = len(first) == 1 and self.tokens.kinds[start] == WORD and not self.tokens.dots[start]
+        return short and (bound or letter)

@@ -14,14 +14,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
-from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address.carried import CONNECTIVES, STREET_HEADS, Carrier, value_words
+from normalizer.domain.address.carried import Carrier
 from normalizer.domain.address.cells import alternatives
-from normalizer.domain.address.keys import word_key
-from normalizer.domain.address.marks import FREE, UNIT
+from normalizer.domain.address.kinds import Kinds
+from normalizer.domain.address.omitted import Omitted
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import states
-from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, MAX_CHARS, NUM, Tokens
+from normalizer.domain.address.tokens import MAX_CHARS, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,20 +31,6 @@ if TYPE_CHECKING:
     from normalizer.domain.address.value import Address
 
 _SEARCH_LIMIT: Final = 400
-# A field that one of the first kinds of word opens is another field.
-_STREET_HEADS: Final = STREET_HEADS - {"vila", "quadra"} - lx.RURAL_TYPES
-_NO_STREETS: Final = lx.STRONG_STARTERS - {"vila", "setor", "parque"}
-# The last word of a name that breaks off.
-_STREET_BREAKS_OFF: Final = lx.PREPOSITIONS - {"a", "e", "para"}
-_QUARTER_BREAKS_OFF: Final = lx.PREPOSITIONS - {"a", "e"}
-_STREETS: Final = frozenset({"rua", "avenida", "av", "travessa", "alameda"})
-# With a number and no street type they are no street but a part of a settlement: "Agrovila 5", "Etapa 3".
-_NUMBERED_NOUNS: Final = frozenset(
-    {"agrovila", "etapa", "fase", "travessao", "colonia", "folha", "modulo", "nucleo", "setor", "comunidade"}
-    | {"assentamento", "povoado", "distrito", "granja", "polo", "superquadra", "gleba", "lote", "parcela", "bloco"}
-    | {"condominio", "residencial", "loteamento", "conjunto", "aldeia", "estancia", "zona"}
-)
-_SPELLED_TYPES: Final = frozenset(word_key(kind) for kind in (*lx.STREET_TYPES.values(), *lx.OPENING_TYPES.values()))
 
 
 class Problem(StrEnum):
@@ -100,7 +85,7 @@ class _Check:
         if not missing:
             if self._assign(wanted):
                 found.extend(self._kinds())
-                found.extend(self._coverage())
+                found.extend(self._omitted())
             else:
                 found.append(Violation(self._contested(wanted), Problem.CLAIMED_TWICE))
         yield from found
@@ -203,93 +188,27 @@ class _Check:
         placed = [name for name, _ in self.chosen]
         return next((name for name, _ in wanted if name not in placed and name != "rua"), "bairro")
 
-    # -- kinds and coverage --------------------------------------------------------------------------------------
+    # -- kinds and what is left over -----------------------------------------------------------------------------
 
     def _kinds(self) -> Iterator[Violation]:
-        address = self.address
-        spans = dict(self.chosen)
-        words = value_words(address.rua)
-        if words[0] in _NO_STREETS or words[-1] in _STREET_BREAKS_OFF:
-            yield Violation("rua", Problem.WRONG_KIND)
-        if self._is_no_street(words, spans["rua"]):
-            yield Violation("rua", Problem.WRONG_KIND)
-        if words[0] not in _SPELLED_TYPES and not any(word.isdigit() for word in words):
-            yield Violation("rua", Problem.WRONG_KIND)
-        if "numero" in spans and self.evidence.labelled.get(spans["numero"][0], "numero") != "numero":
-            yield Violation("numero", Problem.WRONG_KIND)
-        if address.bairro is not None and self._is_no_quarter(address.bairro, spans["bairro"], spans["cidade"]):
-            yield Violation("bairro", Problem.WRONG_KIND)
-        for state in self.unclaimed:
-            if state.start == spans["cidade"][1] and state.uf != address.estado:
-                yield Violation("estado", Problem.CONFLICT)
+        for name in Kinds(self.evidence, self.address, self.chosen).wrong():
+            yield Violation(name, Problem.WRONG_KIND)
+        yield from self._beside_city(dict(self.chosen)["cidade"])
 
-    def _is_no_street(self, words: list[str], span: Span) -> bool:
-        """Is it two streets in one, a quarter's or settlement's noun without a type, or a name cut short?"""
-        inner = range(2, len(words) - 1)
-        if any(words[at] in _STREETS and words[at - 1] not in lx.PREPOSITIONS for at in inner):
-            return True
-        start, end = span
-        tokens = self.tokens
-        if len(words) == 2 and words[1] in _NUMBERED_NOUNS and tokens.keys[start] == words[1]:
-            return True
-        return any(
-            tokens.dots[at] and 3 <= len(tokens.keys[at]) <= 4 and tokens.keys[at] in words
-            for at in range(start, end - 1)
-        )
+    def _beside_city(self, city: Span) -> Iterator[Violation]:
+        """The state behind the city is its own; what is named like a state, and has a state behind it, is the city."""
+        behind = [state for state in self.unclaimed if state.start >= city[1]]
+        if behind and behind[0].start == city[1] and behind[0].uf != self.address.estado:
+            yield Violation("estado", Problem.CONFLICT)
+        if len(behind) > 1 and behind[0].spelled and behind[1].start == behind[0].end:
+            yield Violation("cidade", Problem.WRONG_KIND)
 
-    def _is_no_quarter(self, quarter: str, span: Span, city: Span) -> bool:
-        words = value_words(quarter)
-        if words[0] in _STREET_HEADS and self.evidence.labelled.get(span[0]) != "bairro" and len(words) > 1:
-            return True
-        if not any(word.isalpha() and len(word) > 2 for word in words) and quarter != "Sé":
-            return True
-        if UNIT in self.marks[span[0] : span[1]] or words[-1] in _QUARTER_BREAKS_OFF:
-            return True
-        if not lx.NOTE_WORDS.isdisjoint(words):
-            return True  # "entregar na portaria"
-        if len(words) == 1 and words[0] in lx.GENERIC_QUARTERS:
-            return True
-        # Shifted fields: the quarter is the municipality that stands before the state, and the city does not.
-        name = gazetteer.municipalities(gazetteer.name_key(quarter)).get(self.address.estado)
-        beside = {state.start for state in self.unclaimed if state.uf == self.address.estado}
-        return name is not None and span[1] in beside and city[1] not in beside
-
-    def _coverage(self) -> Iterator[Violation]:
-        covered = bytearray(self.tokens.size)
-        for _, (start, end) in self.chosen:
-            covered[start:end] = b"\1" * (end - start)
-        for state in self.unclaimed:
-            if state.uf == self.address.estado:
-                covered[state.start : state.end] = b"\1" * (state.end - state.start)
-        left = [at for at, mark in enumerate(self.marks) if not covered[at] and mark in (FREE, UNIT)]
-        if any(self.marks[at] == UNIT for at in left):
+    def _omitted(self) -> Iterator[Violation]:
+        left = Omitted(self.evidence, self.address, self.chosen)
+        if left.units():
             yield Violation("complemento", Problem.OMITTED)
-        if any(self.marks[at] == FREE and self._matters(at) and not self._aside(at, covered) for at in left):
+        if left.words():
             yield Violation("texto", Problem.OMITTED)
-
-    def _matters(self, at: int) -> bool:
-        tokens = self.tokens
-        if tokens.kinds[at] == NUM:
-            return self.address.numero is not None or tokens.keys[at].strip("0") != ""
-        key = tokens.keys[at]
-        if len(key) == 1 and at and tokens.kinds[at - 1] == NUM and tokens.gaps[at] in (GLUED, HYPHEN):
-            return True  # the letter of "83-A"
-        if len(key) == 1 and tokens.gaps[at] == HARD and tokens.hard_end(at) == at + 1:
-            return True
-        return key not in CONNECTIVES and not (key == "b" and tokens.dots[at])
-
-    def _aside(self, at: int, covered: bytearray) -> bool:
-        """Is the token in a field that may be left out: words only (a name, a remark), the quarter known."""
-        tokens = self.tokens
-        if self.address.bairro is None:
-            return False
-        start, end = tokens.hard_start(at), tokens.hard_end(at)
-        if any(covered[i] or tokens.kinds[i] == NUM for i in range(start, end)):
-            return False
-        first = tokens.keys[start]
-        if end - start == 1 and len(first) == 1:
-            return False
-        return first not in lx.STREET_TYPES and first not in lx.DISTRICT_WORDS and first not in lx.BUILDING_WORDS
 
 
 __all__ = ["Problem", "Violation", "check", "violations"]

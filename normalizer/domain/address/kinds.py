@@ -1,0 +1,179 @@
+"""Is what carries a field of its kind: in a street no unit, in a quarter no number, in a complement no quarter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from normalizer.domain import gazetteer
+from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address import towns
+from normalizer.domain.address.carried import STREET_HEADS, value_words
+from normalizer.domain.address.keys import word_key
+from normalizer.domain.address.marks import FREE, UNIT
+from normalizer.domain.address.places import states
+from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from normalizer.domain.address.carried import Span
+    from normalizer.domain.address.evidence import Evidence
+    from normalizer.domain.address.value import Address
+
+_FEW_LETTERS: Final = 3
+_HOUSE_DIGITS: Final = 4  # no street is called by so long a number
+# A field that one of these opens is no quarter, and one that opens with the others no street.
+_NO_QUARTERS: Final = STREET_HEADS - lx.DISTRICT_WORDS.keys() - lx.RURAL_TYPES - lx.COUNTED
+_STREET_BREAKS_OFF: Final = lx.BREAKS_OFF - lx.STATE_STREETS.keys()
+_NO_STREETS: Final = lx.STRONG_STARTERS - STREET_HEADS - lx.SECTORS
+_SPELLED_TYPES: Final = frozenset(map(word_key, (*lx.STREET_TYPES.values(), *lx.OPENING_TYPES.values())))
+_AREAS: Final = {word_key(kind) for kind in lx.AREAS} | lx.BESIDE  # parts that may be the street itself
+_CODED_TYPES: Final = {word_key(lx.ROAD), word_key(lx.AREA_STREET)}
+_HALF_QUARTERS: Final = lx.GENERIC_QUARTERS | lx.QUARTER_QUALIFIERS | lx.TOWN_QUARTERS
+_SHORTEST: Final = {word_key(name) for name in lx.SHORTEST_QUARTERS}
+# Words before a number that is the street's own; a side stands at the end of any name.
+_NUMBERED: Final = (lx.NUMBERED_STREET_WORDS | STREET_HEADS | lx.COUNTED) - lx.SIDES
+
+
+class Kinds:
+    """Judges the spans that carry the fields of one address."""
+
+    def __init__(self, evidence: Evidence, address: Address, claims: Sequence[tuple[str, Span]]) -> None:
+        self.evidence, self.address, self.claims = evidence, address, claims
+        self.tokens, self.marks = evidence.tokens, evidence.marks
+        self.spans = dict(claims)
+        self.parts = [span for name, span in claims if name == "complemento"]
+
+    def wrong(self) -> Iterator[str]:
+        """Yield the fields that are carried by what is another field."""
+        if not self._is_street(value_words(self.address.rua), self.spans["rua"]):
+            yield "rua"
+        if "numero" in self.spans and self.evidence.labelled.get(self.spans["numero"][0], "numero") != "numero":
+            yield "numero"
+        if "bairro" in self.spans and self._is_no_quarter(value_words(str(self.address.bairro)), self.spans["bairro"]):
+            yield "bairro"
+        if any(self._runs_on(span) or self._stands_for_quarter(span) for span in self.parts):
+            yield "complemento"
+
+    # -- streets -------------------------------------------------------------------------------------------------
+
+    def _is_street(self, words: list[str], span: Span) -> bool:
+        typed = words[0] in _SPELLED_TYPES or any(word.isdigit() for word in words)
+        whole = words[0] not in _NO_STREETS and words[-1] not in _STREET_BREAKS_OFF
+        return (
+            typed
+            and whole
+            and not self._is_settlement(words, span)
+            and not self._holds_two(words)
+            and not self._is_cut_short(words, span)
+            and not self._holds_unit(span)
+            and not self._holds_house_number(words, span)
+        )
+
+    def _is_settlement(self, words: list[str], span: Span) -> bool:
+        """Is it a quarter's or settlement's noun whose type is not typed."""
+        return len(words) == 2 and words[1] in lx.NO_STREETS and self.tokens.keys[span[0]] == words[1]
+
+    def _holds_two(self, words: list[str]) -> bool:
+        return any(
+            words[at] in lx.COMMON_TYPES and words[at - 1] not in lx.PREPOSITIONS for at in range(2, len(words) - 1)
+        )
+
+    def _is_cut_short(self, words: list[str], span: Span) -> bool:
+        """Is an abbreviation in it that nobody wrote out."""
+        keys, dots = self.tokens.keys, self.tokens.dots
+        return any(dots[at] and 3 <= len(keys[at]) <= 4 and keys[at] in words for at in range(span[0], span[1] - 1))
+
+    def _holds_unit(self, span: Span) -> bool:
+        """Is a part of the complement inside, other than the quadra that is the street itself."""
+        start, end = span
+        return any(
+            start < unit.start < end and (unit.end > end or word_key(unit.keyword) not in _AREAS)
+            for unit in self.evidence.units
+        )
+
+    def _holds_house_number(self, words: list[str], span: Span) -> bool:
+        """Does the street end in the house's number, or is it no more than that: "Rua das Acácias 120"."""
+        if self.address.numero is not None or not words[-1].isdigit() or self.evidence.no_number >= 0:
+            return False
+        start, end = span
+        if len(words) == 2 and end - start == 1 and self.evidence.labelled.get(start) != "rua":
+            return True  # the type is not typed
+        coded = words[0] not in _SPELLED_TYPES or words[0] in _CODED_TYPES or self.tokens.gaps[end - 1] == GLUED
+        if len(words) == 2 or coded:
+            return False
+        return len(words[-1]) >= _HOUSE_DIGITS or not self._is_numbered(words[-2], end - 1)
+
+    def _is_numbered(self, before: str, at: int) -> bool:
+        """Does the number at `at` belong to the word before it: "Projetada 12", "SB-15", in Goiás "T 37"."""
+        if before in _NUMBERED:
+            return True
+        lettered = towns.town(self.address.estado, self.address.cidade).lettered_streets
+        return (lettered or self.tokens.gaps[at] == HYPHEN) and before.isalpha() and len(before) <= _FEW_LETTERS
+
+    # -- quarters ------------------------------------------------------------------------------------------------
+
+    def _is_no_quarter(self, words: list[str], span: Span) -> bool:
+        start, end = span
+        street = words[0] in _NO_QUARTERS and len(words) > 1 and self.evidence.labelled.get(start) != "bairro"
+        return (
+            street
+            or words[-1] in lx.BREAKS_OFF
+            or UNIT in self.marks[start:end]
+            or not lx.NOTE_WORDS.isdisjoint(words)  # "entregar na portaria"
+            or not self._names_one(words)
+            or self._takes_number(words, span)
+            or self._is_the_city(span)
+        )
+
+    def _names_one(self, words: list[str]) -> bool:
+        if len(words) == 1 and words[0] in _HALF_QUARTERS:
+            return False
+        return any(word.isalpha() and len(word) > 2 for word in words) or " ".join(words) in _SHORTEST
+
+    def _takes_number(self, words: list[str], span: Span) -> bool:
+        """Does it begin or end with a house number, or begin with the letter behind one: "120 Centro", "B Centro"."""
+        tokens, (start, end) = self.tokens, span
+        apart = tokens.gaps[start] == HARD
+        counted = (len(words) > 1 and words[1] in lx.BARE_OF | lx.COUNTED) or tokens.words[start][-1:] in "ºª°"
+        if tokens.kinds[start] == NUM and not counted:
+            return not apart or self.address.numero is None
+        if len(words[0]) == 1 and start and tokens.kinds[start - 1] == NUM and not apart:
+            return True
+        return tokens.kinds[end - 1] == NUM and self.address.numero is None and len(words[-1]) > 2
+
+    def _is_the_city(self, span: Span) -> bool:
+        """Shifted fields: it is the municipality that stands before the state, and the city does not."""
+        name = gazetteer.name_key(str(self.address.bairro))
+        if self.address.estado not in gazetteer.municipalities(name):
+            return False
+        beside = {
+            state.start
+            for state in states(self.evidence)
+            if state.uf == self.address.estado
+            and not any(start <= state.start < end for _, (start, end) in self.claims)
+        }
+        return span[1] in beside and self.spans["cidade"][1] not in beside
+
+    # -- complements ---------------------------------------------------------------------------------------------
+
+    def _runs_on(self, span: Span) -> bool:
+        """Does a building's name run on into a quarter's: "Edifício Bianco Centro"."""
+        keys, gaps, (start, end) = self.tokens.keys, self.tokens.gaps, span
+        open_end = end < self.tokens.size and gaps[end] != HARD
+        last = end if "bairro" not in self.spans or open_end else start + 1
+        return any(
+            keys[at] in lx.STRONG_STARTERS
+            and keys[at - 1] not in lx.PREPOSITIONS
+            and keys[at - 1] not in lx.DISTRICT_WORDS
+            and keys[at - 1] not in lx.BUILDING_WORDS
+            for at in range(start + 1, last)
+        )
+
+    def _stands_for_quarter(self, span: Span) -> bool:
+        """Does a name that could be the quarter itself stand between what is called the quarter and the city."""
+        if "bairro" not in self.spans:
+            return False
+        at = span[0]
+        between = self.spans["bairro"][1] <= at < self.spans["cidade"][0]
+        return between and self.marks[at] == FREE and self.tokens.keys[at] not in lx.BUILDING_WORDS
