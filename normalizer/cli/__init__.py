@@ -3,7 +3,7 @@
 Exit codes: 0 ok, 1 failed, 2 usage or a wrong setting, 3 not ready (a service cannot be reached).
 """
 
-from normalizer.cli import running, sheets, loose, steering, looking  # noqa: I001 — the order of the help
+from normalizer.cli import serve, sheets, normalize, queue, doctor  # noqa: I001 — the order of the help
 from normalizer.cli.app import FAILED, NOT_READY, OK, USAGE, app, exit_code, main
 
 __all__ = [
@@ -12,11 +12,11 @@ __all__ = [
     "OK",
     "USAGE",
     "app",
+    "doctor",
     "exit_code",
-    "looking",
-    "loose",
     "main",
-    "running",
+    "normalize",
+    "queue",
+    "serve",
     "sheets",
-    "steering",
 ]

@@ -1,4 +1,4 @@
-"""Commands about the queue: how it stands, stop and go, once more."""
+"""The queue: its status, pause and resume, retry."""
 
 from __future__ import annotations
 

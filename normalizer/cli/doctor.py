@@ -1,4 +1,4 @@
-"""Commands that look after the system: the doctor, and the answers kept in Redis."""
+"""The doctor, and the answers kept in Redis: commands that look after the system."""
 
 from __future__ import annotations
 

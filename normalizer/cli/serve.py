@@ -1,4 +1,4 @@
-"""Commands that run something: the demo, a worker, the API, and a worker's own health check."""
+"""The demo, a worker, its health check, and the API: commands that run something."""
 
 from __future__ import annotations
 
