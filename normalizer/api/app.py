@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -27,6 +27,8 @@ from normalizer.imports.spreadsheet import Limits
 from normalizer.runtime import Backend, open_backend
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from pydantic import SecretStr
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -111,8 +113,8 @@ def create_app(
     return app
 
 
-def serve(settings: Settings, *, host: str, port: int) -> None:
-    """Serve until told to stop.
+def serve(settings: Settings, *, host: str, port: int, listening: Callable[[str], None]) -> None:
+    """Serve until told to stop; `listening` is given the address once connections are accepted there.
 
     Raises:
         Misconfigured: nobody could be kept out: production, or a host beyond this machine, without API_KEYS.
@@ -124,15 +126,15 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         mend = "Gere uma chave com openssl rand -hex 24 e ponha-a em API_KEYS."
         raise Misconfigured(f"{where} pede uma chave, e nenhuma está configurada.", mend=mend)
     allow_open_files()
-    asyncio.run(_serve(settings, access, host, port))
+    asyncio.run(_serve(settings, access, host, port, listening))
 
 
-async def serve_here(settings: Settings, *, port: int) -> None:
+async def serve_here(settings: Settings, *, port: int, listening: Callable[[str], None]) -> None:
     """Serve this machine alone, without a key: the page of a demo."""
-    await _serve(settings, Access(), "127.0.0.1", port)
+    await _serve(settings, Access(), "127.0.0.1", port, listening)
 
 
-async def _serve(settings: Settings, access: Access, host: str, port: int) -> None:
+async def _serve(settings: Settings, access: Access, host: str, port: int, listening: Callable[[str], None]) -> None:
     async with open_backend(settings) as backend:
         config = uvicorn.Config(
             create_app(backend, access=access),
@@ -148,11 +150,25 @@ async def _serve(settings: Settings, access: Access, host: str, port: int) -> No
         )
         logging.getLogger("uvicorn.error").addFilter(OnceAMinute())
         log.info("api.serving", host=host, port=port, open=access.is_open)
-        server = uvicorn.Server(config)
+        server = _Server(config, listening)
         try:
             await server.serve()
         except SystemExit:  # how uvicorn ends when it cannot listen
             raise Misconfigured(f"Não se pode atender em {host}:{port}.", mend="Escolha outra porta.") from None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which says where it listens only once it does."""
+
+    def __init__(self, config: uvicorn.Config, listening: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+            self._listening(f"http://{host}:{self.config.port}")
 
 
 def access_of(settings: Settings) -> Access:

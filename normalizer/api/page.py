@@ -29,6 +29,7 @@ from normalizer.api.uploads import received
 from normalizer.api.views import appointment_detail, appointment_view
 from normalizer.domain.appointment import Origin, Status
 from normalizer.domain.gazetteer import UF_NAMES
+from normalizer.domain.wording import duration, many, money, number
 from normalizer.imports.spreadsheet import LABELS, UnknownColumns
 from normalizer.imports.undo import RUNNING, UNDOING
 from normalizer.store import Filter
@@ -51,36 +52,6 @@ _ADDRESS_LABELS: Final = {
 
 router = APIRouter(include_in_schema=False)
 templates = Jinja2Templates(directory=HERE / "templates")  # autoescape is on for .html
-
-
-def number(value: float) -> str:
-    """`12345` → `12.345`."""
-    return f"{value:,.0f}".replace(",", ".")
-
-
-def money(value: float) -> str:
-    """`0.1234` → `US$ 0,1234`; cents alone from a dollar on."""
-    digits = 2 if value >= 1 else 4
-    return "US$ " + f"{value:,.{digits}f}".replace(",", "_").replace(".", ",").replace("_", ".")
-
-
-def many(count: float, one: str, more: str) -> str:
-    """`1 chamada`, `1.200 chamadas`."""
-    return f"{number(count)} {one if count == 1 else more}"
-
-
-def duration(seconds: float | None) -> str:
-    """`75` → `1 min 15 s`."""
-    if seconds is None:
-        return "–"
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min" + (f" {rest} s" if rest and minutes < 10 else "")
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} dias"
 
 
 def moment(value: datetime | None) -> str:

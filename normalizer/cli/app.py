@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from normalizer import __version__
 from normalizer.cli.language import OPTIONS, SUBCOMMAND, Group, slip, usage
 from normalizer.errors import Misconfigured, NormalizerError, TransientError
 from normalizer.observability.logs import configure_logging
@@ -24,6 +25,7 @@ app = typer.Typer(
     cls=Group,
     options_metavar=OPTIONS,
     subcommand_metavar=SUBCOMMAND,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)  # a sentence is one line, also in a log
 
@@ -42,8 +44,8 @@ def main() -> None:
         sys.exit(exit_code(error))
     except TyperException as error:
         if type(error).__name__ != "NoArgsIsHelpError":  # help was asked for; it has been shown
-            if how := usage(error):
-                stderr.print(escaped(how))
+            for line in usage(error).splitlines():
+                stderr.print(escaped(line))
             stderr.print(f"[red]Erro:[/red] {escaped(slip(error))}")
         sys.exit(USAGE)
 
@@ -57,8 +59,18 @@ def exit_code(error: NormalizerError) -> int:
     return FAILED
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"normalizer {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _quiet() -> None:
+def _quiet(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Mostra a versão e sai.")
+    ] = False,
+) -> None:
     """Normaliza endereços e documentos de agendamentos, em lotes e sem inventar nada."""
     configure_logging("WARNING", json_lines=False)  # a worker configures it again, from LOG_LEVEL
 
@@ -70,5 +82,10 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def escaped(value: object) -> str:
-    """Text that `stderr` shows as it is."""
-    return str(value).replace("[", r"\[")
+    """Text that `stderr` shows as it is: no markup, and no control character that a sheet's title brought along."""
+    return printable(value).replace("[", r"\[")
+
+
+def printable(value: object) -> str:
+    """Text without control characters, which a terminal would obey; lines stay lines."""
+    return "".join(char if char.isprintable() or char == "\n" else "�" for char in str(value))

@@ -12,6 +12,7 @@ from rich.console import Console
 from normalizer.cli.app import Json, app, print_json
 from normalizer.cli.language import OPTIONS, Command
 from normalizer.domain.appointment import Status
+from normalizer.domain.wording import many
 
 _WATCH_S = 2.0
 
@@ -46,21 +47,21 @@ def status(
 
 
 @app.command(cls=Command, options_metavar=OPTIONS)
-def pause() -> None:
+def pause(as_json: Json = False) -> None:
     """Nenhum worker pega agendamentos até `normalizer resume`; os que já começaram terminam."""
-    _steer("pause", "Pausado.")
+    _steer("pause", "Pausado.", as_json=as_json)
 
 
 @app.command(cls=Command, options_metavar=OPTIONS)
-def drain() -> None:
+def drain(as_json: Json = False) -> None:
     """Como pause, e os grupos em andamento não começam mais nada."""
-    _steer("drain", "Esvaziando.")
+    _steer("drain", "Esvaziando.", as_json=as_json)
 
 
 @app.command(cls=Command, options_metavar=OPTIONS)
-def resume() -> None:
+def resume(as_json: Json = False) -> None:
     """Retoma depois de pause ou drain."""
-    _steer("resume", "Retomado.")
+    _steer("resume", "Retomado.", as_json=as_json)
 
 
 @app.command(cls=Command, options_metavar=OPTIONS)
@@ -84,15 +85,19 @@ def retry(
     if as_json:
         print_json({"enfileirados": queued})
     else:
-        typer.echo(f"{queued} agendamentos de volta à fila.")
+        typer.echo(f"{many(queued, 'agendamento')} de volta à fila.")
 
 
-def _steer(order: str, said: str) -> None:
+def _steer(order: str, said: str, *, as_json: bool) -> None:
     from normalizer.queue.service import TaskService
 
-    async def run() -> None:
+    async def run() -> str:
         async with TaskService() as tasks:
             await getattr(tasks, order)()
+            return (await tasks.status()).state
 
-    asyncio.run(run())
-    typer.echo(said)
+    state = asyncio.run(run())
+    if as_json:
+        print_json({"estado": state})
+    else:
+        typer.echo(said)

@@ -38,8 +38,9 @@ def demo(
         from normalizer.api import serve_here
 
         show(summary)
-        stderr.print(f"\n[bold]http://127.0.0.1:{port}[/bold]  (Ctrl-C termina)")
-        await serve_here(settings, port=port)
+        await serve_here(
+            settings, port=port, listening=lambda url: stderr.print(f"\n[bold]{url}[/bold]  (Ctrl-C termina)")
+        )
 
     summary = run_demo(rows=rows, keep=keep, live=live, console=stderr, then=serve_page if page else None)
     if not page:
@@ -57,7 +58,7 @@ def worker() -> None:
 
 
 @app.command(cls=Command, options_metavar=OPTIONS)
-def health() -> None:
+def health(as_json: Json = False) -> None:
     """Sai com 0 só se o worker deste contêiner está vivo e o laço dele responde."""
     from normalizer.operations.status import own_replica_problem
     from normalizer.queue.service import TaskService
@@ -67,10 +68,14 @@ def health() -> None:
             return await own_replica_problem(tasks)
 
     problem = asyncio.run(run())
-    if problem is not None:
+    if as_json:
+        print_json({"ok": problem is None, "problema": problem})
+    elif problem is None:
+        typer.echo("ok")
+    else:
         stderr.print(f"[red]Erro:[/red] {escaped(problem)}")
+    if problem is not None:
         raise typer.Exit(NOT_READY)
-    typer.echo("ok")
 
 
 @app.command(cls=Command, options_metavar=OPTIONS)
@@ -85,5 +90,4 @@ def serve(
 
     settings = load_settings()
     start_logging(settings)
-    stderr.print(f"http://{host}:{port}")
-    run_server(settings, host=host, port=port)
+    run_server(settings, host=host, port=port, listening=stderr.print)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
 
-from normalizer.cli.app import Json, app, escaped, print_json, stderr
+from normalizer.cli.app import Json, app, escaped, print_json, printable, stderr
 from normalizer.cli.language import OPTIONS, Command
 from normalizer.domain.stored_form import DEFAULT_STATUS
+from normalizer.domain.wording import many, number
 from normalizer.errors import InvalidInput
+from normalizer.imports.spreadsheet.problem import Problem
 
 if TYPE_CHECKING:
     from normalizer.imports.importing import ImportReport
+
+_KINDS_SHOWN = 20
+_LINES_SHOWN = 5
 
 Columns = Annotated[
     list[str] | None,
@@ -43,7 +50,7 @@ def import_(
     from normalizer.imports.spreadsheet import Vocabulary
     from normalizer.runtime import open_producer
 
-    Vocabulary.of(columns or ())  # a slip is told before anything is opened
+    _check(columns)
 
     async def run() -> Any:
         async with open_producer() as producer:
@@ -63,11 +70,7 @@ def import_(
     if as_json:
         print_json(report.as_dict())
         return
-    for problem in report.errors[:20]:
-        stderr.print(f"[yellow]Aviso:[/yellow] {escaped(problem)}")
-    if len(report.errors) > 20:
-        stderr.print(f"[yellow]Aviso:[/yellow] … e mais {len(report.errors) - 20} problemas.")
-    for notice in _notices(report):
+    for notice in [*_grouped(report.errors), *_notices(report)]:
         stderr.print(f"[yellow]Aviso:[/yellow] {escaped(notice)}")
     typer.echo(_summary(report))
     if report.import_id is not None:
@@ -78,20 +81,44 @@ def import_(
             )
 
 
+def _grouped(problems: Sequence[Problem]) -> Iterator[str]:
+    """Problems of one kind together, most frequent first, with the lines they are on."""
+    kinds: dict[tuple[str, str | None, str, str, str], list[int]] = {}
+    for one in problems:
+        kinds.setdefault((one.sheet, one.column, one.expected, one.found, one.mend), []).append(one.row or 0)
+    shown = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    for (sheet, column, expected, found, mend), rows in shown[:_KINDS_SHOWN]:
+        if len(rows) == 1:
+            yield str(Problem(sheet, rows[0] or None, column, expected, found, mend))
+            continue
+        lines = ", ".join(map(str, rows[:_LINES_SHOWN])) + (" …" if len(rows) > _LINES_SHOWN else "")
+        what = f"coluna “{column}”: " if column is not None else ""
+        yield f"{number(len(rows))} × {what}esperado {expected}; encontrado {found} (linhas {lines}). {mend}"
+    if len(shown) > _KINDS_SHOWN:
+        rest = sum(len(rows) for _, rows in shown[_KINDS_SHOWN:])
+        yield f"… e mais {many(rest, 'problema')}."
+
+
 def _summary(report: ImportReport) -> str:
     one = report.rows == 1
     read = (
         ("seria importada" if one else "seriam importadas") if report.dry_run else "importada" if one else "importadas"
     )
     return (
-        f"{report.rows} {'linha' if one else 'linhas'} {read}: {_many(report.new, 'nova')}, "
-        f"{_many(report.changed, 'alterada')}, {_many(report.equal, 'igual', 'iguais')}, "
-        f"{len(report.errors)} com problema."
+        f"{many(report.rows, 'linha')} {read}: {many(report.new, 'nova')}, "
+        f"{many(report.changed, 'alterada')}, {many(report.equal, 'igual', 'iguais')}, "
+        f"{number(len(report.errors))} com problema."
     )
 
 
-def _many(count: int, one: str, more: str = "") -> str:
-    return f"{count} {one if count == 1 else more or one + 's'}"
+def _check(columns: Sequence[str] | None) -> None:
+    """A slip in `--map` is one of usage, told before anything is opened."""
+    from normalizer.imports.spreadsheet import Vocabulary
+
+    try:
+        Vocabulary.of(columns or ())
+    except InvalidInput as error:
+        raise typer.BadParameter(str(error), param_hint="--map") from None
 
 
 @contextlib.contextmanager
@@ -141,7 +168,7 @@ def estimate(
     from normalizer.runtime import known_columns, lane_of, open_known_answers
     from normalizer.settings import load_settings
 
-    Vocabulary.of(columns or ())  # a slip is told before anything is opened
+    _check(columns)
     settings = load_settings()
 
     async def run() -> Forecast:
@@ -159,7 +186,7 @@ def estimate(
 
 @app.command(cls=Command, options_metavar=OPTIONS)
 def undo(
-    import_id: Annotated[str, typer.Argument(help="Id da importação, como `import --json` o mostra.")],
+    import_id: Annotated[str, typer.Argument(help="Id da importação, como `normalizer imports` o mostra.")],
     as_json: Json = False,
 ) -> None:
     """Desfaz uma importação das últimas 24 horas: apaga o que ela criou, restaura o que ela mudou."""
@@ -182,8 +209,9 @@ def undo(
 
 @app.command("export-errors", cls=Command, options_metavar=OPTIONS)
 def export_errors(
-    import_id: Annotated[str, typer.Argument(help="Id da importação, como `import --json` o mostra.")],
+    import_id: Annotated[str, typer.Argument(help="Id da importação, como `normalizer imports` o mostra.")],
     out: Annotated[Path, typer.Argument(help="Planilha .xlsx a gravar.")],
+    as_json: Json = False,
 ) -> None:
     """Grava o que precisa de uma pessoa, com as colunas originais, "Erro" e "Como corrigir": corrija e importe."""
     from normalizer.imports.error_sheet import gather
@@ -204,12 +232,37 @@ def export_errors(
             found=error.strerror or "erro de escrita",
             mend="Confira a pasta e a permissão.",
         ) from None
-    typer.echo(str(out))
+    if as_json:
+        print_json({"arquivo": str(out), "bytes": len(content)})
+    else:
+        typer.echo(printable(out))
+
+
+@app.command(cls=Command, options_metavar=OPTIONS)
+def imports(as_json: Json = False) -> None:
+    """Lista as últimas importações, com o id que `undo` e `export-errors` pedem."""
+    from normalizer.api.views import ImportView, import_view
+    from normalizer.runtime import open_producer
+
+    async def run() -> list[ImportView]:
+        async with open_producer() as producer:
+            return [import_view(record) for record in await producer.store.desk().imports()]
+
+    found = asyncio.run(run())
+    if as_json:
+        print_json({"importacoes": [one.model_dump(exclude={"progresso"}) for one in found]})
+        return
+    table = Table(Column("id", no_wrap=True), "arquivo", "quando (UTC)", "estado", "linhas", "problemas", "desfaz até")
+    for one in found:
+        moments = [f"{moment:%d/%m/%Y %H:%M}" if moment else "–" for moment in (one.criada_em, one.desfaz_ate)]
+        counts = (number(one.linhas), number(one.problemas))
+        table.add_row(one.id, escaped(one.arquivo), moments[0], one.estado, *counts, moments[1])
+    Console(highlight=False).print(table)
 
 
 async def _known_import(producer: Any, import_id: str) -> dict[str, Any]:
     found: dict[str, Any] | None = await producer.store.get_import(import_id)
     if found is None:
-        mend = "O id aparece em `normalizer import --json`."
+        mend = "`normalizer imports` lista os ids."
         raise InvalidInput(where=import_id, expected="o id de uma importação", found="nenhuma com este id", mend=mend)
     return found

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from normalizer.domain.address import parse_address
 from normalizer.domain.appointment import Appointment, Kind
 from normalizer.domain.text import canonical
+from normalizer.domain.wording import money, number
 from normalizer.imports.importing import usable_rows
 from normalizer.llm.estimate import Estimate, estimate
 from normalizer.llm.packing import Budget
@@ -111,8 +112,8 @@ class Forecast:
         yield f"  para a IA    {self.addresses - self.cached - self.by_rules:>8}"
         yield (
             f"IA: {asked.calls} chamadas, {asked.tokens_in + asked.tokens_out} tokens "
-            f"({asked.tokens_in} de entrada, {asked.tokens_out} de saída), US$ {asked.usd:.4f}, "
-            f"cerca de {asked.minutes:.1f} min "
+            f"({asked.tokens_in} de entrada, {asked.tokens_out} de saída), {money(asked.usd)}, "
+            f"cerca de {number(asked.minutes, 1)} min "
             f"({lane.model}, preços de {prices_as_of()})."
         )
         if not price(lane.model).listed:

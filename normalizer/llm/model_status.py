@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError
 
+from normalizer.domain.wording import many, money
 from normalizer.llm.endpoint import CapabilityStore, EndpointCapabilities
 from normalizer.llm.limits import GateState, read_gate
 from normalizer.llm.pricing import Ledger, Spending
@@ -114,4 +115,4 @@ def _spending(spent: Spending) -> dict[str, Any]:
 
 
 def _words(spent: Spending) -> str:
-    return f"{spent.calls} chamadas, {spent.tokens_in + spent.tokens_out} tokens, US$ {spent.usd:.4f}"
+    return f"{many(spent.calls, 'chamada')}, {many(spent.tokens_in + spent.tokens_out, 'token')}, {money(spent.usd)}"

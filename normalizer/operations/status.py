@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from normalizer.domain.appointment import Status
+from normalizer.domain.wording import duration, number
 from normalizer.queue.health import GONE_S, Replica
 
 if TYPE_CHECKING:
@@ -78,14 +79,14 @@ class Overview:
     def show(self, console: Console) -> None:
         """The same for people."""
         queue = self.queue
-        oldest = "" if queue.oldest_age_s is None else f", o mais antigo há {_duration(queue.oldest_age_s)}"
+        oldest = "" if queue.oldest_age_s is None else f", o mais antigo há {duration(queue.oldest_age_s)}"
         console.print(
-            f"[bold]Fila[/bold] {_STATES[queue.state]}: {queue.due} na fila{oldest}, "
-            f"{queue.running} em andamento, {queue.deferred} adiados"
+            f"[bold]Fila[/bold] {_STATES[queue.state]}: {number(queue.due)} na fila{oldest}, "
+            f"{number(queue.running)} em andamento, {number(queue.deferred)} adiados"
         )
         if self.rate_per_s is not None:
-            eta = "" if self.eta_s is None else f", faltam cerca de {_duration(self.eta_s)}"
-            console.print(f"{self.rate_per_s:.0f} por segundo{eta}")
+            eta = "" if self.eta_s is None else f", faltam cerca de {duration(self.eta_s)}"
+            console.print(f"{number(self.rate_per_s)} por segundo{eta}")
         for line in self.lane.lines() if self.lane is not None else ():
             console.print(line, markup=False)
         console.print(_counts_table(self.counts))
@@ -143,8 +144,8 @@ def _counts_table(counts: Counts) -> Table:
 
 
 def _add_causes(table: Table, causes: Mapping[str, int], prefix: str) -> None:
-    for cause, number in sorted(causes.items(), key=lambda item: -item[1]):
-        table.add_row(f"[dim]  {prefix}{cause}[/dim]", f"[dim]{number}[/dim]")
+    for cause, count in sorted(causes.items(), key=lambda item: -item[1]):
+        table.add_row(f"[dim]  {prefix}{cause}[/dim]", f"[dim]{count}[/dim]")
 
 
 def _replicas_table(replicas: Sequence[Replica]) -> Table:
@@ -159,9 +160,3 @@ def _replicas_table(replicas: Sequence[Replica]) -> Table:
             replica.last_error or "",
         )
     return table
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3600:.1f} h"

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from normalizer.domain.appointment import Kind, Status
+from normalizer.domain.wording import number
 from normalizer.errors import Misconfigured
 from normalizer.imports.importing import import_sheet
 from normalizer.llm.tokens import counter
@@ -88,8 +89,8 @@ class Summary:
         """The summary for people."""
         source = "modelo simulado" if self.simulated else f"modelo {self.model}"
         console.print(
-            f"\n[bold]{self.rows} agendamentos em {self.seconds:.1f} s[/bold] "
-            f"({self.rows_per_second:.0f} por segundo, {WORKERS} workers, {source})\n"
+            f"\n[bold]{number(self.rows)} agendamentos em {number(self.seconds, 1)} s[/bold] "
+            f"({number(self.rows_per_second)} por segundo, {WORKERS} workers, {source})\n"
         )
         console.print(self._results())
         console.print(self._savings())
@@ -118,7 +119,7 @@ class Summary:
         here = self.tokens_in + self.tokens_out
         table.add_row("tokens", _thousands(here), f"{_thousands(self.tokens_one_per_field)} (calculados)")
         if here:
-            table.add_row("", "", f"[bold]{self.tokens_one_per_field / here:.0f}× mais[/bold]")
+            table.add_row("", "", f"[bold]{number(self.tokens_one_per_field / here)}× mais[/bold]")
         origins = ", ".join(f"{name} {count}" for name, count in sorted(self.por_origem.items()))
         table.add_row("de onde vieram as respostas", origins, "")
         return table
@@ -356,8 +357,8 @@ def _terminated_as_interrupt() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     if before[signal.SIGHUP] is signal.SIG_IGN:  # nohup
         del before[signal.SIGHUP]
-    for number in before:
-        signal.signal(number, signal.default_int_handler)
+    for one in before:
+        signal.signal(one, signal.default_int_handler)
     try:
         yield
     finally:
@@ -371,9 +372,9 @@ def _interrupted_between_steps() -> None:
     An exception raised anywhere may hit a thread pool that is just starting a thread, which is then never told to end.
     """
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.default_int_handler:
-            loop.add_signal_handler(number, signal.raise_signal, signal.SIGINT)
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(one) is signal.default_int_handler:
+            loop.add_signal_handler(one, signal.raise_signal, signal.SIGINT)
 
 
 def _thousands(number: int) -> str:

@@ -14,7 +14,7 @@ import pytest
 import xlsxwriter
 from redis import Redis
 
-from normalizer import cli
+from normalizer import __version__, cli
 from normalizer.queue.health import Replica, write_beat
 from normalizer.queue.leases import Keys
 from normalizer.queue.service import QUEUE_NAME
@@ -151,7 +151,7 @@ class TestImport:
 
         assert "“Moradia”" in unread.err
         assert "--map" in unread.err
-        assert (slip.code, "endereco_completo" in slip.err) == (cli.FAILED, True)
+        assert (slip.code, "endereco_completo" in slip.err) == (cli.USAGE, True)
         assert estimated.json["enderecos_distintos"] == 1
         assert told.json["told_columns"] == again.json["told_columns"] == {"Moradia": "endereco_completo"}
         assert (told.json["new"], again.json["equal"]) == (1, 1)
@@ -174,13 +174,59 @@ class TestImport:
         assert "“Leia-me”" in ran.err
 
 
+@pytest.mark.usefixtures("services")
+class TestManners:
+    def test_the_version_and_the_short_help(self, run: Callable[..., Ran]) -> None:
+        assert (run("--version").code, run("--version").out) == (0, f"normalizer {__version__}\n")
+        assert "Mostra esta ajuda" in run("import", "-h").out
+
+    def test_steering_and_health_as_json(self, run: Callable[..., Ran]) -> None:
+        assert (run("pause", "--json").json, run("resume", "--json").json) == (
+            {"estado": "paused"},
+            {"estado": "running"},
+        )
+        health = run("health", "--json")
+        assert (health.code, health.json["ok"]) == (cli.NOT_READY, False)
+        assert "worker" in health.json["problema"]
+
+    def test_imports_are_listed_with_ids_and_files(self, run: Callable[..., Ran], tmp_path: Path) -> None:
+        (tmp_path / "agenda.csv").write_text(SHEET, encoding="utf-8")
+        import_id = run("import", str(tmp_path / "agenda.csv"), "--json").json["import_id"]
+
+        people, machine = run("imports"), run("imports", "--json")
+
+        assert import_id in people.out
+        assert [(one["id"], one["arquivo"], one["linhas"]) for one in machine.json["importacoes"]] == [
+            (import_id, "agenda.csv", 2)
+        ]
+
+    def test_equal_problems_are_told_once_with_their_lines(self, run: Callable[..., Ran], tmp_path: Path) -> None:
+        rows = [f"a{number};Paciente;31/02/2026 08:00:00;Rua A, 1, Centro, Itu, SP;RG 1" for number in range(300)]
+        (tmp_path / "agenda.csv").write_text("\n".join([HEADER, *rows]), encoding="utf-8")
+
+        ran = run("import", str(tmp_path / "agenda.csv"), "--dry-run")
+
+        (told,) = [line for line in ran.err.splitlines() if "300 ×" in line]
+        assert "(linhas 2, 3, 4, 5, 6 …)" in told
+
+    def test_a_slip_in_a_mapping_is_one_of_usage(self, run: Callable[..., Ran], tmp_path: Path) -> None:
+        (tmp_path / "agenda.csv").write_text(SHEET, encoding="utf-8")
+        ran = run("import", str(tmp_path / "agenda.csv"), "--map", "Onde mora=lugar nenhum")
+        assert (ran.code, "--map" in ran.err) == (cli.USAGE, True)
+
+    def test_a_title_gives_the_terminal_no_orders(self, run: Callable[..., Ran], tmp_path: Path) -> None:
+        (tmp_path / "agenda.csv").write_text(SHEET.replace("Nome do", "\x1b]0;dono\x07;Nome do", 1), encoding="utf-8")
+        ran = run("import", str(tmp_path / "agenda.csv"), "--dry-run")
+        assert "\x1b" not in ran.err + ran.out
+
+
 class TestSlips:
     """What is wrong with the command itself is told in Portuguese, with exit code 2 and without a trace."""
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            (("importar",), "O comando importar não existe. Quis dizer import?"),
+            (("importar",), "O comando importar não existe. Quis dizer import, imports?"),
             (("cache", "foo"), "O comando foo não existe."),
             (("import",), "Falta o argumento 'file'."),
             (("import", "x", "--mapa", "y"), "A opção --mapa não existe. Quis dizer --map?"),
@@ -213,7 +259,7 @@ class TestSlips:
         assert not re.search("Usage|Options|Commands|Arguments|required|Show |Install |COMMAND|default:", told)
 
 
-@pytest.mark.parametrize(("typed", "offered"), [("im", "import"), ("import --m", "--map"), ("cache p", "purge")])
+@pytest.mark.parametrize(("typed", "offered"), [("est", "estimate"), ("import --m", "--map"), ("cache p", "purge")])
 def test_tab_completes_commands_and_options(
     run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, typed: str, offered: str
 ) -> None:
@@ -328,7 +374,7 @@ class TestSteering:
         assert machine.json["ia"]["parada_por"] == "conta sem saldo (402)."
         assert machine.json["ia"]["hoje"]["usd"] == machine.json["ia"]["mes"]["usd"] == 0.25
         assert "parada: conta sem saldo (402)." in people.out
-        assert "3 chamadas, 990 tokens, US$ 0.2500 (50% de DAILY_BUDGET_USD=0.5)" in people.out
+        assert "3 chamadas, 990 tokens, US$ 0,2500 (50% de DAILY_BUDGET_USD=0.5)" in people.out
 
     def test_status_shows_reasons_to_people(self, run: Callable[..., Ran], mongo: Any) -> None:
         mongo["appointments"].insert_one(

@@ -12,27 +12,6 @@ from normalizer.api.views import Progress
 from normalizer.domain.decision import Reason
 
 
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [
-        (None, "–"),
-        (0, "0 s"),
-        (59.4, "59 s"),
-        (75, "1 min 15 s"),
-        (3_599, "59 min"),
-        (3_660, "1 h 1 min"),
-        (3e5, "3 dias"),
-    ],
-)
-def test_durations(seconds: float | None, told: str) -> None:
-    assert page.duration(seconds) == told
-
-
-def test_numbers_and_money_are_brazilian() -> None:
-    assert page.number(1234567) == "1.234.567"
-    assert (page.money(0.1234), page.money(1234.5)) == ("US$ 0,1234", "US$ 1.234,50")
-
-
 def test_a_moment_is_told_in_brasilia() -> None:
     assert page.moment(datetime(2020, 1, 1, 2, 30, tzinfo=UTC)) == "31/12 23:30"
     assert page.moment(None) == "–"

@@ -65,5 +65,5 @@ def test_people_read_what_was_spent_of_the_budget():
 
     assert standing.stopped is None
     assert "provedor fora do ar (12 s)" in text
-    assert "hoje 3 chamadas, 3600 tokens, US$ 0.5000 (25% de DAILY_BUDGET_USD=2)" in text
+    assert "hoje 3 chamadas, 3.600 tokens, US$ 0,5000 (25% de DAILY_BUDGET_USD=2)" in text
     assert "importação i1: 3 chamadas" in text

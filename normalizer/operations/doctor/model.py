@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from normalizer.domain.wording import number
 from normalizer.errors import BatchRejected, Misconfigured, TransientError
 from normalizer.llm.client import LlmClient, Mode
 from normalizer.llm.pricing import price, prices_as_of
@@ -80,7 +81,7 @@ async def _call(client: LlmClient, settings: Settings, memory: CapabilityStore |
         return [wrong(MODEL, "o provedor recusou um pedido comum.", "Confira OPENAI_MODEL e OPENAI_BASE_URL.")]
     if memory is not None:
         await memory.remember(client.capabilities)
-    findings = [good(MODEL, f"{settings.openai_model} respondeu em {answer.seconds:.1f} s")]
+    findings = [good(MODEL, f"{settings.openai_model} respondeu em {number(answer.seconds, 1)} s")]
     if client.mode is Mode.STRICT:
         findings.append(good(MODEL, "aceita o esquema JSON estrito"))
     else:

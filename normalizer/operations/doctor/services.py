@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError, ResponseError
 
+from normalizer.domain.wording import number
 from normalizer.errors import Misconfigured, TransientError
 from normalizer.operations.doctor import privacy
 from normalizer.operations.doctor.finding import Finding, Level, good, warning, wrong
@@ -79,7 +80,7 @@ def _version(info: Mapping[str, Any], took_s: float) -> Iterator[Finding]:
     if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < _OLDEST_REDIS:
         yield wrong(REDIS, f"{name} é antigo demais.", "Use Redis 7 ou Valkey 8.")
     else:
-        yield good(REDIS, f"{name}, responde em {took_s * 1000:.1f} ms")
+        yield good(REDIS, f"{name}, responde em {number(took_s * 1000, 1)} ms")
 
 
 def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
@@ -114,7 +115,7 @@ def _persistence(info: Mapping[str, Any]) -> Iterator[Finding]:
 def _clock(skew_s: float) -> Iterator[Finding]:
     if skew_s > _MAX_SKEW_S:
         mend = "Acerte a hora (NTP) da máquina do worker ou do Redis: prazos e adiamentos dependem dela."
-        yield warning(REDIS, f"o relógio do Redis difere {skew_s:.1f} s do desta máquina.", mend)
+        yield warning(REDIS, f"o relógio do Redis difere {number(skew_s, 1)} s do desta máquina.", mend)
     else:
         yield good(REDIS, "relógios iguais")
 
@@ -136,7 +137,7 @@ async def check_mongodb(store: AppointmentStore, *, lgpd: bool = False) -> list[
     findings = [
         good(
             MONGODB,
-            f"MongoDB {found.version}, responde em {found.latency_ms:.1f} ms, {found.appointments} agendamentos",
+            f"MongoDB {found.version}, responde em {number(found.latency_ms, 1)} ms, {found.appointments} agendamentos",
         )
     ]
     if found.may_write:
