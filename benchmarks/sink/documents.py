@@ -88,10 +88,19 @@ class Documents:
         return any(changed)
 
     def _candidates(self, query: Mapping[str, Any]) -> Sequence[Any]:
+        found = self._narrowed(query)
+        return list(self._by_id) if found is None else found
+
+    def _narrowed(self, query: Mapping[str, Any]) -> Sequence[Any] | None:
+        """The ids that indexes leave; None where no index helps."""
         if (ids := named(query, "_id")) is not None:
             return ids
         narrowed = [way.ids(values) for path, way in self._ways.items() if (values := named(query, path)) is not None]
-        return min(narrowed, key=len) if narrowed else list(self._by_id)
+        if "$or" in query:
+            branches = [self._narrowed(branch) for branch in query["$or"]]
+            if None not in branches:
+                narrowed.append(list(dict.fromkeys(chain.from_iterable(filter(None, branches)))))
+        return min(narrowed, key=len) if narrowed else None
 
 
 class _Way:

@@ -29,6 +29,7 @@ _FOR_REASON: Final = {
     Reason.EXCEL_SCIENTIFIC: "Formate a coluna como Texto no Excel e exporte de novo: os algarismos se perderam.",
     Reason.RG_INVALID: "O RG precisa ter de 7 a 9 algarismos.",
     Reason.DOCUMENT_AMBIGUOUS: "Diga qual número é o CPF e qual é o RG.",
+    Reason.NOT_TEXT: "O campo foi gravado como lista ou objeto: grave-o como texto no backend, ou corrija aqui.",
     Reason.NOT_GROUNDED: "A IA respondeu o que não está no texto, e nada foi gravado: corrija aqui.",
     Reason.MODEL_NO_ANSWER: "A IA não soube ler: corrija aqui.",
     Reason.MODEL_REFUSED: "A IA recusou o texto: corrija aqui.",

@@ -25,7 +25,7 @@ from normalizer.domain.document import Document
 from normalizer.operations.corrections import address_of, correct, document_of
 from normalizer.runtime import Backend
 from normalizer.store import Filter
-from normalizer.store.records import appointment_of, revision_of
+from normalizer.store.records import revision_of, source_text
 
 router = APIRouter(prefix="/api/appointments", tags=["agendamentos"], responses=responses(401, 403, 429, 503))
 
@@ -151,7 +151,7 @@ async def retry(appointment_id: AppointmentId, _: Operator, backend: TheBackend)
     pending = await backend.store.desk().requeue_one(record)
     if pending is None:
         raise HTTPException(409, "O agendamento mudou agora mesmo: tente de novo.")
-    if text := appointment_of(record).text(Kind.ADDRESS):
+    if text := source_text(record, Kind.ADDRESS):
         await backend.cache.forget_many(Kind.ADDRESS, [text])
     await backend.tasks.enqueue_many([pending.id], fingerprints={pending.id: pending.fingerprint})
     return Requeued(enfileirados=1)

@@ -14,7 +14,8 @@ from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.imports.error_sheet import causes_of
 from normalizer.imports.undo import state_of, undo_until
 from normalizer.store import Portions
-from normalizer.store.records import RESULT_FIELD, appointment_of, ours, revision_of
+from normalizer.store.identity import identity_of
+from normalizer.store.records import RESULT_FIELD, ours, revision_of, source_text
 
 SOURCE_OF: Final = {
     Origin.RULES.value: "pelas regras",
@@ -162,7 +163,7 @@ def _fields(record: Mapping[str, Any], *, clear: bool) -> dict[str, Any]:
     about = ours(record)
     name = str(record.get("nome_paciente") or "")
     return {
-        "id": str(record["_id"]),
+        "id": identity_of(record),
         "id_agendamento": _text(record.get("id_agendamento")),
         "paciente": (name if clear else masking.initials(name)) or None,
         "data_agendamento": _text(record.get("data_agendamento")),
@@ -183,7 +184,7 @@ def _fields(record: Mapping[str, Any], *, clear: bool) -> dict[str, Any]:
 def _text_of(record: Mapping[str, Any], kind: Kind, *, clear: bool) -> Text:
     about = ours(record).get(kind.value)
     about = about if isinstance(about, Mapping) else {}
-    text, value = appointment_of(record).text(kind), record.get(RESULT_FIELD[kind])
+    text, value = source_text(record, kind), record.get(RESULT_FIELD[kind])
     value = dict(value) if isinstance(value, Mapping) else None
     understood = about.get("entendido")
     if kind is Kind.ADDRESS and value is not None:

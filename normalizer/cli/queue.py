@@ -68,18 +68,30 @@ def resume(as_json: Json = False) -> None:
 def retry(
     failed: Annotated[bool, typer.Option("--failed", help="Os que falharam.")] = False,
     review: Annotated[bool, typer.Option("--review", help="Os que estão em revisão.")] = False,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help="Refaz tudo, também o que já está pronto: troca até resultados do backend e correções de pessoas. "
+            "Com --failed ou --review, só esses.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Coloca de novo na fila o que falhou ou está em revisão (sem opção: o que falhou)."""
     from normalizer.operations.retry import put_back
     from normalizer.runtime import open_producer
 
-    statuses = [Status.FAILED] if failed or not review else []
-    statuses += [Status.REVIEW] if review else []
+    statuses = {Status.FAILED} if failed or not review else set()
+    statuses |= {Status.REVIEW} if review else set()
+    if again and not (failed or review):
+        statuses = {Status.DONE, Status.REVIEW, Status.FAILED}
 
     async def run() -> int:
         async with open_producer() as producer:
-            return await put_back(statuses, store=producer.store, tasks=producer.tasks, cache=producer.cache)
+            return await put_back(
+                statuses, store=producer.store, tasks=producer.tasks, cache=producer.cache, again=again
+            )
 
     queued = asyncio.run(run())
     if as_json:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from normalizer.domain.address import Address
 from normalizer.domain.decision import Reason
@@ -27,6 +28,16 @@ class Status(StrEnum):
     DONE = "concluido"
     REVIEW = "revisar"
     FAILED = "falhou"
+
+
+class Tracking(StrEnum):
+    """`normalization_status`, the deployed backend's own account of the same appointment."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
 
 
 class Origin(StrEnum):
@@ -57,13 +68,47 @@ class Review:
 
 
 @dataclass(frozen=True, slots=True)
+class Absent:
+    """There is no text, and so no question: the patient comes to the clinic, or gave no document. `reason` says so."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """The appointment cannot be worked on at all; `cause` is shown to the operator."""
 
     cause: str
 
 
-Outcome: TypeAlias = Normalized | Review | Rejected
+Outcome: TypeAlias = Normalized | Review | Absent | Rejected
+
+#: `normalizacao.<kind>.origem` of a text that is not there.
+ABSENT: Final = "ausente"
+LABELS: Final[Mapping[Kind, str]] = {Kind.ADDRESS: "endereço", Kind.DOCUMENT: "documento"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What became of an appointment as a whole, in both accounts; `errors` are the reasons, in Portuguese."""
+
+    status: Status
+    tracking: Tracking
+    errors: tuple[str, ...] = ()
+
+
+def ending_of(outcomes: Mapping[Kind, Outcome], kept: Collection[Kind] = ()) -> Ending:
+    """From the outcome of each text that was asked about; the results of `kept` kinds were there already."""
+    errors = [
+        outcome.cause if isinstance(outcome, Rejected) else f"{LABELS[kind]}: {outcome.reason}"
+        for kind, outcome in outcomes.items()
+        if isinstance(outcome, Review | Rejected)
+    ]
+    found = set(map(type, outcomes.values()))
+    if errors:
+        return Ending(Status.FAILED if Rejected in found else Status.REVIEW, Tracking.FAILED, tuple(errors))
+    return Ending(Status.DONE, Tracking.COMPLETED if kept or Normalized in found else Tracking.SKIPPED)
+
 
 # The fields the two texts are read from. A write of the result is conditional on all of them being unchanged.
 ADDRESS_SOURCES = ("endereco_completo", "endereco_coleta", "cep")
@@ -77,20 +122,30 @@ class Appointment:
     """One record as it was loaded.
 
     Args:
-        id: as queued.
+        id: the one identity, as `normalizer.store.identity` tells it.
+        key: the store's own handle on the record.
         sources: the stored values of the source fields, None where absent.
         status: None for a record that is not ours yet.
         corrected_at: when a person last corrected a kind's result; a kind nobody corrected is absent.
-        by_hand: the corrected kinds whose texts are still those the person saw: no machine touches their results.
+        kept: kinds whose result is not ours to replace: somebody else wrote it, or a person corrected ours.
+        results: what is stored as result of each kind, None where nothing is.
+        fence: the claim of ours that wrote last.
+        again: kinds that somebody asked for anew, results that are there included.
+        defect: why the record cannot be worked on at all.
         import_id: the import that wrote on it last; None where no import did.
         private: what else of the patient no address text may carry out: the name first, then phone and card numbers.
     """
 
     id: str
     sources: Mapping[str, Any]
+    key: Any = field(default=None, repr=False)
     status: Status | None = None
     corrected_at: Mapping[Kind, datetime] = field(default_factory=dict)
-    by_hand: frozenset[Kind] = frozenset()
+    kept: frozenset[Kind] = frozenset()
+    results: Mapping[Kind, Any] = field(default_factory=dict, repr=False)
+    fence: int | None = None
+    again: frozenset[Kind] = frozenset()
+    defect: str | None = None
     import_id: str | None = None
     private: tuple[str, ...] = field(default=(), repr=False)
 
@@ -114,6 +169,26 @@ class Appointment:
         labelled = (("CPF", self._source("cpf")), ("RG", self._source("rg")))
         return ", ".join(f"{label}: {value}" for label, value in labelled if value)
 
+    def is_unreadable(self, kind: Kind) -> bool:
+        """Whether a source of the kind holds something, and it is no text and no number."""
+        names = ADDRESS_SOURCES if kind is Kind.ADDRESS else DOCUMENT_SOURCES
+        return any(not isinstance(self.sources.get(name), _TEXTUAL) for name in names)
+
     def _source(self, field: str) -> str:
-        value = self.sources.get(field)
-        return "" if value is None else str(value).strip()
+        return text_of(self.sources.get(field))
+
+
+_TEXTUAL: Final = (str, int, float, type(None))  # bool is an int, and says nothing of an address
+_EMPTY_WORDS: Final = frozenset({"nan", "nat", "none", "null", "<na>"})  # an empty cell as a data frame writes it
+
+
+def text_of(value: object) -> str:
+    """A stored source as text; empty where it holds none, so that it hides no other source."""
+    if isinstance(value, str):
+        text = value.strip()
+        return "" if len(text) <= 4 and text.casefold() in _EMPTY_WORDS else text
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return ""
+        return str(int(value)) if value.is_integer() else str(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     TEXT_UNEXPLAINED = "parte do texto ficou sem explicação"
     TEXT_TOO_LONG = "texto longo demais"
     DOCUMENT_MISSING = "documento não informado"
+    NOT_TEXT = "campo gravado com um tipo que não é texto"
     DOCUMENT_JUNK = "texto não traz CPF nem RG"
     CPF_CHECK_DIGIT = "CPF com dígito inválido"
     CPF_LENGTH = "CPF com quantidade de dígitos inválida"

@@ -42,6 +42,11 @@ _TEXTS = Counter(
     ["kind", "origin", "outcome"],
     registry=REGISTRY,
 )
+_UNKNOWN = Counter(
+    "normalizer_appointments_unknown_total",
+    "Jobs for appointments that are not there, e.g. replaced by a later import.",
+    registry=REGISTRY,
+)
 _STORE_AWAY = Counter("normalizer_store_outages_total", "Groups handed back for MongoDB was away.", registry=REGISTRY)
 _MODEL_SECONDS = Histogram(
     "normalizer_model_call_duration_seconds",
@@ -66,6 +71,11 @@ def appointments_ended(statuses: Iterable[str], *, waited_s: Iterable[float] = (
         _APPOINTMENTS.labels(status).inc(number)
     for seconds in waited_s:
         _JOB_SECONDS.observe(max(0.0, seconds))
+
+
+def appointments_unknown(number: int) -> None:
+    """So many jobs named an appointment that is not there."""
+    _UNKNOWN.inc(number)
 
 
 def texts_decided(texts: Iterable[tuple[str, str, str]]) -> None:

@@ -19,7 +19,7 @@ from normalizer.domain.document.value import Cpf, rg_is_valid
 from normalizer.domain.gazetteer import UF_NAMES, municipalities, name_key, uf_of_cep
 from normalizer.domain.text import clean
 from normalizer.errors import InvalidInput
-from normalizer.store.records import appointment_of
+from normalizer.store.records import source_text
 
 if TYPE_CHECKING:
     from normalizer.store import Desk
@@ -71,7 +71,7 @@ async def correct(
     if after is None:
         return None
     address = values.get(Kind.ADDRESS)
-    text = appointment_of(record).text(Kind.ADDRESS)
+    text = source_text(record, Kind.ADDRESS)
     if cache is not None and isinstance(address, Address) and text:
         await cache.put_many(Kind.ADDRESS, {text: Entry(address=address.as_dict(), manual=True)})
     return after

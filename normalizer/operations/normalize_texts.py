@@ -12,6 +12,7 @@ import orjson
 from normalizer.domain.appointment import (
     ADDRESS_SOURCES,
     DOCUMENT_SOURCES,
+    Absent,
     Appointment,
     Kind,
     Normalized,
@@ -93,6 +94,8 @@ def _answer(line: _Line, outcome: Outcome | Deferred) -> TextAnswer:
             return TextAnswer(line.id, value.as_dict(), origin, note)
         case Review(reason=reason, origin=origin):
             return TextAnswer(line.id, None, origin, reason)
+        case Absent(reason=reason):
+            return TextAnswer(line.id, None, Origin.RULES, reason)
         case Deferred(error=error):
             return TextAnswer(line.id, None, Origin.MODEL, Reason.MODEL_NO_ANSWER, f"linha {line.number}: {error}")
     return TextAnswer(line.id, None, None, outcome.cause)

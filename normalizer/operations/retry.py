@@ -20,6 +20,7 @@ async def put_back(
     tasks: TaskService,
     cache: Cache,
     reasons: Collection[str] | None = None,
+    again: bool = False,
 ) -> int:
     """Make appointments `pendente` again and enqueue them; returns how many.
 
@@ -29,11 +30,12 @@ async def put_back(
         tasks: the queue they go back to.
         cache: machine answers to their texts leave it before the queue has them; corrections by people stay.
         reasons: only those with one of these as `motivo` or `erro`; None takes all.
+        again: replace results, too, that the backend stored or a person corrected.
 
     Raises StoreUnavailable or QueueUnavailable; what was put back until then stays so.
     """
     queued = 0
-    async for chunk in store.requeue(statuses, reasons=reasons):
+    async for chunk in store.requeue(statuses, reasons=reasons, again=again):
         fingerprints = {item.id: item.fingerprint for item in chunk}
         texts = {appointment.text(Kind.ADDRESS) for appointment in (await store.load(list(fingerprints))).values()}
         await cache.forget_many(Kind.ADDRESS, sorted(texts - {""}))

@@ -11,31 +11,36 @@ from functools import partial
 from typing import Any, Self
 
 from bson import ObjectId
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import DuplicateKeyError
 
 from normalizer.domain.appointment import PRIVATE_FIELDS, Appointment, Kind, Status
-from normalizer.errors import Misconfigured, StoreUnavailable
+from normalizer.errors import StoreUnavailable
 from normalizer.observability.tracing import span
+from normalizer.store import indexes
 from normalizer.store.connection import (
-    BULK,
     Client,
     Record,
     batched,
-    by_id,
+    by_native_id,
     chunks_of,
-    likely_ids,
+    each_of,
     open_client,
     open_collection,
+    raw,
+    read,
     settled,
     translated,
 )
 from normalizer.store.desk import Desk
 from normalizer.store.diagnosis import Diagnosis, diagnose
-from normalizer.store.intake import KEY_FIELD, ImportRow, Intake, UpsertReport
+from normalizer.store.identity import named, text_of
+from normalizer.store.intake import ImportRow, Intake, UpsertReport
 from normalizer.store.overview import Counts, Sample, count, sample
 from normalizer.store.pressure import Stride, Turns
+from normalizer.store.queries import any_of, because_of, waiting
 from normalizer.store.records import (
     ALL_SOURCES,
+    RESULT_FIELD,
     Pending,
     Result,
     appointment_of,
@@ -43,27 +48,32 @@ from normalizer.store.records import (
     failure_of,
     not_fenced_off,
     pending_of,
-    status_of,
     unchanged,
+    waiting_again,
 )
-from normalizer.store.writes import GuardedWrite, SaveReport, write_all
+from normalizer.store.writes import GuardedWrite, SaveReport, straighten, write_all
 
 _HASH_KEY_ID = "hash"
 _SECRET_BYTES = 32
 _SECRET_TRIES = 10
-_CORRECTIONS = [f"normalizacao.{kind}.{name}" for kind in Kind for name in ("corrigido_em", "corrigido_de")]
+_ABOUT_KINDS = [
+    f"normalizacao.{kind}.{name}" for kind in Kind for name in ("origem", "gravado", "corrigido_em", "corrigido_de")
+]
 _SOURCE_FIELDS = dict.fromkeys(
     [
+        "id",
         *ALL_SOURCES,
         *PRIVATE_FIELDS,
-        *[f"normalizacao.{name}" for name in ("status", "import_id")],
-        *_CORRECTIONS,
+        *RESULT_FIELD.values(),
+        "normalization_status",
+        *[f"normalizacao.{name}" for name in ("status", "import_id", "fence", "refazer")],
+        *_ABOUT_KINDS,
     ],
     1,
 )
-_PENDING_FIELDS = {**dict.fromkeys(ALL_SOURCES, 1), "normalizacao.revisao": 1}
-# Duplicates, or an index of the same name with other options.
-_INDEX_CANNOT_BE = frozenset({11000, 85, 86})
+_PENDING_FIELDS = {"id": 1, **dict.fromkeys(ALL_SOURCES, 1), "normalizacao.revisao": 1}
+# The old worker gave a job five minutes.
+_DIED_OVER_IT = timedelta(minutes=10)
 
 
 def now_utc() -> datetime:
@@ -131,30 +141,17 @@ class AppointmentStore:
         Sparse: appointments that came by another way have no natural key of ours.
         """
         with translated():
-            try:
-                await self._appointments.create_index(KEY_FIELD, unique=True, sparse=True, name="normalizer_key")
-                waiting = [("normalizacao.status", 1), ("normalizacao.atualizado_em", 1)]
-                await self._appointments.create_index(waiting, name="normalizer_status")
-                await self._appointments.create_index("normalizacao.import_id", sparse=True, name="normalizer_import")
-                for passing in (self._images, self._problems):
-                    await passing.create_index("import_id", name="normalizer_import")
-                    await passing.create_index("expira_em", expireAfterSeconds=0, name="normalizer_expiry")
-            except OperationFailure as error:
-                if error.code not in _INDEX_CANNOT_BE:
-                    raise
-                problem = f"O índice de {KEY_FIELD} não pode ser criado em appointments (código {error.code})."
-                mend = f"Remova registros com {KEY_FIELD} repetido ou o índice antigo."
-                raise Misconfigured(problem, mend=mend) from None
+            await indexes.ensure(self._appointments, (self._images, self._problems))
 
     async def load(self, ids: Sequence[str]) -> dict[str, Appointment]:
-        """The appointments with these ids, in one query per 500; an id that does not exist is absent."""
+        """The appointments that these ids name (`id`, else `_id`), in one query per 500; an unknown one is absent."""
         found: dict[str, Appointment] = {}
+        secret = await self.secret()
         with translated():
             for chunk in batched(ids):
                 async with self._turns.take():
-                    await self._find(likely_ids(chunk), found)
-                    if missing := [id_ for id_ in chunk if id_ not in found and ObjectId.is_valid(id_)]:
-                        await self._find(missing, found)  # stored as text although they spell an ObjectId
+                    records = await read(self._appointments, named(chunk), _SOURCE_FIELDS)
+                found |= _by_name(chunk, records, secret=secret)
         return found
 
     async def save(self, results: Sequence[Result]) -> SaveReport:
@@ -163,12 +160,16 @@ class AppointmentStore:
         Raises:
             StoreUnavailable: MongoDB is away and not one row was written.
         """
-        return await self._write("store.save", [partial(_result_write, row) for row in results])
+        secret = await self.secret()
+        return await self._write("store.save", [partial(_result_write, row, secret) for row in results])
 
     async def mark_failed(self, causes: Mapping[str, tuple[str, int]]) -> SaveReport:
         """End appointments as `falhou`: id to (cause, fence). Not where a newer claim has written."""
-        rows = [partial(_failure_write, id_, cause, fence) for id_, (cause, fence) in causes.items()]
-        return await self._write("store.mark_failed", rows)
+        known = await self.load(list(causes))
+        rows = [partial(_failure_write, each, *causes[name]) for name, each in known.items()]
+        report = await self._write("store.mark_failed", rows)
+        report.conflicts.extend(causes.keys() - known.keys())
+        return report
 
     async def upsert_rows(self, rows: Sequence[ImportRow], import_id: str) -> UpsertReport:
         """Write rows of a sheet; a row equal to the last import's is not touched."""
@@ -182,38 +183,52 @@ class AppointmentStore:
         return await (await self._intake("")).preview(rows)
 
     async def pending(self, *, limit: int = 1_000, older_than_s: float = 0.0) -> AsyncGenerator[list[Pending], None]:
-        """What has been `pendente` for over `older_than_s`, oldest first, `limit` at a time."""
-        chosen = {
-            "normalizacao.status": Status.PENDING.value,
-            "normalizacao.atualizado_em": {"$lte": self._clock() - timedelta(seconds=older_than_s)},
-        }
-        secret = await self.secret()
-        with translated():
-            found = self._appointments.find(chosen, _PENDING_FIELDS).sort("normalizacao.atualizado_em", 1)
-            async for chunk in chunks_of(found, limit):
+        """What has waited for over `older_than_s` to be normalized, whoever stored it, oldest first, `limit` at a time.
+
+        Another worker's `processing` counts as waiting after ten minutes: it has died over it. A record that does not
+        say since when waits from now on.
+        """
+        secret, now = await self.secret(), self._clock()
+        for each in waiting(now - timedelta(seconds=older_than_s), now - _DIED_OVER_IT):
+            with translated():
+                await self._appointments.update_many(each.undated(), {"$set": {each.clock: now}})
+            async for chunk in self._chunks(each.due(), limit, order=each.clock):
                 yield [pending_of(record, secret=secret) for record in chunk]
 
     async def requeue(
-        self, statuses: Collection[Status], *, reasons: Collection[str] | None = None, limit: int = 500
+        self,
+        statuses: Collection[Status],
+        *,
+        reasons: Collection[str] | None = None,
+        again: bool = False,
+        limit: int = 500,
     ) -> AsyncIterator[list[Pending]]:
         """Put appointments back to `pendente` and yield them for the queue, in lists of at most `limit`.
 
         Args:
             statuses: those to take up, e.g. `{Status.REVIEW}`.
             reasons: only those with one of these as `motivo` of a text or as `erro`; None takes all.
+            again: results that somebody else stored or a person corrected are replaced, too.
             limit: appointments per update.
         """
-        among = {"normalizacao.status": {"$in": [status.value for status in statuses]}}
-        chosen: dict[str, Any] = dict(among)
+        chosen = any_of(statuses)
         if reasons is not None:
-            places = ["normalizacao.erro", *(f"normalizacao.{kind}.motivo" for kind in Kind)]
-            chosen["$or"] = [{place: {"$in": list(reasons)}} for place in places]
+            chosen = {"$and": [chosen, because_of(reasons)]}
         secret = await self.secret()
+        async for chunk in self._chunks(chosen, limit):
+            with translated():
+                await self._put_back([record["_id"] for record in chunk], any_of(statuses), again=again)
+            grown = [_one_revision_on(record) for record in chunk]
+            yield [pending_of(record, secret=secret) for record in grown]
+
+    async def _chunks(
+        self, chosen: Mapping[str, Any], limit: int, *, order: str | None = None
+    ) -> AsyncIterator[list[Record]]:
+        """Records that wait or are about to, none of which keeps the others from being read."""
         with translated():
-            async for chunk in chunks_of(self._appointments.find(chosen, _PENDING_FIELDS), limit):
-                await self._put_back([record["_id"] for record in chunk], among)
-                grown = [_one_revision_on(record) for record in chunk]
-                yield [pending_of(record, secret=secret) for record in grown]
+            cursor = raw(self._appointments).find(chosen, _PENDING_FIELDS)
+            async for chunk in chunks_of(each_of(cursor.sort(order, 1) if order else cursor), limit):
+                yield [record for record in chunk if record["_id"] is not None]
 
     async def counts(self, import_id: str | None = None) -> Counts:
         """How many stand where and why, of one import or of all."""
@@ -238,9 +253,10 @@ class AppointmentStore:
         chosen: dict[str, Any] = {"normalizacao.status": {"$exists": True}}
         if import_id is not None:
             chosen["normalizacao.import_id"] = import_id
+        secret = await self.secret()
         with translated():
-            async for record in self._appointments.find(chosen, _SOURCE_FIELDS):
-                yield appointment_of(record)
+            async for record in each_of(raw(self._appointments).find(chosen, _SOURCE_FIELDS)):
+                yield appointment_of(record, secret=secret)
 
     async def samples(self, limit: int, import_id: str | None = None) -> list[Sample]:
         """A few results with the text they came from. They hold patients' data: mask before showing."""
@@ -258,12 +274,12 @@ class AppointmentStore:
         """Note how an import ended; `outcome` holds counts and row numbers, never a patient's text."""
         ended = {"status": "concluida", **outcome, "finished_at": self._clock()}
         with translated():
-            await self._imports.update_one(by_id(import_id), {"$set": ended})
+            await self._imports.update_one(by_native_id(import_id), {"$set": ended})
 
     async def get_import(self, import_id: str) -> Record | None:
         """What is known of an import, its id as `id`; None when there is no such import."""
         with translated():
-            found: Record | None = await self._imports.find_one(by_id(import_id))
+            found: Record | None = await self._imports.find_one(by_native_id(import_id))
         return None if found is None else {"id": str(found.pop("_id")), **found}
 
     def desk(self) -> Desk:
@@ -311,34 +327,40 @@ class AppointmentStore:
             facts |= {"failed": len(report.failed), "refused": len(report.refused)}
             return report
 
-    async def _find(self, native_ids: Sequence[str | ObjectId], found: dict[str, Appointment]) -> None:
-        # One batch for all of them: by itself MongoDB sends 101 documents, and the others when asked again.
-        cursor = self._appointments.find({"_id": {"$in": native_ids}}, _SOURCE_FIELDS, batch_size=BULK)
-        for record in await cursor.to_list(None):
-            appointment = appointment_of(record)
-            found[appointment.id] = appointment
-
     async def _intake(self, import_id: str) -> Intake:
         secret = await self.secret()
         return Intake(self._appointments, import_id, secret=secret, clock=self._clock, images=self._images)
 
-    async def _put_back(self, native_ids: list[Any], among: Mapping[str, Any]) -> None:
-        fields = {"status": Status.PENDING.value, "erro": None, "atualizado_em": self._clock()}
-        change = {"$set": {f"normalizacao.{name}": value for name, value in fields.items()}}
-        for chunk in batched(native_ids):
+    async def _put_back(self, keys: list[Any], among: Mapping[str, Any], *, again: bool) -> None:
+        fields = waiting_again(self._clock()) | ({"normalizacao.refazer": list(Kind)} if again else {})
+        for chunk in batched(keys):
+            await straighten(self._appointments, chunk)
             await self._appointments.update_many(
-                {"_id": {"$in": chunk}, **among}, {**change, "$inc": {"normalizacao.revisao": 1}}
+                {"_id": {"$in": chunk}, **among}, {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
             )
 
 
-def _result_write(result: Result, now: datetime) -> GuardedWrite:
-    status = status_of(result.outcomes)
-    return GuardedWrite(result.appointment.id, unchanged(result), change_of(result, now), status, result.fence)
+def _by_name(names: Sequence[str], records: Sequence[Record], *, secret: bytes) -> dict[str, Appointment]:
+    """Appointments by the name they were asked for. Of several with one `id` the one that waits to be normalized."""
+    by_id: dict[str, Appointment] = {}
+    by_key: dict[str, Appointment] = {}
+    for record in records:
+        appointment = appointment_of(record, secret=secret)
+        by_key[text_of(record["_id"])] = appointment
+        if appointment.id not in by_id or appointment.status in {None, Status.PENDING}:
+            by_id[appointment.id] = appointment
+    return {name: found for name in names if (found := by_id.get(name) or by_key.get(name)) is not None}
 
 
-def _failure_write(appointment_id: str, cause: str, fence: int, now: datetime) -> GuardedWrite:
+def _result_write(result: Result, secret: bytes, now: datetime) -> GuardedWrite:
+    seen = result.appointment
+    change = change_of(result, now, secret=secret)
+    return GuardedWrite(seen.id, seen.key, unchanged(result), change, result.ending.status, result.fence)
+
+
+def _failure_write(appointment: Appointment, cause: str, fence: int, now: datetime) -> GuardedWrite:
     change = failure_of(cause, fence, now)
-    return GuardedWrite(appointment_id, not_fenced_off(fence), change, Status.FAILED, fence)
+    return GuardedWrite(appointment.id, appointment.key, not_fenced_off(fence), change, Status.FAILED, fence)
 
 
 def _one_revision_on(record: Record) -> Record:

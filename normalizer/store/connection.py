@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from inspect import isawaitable
 from itertools import islice
 from typing import Any, TypeVar
 
+import bson
 from bson import ObjectId
-from bson.errors import InvalidId
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import InvalidBSON
+from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import (
     BulkWriteError,
@@ -34,6 +37,11 @@ T = TypeVar("T")
 
 # Event-loop stalls grow with the size of a bulk: 500 operations keep them under some 20 ms.
 BULK = 500
+
+# A year beyond Python's is no reason not to read a record.
+_CODEC: CodecOptions[Any] = CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+_LENIENT: CodecOptions[Any] = _CODEC.with_options(unicode_decode_error_handler="replace")
+_RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 
 # A MongoDB that is down is noticed within seconds; what the URL says about these wins.
 _TIMEOUTS_MS = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 20_000}
@@ -62,7 +70,7 @@ def open_client(url: str) -> Client:
 def open_collection(client: Client, database: str, name: str) -> Collection:
     """One collection of `database`. Misconfigured when the database name is not allowed."""
     try:
-        return client[database][name]
+        return client[database].get_collection(name, codec_options=_CODEC)
     except InvalidName:
         problem = f"DATABASE_NAME inválido: {database!r}."
         raise Misconfigured(problem, mend="Use letras, números, _ e -, sem espaço, ponto ou barra.") from None
@@ -108,6 +116,43 @@ async def chunks_of(cursor: AsyncIterator[Record], size: int = BULK) -> AsyncIte
         yield chunk
 
 
+async def read(collection: Collection, query: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Record]:
+    """The records of one query, in one batch. One that cannot be decoded spoils no other."""
+    # By itself MongoDB sends 101 documents, and the others when asked again.
+    try:
+        found: list[Record] = await collection.find(query, wanted, batch_size=BULK).to_list(None)
+    except InvalidBSON:
+        raw = collection.with_options(codec_options=_RAW)
+        found = [decoded(each) for each in await raw.find(query, wanted, batch_size=BULK).to_list(None)]
+    return found
+
+
+#: The key that marks a record which could not be decoded as it is.
+UNREADABLE = "$unreadable"
+
+
+def decoded(raw: RawBSONDocument) -> Record:
+    """A raw record as a plain one. One that cannot be decoded is marked, and holds what could be read of it."""
+    try:
+        return bson.decode(raw.raw, _CODEC)
+    except InvalidBSON:
+        with suppress(InvalidBSON):
+            return {**bson.decode(raw.raw, _LENIENT), UNREADABLE: True}
+    key = ObjectId(bytes(raw.raw[9:21])) if raw.raw[4:9] == b"\x07_id\0" else None  # MongoDB keeps _id in front
+    return {"_id": key, UNREADABLE: True}
+
+
+async def each_of(cursor: AsyncIterator[RawBSONDocument]) -> AsyncIterator[Record]:
+    """The records of a long cursor on a `raw` collection, none of which ends it."""
+    async for document in cursor:
+        yield decoded(document)
+
+
+def raw(collection: Collection) -> Collection:
+    """The collection, its records left as bytes until each is decoded by itself."""
+    return collection.with_options(codec_options=_RAW)
+
+
 def batched(items: Iterable[T], size: int = BULK) -> Iterator[list[T]]:
     """Lists of at most `size`, in order."""
     source = iter(items)
@@ -115,28 +160,9 @@ def batched(items: Iterable[T], size: int = BULK) -> Iterator[list[T]]:
         yield chunk
 
 
-def id_forms(appointment_id: str) -> list[str | ObjectId]:
-    """What `_id` may be for an id that travels as text: the text itself, or the ObjectId it spells."""
-    try:
-        return [ObjectId(appointment_id), appointment_id]
-    except InvalidId:
-        return [appointment_id]
-
-
-def by_id(appointment_id: str) -> Mapping[str, Any]:
-    """The filter on one appointment."""
-    forms = id_forms(appointment_id)
-    return {"_id": {"$in": forms}} if len(forms) > 1 else {"_id": appointment_id}
-
-
-def likely_ids(appointment_ids: Sequence[str]) -> list[str | ObjectId]:
-    """What `_id` most likely is: the ObjectId where the id spells one."""
-    return [id_forms(appointment_id)[0] for appointment_id in appointment_ids]
-
-
-def by_ids(appointment_ids: Sequence[str]) -> Mapping[str, Any]:
-    """The filter on many appointments."""
-    return {"_id": {"$in": [form for appointment_id in appointment_ids for form in id_forms(appointment_id)]}}
+def by_native_id(name: str) -> Mapping[str, Any]:
+    """The filter on one record of a collection of ours, whose `_id` is an ObjectId."""
+    return {"_id": ObjectId(name) if ObjectId.is_valid(name) else name}
 
 
 def utc(stored: object) -> datetime | None:

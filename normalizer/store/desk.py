@@ -12,10 +12,22 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from normalizer.domain.address import Address
-from normalizer.domain.appointment import Kind, Origin, Status
+from normalizer.domain.appointment import Kind, Origin, Status, Tracking
 from normalizer.domain.document import Document
-from normalizer.store.connection import BULK, Collection, Record, batched, by_id, chunks_of, settled, translated
-from normalizer.store.records import RESULT_FIELD, SOURCES, Pending, corrected_change, ours, pending_of, revision_of
+from normalizer.store.connection import BULK, Collection, Record, batched, by_native_id, chunks_of, settled, translated
+from normalizer.store.identity import named
+from normalizer.store.queries import Filter
+from normalizer.store.records import (
+    RESULT_FIELD,
+    SOURCES,
+    Pending,
+    corrected_change,
+    ours,
+    pending_of,
+    revision_of,
+    status_of,
+    waiting_again,
+)
 from normalizer.store.undo import Undone, put_back
 
 #: How deep one may page; beyond it a filter finds more.
@@ -24,35 +36,6 @@ DEEPEST: Final = 10_000
 _PROBLEMS_KEPT: Final = timedelta(days=7)
 #: Headers and brands whose titles are remembered, the last ones told.
 _MOST_SCOPES: Final = 5_000
-_OURS: Final = {"$in": [status.value for status in Status]}
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which appointments; None asks for all."""
-
-    status: Status | None = None
-    import_id: str | None = None
-    origin: Origin | None = None
-    cause: str | None = None
-    key: str | None = None
-
-    def query(self) -> dict[str, Any]:
-        """As MongoDB takes it."""
-        chosen: dict[str, Any] = {"normalizacao.status": self.status.value if self.status else _OURS}
-        if self.import_id is not None:
-            chosen["normalizacao.import_id"] = self.import_id
-        if self.key is not None:
-            chosen["id_agendamento"] = self.key
-        either = []
-        if self.origin is not None:
-            either.append([{f"normalizacao.{kind}.origem": self.origin.value} for kind in Kind])
-        if self.cause is not None:
-            places = ["normalizacao.erro", *(f"normalizacao.{kind}.motivo" for kind in Kind)]
-            either.append([{place: self.cause} for place in places])
-        if either:
-            chosen["$and"] = [{"$or": any_of} for any_of in either]
-        return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +83,8 @@ class Desk:
         """Appointments that are ours, last touched first."""
         query = chosen.query()
         with translated():
-            # As the index on status and time has them: a further key would have MongoDB sort every appointment.
-            cursor = self._appointments.find(query).sort("normalizacao.atualizado_em", -1)
+            # As the index has them: a further key would have MongoDB sort every appointment.
+            cursor = self._appointments.find(query).sort("updated_at", -1)
             records = [record async for record in cursor.skip(min(skip, DEEPEST)).limit(limit)]
             total = await self._appointments.count_documents(query, limit=DEEPEST + 1)
         return Page(records, total)
@@ -109,10 +92,8 @@ class Desk:
     async def one(self, appointment_id: str) -> Record | None:
         """One appointment as stored; None when there is none, or it is not ours."""
         with translated():
-            found: Record | None = await self._appointments.find_one(
-                {**by_id(appointment_id), "normalizacao.status": _OURS}
-            )
-        return found
+            found: Record | None = await self._appointments.find_one(named([appointment_id]))
+        return found if found is not None and status_of(found) is not None else None
 
     async def correct(self, record: Record, values: Mapping[Kind, Address | Document]) -> Record | None:
         """Write a person's results on the record that was read; None when somebody wrote on it since."""
@@ -122,17 +103,17 @@ class Desk:
             "normalizacao.revisao": {"$eq": ours(record).get("revisao")},
             **{name: {"$eq": record.get(name)} for name in sources},
         }
-        change = corrected_change(record, values, self._clock())
+        change = corrected_change(record, values, self._clock(), secret=await self._secret())
         with translated():
             outcome = await self._appointments.update_one(unread, change)
             return await self._appointments.find_one({"_id": record["_id"]}) if outcome.modified_count else None
 
     async def requeue_one(self, record: Record) -> Pending | None:
-        """Put one back to `pendente`; None when somebody wrote on it since."""
+        """Put one back to `pendente`, all of it to be read anew; None when somebody wrote on it since."""
         revision = revision_of(record)
         unread = {"_id": record["_id"], "normalizacao.revisao": {"$eq": ours(record).get("revisao")}}
-        fields = {"status": Status.PENDING.value, "erro": None, "atualizado_em": self._clock(), "revisao": revision + 1}
-        change = {"$set": {f"normalizacao.{name}": value for name, value in fields.items()}}
+        again = {"normalizacao.revisao": revision + 1, "normalizacao.refazer": list(Kind)}
+        change = {"$set": {**waiting_again(self._clock()), **again}}
         with translated():
             if not (await self._appointments.update_one(unread, change)).modified_count:
                 return None
@@ -141,7 +122,7 @@ class Desk:
 
     async def portions(self, import_id: str | None = None) -> Portions:
         """How far an import's appointments are, or all."""
-        chosen: dict[str, Any] = {"normalizacao.status": _OURS}
+        chosen: dict[str, Any] = {"normalizacao.status": {"$in": [status.value for status in Status]}}
         if import_id is not None:
             chosen["normalizacao.import_id"] = import_id
         group = {"status": "$normalizacao.status", "origem": "$normalizacao.endereco.origem"}
@@ -160,7 +141,10 @@ class Desk:
 
     async def concluded_since(self, moment: datetime) -> int:
         """How many became `concluido` since."""
-        chosen = {"normalizacao.status": Status.DONE.value, "normalizacao.atualizado_em": {"$gte": moment}}
+        chosen = {
+            "normalization_status": {"$in": [Tracking.COMPLETED, Tracking.SKIPPED]},
+            "updated_at": {"$gte": moment},
+        }
         with translated():
             number: int = await self._appointments.count_documents(chosen)
         return number
@@ -176,7 +160,7 @@ class Desk:
     async def note(self, import_id: str, about: Mapping[str, Any]) -> None:
         """Note something about an import: counts, names, a state; never a patient's text."""
         with translated():
-            await self._imports.update_one(by_id(import_id), {"$set": {**about, "atualizado_em": self._clock()}})
+            await self._imports.update_one(by_native_id(import_id), {"$set": {**about, "atualizado_em": self._clock()}})
 
     async def keep_problems(self, import_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep rows of a sheet that could not be used whole, with their cells, for some days."""

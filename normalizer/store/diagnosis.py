@@ -10,17 +10,9 @@ from typing import Any, Final
 from pymongo.errors import OperationFailure
 
 from normalizer.store.connection import Client, Collection
+from normalizer.store.indexes import APPOINTMENTS, EXPIRY, id_index, names_of
 
-INDEXES: Final = (
-    "normalizer_key",
-    "normalizer_status",
-    "normalizer_import",
-    "normalizer_waiting",
-    "normalizer_seats",
-)
-EXPIRY: Final = "normalizer_expiry"
 _NOT_ALLOWED: Final = frozenset({13})
-_NO_SUCH_COLLECTION: Final = 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +23,7 @@ class Diagnosis:
         version: of the server.
         latency_ms: of one round trip.
         missing_indexes: those of ours that are not there.
+        repeated_ids: whether the index on `id` could not be unique.
         never_expiring: collections that hold personal data for a while and have lost the index that ends it.
         may_write: whether this user may update appointments.
         appointments: how many there are, roughly.
@@ -39,6 +32,7 @@ class Diagnosis:
     version: str
     latency_ms: float
     missing_indexes: tuple[str, ...]
+    repeated_ids: bool
     never_expiring: tuple[str, ...]
     may_write: bool
     appointments: int
@@ -50,28 +44,21 @@ async def diagnose(client: Client, appointments: Collection, passing: Sequence[C
     await client.admin.command("ping")
     latency_ms = (time.perf_counter() - started) * 1000
     told: dict[str, Any] = await client.admin.command("buildInfo")
-    present = await _indexes(appointments)
+    present, id_is_unique = await names_of(appointments), await id_index(appointments)
+    missing = [index.name for index in APPOINTMENTS if index.name not in present]
     return Diagnosis(
         version=str(told.get("version", "?")),
         latency_ms=latency_ms,
-        missing_indexes=tuple(name for name in INDEXES if name not in present),
+        missing_indexes=(*missing, *(["id"] if id_is_unique is None else [])),
+        repeated_ids=id_is_unique is False,
         never_expiring=tuple([each.name for each in passing if await _never_expires(each)]),
         may_write=await _may_write(appointments),
         appointments=await appointments.estimated_document_count(),
     )
 
 
-async def _indexes(appointments: Collection) -> frozenset[str]:
-    try:
-        return frozenset(await appointments.index_information())
-    except OperationFailure as error:
-        if error.code == _NO_SUCH_COLLECTION:
-            return frozenset()
-        raise
-
-
 async def _never_expires(collection: Collection) -> bool:
-    found = await _indexes(collection)
+    found = await names_of(collection)
     return bool(found) and EXPIRY not in found
 
 

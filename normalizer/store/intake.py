@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from normalizer.domain.appointment import Status
-from normalizer.store.connection import BULK, Collection, Record, batched, translated
-from normalizer.store.records import ALL_SOURCES, keyed_hash, ours, pending_of, revision_of, sources_hash
+from normalizer.domain.appointment import Kind
+from normalizer.store.connection import BULK, Collection, Record, batched, read, translated
+from normalizer.store.indexes import KEY_FIELD
+from normalizer.store.records import (
+    ALL_SOURCES,
+    SOURCES,
+    keyed_hash,
+    ours,
+    pending_of,
+    revision_of,
+    sources_hash,
+    waiting_again,
+)
 from normalizer.store.undo import keep_images
 
-KEY_FIELD = "id_agendamento"
 _DUPLICATE_KEY = 11000
+#: What the backend's typed model demands of every appointment, where a sheet does not say it.
+UNNAMED: Final = dict.fromkeys(("nome_marca", "nome_unidade", "nome_paciente"), "Não informado")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +96,7 @@ class Intake:
                     if row.key in stored:
                         self._compared(row, stored[row.key])
                     else:
-                        fresh = {**self._new_record(row), "_id": row.key}
+                        fresh = {**self._new_record(row), "id": row.key}
                         self._report.new[row.key] = pending_of(fresh, secret=self._secret).fingerprint
         return self._report
 
@@ -96,10 +108,10 @@ class Intake:
         await self._update([(row, stored[row.key]) for row in rows if row.key in stored])
 
     async def _stored(self, rows: Sequence[ImportRow]) -> dict[str, Record]:
-        wanted = dict.fromkeys((KEY_FIELD, *ALL_SOURCES), 1)
+        wanted = dict.fromkeys((KEY_FIELD, "id", *ALL_SOURCES), 1)
         wanted |= {f"normalizacao.{name}": 1 for name in ("linha", "fontes", "revisao")}
-        cursor = self._collection.find({KEY_FIELD: {"$in": [row.key for row in rows]}}, wanted)
-        return {record[KEY_FIELD]: record async for record in cursor}
+        found = await read(self._collection, {KEY_FIELD: {"$in": [row.key for row in rows]}}, wanted)
+        return {record[KEY_FIELD]: record for record in found if KEY_FIELD in record}
 
     async def _insert(self, rows: Sequence[ImportRow]) -> list[ImportRow]:
         """Insert them, and return those that another import inserted first."""
@@ -114,21 +126,20 @@ class Intake:
                 raise
         for index, record in enumerate(records):
             if index not in taken:
-                self._report.new[str(record["_id"])] = pending_of(record, secret=self._secret).fingerprint
+                self._report.new[record["id"]] = pending_of(record, secret=self._secret).fingerprint
         return [rows[index] for index in sorted(taken)]
 
     def _new_record(self, row: ImportRow) -> Record:
         now = self._clock()
         by = {"criado_por": self._import_id, "tocado_por": self._import_id}
-        mark = {**self._pending(now), "tentativas": 0, "revisao": 1, **self._hashes(row), **by}
-        return {
-            "_id": ObjectId(),
-            **row.fields,
-            KEY_FIELD: row.key,
-            "created_at": now,
-            "updated_at": now,
-            "normalizacao": mark,
-        }
+        mark = {"import_id": self._import_id, "tentativas": 0, "revisao": 1, **self._hashes(row), **by}
+        record: Record = {"_id": ObjectId(), "id": str(uuid.uuid4()), **UNNAMED, "tags": []}
+        record |= {name: value for name, value in row.fields.items() if name not in UNNAMED or value}
+        record |= {KEY_FIELD: row.key, "created_at": now, "normalizacao": mark}
+        for path, value in waiting_again(now).items():
+            holder, _, name = path.rpartition(".")
+            (record[holder] if holder else record)[name] = value
+        return record
 
     async def _update(self, pairs: Sequence[tuple[ImportRow, Record]]) -> None:
         compared = [(row, record, self._compared(row, record)) for row, record in pairs]
@@ -153,7 +164,12 @@ class Intake:
         changed = {**record, **row.fields, "normalizacao": {"revisao": revision_of(record) + 1}}
         pending = pending_of(changed, secret=self._secret)
         self._report.changed[pending.id] = pending.fingerprint
-        return self._write(record, dict(row.fields) | _dotted(hashes) | _dotted(self._pending(self._clock())), grow=1)
+        # Another text asks for another result, whoever wrote the one that is there.
+        differs = {name for name in ALL_SOURCES if name in row.fields and row.fields[name] != record.get(name)}
+        again = [kind.value for kind in Kind if differs.intersection(SOURCES[kind])]
+        asked = {"import_id": self._import_id, "refazer": again}
+        fields = dict(row.fields) | _dotted(hashes | asked) | waiting_again(self._clock())
+        return self._write(record, fields, grow=1)
 
     def _write(self, record: Record, fields: Mapping[str, Any], *, grow: int) -> UpdateOne:
         # Conditional on the row still being the one compared: of two imports at once, one writes.
@@ -163,9 +179,6 @@ class Intake:
         if grow:
             change |= {"$inc": {"normalizacao.revisao": grow}}
         return UpdateOne(unread, change)
-
-    def _pending(self, now: datetime) -> Record:
-        return {"status": Status.PENDING.value, "erro": None, "atualizado_em": now, "import_id": self._import_id}
 
     def _hashes(self, row: ImportRow) -> dict[str, str]:
         return {

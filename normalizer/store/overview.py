@@ -9,7 +9,7 @@ from typing import Any
 
 from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.store.connection import Collection, chunks_of, settled
-from normalizer.store.records import ALL_SOURCES, RESULT_FIELD, appointment_of
+from normalizer.store.records import ALL_SOURCES, RESULT_FIELD, source_text
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ async def _sample_of(
     wanted = dict.fromkeys((*ALL_SOURCES, RESULT_FIELD[kind]), 1)
     cursor = collection.find(chosen, wanted).limit(limit)
     return [
-        Sample(kind, origin.value, appointment_of(record).text(kind), record[RESULT_FIELD[kind]])
+        Sample(kind, origin.value, source_text(record, kind), record[RESULT_FIELD[kind]])
         async for record in cursor
         if record.get(RESULT_FIELD[kind])
     ]

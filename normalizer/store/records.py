@@ -4,7 +4,10 @@ Everything of ours lies under `normalizacao`:
 `{status, endereco, documento, tentativas, erro, atualizado_em, import_id, fence, revisao, linha, fontes}`.
 `revisao` grows with every write of ours; `fence` is the claim that wrote last; `linha` and `fontes` are keyed hashes of
 the imported row and of its source texts; `criado_por` and `tocado_por` are the imports that inserted it and wrote on it
-last. A kind that a person corrected carries `corrigido_em` and `corrigido_de`, the texts the person saw.
+last. `refazer` lists the kinds whose result is to be replaced even if it is not ours; `gravado` of a kind is the keyed
+hash of the result we wrote, so that another's is told from it; a text that is not there has `origem` "ausente". The
+backend's own account (`normalization_status`, `normalization_job_id`, `normalization_error`, `updated_at`) is written
+with it. A kind that a person corrected carries `corrigido_em` and `corrigido_de`, the texts the person saw.
 """
 
 from __future__ import annotations
@@ -19,10 +22,14 @@ import orjson
 
 from normalizer.domain.address import RULES_VERSION, Address
 from normalizer.domain.appointment import (
+    ABSENT,
     ADDRESS_SOURCES,
     DOCUMENT_SOURCES,
+    LABELS,
     PRIVATE_FIELDS,
+    Absent,
     Appointment,
+    Ending,
     Kind,
     Normalized,
     Origin,
@@ -30,8 +37,13 @@ from normalizer.domain.appointment import (
     Rejected,
     Review,
     Status,
+    Tracking,
+    ending_of,
+    text_of,
 )
 from normalizer.domain.document import Document
+from normalizer.store.connection import UNREADABLE
+from normalizer.store.identity import identity_of
 
 SOURCES: Mapping[Kind, Sequence[str]] = {Kind.ADDRESS: ADDRESS_SOURCES, Kind.DOCUMENT: DOCUMENT_SOURCES}
 ALL_SOURCES = (*ADDRESS_SOURCES, *DOCUMENT_SOURCES)
@@ -39,7 +51,19 @@ RESULT_FIELD: Mapping[Kind, str] = {Kind.ADDRESS: "endereco_normalizado", Kind.D
 DOCUMENT_RULES_VERSION = 2
 _VERSION: Mapping[Kind, int] = {Kind.ADDRESS: RULES_VERSION, Kind.DOCUMENT: DOCUMENT_RULES_VERSION}
 _KINDS = tuple(Kind)
+_UNREADABLE = "registro ilegível: um campo não é texto UTF-8 ou não é BSON válido; corrija-o no MongoDB"
 _STATUS: Mapping[object, Status] = {status.value: status for status in Status}
+TRACKING: Mapping[Status, Sequence[Tracking]] = {
+    Status.PENDING: (Tracking.PENDING, Tracking.PROCESSING),
+    Status.DONE: (Tracking.COMPLETED, Tracking.SKIPPED),
+    Status.REVIEW: (Tracking.FAILED,),
+    Status.FAILED: (Tracking.FAILED,),
+}
+# Where the two accounts differ the backend's is the newer one: a replica of the old worker, or somebody's retry.
+_TOLD: Mapping[object, tuple[Status, ...]] = {
+    tracking.value: tuple(status for status in reversed(Status) if tracking in TRACKING[status])
+    for tracking in Tracking
+}
 _ABOUT: Mapping[Kind, str] = {kind: f"normalizacao.{kind}" for kind in Kind}
 _CORRECTED_AT: Mapping[Kind, str] = {kind: f"normalizacao.{kind}.corrigido_em" for kind in Kind}
 
@@ -53,12 +77,24 @@ class Result:
         outcomes: one per enabled kind; a kind that is absent is never touched.
         fence: the claim's number; the write is refused when a newer claim has written.
         tries: how often the job was claimed, this time included.
+        job_id: of that claim.
     """
 
     appointment: Appointment
     outcomes: Mapping[Kind, Outcome]
     fence: int
     tries: int
+    job_id: str | None = None
+
+    @property
+    def ending(self) -> Ending:
+        """What becomes of the appointment."""
+        return ending_of(self.outcomes, self.appointment.kept)
+
+    @property
+    def fields_normalized(self) -> list[str]:
+        """The result fields that this writes a value to."""
+        return [RESULT_FIELD[kind] for kind, outcome in self.outcomes.items() if isinstance(outcome, Normalized)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +105,48 @@ class Pending:
     fingerprint: str
 
 
-def appointment_of(record: Mapping[str, Any]) -> Appointment:
+def appointment_of(record: Mapping[str, Any], *, secret: bytes) -> Appointment:
     """The stored document as the rest of the program sees it."""
     mark = ours(record)
     touched = [kind for kind in _KINDS if mark.get(kind)]  # most records were never corrected
+    asked = mark.get("refazer")
+    again = frozenset([kind for kind in _KINDS if kind in asked]) if asked else frozenset()
     return Appointment(
-        id=str(record["_id"]),
+        id=identity_of(record),
+        key=record["_id"],
         sources={name: record.get(name) for name in ALL_SOURCES},
-        status=_STATUS.get(mark.get("status")),
-        corrected_at={kind: at for kind in touched if (at := _about(record, kind).get("corrigido_em"))},
-        by_hand=frozenset(kind for kind in touched if holds_by_hand(record, kind)),
+        status=status_of(record),
+        corrected_at={kind: at for kind in touched if (at := about(record, kind).get("corrigido_em"))},
+        kept=frozenset([kind for kind in _KINDS if kind not in again and _is_kept(record, kind, secret)]),
+        fence=mark.get("fence"),
+        again=again,
+        results={kind: record.get(field) for kind, field in RESULT_FIELD.items()},
         import_id=str(found) if (found := mark.get("import_id")) else None,
-        private=tuple([str(record.get(name) or "") for name in PRIVATE_FIELDS]),
+        private=tuple([text_of(record.get(name)) for name in PRIVATE_FIELDS]),
+        defect=_UNREADABLE if UNREADABLE in record else None,
     )
+
+
+def source_text(record: Mapping[str, Any], kind: Kind) -> str:
+    """The text of a kind, as it would be normalized."""
+    return Appointment("", {name: record.get(name) for name in ALL_SOURCES}).text(kind)
+
+
+def status_of(record: Mapping[str, Any]) -> Status | None:
+    """Where an appointment stands; None for one that neither we nor the backend keep account of."""
+    own, told = _STATUS.get(ours(record).get("status")), _TOLD.get(record.get("normalization_status"))
+    return own if not told or own in told else told[0]
+
+
+def _is_kept(record: Mapping[str, Any], kind: Kind, secret: bytes) -> bool:
+    """Whether a result stays: written by somebody else, changed since we wrote it, or a person's word."""
+    mark, value = about(record, kind), record.get(RESULT_FIELD[kind])
+    if mark and holds_by_hand(record, kind):
+        return True
+    if not isinstance(value, Mapping) or not any(value.values()):
+        return False
+    written = mark.get("gravado")
+    return not mark if written is None else written != value_hash(value, secret=secret)
 
 
 def sources_hash(fields: Mapping[str, Any], *, secret: bytes) -> str:
@@ -91,11 +156,12 @@ def sources_hash(fields: Mapping[str, Any], *, secret: bytes) -> str:
 
 def holds_by_hand(record: Mapping[str, Any], kind: Kind) -> bool:
     """Whether a person's correction stands: made, and the texts are still those it was made on."""
-    seen = _about(record, kind).get("corrigido_de")
+    seen = about(record, kind).get("corrigido_de")
     return isinstance(seen, Mapping) and all(record.get(name) == seen.get(name) for name in SOURCES[kind])
 
 
-def _about(record: Mapping[str, Any], kind: Kind) -> Mapping[str, Any]:
+def about(record: Mapping[str, Any], kind: Kind) -> Mapping[str, Any]:
+    """What we noted of one kind; empty where we never wrote it."""
     found = ours(record).get(kind)
     return found if isinstance(found, Mapping) else {}
 
@@ -103,12 +169,13 @@ def _about(record: Mapping[str, Any], kind: Kind) -> Mapping[str, Any]:
 def pending_of(record: Mapping[str, Any], *, secret: bytes) -> Pending:
     """Its id and fingerprint. The revision is part of the content: the same text to be done again is a new job."""
     content = [record.get(name) for name in ALL_SOURCES]
-    return Pending(str(record["_id"]), keyed_hash([revision_of(record), *content], secret=secret))
+    return Pending(identity_of(record), keyed_hash([revision_of(record), *content], secret=secret))
 
 
 def revision_of(record: Mapping[str, Any]) -> int:
     """How often we have written on it."""
-    return int(ours(record).get("revisao") or 0)
+    found = ours(record).get("revisao")
+    return int(found) if isinstance(found, int) else 0
 
 
 def ours(record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -123,23 +190,18 @@ def keyed_hash(content: object, *, secret: bytes) -> str:
     return hashlib.blake2b(packed, key=secret[:64], digest_size=8).hexdigest()
 
 
-def status_of(outcomes: Mapping[Kind, Outcome]) -> Status:
-    """`falhou` if any text was rejected, `revisar` if any needs a person, else `concluido`."""
-    found = set(map(type, outcomes.values()))
-    if Rejected in found:
-        return Status.FAILED
-    return Status.REVIEW if Review in found else Status.DONE
-
-
 def unchanged(result: Result) -> dict[str, Any]:
-    """The filter that holds while the texts are the ones normalized, nobody corrected them, no newer claim has written.
+    """The filter that holds while texts and results are as loaded, nobody corrected them, no newer claim has written.
 
-    `$eq` also matches an absent field against None; `$not $gt` also matches an absent fence.
+    Results may differ where an older claim has written since. `$eq` also matches an absent field against None; `$not
+    $gt` also matches an absent fence.
     """
     seen = result.appointment
     texts = {name: {"$eq": seen.sources.get(name)} for kind in result.outcomes for name in SOURCES[kind]}
+    results = {RESULT_FIELD[kind]: {"$eq": seen.results.get(kind)} for kind in result.outcomes}
     by_hand = {_CORRECTED_AT[kind]: {"$eq": seen.corrected_at.get(kind)} for kind in result.outcomes}
-    return {**texts, **by_hand, **not_fenced_off(result.fence)}
+    or_ours = {"$or": [results, {"normalizacao.fence": {"$ne": seen.fence}}]} if results else {}
+    return {**texts, **or_ours, **by_hand, **not_fenced_off(result.fence)}
 
 
 def not_fenced_off(fence: int) -> dict[str, Any]:
@@ -147,33 +209,57 @@ def not_fenced_off(fence: int) -> dict[str, Any]:
     return {"normalizacao.fence": {"$not": {"$gt": fence}}}
 
 
-def change_of(result: Result, now: datetime) -> dict[str, Any]:
+def change_of(result: Result, now: datetime, *, secret: bytes) -> dict[str, Any]:
     """The update that writes a result. A field whose kind is not in the result is not named."""
     cause = next((outcome.cause for outcome in result.outcomes.values() if isinstance(outcome, Rejected)), None)
-    fields: dict[str, Any] = _closing(status_of(result.outcomes), cause, result.fence, now)
+    fields = _closing(result.ending, cause, result.fence, now)
     fields["normalizacao.tentativas"] = result.tries
+    fields["normalization_job_id"] = result.job_id
     for kind, outcome in result.outcomes.items():
-        fields |= _fields_of(kind, outcome)
-    return {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
+        fields |= _fields_of(kind, outcome, secret)
+    change: dict[str, Any] = {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
+    return change | {"$unset": {"normalizacao.refazer": ""}} if result.appointment.again else change
 
 
 def failure_of(cause: str, fence: int, now: datetime) -> dict[str, Any]:
     """The update that ends an appointment as `falhou`; earlier results stay as they are."""
-    return {"$set": _closing(Status.FAILED, cause, fence, now), "$inc": {"normalizacao.revisao": 1}}
+    ending = Ending(Status.FAILED, Tracking.FAILED, (cause,))
+    return {"$set": _closing(ending, cause, fence, now), "$inc": {"normalizacao.revisao": 1}}
+
+
+def waiting_again(now: datetime) -> dict[str, Any]:
+    """The fields that make an appointment `pendente`, in both accounts."""
+    return {
+        "normalizacao.status": Status.PENDING.value,
+        "normalizacao.erro": None,
+        "normalizacao.atualizado_em": now,
+        "normalization_status": Tracking.PENDING.value,
+        "normalization_job_id": None,
+        "normalization_error": None,
+        "updated_at": now,
+    }
 
 
 def corrected_change(
-    record: Mapping[str, Any], values: Mapping[Kind, Address | Document], now: datetime
+    record: Mapping[str, Any], values: Mapping[Kind, Address | Document], now: datetime, *, secret: bytes
 ) -> dict[str, Any]:
     """The update that writes a person's results, and remembers the texts the person saw."""
     fields: dict[str, Any] = {}
     for kind, value in values.items():
         written = _value_fields(kind, value)
         seen = {name: written.get(name, record.get(name)) for name in SOURCES[kind]}
-        about = {"origem": Origin.MANUAL.value, "versao": _VERSION[kind], "corrigido_em": now, "corrigido_de": seen}
-        fields |= {**written, _ABOUT[kind]: about}
+        noted = {"origem": Origin.MANUAL.value, "versao": _VERSION[kind], "corrigido_em": now, "corrigido_de": seen}
+        fields |= {**written, _ABOUT[kind]: {**noted, **_written(value, secret)}}
     status = _status_after(record, [kind for kind in Kind if kind not in values])
-    if status is not _status_of(record):
+    if status in {Status.DONE, Status.REVIEW}:
+        left = [
+            f"{LABELS[kind]}: {motive}"
+            for kind in Kind
+            if kind not in values and (motive := _open_motive(record, kind))
+        ]
+        tracking = Tracking.FAILED if left else Tracking.COMPLETED
+        fields |= {"normalization_status": tracking.value, "normalization_error": "; ".join(left) or None}
+    if status is not status_of(record):
         fields |= {"normalizacao.status": status.value, "normalizacao.erro": None}
     fields |= {"normalizacao.atualizado_em": now, "updated_at": now}
     return {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
@@ -181,40 +267,60 @@ def corrected_change(
 
 def _status_after(record: Mapping[str, Any], rest: Sequence[Kind]) -> Status:
     """The status once a person has settled all but the `rest`: what is still to be done there decides."""
-    status = _status_of(record)
+    status = status_of(record) or Status.PENDING
     if rest and status is Status.PENDING:
         return status
-    empty = [kind for kind in rest if record.get(RESULT_FIELD[kind]) is None]
-    if any(_about(record, kind).get("motivo") is not None for kind in empty):
+    if any(_open_motive(record, kind) for kind in rest):
         return Status.REVIEW
+    empty = [kind for kind in rest if record.get(RESULT_FIELD[kind]) is None]
     return status if empty and status is Status.FAILED else Status.DONE
 
 
-def _closing(status: Status, cause: str | None, fence: int, now: datetime) -> dict[str, Any]:
+def _open_motive(record: Mapping[str, Any], kind: Kind) -> str | None:
+    """Why a kind waits for a person; None where it does not."""
+    return None if record.get(RESULT_FIELD[kind]) is not None else about(record, kind).get("motivo")
+
+
+def _closing(ending: Ending, cause: str | None, fence: int, now: datetime) -> dict[str, Any]:
     return {
-        "normalizacao.status": status.value,
+        "normalizacao.status": ending.status.value,
         "normalizacao.erro": cause,
         "normalizacao.fence": fence,
         "normalizacao.atualizado_em": now,
+        "normalization_status": ending.tracking.value,
+        "normalization_error": "; ".join(ending.errors) or None,
         "updated_at": now,
     }
 
 
-def _fields_of(kind: Kind, outcome: Outcome) -> dict[str, Any]:
+def _fields_of(kind: Kind, outcome: Outcome, secret: bytes) -> dict[str, Any]:
+    noted: dict[str, Any] = {"versao": _VERSION[kind]}
     match outcome:
         case Normalized():
-            about = {"origem": outcome.origin.value, "versao": _VERSION[kind]}
+            noted |= {"origem": outcome.origin.value, **_written(outcome.value, secret)}
             if outcome.note is not None:
-                about["motivo"] = outcome.note.value
-            return {**_value_fields(kind, outcome.value), _ABOUT[kind]: about}
+                noted["motivo"] = outcome.note.value
+            return {**_value_fields(kind, outcome.value), _ABOUT[kind]: noted}
         case Review():
-            about = {"origem": outcome.origin.value, "versao": _VERSION[kind], "motivo": outcome.reason.value}
+            noted |= {"origem": outcome.origin.value, "motivo": outcome.reason.value}
             understood = {"entendido": dict(outcome.understood)} if outcome.understood else {}
-            return {RESULT_FIELD[kind]: None, _ABOUT[kind]: {**about, **understood}}
+            return {RESULT_FIELD[kind]: None, _ABOUT[kind]: {**noted, **understood}}
+        case Absent():
+            return {RESULT_FIELD[kind]: None, _ABOUT[kind]: {**noted, "origem": ABSENT}}
         case Rejected():
             return {}
         case _:
             assert_never(outcome)
+
+
+def _written(value: Address | Document, secret: bytes) -> dict[str, str]:
+    """What tells our result from one that a person put in its place."""
+    return {"gravado": value_hash(value.as_dict(), secret=secret)}
+
+
+def value_hash(value: Mapping[str, Any], *, secret: bytes) -> str:
+    """What stands for a stored result; its empty fields do not count, since a typed model may drop them."""
+    return keyed_hash({name: each for name, each in value.items() if each}, secret=secret)
 
 
 def _value_fields(kind: Kind, value: Address | Document) -> dict[str, Any]:
@@ -222,7 +328,3 @@ def _value_fields(kind: Kind, value: Address | Document) -> dict[str, Any]:
     stored = value.as_dict()
     mirrored = {name: stored[name] for name in ("cpf", "rg") if stored.get(name)} if kind is Kind.DOCUMENT else {}
     return {RESULT_FIELD[kind]: stored, **mirrored}
-
-
-def _status_of(record: Mapping[str, Any]) -> Status | None:
-    return _STATUS.get(ours(record).get("status"))

@@ -21,6 +21,7 @@ from normalizer.store.records import RESULT_FIELD, Pending, ours, pending_of, re
 WINDOW: Final = timedelta(hours=24)
 _SLACK: Final = timedelta(hours=1)  # an undo that begins in the last minute still finds its images
 _MIRRORS: Final = ("cpf", "rg")
+_TRACKING: Final = ("normalization_status", "normalization_job_id", "normalization_error")
 _PASSES: Final = 5
 _DUPLICATE_KEY: Final = 11000
 
@@ -64,7 +65,7 @@ async def keep_images(
 
 
 def _image(record: Record, written: Mapping[str, Any], import_id: str, now: datetime) -> Record:
-    names = dict.fromkeys([*written, *RESULT_FIELD.values(), *_MIRRORS, "normalizacao"])
+    names = dict.fromkeys([*written, *RESULT_FIELD.values(), *_MIRRORS, *_TRACKING, "normalizacao"])
     return {
         "_id": f"{import_id}:{record['_id']}",
         "import_id": import_id,

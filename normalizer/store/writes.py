@@ -12,13 +12,17 @@ from pymongo.errors import BulkWriteError
 
 from normalizer.domain.appointment import Status
 from normalizer.errors import StoreUnavailable
-from normalizer.store.connection import Collection, by_id, by_ids, translated, utc
+from normalizer.store.connection import Collection, translated, utc
+from normalizer.store.identity import identity_of
 from normalizer.store.pressure import Stride, Turns
 from normalizer.store.records import ours
 
+# A field of ours that is no sub-document or no number (a typed model dumps null): put right, and written again.
+# 14 TypeMismatch, 28 PathNotViable.
+_OURS_IS_MISSHAPEN = frozenset({14, 28})
 # Refusals that lie in the row: no later try will end differently.
-# 2 BadValue, 28 PathNotViable, 121 DocumentValidationFailure, 10334 and 17419 too large, 17280 KeyTooLong.
-_ROW_IS_REFUSED = frozenset({2, 28, 121, 10334, 17280, 17419})
+# 2 BadValue, 14, 28 as above, 121 DocumentValidationFailure, 10334 and 17419 too large, 17280 KeyTooLong.
+_ROW_IS_REFUSED = frozenset({2, 14, 28, 121, 10334, 17280, 17419})
 
 
 @dataclass(slots=True)
@@ -40,9 +44,10 @@ class SaveReport:
 
 @dataclass(frozen=True, slots=True)
 class GuardedWrite:
-    """One row's conditional update."""
+    """One row's conditional update; `key` is its `_id`, `id` what the report calls it."""
 
     id: str
+    key: Any
     condition: Mapping[str, Any]
     change: Mapping[str, Any]
     status: Status
@@ -89,36 +94,55 @@ async def write_all(
 async def _write_chunk(
     collection: Collection, writes: Sequence[GuardedWrite], now: datetime, report: SaveReport
 ) -> None:
-    errors: dict[int, int] = {}
     with translated():
-        try:
-            outcome = await collection.bulk_write(
-                [UpdateOne({**by_id(write.id), **write.condition}, write.change) for write in writes], ordered=False
-            )
-        except BulkWriteError as partial:
-            details = partial.details or {}
-            if details.get("writeConcernErrors"):
-                # Written here, but perhaps not where it would survive: the same write again changes nothing.
-                raise StoreUnavailable("MongoDB não confirmou a escrita.") from None
-            errors = {error["index"]: error.get("code", 0) for error in details.get("writeErrors", ())}
-        else:
-            if outcome.matched_count == len(writes):
-                report.saved |= {write.id: write.status for write in writes}
-                return
+        matched, errors = await _bulk(collection, writes)
+        if misshapen := [index for index, code in errors.items() if code in _OURS_IS_MISSHAPEN]:
+            again = [writes[index] for index in misshapen]
+            await straighten(collection, [write.key for write in again])
+            more, still = await _bulk(collection, again)
+            matched += more
+            errors = {index: code for index, code in errors.items() if index not in misshapen}
+            errors |= {misshapen[index]: code for index, code in still.items()}
         attempted = [write for index, write in enumerate(writes) if index not in errors]
-        written = await _written(collection, attempted, now)
+        all_matched = matched == len(attempted)
+        written = {write.id for write in attempted} if all_matched else await _written(collection, attempted, now)
     _sort_in(report, writes, errors, written)
+
+
+async def _bulk(collection: Collection, writes: Sequence[GuardedWrite]) -> tuple[int, dict[int, int]]:
+    """How many conditions held, and the server's error code of each row it refused, by position."""
+    operations = [UpdateOne({"_id": write.key, **write.condition}, write.change) for write in writes]
+    try:
+        return (await collection.bulk_write(operations, ordered=False)).matched_count, {}
+    except BulkWriteError as partial:
+        details = partial.details or {}
+        if details.get("writeConcernErrors"):
+            # Written here, but perhaps not where it would survive: the same write again changes nothing.
+            raise StoreUnavailable("MongoDB não confirmou a escrita.") from None
+        errors = {error["index"]: error.get("code", 0) for error in details.get("writeErrors", ())}
+        return int(details.get("nMatched", 0)), errors
+
+
+async def straighten(collection: Collection, keys: Sequence[Any]) -> None:
+    """Make `normalizacao` of these records one that can be written on: a sub-document with a number for revision."""
+    chosen: dict[str, Any] = {"_id": {"$in": list(keys)}}
+    no_document = {"$exists": True, "$not": {"$type": "object"}}
+    await collection.update_many({**chosen, "normalizacao": no_document}, {"$unset": {"normalizacao": ""}})
+    no_number = {"$exists": True, "$not": {"$type": "number"}}
+    await collection.update_many(
+        {**chosen, "normalizacao.revisao": no_number}, {"$unset": {"normalizacao.revisao": ""}}
+    )
 
 
 async def _written(collection: Collection, writes: Sequence[GuardedWrite], now: datetime) -> set[str]:
     """Which of these the bulk wrote. The server answers with a count only, so the rows are asked for our mark."""
-    wanted = {"normalizacao.fence": 1, "normalizacao.atualizado_em": 1}
+    wanted = {"id": 1, "normalizacao.fence": 1, "normalizacao.atualizado_em": 1}
     marks = {write.id: write.fence for write in writes}
     found: set[str] = set()
-    async for record in collection.find(by_ids(list(marks)), wanted):
-        mine = ours(record).get("fence") == marks.get(str(record["_id"]))
-        if mine and utc(ours(record).get("atualizado_em")) == now:
-            found.add(str(record["_id"]))
+    async for record in collection.find({"_id": {"$in": [write.key for write in writes]}}, wanted):
+        name, mark = identity_of(record), ours(record)
+        if mark.get("fence") == marks.get(name) and utc(mark.get("atualizado_em")) == now:
+            found.add(name)
     return found
 
 

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from normalizer.domain.address import Address, parse_address
-from normalizer.domain.appointment import Appointment, Kind, Normalized, Origin, Outcome, Review
+from normalizer.domain.appointment import Absent, Appointment, Kind, Normalized, Origin, Outcome, Review
 from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.document import Document, parse_document
 from normalizer.domain.text import canonical
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # What no model may be asked: there is nothing in such a text that a better reader would find.
 _FINAL_REASONS = frozenset({Reason.ADDRESS_MISSING, Reason.ADDRESS_JUNK, Reason.ADDRESS_FOREIGN, Reason.TEXT_TOO_LONG})
+_NOTHING_THERE = frozenset({Reason.ADDRESS_MISSING, Reason.DOCUMENT_MISSING})
 _PARSES_PER_LOOP_TURN = 50  # about 10 ms of rules before other tasks (lease renewals) get their turn
 
 
@@ -103,11 +104,14 @@ class Pipeline:
             stopped: returns when no further model call may be started for this group.
         """
         documents = await self._documents(appointments)
-        if Kind.ADDRESS not in self._kinds:
-            yield [Finished(each, documents[each.id]) for each in appointments]
+        wanted = [each for each in appointments if self._is_wanted(each, Kind.ADDRESS)]
+        if len(wanted) < len(appointments):
+            rest = [each for each in appointments if not self._is_wanted(each, Kind.ADDRESS)]
+            yield [Finished(each, documents[each.id]) for each in rest]
+        if not wanted:
             return
         with self._announced():  # other groups' texts linger for what this one may bring
-            texts = _distinct(appointments)
+            texts = _distinct(wanted)
             decided = await self._without_model(texts)
             left = {item.text: item for item in texts if item.undecided is not None}
             answers = self._ask(left, deadline, stopped, alone=len(appointments) == 1)
@@ -118,17 +122,19 @@ class Pipeline:
                 handed_out = chain.from_iterable(_hand_out(left[text], answer) for text, answer in arrived.items())
                 yield [_progress(*each, documents) for each in handed_out]
 
+    def _is_wanted(self, appointment: Appointment, kind: Kind) -> bool:
+        """Whether the text is to be normalized: not where it is switched off, or the result is not ours to replace."""
+        return kind in self._kinds and kind not in appointment.kept
+
     async def _documents(self, appointments: Sequence[Appointment]) -> dict[str, dict[Kind, Outcome]]:
         """The outcome of each appointment's document, by its id: by rules alone, always."""
-        if Kind.DOCUMENT not in self._kinds:
-            return {each.id: {} for each in appointments}
         memo: dict[str, Outcome] = {}
-        outcomes: dict[str, dict[Kind, Outcome]] = {}
-        for turn, appointment in enumerate(appointments):
+        outcomes: dict[str, dict[Kind, Outcome]] = {each.id: {} for each in appointments}
+        for turn, appointment in enumerate(each for each in appointments if self._is_wanted(each, Kind.DOCUMENT)):
             text = appointment.text(Kind.DOCUMENT)
             if text not in memo:
                 memo[text] = _outcome(parse_document(text), Origin.RULES)
-            outcomes[appointment.id] = {Kind.DOCUMENT: memo[text]}
+            outcomes[appointment.id][Kind.DOCUMENT] = _seen(appointment, Kind.DOCUMENT, memo[text])
             if turn % _PARSES_PER_LOOP_TURN == 0:
                 await asyncio.sleep(0)
         return outcomes
@@ -185,7 +191,14 @@ def _progress(
 ) -> Progress:
     if isinstance(address, NormalizerError):
         return Deferred(appointment, address)
-    return Finished(appointment, {**documents[appointment.id], Kind.ADDRESS: address})
+    return Finished(appointment, {**documents[appointment.id], Kind.ADDRESS: _seen(appointment, Kind.ADDRESS, address)})
+
+
+def _seen(appointment: Appointment, kind: Kind, outcome: Outcome) -> Outcome:
+    """The outcome; where it is that there is no text, but a field holds something else, that is for a person."""
+    if isinstance(outcome, Absent) and appointment.is_unreadable(kind):
+        return Review(Reason.NOT_TEXT, Origin.RULES)
+    return outcome
 
 
 def needs_model(decision: Decision[Address]) -> TypeGuard[Undecided]:
@@ -219,4 +232,6 @@ def _model_outcome(answer: Decision[Address], item: _Text, origin: Origin) -> Ou
 def _outcome(decision: Decision[Address] | Decision[Document], origin: Origin) -> Outcome:
     if isinstance(decision, Settled):
         return Normalized(decision.value, origin, decision.note)
+    if decision.reason in _NOTHING_THERE:
+        return Absent(decision.reason)
     return Review(decision.reason, origin, decision.understood)

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from normalizer.domain.appointment import Normalized, Rejected, Status
+from normalizer.domain.appointment import Appointment, Normalized, Review, Status
 from normalizer.errors import NormalizerError, StoreUnavailable, TransientError
 from normalizer.observability import metrics
 from normalizer.queue.group import ClaimedJob, Done, Failed, Group, HandBack, Settlement
 from normalizer.store import AppointmentStore, Result, SaveReport
+from normalizer.store.identity import text_of
 from normalizer.worker.pipeline import Deferred, Finished, Pipeline, Progress
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ _RECONCILE_CHUNK = 1_000
 _RECONCILE_ENOUGH = 20_000  # in a row that the queue has already: what waits behind them is met as these end
 _RECONCILE_AGE_S = 120.0
 _IDS_SHOWN = 10
-_NOBODY = Failed(
-    "agendamento não existe neste banco; confira se backend e worker usam a mesma MONGODB_URL e DATABASE_NAME, "
-    "e grave o agendamento antes de enfileirar o id"
-)
+# An import that replaces a unit's appointments leaves jobs for ids that are gone: a result, and no alarm.
+_NOBODY = Done({"success": False, "error": "Appointment not found"})
 _NAMELESS = Failed(
-    "argumento inválido: esperado um único id de agendamento (texto); enfileire normalize_appointment com str(_id)"
+    "argumento inválido: esperado o id do agendamento como primeiro argumento; enfileire normalize_appointment com o "
+    "campo id"
 )
+_ARGUMENTS = ("appointment_id", "id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,19 @@ class Normalization:
 async def normalize_appointment(ctx: Mapping[str, Any], group: Group) -> None:
     """Normalize every appointment of the group; each job is settled on its own, as soon as its result is stored."""
     work: Normalization = ctx[CONTEXT_KEY]
-    jobs = await _jobs_by_appointment(group)
+    named = await _jobs_by_name(group)
     try:
-        appointments = await work.store.load(list(jobs))
-        await group.settle(_every(jobs, jobs.keys() - appointments.keys(), _NOBODY))
-        decided = work.pipeline.run(list(appointments.values()), deadline=group.deadline, stopped=group.until_cancelled)
+        found = await work.store.load(list(named))
+        nobody = named.keys() - found.keys()
+        metrics.appointments_unknown(len(nobody))
+        await group.settle(_every(named, nobody, _NOBODY))
+        appointments = {each.id: each for each in found.values()}
+        jobs: dict[str, list[ClaimedJob]] = defaultdict(list)
+        for name, each in found.items():
+            jobs[each.id] += named[name]
+        await _give_up(work, group, jobs, [each for each in appointments.values() if each.defect])
+        sound = [each for each in appointments.values() if not each.defect]
+        decided = work.pipeline.run(sound, deadline=group.deadline, stopped=group.until_cancelled)
         async with contextlib.aclosing(decided):
             async for progress in decided:
                 await _save_and_settle(work, group, jobs, progress)
@@ -102,8 +111,8 @@ async def reconcile(ctx: Mapping[str, Any]) -> int:
     return looked_at
 
 
-async def _jobs_by_appointment(group: Group) -> dict[str, list[ClaimedJob]]:
-    """Jobs by appointment id; a job that names none is settled as failed here."""
+async def _jobs_by_name(group: Group) -> dict[str, list[ClaimedJob]]:
+    """Jobs by the name they give the appointment; a job that names none is settled as failed here."""
     jobs: dict[str, list[ClaimedJob]] = defaultdict(list)
     nameless: list[ClaimedJob] = []
     for job in group.unsettled.values():
@@ -117,9 +126,23 @@ async def _jobs_by_appointment(group: Group) -> dict[str, list[ClaimedJob]]:
     return jobs
 
 
+async def _give_up(
+    work: Normalization, group: Group, jobs: Mapping[str, Sequence[ClaimedJob]], broken: Sequence[Appointment]
+) -> None:
+    """End records that cannot be read at all, each with its cause; their neighbours go on."""
+    if not broken:
+        return
+    causes = {each.id: each.defect or "" for each in broken}
+    await work.store.mark_failed({name: (cause, group.fence) for name, cause in causes.items()})
+    metrics.appointments_ended([Status.FAILED] * len(broken))
+    for name, cause in causes.items():
+        await group.settle(_every(jobs, [name], _done(name, Status.FAILED, errors=[cause])))
+
+
 def _appointment_id(job: ClaimedJob) -> str | None:
-    given = [*job.args, *job.kwargs.values()]
-    return given[0] if len(given) == 1 and isinstance(given[0], str) and given[0] else None
+    """The name a job gives its appointment, first among its arguments; what else stands there changes nothing."""
+    given = [*job.args[:1], *(job.kwargs[name] for name in _ARGUMENTS if name in job.kwargs)]
+    return text_of(given[0]) or None if given else None
 
 
 async def _save_and_settle(
@@ -130,16 +153,21 @@ async def _save_and_settle(
         if isinstance(item, Deferred):
             settlements |= _every(jobs, [item.appointment.id], _back(item.error, _PROVIDER_RETRY_S))
     finished = [item for item in progress if isinstance(item, Finished) and _is_wanted(item, group, jobs)]
-    report = await work.store.save([_result(item, jobs[item.appointment.id]) for item in finished])
+    results = {item.appointment.id: _result(item, jobs[item.appointment.id]) for item in finished}
+    report = await work.store.save(list(results.values()))
     _note(finished, jobs, report.saved)
     _log_saved(group, finished, report.saved)
-    await group.settle(settlements | _settlements(jobs, report))
+    await group.settle(settlements | _settlements(jobs, report, results))
 
 
-def _settlements(jobs: Mapping[str, Sequence[ClaimedJob]], report: SaveReport) -> dict[str, Settlement]:
+def _settlements(
+    jobs: Mapping[str, Sequence[ClaimedJob]], report: SaveReport, results: Mapping[str, Result]
+) -> dict[str, Settlement]:
     settlements: dict[str, Settlement] = {}
     for appointment_id, status in report.saved.items():
-        settlements |= _every(jobs, [appointment_id], _done(appointment_id, status))
+        result = results[appointment_id]
+        done = _done(appointment_id, status, fields=result.fields_normalized, errors=result.ending.errors)
+        settlements |= _every(jobs, [appointment_id], done)
     # A conflict is an edit that won: the new text is normalized in the next turn.
     settlements |= _every(jobs, report.conflicts, HandBack())
     settlements |= _every(jobs, report.failed, HandBack(after_s=_jittered(_STORE_RETRY_S)))
@@ -162,7 +190,7 @@ def _note(finished: Sequence[Finished], jobs: Mapping[str, Sequence[ClaimedJob]]
         for item in finished
         if item.appointment.id in saved
         for kind, outcome in item.outcomes.items()
-        if not isinstance(outcome, Rejected)
+        if isinstance(outcome, Normalized | Review)
     )
 
 
@@ -176,12 +204,13 @@ def _log_saved(group: Group, finished: Sequence[Finished], saved: Mapping[str, S
 
 def _result(item: Finished, jobs: Sequence[ClaimedJob]) -> Result:
     newest = max(jobs, key=lambda job: job.fence)
-    outcomes = {kind: outcome for kind, outcome in item.outcomes.items() if kind not in item.appointment.by_hand}
-    return Result(item.appointment, outcomes, fence=newest.fence, tries=newest.try_)
+    return Result(item.appointment, item.outcomes, fence=newest.fence, tries=newest.try_, job_id=newest.job_id)
 
 
-def _done(appointment_id: str, status: Status) -> Done:
-    return Done({"id": appointment_id, "status": str(status)})
+def _done(appointment_id: str, status: Status, *, fields: Sequence[str] = (), errors: Sequence[str] = ()) -> Done:
+    """The result in the shape that the deployed backend's pages read, and ours beside it."""
+    theirs = {"success": True, "appointment_id": appointment_id, "fields_normalized": list(fields)}
+    return Done({**theirs, "errors": list(errors) or None, "id": appointment_id, "status": str(status)})
 
 
 def _every(

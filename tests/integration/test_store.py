@@ -1,11 +1,15 @@
 """The store's contract, on a real server and both drivers: motor, and pymongo's AsyncMongoClient that outlives it."""
 
 import asyncio
+import uuid
 from datetime import UTC, datetime, timedelta
 
+import bson
 import pymongo
 import pytest
-from bson import ObjectId
+from bson import Binary, ObjectId
+from bson.datetime_ms import DatetimeMS
+from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
 
 from normalizer.domain.address import Address
@@ -16,6 +20,8 @@ from normalizer.errors import Misconfigured, StoreUnavailable
 from normalizer.simulation import embedded
 from normalizer.store import AppointmentStore, ImportRow, Result
 from normalizer.store.appointments import now_utc
+from normalizer.store.connection import UNREADABLE, decoded
+from normalizer.store.records import appointment_of
 
 ADDRESS_TEXT = "rua das flores,10,centro,campinas,SP,13010-000"
 DOCUMENT_TEXT = "CPF: 11144477735, RG: 123456789"
@@ -404,7 +410,8 @@ async def test_new_rows_are_stored_as_pending(store, appointments, clock):
     report = await store.upsert_rows([row(1, nome_paciente="Fulana")], "import-1")
     (id_,) = report.new
     stored = appointments.find_one()
-    assert str(stored["_id"]) == id_
+    assert stored["id"] == id_
+    assert str(uuid.UUID(id_)) == id_
     assert stored["id_agendamento"] == "key-1"
     assert stored["nome_paciente"] == "Fulana"
     assert stored["normalizacao"]["status"] == "pendente"
@@ -499,7 +506,7 @@ async def test_the_same_sheet_twice_at_once_is_stored_once(store, appointments):
     assert sum(len(report.new) for report in reports) == 1_200
     assert sum(report.equal for report in reports) == 1_200
     assert {item.id for report in reports for item in map(_Id, report.new)} == {
-        str(item["_id"]) for item in appointments.find({}, {"_id": 1})
+        item["id"] for item in appointments.find({}, {"id": 1})
     }
 
 
@@ -611,12 +618,27 @@ async def test_only_the_unwritten_rows_of_a_partial_bulk_are_reported(store, app
     assert appointments.count_documents({"normalizacao.status": "concluido"}) == 3
 
 
-async def test_a_row_the_server_will_never_take_is_refused_alone(store, appointments):
-    appointments.insert_many([record(_id="good"), record(_id="bad", normalizacao=None)])
+async def test_a_row_the_server_will_never_take_is_refused_alone(store, appointments, mongo):
+    appointments.insert_many([record(_id="good"), record(_id="bad")])
+    rule = {"$or": [{"_id": {"$ne": "bad"}}, {"normalizacao": {"$exists": False}}]}
+    mongo.command("collMod", "appointments", validator=rule)
     report = await store.save([result(item) for item in await loaded(store, "good", "bad")])
     assert report.saved == {"good": Status.DONE}
     assert list(report.refused) == ["bad"]
-    assert "28" in report.refused["bad"]
+    assert "121" in report.refused["bad"]
+
+
+@pytest.mark.parametrize("ours", [None, "text", {"revisao": "x", "endereco": None}])
+async def test_what_a_typed_model_dumps_of_ours_does_not_stand_in_the_way(store, appointments, clock, ours):
+    appointments.insert_many([record(_id="good"), record(_id="odd", normalizacao=ours, normalization_status="pending")])
+    assert [chunk async for chunk in store.pending(older_than_s=1)] == [], "it waits from now on"
+    clock.forward(2)
+    assert [item.id for chunk in [chunk async for chunk in store.pending(older_than_s=1)] for item in chunk] == ["odd"]
+
+    report = await store.save([result(item) for item in await loaded(store, "good", "odd")])
+
+    assert report.saved == {"good": Status.DONE, "odd": Status.DONE}
+    assert appointments.find_one({"_id": "odd"})["normalizacao"]["status"] == "concluido"
 
 
 @pytest.fixture
@@ -737,3 +759,117 @@ async def test_bulks_shrink_while_mongodb_does_not_take_them_and_grow_again(stor
     assert sizes == [250, 125, 62, 31, 20, 20]
     assert set(report.saved) == set(ids)
     assert store._stride.size == 500
+
+
+# --- the deployed backend's records -------------------------------------------------------------------------------
+
+
+UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+FOREIGN = {"normalization_status": "pending", "normalization_job_id": "j", "normalization_error": None}
+
+
+@pytest.mark.parametrize(
+    ("stored", "names"),
+    [
+        ({"_id": ObjectId("5" * 24), "id": UUID}, [UUID, "5" * 24]),
+        ({"_id": Binary.from_uuid(uuid.UUID(UUID))}, [UUID]),
+        ({"_id": UUID}, [UUID]),
+        ({"_id": 42}, ["42"]),
+        ({"_id": "5" * 24}, ["5" * 24]),
+        ({"_id": ObjectId(), "id": 42}, ["42"]),
+    ],
+)
+async def test_an_appointment_is_found_by_its_id_and_by_its_native_id(store, appointments, stored, names):
+    appointments.insert_one({**record(), **stored})
+    found = await store.load(names)
+    assert {name: item.id for name, item in found.items()} == dict.fromkeys(names, names[0])
+    report = await store.save([result(found[names[-1]])])
+    assert report.saved == {names[0]: Status.DONE}
+
+
+async def test_a_group_is_loaded_by_one_query(store, appointments, mongo):
+    appointments.insert_many([record(id=f"{UUID[:-3]}{number}") for number in range(100, 300)])
+    await store.secret()
+    mongo.command("profile", 0)
+    before = mongo.command("serverStatus")["opcounters"]["query"]
+    assert len(await store.load([f"{UUID[:-3]}{number}" for number in range(100, 300)])) == 200
+    assert mongo.command("serverStatus")["opcounters"]["query"] - before == 1
+
+
+async def test_of_two_records_with_one_id_the_waiting_one_is_next_and_the_index_is_plain(mongo, database, mongo_url):
+    appointments = mongo.appointments
+    appointments.insert_many([record(id=UUID, **FOREIGN), record(id=UUID, **FOREIGN)])
+    async with AppointmentStore.connect(mongo_url, database) as store:
+        await store.ensure_indexes()
+        await store.ensure_indexes()
+        assert (await store.diagnose()).repeated_ids
+        for _ in range(2):
+            await store.save([result(*await loaded(store, UUID))])
+    assert appointments.count_documents({"normalization_status": "completed"}) == 2
+
+
+async def test_both_accounts_are_written_at_once(store, appointments, clock):
+    appointments.insert_one(record(id=UUID, updated_at=clock.now, **FOREIGN))
+    (item,) = await loaded(store, UUID)
+    clock.forward(5)
+    await store.save([Result(item, DONE, fence=1, tries=1, job_id="norm:x")])
+    stored = appointments.find_one()
+    assert (stored["normalization_status"], stored["normalization_error"]) == ("completed", None)
+    assert stored["normalization_job_id"] == "norm:x"
+    assert stored["updated_at"].replace(tzinfo=UTC) == clock.now
+
+    (item,) = await loaded(store, UUID)
+    await store.save([result(item, {Kind.ADDRESS: Review(Reason.CITY_UNKNOWN, Origin.RULES)}, fence=2)])
+    stored = appointments.find_one()
+    assert stored["normalization_status"] == "failed"
+    assert stored["normalization_error"] == "endereço: cidade não identificada"
+
+
+async def test_a_correction_made_in_their_screens_wins_over_a_result_under_way(store, appointments):
+    appointments.insert_one(record(id=UUID, **FOREIGN))
+    (item,) = await loaded(store, UUID)
+    appointments.update_one({}, {"$set": {"endereco_normalizado": {"rua": "Rua Certa"}}})
+
+    assert (await store.save([result(item)])).conflicts == [UUID]
+
+    (item,) = await loaded(store, UUID)
+    assert item.kept == {Kind.ADDRESS}
+    await store.save([result(item, {Kind.DOCUMENT: DONE[Kind.DOCUMENT]})])
+    assert appointments.find_one()["endereco_normalizado"] == {"rua": "Rua Certa"}
+    assert appointments.find_one()["normalization_status"] == "completed"
+
+
+async def test_their_recipe_for_trying_again_is_taken_up(store, appointments, clock):
+    appointments.insert_one(record(id=UUID, updated_at=clock.now, **FOREIGN))
+    (item,) = await loaded(store, UUID)
+    await store.save([result(item, {Kind.ADDRESS: Review(Reason.CITY_UNKNOWN, Origin.RULES)})])
+    clock.forward(600)
+    assert [chunk async for chunk in store.pending(older_than_s=120)] == []
+    recipe = {"$set": {"normalization_status": "pending", "normalization_job_id": None}}
+    appointments.update_many({"normalization_status": "failed"}, recipe)
+    assert [item.id for chunk in [chunk async for chunk in store.pending(older_than_s=120)] for item in chunk] == [UUID]
+
+
+async def test_a_row_the_old_worker_died_over_waits_again(store, appointments, clock):
+    appointments.insert_one(record(id=UUID, updated_at=clock.now) | {"normalization_status": "processing"})
+    clock.forward(300)
+    assert [chunk async for chunk in store.pending(older_than_s=120)] == []
+    clock.forward(400)
+    assert len([chunk async for chunk in store.pending(older_than_s=120)]) == 1
+
+
+def test_a_record_that_cannot_be_decoded_keeps_what_can_be_read():
+    whole = bson.encode({"_id": ObjectId("5" * 24), "id": UUID, "cep": "###"})
+    read = decoded(RawBSONDocument(whole.replace(b"###", b"\xff\xfe\xfd")))
+    assert (read["id"], read[UNREADABLE]) == (UUID, True)
+    assert "ilegível" in (appointment_of(read, secret=b"s").defect or "")
+    assert decoded(RawBSONDocument(bson.encode({"_id": 1, "at": DatetimeMS(2**55)})))["at"] == DatetimeMS(2**55)
+    unknown = decoded(RawBSONDocument(whole.replace(b"\x02cep", b"\x60cep")))
+    assert unknown == {"_id": ObjectId("5" * 24), UNREADABLE: True}
+
+
+async def test_a_record_without_a_defect_to_name_can_still_be_ended(store, appointments):
+    appointments.insert_one(record(id=UUID, **FOREIGN))
+    assert (await store.mark_failed({UUID: ("registro ilegível", 1)})).saved == {UUID: Status.FAILED}
+    assert appointments.find_one()["normalization_error"] == "registro ilegível"
+    assert len([chunk async for chunk in store.requeue({Status.FAILED})]) == 1

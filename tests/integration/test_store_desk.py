@@ -55,7 +55,7 @@ async def end(store: AppointmentStore, outcomes: dict[Kind, Outcome] | None = No
     """Let a worker finish everything that waits, as the tasks do."""
     async for chunk in store.pending():
         for item in (await store.load([one.id for one in chunk])).values():
-            open_kinds = {k: v for k, v in (outcomes or READ).items() if k not in item.by_hand}
+            open_kinds = {k: v for k, v in (outcomes or READ).items() if k not in item.kept}
             await store.save([Result(item, open_kinds, fence=fence, tries=1)])
 
 
@@ -238,7 +238,7 @@ class TestUndo:
         undone = await desk.undo(wrong)
 
         (pending,) = undone.pending
-        assert pending.id == str((await only(desk))["_id"])
+        assert pending.id == (await only(desk))["id"]
         loaded = (await store.load([pending.id]))[pending.id]
         assert loaded.text(Kind.ADDRESS) == TEXT
 

@@ -1,16 +1,30 @@
 """What is written on an appointment, without a server."""
 
+import uuid
 from datetime import UTC, datetime
 
 import pytest
+from bson import Binary, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.domain.address import Address
-from normalizer.domain.appointment import Appointment, Kind, Normalized, Origin, Rejected, Review, Status
+from normalizer.domain.appointment import (
+    Absent,
+    Appointment,
+    Kind,
+    Normalized,
+    Origin,
+    Rejected,
+    Review,
+    Status,
+    Tracking,
+    ending_of,
+)
 from normalizer.domain.decision import Reason
 from normalizer.domain.document import Document
-from normalizer.store.connection import batched, by_id, by_ids
+from normalizer.store.connection import batched
+from normalizer.store.identity import forms_of, identity_of, named
 from normalizer.store.records import (
     ALL_SOURCES,
     Result,
@@ -21,6 +35,7 @@ from normalizer.store.records import (
     pending_of,
     status_of,
     unchanged,
+    value_hash,
 )
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -31,6 +46,8 @@ GOOD = {
 }
 REVIEW = Review(Reason.CITY_UNKNOWN, Origin.RULES)
 REJECTED = Rejected("derrubou o processo")
+ABSENT = Absent(Reason.ADDRESS_MISSING)
+OURS = {"origem": "regras", "gravado": value_hash({"rua": "Rua A", "cidade": "Campinas"}, secret=SECRET)}
 
 outcome_maps = st.fixed_dictionaries(
     {},
@@ -45,26 +62,107 @@ def result(outcomes, fence=5, tries=1, **sources):
 @pytest.mark.parametrize(
     ("address", "document", "status"),
     [
-        (GOOD[Kind.ADDRESS], GOOD[Kind.DOCUMENT], Status.DONE),
-        (REVIEW, GOOD[Kind.DOCUMENT], Status.REVIEW),
-        (GOOD[Kind.ADDRESS], REVIEW, Status.REVIEW),
-        (REVIEW, REJECTED, Status.FAILED),
-        (REJECTED, GOOD[Kind.DOCUMENT], Status.FAILED),
+        (GOOD[Kind.ADDRESS], GOOD[Kind.DOCUMENT], (Status.DONE, Tracking.COMPLETED, ())),
+        (ABSENT, GOOD[Kind.DOCUMENT], (Status.DONE, Tracking.COMPLETED, ())),
+        (ABSENT, ABSENT, (Status.DONE, Tracking.SKIPPED, ())),
+        (REVIEW, GOOD[Kind.DOCUMENT], (Status.REVIEW, Tracking.FAILED, ("endereço: cidade não identificada",))),
+        (ABSENT, REVIEW, (Status.REVIEW, Tracking.FAILED, ("documento: cidade não identificada",))),
+        (
+            REVIEW,
+            REJECTED,
+            (Status.FAILED, Tracking.FAILED, ("endereço: cidade não identificada", "derrubou o processo")),
+        ),
+        (REJECTED, GOOD[Kind.DOCUMENT], (Status.FAILED, Tracking.FAILED, ("derrubou o processo",))),
     ],
 )
-def test_status(address, document, status):
-    assert status_of({Kind.ADDRESS: address, Kind.DOCUMENT: document}) is status
+def test_both_accounts_of_an_ending(address, document, status):
+    ending = ending_of({Kind.ADDRESS: address, Kind.DOCUMENT: document})
+    assert (ending.status, ending.tracking, ending.errors) == status
 
 
-def test_one_enabled_kind_decides_alone():
-    assert status_of({Kind.DOCUMENT: GOOD[Kind.DOCUMENT]}) is Status.DONE
-    assert status_of({}) is Status.DONE
+def test_one_enabled_kind_decides_alone_and_a_result_that_is_there_counts():
+    assert ending_of({Kind.DOCUMENT: GOOD[Kind.DOCUMENT]}).tracking is Tracking.COMPLETED
+    assert ending_of({}).tracking is Tracking.SKIPPED
+    assert ending_of({}, [Kind.ADDRESS]).tracking is Tracking.COMPLETED
+    assert ending_of({Kind.DOCUMENT: ABSENT}, [Kind.ADDRESS]).tracking is Tracking.COMPLETED
+
+
+A_UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [
+        ({"_id": ObjectId("0" * 24), "id": A_UUID}, A_UUID),
+        ({"_id": Binary.from_uuid(uuid.UUID(A_UUID))}, A_UUID),
+        ({"_id": 7, "id": None}, "7"),
+        ({"_id": "x", "id": "   "}, "x"),
+        ({"_id": "x", "id": ["a"]}, "x"),
+        ({"_id": "x", "id": True}, "x"),
+        ({"_id": "x", "id": "a" * 201}, "x"),
+        ({"_id": {"a": 1}}, "{'a': 1}"),
+    ],
+)
+def test_the_one_identity(record, name):
+    assert identity_of(record) == name
+    for stored in (record.get("id"), record["_id"]):
+        if str(stored) == name or isinstance(stored, Binary):
+            assert stored in forms_of(name) or isinstance(stored, dict)
+
+
+WHOLE = {"rua": "Rua A", "cidade": "Campinas"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "kept"),
+    [
+        ({}, set()),
+        ({"endereco_normalizado": WHOLE}, {Kind.ADDRESS}),
+        ({"endereco_normalizado": {"rua": None}}, set()),
+        ({"endereco_normalizado": WHOLE, "normalizacao": {"endereco": {"origem": "regras"}}}, set()),
+        ({"endereco_normalizado": WHOLE, "normalizacao": {"endereco": OURS}}, set()),
+        ({"endereco_normalizado": {**WHOLE, "cep": None}, "normalizacao": {"endereco": OURS}}, set()),
+        ({"endereco_normalizado": {**WHOLE, "rua": "Rua B"}, "normalizacao": {"endereco": OURS}}, {Kind.ADDRESS}),
+        ({"endereco_normalizado": WHOLE, "normalizacao": {"refazer": ["endereco"]}}, set()),
+        ({"endereco_normalizado": WHOLE, "normalizacao": {"refazer": ["documento"]}}, {Kind.ADDRESS}),
+    ],
+)
+def test_a_result_that_is_not_ours_is_kept(stored, kept):
+    assert appointment_of({"_id": 1, **stored}, secret=SECRET).kept == kept
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "status"),
+    [
+        ("revisar", "failed", Status.REVIEW),
+        ("falhou", "failed", Status.FAILED),
+        ("revisar", "pending", Status.PENDING),  # their written recipe for trying again
+        ("pendente", "completed", Status.DONE),  # a replica of the old worker
+        ("pendente", "processing", Status.PENDING),
+        (None, "skipped", Status.DONE),
+        (None, "failed", Status.FAILED),
+        ("concluido", None, Status.DONE),
+        ("concluido", "unheard of", Status.DONE),
+        (None, None, None),
+    ],
+)
+def test_where_the_accounts_differ_theirs_is_the_newer_one(ours, theirs, status):
+    assert status_of({"normalizacao": {"status": ours}, "normalization_status": theirs}) is status
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  ", float("nan"), "NaN", "None", True, [], {}, b"x"])
+def test_what_is_no_text_hides_no_other_source(nothing):
+    address = {"endereco_completo": nothing, "endereco_coleta": "rua a, 1"}
+    document = {"documento_completo": nothing, "cpf": 11144477735.0}
+    appointment = Appointment("a", {**address, **document})
+    assert appointment.text(Kind.ADDRESS) == "rua a, 1"
+    assert appointment.text(Kind.DOCUMENT) == "CPF: 11144477735"
 
 
 @given(outcome_maps)
 def test_a_write_names_only_its_kinds_and_its_condition_only_their_texts(outcomes):
     row = result(outcomes)
-    written, condition = change_of(row, NOW)["$set"], unchanged(row)
+    written, condition = change_of(row, NOW, secret=SECRET)["$set"], unchanged(row)
     for kind, field in ((Kind.ADDRESS, "endereco_normalizado"), (Kind.DOCUMENT, "documento_normalizado")):
         touched = kind in outcomes and not isinstance(outcomes[kind], Rejected)
         assert (field in written) is touched
@@ -72,12 +170,12 @@ def test_a_write_names_only_its_kinds_and_its_condition_only_their_texts(outcome
     assert ("endereco_completo" in condition) is (Kind.ADDRESS in outcomes)
     assert ("documento_completo" in condition) is (Kind.DOCUMENT in outcomes)
     assert condition["normalizacao.fence"] == {"$not": {"$gt": 5}}
-    assert written["normalizacao.status"] == status_of(outcomes)
+    assert written["normalizacao.status"] == ending_of(outcomes).status
 
 
 @given(outcome_maps)
 def test_mirrors_are_never_null(outcomes):
-    written = change_of(result(outcomes), NOW)["$set"]
+    written = change_of(result(outcomes), NOW, secret=SECRET)["$set"]
     assert all(written[name] is not None for name in ("cpf", "rg") if name in written)
 
 
@@ -91,7 +189,7 @@ def test_a_failure_touches_no_result():
 
 
 def test_a_record_without_anything_is_an_appointment():
-    appointment = appointment_of({"_id": 7, "normalizacao": "not ours"})
+    appointment = appointment_of({"_id": 7, "normalizacao": "not ours"}, secret=SECRET)
     assert (appointment.id, appointment.status) == ("7", None)
     assert set(appointment.sources) == set(ALL_SOURCES)
 
@@ -123,6 +221,8 @@ def test_batches_keep_everything_in_order(items, size):
 
 
 def test_an_id_that_can_be_two_things_is_asked_for_as_both():
-    assert by_id("abc") == {"_id": "abc"}
-    assert len(by_id("0" * 24)["_id"]["$in"]) == 2
-    assert len(by_ids(["abc", "0" * 24])["_id"]["$in"]) == 3
+    assert forms_of("abc") == ["abc"]
+    assert forms_of("0" * 24) == ["0" * 24, ObjectId("0" * 24)]
+    assert forms_of("42") == ["42", 42]
+    assert forms_of("042") == ["042"]
+    assert [len(branch[name]["$in"]) for branch in named(["abc", "0" * 24])["$or"] for name in branch] == [3, 3]

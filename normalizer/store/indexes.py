@@ -1,0 +1,109 @@
+"""The indexes this worker asks for, and what is made of them where old data forbid one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pymongo.errors import OperationFailure
+
+from normalizer.errors import Misconfigured
+from normalizer.store.connection import Collection
+
+KEY_FIELD: Final = "id_agendamento"
+EXPIRY: Final = "normalizer_expiry"
+# Duplicates, or an index of the same keys or name with other options.
+_CANNOT_BE: Final = frozenset({11000, 85, 86})
+_NO_SUCH_COLLECTION: Final = 26
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """One index by name."""
+
+    name: str
+    keys: tuple[tuple[str, int], ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    async def create(self, collection: Collection) -> None:
+        """Make it, unless it is there. Raises pymongo's OperationFailure."""
+        await collection.create_index(list(self.keys), name=self.name, **self.options)
+
+
+# Sparse: records that came by another way have no natural key of ours, and old ones of ours no `id`.
+_KEY: Final = Index("normalizer_key", ((KEY_FIELD, 1),), {"unique": True, "sparse": True})
+_UNIQUE_ID: Final = Index("normalizer_id", (("id", 1),), {"unique": True, "sparse": True})
+_PLAIN_ID: Final = Index("normalizer_id_plain", (("id", 1),), {"sparse": True})
+# What waits, what is open and what was touched last, whoever wrote it; the last key spares reading `failed` records.
+_STATE: Final = Index("normalizer_state", (("normalization_status", 1), ("updated_at", 1), ("normalizacao.status", 1)))
+_IMPORT: Final = Index("normalizer_import", (("normalizacao.import_id", 1),), {"sparse": True})
+APPOINTMENTS: Final = (_KEY, _STATE, _IMPORT)
+PASSING: Final = (
+    Index("normalizer_import", (("import_id", 1),)),
+    Index(EXPIRY, (("expira_em", 1),), {"expireAfterSeconds": 0}),
+)
+#: Of earlier versions: each costs a write on every result, and nothing reads them any more.
+_RETIRED: Final = ("normalizer_status", "normalizer_waiting", "normalizer_seats")
+
+
+async def ensure(appointments: Collection, passing: tuple[Collection, ...]) -> None:
+    """Create what is missing and drop what is retired.
+
+    Raises:
+        Misconfigured: records with one natural key forbid the index on it.
+    """
+    there = await names_of(appointments)
+    for index in (_STATE, _IMPORT):
+        await index.create(appointments)
+    for collection in passing:
+        for index in PASSING:
+            await index.create(collection)
+    await _ensure_id(appointments)
+    for name in _RETIRED:
+        if name in there:
+            await appointments.drop_index(name)
+    try:
+        await _KEY.create(appointments)
+    except OperationFailure as error:
+        if error.code not in _CANNOT_BE:
+            raise
+        problem = f"O índice de {KEY_FIELD} não pode ser criado em appointments (código {error.code})."
+        mend = f"Remova registros com {KEY_FIELD} repetido ou o índice antigo."
+        raise Misconfigured(problem, mend=mend) from None
+
+
+async def _ensure_id(appointments: Collection) -> None:
+    """An index on `id`: unique, or plain where two records share one (`doctor` says so). The backend's own will do."""
+    if await id_index(appointments) is not None:
+        return
+    for index in (_UNIQUE_ID, _PLAIN_ID):
+        try:
+            await index.create(appointments)
+        except OperationFailure as error:
+            if error.code not in _CANNOT_BE:
+                raise
+        else:
+            return
+
+
+async def id_index(appointments: Collection) -> bool | None:
+    """Whether the index that begins with `id` is unique; None when there is none."""
+    found = [
+        bool(about.get("unique")) for about in (await _information(appointments)).values() if about["key"][0][0] == "id"
+    ]
+    return any(found) if found else None
+
+
+async def names_of(collection: Collection) -> frozenset[str]:
+    """The names of the collection's indexes; none where it does not exist yet."""
+    return frozenset(await _information(collection))
+
+
+async def _information(collection: Collection) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = await collection.index_information()
+    except OperationFailure as error:
+        if error.code == _NO_SUCH_COLLECTION:
+            return {}
+        raise
+    return found

@@ -1,0 +1,97 @@
+"""Which appointments: by where they stand, in the backend's account and in ours, each from an index.
+
+The backend's `normalization_status` is asked first: somebody may have changed it since we wrote (a replica of the old
+worker, a person who sets `failed` back to `pending`). Records of earlier versions have only `normalizacao.status`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from normalizer.domain.appointment import Kind, Origin, Status, Tracking
+from normalizer.store.indexes import KEY_FIELD
+from normalizer.store.records import TRACKING
+
+_MILLISECOND: Final = timedelta(milliseconds=1)  # as fine as MongoDB's dates are
+_FIRST_DATE: Final = datetime(1, 1, 1, tzinfo=UTC)
+_ACCOUNTED: Final[dict[str, Any]] = {
+    "$or": [
+        {"normalization_status": {"$in": [tracking.value for tracking in Tracking]}},
+        {"normalization_status": None, "normalizacao.status": {"$in": [status.value for status in Status]}},
+    ]
+}
+
+
+def standing(status: Status) -> list[dict[str, Any]]:
+    """The filters, joined by or, on appointments of one status."""
+    told: dict[str, Any] = {"normalization_status": {"$in": [tracking.value for tracking in TRACKING[status]]}}
+    if status is Status.REVIEW:
+        told["normalizacao.status"] = status.value
+    elif status is Status.FAILED:
+        told["normalizacao.status"] = {"$ne": Status.REVIEW.value}
+    return [told, {"normalization_status": None, "normalizacao.status": status.value}]
+
+
+def any_of(statuses: Collection[Status]) -> dict[str, Any]:
+    """The filter on appointments of any of these."""
+    return {"$or": [clause for status in statuses for clause in standing(status)]}
+
+
+def waiting(before: datetime, died_before: datetime) -> list[Waiting]:
+    """What waits since `before`, or is in some worker's hands since `died_before`."""
+    own = {"normalization_status": None, "normalizacao.status": Status.PENDING.value}
+    return [
+        Waiting({"normalization_status": Tracking.PENDING.value}, "updated_at", before),
+        Waiting({"normalization_status": Tracking.PROCESSING.value}, "updated_at", died_before),
+        Waiting(own, "normalizacao.atualizado_em", before),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Appointments of one account that wait, by the time of that account."""
+
+    chosen: Mapping[str, Any]
+    clock: str
+    before: datetime
+
+    def due(self) -> dict[str, Any]:
+        """Those that have waited for long enough."""
+        return {**self.chosen, self.clock: {"$lt": self.before + _MILLISECOND}}
+
+    def undated(self) -> dict[str, Any]:
+        """Those whose time is missing, or no date at all."""
+        return {**self.chosen, self.clock: {"$not": {"$gte": _FIRST_DATE}}}
+
+
+def because_of(reasons: Collection[str]) -> dict[str, Any]:
+    """The filter on appointments with one of these as `motivo` of a text or as `erro`."""
+    places = ["normalizacao.erro", *(f"normalizacao.{kind}.motivo" for kind in Kind)]
+    return {"$or": [{place: {"$in": list(reasons)}} for place in places]}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which appointments; None asks for all."""
+
+    status: Status | None = None
+    import_id: str | None = None
+    origin: Origin | None = None
+    cause: str | None = None
+    key: str | None = None
+
+    def query(self) -> dict[str, Any]:
+        """As MongoDB takes it."""
+        together: list[dict[str, Any]] = [any_of([self.status]) if self.status else _ACCOUNTED]
+        if self.import_id is not None:
+            together.append({"normalizacao.import_id": self.import_id})
+        if self.key is not None:
+            together.append({KEY_FIELD: self.key})
+        if self.origin is not None:
+            together.append({"$or": [{f"normalizacao.{kind}.origem": self.origin.value} for kind in Kind]})
+        if self.cause is not None:
+            together.append(because_of([self.cause]))
+        return together[0] if len(together) == 1 else {"$and": together}
