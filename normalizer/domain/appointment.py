@@ -163,11 +163,12 @@ class Appointment:
         return address
 
     def _document_text(self) -> str:
+        """The typed text, and beside it the numbers of the other two fields that it does not carry."""
         whole = self._source("documento_completo")
-        if whole:
-            return whole
+        carried = "".join(filter(str.isdigit, whole))
         labelled = (("CPF", self._source("cpf")), ("RG", self._source("rg")))
-        return ", ".join(f"{label}: {value}" for label, value in labelled if value)
+        others = [f"{label}: {value}" for label, value in labelled if value and not _is_carried(value, carried)]
+        return ", ".join([whole, *others] if carried or not others else others)
 
     def is_unreadable(self, kind: Kind) -> bool:
         """Whether a source of the kind holds something, and it is no text and no number."""
@@ -192,3 +193,9 @@ def text_of(value: object) -> str:
             return ""
         return str(int(value)) if value.is_integer() else str(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def _is_carried(number: str, digits: str) -> bool:
+    """Whether `digits` hold those of `number`, which may have got its zeros back since."""
+    own = "".join(filter(str.isdigit, number)).lstrip("0")
+    return bool(own) and own in digits

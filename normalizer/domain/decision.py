@@ -35,6 +35,8 @@ class Reason(StrEnum):
     EXCEL_SCIENTIFIC = "número truncado pelo Excel (notação científica)"
     RG_INVALID = "RG inválido"
     DOCUMENT_AMBIGUOUS = "documento ambíguo"
+    DOCUMENT_OF_OTHERS = "documento de outra pessoa"
+    DOCUMENT_OF_SEVERAL = "documentos de vários pacientes"
     NOT_GROUNDED = "resposta com valor que não está no texto"
     MODEL_NO_ANSWER = "modelo não soube responder"
     MODEL_REFUSED = "modelo recusou o texto"

@@ -15,7 +15,7 @@ from normalizer.domain.address import Address
 from normalizer.domain.address.value import FIELDS
 from normalizer.domain.appointment import Kind
 from normalizer.domain.document import Document
-from normalizer.domain.document.value import Cpf, rg_is_valid
+from normalizer.domain.document.value import Cpf, long_rg_is_valid, rg_is_valid
 from normalizer.domain.gazetteer import UF_NAMES, municipalities, name_key, uf_of_cep
 from normalizer.domain.text import clean
 from normalizer.errors import InvalidInput
@@ -55,8 +55,8 @@ def document_of(fields: Mapping[str, str | None]) -> Document:
     if cpf is not None and (parsed is None or re.search(r"[^0-9.\-/ ]", cpf)):
         raise _wrong("cpf", "11 algarismos com dígitos verificadores que conferem", "outro número", "Confira o CPF.")
     bare = re.sub(r"[.\-/ ]", "", rg).upper() if rg is not None else None
-    if bare is not None and not rg_is_valid(bare):
-        raise _wrong("rg", "de 7 a 9 algarismos (o último pode ser X)", "outra forma", "Confira o RG.")
+    if bare is not None and not (rg_is_valid(bare) or long_rg_is_valid(bare)):
+        raise _wrong("rg", "de 7 a 13 algarismos (o último de 8 ou 9 pode ser X)", "outra forma", "Confira o RG.")
     return Document(cpf=parsed.digits if parsed else None, rg=bare)
 
 

@@ -48,7 +48,7 @@ from normalizer.store.identity import identity_of
 SOURCES: Mapping[Kind, Sequence[str]] = {Kind.ADDRESS: ADDRESS_SOURCES, Kind.DOCUMENT: DOCUMENT_SOURCES}
 ALL_SOURCES = (*ADDRESS_SOURCES, *DOCUMENT_SOURCES)
 RESULT_FIELD: Mapping[Kind, str] = {Kind.ADDRESS: "endereco_normalizado", Kind.DOCUMENT: "documento_normalizado"}
-DOCUMENT_RULES_VERSION = 2
+DOCUMENT_RULES_VERSION = 3
 _VERSION: Mapping[Kind, int] = {Kind.ADDRESS: RULES_VERSION, Kind.DOCUMENT: DOCUMENT_RULES_VERSION}
 _KINDS = tuple(Kind)
 _UNREADABLE = "registro ilegível: um campo não é texto UTF-8 ou não é BSON válido; corrija-o no MongoDB"

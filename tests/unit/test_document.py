@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normalizer.domain.appointment import Appointment, Kind
 from normalizer.domain.decision import Reason, Settled, Undecided
 from normalizer.domain.document import (
     MAX_CHARS,
@@ -271,6 +272,28 @@ class TestRepairs:
         assert read(text) == (None, rg)
 
 
+class TestWhoseAndWhich:
+    @pytest.mark.parametrize(
+        ("text", "cpf", "rg"),
+        [
+            ("CPF da mãe: 111.444.777-35 CPF do paciente: 529.982.247-25", "52998224725", None),
+            ("CPF (responsável): 111.444.777-35; CPF: 529.982.247-25", "52998224725", None),
+            ("CPF mãe: 111.444.777-35 - RG paciente: 12.345.678-9", None, "123456789"),
+            ("529.982.247-25 e da mãe 111.444.777-35", "52998224725", None),
+            ("CPF 529.982.247-25 (paciente) CPF 111.444.777-35 (mãe) RG 1234567", "52998224725", "1234567"),
+            ("titular: sim, CPF 529.982.247-25", "52998224725", None),
+            ("RG: 1081234567", None, "1081234567"),
+            ("RG 1081234567 SSP/RS", None, "1081234567"),
+            ("RG: 12.345.678.2021-0 SSP/MA", None, "1234567820210"),
+            ("RG 2001002003004 SSPDS/CE", None, "2001002003004"),
+            ("CPF: 111.444.777-35, RG: 111.444.777-35", "11144477735", None),
+            ("CPF: 1.1144477735E10, RG: 1.23456789E8", "11144477735", "123456789"),
+        ],
+    )
+    def test_settled(self, text: str, cpf: str | None, rg: str | None) -> None:
+        assert parse_document(text) == Settled(Document(cpf, rg), None)
+
+
 class TestReasons:
     @pytest.mark.parametrize(
         ("text", "reason"),
@@ -292,7 +315,19 @@ class TestReasons:
             ("xxx.376.601-xx", Reason.CPF_MASKED),
             ("***37660112", Reason.CPF_MASKED),
             ("RG 323379", Reason.RG_INVALID),
-            ("RG 6638264415", Reason.RG_INVALID),
+            ("RG 663826441512", Reason.RG_INVALID),
+            ("RG 6638264415 SSP/SP", Reason.RG_INVALID),
+            ("RG: V123456-7", Reason.RG_INVALID),
+            ("111.444.777", Reason.CPF_LENGTH),
+            ("12345678A58", Reason.CPF_LENGTH),
+            ("123456797", Reason.DOCUMENT_AMBIGUOUS),
+            ("Passaporte: 123456789", Reason.DOCUMENT_JUNK),
+            ("CN 123456 01 55 2020 1 00012 123 0012345-67", Reason.DOCUMENT_JUNK),
+            ("CPF da mãe: 111.444.777-35", Reason.DOCUMENT_OF_OTHERS),
+            ("mãe: Maria CPF 111.444.777-35, RG 12.345.678-9", Reason.DOCUMENT_OF_OTHERS),
+            ("111.444.777-35 (responsável)", Reason.DOCUMENT_OF_OTHERS),
+            ("CPF do titular 111.444.777-35", Reason.DOCUMENT_OF_OTHERS),
+            ("Ana: 111.444.777-35 / Bia: 529.982.247-25", Reason.DOCUMENT_OF_SEVERAL),
             ("RG 00000000", Reason.RG_INVALID),
         ],
     )
@@ -409,3 +444,22 @@ def test_a_check_digit_after_a_blank_belongs_to_a_dotted_rg(text: str, rg: str) 
 
     assert isinstance(decision, Settled)
     assert decision.value.rg == rg
+
+
+class TestColumnsOfAnAppointment:
+    @pytest.mark.parametrize(
+        ("whole", "cpf", "rg", "text"),
+        [
+            ("RG", CPF, None, f"CPF: {CPF}"),
+            ("não tem", None, "1234567", "RG: 1234567"),
+            ("não tem", None, None, "não tem"),
+            ("12.345.678-9", CPF, "123456789", f"12.345.678-9, CPF: {CPF}"),
+            ("CPF 1234567890", "01234567890", None, "CPF 1234567890"),
+            ("", CPF, "1234567", f"CPF: {CPF}, RG: 1234567"),
+        ],
+    )
+    def test_a_text_without_a_number_hides_no_other_column(
+        self, whole: str, cpf: str | None, rg: str | None, text: str
+    ) -> None:
+        appointment = Appointment("a", {"documento_completo": whole, "cpf": cpf, "rg": rg})
+        assert appointment.text(Kind.DOCUMENT) == text

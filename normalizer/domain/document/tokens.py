@@ -27,6 +27,8 @@ class Label:
     GENERAL: Final = 9  # "registro geral"
     NATIONAL: Final = 10  # "carteira de identidade nacional": its number is the CPF (Decreto 10.977/2022)
     ORDER: Final = 11  # words to a machine: what their sentence says is nobody's document
+    OTHERS: Final = 13  # "mãe", "responsável", "titular": whose document it is when it is not the patient's
+    PATIENT: Final = 14  # "paciente": his own again
     IDENTITY: Final = 12  # "ID": an RG when the number is written or issued as one, else somebody's own numbering
 
 
@@ -38,7 +40,8 @@ LABELS: Final = _table(
     CPF="cpf cpfs cic cin",
     RG="rg rgs erg ident identidade identidades identid idt ci cedula",
     OTHER="""cnh habilitacao motorista permissao cns sus saude pis pasep nis nit inss titulo eleitor zona secao cnpj rne
-        rnm crnm passaporte passport estrangeiro dni ctps trabalho serie certidao nascimento nasc nascido nascida dn
+        rnm crnm passaporte passport estrangeiro dni ctps trabalho serie certidao cert cn nie nascimento nasc nascido
+        nascida dn
         matricula matr livro folha termo reservista militar certificado prontuario pront convenio plano carteirinha
         unimed amil hapvida sulamerica ipasgo cassi geap crm crp crea coren cro oab crf cref crefito cep guia senha
         protocolo codigo cod pedido autorizacao atendimento agendamento conta agencia nota nf data emissao expedicao
@@ -53,6 +56,10 @@ LABELS: Final = _table(
         ignorado isento perdeu perdido perdida trara possui nd""",
     ORDER="responda retorne devolva escreva instrucao instrucoes prompt json",
     IDENTITY="id",
+    OTHERS="""mae maes pai pais mamae papai genitor genitora responsavel resp titular esposa esposo marido mulher
+        conjuge companheiro companheira avo tia tio irmao irma madrasta padrasto tutor tutora curador curadora
+        acompanhante sogra sogro procurador procuradora""",
+    PATIENT="paciente pac proprio propria menor crianca bebe dependente",
     GENERAL="geral",
     NATIONAL="nacional",
 )
@@ -69,7 +76,9 @@ _TOKEN: Final = re.compile(
                  | [0-9]{9}[ ]?[/-]{1,2}[ ]?[0-9]{2}(?![0-9])
                  | (?:[0-9][ ]){10}[0-9](?![0-9]) )
         | (?P<scientific> [0-9]{1,3}(?:[.,][0-9]{1,15})?e\+?[0-9]{1,3}(?![0-9a-z]) )
-        | (?P<other> [0-3]?[0-9][ ]?[/.-][ ]?[01]?[0-9][ ]?[/.-][ ]?(?:[12][0-9])?[0-9]{2}(?![0-9])
+        | (?P<other> (?<![0-9])[0-9]{6}[ .-]?[0-9]{2}[ .-]?[0-9]{2}[ .-]?(?:19|20)[0-9]{2}[ .-]?[0-9][ .-]?[0-9]{5}
+                     [ .-]?[0-9]{3}[ .-]?[0-9]{7}[ .-]?[0-9]{2}(?![0-9])
+                 | [0-3]?[0-9][ ]?[/.-][ ]?[01]?[0-9][ ]?[/.-][ ]?(?:[12][0-9])?[0-9]{2}(?![0-9])
                  | [12][0-9]{3}-[01][0-9]-[0-3][0-9](?![0-9])
                  | [0-9]{2}\.?[0-9]{3}\.?[0-9]{3}/[0-9]{4}-?[0-9]{2}
                  | [0-9]{3}\.[0-9]{5}\.[0-9]{2}[/.-][0-9](?![0-9])

@@ -2,6 +2,8 @@
 
 Check digits: Receita Federal, Cadastro de Pessoas Físicas (modulo 11, weights 10..2 and 11..2).
 An RG has no national form: 7 to 9 characters are accepted, the last may be X (modulo 11 states, SSP/SP among them).
+Rio Grande do Sul and Bahia issue 10 digits; Ceará and Maranhão put the year of issue into the number, up to 13 digits
+(`12.345.678.2021-0`). Those are an RG only where a label or an issuer says so.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _RG: Final = re.compile(r"[0-9]{6,8}[0-9X]")
+_LONG_RG: Final = re.compile(r"[0-9]{10,13}")
 
 
 def _partial_sums(weights: tuple[int, int, int]) -> list[int]:
@@ -42,6 +45,11 @@ def cpf_is_valid(digits: str) -> bool:
 def rg_is_valid(text: str) -> bool:
     """True for 7 to 9 characters, digits but for a last X, not one digit repeated."""
     return _RG.fullmatch(text) is not None and text != text[0] * len(text)
+
+
+def long_rg_is_valid(text: str) -> bool:
+    """True for 10 to 13 digits, as few states issue them, that are no CPF: the new identity card's number is one."""
+    return _LONG_RG.fullmatch(text) is not None and text != text[0] * len(text) and not cpf_is_valid(text)
 
 
 def format_cpf(cpf: str) -> str:
@@ -92,8 +100,8 @@ class Document:
             raise ValueError("a document needs a cpf or an rg")
         if self.cpf is not None and not cpf_is_valid(self.cpf):
             raise ValueError("cpf with wrong check digits")
-        if self.rg is not None and not rg_is_valid(self.rg):
-            raise ValueError("rg is not 7 to 9 characters")
+        if self.rg is not None and not (rg_is_valid(self.rg) or long_rg_is_valid(self.rg)):
+            raise ValueError("rg is not 7 to 9 characters, nor up to 13 digits")
 
     def as_dict(self) -> dict[str, str | None]:
         """The stored shape: `{cpf, rg, cpf_formatted, rg_formatted}`, strings or None."""
