@@ -3,26 +3,37 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+DEMO   := $(VENV)/.demo
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # Labelled addresses that are not committed: `make quality` scores them where they are at hand.
 REAL    ?=
 # Many tests start processes of their own: two at a time leave two cores some air.
 AT_ONCE ?= 2
 
-.PHONY: demo test test-slow chaos fuzz check format lint types layers bench bench-quick quality clean help
+.PHONY: demo test test-unit test-slow coverage chaos fuzz check format lint types layers bench bench-quick quality clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
 
-$(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+# The demo needs a third of what the workshop needs, and compiles what it imports and no more.
+$(DEMO): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --no-compile --editable '.[demo]'
 	@touch $@
 
-demo: $(READY)  ## the main job end to end: embedded Redis and MongoDB, simulated provider, two workers
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[dev]'
+	@touch $(DEMO) $@
+
+demo: $(DEMO)  ## the main job end to end: embedded Redis and MongoDB, simulated provider, two workers
 	@$(BIN)/normalizer demo $(ARGS)
 
 test: $(READY)  ## the tests, on real services that start by themselves; without the slow forms
 	$(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal $(ARGS)
+
+test-unit: $(READY)  ## the unit tests, in about a minute
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal tests/unit $(ARGS)
 
 test-slow: $(READY)  ## the slow forms: more kills, more replicas, a provider that crawls
 	$(BIN)/python -m pytest -m slow $(ARGS)
@@ -33,7 +44,9 @@ chaos: $(READY)  ## kills, stops, freezes, partitions, restarts over one import:
 fuzz: $(READY)  ## the API fuzzed against its own OpenAPI: SECONDS=300; no 500, no leak
 	$(BIN)/python -m tests.acceptance.fuzz --seconds $(or $(SECONDS),300) $(ARGS)
 
-check: lint types layers  ## format, lint, types, layers, dependencies, tests with branch coverage
+check: lint types layers test  ## format, lint, types, layers, dependencies, tests: what .ci/run runs
+
+coverage: $(READY)  ## the tests with branch coverage
 	$(BIN)/python -m pytest -n $(AT_ONCE) --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
 
 format: $(READY)  ## rewrite the sources in the house format

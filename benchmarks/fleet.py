@@ -10,7 +10,6 @@ import asyncio
 import datetime as dt
 import itertools
 import json
-import os
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,7 +41,6 @@ _QUIET_S: Final = 0.5
 _QUIET_CPU: Final = 0.1
 _US_PER_ROW: Final = 20_000  # no run may take longer than this a row, and a few minutes
 _OWN_COMMANDS: Final = {"cmdstat_config|resetstat", "cmdstat_info"}
-_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +188,7 @@ class Fleet:
         cpu = self.redis.info("cpu")
         return Meter(
             time.perf_counter(),
-            sum(cpu_s(worker.pid) for worker in self.workers),
+            sum(worker.cpu_s for worker in self.workers),
             float(cpu["used_cpu_sys"] + cpu["used_cpu_user"]),
             float(self.sink.stats()["cpu_s"]),
             self._commands(),
@@ -234,9 +232,9 @@ class Fleet:
             time.sleep(_LOOK_S)
 
     def _is_quiet(self) -> bool:
-        before = sum(cpu_s(worker.pid) for worker in self.workers)
+        before = sum(worker.cpu_s for worker in self.workers)
         time.sleep(_QUIET_S)
-        return sum(cpu_s(worker.pid) for worker in self.workers) - before < _QUIET_CPU * _QUIET_S * len(self.workers)
+        return sum(worker.cpu_s for worker in self.workers) - before < _QUIET_CPU * _QUIET_S * len(self.workers)
 
     async def _fill(self, supplied: Iterable[Supplied], count: int, prefix: str) -> None:
         async with open_producer(settings_of(self.environment)) as producer:
@@ -294,12 +292,6 @@ def run_once(
         peak_mb = fleet.peak_rss_mb()
         fleet.check(size)
     return {**used.per_row(size), "peak_rss_mb": peak_mb}
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds a process has used, its own and the system's for it."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
 def memory_mb(pid: int, name: str = "VmRSS") -> float:

@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -56,7 +55,6 @@ TARGETS: Final = {
 _FIGURES: Final = ("rows_per_s", "cpu_us_per_row")
 _SEEDS: Final = {"warm-up": 3, "rules": 5, "cache": 7}
 _WARM_ROWS, _CHUNK, _LOOK_S, _LIMIT_S = 500, 1_000, 0.01, 300.0
-_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _NAME, _CONTACT = COLUMNS.index("Nome do Paciente"), COLUMNS.index("Contato(s) do Paciente")
 
 
@@ -219,9 +217,9 @@ class Bench:
     def _measure(self, way: str, fingerprints: Mapping[str, str]) -> Round:
         rows, logged = len(fingerprints), len(self._worker.output())
         asyncio.run(self._enqueue_all(fingerprints))
-        cpu_s = _cpu_s(self._worker.pid)
+        cpu_s = self._worker.cpu_s
         rows_per_s = self._drained(rows)
-        cpu_s = _cpu_s(self._worker.pid) - cpu_s
+        cpu_s = self._worker.cpu_s - cpu_s
         statuses = _saved(self._worker.output()[logged:])
         if statuses.total() != rows:
             raise AssertionError(f"{way}: {dict(statuses)} of {rows} rows\n{self._worker.tail()}")
@@ -245,12 +243,6 @@ class Bench:
                 raise RuntimeError(f"the run did not end:\n{self._worker.tail()}")
             time.sleep(_LOOK_S)
         return left_then / (time.perf_counter() - began)
-
-
-def _cpu_s(pid: int) -> float:
-    """Processor time of all threads of a process so far, in user and kernel mode."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
 def _saved(log: str) -> Counter[str]:

@@ -14,7 +14,7 @@ import signal
 import tempfile
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from normalizer.imports.importing import ImportReport
+    from normalizer.queue.service import TaskService
     from normalizer.store import AppointmentStore, Sample
 
 WORKERS = 2
@@ -47,7 +48,10 @@ _REFRESH_S = 0.25
 _COUNTED = (
     *("rows", "concluido", "revisar", "falhou", "pendente", "por_origem", "motivos"),
     *("llm_calls", "tokens_in", "tokens_out", "calls_one_per_field", "tokens_one_per_field"),
+    "cpu_s",
 )
+# The parts that share the machine, as the summary calls them.
+_WORKERS, _STORE = "workers", "MongoDB embutido"
 
 
 @dataclass(slots=True)
@@ -71,6 +75,8 @@ class Summary:
     usable_concluido: int
     model: str
     simulated: bool
+    cpu_s: Mapping[str, float]
+    """Processor seconds of each part while the rows were worked on, by name; empty where nobody counts them."""
     samples: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -92,12 +98,23 @@ class Summary:
             f"\n[bold]{number(self.rows)} agendamentos em {number(self.seconds, 1)} s[/bold] "
             f"({number(self.rows_per_second)} por segundo, {WORKERS} workers, {source})\n"
         )
+        for line in self._spent():
+            console.print(line)
         console.print(self._results())
         console.print(self._savings())
         if self.samples:
             console.print("\n[bold]Antes → depois[/bold]")
             for before, after in self.samples:
                 console.print(f"  [dim]{_plain(before)}[/dim]\n  → {_plain(after)}", soft_wrap=True)
+
+    def _spent(self) -> Iterator[str]:
+        """The part that was busiest, beside what a row took of the workers themselves."""
+        if not (worker_s := self.cpu_s.get(_WORKERS)):
+            return
+        name, most_s = max(self.cpu_s.items(), key=lambda part: part[1])
+        share, us = most_s / self.seconds, 1e6 * worker_s / self.rows
+        yield f"O que limitou: {name} ({share:.0%} de um núcleo)."
+        yield f"Os workers gastaram {us:.0f} µs de CPU por linha: {_thousands(round(1e6 / us))} linhas/s num núcleo.\n"
 
     def _results(self) -> Table:
         table = Table("", "agendamentos", title="Resultado", title_justify="left", min_width=60)
@@ -162,7 +179,8 @@ def run_demo(
         }
         settings = settings_of(environment)
         usage = functools.partial(_usage_of, provider, directory)
-        return asyncio.run(_run(settings, environment, sheet, labels, directory, stack, console, usage, then))
+        services = {_STORE: mongo, "Redis": redis} | ({"provedor simulado": provider} if provider else {})
+        return asyncio.run(_run(settings, environment, sheet, labels, directory, stack, console, usage, then, services))
 
 
 async def _run(
@@ -175,6 +193,7 @@ async def _run(
     console: Console,
     usage: Callable[[], Usage],
     then: Callable[[Settings, Summary], Awaitable[None]] | None,
+    services: Mapping[str, embedded.Child],
 ) -> Summary:
     _interrupted_between_steps()
     workers = [
@@ -182,14 +201,34 @@ async def _run(
         for number in range(1, WORKERS + 1)
     ]
     async with open_producer(settings) as producer:
-        started = time.monotonic()
+        await _beating(producer.tasks, workers)
+        parts = {_WORKERS: workers, **{name: [service] for name, service in services.items()}}
+        before, started = _cpu_s(parts), time.monotonic()
         report = await import_sheet(sheet, store=producer.store, enqueue=producer.tasks.enqueue_many)
         await _wait(producer.store, report, workers, console)
         seconds = time.monotonic() - started
-        summary = await _summarize(producer.store, settings, report, labels, usage(), seconds)
+        spent = {name: round(after - before[name], 2) for name, after in _cpu_s(parts).items()}
+        summary = await _summarize(producer.store, settings, report, labels, usage(), seconds, spent)
     if then is not None:
         await then(settings, summary)
     return summary
+
+
+async def _beating(tasks: TaskService, workers: list[embedded.Child]) -> None:
+    """Wait until every worker is up: what a start takes is no row's."""
+    while len((await tasks.status()).replicas) < len(workers):
+        _all_running(workers)
+        await asyncio.sleep(_REFRESH_S)
+
+
+def _all_running(workers: list[embedded.Child]) -> None:
+    for worker in workers:
+        if not worker.running:
+            raise Misconfigured(f"Um worker terminou antes da hora:\n{worker.tail()}", mend="Veja o log acima.")
+
+
+def _cpu_s(parts: Mapping[str, Sequence[embedded.Child]]) -> dict[str, float]:
+    return {name: sum(child.cpu_s for child in children) for name, children in parts.items()}
 
 
 async def _wait(store: AppointmentStore, report: ImportReport, workers: list[embedded.Child], console: Console) -> None:
@@ -214,9 +253,7 @@ async def _wait(store: AppointmentStore, report: ImportReport, workers: list[emb
             bar.update(task, completed=ended, description=_description(counts))
             if not counts.get(Status.PENDING):
                 return
-            for worker in workers:
-                if not worker.running:
-                    raise Misconfigured(f"Um worker terminou antes da hora:\n{worker.tail()}", mend="Veja o log acima.")
+            _all_running(workers)
             if time.monotonic() - moved > _STALLED_S:
                 return
             await asyncio.sleep(_REFRESH_S)
@@ -243,6 +280,7 @@ async def _summarize(
     labels: Path,
     usage: Usage,
     seconds: float,
+    cpu_s: Mapping[str, float],
 ) -> Summary:
     counts = await store.count_by_status()
     usable = _usable_texts(labels)
@@ -277,6 +315,7 @@ async def _summarize(
         usable_concluido=usable_done,
         model=settings.openai_model,
         simulated=settings.openai_model == SIMULATED_MODEL,
+        cpu_s=cpu_s,
         samples=[_sample(item) for item in await store.samples(5)],
     )
 

@@ -106,6 +106,16 @@ class Child:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def cpu_s(self) -> float:
+        """Processor seconds of all its threads so far, in user and kernel mode; 0 without /proc."""
+        try:
+            # proc(5): utime and stime are fields 14 and 15; the name in field 2 may hold spaces.
+            fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        except FileNotFoundError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def start(self) -> Self:
         """Start it unless it runs already; returns at once, without waiting for readiness."""
         if not self.running:
