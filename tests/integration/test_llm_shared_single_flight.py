@@ -40,6 +40,9 @@ class Replica:
     def mark(self, text):
         return self.cache.mark(KIND, text)
 
+    def keys(self, texts):
+        return [f"norm:asking:{self.mark(text)}" for text in texts]
+
     async def recall(self, texts):
         found = await self.cache.get_many(KIND, texts)
         return {text: entry.decision for text, entry in found.items()}
@@ -64,6 +67,10 @@ class Replica:
         await self.client.close()
 
 
+async def renewed(redis, keys, *, longer_than_ms):
+    return all([await redis.pttl(key) > longer_than_ms for key in keys])
+
+
 @pytest.fixture
 async def replicas(redis_url):
     app = build_app(LABELS, Options(latency_ms=20))
@@ -75,7 +82,7 @@ async def replicas(redis_url):
         return made[-1]
 
     make.provider = app.state.provider
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         yield make
         for each in made:
             await each.close()
@@ -120,12 +127,15 @@ async def test_a_dead_replicas_texts_are_asked_by_another(replicas, redis):
     asking.cancel()
 
 
-async def test_a_lease_lives_as_long_as_its_call(replicas):
-    slow, other = replicas(lease_s=0.15), replicas(lease_s=0.15)
+async def test_a_lease_lives_as_long_as_its_call(replicas, redis):
+    slow, other = replicas(lease_s=3), replicas(lease_s=3)
     slow.go.clear()
     asking = asyncio.create_task(slow.ask(TEXTS[:3]))
     await slow.asked.wait()
+    for key in slow.keys(TEXTS[:3]):
+        await redis.pexpire(key, 2_000)
 
+    await until(lambda: renewed(redis, slow.keys(TEXTS[:3]), longer_than_ms=2_000))
     impatient = await other.ask(TEXTS[:3], for_s=0.6)
     slow.go.set()
 
@@ -168,16 +178,19 @@ async def test_leases_are_given_back_and_hold_no_text(replicas, redis):
 
 
 async def test_a_pause_of_redis_makes_nobody_take_the_asking_one_for_dead(replicas, redis):
-    first, second = replicas(lease_s=0.6), replicas(lease_s=0.6)
+    first, second = replicas(lease_s=2.4), replicas(lease_s=2.4)
     first.go.clear()
     asking = asyncio.create_task(first.ask(TEXTS[:3]))
     await first.asked.wait()
     waiting = asyncio.create_task(second.ask(TEXTS[:3]))
     await until(lambda: second.shared_flight._parked)
 
-    await redis.execute_command("CLIENT", "PAUSE", 1500, "ALL")
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.delete(*first.keys(TEXTS[:3]))  # as if they had lapsed in a pause of their length
+        pipe.execute_command("CLIENT", "PAUSE", 1000, "ALL")
+        await pipe.execute()
     await redis.ping()
-    await until(lambda: redis.exists(*[f"norm:asking:{first.mark(text)}" for text in TEXTS[:3]]))  # renewed
+    await until(lambda: renewed(redis, first.keys(TEXTS[:3]), longer_than_ms=0))
     first.go.set()
 
     expect_right(await waiting, TEXTS[:3])
