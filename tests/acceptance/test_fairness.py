@@ -51,8 +51,17 @@ async def put_singly(deployment, rows):
             await tasks.enqueue(appointment_id, fingerprint=fingerprint)
 
 
+async def ensure_indexes(deployment):
+    async with AppointmentStore.connect(deployment.mongo_url, deployment.database) as store:
+        await store.ensure_indexes()
+
+
 def put_many(deployment, rows):
-    """As a backend of its own would: its records, then their ids. Quicker than an import."""
+    """As a backend of its own would: its records, then their ids. Quicker than an import.
+
+    The indexes come first: a durable store writes each entry of a later one to disk by itself.
+    """
+    asyncio.run(ensure_indexes(deployment))
     inserted = deployment.appointments.insert_many([{"id_agendamento": row.key, **row.fields} for row in rows])
 
     async def enqueue():

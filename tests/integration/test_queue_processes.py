@@ -17,6 +17,7 @@ import pytest
 from redis.asyncio import Redis
 
 from normalizer.queue.leases import Keys
+from normalizer.queue.serializer import job_deserializer
 from normalizer.queue.service import QUEUE_NAME, TaskService, job_id_of
 from tests.integration.queue_lab import until
 
@@ -66,7 +67,8 @@ async def ended(redis: Redis) -> dict[str, int]:
 async def assert_each_ended_once(redis: Redis, names: Collection[str]) -> None:
     """Every job has a good result, none was settled twice."""
     results = await redis.mget([f"arq:result:{job_id_of(name)}" for name in names])
-    assert [name for name, result in zip(names, results, strict=True) if not (result and json.loads(result)["s"])] == []
+    good = [bool(result) and job_deserializer(result)["s"] for result in results]
+    assert [name for name, ended_well in zip(names, good, strict=True) if not ended_well] == []
     assert {name: count for name, count in (await ended(redis)).items() if count != 1} == {}
 
 
@@ -128,8 +130,8 @@ async def test_a_row_that_kills_the_process_is_isolated_and_buried_and_its_neigh
     assert sizes == [12, 6, 3, 1]
     await assert_each_ended_once(redis, neighbours)
     assert await redis.hgetall("lab:dead") == {b"poison": b"derrubou o processo"}
-    result = json.loads(await redis.get(f"arq:result:{job_id_of('poison')}"))
-    assert (result["s"], result["r"]) == (False, {"__error__": ["JobExecutionFailed", "derrubou o processo"]})
+    result = job_deserializer(await redis.get(f"arq:result:{job_id_of('poison')}"))
+    assert (result["s"], repr(result["r"])) == (False, "JobExecutionFailed('derrubou o processo')")
 
 
 async def test_ten_deploys_in_mid_import_fail_nothing_and_count_no_try(
