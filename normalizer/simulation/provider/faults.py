@@ -8,17 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from starlette.responses import JSONResponse, Response
+
 Slots = list[tuple[str, list[str]]]
+_MISPLACED = frozenset({"missing", "swap", "shift", "duplicate", "unknown", "arity", "invent"})
 
 
 @dataclass(slots=True)
 class Fault:
     """One way to fail, applied to the next `times` calls (or, with `rate`, to that share of all calls).
 
-    kind: `status` (with `status`, `retry_after_s`, `code`), `hang` and `slow_start` (for `seconds`; the
-    second then answers well), `drop_connection`; or what happens to a good answer: `truncate`,
-    `prose`, `garbage`, `empty`, `missing`, `swap`, `duplicate`, `unknown`, `arity`, `invent`, `refusal`,
-    `content_filter`. `text`: only calls whose prompt holds it, and then only that record for `refusal`.
+    kind: `status` (with `status`, `retry_after_s`, `code`, `message`), `hang` and `slow_start` (for `seconds`; the
+    second then answers well), `drop_connection`; a 200 that is no answer: `html`, `not_json`, `no_choices`,
+    `body_error` (with `code`, `message`); or what happens to a good answer: `parts`, `reasoned` (all tokens spent on
+    thoughts), `truncate`, `prose`, `garbage`, `empty`, `missing`, `swap`, `shift`, `duplicate`, `unknown`, `arity`,
+    `invent`, `refusal`, `content_filter`. `text`: only calls whose prompt holds it. `parameter`: only calls that carry
+    this parameter, `json_schema` for a response format with a schema.
     """
 
     kind: str
@@ -27,6 +32,8 @@ class Fault:
     status: int = 500
     retry_after_s: float | None = None
     code: str | None = None
+    message: str | None = None
+    parameter: str | None = None
     seconds: float = 3_600.0
     text: str | None = None
 
@@ -39,22 +46,22 @@ def render(slots: Sequence[tuple[str, list[str]]]) -> str:
 
 def spoil(content: str, fault: Fault | None, chance: random.Random) -> tuple[dict[str, Any], str]:
     """Return the message and the finish reason, with the fault's damage done."""
-    if fault is None:
-        return {"role": "assistant", "content": content}, "stop"
-    if fault.kind == "refusal":
-        return {"role": "assistant", "content": None, "refusal": "simulated refusal"}, "stop"
-    if fault.kind == "content_filter":
-        return {"role": "assistant", "content": ""}, "content_filter"
-    if fault.kind == "truncate":
-        return {"role": "assistant", "content": content[: len(content) // 2]}, "length"
-    plain = {
-        "prose": f"Claro! Aqui está:\n```json\n{content}\n```\nEspero ter ajudado.",
-        "garbage": "não sei fazer isso",
-        "empty": "",
+    half = len(content) // 2
+    ways: dict[str, tuple[dict[str, Any], str]] = {
+        "refusal": ({"content": None, "refusal": "simulated refusal"}, "stop"),
+        "content_filter": ({"content": ""}, "content_filter"),
+        "parts": ({"content": [{"type": "text", "text": part} for part in (content[:half], content[half:])]}, "stop"),
+        "reasoned": ({"content": None}, "length"),
+        "truncate": ({"content": content[:half]}, "length"),
+        "prose": ({"content": f"Claro! Aqui está:\n```json\n{content}\n```\nEspero ter ajudado."}, "stop"),
+        "garbage": ({"content": "não sei fazer isso"}, "stop"),
+        "empty": ({"content": ""}, "stop"),
     }
-    if fault.kind in plain:
-        return {"role": "assistant", "content": plain[fault.kind]}, "stop"
-    return {"role": "assistant", "content": render(_misplace(json.loads(content), fault.kind, chance))}, "stop"
+    kind = "" if fault is None else fault.kind
+    if kind in _MISPLACED:
+        content = render(_misplace(json.loads(content), kind, chance))
+    message, finish = ways.get(kind, ({"content": content}, "stop"))
+    return {"role": "assistant", **message}, finish
 
 
 def _misplace(answer: dict[str, list[str]], kind: str, chance: random.Random) -> Slots:
@@ -72,9 +79,26 @@ def _misplace(answer: dict[str, list[str]], kind: str, chance: random.Random) ->
         slots[victim] = ("r99", values)
     elif kind == "arity":
         slots[victim] = (name, values[:-1])
+    elif kind == "shift":  # the first empty field is skipped, and what follows it moves up
+        empty = values.index("") if "" in values else 2
+        slots[victim] = (name, [*values[:empty], *values[empty + 1 :], ""])
     elif kind == "invent":
         slots[victim] = (name, ["Rua Inventada do Modelo", "4321", "", "Bairro Inventado", *values[4:]])
     return slots
+
+
+def no_answer(fault: Fault) -> Response | None:
+    """The answer with status 200 that is none, for the kinds that send one."""
+    if fault.kind == "html":
+        return Response("<html><title>Login</title></html>", media_type="text/html")
+    if fault.kind == "not_json":
+        return Response('{"choices": [', media_type="application/json")
+    if fault.kind == "no_choices":
+        usage = {"prompt_tokens": 10, "completion_tokens": 0}
+        return JSONResponse({"object": "chat.completion", "choices": [], "usage": usage})
+    if fault.kind == "body_error":
+        return JSONResponse({"error": {"code": fault.code or 500, "message": fault.message or "simulated error"}})
+    return None
 
 
 def read_faults(wanted: Sequence[Mapping[str, Any]]) -> list[Fault]:

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from normalizer.domain.text import canonical
 from normalizer.llm import tokens
 from normalizer.llm.prompt import FIELDS, Record
-from normalizer.simulation.provider.faults import Fault, Slots, render, spoil
+from normalizer.simulation.provider.faults import Fault, Slots, no_answer, render, spoil
 from normalizer.simulation.provider.limits import Options, Window
 from normalizer.simulation.provider.replies import completion, error
 
@@ -53,13 +53,15 @@ class Provider:
         self.totals: Counter[str] = Counter()
         self.by_status: Counter[str] = Counter()
         self.by_fault: Counter[str] = Counter()
+        self.by_tier: Counter[str] = Counter()
         self._under_way = 0
 
     def stats(self) -> dict[str, Any]:
         """What was asked and answered since the start or the last reset."""
         names = ("requests", "records", "tokens_in", "tokens_out", "max_under_way")
         counts = {name: self.totals[name] for name in names}
-        return {"simulated": True, **counts, "by_status": dict(self.by_status), "by_fault": dict(self.by_fault)}
+        by = {"by_status": self.by_status, "by_fault": self.by_fault, "by_tier": self.by_tier}
+        return {"simulated": True, **counts, **{name: dict(counter) for name, counter in by.items()}}
 
     async def complete(self, body: dict[str, Any]) -> Response:
         """One chat completion, or a failure."""
@@ -77,17 +79,13 @@ class Provider:
 
     async def _complete(self, body: dict[str, Any]) -> Response:
         prompt = str(body["messages"][-1]["content"])
-        fault = self._fault(prompt)
+        fault = self._fault(prompt, body)
         if fault is not None:
             self.by_fault[fault.kind] += 1
         if fault is not None and fault.kind == "hang":
             await asyncio.sleep(fault.seconds)
-        if fault is not None and fault.kind == "drop_connection":
-            return Response(b"{", headers={"content-length": "1000"})  # the server then breaks off
-        if fault is not None and fault.kind == "status":
-            return error(fault.status, fault.code or "simulated_fault", fault.retry_after_s)
-        if not self.options.schema and body.get("response_format", {}).get("type") == "json_schema":
-            return error(400, "unsupported_parameter", None, param="response_format")
+        if (failure := self._failure(body, fault)) is not None:
+            return failure
         content, records = self._answer(body, prompt)
         wait_s = self._window.admit(self._tokens_in(body) + self._count(content))
         if wait_s:
@@ -99,17 +97,35 @@ class Provider:
         response.headers.update(self._window.headers())
         return response
 
+    def _failure(self, body: Mapping[str, Any], fault: Fault | None) -> Response | None:
+        """What is sent in place of an answer, if anything."""
+        if fault is not None and fault.kind == "drop_connection":
+            return Response(b"{", headers={"content-length": "1000"})  # the server then breaks off
+        if fault is not None and fault.kind == "status":
+            return error(fault.status, fault.code or "simulated_fault", fault.retry_after_s, message=fault.message)
+        if fault is not None and (other := no_answer(fault)) is not None:
+            return other
+        if body.get("service_tier") == "flex" and self._random.random() < self.options.flex_refused:
+            return error(429, "resource_unavailable", None, message="simulated: flex is out of capacity")
+        if not self.options.schema and _carries(body, "json_schema"):
+            return error(400, "unsupported_parameter", None, param="response_format")
+        return None
+
     def _reply(self, body: Mapping[str, Any], content: str, records: int, fault: Fault | None) -> tuple[Response, int]:
         """The completion, with the fault's damage done and counted; and its output tokens."""
         spent_in = self._tokens_in(body)
         message, finish = spoil(content, fault, self._random)
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
-        spent_out = self._count(message.get("content") or "")
+        spent_out = self._count(content if fault is None or fault.kind in {"parts", "reasoned"} else _said(message))
         if limit and spent_out > limit:
-            message["content"] = (message["content"] or "")[: 3 * limit]
+            message["content"] = _said(message)[: 3 * limit]
             finish, spent_out = "length", limit
         self.totals.update({"records": records, "tokens_in": spent_in, "tokens_out": spent_out})
         answer = completion(f"chatcmpl-simulated-{next(self._ids)}", message, finish, spent_in, spent_out)
+        answer["service_tier"] = tier = body.get("service_tier") or "default"
+        self.by_tier[tier] += 1
+        if fault is not None and fault.kind == "reasoned":
+            answer["usage"]["completion_tokens_details"] = {"reasoning_tokens": spent_out}
         return Response(orjson.dumps(answer), media_type="application/json"), spent_out
 
     def seconds_for(self, spent_out: int) -> float:
@@ -118,9 +134,11 @@ class Provider:
         seconds = self.options.latency_ms / 1000 + (spent_out / speed if speed else 0.0)
         return seconds * self._random.lognormvariate(0.0, self.options.spread) if self.options.spread else seconds
 
-    def _fault(self, prompt: str) -> Fault | None:
+    def _fault(self, prompt: str, body: Mapping[str, Any]) -> Fault | None:
         for fault in self.faults:
             if fault.text is not None and fault.text not in prompt:
+                continue
+            if fault.parameter is not None and not _carries(body, fault.parameter):
                 continue
             if fault.rate is not None:
                 if self._random.random() < fault.rate:
@@ -160,6 +178,14 @@ class Provider:
         spent = sum(_MESSAGE_TOKENS + self._count(str(message["content"])) for message in body["messages"])
         schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
         return spent + (self._count(orjson.dumps(schema).decode()) if schema else 0)
+
+
+def _carries(body: Mapping[str, Any], parameter: str) -> bool:
+    return parameter in body or body.get("response_format", {}).get("type") == parameter
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    return str(message.get("content") or "")
 
 
 def identity(text: str) -> str:

@@ -29,9 +29,12 @@ def error(
     retry_after_s: float | None,
     *,
     param: str | None = None,
+    message: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     about = f": {param}" if param else ""
-    body = {"error": {"message": f"simulated error{about}", "type": "simulated", "param": param, "code": code}}
+    body = {
+        "error": {"message": message or f"simulated error{about}", "type": "simulated", "param": param, "code": code}
+    }
     extra = {} if retry_after_s is None else {"retry-after": f"{retry_after_s:.3f}"}
     return JSONResponse(body, status_code=status, headers={**extra, **(headers or {})})
