@@ -4,12 +4,15 @@ NormalizerError
 ├── TransientError          try again later, not before `retry_after_s` when it is given
 │   ├── RateLimited         the provider (or our own shared limit) said "slower"
 │   ├── ProviderUnavailable the provider is down, times out, or its breaker is open
+│   │   ├── ProviderTooSlow the answer did not come in the time of a call
+│   │   └── ProviderFailed  the provider broke on this call: it is down, or cannot take one of the texts
 │   ├── StoreUnavailable    MongoDB cannot be reached or refused the write for now
 │   └── QueueUnavailable    Redis cannot be reached
-├── BatchRejected           the batch as a whole was refused or unreadable: bisect it
+├── BatchRejected           the call as a whole was refused: ask in halves
+│   └── UnusableAnswer      it was answered, and paid for, by something that is no answer
 ├── InvalidInput            this row, file or payload is bad: reject it, keep its neighbours
 └── Misconfigured           stop, and tell the operator how to mend it
-    └── ProviderRefused     the provider refuses this key or account (401, 402, 403)
+    └── ProviderRefused     the provider refuses every call: key, account, model or URL
 
 A bad row is a value (`normalizer.domain.decision.Undecided`), not an exception: exceptions are for a broken world.
 No message may hold a patient's text, name or document.
@@ -17,9 +20,18 @@ No message may hold a patient's text, name or document.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class NormalizerError(Exception):
-    """Root of every error raised on purpose."""
+    """Root of every error raised on purpose.
+
+    `usage`: what the model call that raised it used, where it was answered all the same (an `llm` type).
+    `said`: the provider's own words. They may quote the request: shown only where the request was made up by us.
+    """
+
+    usage: Any = None
+    said: str = ""
 
 
 class TransientError(NormalizerError):
@@ -42,6 +54,10 @@ class ProviderTooSlow(ProviderUnavailable):
     """The answer did not come in the time of a call: it may have been too large a question."""
 
 
+class ProviderFailed(ProviderUnavailable):
+    """The provider broke on this call (5xx, or an error in the body of a 200): it is down, or a text breaks it."""
+
+
 class StoreUnavailable(TransientError):
     """MongoDB did not take the request."""
 
@@ -51,7 +67,11 @@ class QueueUnavailable(TransientError):
 
 
 class BatchRejected(NormalizerError):
-    """The provider refused the batch, or its answer could not be read: ask again in halves."""
+    """The provider refused the call as a whole: ask again in halves."""
+
+
+class UnusableAnswer(BatchRejected):
+    """The call was answered, and is paid for, but not with an answer. The message names what came, in Portuguese."""
 
 
 class InvalidInput(NormalizerError):
@@ -74,4 +94,4 @@ class Misconfigured(NormalizerError):
 
 
 class ProviderRefused(Misconfigured):
-    """The provider refuses this key or account: no call may be made until the operator acts."""
+    """The provider refuses every call (key, account, model, URL): none may be made until the operator acts."""

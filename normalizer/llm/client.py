@@ -1,23 +1,37 @@
-"""One batched call to an OpenAI-compatible endpoint. Only this module and `translation` know its SDK.
+"""The model client: one call about many records to an OpenAI-compatible endpoint.
 
-The SDK's own retries are off (its defaults can take over half an hour); whoever calls decides what an error is worth:
-`RateLimited` and `ProviderUnavailable` → later, `BatchRejected` → ask in halves, `ProviderRefused` → stop.
+Only this module and `provider_errors` know the SDK. Its own retries are off (its defaults can take over half an hour);
+whoever calls decides what an error is worth: `RateLimited` and `ProviderUnavailable` → later, `BatchRejected` → ask in
+halves, `ProviderRefused` → stop. What an endpoint does not take is given up once and remembered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import openai
+import orjson
 import structlog
 
-from normalizer.errors import ProviderUnavailable
-from normalizer.llm.endpoint import EndpointCapabilities, Mode
-from normalizer.llm.prompt import Record, Segments, build_messages, parse_answer, response_schema
-from normalizer.llm.provider_errors import body_error, detail, translated
+from normalizer.errors import (
+    BatchRejected,
+    Misconfigured,
+    NormalizerError,
+    ProviderFailed,
+    ProviderRefused,
+    ProviderUnavailable,
+    RateLimited,
+    UnusableAnswer,
+)
+from normalizer.llm.answer import NOTHING_USED, Answer, Usage, read_answer
+from normalizer.llm.endpoint import EndpointCapabilities, FlexTier, Mode
+from normalizer.llm.prompt import Record, build_messages, response_schema
+from normalizer.llm.provider_errors import FIX, body_of, translated, words
 from normalizer.observability.tracing import span
 
 if TYPE_CHECKING:
@@ -25,40 +39,18 @@ if TYPE_CHECKING:
 
     from normalizer.llm.endpoint import CapabilityStore
 
-__all__ = ["OPENAI_URL", "Answer", "LlmClient", "Mode", "Usage"]
+__all__ = ["CONTROL", "OPENAI_URL", "Answer", "LlmClient", "Mode", "Usage"]
 
 log = structlog.get_logger(__name__)
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
+CONTROL: Final = Record.of("Jardim Aurora, 12, rua das Acácias, SP, Campinas")
+"""The control question: a made-up address. Where it is refused, the endpoint refuses everything, not a text."""
+_CONTROL_TOKENS_OUT: Final = 200
 _ABOUT_SHAPE: Final = ("response_format", "json_schema", "json_object", "structured output", "grammar")
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one call as the provider counts them; `cost_usd` where it says so itself (OpenRouter)."""
-
-    tokens_in: int = 0
-    tokens_out: int = 0
-    cached_in: int = 0
-    cost_usd: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one call brought: per record its segments or None, in the order asked."""
-
-    slots: tuple[Segments | None, ...]
-    usage: Usage
-    seconds: float
-    finish: str = "stop"
-    """`stop`, `length` (cut short), `content_filter` or `refusal`."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """The `x-ratelimit-*` headers, lower case."""
-
-    @property
-    def refused(self) -> bool:
-        """Tell whether the model declined to answer; what it did say before is kept."""
-        return self.finish in {"content_filter", "refusal"}
+_OPTIONAL: Final = ("reasoning_effort", "reasoning", "temperature", "store", "service_tier")
+_TOKEN_LIMITS: Final = ("max_tokens", "max_completion_tokens")
+_NOT_TAKEN: Final = re.compile(r"unsupported|not supported|unknown|unrecogni|unexpected|not permitted|instead|extra")
 
 
 class LlmClient:
@@ -70,6 +62,8 @@ class LlmClient:
         memory: what was found out before, so that it is not asked again after a restart.
         timeout_s: no call takes longer.
         http_client: for tests.
+
+    Raises Misconfigured where no client can be made of these, or of the proxies the environment names.
     """
 
     def __init__(
@@ -83,55 +77,108 @@ class LlmClient:
         timeout_s: float = 60.0,
         http_client: Any = None,
     ) -> None:
-        self.model, self.mode = model, mode
+        self.model, self.url = model, (base_url or OPENAI_URL).rstrip("/")
+        self.capabilities = EndpointCapabilities(mode)
         self._memory, self._recalled, self._recalling = memory, memory is None, asyncio.Lock()
         self._kept: EndpointCapabilities | None = None
-        self._dropped: frozenset[str] = frozenset()
+        self._has_answered = self._has_asked_plainer = False
         self._timeout_s = timeout_s
-        self._url = (base_url or OPENAI_URL).rstrip("/")
-        self._options = _options(self._url, model)
-        self._sdk = openai.AsyncOpenAI(
-            api_key=api_key, base_url=self._url, max_retries=0, timeout=timeout_s, http_client=http_client
-        )
+        self._options = _options(self.url, model)
+        self._flex = FlexTier(memory)
+        try:
+            http_client = http_client or openai.DefaultAsyncHttpxClient(follow_redirects=False)
+            self._sdk = openai.AsyncOpenAI(
+                api_key=api_key, base_url=self.url, max_retries=0, timeout=timeout_s, http_client=http_client
+            )
+        except (ImportError, ValueError, TypeError) as error:  # a proxy of a kind that is not supported, no URL at all
+            problem = f"OPENAI_BASE_URL ou o proxy (HTTPS_PROXY, ALL_PROXY) não serve ({type(error).__name__})."
+            fix = "Use um endereço http(s)://…/v1 e um proxy http://; proxy SOCKS não é aceito."
+            raise Misconfigured(problem, mend=fix) from None
 
     async def complete(
-        self, records: Sequence[Record], *, max_tokens_out: int, timeout_s: float | None = None
+        self, records: Sequence[Record], *, max_tokens_out: int, timeout_s: float | None = None, flex: bool = False
     ) -> Answer:
-        """Ask about `records` in one call.
+        """Ask about `records` in one call; with `flex` by the half-price tier, and by the default one if it is refused.
 
         Raises RateLimited, ProviderUnavailable (also when `timeout_s` has passed), BatchRejected or ProviderRefused.
         A refusal is an Answer, because it is paid for and may still hold records.
         """
         with span("model.call", alone=True, model=self.model, records=len(records)) as facts:
-            answer = await self._complete(records, max_tokens_out, timeout_s)
+            answer = await self._complete(records, max_tokens_out, timeout_s or self._timeout_s, flex)
             facts |= {"tokens_in": answer.usage.tokens_in, "tokens_out": answer.usage.tokens_out}
             facts["finish"] = answer.finish
             return answer
 
-    async def _complete(self, records: Sequence[Record], max_tokens_out: int, timeout_s: float | None) -> Answer:
-        await self._recall()
-        started = time.monotonic()
-        with translated():
-            async with asyncio.timeout(timeout_s or self._timeout_s):
-                raw = await self._send(records, max_tokens_out)
-        await self._remember()
-        return _answer(raw[0], raw[1], len(records), time.monotonic() - started)
+    async def ask_control(self, *, timeout_s: float) -> Answer:
+        """Ask the control question; of an endpoint that never answered yet plainer and plainer, until it does.
+
+        Raises like `complete`: then no text is to blame.
+        """
+        before, spent = self.capabilities, NOTHING_USED
+        while True:
+            try:
+                answer = await self.complete([CONTROL], max_tokens_out=_CONTROL_TOKENS_OUT, timeout_s=timeout_s)
+            except NormalizerError as error:
+                error.usage = spent = spent + (error.usage or NOTHING_USED)
+                blames_form = isinstance(error, BatchRejected | ProviderFailed)
+                if not blames_form or self._has_answered or not self._ask_plainer():
+                    self.capabilities = before
+                    raise
+            else:
+                return replace(answer, usage=spent + answer.usage)
 
     @property
-    def capabilities(self) -> EndpointCapabilities:
-        """How this endpoint is asked by now."""
-        return EndpointCapabilities(self.mode, self._dropped)
+    def mode(self) -> Mode:
+        """How the shape of answers is asked for by now."""
+        return self.capabilities.mode
 
     async def models(self, *, timeout_s: float = 10.0) -> list[str]:
-        """Return the model names the endpoint lists (for `doctor`). Raises like `complete`."""
+        """Return the model names the endpoint lists: costs nothing. Raises like `complete`."""
         with translated():
             async with asyncio.timeout(timeout_s):
-                page = await self._sdk.models.list()
-        return [entry.id for entry in page.data]
+                response = await self._sdk.models.with_raw_response.list()
+        body = _json(response.http_response)
+        listed = body.get("data") if isinstance(body, dict) else None
+        return [str(entry["id"]) for entry in listed or () if isinstance(entry, dict) and "id" in entry]
 
     async def close(self) -> None:
         """Close the connections."""
         await self._sdk.close()
+
+    async def _complete(self, records: Sequence[Record], max_tokens_out: int, timeout_s: float, flex: bool) -> Answer:
+        await self._recall()
+        started, spent = time.monotonic(), NOTHING_USED
+        if flex and "service_tier" not in self.capabilities.without and await self._flex.may_ask():
+            try:
+                answer = await self._exchange(records, max_tokens_out, timeout_s / 2, flex=True)
+            except (RateLimited, ProviderUnavailable) as error:
+                spent = error.usage or NOTHING_USED
+                await self._flex.refused()
+            else:
+                self._flex.served()
+                return answer
+        answer = await self._exchange(records, max_tokens_out, timeout_s - (time.monotonic() - started), flex=False)
+        return replace(answer, usage=spent + answer.usage)
+
+    async def _exchange(
+        self, records: Sequence[Record], max_tokens_out: int, timeout_s: float, *, flex: bool
+    ) -> Answer:
+        started = time.monotonic()
+        with translated():
+            async with asyncio.timeout(timeout_s):
+                response = await self._send(records, max_tokens_out, flex=flex)
+        sent_chars = sum(len(message["content"]) for message in build_messages(records))
+        limits = {k.lower(): v for k, v in response.headers.items() if k.lower().startswith("x-ratelimit-")}
+        answer = read_answer(
+            _json(response, sent_chars=sent_chars),
+            records=len(records),
+            sent_chars=sent_chars,
+            seconds=time.monotonic() - started,
+            headers=limits,
+        )
+        self._has_answered = True
+        await self._remember()
+        return answer
 
     async def _recall(self) -> None:
         """Start where an earlier process ended."""
@@ -139,9 +186,8 @@ class LlmClient:
             if self._recalled or self._memory is None:
                 return
             if (known := await self._memory.recall()) is not None:
-                self._kept, self.mode, self._dropped = known, known.mode, known.without
-                for name in known.without:
-                    self._drop(name)
+                self._kept = self.capabilities = known
+                self._has_answered = True
             self._recalled = True
 
     async def _remember(self) -> None:
@@ -150,55 +196,96 @@ class LlmClient:
             self._kept = self.capabilities
             await self._memory.remember(self._kept)
 
-    async def _send(self, records: Sequence[Record], max_tokens_out: int) -> tuple[Any, Mapping[str, str]]:
+    async def _send(self, records: Sequence[Record], max_tokens_out: int, *, flex: bool) -> Any:
         """Send, and learn once what this endpoint does not take: schema, then JSON mode, then optional parameters."""
         while True:
-            mode, request = self.mode, self._request(records, max_tokens_out)
+            asked, request = self.capabilities, self._request(records, max_tokens_out, flex=flex)
             try:
-                response = await self._sdk.chat.completions.with_raw_response.create(**request)
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                if not self._give_up_something(error, mode, request):
+                return (await self._sdk.chat.completions.with_raw_response.create(**request)).http_response
+            except (openai.BadRequestError, openai.UnprocessableEntityError, openai.InternalServerError) as error:
+                if not self._give_up_something(error, asked, request):
                     raise
-                continue
-            limits = {k.lower(): v for k, v in response.headers.items() if k.lower().startswith("x-ratelimit-")}
-            return response.parse(), limits
 
-    def _request(self, records: Sequence[Record], max_tokens_out: int) -> dict[str, Any]:
+    def _request(self, records: Sequence[Record], max_tokens_out: int, *, flex: bool) -> dict[str, Any]:
+        known = self.capabilities
         request: dict[str, Any] = {"model": self.model, "messages": build_messages(records), **self._options}
-        request["max_completion_tokens" if self._url == OPENAI_URL else "max_tokens"] = max_tokens_out
-        if self.mode is Mode.STRICT:
+        request |= {"service_tier": "flex"} if flex else {}
+        request = {name: value for name, value in request.items() if name not in known.without}
+        if extra := request.get("extra_body"):
+            request["extra_body"] = {name: value for name, value in extra.items() if name not in known.without}
+        request[self._token_limit(known)] = max_tokens_out
+        if known.mode is Mode.STRICT:
             schema = {"name": "addresses", "strict": True, "schema": response_schema(len(records))}
             request["response_format"] = {"type": "json_schema", "json_schema": schema}
-        elif self.mode is Mode.JSON:
+        elif known.mode is Mode.JSON:
             request["response_format"] = {"type": "json_object"}
         return request
 
-    def _give_up_something(self, error: openai.APIStatusError, mode: Mode, request: Mapping[str, Any]) -> bool:
+    def _token_limit(self, known: EndpointCapabilities) -> str:
+        usual = "max_completion_tokens" if self.url == OPENAI_URL else "max_tokens"
+        return next(name for name in _TOKEN_LIMITS if (name != usual) is known.renamed)
+
+    def _give_up_something(
+        self, error: openai.APIStatusError, asked: EndpointCapabilities, request: Mapping[str, Any]
+    ) -> bool:
         """Drop what the endpoint says it does not support; False if its complaint is about something else.
 
         Calls under way at the same time complain of the same thing: only the first one's complaint changes anything.
         """
-        complaint = f"{detail(error, 'param')} {detail(error, 'message')}".lower()
-        if mode is not Mode.TEXT and any(word in complaint for word in _ABOUT_SHAPE):
-            if self.mode is mode:
-                self.mode = Mode.JSON if mode is Mode.STRICT else Mode.TEXT
-                log.warning("llm.mode.downgraded", mode=self.mode.value)
-            return True
-        for name in ("reasoning_effort", "reasoning", "temperature", "store"):
-            if name in complaint and (name in request or name in request.get("extra_body", {})):
-                self._drop(name)
-                return True
+        body = body_of(error)
+        complaint = (json.dumps(body, ensure_ascii=False) if isinstance(body, dict | list) else str(body)).lower()
+        if asked.mode is not Mode.TEXT and any(word in complaint for word in _ABOUT_SHAPE):
+            return self._learn(asked, replace(asked, mode=_plainer(asked.mode)))
+        if error.status_code >= 500:
+            return False
+        limit = self._token_limit(asked)
+        if not asked.renamed and re.search(rf"\b{limit}\b", complaint) and _NOT_TAKEN.search(complaint):
+            return self._learn(asked, replace(asked, renamed=True))
+        for name in _OPTIONAL:
+            sent = name in request or name in request.get("extra_body", {})
+            if sent and re.search(rf"\b{name}\b", complaint):
+                return self._learn(asked, replace(asked, without=asked.without | {name}))
         return False
 
-    def _drop(self, name: str) -> None:
-        extra: Mapping[str, Any] = self._options.get("extra_body", {})
-        if name not in self._options and name not in extra:
-            return
-        kept = {key: value for key, value in self._options.items() if key != name}
-        if name in extra:
-            kept["extra_body"] = {key: value for key, value in extra.items() if key != name}
-        self._options, self._dropped = kept, self._dropped | {name}
-        log.warning("llm.option.dropped", option=name)
+    def _learn(self, asked: EndpointCapabilities, found: EndpointCapabilities) -> bool:
+        if self.capabilities == asked:
+            self.capabilities = found
+            log.warning("llm.endpoint.learned", mode=found.mode.value, without=sorted(found.without))
+        return True
+
+    def _ask_plainer(self) -> bool:
+        """Give up one more thing of an endpoint that refuses without a word why; False once there is nothing left."""
+        known = self.capabilities
+        if known.mode is not Mode.TEXT and not self._has_asked_plainer:
+            self.capabilities = replace(known, mode=_plainer(known.mode))
+            return True
+        if not self._has_asked_plainer and known.without < set(_OPTIONAL):
+            self.capabilities = replace(known, without=frozenset(_OPTIONAL))
+            return True
+        self._has_asked_plainer = True
+        return False
+
+
+def _plainer(mode: Mode) -> Mode:
+    return Mode.JSON if mode is Mode.STRICT else Mode.TEXT
+
+
+def _json(response: Any, *, sent_chars: int = 0) -> Any:
+    """The body as JSON, in whichever encoding. Raises ProviderRefused for a web page, UnusableAnswer for the rest."""
+    content: bytes = response.content
+    for read in (orjson.loads, lambda raw: json.loads(raw.decode("latin-1"))):
+        try:
+            return read(content)
+        except ValueError:
+            continue
+    error: NormalizerError
+    if "html" in response.headers.get("content-type", "") or content.lstrip().startswith(b"<"):
+        error = ProviderRefused("OPENAI_BASE_URL devolve uma página da web em vez de uma resposta de IA.", mend=FIX)
+    else:
+        error = UnusableAnswer("corpo que não é JSON")
+        error.usage = Usage(sent_chars // 4, len(content) // 4)
+    error.said = words(content.decode("utf-8", "replace"))
+    raise error
 
 
 def _options(url: str, model: str) -> dict[str, Any]:
@@ -222,35 +309,3 @@ def _options(url: str, model: str) -> dict[str, Any]:
     if effort is None and not name.startswith(("o1", "o3", "o4")):
         options["temperature"] = 0
     return options
-
-
-def _answer(completion: Any, headers: Mapping[str, str], n: int, seconds: float) -> Answer:
-    """Read a completion; endpoints behind a router also say 200 and put the error in the body."""
-    problem = getattr(completion, "error", None)
-    choices = getattr(completion, "choices", None) or []
-    if not problem and choices:
-        problem = getattr(choices[0], "error", None)
-    if problem:
-        raise body_error(problem)
-    if not choices or getattr(choices[0], "message", None) is None:
-        raise ProviderUnavailable("the endpoint sent an answer without a message")
-    choice = choices[0]
-    finish = "refusal" if getattr(choice.message, "refusal", None) else (choice.finish_reason or "stop")
-    if finish == "error":
-        raise ProviderUnavailable("the endpoint broke off its answer")
-    slots = parse_answer(choice.message.content or "", n)
-    return Answer(slots, _usage(completion), seconds, finish, headers)
-
-
-def _usage(completion: Any) -> Usage:
-    usage = getattr(completion, "usage", None)
-    if usage is None:
-        return Usage()
-    details = getattr(usage, "prompt_tokens_details", None)
-    cost = getattr(usage, "cost", None)
-    return Usage(
-        tokens_in=usage.prompt_tokens or 0,
-        tokens_out=usage.completion_tokens or 0,
-        cached_in=getattr(details, "cached_tokens", None) or 0,
-        cost_usd=float(cost) if isinstance(cost, int | float) else None,
-    )

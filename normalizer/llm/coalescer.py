@@ -10,7 +10,7 @@ import asyncio
 import random
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from normalizer.llm.shared_single_flight import SharedSingleFlight
 
 log = structlog.get_logger(__name__)
-
-_REFUSAL_PAUSE_S: Final = 300.0
 
 
 class Announcement:
@@ -69,7 +67,8 @@ class Coalescer:
         size: how many records a call may hold, adapted below the budget to what comes back valid.
         pace: how long calls take, learned.
         linger_ms: how long a text waits for others to share its call.
-        call_timeout_s: no call takes longer.
+        call_timeout_s: a call is planned to end within; an endpoint that has shown to be slower is given longer.
+        flex: ask for the half-price tier where nobody waits for the answer.
         shared_flight: lets one replica ask about a text that several have in flight.
         ledger: counts every answer, and says when the day's budget is spent; texts then wait in review.
         seed: of the shuffle that gives a record other neighbours when it is asked again.
@@ -87,6 +86,7 @@ class Coalescer:
         pace: Pace | None = None,
         linger_ms: int = 200,
         call_timeout_s: float = 60.0,
+        flex: bool = False,
         shared_flight: SharedSingleFlight | None = None,
         ledger: Ledger | None = None,
         seed: int | None = None,
@@ -97,15 +97,14 @@ class Coalescer:
         self._line = PendingTexts(
             budget=budget or Budget(), size=size, pace=pace, linger_s=linger_ms / 1000, call_timeout_s=call_timeout_s
         )
-        self._asking = ModelCaller(
-            model, gate=self._gate, size=size, pace=pace, ledger=ledger, call_timeout_s=call_timeout_s
+        self._caller = ModelCaller(
+            model, gate=self._gate, size=size, pace=pace, ledger=ledger, call_timeout_s=call_timeout_s, flex=flex
         )
-        self.stats = self._asking.stats
+        self.stats = self._caller.stats
         self._shuffle = random.Random(seed).shuffle
         self._prompt_tokens = prompt_tokens(count)
         self.refused: ProviderRefused | None = None
         """Why the lane stands still; shown by `status` and `doctor`."""
-        self._refused_until = 0.0
         self._flights = InFlight()
         self._shared = shared_flight
         if shared_flight is not None:
@@ -172,9 +171,6 @@ class Coalescer:
         waiter.missing.update(texts)
         if self._closed:
             waiter.tell(dict.fromkeys(texts, _stopping()))
-            return
-        if self.refused is not None and now < self._refused_until:
-            waiter.tell(dict.fromkeys(texts, self.refused))
             return
         for text in dict.fromkeys(texts):
             context = contexts.get(text, TextContext())
@@ -267,10 +263,10 @@ class Coalescer:
     async def _hold(self, denied: Denied) -> None:
         """Wait until a call may start; whoever has not that much time gets its texts back at once.
 
-        When the provider is down nobody waits: cache and rules must not stand behind it.
+        When that is not soon nobody waits: cache and rules must not stand behind it.
         """
         late = self._line.take_all() if denied.closed else self._line.take_due_by(_now() + denied.wait_s)
-        self._give_back(late, denied.error)
+        self._flights.land([(entry, self.refused or denied.error) for entry in late])
         if not denied.closed:
             await asyncio.sleep(denied.wait_s)
 
@@ -280,35 +276,33 @@ class Coalescer:
     # -- one call
 
     async def _call(self, batch: list[PendingText], admitted: Admitted) -> None:
-        asked = await self._asking.ask(batch, admitted)
-        if asked.refused is not None:
-            self._stop(asked.refused)
+        result = await self._caller.ask(batch, admitted)
+        if result.refused is not None:
+            self._stop(result.refused)
             return
-        if asked.answered:
+        if result.answered:
             self.refused = None
-        if asked.error is not None:
-            self._give_back(asked.given_up, asked.error)
-        if asked.later:
-            self._requeue([entry for entry in asked.later if self._wanted(entry)])
-        if asked.again:
-            self._ask_again(asked.again, asked.max_call_size)
-        await self._settle(asked.decided)
+        self._flights.land(result.given_up)
+        if result.later:
+            self._requeue([entry for entry in result.later if self._wanted(entry)])
+        if result.again:
+            self._ask_again(result.again)
+        await self._settle(result.decided)
 
-    def _ask_again(self, entries: list[PendingText], max_call_size: int | None) -> None:
-        """Queue entries once more, among other neighbours."""
-        now = _now()
-        wanted = [entry for entry in entries if self._wanted(entry)]
+    def _ask_again(self, again: list[tuple[PendingText, int]]) -> None:
+        """Queue entries once more, in smaller calls and among other neighbours."""
+        wanted = [(entry, size) for entry, size in again if self._wanted(entry)]
         self._shuffle(wanted)
-        for entry in wanted:
-            entry.cost, entry.since = replace(entry.cost, max_call_size=max_call_size), now
+        for entry, size in wanted:
+            entry.cost, entry.since = replace(entry.cost, max_call_size=size), _now()
         self.stats.asked_again += len(wanted)
-        self._line.add_again(wanted)
+        self._line.add_again(entry for entry, _ in wanted)
         self._wake.set()
 
     def _stop(self, error: ProviderRefused) -> None:
-        """Close the lane; after a while one call may find out whether the operator has mended it."""
+        """Everybody's texts go back; the gate lets one call find out whether the operator has mended it."""
         log.error("llm.lane.stopped", problem=error.problem)
-        self.refused, self._refused_until = error, _now() + _REFUSAL_PAUSE_S
+        self.refused = error
         self._line.take_all()
         self._flights.land_all(error)
 

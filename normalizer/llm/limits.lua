@@ -4,14 +4,14 @@
 -- differ. A sliding window in slots is kept by every provider's rule (sliding, fixed or token bucket), smoothed or not.
 --
 -- KEYS[1]  hash: w<slot> requests, t<slot> tokens of a slot; rpm, tpm as the provider states them; not_before, open_until,
---          probe_until (microseconds); failures in a row; opened, how often in a row; refused
--- ARGV[1]  "admit" | "finish" | "refuse"
+--          probe_until (microseconds); failures in a row; opened, how often in a row; probe, whether one call finds out
+--          after a long pause; refused, asked: why, for `status`
+-- ARGV[1]  "admit" | "finish"
 -- admit:   rpm, tpm (0 = unlimited), tokens, window_us, slots, failures_to_open, probe_us
---          returns {"ok", slot} | {"wait", us} | {"closed", us}
--- finish:  slot, tokens reserved, tokens used, outcome ("ok" | "limited" | "down" | "none"), pause_us, failures_to_open,
---          open_us, rpm, tpm (as the provider's headers state them, 0 = not said)
---          returns {"ok", 0}
--- refuse:  why the provider refuses key or account, for `status`; the next "ok" takes it away
+--          returns {"ok", slot} | {"wait", us} (the limit) | {"paused", us} (the provider asked) | {"closed", us}
+-- finish:  slot, tokens reserved, tokens used, outcome ("ok" | "limited" | "down" | "refused" | "none"), pause_us, failures_to_open,
+--          open_us, rpm, tpm (as the provider's headers state them, 0 = not said), reason ('' = none), probe_after_us
+--          (a pause of this length ends with one call that finds out, not with all of them)
 --          returns {"ok", 0}
 
 local key = KEYS[1]
@@ -38,13 +38,13 @@ local function admit()
 
   local open_until = number('open_until')
   if open_until > now then return {'closed', open_until - now} end
-  local half_open = number('failures') >= tonumber(ARGV[7])
+  local not_before = number('not_before')
+  if not_before > now then return {'paused', not_before - now} end
+  local half_open = number('failures') >= tonumber(ARGV[7]) or number('probe') == 1
   if half_open then
     local probe_until = number('probe_until')
     if probe_until > now then return {'closed', math.min(probe_until - now, 5000000)} end
   end
-  local not_before = number('not_before')
-  if not_before > now then return {'wait', not_before - now} end
 
   local width = math.floor(window / slots)
   local current = math.floor(now / width)
@@ -101,14 +101,16 @@ local function finish()
   end
   if tonumber(ARGV[9]) > 0 then redis.call('HSET', key, 'rpm', ARGV[9]) end
   if tonumber(ARGV[10]) > 0 then redis.call('HSET', key, 'tpm', ARGV[10]) end
-  if pause > 0 then
+  if pause > 0 and outcome ~= 'refused' then
     redis.call('HSET', key, 'not_before', math.max(number('not_before'), now + pause))
   end
   if outcome == 'ok' then
-    redis.call('HDEL', key, 'failures', 'open_until', 'probe_until', 'opened', 'refused')
-  elseif outcome == 'down' then
-    local failures = redis.call('HINCRBY', key, 'failures', 1)
+    redis.call('HDEL', key, 'failures', 'open_until', 'probe_until', 'opened', 'refused', 'asked', 'probe')
+  elseif outcome == 'down' or outcome == 'refused' then
+    local failures = redis.call('HINCRBY', key, 'failures', outcome == 'down' and 1 or threshold)
     redis.call('HDEL', key, 'probe_until')
+    if outcome == 'refused' then redis.call('HSET', key, 'refused', ARGV[11]) end
+    if outcome == 'refused' then open_us = pause end
     if failures >= threshold then
       local opened = redis.call('HINCRBY', key, 'opened', 1)
       local length = math.max(pause, open_us * math.min(2 ^ (opened - 1), 4))
@@ -116,17 +118,12 @@ local function finish()
     end
   else
     redis.call('HDEL', key, 'probe_until')
+    if outcome == 'limited' and pause >= tonumber(ARGV[12]) then redis.call('HSET', key, 'probe', 1) end
+    if outcome == 'limited' and ARGV[11] ~= '' then redis.call('HSET', key, 'asked', ARGV[11]) end
   end
   redis.call('EXPIRE', key, KEEP_S)
   return {'ok', 0}
 end
 
-local function refuse()
-  redis.call('HSET', key, 'refused', ARGV[2])
-  redis.call('EXPIRE', key, KEEP_S)
-  return {'ok', 0}
-end
-
 if ARGV[1] == 'admit' then return admit() end
-if ARGV[1] == 'refuse' then return refuse() end
 return finish()

@@ -1,7 +1,8 @@
 """What guards the way to the model: calls under way at once, and whether a call may start now.
 
 `SharedGate` keeps one rate limit, one pause and one breaker for all replicas in Redis; `LocalGate` is for one process.
-A refused start is a value (`Denied`), because the coalescer then packs anew with what arrived meanwhile.
+A refused start is a value (`Denied`), because the coalescer then packs anew with what arrived meanwhile. A pause is
+never longer than `longest_pause_s`, whatever the provider asks, and ends with one call that finds out.
 """
 
 from __future__ import annotations
@@ -30,8 +31,12 @@ log = structlog.get_logger(__name__)
 
 _SCRIPT: Final = (files("normalizer.llm") / "limits.lua").read_text(encoding="utf-8")
 _SLOTS: Final = 60
+_STANDSTILL: Final = ("not_before", "open_until", "probe_until", "failures", "opened", "refused", "asked", "probe")
 _PROBE_S: Final = 70.0
 _DOWN: Final = "the model provider is down"
+_LONGEST_HOLD_S: Final = 5.0  # nobody is kept waiting for longer: jobs that need no model want the place
+_REFUSED_S: Final = 60.0  # before one call finds out whether the operator has mended it; doubles up to four times that
+LONGEST_PAUSE_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Not now: try again in `wait_s`. `closed`: the provider is down, so nobody should hold on waiting for it."""
+    """Not now: try again in `wait_s`. `closed`: not soon, so nobody should hold on waiting for it."""
 
     wait_s: float
     error: TransientError
@@ -66,8 +71,8 @@ class Gate(Protocol):
     async def failed(self, call: Admitted, error: TransientError | None) -> None:
         """The call brought nothing. None: not the provider's fault (a refused batch)."""
 
-    async def refused(self, error: ProviderRefused) -> None:
-        """The provider refuses key or account: let an operator see why, until it answers again."""
+    async def refused(self, call: Admitted, error: ProviderRefused) -> None:
+        """The provider refuses every call: close, and let an operator see why, until it answers again."""
 
 
 class Concurrency:
@@ -112,9 +117,11 @@ class LocalGate:
         largest: int = 8,
         failures_to_open: int = 5,
         open_s: float = 15.0,
+        longest_pause_s: float = LONGEST_PAUSE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._concurrency = Concurrency(largest=largest)
+        self._longest_pause_s = longest_pause_s
         self._failures_to_open, self._open_s, self._clock = failures_to_open, open_s, clock
         self._failures = 0
         self._not_before = 0.0
@@ -132,7 +139,7 @@ class LocalGate:
             wait_s = max(wait_s, 1.0)
             return Denied(wait_s, ProviderUnavailable(_DOWN, retry_after_s=wait_s), closed=True)
         if wait_s > 0:
-            return Denied(wait_s, RateLimited("the provider asked for a pause", retry_after_s=wait_s))
+            return _paused(wait_s)
         self._probing = is_open
         self._concurrency.begin()
         return Admitted(tokens)
@@ -154,10 +161,17 @@ class LocalGate:
             if self._failures >= self._failures_to_open:
                 wait_s = max(wait_s or 0.0, self._open_s)
         pause_s = wait_s if wait_s is not None else _backoff_s(self._failures)
-        self._not_before = max(self._not_before, self._clock() + pause_s)
+        self._pause(min(pause_s, self._longest_pause_s))
 
-    async def refused(self, error: ProviderRefused) -> None:
-        """Nobody else to tell."""
+    async def refused(self, call: Admitted, error: ProviderRefused) -> None:
+        """Open the breaker."""
+        self._probing = False
+        self._concurrency.end(succeeded=None)
+        self._failures = self._failures_to_open
+        self._pause(_REFUSED_S)
+
+    def _pause(self, seconds: float) -> None:
+        self._not_before = max(self._not_before, self._clock() + seconds)
 
 
 class SharedGate:
@@ -170,6 +184,7 @@ class SharedGate:
         window_s: the provider's window; counted a sixtieth longer, because calls arrive later than they leave.
         failures_to_open, open_s: so many failures in a row close the lane for so long (growing to four times that),
             then one call probes.
+        longest_pause_s: whatever `Retry-After` says, one call probes after this long.
     """
 
     def __init__(
@@ -183,13 +198,17 @@ class SharedGate:
         largest: int = 8,
         failures_to_open: int = 5,
         open_s: float = 15.0,
+        longest_pause_s: float = LONGEST_PAUSE_S,
     ) -> None:
+        self._longest_pause_s = longest_pause_s
         self._script = redis.register_script(_SCRIPT)
         self._key = _gate_key(name)
         self._rpm, self._tpm, self._window_s = rpm, tpm, window_s
         self._failures_to_open, self._open_s = failures_to_open, open_s
         self._concurrency = Concurrency(largest=largest)
-        self._local = LocalGate(largest=largest, failures_to_open=failures_to_open, open_s=open_s)
+        self._local = LocalGate(
+            largest=largest, failures_to_open=failures_to_open, open_s=open_s, longest_pause_s=longest_pause_s
+        )
         self._failures = 0
 
     async def free(self) -> None:
@@ -220,6 +239,8 @@ class SharedGate:
         wait_s = number / 1e6 + random.uniform(0, 0.02)
         if verdict == "closed":
             return Denied(wait_s, ProviderUnavailable(_DOWN, retry_after_s=wait_s), closed=True)
+        if verdict == "paused":
+            return _paused(wait_s)
         return Denied(wait_s, RateLimited("the shared rate limit is used up", retry_after_s=wait_s))
 
     async def succeeded(self, call: Admitted, answer: Answer) -> None:
@@ -246,14 +267,26 @@ class SharedGate:
         self._failures += 1
         limited = isinstance(error, RateLimited)
         pause_s = error.retry_after_s if error.retry_after_s is not None else _backoff_s(self._failures)
-        await self._finish(call, 0, "limited" if limited else "down", pause_s)
+        asked = f"Retry-After de {pause_s:.0f} s" if pause_s > self._longest_pause_s else ""
+        pause_s = min(pause_s, self._longest_pause_s)
+        await self._finish(call, 0, "limited" if limited else "down", pause_s, reason=asked)
 
-    async def refused(self, error: ProviderRefused) -> None:
-        """Leave the reason where `status` finds it; the next answer of any replica takes it away."""
-        await self._run("refuse", error.problem)
+    async def refused(self, call: Admitted, error: ProviderRefused) -> None:
+        """Close the lane for all replicas; the reason stays where `status` finds it until one of them is answered."""
+        self._concurrency.end(succeeded=None)
+        if not call.slot:
+            await self._local.refused(call, error)
+            return
+        await self._finish(call, 0, "refused", _REFUSED_S, reason=error.problem)
 
     async def _finish(
-        self, call: Admitted, used: int, outcome: str, pause_s: float, stated: RateLimitHeaders | None = None
+        self,
+        call: Admitted,
+        used: int,
+        outcome: str,
+        pause_s: float,
+        stated: RateLimitHeaders | None = None,
+        reason: str = "",
     ) -> None:
         stated = stated or RateLimitHeaders()
         await self._run(
@@ -267,6 +300,8 @@ class SharedGate:
             _us(self._open_s),
             stated.limit_requests,
             stated.limit_tokens,
+            reason,
+            _us(_LONGEST_HOLD_S),
         )
 
     async def _run(self, *arguments: str | int) -> tuple[str, int] | None:
@@ -287,30 +322,42 @@ class GateState:
     Attributes:
         state: `open` lets calls through, `paused` waits `wait_s` as the provider asked, `closed` is a provider that is
             down (the breaker is open for `wait_s`), `probing` waits for one call to tell whether it is back.
-        refused: why the provider refuses key or account; None while it does not.
+        refused: why the provider refuses every call; None while it does not.
+        asked: what the provider asked for, where that is more than it is given.
     """
 
     state: Literal["open", "paused", "closed", "probing"] = "open"
     wait_s: float = 0.0
     refused: str | None = None
+    asked: str | None = None
+
+
+async def reopen_gate(redis: Redis, name: str) -> None:
+    """Forget pauses, breaker and refusal of the `SharedGate` of this `name`: an operator says go. Raises RedisError."""
+    await redis.hdel(_gate_key(name), *_STANDSTILL)  # type: ignore[misc] # redis-py's own union
 
 
 async def read_gate(redis: Redis, name: str, *, failures_to_open: int = 5) -> GateState:
     """Read the state that a `SharedGate` of this `name` keeps. Raises RedisError."""
     pipe = redis.pipeline(transaction=False)
     pipe.time()
-    pipe.hmget(_gate_key(name), ["open_until", "not_before", "failures", "refused"])
+    pipe.hmget(_gate_key(name), ["open_until", "not_before", "failures", "refused", "asked"])
     (seconds, micros), found = await pipe.execute()
     opens, resumes, failures = (float(value or 0) for value in found[:3])
-    refused = found[3].decode() if isinstance(found[3], bytes) else found[3]
+    refused, asked = (value.decode() if isinstance(value, bytes) else value for value in found[3:])
     now_us = int(seconds) * 1e6 + int(micros)
     if opens > now_us:
-        return GateState("closed", (opens - now_us) / 1e6, refused)
+        return GateState("closed", (opens - now_us) / 1e6, refused, asked)
     if failures >= failures_to_open:
-        return GateState("probing", 0.0, refused)
+        return GateState("probing", 0.0, refused, asked)
     if resumes > now_us:
-        return GateState("paused", (resumes - now_us) / 1e6, refused)
+        return GateState("paused", (resumes - now_us) / 1e6, refused, asked)
     return GateState("open", 0.0, refused)
+
+
+def _paused(wait_s: float) -> Denied:
+    error = RateLimited("the provider asked for a pause", retry_after_s=wait_s)
+    return Denied(wait_s, error, closed=wait_s > _LONGEST_HOLD_S)
 
 
 def _gate_key(name: str) -> str:

@@ -1,20 +1,34 @@
-"""One call: ask about a batch, and say what became of each of its texts. It moves nothing; the coalescer does.
+"""One model call: ask about some texts, and say what became of each. It moves nothing; the coalescer does.
 
-Every valid record of an answer is kept, only the others are asked again, in smaller calls; a batch that is refused as
-a whole is asked in halves; what fails alone is given up with its reason.
+Every valid record of an answer is kept, only the others are asked again, in smaller calls; a call that is refused as a
+whole is asked in halves; what fails alone is given up with its reason. Whether a refusal is the texts' fault or the
+endpoint's is not guessed: the control question, a made-up address, tells.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import structlog
 
 from normalizer.domain.decision import Decision, Reason, Undecided
-from normalizer.errors import BatchRejected, ProviderRefused, ProviderTooSlow, TransientError
+from normalizer.errors import (
+    BatchRejected,
+    Misconfigured,
+    NormalizerError,
+    ProviderFailed,
+    ProviderRefused,
+    ProviderTooSlow,
+    TransientError,
+    UnusableAnswer,
+)
+from normalizer.llm.answer import Answer, Usage
 from normalizer.llm.estimate import max_tokens_out
+from normalizer.llm.provider_errors import FIX
 from normalizer.llm.salvage import Again, evaluate_record, half, next_call_size
 from normalizer.observability import metrics
 
@@ -22,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from normalizer.domain.address import Address
-    from normalizer.llm.client import Answer, LlmClient
+    from normalizer.llm.client import LlmClient
     from normalizer.llm.limits import Admitted, Gate
     from normalizer.llm.packing import BatchSize, Pace
     from normalizer.llm.pricing import Ledger
@@ -31,6 +45,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _MAX_FAILURES: Final = 4
+_MAX_FAILURES_ALONE: Final = 2  # a text that breaks an endpoint that is well, this often, is the one at fault
+_CONTROL_S: Final = 30.0
+_SHOWN: Final = 4.0  # times what the endpoint has shown it needs, before a call is left
+_MARGIN_S: Final = 1.0  # of the jobs' time, to save and settle what came
+_FLEX_SHARE: Final = 4.0  # times what a call should take must be left, so that a refused flex call can be asked again
 
 
 @dataclass(slots=True)
@@ -49,121 +68,213 @@ class CallResult:
     """What became of the texts of one call; every text is in exactly one of the lists, or the provider `refused` all.
 
     Attributes:
-        decided: settled, or given up for good.
-        again: to be asked once more, at most `max_call_size` of them in a call.
+        decided: settled, or given up for good: to be remembered.
+        given_up: ended without an answer that could be remembered: an error to hand back, or a reason for review.
+        again: to be asked once more, each in a call of at most so many.
         later: the same question once more, when the gate lets it.
-        given_up: handed back with `error`.
         answered: whether the provider answered at all.
     """
 
     decided: list[tuple[PendingText, Decision[Address]]] = field(default_factory=list)
-    again: list[PendingText] = field(default_factory=list)
-    max_call_size: int | None = None
+    given_up: list[tuple[PendingText, NormalizerError | Undecided]] = field(default_factory=list)
+    again: list[tuple[PendingText, int]] = field(default_factory=list)
     later: list[PendingText] = field(default_factory=list)
-    given_up: list[PendingText] = field(default_factory=list)
-    error: TransientError | None = None
     refused: ProviderRefused | None = None
     answered: bool = False
 
 
 class ModelCaller:
-    """Asks, and learns from each call how long calls take, how many records they may hold, and what they cost."""
+    """Asks, and learns from each call how long calls take, how many records they may hold, and what they cost.
+
+    Args:
+        call_timeout_s: a call may take so long; longer only where the endpoint has shown that it needs it.
+        flex: ask for the half-price tier where nobody waits and the time allows a second try.
+    """
 
     def __init__(
         self,
-        model: LlmClient,
+        client: LlmClient,
         *,
         gate: Gate,
         size: BatchSize,
         pace: Pace,
         ledger: Ledger | None,
         call_timeout_s: float,
+        flex: bool = False,
     ) -> None:
-        self._model, self._gate, self._size, self._pace = model, gate, size, pace
-        self._ledger, self._call_timeout_s = ledger, call_timeout_s
+        self._client, self._gate, self._size, self._pace = client, gate, size, pace
+        self._ledger, self._call_timeout_s, self._flex = ledger, call_timeout_s, flex
+        self._answered_at, self._refused_at = -1.0, -1.0
+        self._refusal: ProviderRefused | None = None
+        self._control = asyncio.Lock()
         self.stats = Stats()
 
-    async def ask(self, batch: list[PendingText], admitted: Admitted) -> CallResult:
-        """Ask about `batch`. Raises nothing the provider could cause."""
-        records = [entry.record for entry in batch]
-        longest = max_tokens_out(entry.cost for entry in batch)
+    async def ask(self, texts: list[PendingText], admitted: Admitted) -> CallResult:
+        """Ask about `texts`. Raises nothing the provider could cause."""
+        started = _now()
+        tokens_out = sum(entry.cost.tokens_out for entry in texts)
+        left_s = min(entry.deadline for entry in texts) - started - _MARGIN_S
+        flex = self._flex and self._may_ask_twice(texts, left_s, tokens_out)
         try:
-            answer = await self._model.complete(records, max_tokens_out=longest, timeout_s=self._call_timeout_s)
-        except TransientError as error:
-            await self._gate.failed(admitted, error)
+            answer = await self._client.complete(
+                [entry.record for entry in texts],
+                max_tokens_out=max_tokens_out(entry.cost for entry in texts),
+                timeout_s=left_s if flex else self._time_for(left_s, tokens_out),
+                flex=flex,
+            )
+        except NormalizerError as error:
             if isinstance(error, ProviderTooSlow):
-                self._size.observe(asked=len(batch), valid=0)  # else an endpoint slower than it seemed never answers
-            return _postponed(batch, error)
-        except BatchRejected:
-            await self._gate.failed(admitted, None)
-            return _taken_apart(batch)
-        except ProviderRefused as error:
-            await self._gate.failed(admitted, None)
-            await self._gate.refused(error)
-            metrics.model_failed(type(error).__name__)
-            return CallResult(refused=error)
+                self._pace.observe_timeout(tokens_out=tokens_out, seconds=_now() - started)
+                self._size.shrink(len(texts))
+            return await self._failed(texts, admitted, error, started)
         except Exception as error:  # a bug must leave nobody waiting
-            log.exception("llm.call.broke", records=len(batch))
+            log.exception("llm.call.broke", records=len(texts))
             await self._gate.failed(admitted, None)
-            return CallResult(given_up=batch, error=TransientError(f"the model call broke ({type(error).__name__})"))
+            broke = TransientError(f"the model call broke ({type(error).__name__})")
+            return CallResult(given_up=[(entry, broke) for entry in texts])
+        self._answered_at = _now()
         await self._gate.succeeded(admitted, answer)
-        return await self._read(batch, answer)
+        return await self._read(texts, answer)
 
-    async def _read(self, batch: list[PendingText], answer: Answer) -> CallResult:
+    def _time_for(self, left_s: float, tokens_out: int) -> float:
+        """How long a call may take: what the endpoint has shown it needs, as far as the jobs have so much time left.
+
+        The ordinary time it may take in any case: an answer that comes late is paid for, and remembered.
+        """
+        needed_s = _SHOWN * self._pace.seconds(tokens_out)
+        return max(self._call_timeout_s, min(needed_s, left_s))
+
+    def _may_ask_twice(self, texts: Sequence[PendingText], left_s: float, tokens_out: int) -> bool:
+        """Whether nobody waits for these, and a flex call that is refused or slow can be asked again in time."""
+        in_time = left_s >= _FLEX_SHARE * self._pace.seconds(tokens_out)
+        return in_time and not any(entry.context.interactive for entry in texts)
+
+    # -- it was not answered
+
+    async def _failed(
+        self, texts: list[PendingText], admitted: Admitted, error: NormalizerError, started: float
+    ) -> CallResult:
+        log.warning("llm.call.failed", records=len(texts), error=type(error).__name__)
+        metrics.model_failed(type(error).__name__)
+        await self._count(texts, error.usage, 0.0)
+        if self._may_be_the_texts(texts, error):
+            verdict = await self._ask_control(started)
+            if verdict is None:
+                await self._gate.failed(admitted, None)
+                return _taken_apart(texts, error)
+            error = verdict
+        if isinstance(error, ProviderRefused):
+            await self._gate.refused(admitted, error)
+            return CallResult(refused=error)
+        if not isinstance(error, TransientError):  # the control question broke off: nobody's fault is proved
+            error = TransientError(f"no usable answer from the provider ({type(error).__name__})")
+        await self._gate.failed(admitted, error)
+        return _postponed(texts, error)
+
+    def _may_be_the_texts(self, texts: Sequence[PendingText], error: NormalizerError) -> bool:
+        """A refusal may be; that a provider breaks on them, only when it broke on the same before."""
+        if isinstance(error, ProviderFailed):
+            return all(entry.failures > 0 for entry in texts)
+        return isinstance(error, BatchRejected | Misconfigured)
+
+    async def _ask_control(self, since: float) -> NormalizerError | None:
+        """None where the endpoint answers other questions, or has since; else why it answers none."""
+        async with self._control:
+            if self._answered_at > since:
+                return None
+            if self._refused_at > since:
+                return self._refusal
+            try:
+                answer = await self._client.ask_control(timeout_s=_CONTROL_S)
+            except NormalizerError as error:
+                await self._count([], error.usage, 0.0)
+                if isinstance(error, TransientError):
+                    return error
+                self._refusal, self._refused_at = self._refusal_of(error), _now()
+                return self._refusal
+            self._answered_at = _now()
+            await self._count([], answer.usage, answer.seconds)
+            return None
+
+    def _refusal_of(self, error: NormalizerError) -> ProviderRefused:
+        """Names model and endpoint, and repeats the provider's own words: they are about a question of ours."""
+        problem = error.problem if isinstance(error, Misconfigured) else "O provedor de IA recusa todo pedido."
+        if isinstance(error, UnusableAnswer):
+            problem = f"O provedor de IA não dá resposta que se possa ler: {error}."
+        said = f" Ele diz: “{error.said}”." if error.said else ""
+        parts = urlsplit(self._client.url)
+        where = f" Modelo {self._client.model} em {parts.scheme}://{parts.hostname}{parts.path}."
+        return ProviderRefused(f"{problem}{where}{said}", mend=FIX)
+
+    # -- it was answered
+
+    async def _read(self, texts: list[PendingText], answer: Answer) -> CallResult:
         """Keep every valid record, ask again for the others in smaller calls, give up what failed alone."""
-        self._note(batch, answer)
-        if self._ledger is not None:
-            imports = Counter(entry.context.import_id for entry in batch if entry.context.import_id is not None)
-            await self._ledger.record(answer, len(batch), imports=imports)
-        if answer.refused and not any(answer.slots):
-            return _taken_apart(batch)
-        asked = CallResult(max_call_size=next_call_size(len(batch)), answered=True)
-        for entry, segments in zip(batch, answer.slots, strict=True):
-            verdict = evaluate_record(entry.text, segments)
-            if not isinstance(verdict, Again):
-                asked.decided.append((entry, verdict))
-            elif asked.max_call_size is None:
-                asked.decided.append((entry, Undecided(verdict.reason)))
-            else:
-                asked.again.append(entry)
-        self._size.observe(asked=len(batch), valid=len(asked.decided))
-        return asked
-
-    def _note(self, batch: Sequence[PendingText], answer: Answer) -> None:
-        usage = answer.usage
-        self._pace.observe(tokens_out=usage.tokens_out, seconds=answer.seconds)
-        metrics.model_answered(answer.seconds)
-        self.stats.calls += 1
-        self.stats.records += len(batch)
-        self.stats.tokens_in += usage.tokens_in
-        self.stats.tokens_out += usage.tokens_out
+        self._pace.observe(tokens_out=answer.usage.tokens_out, seconds=answer.seconds)
+        await self._count(texts, answer.usage, answer.seconds)
         log.info(
             "llm.batch.completed",
-            records=len(batch),
+            records=len(texts),
             answered=sum(slot is not None for slot in answer.slots),
             finish=answer.finish,
-            tokens_in=usage.tokens_in,
-            tokens_out=usage.tokens_out,
+            tokens_in=answer.usage.tokens_in,
+            tokens_out=answer.usage.tokens_out,
+            tier=answer.usage.tier,
             seconds=round(answer.seconds, 2),
         )
+        if answer.refused and not any(answer.slots):
+            return _taken_apart(texts, BatchRejected("the model refused the texts"))
+        result, smaller, valid = CallResult(answered=True), next_call_size(len(texts)), 0
+        for entry, segments in zip(texts, answer.slots, strict=True):
+            verdict = evaluate_record(entry.text, segments, asked=len(texts))
+            if not isinstance(verdict, Again):
+                valid += 1
+                result.decided.append((entry, verdict))
+            elif smaller is None:
+                result.decided.append((entry, Undecided(verdict.reason)))
+            else:
+                result.again.append((entry, 1 if verdict.alone else smaller))
+        self._size.observe(asked=len(texts), valid=valid)
+        return result
+
+    async def _count(self, texts: Sequence[PendingText], usage: Usage | None, seconds: float) -> None:
+        """Count answered calls, whatever they said: they are paid for."""
+        if usage is None or not usage.calls:
+            return
+        metrics.model_answered(seconds)
+        self.stats.calls += usage.calls
+        self.stats.records += len(texts)
+        self.stats.tokens_in += usage.tokens_in
+        self.stats.tokens_out += usage.tokens_out
+        if self._ledger is not None:
+            imports = Counter(entry.context.import_id for entry in texts if entry.context.import_id is not None)
+            await self._ledger.record(usage, len(texts), imports=imports)
 
 
-def _taken_apart(batch: list[PendingText]) -> CallResult:
-    """The batch was refused as a whole: ask in halves, until the one that is refused stands alone."""
-    log.info("llm.batch.refused", records=len(batch))
-    metrics.model_failed(BatchRejected.__name__)
-    max_call_size = half(len(batch))
-    if max_call_size is None:
-        return CallResult(decided=[(entry, Undecided(Reason.MODEL_REFUSED)) for entry in batch], answered=True)
-    return CallResult(again=batch, max_call_size=max_call_size, answered=True)
+def _taken_apart(texts: list[PendingText], error: NormalizerError) -> CallResult:
+    """These texts were refused, others are not: ask in halves, until the one that is refused stands alone."""
+    log.info("llm.batch.refused", records=len(texts), error=type(error).__name__)
+    smaller = half(len(texts))
+    if smaller is not None:
+        return CallResult(again=[(entry, smaller) for entry in texts], answered=True)
+    [entry] = texts
+    if not isinstance(error, ProviderFailed):
+        return CallResult(decided=[(entry, Undecided(Reason.MODEL_REFUSED))], answered=True)
+    entry.failures_alone += 1
+    if entry.failures_alone < _MAX_FAILURES_ALONE:
+        return CallResult(later=[entry], answered=True)
+    return CallResult(given_up=[(entry, Undecided(Reason.MODEL_REFUSED))], answered=True)
 
 
-def _postponed(batch: list[PendingText], error: TransientError) -> CallResult:
+def _postponed(texts: list[PendingText], error: TransientError) -> CallResult:
     """Try the same records again when the gate lets them; give up after a few failures."""
-    log.warning("llm.call.failed", records=len(batch), error=type(error).__name__)
-    metrics.model_failed(type(error).__name__)
-    for entry in batch:
+    for entry in texts:
         entry.failures += 1
-    given_up = [entry for entry in batch if entry.failures > _MAX_FAILURES]
-    later = [entry for entry in batch if entry.failures <= _MAX_FAILURES]
-    return CallResult(given_up=given_up, later=later, error=error)
+    return CallResult(
+        given_up=[(entry, error) for entry in texts if entry.failures > _MAX_FAILURES],
+        later=[entry for entry in texts if entry.failures <= _MAX_FAILURES],
+    )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

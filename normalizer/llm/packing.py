@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_TELLING = 6  # so many records must go wrong together before they say that fewer would go better
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -84,10 +86,10 @@ class BatchSize:
     Accuracy holds to about 100 items a call for most models and falls sharply past 200, so 50 is the cap.
     """
 
-    def __init__(self, *, start: int = 25, smallest: int = 5, largest: int = 50) -> None:
+    def __init__(self, *, start: int = 25, largest: int = 50) -> None:
         if not 1 <= start <= largest:
             raise ValueError("sizes must be 1 <= start <= largest")
-        self._size, self._smallest, self._largest = start, min(smallest, start), largest
+        self._size, self._largest = start, largest
 
     @property
     def items(self) -> int:
@@ -95,14 +97,18 @@ class BatchSize:
         return self._size
 
     def observe(self, *, asked: int, valid: int) -> None:
-        """Learn from one answer. Only a full batch can earn growth; a small one says nothing about larger ones."""
+        """Learn from one answer. A small call says nothing about larger ones, neither well nor badly."""
         if asked == 0:
             return
         if valid < 0.8 * asked:
-            if asked > self._smallest:
-                self._size = max(self._smallest, min(self._size, asked) // 2)
+            if asked >= min(self._size, _TELLING):
+                self.shrink(asked)
         elif valid >= 0.95 * asked and asked >= self._size:
-            self._size = min(self._largest, self._size + 5)
+            self._size = min(self._largest, self._size + min(5, self._size))
+
+    def shrink(self, asked: int) -> None:
+        """A call of `asked` was too large."""
+        self._size = max(1, min(self._size, asked) // 2)
 
 
 class Pace:
@@ -122,6 +128,10 @@ class Pace:
         for name in ("_weight", "_x", "_y", "_xx", "_xy"):
             setattr(self, name, getattr(self, name) * self._memory)
         self._add(float(tokens_out), seconds, weight=1.0)
+
+    def observe_timeout(self, *, tokens_out: int, seconds: float) -> None:
+        """Learn from a call left after `seconds`: so many expected tokens take longer, perhaps twice."""
+        self.observe(tokens_out=tokens_out, seconds=2 * seconds)
 
     def seconds(self, tokens_out: int) -> float:
         """Return how long a call of `tokens_out` is expected to take."""

@@ -22,7 +22,7 @@ class PendingTexts:
         size: how many records a call may hold, adapted below the budget to what comes back valid.
         pace: how long calls take, learned.
         linger_s: how long a text waits for max_call_size.
-        call_timeout_s: no call takes longer.
+        call_timeout_s: a call is planned to end within.
 
     All other times are points on one clock, in seconds.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.asyncio.client import Pipeline
 
-    from normalizer.llm.client import Answer, Usage
+    from normalizer.llm.answer import Usage
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +47,13 @@ class Price:
         if usage.cost_usd is not None:
             return usage.cost_usd
         fresh = max(0, usage.tokens_in - usage.cached_in)
-        return (fresh * self.tokens_in + usage.cached_in * self.cached_in + usage.tokens_out * self.tokens_out) / 1e6
+        full = fresh * self.tokens_in + usage.cached_in * self.cached_in + usage.tokens_out * self.tokens_out
+        return tier_share(usage.tier) * full / 1e6
+
+
+def tier_share(tier: str | None) -> float:
+    """Return which part of the listed price a call costs that this service tier answered."""
+    return float(_raw()["tiers"].get(tier, 1.0))
 
 
 @cache
@@ -132,11 +138,11 @@ class Ledger:
         self._known: tuple[str, float] = ("", 0.0)
         self._warned: str | None = None
 
-    async def record(self, answer: Answer, records: int, *, imports: Mapping[str, int] | None = None) -> None:
+    async def record(self, usage: Usage, records: int, *, imports: Mapping[str, int] | None = None) -> None:
         """Count one answered call of `records`; `imports` says how many of them each import brought."""
         day = self._today()
         pipe = self._redis.pipeline(transaction=False)
-        cost_usd = self._count(pipe, day, answer.usage, records, imports or {})
+        cost_usd = self._count(pipe, day, usage, records, imports or {})
         try:
             async with asyncio.timeout(_REDIS_S):
                 total_usd = float((await pipe.execute())[len(_COUNTS)])
@@ -189,7 +195,7 @@ class Ledger:
     def _count(self, pipe: Pipeline, day: str, usage: Usage, records: int, imports: Mapping[str, int]) -> float:
         """Queue the commands that count one call. Returns US$."""
         usd = self._price.of(usage)
-        whole = Spending(1, records, usage.tokens_in, usage.tokens_out, usd)
+        whole = Spending(usage.calls, records, usage.tokens_in, usage.tokens_out, usd)
         _count(pipe, _day_key(day), whole)
         for import_id, brought in imports.items():
             _count(pipe, _import_key(import_id), _part(whole, brought / max(1, records), brought))
@@ -217,7 +223,9 @@ def _import_key(import_id: str) -> str:
 
 
 def _part(whole: Spending, share: float, records: int) -> Spending:
-    return Spending(1, records, round(whole.tokens_in * share), round(whole.tokens_out * share), whole.usd * share)
+    return Spending(
+        whole.calls, records, round(whole.tokens_in * share), round(whole.tokens_out * share), whole.usd * share
+    )
 
 
 def _count(pipe: Pipeline, key: str, spent: Spending) -> None:

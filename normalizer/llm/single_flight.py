@@ -114,13 +114,17 @@ class PendingText:
     context: TextContext = TextContext()
     failures: int = 0
     """Calls it was in that ended in a TransientError."""
+    failures_alone: int = 0
+    """Calls of its own that broke an endpoint which is well."""
 
     def learn(self, context: TextContext) -> None:
         """Withhold also what another caller withholds, from every call that starts from now on."""
         together = self.context.withheld | context.withheld
-        if together != self.context.withheld:
-            self.context = replace(self.context, withheld=together)
-            self.record = Record.of(self.text, withheld=self.context.withheld)
+        changed = together != self.context.withheld
+        interactive = self.context.interactive or context.interactive
+        self.context = replace(self.context, withheld=together, interactive=interactive)
+        if changed:
+            self.record = Record.of(self.text, withheld=together)
 
 
 class InFlight:

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 import respx
 
-from normalizer.errors import BatchRejected, ProviderRefused, ProviderUnavailable, RateLimited
+from normalizer.errors import BatchRejected, ProviderRefused, ProviderUnavailable, RateLimited, UnusableAnswer
 from normalizer.llm.client import LlmClient, Mode
 from normalizer.llm.prompt import Record
 
@@ -304,7 +304,7 @@ async def test_a_request_that_fails_for_every_text_is_the_operators(client, rout
         ({"error": {"code": 429, "message": "busy"}}, RateLimited),
         ({"error": {"code": 502, "message": "down"}}, ProviderUnavailable),
         ({"error": {"code": 402, "message": "credits"}}, ProviderRefused),
-        ({"choices": []}, ProviderUnavailable),
+        ({"choices": []}, UnusableAnswer),
         (completion("", "error"), ProviderUnavailable),
     ],
 )
@@ -315,12 +315,23 @@ async def test_a_router_says_200_and_means_an_error(client, route, body, error):
         await ask(client)
 
 
-@pytest.mark.parametrize("content", [b"<html>gateway</html>", b""])
-async def test_a_body_that_is_no_answer_is_unavailable(client, route, content):
-    route.respond(200, content=content, headers={"content-type": "text/html"})
+async def test_a_web_page_is_no_api(client, route):
+    route.respond(200, content=b"<html>Sign in</html>", headers={"content-type": "text/html"})
 
-    with pytest.raises(ProviderUnavailable):
+    with pytest.raises(ProviderRefused, match="OPENAI_BASE_URL") as caught:
         await ask(client)
+
+    assert caught.value.said == "Sign in"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1]", b"null", b'"text"', b'{"choices": {"a": 1}}'])
+async def test_a_body_that_is_no_answer_is_one_failure_that_is_paid_for(client, route, content):
+    route.respond(200, content=content, headers={"content-type": "application/json"})
+
+    with pytest.raises(UnusableAnswer) as caught:
+        await ask(client)
+
+    assert caught.value.usage.tokens_in > 0
 
 
 async def test_a_hanging_provider_is_left_when_the_time_is_over(client, route):

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections import Counter
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from normalizer.domain.decision import Reason, Settled, Undecided
 from normalizer.errors import ProviderRefused, ProviderUnavailable, TransientError
 from normalizer.llm import tokens
-from normalizer.llm.client import LlmClient
+from normalizer.llm.client import CONTROL, LlmClient
 from normalizer.llm.coalescer import Coalescer
 from normalizer.llm.limits import LocalGate
 from normalizer.llm.packing import BatchSize, Budget, Pace
@@ -53,6 +54,7 @@ class Lane:
             self.go.set()
         self.asked = asyncio.Event()
         self.remembered = {}
+        self.gate = settings.setdefault("gate", LocalGate())
         self.coalescer = Coalescer(
             self,
             remember=self.remember,
@@ -61,6 +63,17 @@ class Lane:
             seed=1,
             **{"linger_ms": 0, **settings},
         )
+
+    @property
+    def url(self):
+        return self.client.url
+
+    @property
+    def model(self):
+        return self.client.model
+
+    def ask_control(self, **options):
+        return self.client.ask_control(**options)
 
     async def complete(self, records, **options):
         self.asked.set()
@@ -84,7 +97,11 @@ class Lane:
     def calls(self):
         """The records of each call, in order."""
         prompts = [body["messages"][-1]["content"] for body in self.provider.requests]
-        return [re.findall(r"^r\d\d: (.*)$", prompt, re.MULTILINE) for prompt in prompts]
+        calls = [re.findall(r"^r\d\d: (.*)$", prompt, re.MULTILINE) for prompt in prompts]
+        return [call for call in calls if call != [CONTROL.text]]
+
+    def controls(self):
+        return len(self.provider.requests) - len(self.calls())
 
 
 @pytest.fixture
@@ -213,7 +230,7 @@ async def test_a_memory_that_fails_costs_no_answer(lane):
     expect_right(await it.ask(TEXTS[:2]), TEXTS[:2])
 
 
-@pytest.mark.parametrize("kind", ["missing", "swap", "duplicate", "unknown", "arity", "invent", "truncate"])
+@pytest.mark.parametrize("kind", ["missing", "swap", "shift", "duplicate", "unknown", "arity", "invent", "truncate"])
 async def test_only_the_broken_records_of_an_answer_are_asked_again(lane, kind):
     it = lane()
     it.faults(Fault(kind))
@@ -265,7 +282,7 @@ async def test_a_batch_the_provider_will_not_take_is_bisected(lane):
 @pytest.mark.parametrize("kind", ["garbage", "empty", "invent"])
 async def test_a_record_that_fails_alone_is_given_up_after_few_asks(lane, kind):
     it = lane()
-    it.faults(Fault(kind, times=1_000))
+    it.faults(Fault(kind, times=1_000, text=TEXTS[0]))
 
     outcomes = await it.ask(TEXTS[:1])
 
@@ -452,13 +469,15 @@ async def test_a_bug_in_the_client_leaves_nobody_waiting(lane):
 
 class Purse:
     def __init__(self, calls):
+        self.tokens_in = self.tokens_out = 0
         self.calls = calls
         self.records = 0
         self.imports = Counter()
 
-    async def record(self, answer, records, *, imports):
+    async def record(self, usage, records, *, imports):
         self.imports.update(imports)
-        assert answer.usage.tokens_out
+        self.tokens_in += usage.tokens_in
+        self.tokens_out += usage.tokens_out
         self.calls -= 1
         self.records += records
 
@@ -496,3 +515,194 @@ async def test_what_one_caller_withholds_of_a_shared_text_leaves_for_none(lane):
     await asyncio.gather(it.ask([text]), it.ask([text], contexts={text: TextContext(withheld=number)}))
 
     assert it.calls() == [["Rua do Sol, 12, Centro, Itu, SP"]]
+
+
+# -- the endpoint's fault, or a text's
+
+WRONG_EVERYWHERE = [
+    Fault("status", status=400, message="gpt-6-luna is not a valid model ID"),
+    Fault("status", status=400, message="Invalid model name passed in model=gpt-6-luna"),
+    Fault("status", status=400, message="no reason given"),
+    Fault("status", status=404, message="Not Found"),
+    Fault("status", status=405, message="Method Not Allowed"),
+    Fault("status", status=422, message="unprocessable"),
+    Fault("status", status=308),
+    Fault("html"),
+    Fault("not_json"),
+    Fault("no_choices"),
+    Fault("reasoned"),
+    Fault("body_error", code="400", message="x is not a valid model ID"),
+]
+
+
+@pytest.mark.parametrize("fault", WRONG_EVERYWHERE, ids=lambda fault: f"{fault.kind}-{fault.message}")
+async def test_an_endpoint_that_refuses_everything_stops_the_lane_and_sends_no_row_to_review(lane, fault):
+    it = lane()
+    it.faults(replace(fault, times=1_000))
+
+    outcomes = await it.ask(TEXTS[:60])
+
+    assert {type(outcome) for outcome in outcomes.values()} == {ProviderRefused}
+    assert it.remembered == {}
+    [said] = {str(outcome) for outcome in outcomes.values()}
+    assert "gpt-6-luna" in said
+    assert "http://simulated/v1" in said
+    assert (fault.message or "") in said
+    assert len(it.provider.requests) <= 12, "some calls at once, and the control question in its plainest form"
+    asked = len(it.provider.requests)
+    assert {type(outcome) for outcome in (await it.ask(TEXTS[60:70])).values()} == {ProviderRefused}
+    assert len(it.provider.requests) == asked
+
+
+async def test_the_lane_goes_on_by_itself_once_the_endpoint_is_mended(lane):
+    now = [0.0]
+    it = lane(gate=LocalGate(clock=lambda: now[0]))
+    it.faults(Fault("status", status=404, times=1_000))
+    await it.ask(TEXTS[:60])
+    it.faults()
+    now[0] += 61
+
+    expect_right(await it.ask(TEXTS[:5]), TEXTS[:5])
+    expect_right(await it.ask(TEXTS[:60]), TEXTS[:60])
+    assert it.coalescer.refused is None
+
+
+async def test_no_word_of_a_text_is_in_what_is_said_of_a_refusal(lane):
+    it = lane()
+    it.faults(Fault("status", status=404, times=1, message=f"cannot read {TEXTS[0]}"), Fault("html", times=1_000))
+
+    outcomes = await it.ask(TEXTS[:1])
+
+    assert "Flores" not in str(outcomes[TEXTS[0]])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("status", status=400),
+        Fault("status", status=404),
+        Fault("status", status=500),
+        Fault("body_error"),
+        Fault("body_error", code="502"),
+        Fault("no_choices"),
+        Fault("not_json"),
+        Fault("reasoned"),
+        Fault("empty"),
+    ],
+    ids=lambda fault: f"{fault.kind}-{fault.status}-{fault.code}",
+)
+async def test_one_poison_text_ends_alone_in_review_and_stops_nobody(lane, fault):
+    it = lane()
+    it.faults(replace(fault, times=1_000, text=TEXTS[7]))
+
+    outcomes = await it.ask(TEXTS[:60])
+
+    assert isinstance(outcomes.pop(TEXTS[7]), Undecided)
+    expect_right(outcomes, [text for text in TEXTS[:60] if text != TEXTS[7]])
+    assert it.controls() <= 6, "one for each halving at most"
+    assert [it.coalescer.refused, it.gate._failures] == [None, 0]
+    expect_right(await it.ask(TEXTS[60:90]), TEXTS[60:90])
+
+
+async def test_a_text_that_breaks_the_endpoint_is_not_remembered(lane):
+    it = lane()
+    it.faults(Fault("status", status=500, times=1_000, text=TEXTS[7]))
+
+    assert await it.ask(TEXTS[7:8]) == {TEXTS[7]: Undecided(Reason.MODEL_REFUSED)}
+    assert TEXTS[7] not in it.remembered
+
+
+async def test_an_answer_in_parts_is_read(lane):
+    it = lane()
+    it.faults(Fault("parts", times=1_000))
+
+    expect_right(await it.ask(TEXTS[:20]), TEXTS[:20])
+    assert len(it.provider.requests) == 1
+
+
+@pytest.mark.parametrize("kind", ["reasoned", "garbage", "empty", "missing"])
+async def test_every_answered_call_is_counted_as_the_provider_counts_it(lane, kind):
+    purse = Purse(calls=1_000)
+    it = lane(ledger=purse)
+    it.faults(Fault(kind, times=2))
+
+    await it.ask(TEXTS[:20])
+
+    provider = it.provider.stats()
+    assert (purse.tokens_in, purse.tokens_out) == (provider["tokens_in"], provider["tokens_out"])
+    assert it.coalescer.stats.calls == provider["requests"]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "status", "message"),
+    [
+        ("max_tokens", 400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."),
+        ("reasoning_effort", 400, "Unrecognized request argument supplied: reasoning_effort"),
+        ("json_schema", 400, "response_format.type json_schema is not supported"),
+        ("json_schema", 500, "failed to parse grammar"),
+        ("json_schema", 500, "internal error"),
+        ("json_schema", 400, "bad request"),
+        ("reasoning_effort", 422, "bad request"),
+        ("service_tier", 400, "Unknown parameter: service_tier"),
+    ],
+)
+async def test_a_parameter_that_is_not_taken_is_given_up_once(lane, parameter, status, message):
+    it = lane(flex=True)
+    it.faults(Fault("status", status=status, times=1_000, parameter=parameter, message=message))
+
+    expect_right(await it.ask(TEXTS[:50], for_s=300), TEXTS[:50])
+    asked = len(it.provider.requests)
+    expect_right(await it.ask(TEXTS[50:70], for_s=300), TEXTS[50:70])
+
+    assert len(it.provider.requests) == asked + 1
+    assert not {parameter} & set(it.provider.requests[-1])
+
+
+# -- the half-price tier
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+async def test_the_half_price_tier_is_asked_and_its_refusal_costs_nobody_an_answer(lane, share):
+    it = lane(flex=True, options=Options(flex_refused=share))
+
+    expect_right(await it.ask(TEXTS, for_s=300), TEXTS)
+
+    by_tier = it.provider.stats()["by_tier"]
+    assert share > 0 or set(by_tier) == {"flex"}
+    assert share < 1 or set(by_tier) == {"default"}
+    refused = it.provider.stats()["by_status"].get("429", 0)
+    assert refused <= 4, "those under way at once; then it is remembered"
+
+
+async def test_a_lone_appointment_and_one_that_has_little_time_are_asked_by_the_default_tier(lane):
+    it = lane(flex=True, pace=Pace(latency_s=5.0))
+
+    await it.ask(TEXTS[1:3], for_s=10.0)
+    await it.ask(TEXTS[:1], for_s=100.0, contexts={TEXTS[0]: TextContext(interactive=True)})
+    await it.ask(TEXTS[3:5], for_s=100.0)
+
+    assert [body.get("service_tier") for body in it.provider.requests] == [None, None, "flex"]
+
+
+async def test_a_flex_call_that_hangs_is_asked_again_in_time(lane):
+    it = lane(flex=True, pace=Pace(latency_s=0.01, tokens_per_s=10_000))
+    it.faults(Fault("hang", times=1_000, parameter="service_tier"))
+
+    expect_right(await it.ask(TEXTS[:5], for_s=2.0), TEXTS[:5])
+
+
+# -- slow by turns
+
+
+async def test_with_a_speed_that_comes_and_goes_every_text_is_answered_or_handed_back(lane):
+    """A call that ends late is remembered; size and time follow what the endpoint shows."""
+    it = lane(timeout_s=0.2, size=BatchSize(start=25, largest=25))
+    it.faults(Fault("slow_start", times=6, seconds=1.0))
+
+    left, rounds = TEXTS[:30], 0
+    while left and rounds < 20:
+        outcomes, rounds = await it.ask(left, for_s=3.0), rounds + 1
+        assert not [outcome for outcome in outcomes.values() if isinstance(outcome, Undecided)]
+        left = [text for text in left if isinstance(outcomes[text], TransientError)]
+
+    assert left == []

@@ -368,10 +368,12 @@ class TestWhatAnOperatorSees:
 
     async def test_why_the_provider_refuses_until_any_replica_is_answered(self, replica, redis):
         one, two = replica(), replica()
-        await one.failed(await admit(one), None)
-        await one.refused(ProviderRefused("conta sem saldo (402).", mend="Recarregue."))
-        assert (await read_gate(redis, "t")).refused == "conta sem saldo (402)."
+        under_way = await admit(two)
+        await one.refused(await admit(one), ProviderRefused("conta sem saldo (402).", mend="Recarregue."))
+        state = await read_gate(redis, "t")
+        assert (state.state, state.refused) == ("closed", "conta sem saldo (402).")
+        assert isinstance(await two.admit(1), Denied)
 
-        await two.succeeded(await admit(two), answer())
+        await two.succeeded(under_way, answer())
 
         assert (await read_gate(redis, "t")).refused is None

@@ -3,7 +3,7 @@
 import pytest
 from redis.asyncio import Redis
 
-from normalizer.llm.client import Answer, Usage
+from normalizer.llm.client import Usage
 from normalizer.llm.endpoint import CapabilityStore, EndpointCapabilities, Mode
 from normalizer.llm.limits import GateState, SharedGate
 from normalizer.llm.model_status import ModelStatus, read_model_status
@@ -20,7 +20,7 @@ async def read(redis, **options):
 
 async def test_everything_is_read_from_where_the_replicas_keep_it(redis):
     ledger = Ledger(redis, model="gpt-6-luna")
-    await ledger.record(Answer((), Usage(1_000, 100), 1.0), 10, imports={"i1": 10})
+    await ledger.record(Usage(1_000, 100), 10, imports={"i1": 10})
     await CapabilityStore(redis, NAME).remember(EndpointCapabilities(Mode.JSON))
     gate = SharedGate(redis, name=NAME)
     await gate.admit(100)
@@ -43,27 +43,27 @@ async def test_without_redis_nothing_is_said():
 
 
 @pytest.mark.parametrize(
-    ("standing", "words"),
+    ("status", "words"),
     [
         (ModelStatus("m", has_key=False), "sem OPENAI_API_KEY"),
         (ModelStatus("m", has_key=True, gate=GateState(refused="conta sem saldo (402).")), "conta sem saldo (402)."),
         (ModelStatus("m", has_key=True, today=SPENT, daily_budget_usd=0.5), "DAILY_BUDGET_USD esgotado"),
     ],
 )
-def test_a_lane_that_stands_still_says_why(standing, words):
-    assert words in (standing.stopped or "")
-    assert words in "\n".join(standing.lines())
-    assert words in standing.as_dict()["parada_por"]
+def test_a_lane_that_stands_still_says_why(status, words):
+    assert words in (status.stopped or "")
+    assert words in "\n".join(status.lines())
+    assert words in status.as_dict()["parada_por"]
 
 
 def test_people_read_what_was_spent_of_the_budget():
-    standing = ModelStatus(
+    status = ModelStatus(
         "m", has_key=True, gate=GateState("closed", 12.0), today=SPENT, imports={"i1": SPENT}, daily_budget_usd=2.0
     )
 
-    text = "\n".join(standing.lines())
+    text = "\n".join(status.lines())
 
-    assert standing.stopped is None
+    assert status.stopped is None
     assert "provedor fora do ar (12 s)" in text
     assert "hoje 3 chamadas, 3.600 tokens, US$ 0,5000 (25% de DAILY_BUDGET_USD=2)" in text
     assert "importação i1: 3 chamadas" in text

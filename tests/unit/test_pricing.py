@@ -6,14 +6,14 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
-from normalizer.llm.client import Answer, Usage
+from normalizer.llm.client import Usage
 from normalizer.llm.pricing import Ledger, Spending, price, prices_as_of
 
 MILLION = 1_000_000
 
 
 def answer(tokens_in=MILLION, tokens_out=MILLION, **usage):
-    return Answer((), Usage(tokens_in, tokens_out, **usage), 1.0)
+    return Usage(tokens_in, tokens_out, **usage)
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""What one record of an answer is worth."""
+"""What one record of an answer is worth, and whether it is asked again."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def segments(*values):
 
 
 def test_a_grounded_answer_is_a_decision_that_looks_like_a_rules():
-    verdict = evaluate_record(TEXT, segments("R. das Flores", "12", None, "Centro", "Itu", "SP", "13300-000"))
+    verdict = evaluate_record(TEXT, segments("R. das Flores", "12", None, "Centro", "Itu", "SP", "13300-000"), asked=25)
 
     assert isinstance(verdict, Settled)
     assert verdict.value.rua == "Rua das Flores"
@@ -23,17 +23,36 @@ def test_a_grounded_answer_is_a_decision_that_looks_like_a_rules():
 
 
 def test_no_answer_is_asked_again():
-    assert evaluate_record(TEXT, None) == Again(Reason.MODEL_NO_ANSWER)
+    assert evaluate_record(TEXT, None, asked=1) == Again(Reason.MODEL_NO_ANSWER)
 
 
 def test_an_honest_nothing_is_final():
-    assert evaluate_record("ligar antes", segments()) == Undecided(Reason.MODEL_NO_ANSWER)
+    assert evaluate_record("ligar antes", segments(), asked=25) == Undecided(Reason.MODEL_NO_ANSWER)
 
 
-def test_an_honest_absence_of_the_city_is_final():
-    verdict = evaluate_record("Rua do Comércio 17 fundos", segments("Rua do Comércio", "17", "fundos"))
+@pytest.mark.parametrize(("asked", "kind"), [(1, Undecided), (2, Again)])
+def test_an_absent_city_ends_the_asking_only_where_no_neighbour_can_have_confused_the_model(asked, kind):
+    said = segments("Rua do Comércio", "17", "fundos")
 
-    assert isinstance(verdict, Undecided)
+    assert isinstance(evaluate_record("Rua do Comércio 17 fundos", said, asked=asked), kind)
+
+
+@pytest.mark.parametrize(
+    ("shifted", "alone"),
+    [
+        (segments("R. das Flores", "12", "Centro", "Itu", "SP", "13300-000", None), True),
+        (segments("R. das Flores", "12", None, "Itu", "SP", None, "13300-000"), True),
+        (segments("R. das Flores", "12", None, "Centro", "Itu", "13300-000", None), True),
+        (segments("R. das Flores", "12", None, "Centro", "Itu", "SP", "12"), True),
+        (segments("R. das Flores", "13", None, "Centro", "Itu", "SP", "13300-000"), False),
+        (segments("R. das Flores", "13", None, "Centro", "Itu", "Rio Grande do Sul", None), False),
+    ],
+)
+def test_a_shifted_answer_is_asked_again_alone(shifted, alone):
+    verdict = evaluate_record(TEXT, shifted, asked=25)
+
+    assert isinstance(verdict, Again)
+    assert verdict.alone is alone
 
 
 @pytest.mark.parametrize(
@@ -45,10 +64,10 @@ def test_an_honest_absence_of_the_city_is_final():
     ],
 )
 def test_a_value_the_text_does_not_carry_is_asked_again(wrong):
-    assert isinstance(evaluate_record(TEXT, wrong), Again)
+    assert isinstance(evaluate_record(TEXT, wrong, asked=25), Again)
 
 
-def test_company_shrinks_until_a_record_stands_alone():
+def test_calls_shrink_until_a_record_stands_alone():
     sizes, max_call_size = [], 50
     while max_call_size is not None:
         sizes.append(max_call_size)
