@@ -548,6 +548,7 @@ async def test_an_endpoint_that_refuses_everything_stops_the_lane_and_sends_no_r
     assert "gpt-6-luna" in said
     assert "http://simulated/v1" in said
     assert (fault.message or "") in said
+    await asyncio.gather(*it.coalescer._calls)
     assert len(it.provider.requests) <= 12, "some calls at once, and the control question in its plainest form"
     asked = len(it.provider.requests)
     assert {type(outcome) for outcome in (await it.ask(TEXTS[60:70])).values()} == {ProviderRefused}
