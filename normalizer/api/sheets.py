@@ -75,6 +75,7 @@ ThePreviews = Annotated[Previews, Depends(previews_of)]
 Patience = Annotated[float, Depends(patience_of)]
 TheVocabulary = Annotated[Vocabulary, Depends(vocabulary_of)]
 ImportId = Annotated[str, InPath(min_length=1, max_length=64)]
+Emptying = Annotated[bool, Query(description="Apaga o texto gravado onde a célula veio vazia.")]
 FileName = Annotated[str | None, Query(max_length=300, description="Como as mensagens chamam o arquivo.")]
 
 
@@ -108,6 +109,10 @@ class PreviewView(BaseModel):
     situacoes_desconhecidas: dict[str, int] = Field(
         description="Situação → linhas: o sistema não a conhece; grava-se Pendente e guarda-se o texto.",
         examples=[{"Em triagem": 3}],
+    )
+    esvaziadas: dict[str, int] = Field(
+        description="Campo → linhas: há texto gravado e a célula veio vazia. Ele fica, salvo com `esvaziar=true`.",
+        examples=[{"endereco_completo": 2}],
     )
     colunas_desconhecidas: list[str] = Field(description="Não são lidas; `coluna` diz o que são.", examples=[["Sexo"]])
     total_problemas: int
@@ -172,6 +177,7 @@ def preview_view(preview: Preview) -> PreviewView:
         planilhas_ignoradas=list(report.ignored_sheets),
         colunas_indicadas=report.told_columns,
         situacoes_desconhecidas=report.unknown_statuses,
+        esvaziadas=dict(report.emptied),
         colunas_desconhecidas=list(report.unknown_columns),
         total_problemas=preview.problems,
         problemas=[
@@ -280,10 +286,11 @@ async def start(
     imports: TheImports,
     vocabulary: TheVocabulary,
     nome: FileName = None,
+    esvaziar: Emptying = False,
 ) -> Started:
     """Importa uma planilha: responde assim que se sabe que ela se aproveita, e segue gravando."""
     async with received(request, nome, limits=imports.limits) as upload:
-        import_id = await imports.start(upload, vocabulary)
+        import_id = await imports.start(upload, vocabulary, emptying=esvaziar)
     response.headers["Location"] = f"/api/imports/{import_id}"
     return Started(id=import_id)
 

@@ -85,14 +85,14 @@ class Imports:
         self._waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()  # kept, so that none is collected while it runs
 
-    async def start(self, upload: Upload, vocabulary: Vocabulary) -> str:
+    async def start(self, upload: Upload, vocabulary: Vocabulary, *, emptying: bool = False) -> str:
         """Begin the import and return its id as soon as the file is known to be usable; the rest goes on by itself.
 
         Raises InvalidInput when nothing of it can be used.
         """
         kept = upload.path.rename(upload.path.with_suffix(".importando"))
         journal = ImportJournal(self._backend.store.desk())
-        task = self._go_on(self._run(kept, upload.name, vocabulary, journal))
+        task = self._go_on(self._run(kept, upload.name, vocabulary, journal, emptying=emptying))
         began = asyncio.create_task(journal.began.wait())
         await asyncio.wait({task, began}, return_when=asyncio.FIRST_COMPLETED)
         began.cancel()
@@ -122,7 +122,9 @@ class Imports:
         with contextlib.suppress(QueueUnavailable):  # all is restored; the workers take up what waits
             await undo_import(record, desk=backend.store.desk(), enqueue=backend.tasks.enqueue_many)
 
-    async def _run(self, path: Path, name: str, vocabulary: Vocabulary, journal: ImportJournal) -> None:
+    async def _run(
+        self, path: Path, name: str, vocabulary: Vocabulary, journal: ImportJournal, *, emptying: bool
+    ) -> None:
         backend = self._backend
         try:
             async with self.place():
@@ -134,6 +136,7 @@ class Imports:
                     limits=self.limits,
                     vocabulary=vocabulary,
                     journal=journal,
+                    emptying=emptying,
                 )
         except BaseException as error:
             if journal.import_id is None:

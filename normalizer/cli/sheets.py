@@ -19,6 +19,7 @@ from normalizer.domain.stored_form import DEFAULT_STATUS
 from normalizer.domain.wording import many, number
 from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet.problem import Problem
+from normalizer.imports.spreadsheet.vocabulary import LABELS
 
 if TYPE_CHECKING:
     from normalizer.imports.importing import ImportReport
@@ -42,6 +43,9 @@ def import_(
     file: Annotated[Path, typer.Argument(help="Planilha: xlsx, xls ou csv.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Mostra o que mudaria, sem gravar nada.")] = False,
     columns: Columns = None,
+    emptying: Annotated[
+        bool, typer.Option("--empty", help="Apaga o texto gravado onde a célula veio vazia; sem isto, ele fica.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Importa uma planilha: grava os agendamentos como pendentes e coloca-os na fila."""
@@ -64,13 +68,14 @@ def import_(
                     dry_run=dry_run,
                     vocabulary=Vocabulary.of(columns or (), await desk.columns()),
                     journal=ImportJournal(desk),
+                    emptying=emptying,
                 )
 
     report = asyncio.run(run())
     if as_json:
         print_json(report.as_dict())
         return
-    for notice in [*_grouped(report.errors), *_notices(report)]:
+    for notice in [*_grouped(report.errors), *_notices(report), *_emptied(report, emptying=emptying)]:
         stderr.print(f"[yellow]Aviso:[/yellow] {escaped(notice)}")
     typer.echo(_summary(report))
     if report.import_id is not None:
@@ -79,6 +84,15 @@ def import_(
             stderr.print(
                 f"O que corrigir, numa planilha: normalizer export-errors {report.import_id} para-corrigir.xlsx"
             )
+
+
+def _emptied(report: ImportReport, *, emptying: bool) -> Iterator[str]:
+    """What is stored and stands empty in the sheet: it is asked for, never taken for granted."""
+    if report.emptied:
+        names = ", ".join(f"{LABELS[name]} ({number(rows)})" for name, rows in report.emptied.items())
+        end = "será apagado" if report.dry_run else "foi apagado"
+        kept = "fica como está. Para apagá-lo, importe com --empty"
+        yield f"células vazias onde há texto gravado: {names}. O texto gravado {end if emptying else kept}."
 
 
 def _grouped(problems: Sequence[Problem]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from normalizer.domain.moment import parse_moment
@@ -42,6 +43,7 @@ _PHONE: Final = re.compile(
 )
 
 
+@lru_cache(maxsize=256)
 def status_of(text: str) -> str | None:
     """The backend's name of a status, or None for one nobody knows."""
     return _STATUS_OF.get(" ".join(fold(clean(text)).split()))
@@ -53,15 +55,18 @@ def phone_of(text: str) -> str | None:
     return next((digits for digits in found if len(digits) == 11), found[0] if found else None)
 
 
+_moment: Final = lru_cache(maxsize=4096)(parse_moment)
+
+
 def date_of(value: object) -> dt.datetime | None:
     """A date as the backend compares it: midnight, naive."""
-    date = value.date() if isinstance(value, dt.datetime) else parse_moment(str(value)).date
+    date = value.date() if isinstance(value, dt.datetime) else _moment(str(value)).date
     return None if date is None else dt.datetime.combine(date, dt.time())
 
 
 def time_of(value: object) -> str | None:
     """A time of day as `HH:MM`."""
-    time = parse_moment(str(value)).time
+    time = _moment(str(value)).time
     return None if time is None else f"{time:%H:%M}"
 
 

@@ -18,11 +18,13 @@ from typing import Any, Final, Protocol, TypeAlias
 import structlog
 
 from normalizer.domain.stored_form import status_of, stored_form
+from normalizer.domain.text import fold
 from normalizer.errors import InvalidInput, QueueUnavailable
 from normalizer.imports.spreadsheet import (
     ADDRESS_FIELDS,
     DOCUMENT_FIELDS,
     KEY_FIELD,
+    Header,
     Limits,
     Problem,
     Row,
@@ -42,6 +44,7 @@ _IDENTITY: Final = ("nome_paciente", "data_agendamento", "hora_agendamento", "no
 
 _TIMES: Final = ("hora_agendamento", "hora_confirmacao")
 _TEXTS: Final = ADDRESS_FIELDS | DOCUMENT_FIELDS
+_DOCUMENTS: Final = sorted(DOCUMENT_FIELDS)
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -95,6 +98,7 @@ class ImportReport:
         unqueued: stored as `pendente` but not enqueued because Redis was away; the workers' reconcile takes them up.
         errors: one per row or cell that could not be used, masked.
         sheets, hidden_sheets, ignored_sheets: names of those read, hidden, and without a known header.
+        emptied: texts that are stored and whose cells are empty now, by field; they stay unless `emptying` was said.
         unknown_statuses: those the backend has no name for, with their number of rows; the default is stored.
         unknown_columns: titles of columns that were not read because nobody knows what they carry.
         told_columns: titles read by what an operator said of them, now or in an earlier import, with their field.
@@ -115,14 +119,16 @@ class ImportReport:
     unknown_columns: tuple[str, ...] = ()
     told_columns: dict[str, str] = field(default_factory=dict)
     unknown_statuses: dict[str, int] = field(default_factory=dict)
+    emptied: Counter[str] = field(default_factory=Counter)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; problems as objects with their masked findings."""
         counts = {name: getattr(self, name) for name in _COUNTS}
         names = {name: list(getattr(self, name)) for name in _NAMES}
-        titles = {"told_columns": self.told_columns, "unknown_statuses": self.unknown_statuses}
+        about = {"told_columns": self.told_columns, "unknown_statuses": self.unknown_statuses}
+        about["emptied"] = dict(self.emptied)
         errors = [problem.as_dict() for problem in self.errors]
-        return {"import_id": self.import_id, "dry_run": self.dry_run, **counts, **names, **titles, "errors": errors}
+        return {"import_id": self.import_id, "dry_run": self.dry_run, **counts, **names, **about, "errors": errors}
 
 
 _COUNTS: Final = ("rows", "new", "changed", "refreshed", "equal", "unqueued")
@@ -140,6 +146,7 @@ async def import_sheet(
     limits: Limits | None = None,
     vocabulary: Vocabulary | None = None,
     journal: Journal | None = None,
+    emptying: bool = False,
 ) -> ImportReport:
     """Store every usable row as `pendente` and enqueue what is new or changed, 1,000 rows a round trip.
 
@@ -153,6 +160,7 @@ async def import_sheet(
         limits: bounds on size.
         vocabulary: what titles mean beyond the known names.
         journal: told when the import has its id, and after each round trip; not in a dry run.
+        emptying: an empty cell empties what is stored; otherwise it stays, and `emptied` counts it.
 
     Raises:
         InvalidInput: nothing of the file can be used; nothing was written.
@@ -176,7 +184,7 @@ async def import_sheet(
     log.info("import.begun", import_id=import_id, format=sheet.format, rows=plan.rows)
     if import_id is not None and journal is not None:
         await journal.begun(import_id, sheet, plan.problems)
-    rows = _chosen_rows(sheet, plan)
+    rows = _chosen_rows(sheet, plan, emptying=emptying)
     feed = _Feed(enqueue)
     done = 0
     while chunk := await asyncio.to_thread(_take, rows):
@@ -239,17 +247,78 @@ class _Feed:
         return True
 
 
-@dataclass(slots=True)
-class _Plan:
-    """What the first pass found: which row counts for each key, and every problem."""
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A row of the first pass: where it stands, whose it is, and a hash of all it holds."""
 
-    last: dict[str, tuple[str, int]]
-    problems: list[Problem]
-    unknown_statuses: Counter[str]
+    sheet: str
+    number: int
+    patient: str
+    content: int
+
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.sheet, self.number
+
+
+class _Plan:
+    """What the first pass found: which row counts for each appointment, and every problem.
+
+    Rows of one key that are two patients' are two appointments: each has its patient in its key.
+    """
+
+    def __init__(self, sheet: Spreadsheet) -> None:
+        self._sheet = sheet
+        self._last: dict[str, _Seen] = {}
+        self._shared: dict[str, list[_Seen]] = {}
+        self.problems: list[Problem] = []
+        self.unknown_statuses: Counter[str] = Counter()
 
     @property
     def rows(self) -> int:
-        return len(self.last)
+        return len(self._last) - len(self._shared) + sum(map(len, self._shared.values()))
+
+    def note(self, row: Row) -> None:
+        """Take up the next row of the sheet."""
+        key, seen = key_of(row), _Seen(row.sheet, row.number, _patient_of(row), hash(frozenset(row.values.items())))
+        earlier = self._shared.get(key) or [self._last.get(key, seen)]
+        same = next((at for at, one in enumerate(earlier) if _is_same(row, one.patient, seen.patient)), None)
+        if earlier[0] is seen:
+            self._last[key] = seen
+        elif same is not None:
+            self.problems.append(
+                _repeated(self._sheet, row, earlier[same], equal=earlier[same].content == seen.content)
+            )
+            self._last[key] = earlier[same] = seen
+        else:
+            self._shared[key] = [*earlier, seen]
+            if row.key is not None:
+                self.problems.append(_not_unique(self._sheet, row, earlier[-1]))
+        if (status := row.values.get("status")) is not None and status_of(status) is None:
+            self.unknown_statuses[status] += 1
+
+    def key_of(self, row: Row) -> str | None:
+        """The key under which a row is stored; None where a later one took its place."""
+        key = key_of(row)
+        if key not in self._shared:
+            return key if self._last[key].place == (row.sheet, row.number) else None
+        mine = next((one for one in self._shared[key] if one.place == (row.sheet, row.number)), None)
+        return None if mine is None else f"{key}:{_digest([mine.patient])}"
+
+
+def _patient_of(row: Row) -> str:
+    """Whose a row is, beyond what its key says: by name under an id, else by the digits of the documents."""
+    if row.key is not None:
+        return fold(row.values.get("nome_paciente", ""))
+    return "".join(filter(str.isdigit, "".join(row.values.get(name, "") for name in _DOCUMENTS)))
+
+
+def _is_same(row: Row, one: str, other: str) -> bool:
+    """Whether two rows may be one patient's: nothing of either speaks against it."""
+    if row.key is None:
+        return one in other or other in one
+    names, others = set(one.split()), set(other.split())
+    return names <= others or others <= names
 
 
 def _read_whole(
@@ -257,50 +326,64 @@ def _read_whole(
 ) -> tuple[Spreadsheet, _Plan]:
     """Read every row once, so that a file that breaks off halfway is refused before the first write."""
     sheet = read(source, name=name, limits=limits, vocabulary=vocabulary)
-    last: dict[str, tuple[str, int]] = {}
-    repeated: list[Problem] = []
-    statuses: Counter[str] = Counter()
+    plan = _Plan(sheet)
     for row in sheet.rows():
-        key = key_of(row)
-        if key in last:
-            repeated.append(_repeated(sheet, row, *last[key]))
-        last[key] = (row.sheet, row.number)
-        if (status := row.values.get("status")) is not None and (status in statuses or status_of(status) is None):
-            statuses[status] += 1
-    if not last:
+        plan.note(row)
+    if not plan.rows:
         headers = {(info.name, info.header.row) for info in sheet.sheets}
         unusable = [problem for problem in sheet.problems if (problem.sheet, problem.row) not in headers]
+        found = f"nenhuma que se aproveite ({'; '.join(map(str, unusable[:3]))})"
         raise InvalidInput(
             where=sheet.where,
             expected="ao menos uma linha de agendamento abaixo do cabeçalho",
-            found="só o cabeçalho"
-            if not unusable
-            else f"nenhuma que se aproveite ({'; '.join(map(str, unusable[:3]))})",
+            found=found if unusable else "só o cabeçalho",
             mend="Confira se a planilha foi exportada com os agendamentos.",
         )
-    return sheet, _Plan(last, [*sheet.problems, *repeated], statuses)
+    plan.problems[:0] = sheet.problems
+    return sheet, plan
 
 
-def _repeated(sheet: Spreadsheet, row: Row, earlier_sheet: str, earlier: int) -> Problem:
-    header = next(info.header for info in sheet.sheets if info.name == row.sheet)
+def _repeated(sheet: Spreadsheet, row: Row, earlier: _Seen, *, equal: bool) -> Problem:
+    column = _header_of(sheet, row).title_of(KEY_FIELD)
+    telling = "dê a cada um o seu id" if row.key is not None else "preencha o id, a data, a hora ou o CPF"
     return Problem(
-        earlier_sheet,
-        earlier,
-        header.title_of(KEY_FIELD),
+        earlier.sheet,
+        earlier.number,
+        column,
         "cada agendamento uma só vez",
-        f"o mesmo agendamento na linha {row.number}" + ("" if row.sheet == earlier_sheet else f" de “{row.sheet}”"),
-        "Valeu a última linha; apague a repetida.",
+        f"o mesmo agendamento na linha {row.number}" + _of_sheet(row.sheet, earlier.sheet),
+        f"Valeu a última linha; {'apague a repetida' if equal else f'se são agendamentos diferentes, {telling}'}.",
     )
 
 
-def _chosen_rows(sheet: Spreadsheet, plan: _Plan) -> Iterator[ImportRow]:
-    # A text whose cell has been emptied is gone; one whose column the sheet does not have is left as it is stored.
+def _not_unique(sheet: Spreadsheet, row: Row, earlier: _Seen) -> Problem:
+    return Problem(
+        row.sheet,
+        row.number,
+        _header_of(sheet, row).title_of(KEY_FIELD),
+        "um id para cada agendamento",
+        f"o id de outro paciente, da linha {earlier.number}" + _of_sheet(earlier.sheet, row.sheet),
+        "Entraram como agendamentos diferentes; dê a cada um o seu id, para que outra importação os reconheça.",
+    )
+
+
+def _of_sheet(name: str, here: str) -> str:
+    return "" if name == here else f" de “{name}”"
+
+
+def _header_of(sheet: Spreadsheet, row: Row) -> Header:
+    return next(info.header for info in sheet.sheets if info.name == row.sheet)
+
+
+def _chosen_rows(sheet: Spreadsheet, plan: _Plan, *, emptying: bool = False) -> Iterator[ImportRow]:
+    # A text whose column the sheet does not have is left as it is stored; one whose cell is empty, unless it was said.
     empty = {info.name: dict.fromkeys(sorted(info.header.fields & _TEXTS)) for info in sheet.sheets}
     for row in sheet.rows():
-        key = key_of(row)
-        if plan.last.get(key) == (row.sheet, row.number):
+        if (key := plan.key_of(row)) is not None:
             values = {name: value for name, value in row.values.items() if name != KEY_FIELD}
-            yield ImportRow(key, {**empty[row.sheet], **stored_form(values)})
+            fields = {name: None for name in empty[row.sheet] if name not in row.unread} | stored_form(values)
+            kept = row.unread if emptying else row.unread | (empty[row.sheet].keys() - values.keys())
+            yield ImportRow(key, fields, kept)
 
 
 def _take(rows: Iterator[ImportRow]) -> list[ImportRow]:
@@ -318,8 +401,11 @@ def key_of(row: Row) -> str:
     values = {name: f"{text}:00" if name in _TIMES else text for name, text in row.values.items()}
     named = "nome_paciente" in values and "data_agendamento" in values
     parts = [values.get(name, "") for name in _IDENTITY] if named else [f"{k}={values[k]}" for k in sorted(values)]
-    digest = hashlib.blake2b("\0".join(parts).casefold().encode(), digest_size=16)
-    return f"linha:{digest.hexdigest()}"
+    return f"linha:{_digest(parts)}"
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.blake2b("\0".join(parts).casefold().encode(), digest_size=16).hexdigest()
 
 
 def _count(report: ImportReport, upserted: UpsertReport) -> None:
@@ -327,3 +413,4 @@ def _count(report: ImportReport, upserted: UpsertReport) -> None:
     report.changed += len(upserted.changed)
     report.refreshed += upserted.refreshed
     report.equal += upserted.equal
+    report.emptied += upserted.emptied

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from normalizer.store.records import (
 from normalizer.store.undo import keep_images
 
 _DUPLICATE_KEY = 11000
+_MIRRORED: Final = frozenset({"cpf", "rg"})  # filled by results, too
 #: What the backend's typed model demands of every appointment, where a sheet does not say it.
 UNNAMED: Final = dict.fromkeys(("nome_marca", "nome_unidade", "nome_paciente"), "Não informado")
 
@@ -38,11 +40,13 @@ class ImportRow:
 
     Args:
         key: the natural key (`Id do agendamento`), stored as `id_agendamento`; the same key is the same appointment.
-        fields: values by stored field name; a name that is absent leaves what is stored.
+        fields: values by stored field name; a name that is absent leaves what is stored, None empties it.
+        kept: names of fields that hold nothing to read here, and that must not empty what is stored.
     """
 
     key: str
     fields: Mapping[str, Any]
+    kept: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -54,12 +58,14 @@ class UpsertReport:
         changed: a source text differs from the last import; `pendente` again, earlier results kept until then.
         refreshed: only other fields (status, phone) differ; they were updated, nothing is to be normalized.
         equal: the same row as in the last import; not touched.
+        emptied: fields that hold a text and whose cell is empty now, by number of rows; `ImportRow.kept` ones stay.
     """
 
     new: dict[str, str] = field(default_factory=dict)
     changed: dict[str, str] = field(default_factory=dict)
     refreshed: int = 0
     equal: int = 0
+    emptied: Counter[str] = field(default_factory=Counter)
 
 
 class Intake:
@@ -152,7 +158,10 @@ class Intake:
 
     def _compared(self, row: ImportRow, record: Record) -> UpdateOne | None:
         """Count the row, and return the write that brings the record up to it, if one is needed."""
-        hashes, known = self._hashes(row), ours(record)
+        known = ours(record)
+        if self._hashes(row)["linha"] != known.get("linha"):
+            row = self._held(row, record)
+        hashes = self._hashes(row)
         if hashes["linha"] == known.get("linha"):
             self._report.equal += 1
             return None
@@ -170,6 +179,16 @@ class Intake:
         asked = {"import_id": self._import_id, "refazer": again}
         fields = dict(row.fields) | _dotted(hashes | asked) | waiting_again(self._clock())
         return self._write(record, fields, grow=1)
+
+    def _held(self, row: ImportRow, record: Record) -> ImportRow:
+        """The row with what is stored in the place of what it must not empty; what it would empty is counted."""
+        self._report.emptied.update(
+            name
+            for name, value in row.fields.items()
+            if value is None and record.get(name) and not (name in _MIRRORED and row.fields.get("documento_completo"))
+        )
+        held = {name: record[name] for name in row.kept if record.get(name)}
+        return replace(row, fields={**row.fields, **held}) if held else row
 
     def _write(self, record: Record, fields: Mapping[str, Any], *, grow: int) -> UpdateOne:
         # Conditional on the row still being the one compared: of two imports at once, one writes.

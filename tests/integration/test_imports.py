@@ -14,7 +14,7 @@ from normalizer.errors import InvalidInput
 from normalizer.imports.importing import import_sheet
 from normalizer.queue.service import TaskService
 from normalizer.simulation.sheets import DEMO_ROWS, demo_scenario, generate, write_sheet
-from normalizer.store import AppointmentStore
+from normalizer.store import AppointmentStore, ImportRow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -83,10 +83,35 @@ async def test_only_changed_texts_are_normalized_again(store, tasks, mongo) -> N
     first = f"{HEADER}\na;Ana;rua x, 1;RG 1234567\nb;Olga;rua y, 2;RG 7654321\n".encode()
     second = f"{HEADER}\na;Ana Maria;rua x, 1;RG 1234567\nb;Olga;;RG 7654321\n".encode()
     await import_sheet(first, store=store, enqueue=tasks.enqueue_many)
-    report = await import_sheet(second, store=store, enqueue=tasks.enqueue_many)
+    report = await import_sheet(second, store=store, enqueue=tasks.enqueue_many, emptying=True)
     assert (report.new, report.changed, report.refreshed, report.equal) == (0, 1, 1, 0)
     assert mongo.appointments.find_one({"id_agendamento": "a"})["nome_paciente"] == "Ana Maria"
     assert mongo.appointments.find_one({"id_agendamento": "b"})["endereco_coleta"] is None
+
+
+async def test_an_empty_cell_asks_before_it_empties(store, tasks, mongo) -> None:
+    first = f"{HEADER}\na;Ana;rua x, 1;RG 1234567\n".encode()
+    second = f"{HEADER}\na;Ana Maria;;RG 1234567\n".encode()
+    await import_sheet(first, store=store, enqueue=tasks.enqueue_many)
+    preview = await import_sheet(second, store=store, enqueue=tasks.enqueue_many, dry_run=True)
+    assert preview.as_dict()["emptied"] == {"endereco_coleta": 1}
+    for refreshed in (1, 0):
+        report = await import_sheet(second, store=store, enqueue=tasks.enqueue_many)
+        assert (report.changed, report.refreshed, dict(report.emptied)) == (0, refreshed, {"endereco_coleta": 1})
+        assert mongo.appointments.find_one({"id_agendamento": "a"})["endereco_coleta"] == "rua x, 1"
+    report = await import_sheet(second, store=store, enqueue=tasks.enqueue_many, emptying=True)
+    assert report.changed == 1
+    assert mongo.appointments.find_one({"id_agendamento": "a"})["endereco_coleta"] is None
+
+
+async def test_a_cell_that_cannot_be_read_empties_nothing(store, tasks, mongo) -> None:
+    await import_sheet(f"{HEADER}\na;Ana;rua x, 1;RG 1234567\n".encode(), store=store, enqueue=tasks.enqueue_many)
+    import_id = await store.create_import({})
+    unread = frozenset({"endereco_coleta", "documento_completo"})
+    report = await store.upsert_rows([ImportRow("a", {"nome_paciente": "Ana Maria"}, unread)], import_id)
+    assert (report.changed, report.refreshed, dict(report.emptied)) == ({}, 1, {})
+    record = mongo.appointments.find_one({"id_agendamento": "a"})
+    assert (record["endereco_coleta"], record["documento_completo"]) == ("rua x, 1", "RG 1234567")
 
 
 async def test_two_imports_of_one_sheet_at_once_store_each_row_once(store, tasks, mongo, tmp_path: Path) -> None:
@@ -107,11 +132,10 @@ async def test_redis_away_leaves_rows_for_reconcile(store, unused_tcp_port: int,
     assert sum([len(chunk) async for chunk in store.pending()]) == 5
 
 
-async def test_a_file_that_breaks_off_leaves_nothing(store, tasks, mongo) -> None:
-    rows = "".join(f"a-{n};Ana;rua x, {n};RG 1234567\n" for n in range(1_500))
-    broken = f'{HEADER}\n{rows}a-x;"aberta'.encode() + b";\n" * 100_000
-    with pytest.raises(InvalidInput, match="linha 1502"):
-        await import_sheet(broken, store=store, enqueue=tasks.enqueue_many)
+async def test_a_file_that_breaks_off_leaves_nothing(store, tasks, mongo, tmp_path: Path) -> None:
+    write_sheet(tmp_path / "agenda.xlsx", list(islice(generate(seed=6), 1_500)))
+    with pytest.raises(InvalidInput, match="cortado"):
+        await import_sheet((tmp_path / "agenda.xlsx").read_bytes()[:-500], store=store, enqueue=tasks.enqueue_many)
     assert mongo.appointments.count_documents({}) == 0
     assert mongo.normalizer_imports.count_documents({}) == 0
     assert (await tasks.status()).due == 0

@@ -165,6 +165,44 @@ async def test_of_rows_with_one_key_the_last_counts_and_the_others_are_named(
     assert queue.ids == ["b", "a"]
 
 
+async def test_homonyms_are_two_appointments_and_a_row_twice_is_one(store: MemoryStore, queue: MemoryQueue) -> None:
+    header = "Nome;Data;Hora;CPF;Endereço\n"
+    rows = (
+        "Maria;01/12/2026;08:00;111.444.777-35;rua x\n"
+        "Maria;01/12/2026;08:00;529.982.247-25;rua y\n"
+        "Maria;01/12/2026;08:00;111.444.777-35;rua x\n"
+        "Maria;01/12/2026;14:00;111.444.777-35;rua x\n"
+    )
+    report = await run((header + rows).encode(), store, queue)
+    assert report.rows == len(store.rows) == 3
+    assert {(row["hora_agendamento"], row["cpf"]) for row in store.rows.values()} == {
+        ("08:00", "111.444.777-35"),
+        ("08:00", "529.982.247-25"),
+        ("14:00", "111.444.777-35"),
+    }
+    (problem,) = report.errors
+    assert (problem.row, problem.mend) == (2, "Valeu a última linha; apague a repetida.")
+    again = await run((header + rows).encode(), store, queue)
+    assert (again.new, again.equal) == (0, 3)
+
+
+async def test_an_id_given_to_two_patients_keeps_both(store: MemoryStore, queue: MemoryQueue) -> None:
+    report = await run(sheet("1.5;Caio;rua 1;;", "1.5;Davi;rua 2;;", "1.5;Davi Lima;rua 3;;"), store, queue)
+    assert sorted(row["endereco_coleta"] for row in store.rows.values()) == ["rua 1", "rua 3"]
+    assert [(problem.row, problem.column) for problem in report.errors] == [
+        (3, "Id do agendamento"),
+        (3, "Id do agendamento"),
+    ]
+    assert "id de outro paciente, da linha 2" in report.errors[0].found
+    assert "dê a cada um o seu id" in report.errors[1].mend
+
+
+async def test_unknown_statuses_are_listed_once(store: MemoryStore, queue: MemoryQueue) -> None:
+    report = await run(sheet("a;Ana;;RG 1;Em triagem", "b;Bia;;RG 2;Em triagem", "c;Caio;;RG 3;Agendado"), store, queue)
+    assert report.as_dict()["unknown_statuses"] == {"Em triagem": 2}
+    assert (store.rows["a"]["status"], store.rows["a"]["status_informado"]) == ("Pendente", "Em triagem")
+
+
 async def test_row_problems_are_counted_not_raised(store: MemoryStore, queue: MemoryQueue) -> None:
     report = await run(sheet("a;Ana;rua 1;RG 1;Agendado", ";;;;Total: 1"), store, queue)
     assert report.rows == 1
