@@ -222,7 +222,8 @@ def mark_no_number(evidence: Evidence) -> None:
         if end > at and not _numbered(tokens, end):
             if evidence.no_number < 0:
                 evidence.no_number = end
-            evidence.mark(at, end, NUMBER)
+            announced = at > 0 and tokens.keys[at - 1] in lx.NUMBER_WORDS and tokens.gaps[at] != HARD
+            evidence.mark(at - 1 if announced else at, end, NUMBER)  # "Nº S/N"
 
 
 def _none_end(tokens: Tokens, at: int) -> int:

@@ -117,15 +117,18 @@ class Tokens:
             gap, dot, colon = known.get(separator) or _separation(separator)
             kind = _KIND[match.lastgroup or "WORD"]
             word = match[0]
+            key = _word_key(word) if kind == WORD else _digits(word)
             if words:
                 dots.append(dot)
                 colons.append(colon)
-                if dot and gap == BLANK and self._ends_sentence():
+                if dot and gap == BLANK:
+                    gap = self._behind_full_stop(kind, key, separator)
+                elif kinds[-1] == CEP:
                     gap = HARD
             words.append(word)
             kinds.append(kind)
             gaps.append(gap)
-            keys.append(_word_key(word) if kind == WORD else _digits(word))
+            keys.append(key)
             starts.append(start)
             end = stop
         self.size = len(words)
@@ -137,12 +140,16 @@ class Tokens:
             self.gaps[0] = HARD
         self.parens = self._bracketed() if "(" in text else [False] * self.size
 
-    def _ends_sentence(self) -> bool:
-        """Does the full stop after the last token end a sentence, not an abbreviation?"""
+    def _behind_full_stop(self, kind: int, key: str, separator: str) -> int:
+        """Return the gap behind a full stop: HARD where it ends a sentence, not an abbreviation or an ordinal."""
+        before = self.keys[-1]
         if self.kinds[-1] != WORD:
-            return True
-        key = self.keys[-1]
-        return len(key) > 4 and key not in lx.LONG_ABBREVIATIONS
+            if key in lx.FLOORS:
+                return BLANK  # "4. andar"
+            return HYPHEN if kind == NUM and len(separator) == 1 else HARD  # "lote 3.8"
+        if before in lx.STREET_TYPES:  # "Praça. Pedro Luiz", and "…, 121 RUA. VILA …"
+            return HARD if len(self.kinds) > 1 and self.kinds[-2] == NUM and self.gaps[-1] != HARD else BLANK
+        return HARD if len(before) > 4 and before not in lx.LONG_ABBREVIATIONS else BLANK
 
     def _bracketed(self) -> list[bool]:
         """Say of each token whether it stands in brackets."""
