@@ -138,7 +138,8 @@ class Carrier:
     def _street_spans(self) -> list[Span]:
         words = value_words(self.address.rua)
         spans = [(self._doubled(start, words[0]), end) for start, end in self._spans(words, _NAMES)]
-        if spans or len(words) < 2 or not (words[0] in (_DEFAULT, _ROAD) or self._typed_behind(words[0])):
+        behind = word_key(self.evidence.trailing_type or "")  # "FULANO DE TAL, 121 AVENIDA."
+        if spans or len(words) < 2 or words[0] not in (_DEFAULT, _ROAD, behind):
             return spans
         return [span for span in self._spans(words[1:], _NAMES) if self._needs_no_type(*span, words[0])]
 
@@ -148,16 +149,6 @@ class Carrier:
         while start > 0 and self.marks[start - 1] == FREE and word_key(types.get(keys[start - 1], "")) == kind:
             start -= 1
         return start
-
-    def _typed_behind(self, kind: str) -> bool:
-        """Does the street's type stand behind its number: "FULANO DE TAL, 121 AVENIDA."."""
-        tokens, marks = self.tokens, self.marks
-        return any(
-            marks[at] == FREE
-            and word_key(lx.STREET_TYPES.get(tokens.keys[at], "")) == kind
-            and (tokens.kinds[at - 1] == NUM or marks[at - 1] == NUMBER)
-            for at in range(1, tokens.size)
-        )
 
     def _needs_no_type(self, start: int, end: int, kind: str) -> bool:
         tokens = self.tokens
@@ -189,11 +180,15 @@ class Carrier:
 
     def _number_spans(self, number: str) -> list[Span]:
         tokens = self.tokens
-        return [
+        block, _, house = number.partition("-")
+        spans = [
             (at, at + 1)
             for at in range(tokens.size)
-            if tokens.kinds[at] == NUM and self.marks[at] == FREE and tokens.keys[at].lstrip("0") == number
+            if tokens.kinds[at] == NUM and self.marks[at] == FREE and tokens.keys[at].lstrip("0") == block
         ]
+        if not house:
+            return spans
+        return [(at, end + 1) for at, end in spans if tokens.key(end) == house and tokens.gaps[end] == HYPHEN]
 
     def _part_spans(self, part: str) -> list[Span]:
         words = value_words(part)

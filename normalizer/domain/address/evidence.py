@@ -25,7 +25,13 @@ class Evidence:
     no_number: int = -1  # where "S/N" ends
     ordered: bool = False  # the text gives orders
     states: list[State] | None = None  # what `places.states` found, kept
+    slot: tuple[int, int] = (0, 0)  # the field right before "CITY - UF": where a register prints the quarter
+    trailing_type: str | None = None  # the street's type that stands behind its number: "FULANO, 121 RUA."
     units: list[Unit] = field(default_factory=list)
+
+    def in_slot(self, at: int) -> bool:
+        """Does the token stand where a register prints the quarter."""
+        return self.slot[0] <= at < self.slot[1]
 
     def free(self, at: int) -> bool:
         """Is the token there and still unexplained."""

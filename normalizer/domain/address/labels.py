@@ -41,9 +41,14 @@ def _announces(evidence: Evidence, at: int, *, serial: bool) -> bool:
     key = tokens.keys[at]
     if tokens.colons[at] and not _is_street_type(tokens, at):
         return True
-    if key in lx.BARE_LABELS and _stands_as_label(tokens, at):
+    if key in lx.BARE_LABELS and _stands_as_label(tokens, at) and not _is_quarter(evidence, at):
         return True
     return serial and key in lx.SERIAL_LABELS and _in_series(evidence, at)
+
+
+def _is_quarter(evidence: Evidence, at: int) -> bool:
+    """Is the label's word the quarter itself: "…, 77, LOGRADOURO, JOÃO CÂMARA - RN"."""
+    return at == evidence.slot[0] and evidence.tokens.keys[at] in lx.QUARTER_TOO
 
 
 def _ends_in_colon(tokens: Tokens, at: int) -> bool:

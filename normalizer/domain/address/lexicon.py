@@ -112,6 +112,11 @@ PART_HEADS: Final = _keys("unit-head")
 PART_TAILS: Final = _keys("unit-tail")
 PLOTS: Final = WORDS.longs("plot")
 AREAS: Final = WORDS.longs("area")
+UNIT_PHRASES: Final = _table("unit-phrase")
+UNIT_FIRST: Final = UNIT_WORDS.keys() | {phrase.split()[0] for phrase in UNIT_PHRASES}
+PLURAL_UNITS: Final = WORDS.longs("plural")
+LEVELS: Final = _keys("level")
+ORDINALS: Final = _keys("ordinal")
 FLOORS: Final = _keys("floor")
 FLOOR_UNITS: Final = WORDS.longs("floor")
 HOUSES: Final = _keys("house-unit")
@@ -122,6 +127,16 @@ BEHIND: Final = _keys("behind")
 COUNTED: Final = _keys("counted")
 KM: Final = _keys("km")
 POST_BOXES: Final = _keys("post-box")
+
+# Shapes of registers.
+PARTIAL: Final = _keys("partial")
+SIDE_OF_STREET: Final = _keys("street-side")
+PARITY: Final = _keys("parity")
+UP_TO: Final = _keys("up-to")
+THE_END: Final = _keys("the-end")
+JOINS_NUMBERS: Final = _keys("joins-numbers")
+MEETING: Final = _keys("meeting")
+QUARTER_TOO: Final = _keys("quarter-too")
 
 # Labels; the field "other" is none of an address, and its value is dropped.
 LABELS: Final = WORDS.fields("label")

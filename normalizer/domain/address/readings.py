@@ -277,12 +277,22 @@ def _take_number(draft: Draft, at: int) -> Reason | None:
     digits, after = tokens.keys[at], at + 1
     if len(digits) > _LONGEST_NUMBER or tokens.words[at][-1] in _ORDINALS:
         return Reason.NUMBER_AMBIGUOUS
+    draft.score += weights.NUMBER
+    if _is_block_number(draft, after):
+        draft.number = f"{standard.number(digits)}-{tokens.keys[after]}"
+        draft.claim(at, after + 1, NUMBER)
+        return None
     draft.number = standard.number(digits)
     draft.claim(at, after, NUMBER)
-    draft.score += weights.NUMBER
     if not draft.free(after):
         return None
     return _second_number(draft, after) if tokens.kinds[after] == NUM else _letter(draft, after)
+
+
+def _is_block_number(draft: Draft, second: int) -> bool:
+    """Is the number one of block and house, "9-55", where they are written so."""
+    numbered = draft.numeric(second) and draft.tokens.gaps[second] == HYPHEN
+    return numbered and towns.town(draft.place.uf, draft.place.name).block_numbers
 
 
 def _second_number(draft: Draft, at: int) -> Reason | None:
@@ -301,8 +311,11 @@ def _letter(draft: Draft, at: int) -> Reason | None:
     key, word = tokens.keys[at], tokens.words[at]
     if len(key) != 1 or not key.isalpha() or tokens.dots[at]:
         return None
-    closed = at + 1 == tokens.size or tokens.gaps[at + 1] == HARD or draft.marks[at + 1] != FREE
-    if tokens.gaps[at] in (GLUED, HYPHEN) or (closed and key not in _LABEL_LETTERS):
+    ends = at + 1 == tokens.size or tokens.gaps[at + 1] == HARD
+    if tokens.gaps[at] == HARD and not ends:
+        return None  # "…, 100, M VENTO, …"
+    closed = ends or draft.marks[at + 1] != FREE
+    if tokens.gaps[at] in (GLUED, HYPHEN) or (closed and (key not in _LABEL_LETTERS or (ends and word.isupper()))):
         draft.add_part(at, at + 1, word.upper())
         return None
     return Reason.NUMBER_AMBIGUOUS if word.isupper() and key not in _LETTER_WORDS else None

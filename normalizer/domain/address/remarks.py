@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER
+from normalizer.domain.address.shapes import corner_end
 from normalizer.domain.address.streets import at_street
 from normalizer.domain.address.tokens import HARD, NOISE, NUM, WORD
 
@@ -98,9 +99,14 @@ def mark_fields(evidence: Evidence) -> None:
     start = 0
     while start < tokens.size:
         end = tokens.hard_end(start)
-        if marks[start] in (FREE, LABEL):
+        if marks[start] in (FREE, LABEL) and not is_quarter_too(evidence, start):
             _mark_field(evidence, start, end)
         start = end
+
+
+def is_quarter_too(evidence: Evidence, at: int) -> bool:
+    """Does a word that is also a quarter's open the field where a register prints the quarter."""
+    return at == evidence.slot[0] > 0 and evidence.tokens.keys[at] in lx.QUARTER_TOO
 
 
 def _mark_field(evidence: Evidence, start: int, end: int) -> None:
@@ -119,7 +125,7 @@ def _is_empty(tokens: Tokens, start: int, end: int) -> bool:
     if end - start <= 3 and tokens.phrase(start, end) in lx.NULL_SLOTS:
         return True
     if end - start == 1 and start > 0 and tokens.keys[start] in lx.OWN_COUNTRY:
-        return _closes_address(tokens, start - 1)
+        return tokens.kinds[start - 1] != NUM and _closes_address(tokens, start - 1)
     if NOISE not in tokens.kinds[start:end]:
         return False
     spoken = {tokens.keys[at] for at in range(start, end) if tokens.kinds[at] != NOISE}
@@ -189,10 +195,10 @@ def mark_references(evidence: Evidence) -> None:
     if lx.ASIDE_FIRST.isdisjoint(tokens.vocabulary):
         return
     for at, key in enumerate(tokens.keys):
-        if key in lx.ASIDE_FIRST and evidence.free(at):
+        if key in lx.ASIDE_FIRST and evidence.free(at) and not is_quarter_too(evidence, at):
             start = _reference_start(evidence, at)
             if start is not None:
-                evidence.mark(start, tokens.hard_end(at), DROPPED)
+                evidence.mark(start, corner_end(tokens, at), DROPPED)
 
 
 def _reference_start(evidence: Evidence, at: int) -> int | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ORDINALS: Final = "ºª°"
 _OPENING: Final = frozenset(lx.OPENING_TYPES.values())
 _VOWELS: Final = frozenset("aeiou")
-_TRIED: Final = 3
+_NUMBERS: Final = (FREE, NUMBER)
 
 
 class Start(NamedTuple):
@@ -28,16 +28,12 @@ class Start(NamedTuple):
     kind: str
     name: int
     score: float
+    untyped: bool = False  # a name without any type, taken for a "Rua"
 
     @property
     def bare(self) -> bool:
         """A name without any type, or with one that is rarely one: only its number shows that it is a street."""
         return self.untyped or self.kind in _OPENING
-
-    @property
-    def untyped(self) -> bool:
-        """A name without any type, taken for a "Rua"."""
-        return self.at == self.name and self.kind == lx.DEFAULT_TYPE
 
 
 def date_follows(tokens: Tokens, at: int) -> bool:
@@ -71,6 +67,8 @@ def typed_starts(evidence: Evidence) -> list[Start]:
     """Return the streets that a type shows, and the numbered roads that need none."""
     tokens, marks = evidence.tokens, evidence.marks
     found: list[Start] = []
+    if evidence.trailing_type is not None:
+        found.append(Start(0, evidence.trailing_type, 0, weights.LONG_TYPE + weights.TYPE_OPENS_FIELD))
     for at, key in enumerate(tokens.keys):
         if marks[at] != FREE:
             continue
@@ -144,7 +142,7 @@ def _bare(tokens: Tokens, first: int) -> Start:
     kind = lx.OPENING_TYPES.get(tokens.keys[first])
     if kind and tokens.key(first + 1) in lx.OF:  # "Praia de Botafogo, 300"
         return Start(first, kind, first + 1, weights.BARE_NAME)
-    return Start(first, lx.DEFAULT_TYPE, first, weights.BARE_NAME)
+    return Start(first, lx.DEFAULT_TYPE, first, weights.BARE_NAME, untyped=True)
 
 
 def is_road(tokens: Tokens, kind: str, name: int) -> bool:
@@ -279,6 +277,8 @@ class StreetName:
     def _number_ahead(self, at: int) -> bool:
         tokens = self.tokens
         end = tokens.hard_end(at)
-        if tokens.is_number(end) and self._free(end):
+        if end < tokens.size and (self.marks[end] == NUMBER or tokens.is_number(end)) and self.marks[end] in _NUMBERS:
+            return True
+        if tokens.key(end) in lx.NUMBER_WORDS and tokens.is_number(end + 1):
             return True
         return any(tokens.kinds[i] == NUM and self._free(i) for i in range(at, end))

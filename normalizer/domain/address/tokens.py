@@ -147,7 +147,7 @@ class Tokens:
             if key in lx.FLOORS:
                 return BLANK  # "4. andar"
             return HYPHEN if kind == NUM and len(separator) == 1 else HARD  # "lote 3.8"
-        if before in lx.STREET_TYPES:  # "Praça. Pedro Luiz", and "…, 121 RUA. VILA …"
+        if before in lx.STREET_TYPES and before not in lx.LAST_RESORT_TYPES:  # "Praça. X", and "…, 121 RUA. VILA …"
             return HARD if len(self.kinds) > 1 and self.kinds[-2] == NUM and self.gaps[-1] != HARD else BLANK
         return HARD if len(before) > 4 and before not in lx.LONG_ABBREVIATIONS else BLANK
 
@@ -166,6 +166,12 @@ class Tokens:
     def key(self, at: int) -> str:
         """Return the key of the token at `at`, or "" where there is none."""
         return self.keys[at] if 0 <= at < self.size else ""
+
+    def joint(self, at: int) -> str:
+        """Return how the token at `at` is joined to the one before it where both are written in one value."""
+        if self.gaps[at] == HYPHEN:
+            return "." if self.dots[at - 1] else "-"
+        return {GLUED: "", SLASH: "/", HARD: ", "}.get(self.gaps[at], " ")
 
     def is_number(self, at: int) -> bool:
         """Is there a number at `at`."""

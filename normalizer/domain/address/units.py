@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard
 from normalizer.domain.address.marks import DROPPED, LABEL, NUMBER, UNIT
-from normalizer.domain.address.streets import at_street
+from normalizer.domain.address.streets import at_street, date_follows
 from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 
 if TYPE_CHECKING:
@@ -37,15 +37,34 @@ class Unit(NamedTuple):
 def mark_units(evidence: Evidence) -> None:
     """Find the units among the free tokens, in the order of the text, and mark them."""
     tokens = evidence.tokens
-    if lx.UNIT_WORDS.keys().isdisjoint(tokens.vocabulary):
+    if lx.UNIT_FIRST.isdisjoint(tokens.vocabulary):
         return
     for at in range(tokens.size):
-        if not evidence.free(at) or tokens.kinds[at] != WORD:
-            continue
-        keyword = lx.UNIT_WORDS.get(tokens.keys[at]) or _initial(evidence, at)
-        unit = _read(evidence, at, keyword) if keyword is not None else None
-        if unit is not None:
-            _keep(evidence, unit)
+        if evidence.free(at) and tokens.kinds[at] == WORD:
+            unit = _phrase(evidence, at) or _word(evidence, at)
+            if unit is not None:
+                _keep(evidence, unit)
+
+
+def _word(evidence: Evidence, at: int) -> Unit | None:
+    keyword = lx.UNIT_WORDS.get(evidence.tokens.keys[at]) or _initial(evidence, at)
+    if keyword is None:
+        return None
+    floor = _floor(evidence, at, keyword) if keyword in lx.FLOOR_UNITS else None
+    return floor or _unit(evidence, at, keyword)
+
+
+def _phrase(evidence: Evidence, at: int) -> Unit | None:
+    """Read a unit whose keyword is two words: "Área Especial 4", "Caixa Postal 22"."""
+    tokens, last = evidence.tokens, at + 1
+    keyword = lx.UNIT_PHRASES.get(tokens.phrase(at, at + 2))
+    if keyword is None or not evidence.free(last) or tokens.gaps[last] == HARD:
+        return None
+    value = _behind_number_word(evidence, last)
+    end = _value_end(evidence, last, value)
+    if end > value:
+        return Unit(at, end, keyword, _value(tokens, value, end))
+    return Unit(at, at + 2, keyword, "") if keyword in lx.ALONE_UNITS and _closed(evidence, at + 2) else None
 
 
 def _keep(evidence: Evidence, unit: Unit) -> None:
@@ -64,21 +83,29 @@ def _initial(evidence: Evidence, at: int) -> str | None:
     return keyword if evidence.numeric(at + 1) and evidence.tokens.gaps[at + 1] == GLUED else None
 
 
-def _read(evidence: Evidence, at: int, keyword: str) -> Unit | None:
-    floor = _floor(evidence, at, keyword) if keyword in lx.FLOOR_UNITS else None
-    return floor or _unit(evidence, at, keyword)
-
-
 def _floor(evidence: Evidence, at: int, keyword: str) -> Unit | None:
-    """Read "3º andar", whose value comes first."""
+    """Read "3º andar", "1º e 2º subsolo", "segundo andar", whose value comes first, and "pavimento superior"."""
     tokens, before = evidence.tokens, at - 1
-    if not evidence.numeric(before) or tokens.gaps[at] == HARD:
+    if tokens.key(at + 1) in lx.LEVELS and evidence.free(at + 1) and tokens.gaps[at + 1] != HARD:
+        return Unit(at, at + 2, keyword, standard.proper(tokens.words[at + 1], first=True))
+    if not evidence.free(before) or tokens.gaps[at] == HARD:
         return None
-    ordinal = tokens.words[before][-1] in _ORDINAL_SIGNS
-    behind_number = before > 0 and tokens.kinds[before - 1] == NUM
-    if not ordinal and not behind_number and tokens.gaps[before] != HARD:
+    if tokens.keys[before] in lx.ORDINALS:
+        return Unit(before, at + 1, f"{tokens.words[before].capitalize()} {keyword}", "")
+    if not evidence.numeric(before) or not _counts_floors(tokens, at):
         return None
-    return Unit(before, at + 1, f"{tokens.keys[before]}º {keyword}", "")
+    floor = f"{tokens.keys[before]}º {keyword}"
+    if tokens.key(at - 2) in lx.AND and evidence.numeric(at - 3):
+        return Unit(at - 3, at + 1, f"{tokens.keys[at - 3]}º e {floor}", "")
+    return Unit(before, at + 1, floor, "")
+
+
+def _counts_floors(tokens: Tokens, at: int) -> bool:
+    """Does the number before the floor at `at` count it, and is no house's: "12 - 3º andar", "12 3 andar"."""
+    before = at - 1
+    if tokens.words[before][-1] in _ORDINAL_SIGNS or tokens.dots[before] or tokens.gaps[before] == HARD:
+        return True
+    return before > 0 and (tokens.kinds[before - 1] == NUM or tokens.keys[before - 1] in lx.AND)
 
 
 def _unit(evidence: Evidence, at: int, keyword: str) -> Unit | None:
@@ -113,9 +140,17 @@ def _without_number(evidence: Evidence, at: int, keyword: str) -> Unit | None:
         return Unit(at, at + 3, f"{keyword} {words[value].lower()} {words[value + 1].capitalize()}", "")
     if keyword in lx.NAMED_UNITS and _named(evidence, value):
         return Unit(at, value + 1, keyword, standard.proper(words[value], first=True))
-    if keyword in lx.ALONE_UNITS and _stands_alone(evidence, at):
+    if (keyword in lx.ALONE_UNITS and _stands_alone(evidence, at)) or _is_whole_field(evidence, at):
         return Unit(at, at + 1, keyword, "")
     return None
+
+
+def _is_whole_field(evidence: Evidence, at: int) -> bool:
+    """Is the bare keyword a field of its own, behind others: "…, 120, LOJA - CENTRO"."""
+    tokens = evidence.tokens
+    if at < 2 or len(tokens.keys[at]) < 4 or evidence.in_slot(at) or tokens.hard_end(at) != at + 1:
+        return False
+    return tokens.gaps[at] == HARD or evidence.marks[at - 1] in (UNIT, NUMBER) or tokens.kinds[at - 1] == NUM
 
 
 def _placed(evidence: Evidence, at: int) -> bool:
@@ -181,7 +216,7 @@ def _binds(tokens: Tokens, at: int, following: int) -> bool:
 def _value_end(evidence: Evidence, at: int, value: int) -> int:
     """Return where the value that begins at `value` ends, or `value` when there is none."""
     tokens = evidence.tokens
-    if not evidence.free(value) or not _binds(tokens, at, value):
+    if not evidence.free(value) or not (_binds(tokens, at, value) or _is_next_field(tokens, at, value)):
         return value
     if tokens.kinds[value] == NUM:
         return _number_end(evidence, at, value)
@@ -196,10 +231,39 @@ def _number_end(evidence: Evidence, at: int, value: int) -> int:
     tokens = evidence.tokens
     if len(tokens.keys[at]) == 1 and tokens.gaps[value] == HYPHEN:
         return value  # "Q-3" may be a street's code
-    end = value + 1
+    end = _one_number_end(evidence, value)
+    if lx.UNIT_WORDS.get(tokens.keys[at]) in lx.PLURAL_UNITS:
+        end = _enumeration_end(evidence, end)
+    while tokens.key(end) in lx.AND and evidence.free(end) and _listed(evidence, end + 1):
+        end = _one_number_end(evidence, end + 1)  # "lojas 1 e 2"
+    return end + 1 if _lettered_plot(evidence, at, end) else end
+
+
+def _one_number_end(evidence: Evidence, at: int) -> int:
+    end = at + 1
     while _continues(evidence, end):
         end += 1
-    return end + 1 if _lettered_plot(evidence, at, end) else end
+    return end
+
+
+def _enumeration_end(evidence: Evidence, at: int) -> int:
+    """Return where the numbers end that only commas separate and an "e" closes: the "1, 2" of "lojas 1, 2 e 3"."""
+    tokens, end = evidence.tokens, at
+    while evidence.numeric(end) and tokens.gaps[end] == HARD:
+        end += 1
+    return end if tokens.key(end) in lx.AND and tokens.gaps[end] == BLANK and _listed(evidence, end + 1) else at
+
+
+def _listed(evidence: Evidence, at: int) -> bool:
+    """Is the number at `at` one more of a list, and no date."""
+    tokens = evidence.tokens
+    return evidence.numeric(at) and tokens.gaps[at] == BLANK and not date_follows(tokens, at)
+
+
+def _is_next_field(tokens: Tokens, at: int, value: int) -> bool:
+    """Is the value the whole next field, where the house has its number: "155 - Sala, 02 - Centro"."""
+    alone = tokens.gaps[at] == HARD and tokens.is_number(value) and tokens.hard_end(value) == value + 1
+    return alone and (at == 0 or NUM in tokens.kinds[:at])
 
 
 def _lettered_plot(evidence: Evidence, at: int, end: int) -> bool:
@@ -258,10 +322,11 @@ def _value(tokens: Tokens, start: int, end: int) -> str:
     written = ""
     for at in range(start, end):
         word = tokens.words[at].replace(".", "")
-        if tokens.kinds[at] == WORD:
+        if tokens.keys[at] in lx.AND:
+            word = word.lower() if at > start and tokens.gaps[at] == BLANK and at + 1 < end else word.upper()
+        elif tokens.kinds[at] == WORD:
             long = len(word) > 3 or tokens.keys[at] in lx.SIDES
             word = word.capitalize() if long and tokens.keys[at] not in lx.ROMAN else word.upper()
-        if at > start and tokens.gaps[at] != GLUED:
-            written += {HYPHEN: "-", SLASH: "/"}.get(tokens.gaps[at], " ")
+        written += tokens.joint(at) if at > start else ""
         written += word
     return written

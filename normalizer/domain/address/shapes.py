@@ -1,0 +1,177 @@
+"""Passes over the shapes of registers: where the quarter stands, a type behind its number, look-up ranges, corners."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from normalizer.domain import gazetteer
+from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address.marks import DROPPED, LABEL, NUMBER
+from normalizer.domain.address.streets import at_street, date_follows
+from normalizer.domain.address.tokens import BLANK, HARD, NUM, SLASH, WORD
+
+if TYPE_CHECKING:
+    from normalizer.domain.address.evidence import Evidence
+    from normalizer.domain.address.tokens import Tokens
+
+_FEW_DIGITS: Final = 6
+
+
+def find_slot(evidence: Evidence) -> None:
+    """Note the field right before "CITY - UF", behind a street: a register prints the quarter there."""
+    tokens = evidence.tokens
+    state = next((at for at in range(tokens.size - 1, 2, -1) if _is_sigla(tokens, at)), 0)
+    if not state:
+        return
+    city = tokens.hard_start(state - 1) if tokens.gaps[state] == HARD else tokens.hard_start(state)
+    if city < 3 or tokens.keys[state].upper() not in gazetteer.municipalities(tokens.phrase(city, state)):
+        return
+    start = tokens.hard_start(city - 1)
+    if start > 0 and not any(at_street(tokens, at) for at in range(start, city)):
+        evidence.slot = (start, city)
+
+
+def _is_sigla(tokens: Tokens, at: int) -> bool:
+    if tokens.kinds[at] != WORD or tokens.keys[at].upper() not in gazetteer.UF_NAMES:
+        return False
+    return at + 1 == tokens.size or tokens.gaps[at + 1] == HARD or tokens.kinds[at + 1] != WORD
+
+
+def mark_trailing_type(evidence: Evidence) -> None:
+    """Take the type of "FULANO DE TAL, 121 RUA. VILA …", and drop one that says the street's own again."""
+    tokens = evidence.tokens
+    at = next((at for at in range(2, tokens.size) if tokens.keys[at] in lx.STREET_TYPES and _trails(evidence, at)), 0)
+    if not at:
+        return
+    kind, own = lx.STREET_TYPES[tokens.keys[at]], lx.STREET_TYPES.get(tokens.keys[0])
+    if own is None or not at_street(tokens, 0):
+        evidence.trailing_type = kind
+        evidence.mark(at, at + 1, LABEL)
+    elif own == kind:
+        evidence.mark(at, at + 1, DROPPED)
+
+
+def _trails(evidence: Evidence, at: int) -> bool:
+    """Does the type end its field, right behind the number of the text's first field."""
+    tokens, number = evidence.tokens, at - 1
+    if tokens.keys[at] in lx.LAST_RESORT_TYPES or tokens.gaps[at] == HARD or tokens.hard_end(at) != at + 1:
+        return False
+    start = tokens.hard_start(number)
+    numbered = (start == number and tokens.kinds[number] == NUM) or evidence.marks[start] == NUMBER
+    return numbered and start > 0 and tokens.hard_start(start - 1) == 0 and tokens.kinds[0] == WORD
+
+
+def mark_ranges(evidence: Evidence) -> None:
+    """Drop what was pasted from a CEP look-up: "de 77 ao fim", "até 90/91", "lado ímpar"; and a bare "PARTE"."""
+    tokens = evidence.tokens
+    for at in range(2, tokens.size):
+        if evidence.free(at) and (end := _range_end(evidence, at)) > at:
+            evidence.mark(at, end, DROPPED)
+
+
+def _range_end(evidence: Evidence, at: int) -> int:
+    """Return where the range ends that begins at `at`, or `at`."""
+    tokens = evidence.tokens
+    key, following = tokens.keys[at], at + 1
+    if key in lx.PARTIAL and not evidence.in_slot(at) and _stands_apart(evidence, at):
+        lettered = len(tokens.key(following)) == 1 and tokens.hard_end(at) == at + 2
+        return at + 2 if lettered else following if tokens.hard_end(at) == following else at
+    if key in lx.SIDE_OF_STREET and tokens.key(following) in lx.PARITY and tokens.gaps[following] != HARD:
+        return at + 2
+    if key in lx.TO and evidence.numeric(following):
+        return _limit_end(evidence, following)
+    if key in lx.BARE_OF and tokens.gaps[at] == HARD and evidence.numeric(following):
+        last = _limit_end(evidence, following)
+        return _open_range_end(evidence, last) if tokens.key(last) in lx.UP_TO else at
+    return at
+
+
+def _stands_apart(evidence: Evidence, at: int) -> bool:
+    before = at - 1
+    return evidence.tokens.gaps[at] == HARD or evidence.tokens.kinds[before] == NUM or evidence.marks[before] == NUMBER
+
+
+def _limit_end(evidence: Evidence, at: int) -> int:
+    """Return where "90/91" ends."""
+    double = evidence.numeric(at + 1) and evidence.tokens.gaps[at + 1] == SLASH
+    return at + 2 if double else at + 1
+
+
+def _open_range_end(evidence: Evidence, at: int) -> int:
+    """Return where "ao fim" or "a 1200/1201" ends."""
+    end = at + 1
+    if evidence.tokens.key(end) in lx.THE_END:
+        return end + 1
+    return _limit_end(evidence, end) if evidence.numeric(end) else at
+
+
+def mark_second_numbers(evidence: Evidence) -> None:
+    """Drop the second of two house numbers: "120 E 122", "1200 A 1210", "620 636"."""
+    tokens = evidence.tokens
+    for at in range(2, tokens.size - 1):
+        if not evidence.numeric(at) or not _is_house_number(evidence, at):
+            continue
+        joined = tokens.keys[at + 1] in lx.JOINS_NUMBERS and tokens.gaps[at + 1] == BLANK
+        second = at + 2 if joined else at + 1
+        if _is_second(evidence, at, second):
+            evidence.mark(at + 1, second + 1, DROPPED)
+
+
+def _is_house_number(evidence: Evidence, at: int) -> bool:
+    """Does the number open a field behind the first, or follow "nº"."""
+    tokens = evidence.tokens
+    return tokens.gaps[at] == HARD or tokens.keys[at - 1] in lx.NUMBER_WORDS
+
+
+def _is_second(evidence: Evidence, first: int, second: int) -> bool:
+    tokens = evidence.tokens
+    if not evidence.numeric(second) or tokens.gaps[second] != BLANK or date_follows(tokens, second):
+        return False
+    low, high = tokens.keys[first], tokens.keys[second]
+    ascending = low.isdecimal() and high.isdecimal() and int(low) < int(high) and len(high) < _FEW_DIGITS
+    return ascending and (second + 1 == tokens.size or tokens.gaps[second + 1] == HARD)
+
+
+def mark_corners(evidence: Evidence) -> None:
+    """Drop the other street of a corner: "C/ RUA X", "COM A RUA X", "/RUA X", up to the next field or plot."""
+    tokens = evidence.tokens
+    for at in range(2, tokens.size - 1):
+        if evidence.free(at) and _meets_street(evidence, at):
+            evidence.mark(at, corner_end(tokens, at), DROPPED)
+
+
+def _meets_street(evidence: Evidence, at: int) -> bool:
+    """Does another street begin at `at`, behind "com", "c/" or a slash, where the first one's name is over."""
+    tokens = evidence.tokens
+    key = tokens.keys[at]
+    if tokens.gaps[at] == SLASH and key in lx.STREET_TYPES:
+        return tokens.kinds[at + 1] == WORD and at_street(tokens, 0) and key not in lx.LAST_RESORT_TYPES
+    if key not in lx.MEETING:
+        return False
+    street = at + 1 + (tokens.key(at + 1) in lx.ARTICLES)
+    typed = tokens.key(street) in lx.STREET_TYPES and tokens.key(street) not in lx.LAST_RESORT_TYPES
+    return typed and _stands_apart(evidence, at) and street + 1 < tokens.size
+
+
+def corner_end(tokens: Tokens, at: int) -> int:
+    """Return where the corner or reference that begins at `at` ends: with its field, or before a plot or flat."""
+    end = tokens.hard_end(at)
+    return next((i for i in range(at + 1, end) if _is_unit(tokens, i)), end)
+
+
+def _is_unit(tokens: Tokens, at: int) -> bool:
+    """Does a unit with a number or a letter begin at `at`."""
+    if tokens.keys[at] not in lx.UNIT_WORDS or len(tokens.keys[at]) < 2:
+        return False
+    following = tokens.key(at + 1)
+    return tokens.is_number(at + 1) or (len(following) == 1 and following.isalpha())
+
+
+__all__ = [
+    "corner_end",
+    "find_slot",
+    "mark_corners",
+    "mark_ranges",
+    "mark_second_numbers",
+    "mark_trailing_type",
+]
