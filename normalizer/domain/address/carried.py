@@ -67,7 +67,7 @@ def _expansions(*tables: dict[str, str]) -> Table:
     )
 
 
-_NAMES: Final = _expansions(lx.STREET_TYPES, lx.TITLES, lx.DISTRICT_WORDS)
+_NAMES: Final = _expansions(lx.STREET_TYPES, lx.LOCALITIES, lx.SETTLEMENTS, lx.TITLES, lx.DISTRICT_WORDS)
 _PARTS: Final = _expansions(lx.BEHIND_FLATS, lx.UNIT_WORDS, lx.BUILDING_WORDS, lx.DISTRICT_WORDS, lx.TITLES)
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard, towns, weights
-from normalizer.domain.address.marks import DISTRICT, DROPPED, LABEL, STREET, UNIT
-from normalizer.domain.address.quarters import chunks, closed_by_centre, may_be_quarter
+from normalizer.domain.address.marks import DISTRICT, DROPPED, LABEL, NUMBER, STREET, UNIT
+from normalizer.domain.address.quarters import chunks, closed_by_centre, may_be_quarter, may_fill_slot
 from normalizer.domain.address.streets import date_follows
 from normalizer.domain.address.tokens import HARD, NUM, WORD
 from normalizer.domain.decision import Reason
@@ -66,9 +66,26 @@ def _settle(draft: Draft, found: _Sorted) -> Reason | None:
         quarters = [chunk for chunk in quarters if chunk not in again]
         for start, end in again:
             draft.claim(start, end, DROPPED)
+    if len(quarters) == 2 and _is_place_before_quarter(draft, *quarters):
+        _add_place(draft, *quarters.pop(0))
     if len(quarters) > 1:
         return Reason.DISTRICT_AMBIGUOUS
     return _read_quarter(draft, *quarters[0]) if quarters else None
+
+
+def _is_place_before_quarter(draft: Draft, place: Span, quarter: Span) -> bool:
+    """Does a place stand between the number and the quarter: "88 SETOR LESTE - CENTRO"."""
+    tokens, start = draft.tokens, place[0]
+    if quarter != draft.evidence.slot or not draft.start.at < start < quarter[0]:
+        return False
+    if not may_be_quarter(tokens, *place, sector=not draft.start.kind):
+        return False
+    opens = tokens.gaps[start] == HARD or draft.marks[start - 1] in (UNIT, NUMBER)
+    return opens and (tokens.keys[start] in lx.DISTRICT_WORDS or tokens.keys[start] in lx.PLACES)
+
+
+def _add_place(draft: Draft, start: int, end: int) -> None:
+    draft.add_part(start, end, standard.district(draft.tokens, start, end))
 
 
 # -- sorting -----------------------------------------------------------------------------------------------------
@@ -163,7 +180,8 @@ def _read_quarter(draft: Draft, start: int, end: int) -> Reason | None:
             return Reason.DISTRICT_AMBIGUOUS
         draft.claim(start, start + 1, LABEL)
         start += 1
-    if not may_be_quarter(tokens, start, end, sector=not draft.start.kind):
+    slot = (start, end) == draft.evidence.slot
+    if not (may_be_quarter(tokens, start, end, sector=not draft.start.kind) or (slot and may_fill_slot(tokens, start))):
         return Reason.TEXT_UNEXPLAINED
     reason = _misplaced(draft, start, end)
     if reason is not None:
@@ -188,7 +206,7 @@ def _misplaced(draft: Draft, start: int, end: int) -> Reason | None:
     behind_place = place.start < start or place.start == end
     if start < draft.start.at and not _is_known(draft, start) and not behind_place:
         return Reason.TEXT_UNEXPLAINED
-    if start in draft.evidence.labelled:
+    if start in draft.evidence.labelled or (start, end) == draft.evidence.slot:
         return None
     doubtful = any(doubt(draft, start, end) for doubt in _DOUBTS)
     return Reason.DISTRICT_AMBIGUOUS if doubtful else None

@@ -100,6 +100,8 @@ def _spelled(evidence: Evidence, start: int) -> State | None:
             at += 1
     for end in range(min(at + _LONGEST_STATE, tokens.size), at, -1):
         uf = _STATE_NAMES.get(tuple(tokens.keys[at:end]))
+        if uf in towns.NAMESAKES and start == at and tokens.key(end) == uf.lower():
+            continue  # "SAO PAULO - SP" is the city
         if uf is not None and evidence.marks[end - 1] == FREE and HARD not in tokens.gaps[at + 1 : end]:
             return State(start, end, uf, spelled=True)
     sigla = tokens.key(at).upper() if start < at else ""

@@ -46,6 +46,15 @@ def may_be_quarter(tokens: Tokens, start: int, end: int, *, sector: bool) -> boo
     return _long_enough(tokens, start, end) and all(_belongs(tokens, at, start, end) for at in range(start, end))
 
 
+def may_fill_slot(tokens: Tokens, start: int) -> bool:
+    """May the field where a register prints the quarter be one that no rule knows: "BNH", "NORTE", a name cut short."""
+    key = tokens.keys[start]
+    if tokens.kinds[start] != WORD or key in lx.UNIT_WORDS or key in lx.REFERENCE_WORDS or key in lx.BETWEEN:
+        return False
+    words = tokens.keys[start : tokens.hard_end(start)]
+    return NUM not in tokens.kinds[start : start + len(words) - 1] and lx.NOTE_WORDS.isdisjoint(words)
+
+
 def _opens_and_closes(tokens: Tokens, start: int, end: int) -> bool:
     """Are its first and its last word ones that a quarter's name may begin and end with."""
     keys = tokens.keys

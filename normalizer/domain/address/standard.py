@@ -82,9 +82,14 @@ def _title_at(tokens: Tokens, at: int, *, leads: bool) -> str | None:
         return None if tokens.key(at + 2) in lx.SURNAMES else lx.MARQUIS[key]  # "Marques de Souza" is a family
     if key in lx.DOTTED_TITLES and not tokens.dots[at]:
         return None
-    if key in lx.WEAK_TITLES and not (tokens.dots[at] or leads):
+    if key in lx.WEAK_TITLES and (not (tokens.dots[at] or leads) or _is_word(tokens, at)):
         return None
     return lx.TITLES.get(key)
+
+
+def _is_word(tokens: Tokens, at: int) -> bool:
+    """Is the short title the word it looks like: the "Pé" of "Pé do Morro"."""
+    return tokens.key(at + 1) in lx.OF and not tokens.dots[at]
 
 
 def _initial_at(tokens: Tokens, at: int, end: int) -> str | None:

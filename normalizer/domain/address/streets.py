@@ -123,19 +123,45 @@ def last_resorts(evidence: Evidence) -> list[Start]:
         for at in range(tokens.size - 1)
         if evidence.free(at) and tokens.keys[at] in lx.RURAL_TYPES and _opens_name(tokens, at)
     ]
-    if _may_be_bare(tokens, first):
+    kind = _locality(evidence, first)
+    if kind is not None and tokens.keys[first] not in lx.RURAL_TYPES:
+        found.append(Start(first, kind, first + 1, weights.LOCALITY))
+    elif kind is None and _may_be_bare(evidence, first):
         found.append(_bare(tokens, first))
     return found
+
+
+def _locality(evidence: Evidence, first: int) -> str | None:
+    """Return the type that a locality's word is where it opens the address: "POV LAGOA AZUL, S/N, …"."""
+    tokens = evidence.tokens
+    key = tokens.keys[first]
+    if tokens.gaps[first] != HARD or first + 1 >= tokens.size or tokens.gaps[first + 1] == HARD:
+        return None
+    numbered = evidence.no_number >= 0 or tokens.is_number(tokens.hard_end(first))
+    if key in lx.SETTLEMENTS:
+        return lx.SETTLEMENTS[key] if numbered and evidence.slot[0] > tokens.hard_end(first) else None
+    if key in lx.STRONG_STARTERS and not numbered and evidence.slot[0] == 0:
+        return None  # "Vila Madalena, São Paulo, SP" names no street
+    return lx.LOCALITIES.get(key)
 
 
 def _opens_name(tokens: Tokens, at: int) -> bool:
     return tokens.gaps[at] == HARD and tokens.gaps[at + 1] != HARD
 
 
-def _may_be_bare(tokens: Tokens, first: int) -> bool:
-    if tokens.phrase(first, first + 2) in lx.POST_BOXES:
+def _may_be_bare(evidence: Evidence, first: int) -> bool:
+    """May a name without a type be a street: it opens the text, and is no building, institution or place outside."""
+    tokens = evidence.tokens
+    key = tokens.keys[first]
+    if tokens.kinds[first] != WORD or tokens.gaps[first] != HARD or tokens.phrase(first, first + 2) in lx.POST_BOXES:
         return False
-    return tokens.kinds[first] == WORD and tokens.gaps[first] == HARD and tokens.keys[first] not in lx.STRONG_STARTERS
+    if key in lx.STRONG_STARTERS or key in lx.INSTITUTIONS or key in lx.DOUBTFUL_LOCALITIES:
+        return False
+    return not any(_is_rural(tokens, at) for at, gap in enumerate(tokens.gaps) if gap == HARD)
+
+
+def _is_rural(tokens: Tokens, at: int) -> bool:
+    return tokens.phrase(at, tokens.hard_end(at)) in lx.RURAL_PLACES
 
 
 def _bare(tokens: Tokens, first: int) -> Start:
@@ -196,8 +222,8 @@ class StreetName:
         if tokens.gaps[at] == HYPHEN and len(before) == 3 and self._coded(at - 1):
             return True  # "Estrada Municipal IBT-020"
         second = at - 1 == self.name
-        if second and is_road(tokens, self.kind, self.name):
-            return True
+        if is_road(tokens, self.kind, at - 1):
+            return True  # "BR 277", "Rodovia Fulano BR-101"
         code = second and self._is_code(at - 1)
         if code and tokens.gaps[at] in (GLUED, HYPHEN):
             return True

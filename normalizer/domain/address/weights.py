@@ -44,6 +44,7 @@ TYPE_BEHIND_PLACE: Final = 3.2  # "lages sc coral r sete 40"
 CODED_STREET: Final = 4.5  # "BR 277", "SQN 210": nothing else is written so
 QUADRA: Final = 4.0
 RURAL_TYPE: Final = 4.0
+LOCALITY: Final = 4.0  # "Povoado Lagoa Azul": it opens the address
 BARE_NAME: Final = 2.5  # a name without a type: only with much else in its favour
 
 # -- number and quarter ------------------------------------------------------------------------------------------
