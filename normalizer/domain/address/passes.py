@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from normalizer.domain.address import labels, remarks, shapes
 from normalizer.domain.address.evidence import Evidence
+from normalizer.domain.address.sectors import mark_prefixes
 from normalizer.domain.address.units import mark_units
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ PASSES: Final[tuple[Marking, ...]] = (
     shapes.find_slot,  # marks nothing: those behind it ask where the quarter stands
     remarks.mark_orders,  # nothing in an order is a field, whatever it looks like
     remarks.mark_repeats,  # before labels: "Bairro Centro, Bairro Centro" is one quarter
+    shapes.mark_brackets,  # "BRASILIA (GAMA) - DF": before what looks for the city
     labels.mark_labels,  # the values that labels announce are read by what the label says
     labels.mark_empty_slots,  # "COMPL: NÃO TEM" needs its label
     labels.mark_postcodes,  # "CEP:" is a label; a CEP is no phone and no house number
@@ -31,6 +33,7 @@ PASSES: Final[tuple[Marking, ...]] = (
     remarks.mark_capital,  # "São Paulo capital"
     remarks.mark_lead,  # "Mora na Rua …": behind what was dropped at the beginning
     remarks.mark_references,  # to the end of their field: last, so that they swallow nothing known
+    mark_prefixes,  # before units: the Q of "Q SHIS" is no quadra
     mark_units,  # what stands in a remark is no complement
     shapes.mark_second_numbers,  # "lotes 5 e 6" are units
 )

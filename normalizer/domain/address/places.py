@@ -123,7 +123,7 @@ def places(evidence: Evidence) -> list[Place]:
 def _before_state(evidence: Evidence, state: State) -> Iterator[Place]:
     tokens, marks = evidence.tokens, evidence.marks
     last = state.start - 1
-    while last >= 0 and marks[last] in (POSTCODE, LABEL):
+    while last >= 0 and marks[last] in (POSTCODE, LABEL, DROPPED):
         last -= 1
     if not evidence.free(last) or tokens.kinds[last] != WORD:
         return
@@ -309,7 +309,9 @@ def _by_name(key: str, by_uf: dict[str, str]) -> tuple[str, State | None, float]
     for uf, name in by_uf.items():
         if gazetteer.CAPITALS[uf] == name:
             return uf, None, weights.CITY_IS_NAMESAKE if uf in towns.NAMESAKES else weights.CITY_IS_CAPITAL
-    if len(by_uf) == 1 and key not in lx.TOWN_LIKE_QUARTERS:
+    (uf, *others) = by_uf
+    region = towns.town(uf, by_uf[uf]).opening_quadra  # of Brasília: it may be its quarter
+    if not others and not region and key not in lx.TOWN_LIKE_QUARTERS:
         return next(iter(by_uf)), None, weights.CITY_IN_ONE_STATE
     return None
 

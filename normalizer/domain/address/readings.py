@@ -220,13 +220,25 @@ def _is_named_like_a_street(draft: Draft, end: int) -> bool:
 def _read_number(draft: Draft) -> Reason | None:
     at = _behind_number_word(draft, draft.street_end())
     if not draft.start.kind:
-        return None
+        return _read_lone_number(draft)
     if at < draft.tokens.size and draft.marks[at] == NUMBER:
         draft.score += weights.NO_NUMBER
         return None
     if draft.numeric(at):
         return Reason.NUMBER_AMBIGUOUS if _may_be_code(draft, at) else _take_number(draft, at)
     return _read_later_number(draft)
+
+
+def _read_lone_number(draft: Draft) -> Reason | None:
+    """Read the number that is a field of its own behind a sector and its units: "QR 210 CONJUNTO 22, 1, SAMAMBAIA"."""
+    tokens, first = draft.tokens, draft.street_end()
+    numbers = [at for at in range(first, draft.place.start) if draft.numeric(at)]
+    alone = [at for at in numbers if tokens.gaps[at] == HARD and tokens.hard_end(at) == at + 1]
+    return (
+        _take_number(draft, alone[0])
+        if len(numbers) == 1 and alone and draft.evidence.slot[0] == alone[0] + 1
+        else None
+    )
 
 
 def _behind_number_word(draft: Draft, at: int) -> int:

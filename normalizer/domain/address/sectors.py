@@ -8,7 +8,7 @@ from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import towns, weights
 from normalizer.domain.address.marks import DROPPED, FREE, LABEL
 from normalizer.domain.address.streets import Start, last_resorts, starts_behind, typed_starts
-from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM, SLASH, WORD
+from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 
 if TYPE_CHECKING:
     from normalizer.domain.address.evidence import Evidence
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from normalizer.domain.address.units import Unit
 
 _TRIED: Final = 3
+_NAMED_LETTERS: Final = 3  # of a code that needs no number
+_QUADRA_DIGITS: Final = 3
 
 
 def starts(evidence: Evidence, place: Place) -> list[Start]:
@@ -65,27 +67,51 @@ def sector_end(tokens: Tokens, start: int, units: list[Unit]) -> int:
     areas = {unit.start: unit.end for unit in units if unit.keyword in lx.AREAS}
     others = {unit.start for unit in units} - areas.keys()
     at, numbered = start, False
-    while at < tokens.size and (at == start or tokens.gaps[at] != HARD) and at not in others:
+    while at < tokens.size and at not in others:
         if at in areas and not numbered:
-            at, numbered = areas[at], True
-        elif _continues(tokens, start, at, numbered=numbered, area=start in areas):
+            at, numbered = areas[at], True  # "SBS, QD. 9" too
+        elif (at == start or tokens.gaps[at] != HARD) and _continues(
+            tokens, start, at, numbered=numbered, area=start in areas
+        ):
             numbered = tokens.kinds[at] == NUM or (numbered and not _continued(tokens, start, at))
             at += 1
         else:
             break
-    return at if numbered else start
+    return at if numbered or _is_named(tokens, start, at, others) else start
+
+
+def _is_named(tokens: Tokens, start: int, end: int, others: set[int]) -> bool:
+    """Is the sector named without a number, a field of its own before the units: "SDN - CONJUNTO A", "SETOR D SUL"."""
+    named = tokens.keys[start] in lx.SECTORS or (len(tokens.keys[start]) >= _NAMED_LETTERS and end - start == 1)
+    return end in others and named and tokens.gaps[end] == HARD and tokens.hard_end(start) == end
 
 
 def _continues(tokens: Tokens, start: int, at: int, *, numbered: bool, area: bool) -> bool:
     """Does the token belong to the sector. `numbered`: its number was read. `area`: a quadra opens it."""
     key, gap = tokens.keys[at], tokens.gaps[at]
     if tokens.kinds[at] == NUM:
-        return not numbered or gap in (SLASH, HYPHEN)
+        return not numbered or gap in (SLASH, HYPHEN) or _is_between(tokens, at)
     if not numbered:
         return tokens.kinds[at] == WORD and (key in towns.ALL_CODES or tokens.keys[start] in lx.SECTORS)
     bound = len(key) == 1 and gap in (GLUED, HYPHEN)
     sided = key in lx.QUADRA_SIDES and (area or tokens.kinds[start] == NUM)
     return bound or sided or _continued(tokens, start, at)
+
+
+def _is_between(tokens: Tokens, at: int) -> bool:
+    """Is it the second number of a quadra between two: "EQN 114 115"."""
+    first, second = tokens.keys[at - 1], tokens.keys[at]
+    both = tokens.kinds[at - 1] == NUM and tokens.gaps[at] == BLANK and len(first) == len(second) == _QUADRA_DIGITS
+    return both and first < second
+
+
+def mark_prefixes(evidence: Evidence) -> None:
+    """Explain what says again that a sector follows: "ST SAUN", "Q SHIS QI 11"."""
+    tokens = evidence.tokens
+    for at in range(tokens.size - 1):
+        coded = tokens.keys[at + 1] in towns.ALL_CODES and len(tokens.keys[at + 1]) >= _NAMED_LETTERS
+        if tokens.keys[at] in lx.SECTOR_PREFIXES and tokens.gaps[at] == HARD and coded:
+            evidence.mark(at, at + 1, LABEL)
 
 
 def _continued(tokens: Tokens, start: int, at: int) -> bool:

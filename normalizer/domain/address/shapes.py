@@ -23,8 +23,11 @@ def find_slot(evidence: Evidence) -> None:
     state = next((at for at in range(tokens.size - 1, 2, -1) if _is_sigla(tokens, at)), 0)
     if not state:
         return
-    city = tokens.hard_start(state - 1) if tokens.gaps[state] == HARD else tokens.hard_start(state)
-    if city < 3 or tokens.keys[state].upper() not in gazetteer.municipalities(tokens.phrase(city, state)):
+    end = state
+    while end > 1 and tokens.parens[end - 1]:
+        end -= 1  # "BRASILIA (GAMA) - DF"
+    city = tokens.hard_start(end - 1)
+    if city < 3 or tokens.keys[state].upper() not in gazetteer.municipalities(tokens.phrase(city, end)):
         return
     start = tokens.hard_start(city - 1)
     if start > 0 and not any(at_street(tokens, at) for at in range(start, city)):
@@ -35,6 +38,20 @@ def _is_sigla(tokens: Tokens, at: int) -> bool:
     if tokens.kinds[at] != WORD or tokens.keys[at].upper() not in gazetteer.UF_NAMES:
         return False
     return at + 1 == tokens.size or tokens.gaps[at + 1] == HARD or tokens.kinds[at + 1] != WORD
+
+
+def mark_brackets(evidence: Evidence) -> None:
+    """Drop a part of the city that stands in brackets behind it: "BRASILIA (GAMA) - DF"."""
+    tokens = evidence.tokens
+    if True not in tokens.parens:
+        return
+    state = next((at for at in range(tokens.size - 1, 1, -1) if _is_sigla(tokens, at)), 0)
+    start = state
+    while start > 0 and tokens.parens[start - 1]:
+        start -= 1
+    city = tokens.hard_start(start - 1) if 0 < start < state else start
+    if 0 < city < start and tokens.keys[state].upper() in gazetteer.municipalities(tokens.phrase(city, start)):
+        evidence.mark(start, state, DROPPED)
 
 
 def mark_trailing_type(evidence: Evidence) -> None:
@@ -170,6 +187,7 @@ def _is_unit(tokens: Tokens, at: int) -> bool:
 __all__ = [
     "corner_end",
     "find_slot",
+    "mark_brackets",
     "mark_corners",
     "mark_ranges",
     "mark_second_numbers",

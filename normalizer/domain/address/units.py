@@ -272,7 +272,7 @@ def _lettered_plot(evidence: Evidence, at: int, end: int) -> bool:
     if lx.UNIT_WORDS.get(tokens.keys[at]) not in lx.PLOTS or not evidence.free(end) or end + 1 >= tokens.size:
         return False
     letter = len(tokens.keys[end]) == 1 and tokens.words[end].isupper() and tokens.keys[end] not in "eoq"
-    unit = tokens.keys[end + 1] in lx.UNIT_WORDS and evidence.numeric(end + 2)
+    unit = tokens.keys[end + 1] in lx.UNIT_WORDS and (evidence.numeric(end + 2) or len(tokens.key(end + 2)) == 1)
     return letter and tokens.gaps[end] == BLANK and unit
 
 
