@@ -29,20 +29,47 @@ Amparo do São Francisco|Embu das Artes|Florínea|Mogi Mirim|São Luiz do Parait
 """
 # UF: older or variant name = official name. Typed every day, so they are understood; stored is the official one.
 ALIASES: Final = """
+AC: Santa Rosa=Santa Rosa do Purus
+AM: Careiro Castanho=Careiro
+AP: Água Branca do Amapari=Pedra Branca do Amaparí; Amapari=Pedra Branca do Amaparí
 BA: Muquém de São Francisco=Muquém do São Francisco; Santa Teresinha=Santa Terezinha
-CE: Itapagé=Itapajé
+BA: Governador Lomanto Júnior=Barro Preto; Água Quente=Érico Cardoso; Camacã=Camacan
+BA: Lagedo do Tabocal=Lajedo do Tabocal
+CE: Itapagé=Itapajé; Deputado Irapuã Pinheiro=Deputado Irapuan Pinheiro
+ES: Cachoeiro do Itapemirim=Cachoeiro de Itapemirim; São Gabriel do Palha=São Gabriel da Palha
+GO: Bom Jesus=Bom Jesus de Goiás; Sítio da Abadia=Sítio d'Abadia
+MA: Governador Edson Lobão=Governador Edison Lobão; São José do Ribamar=São José de Ribamar
+MA: Victorino Freire=Vitorino Freire
 MG: Brasópolis=Brazópolis; Dona Eusébia=Dona Euzébia; São Thomé das Letras=São Tomé das Letras
-MS: Bataiporã=Batayporã
+MG: Itabirinha de Mantena=Itabirinha; Barão do Monte Alto=Barão de Monte Alto; Gouvea=Gouveia; Queluzita=Queluzito
+MG: Amparo da Serra=Amparo do Serra; São João del Rey=São João del Rei; Piui=Piumhi
+MS: Bataiporã=Batayporã; Bataguaçu=Bataguassu
 MT: Poxoréo=Poxoréu; Santo Antônio do Leverger=Santo Antônio de Leverger
 PA: Eldorado dos Carajás=Eldorado do Carajás; Santa Isabel do Pará=Santa Izabel do Pará
-PB: Seridó=São Vicente do Seridó
+PB: Seridó=São Vicente do Seridó; São Domingos de Pombal=São Domingos; Campo de Santana=Tacima
+PB: Santarém=Joca Claudino
 PE: Belém de São Francisco=Belém do São Francisco; Iguaraci=Iguaracy; Lagoa do Itaenga=Lagoa de Itaenga
-RJ: Parati=Paraty; Trajano de Morais=Trajano de Moraes
-RS: Chiapeta=Chiapetta; Santana do Livramento=Sant'Ana do Livramento; Livramento=Sant'Ana do Livramento
+PE: Cabo=Cabo de Santo Agostinho; São Caetano=São Caitano; Itamaracá=Ilha de Itamaracá
+PR: Munhoz de Mello=Munhoz de Melo; Vila Alta=Alto Paraíso; Bela Vista do Caroba=Bela Vista da Caroba
+PR: Pinhal do São Bento=Pinhal de São Bento; Santa Cruz do Monte Castelo=Santa Cruz de Monte Castelo
+PR: Coronel Domingo Soares=Coronel Domingos Soares; Santa Isabel do Oeste=Santa Izabel do Oeste
+RJ: Parati=Paraty; Trajano de Morais=Trajano de Moraes; Armação de Búzios=Armação dos Búzios
+RJ: Búzios=Armação dos Búzios; Varre e Sai=Varre-Sai
+RN: Augusto Severo=Campo Grande; Presidente Juscelino=Serra Caiada; Boa Saúde=Januário Cicco; Assú=Açu; Assu=Açu
+RN: Olho d'Água dos Borges=Olho-d'Água do Borges; Lagoa de Anta=Lagoa d'Anta
+RR: São Luiz do Anauá=São Luiz; São Luís do Anauá=São Luiz; São Luís=São Luiz
+RS: Chiapeta=Chiapetta; Livramento=Sant'Ana do Livramento
+RS: Xangrilá=Xangri-lá; Santo Ângelo das Missões=Santo Ângelo; São Luís Gonzaga=São Luiz Gonzaga; Erexim=Erechim
+RS: Barão do Cotegipe=Barão de Cotegipe
 SC: Piçarras=Balneário Piçarras; Presidente Castelo Branco=Presidente Castello Branco
+SC: Balneário de Piçarras=Balneário Piçarras; Luís Alves=Luiz Alves; São Miguel d'Oeste=São Miguel do Oeste
+SC: São Lourenço d'Oeste=São Lourenço do Oeste; Herval Velho=Erval Velho
 SE: Amparo de São Francisco=Amparo do São Francisco
 SP: Embu=Embu das Artes; Florínia=Florínea; Moji Mirim=Mogi Mirim; São Luís do Paraitinga=São Luiz do Paraitinga
-TO: Couto de Magalhães=Couto Magalhães; Fortaleza do Tabocão=Tabocão
+SP: Moji das Cruzes=Mogi das Cruzes; Moji-Guaçu=Mogi Guaçu; Mojimirim=Mogi Mirim; Ipauçu=Ipaussu
+SP: Luisiânia=Luiziânia; Brodósqui=Brodowski; Dulcinópolis=Dolcinópolis; Aparecida do Norte=Aparecida
+TO: Couto de Magalhães=Couto Magalhães; Fortaleza do Tabocão=Tabocão; São Valério da Natividade=São Valério
+TO: Mosquito=Palmeiras do Tocantins; Pau d'Arco do Tocantins=Pau d'Arco
 """
 HEADER: Final = """\
 # Municípios do Brasil por UF, com acentos: {total} nomes oficiais (IBGE, Divisão Territorial Brasileira).

@@ -26,12 +26,17 @@ class Evidence:
     ordered: bool = False  # the text gives orders
     states: list[State] | None = None  # what `places.states` found, kept
     slot: tuple[int, int] = (0, 0)  # the field right before "CITY - UF": where a register prints the quarter
+    city: tuple[int, int] = (0, 0)  # the whole field before the last sigla, if it is a municipality of that state
     trailing_type: str | None = None  # the street's type that stands behind its number: "FULANO, 121 RUA."
     units: list[Unit] = field(default_factory=list)
 
     def in_slot(self, at: int) -> bool:
         """Does the token stand where a register prints the quarter."""
         return self.slot[0] <= at < self.slot[1]
+
+    def in_city(self, at: int) -> bool:
+        """Does the token stand in a field that is a municipality right before its state."""
+        return self.city[0] <= at < self.city[1]
 
     def free(self, at: int) -> bool:
         """Is the token there and still unexplained."""

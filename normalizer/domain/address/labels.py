@@ -27,7 +27,7 @@ def mark_labels(evidence: Evidence) -> None:
     serial = len(lx.SERIAL_LABELS & tokens.vocabulary) > _SERIAL and not any(tokens.colons)
     for at, key in enumerate(tokens.keys):
         field = lx.LABELS.get(key)
-        if field is None or evidence.marks[at] == LABEL:
+        if field is None or evidence.in_city(at) or evidence.marks[at] == LABEL:
             continue
         if _announces(evidence, at, serial=serial):
             _label(evidence, at, at + 1, field)

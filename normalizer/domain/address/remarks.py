@@ -99,7 +99,7 @@ def mark_fields(evidence: Evidence) -> None:
     start = 0
     while start < tokens.size:
         end = tokens.hard_end(start)
-        if marks[start] in (FREE, LABEL) and not is_quarter_too(evidence, start):
+        if marks[start] in (FREE, LABEL) and not evidence.in_city(start) and not is_quarter_too(evidence, start):
             _mark_field(evidence, start, end)
         start = end
 
@@ -195,7 +195,12 @@ def mark_references(evidence: Evidence) -> None:
     if lx.ASIDE_FIRST.isdisjoint(tokens.vocabulary):
         return
     for at, key in enumerate(tokens.keys):
-        if key in lx.ASIDE_FIRST and evidence.free(at) and not is_quarter_too(evidence, at):
+        if (
+            key in lx.ASIDE_FIRST
+            and evidence.free(at)
+            and not evidence.in_city(at)
+            and not is_quarter_too(evidence, at)
+        ):
             start = _reference_start(evidence, at)
             if start is not None:
                 evidence.mark(start, corner_end(tokens, at), DROPPED)

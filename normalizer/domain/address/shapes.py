@@ -27,8 +27,9 @@ def find_slot(evidence: Evidence) -> None:
     while end > 1 and tokens.parens[end - 1]:
         end -= 1  # "BRASILIA (GAMA) - DF"
     city = tokens.hard_start(end - 1)
-    if city < 3 or tokens.keys[state].upper() not in gazetteer.municipalities(tokens.phrase(city, end)):
+    if city < 2 or tokens.keys[state].upper() not in gazetteer.municipalities(tokens.phrase(city, end)):
         return
+    evidence.city = (city, end)
     start = tokens.hard_start(city - 1)
     if start > 0 and not any(at_street(tokens, at) for at in range(start, city)):
         evidence.slot = (start, city)

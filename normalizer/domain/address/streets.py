@@ -70,7 +70,7 @@ def typed_starts(evidence: Evidence) -> list[Start]:
     if evidence.trailing_type is not None:
         found.append(Start(0, evidence.trailing_type, 0, weights.LONG_TYPE + weights.TYPE_OPENS_FIELD))
     for at, key in enumerate(tokens.keys):
-        if marks[at] != FREE:
+        if marks[at] != FREE or evidence.in_city(at):
             continue
         opens = tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)
         if key in lx.STREET_TYPES and at_street(tokens, at, opens=at > 0 and marks[at - 1] == LABEL):
@@ -121,7 +121,10 @@ def last_resorts(evidence: Evidence) -> list[Start]:
     found = [
         Start(at, lx.STREET_TYPES[tokens.keys[at]], at + 1, weights.RURAL_TYPE)
         for at in range(tokens.size - 1)
-        if evidence.free(at) and tokens.keys[at] in lx.RURAL_TYPES and _opens_name(tokens, at)
+        if evidence.free(at)
+        and tokens.keys[at] in lx.RURAL_TYPES
+        and _opens_name(tokens, at)
+        and not evidence.in_city(at)
     ]
     kind = _locality(evidence, first)
     if kind is not None and tokens.keys[first] not in lx.RURAL_TYPES:

@@ -40,7 +40,7 @@ def mark_units(evidence: Evidence) -> None:
     if lx.UNIT_FIRST.isdisjoint(tokens.vocabulary):
         return
     for at in range(tokens.size):
-        if evidence.free(at) and tokens.kinds[at] == WORD:
+        if evidence.free(at) and tokens.kinds[at] == WORD and not evidence.in_city(at):
             unit = _phrase(evidence, at) or _word(evidence, at)
             if unit is not None:
                 _keep(evidence, unit)
