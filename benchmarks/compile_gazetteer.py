@@ -58,7 +58,7 @@ RJ: Búzios=Armação dos Búzios; Varre e Sai=Varre-Sai
 RN: Augusto Severo=Campo Grande; Presidente Juscelino=Serra Caiada; Boa Saúde=Januário Cicco; Assú=Açu; Assu=Açu
 RN: Olho d'Água dos Borges=Olho-d'Água do Borges; Lagoa de Anta=Lagoa d'Anta
 RR: São Luiz do Anauá=São Luiz; São Luís do Anauá=São Luiz; São Luís=São Luiz
-RS: Chiapeta=Chiapetta; Livramento=Sant'Ana do Livramento
+RS: Chiapeta=Chiapetta; Santana do Livramento=Sant'Ana do Livramento; Livramento=Sant'Ana do Livramento
 RS: Xangrilá=Xangri-lá; Santo Ângelo das Missões=Santo Ângelo; São Luís Gonzaga=São Luiz Gonzaga; Erexim=Erechim
 RS: Barão do Cotegipe=Barão de Cotegipe
 SC: Piçarras=Balneário Piçarras; Presidente Castelo Branco=Presidente Castello Branco

@@ -116,7 +116,7 @@ class Carrier:
         while done < wanted:
             if at >= tokens.size or marks[at] not in (FREE, UNIT):
                 return 0
-            if at > start and tokens.gaps[at] == HARD and not tokens.colons[at - 1]:
+            if at > start and tokens.gaps[at] == HARD and not self._bridges(at):
                 return 0
             if tokens.keys[at] == words[done] or self._same_number(at, words[done]):
                 done += 1
@@ -129,6 +129,12 @@ class Carrier:
                     return 0
             at += 1
         return at
+
+    def _bridges(self, at: int) -> bool:
+        """Does a value go on behind a comma: "Sala, 02", "SBS, QD. 9"."""
+        inside = any(unit.start < at < unit.end for unit in self.evidence.units)
+        coded = self.marks[at] == UNIT and self.tokens.keys[at - 1] in towns.ALL_CODES
+        return inside or coded or self.tokens.colons[at - 1]
 
     def _same_number(self, at: int, word: str) -> bool:
         """Is it the number of that word but for zeros in front: "Loja 01" and "Loja 1"."""
@@ -154,7 +160,7 @@ class Carrier:
         tokens = self.tokens
         if tokens.keys[start] in lx.STREET_TYPES and tokens.keys[start] not in lx.TITLES:
             return False
-        if kind == _ROAD:
+        if kind == _ROAD and self.evidence.trailing_type != lx.ROAD:
             return tokens.keys[start] in lx.ROAD_CODES or tokens.keys[start].upper() in gazetteer.UF_NAMES
         if start and self.marks[start - 1] == FREE and tokens.gaps[start] != HARD:
             return False
@@ -208,6 +214,11 @@ class Carrier:
             )
         return [span for span in spans if self._may_be_part(words, span)]
 
+    def _is_place(self, span: Span) -> bool:
+        """Does a place stand before the quarter: "88 SETOR LESTE - CENTRO"."""
+        key = self.tokens.keys[span[0]]
+        return span[1] <= self.evidence.slot[0] and (key in lx.DISTRICT_WORDS or key in lx.PLACES)
+
     def _is_unit(self, first: str, rest: list[str], span: Span) -> bool:
         if first in lx.NAMED_HEADS and len(rest) == 1 and UNIT in self.marks[span[0] : span[1]]:
             return True  # "Bloco Jangada"
@@ -220,11 +231,17 @@ class Carrier:
         town = towns.town(self.address.estado, self.address.cidade)
         return town.inner_streets or town.opening_quadra
 
+    def _is_building(self, words: list[str]) -> bool:
+        named = words[0] in _BUILDING_HEADS or " ".join(words[:2]) in lx.BUILDING_PHRASES
+        return named or words[-1] in _FLOORS
+
     def _may_be_part(self, words: list[str], span: Span) -> bool:
         """Is it a unit with its value, a building, an estate, or bound to the house number?"""
         start = span[0]
         first, rest = words[0], words[1:]
-        if first in _BUILDING_HEADS or words[-1] in _FLOORS or self.evidence.labelled.get(start) == "complemento":
+        found = any((unit.start, unit.end) == span for unit in self.evidence.units)
+        labelled = self.evidence.labelled.get(start) == "complemento"
+        if found or labelled or self._is_building(words) or self._is_place(span):
             return True
         if rest and rest[-1].isdigit() and first in STREET_HEADS and self._has_inner_streets():
             return True  # inside a quadra

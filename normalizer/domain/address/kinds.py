@@ -25,8 +25,11 @@ _HOUSE_DIGITS: Final = 4  # no street is called by so long a number
 # A field that one of these opens is no quarter, and one that opens with the others no street.
 _NO_QUARTERS: Final = STREET_HEADS - lx.DISTRICT_WORDS.keys() - lx.RURAL_TYPES - lx.COUNTED
 _STREET_BREAKS_OFF: Final = lx.BREAKS_OFF - lx.STATE_STREETS.keys()
-_NO_STREETS: Final = lx.STRONG_STARTERS - STREET_HEADS - lx.SECTORS
-_SPELLED_TYPES: Final = frozenset(map(word_key, (*lx.STREET_TYPES.values(), *lx.OPENING_TYPES.values())))
+_PLACES: Final = {**lx.LOCALITIES, **lx.SETTLEMENTS}  # types where they open the address
+_NO_STREETS: Final = lx.STRONG_STARTERS - STREET_HEADS - lx.SECTORS - _PLACES.keys()
+_SPELLED_TYPES: Final = frozenset(
+    map(word_key, (*lx.STREET_TYPES.values(), *lx.OPENING_TYPES.values(), *_PLACES.values()))
+)
 _AREAS: Final = {word_key(kind) for kind in lx.AREAS} | lx.BESIDE  # parts that may be the street itself
 _CODED_TYPES: Final = {word_key(lx.ROAD), word_key(lx.AREA_STREET)}
 _HALF_QUARTERS: Final = lx.GENERIC_QUARTERS | lx.QUARTER_QUALIFIERS | lx.TOWN_QUARTERS
@@ -58,7 +61,8 @@ class Kinds:
     # -- streets -------------------------------------------------------------------------------------------------
 
     def _is_street(self, words: list[str], span: Span) -> bool:
-        typed = words[0] in _SPELLED_TYPES or any(word.isdigit() for word in words)
+        coded = words[0] in towns.ALL_CODES or any(word.isdigit() for word in words)
+        typed = words[0] in _SPELLED_TYPES or coded
         whole = words[0] not in _NO_STREETS and words[-1] not in _STREET_BREAKS_OFF
         return (
             typed
@@ -115,6 +119,8 @@ class Kinds:
 
     def _is_no_quarter(self, words: list[str], span: Span) -> bool:
         start, end = span
+        if span == self.evidence.slot:  # where a register prints the quarter, whatever it is called
+            return self._takes_number(words, span) or self._is_the_city(span)
         street = words[0] in _NO_QUARTERS and len(words) > 1 and self.evidence.labelled.get(start) != "bairro"
         return (
             street

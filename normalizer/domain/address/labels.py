@@ -48,6 +48,8 @@ def _announces(evidence: Evidence, at: int, *, serial: bool) -> bool:
 
 def _is_quarter(evidence: Evidence, at: int) -> bool:
     """Is the label's word the quarter itself: "…, 77, LOGRADOURO, JOÃO CÂMARA - RN"."""
+    if evidence.in_slot(at) and at > evidence.slot[0]:
+        return at + 1 == evidence.slot[1]  # "NOVO BAIRRO, MONTE CARLO - SC"
     return at == evidence.slot[0] and evidence.tokens.keys[at] in lx.QUARTER_TOO
 
 

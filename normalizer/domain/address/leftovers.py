@@ -81,6 +81,8 @@ def _is_place_before_quarter(draft: Draft, place: Span, quarter: Span) -> bool:
     if not may_be_quarter(tokens, *place, sector=not draft.start.kind):
         return False
     opens = tokens.gaps[start] == HARD or draft.marks[start - 1] in (UNIT, NUMBER)
+    if (place[1] - start == 1 and tokens.keys[start] in lx.CENTRE) or tokens.keys[start] == tokens.keys[quarter[0]]:
+        return False  # "CENTRO - PRIMEIRO": the centre is a quarter; "Vila Um, Vila Dois": either
     return opens and (tokens.keys[start] in lx.DISTRICT_WORDS or tokens.keys[start] in lx.PLACES)
 
 
@@ -98,7 +100,9 @@ def _sort(draft: Draft, start: int, end: int, found: _Sorted) -> Reason | None:
         draft.score += weights.QUARTER_LABELLED
         found.quarters.append((start, end))
         return None
-    if label == "complemento" or draft.tokens.keys[start] in lx.BUILDING_WORDS:
+    named = draft.tokens.keys[start] in lx.BUILDING_WORDS
+    named = named or (_is_phrase(draft, start, lx.BUILDING_PHRASES) and not draft.evidence.in_slot(start))
+    if label == "complemento" or named:
         return _sort_building(draft, start, end, found, labelled=label is not None)
     if _read_part(draft, start, end):
         return None
@@ -144,8 +148,12 @@ def _group(draft: Draft, start: int, end: int, found: _Sorted) -> list[Span]:
     key = tokens.keys[start]
     if tokens.parens[start] or (key in lx.BY_NAME and start < draft.start.at):
         return found.asides
-    estate = key in lx.ESTATE_WORDS or tokens.phrase(start, start + 2) in lx.ESTATE_PHRASES
+    estate = key in lx.ESTATE_WORDS or _is_phrase(draft, start, lx.ESTATE_PHRASES)
     return found.estates if estate and end - start > 1 else found.quarters
+
+
+def _is_phrase(draft: Draft, start: int, phrases: frozenset[str]) -> bool:
+    return draft.tokens.phrase(start, start + 2) in phrases
 
 
 def _closed(draft: Draft, end: int) -> bool:
@@ -206,9 +214,10 @@ def _misplaced(draft: Draft, start: int, end: int) -> Reason | None:
     behind_place = place.start < start or place.start == end
     if start < draft.start.at and not _is_known(draft, start) and not behind_place:
         return Reason.TEXT_UNEXPLAINED
-    if start in draft.evidence.labelled or (start, end) == draft.evidence.slot:
+    if start in draft.evidence.labelled:
         return None
-    doubtful = any(doubt(draft, start, end) for doubt in _DOUBTS)
+    doubts = (_is_capital_apart,) if (start, end) == draft.evidence.slot else _DOUBTS
+    doubtful = any(doubt(draft, start, end) for doubt in doubts)
     return Reason.DISTRICT_AMBIGUOUS if doubtful else None
 
 
@@ -239,7 +248,14 @@ def _is_unbounded(draft: Draft, start: int, end: int) -> bool:
     return touches and tokens.keys[start] not in lx.STRONG_STARTERS and tokens.kinds[start - 1] != NUM
 
 
-_DOUBTS: Final = (_is_unbounded, _is_misspelt_city, _is_capital_apart, _holds_city)
+def _may_be_counted(draft: Draft, start: int, end: int) -> bool:
+    """May the word behind a number that is the street's name belong to it: "Av. 3 Passos"."""
+    tokens = draft.tokens
+    touches = draft.marks[start - 1] == STREET and tokens.gaps[start] != HARD and tokens.kinds[start - 1] == NUM
+    return touches and tokens.keys[start].endswith("s") and tokens.keys[start] not in lx.STRONG_STARTERS
+
+
+_DOUBTS: Final = (_is_unbounded, _may_be_counted, _is_misspelt_city, _is_capital_apart, _holds_city)
 
 
 def _is_short_label(draft: Draft, start: int, end: int) -> bool:

@@ -23,6 +23,7 @@ RURAL_PLACES: Final = _keys("rural-place")
 INSTITUTIONS: Final = _keys("institution", "building")
 OPENING_TYPES: Final = _table("street-opening")
 DEFAULT_TYPE: Final = WORDS.the("street-default")
+COUNTED_TYPES: Final = _keys("street-counted")
 GLUED_TYPES: Final = WORDS.spellings("street-glued")
 INITIAL_TYPES: Final = _keys("street-initial")
 COMMON_TYPES: Final = _keys("street-common")
@@ -108,6 +109,8 @@ BUILDING_WORDS: Final = _table("building")
 BEFORE_NAMES: Final = PREPOSITIONS | _keys("person-before")  # "Silva Jardim" was a person
 
 # Complements.
+BUILDING_PHRASES: Final = _keys("building-phrase")
+DISTRICT_COUNTS: Final = _keys("district-count")
 UNIT_WORDS: Final = _table("unit")
 BEHIND_FLATS: Final = _table("unit-behind-flat")
 ALONE_UNITS: Final = WORDS.longs("unit-alone")

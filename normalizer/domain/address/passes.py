@@ -28,6 +28,7 @@ PASSES: Final[tuple[Marking, ...]] = (
     labels.mark_no_number,  # "S/N"
     shapes.mark_trailing_type,  # "121 RUA.", "SN RUA.": behind the number, or behind that there is none
     shapes.mark_ranges,  # before units: "lado" is one of them
+    shapes.mark_counted_districts,
     shapes.mark_corners,  # before fields and references, which would drop what is behind the corner
     remarks.mark_fields,  # whole fields that say nothing, a person, a note; "S/N" and CEPs are none of them
     remarks.mark_capital,  # "São Paulo capital"

@@ -188,7 +188,12 @@ def _read_street(draft: Draft) -> bool:
         draft.street = standard.sector(tokens, start.at, draft.sector_end)
         return draft.sector_end > start.at and draft.claim(start.at, draft.sector_end, STREET)
     end = StreetName(tokens, draft.marks, start).end()
-    if end == start.name or not _is_whole(draft, end) or (start.bare and not _is_named_like_a_street(draft, end)):
+    counted = start.name - start.at > 1 and tokens.kinds[start.at] == NUM  # "1ª Avenida"
+    if (
+        (end == start.name and not counted)
+        or not _is_whole(draft, end)
+        or (start.bare and not _is_named_like_a_street(draft, end))
+    ):
         return False
     if is_road(tokens, start.kind, start.name):
         draft.street = f"{start.kind} {standard.road(tokens, start.name, end)}"
@@ -198,8 +203,10 @@ def _read_street(draft: Draft) -> bool:
 
 
 def _is_whole(draft: Draft, end: int) -> bool:
-    """Does the name not break off, as "Rua Conde de" does?"""
+    """Is there a name that does not break off, as "Rua Conde de" does?"""
     last = draft.tokens.keys[end - 1]
+    if end == draft.start.name:
+        return draft.start.name - draft.start.at > 1 and draft.tokens.kinds[draft.start.at] == NUM  # "1ª Avenida"
     if end - draft.start.name == 1 or last not in lx.PREPOSITIONS:
         return True
     return len(last) == 1 or last in lx.STATE_STREETS

@@ -8,12 +8,13 @@ from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.marks import DROPPED, LABEL, NUMBER
 from normalizer.domain.address.streets import at_street, date_follows
-from normalizer.domain.address.tokens import BLANK, HARD, NUM, SLASH, WORD
+from normalizer.domain.address.tokens import BLANK, CEP, HARD, NUM, SLASH, WORD
 
 if TYPE_CHECKING:
     from normalizer.domain.address.evidence import Evidence
     from normalizer.domain.address.tokens import Tokens
 
+_ORDINALS: Final = "ºª°"
 _FEW_DIGITS: Final = 6
 
 
@@ -30,6 +31,8 @@ def find_slot(evidence: Evidence) -> None:
     if city < 2 or tokens.keys[state].upper() not in gazetteer.municipalities(tokens.phrase(city, end)):
         return
     evidence.city = (city, end)
+    while city > 1 and tokens.kinds[city - 1] == CEP:
+        city -= 1  # "VILA EXEMPLO. 04727-100 São Paulo - SP"
     start = tokens.hard_start(city - 1)
     if start > 0 and not any(at_street(tokens, at) for at in range(start, city)):
         evidence.slot = (start, city)
@@ -123,6 +126,18 @@ def _open_range_end(evidence: Evidence, at: int) -> int:
     return _limit_end(evidence, end) if evidence.numeric(end) else at
 
 
+def mark_counted_districts(evidence: Evidence) -> None:
+    """Drop the district of a notary's office: a field such as "34º", "39º Subdistrito", "PRIMEIRO"."""
+    tokens = evidence.tokens
+    for at in range(3, tokens.size):
+        if tokens.gaps[at] != HARD or not evidence.free(at):
+            continue
+        end = tokens.hard_end(at)
+        ordinal = tokens.words[at][-1] in _ORDINALS or tokens.keys[at] in lx.ORDINALS
+        if ordinal and lx.DISTRICT_COUNTS.issuperset(tokens.keys[at + 1 : end]):
+            evidence.mark(at, end, DROPPED)
+
+
 def mark_second_numbers(evidence: Evidence) -> None:
     """Drop the second of two house numbers: "120 E 122", "1200 A 1210", "620 636"."""
     tokens = evidence.tokens
@@ -190,6 +205,7 @@ __all__ = [
     "find_slot",
     "mark_brackets",
     "mark_corners",
+    "mark_counted_districts",
     "mark_ranges",
     "mark_second_numbers",
     "mark_trailing_type",

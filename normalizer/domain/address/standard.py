@@ -187,7 +187,7 @@ def street(tokens: Tokens, kind: str, start: int, end: int) -> str:
     """Return the street: its type `kind` (spelled out, "" for sectors and quadras) and its name in [start, end)."""
     if not kind:
         return sector(tokens, start, end)
-    return f"{kind} {render(tokens, start, end, typed=True)}"
+    return f"{kind} {render(tokens, start, end, typed=True)}".rstrip()
 
 
 def road(tokens: Tokens, start: int, end: int) -> str:

@@ -19,6 +19,7 @@ _ORDINALS: Final = "ºª°"
 _OPENING: Final = frozenset(lx.OPENING_TYPES.values())
 _VOWELS: Final = frozenset("aeiou")
 _NUMBERS: Final = (FREE, NUMBER)
+_FEW_DIGITS: Final = 3
 
 
 class Start(NamedTuple):
@@ -73,11 +74,24 @@ def typed_starts(evidence: Evidence) -> list[Start]:
         if marks[at] != FREE or evidence.in_city(at):
             continue
         opens = tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)
-        if key in lx.STREET_TYPES and at_street(tokens, at, opens=at > 0 and marks[at - 1] == LABEL):
+        if opens and _counted(tokens, at):
+            kind = f"{tokens.words[at].capitalize()} {lx.STREET_TYPES[tokens.keys[at + 1]]}"
+            found.append(Start(at, kind, at + 2, weights.COUNTED_TYPE))
+        elif key in lx.STREET_TYPES and at_street(tokens, at, opens=at > 0 and marks[at - 1] == LABEL):
             found.append(_typed(evidence, at, opens=opens))
         elif opens and is_road(tokens, lx.ROAD, at) and 2 <= len(tokens.keys[at + 1]) <= 3:
             found.append(Start(at, lx.ROAD, at, weights.CODED_STREET))
     return found
+
+
+def _counted(tokens: Tokens, at: int) -> bool:
+    """Does a type with its ordinal stand at `at`: "1ª Avenida", "2 TRAVESSA X", "Segunda Travessa X"."""
+    kind = tokens.key(at + 1)
+    if kind not in lx.STREET_TYPES or kind in lx.LAST_RESORT_TYPES or tokens.gaps[at + 1] == HARD:
+        return False
+    if tokens.keys[at] in lx.ORDINALS or tokens.words[at][-1] in _ORDINALS:
+        return True
+    return tokens.kinds[at] == NUM and kind in lx.COUNTED_TYPES and len(tokens.keys[at]) < _FEW_DIGITS
 
 
 def _typed(evidence: Evidence, at: int, *, opens: bool) -> Start:
@@ -138,8 +152,9 @@ def _locality(evidence: Evidence, first: int) -> str | None:
     """Return the type that a locality's word is where it opens the address: "POV LAGOA AZUL, S/N, …"."""
     tokens = evidence.tokens
     key = tokens.keys[first]
-    if tokens.gaps[first] != HARD or first + 1 >= tokens.size or tokens.gaps[first + 1] == HARD:
-        return None
+    named = first + 1 < tokens.size and tokens.gaps[first + 1] != HARD and tokens.kinds[first + 1] == WORD
+    if tokens.gaps[first] != HARD or not named:
+        return None  # "Agrovila 5" is a part of a settlement
     numbered = evidence.no_number >= 0 or tokens.is_number(tokens.hard_end(first))
     if key in lx.SETTLEMENTS:
         return lx.SETTLEMENTS[key] if numbered and evidence.slot[0] > tokens.hard_end(first) else None
@@ -158,7 +173,7 @@ def _may_be_bare(evidence: Evidence, first: int) -> bool:
     key = tokens.keys[first]
     if tokens.kinds[first] != WORD or tokens.gaps[first] != HARD or tokens.phrase(first, first + 2) in lx.POST_BOXES:
         return False
-    if key in lx.STRONG_STARTERS or key in lx.INSTITUTIONS or key in lx.DOUBTFUL_LOCALITIES:
+    if key in lx.STRONG_STARTERS or key in lx.INSTITUTIONS or key in lx.LOCALITIES or key in lx.DOUBTFUL_LOCALITIES:
         return False
     return not any(_is_rural(tokens, at) for at, gap in enumerate(tokens.gaps) if gap == HARD)
 
@@ -196,7 +211,7 @@ class StreetName:
 
     def __init__(self, tokens: Tokens, marks: bytearray, start: Start) -> None:
         self.tokens, self.marks = tokens, marks
-        self.kind, self.name = start.kind, start.name
+        self.kind, self.at, self.name = start.kind, start.at, start.name
 
     def _free(self, at: int) -> bool:
         return at < len(self.marks) and self.marks[at] == FREE
@@ -211,7 +226,8 @@ class StreetName:
     def _ends(self, at: int) -> bool:
         tokens = self.tokens
         if at == self.name:
-            return tokens.kinds[at] == NUM and len(tokens.keys[at]) > 4
+            counted = self.name - self.at > 1 and tokens.gaps[at] == HARD  # "1ª Avenida" needs no name
+            return counted or (tokens.kinds[at] == NUM and len(tokens.keys[at]) > 4)
         if tokens.gaps[at] == HARD:
             return True
         return not self._number_belongs(at) if tokens.kinds[at] == NUM else self._word_ends(at)

@@ -125,6 +125,8 @@ class Tokens:
                     gap = self._behind_full_stop(kind, key, separator)
                 elif kinds[-1] == CEP:
                     gap = HARD
+                elif separator == "- " and key in lx.FLOORS and kinds[-1] == NUM:
+                    gap = BLANK  # "1- SUBSOLO"
             words.append(word)
             kinds.append(kind)
             gaps.append(gap)
@@ -148,8 +150,12 @@ class Tokens:
                 return BLANK  # "4. andar"
             return HYPHEN if kind == NUM and len(separator) == 1 else HARD  # "lote 3.8"
         if before in lx.STREET_TYPES and before not in lx.LAST_RESORT_TYPES:  # "Praça. X", and "…, 121 RUA. VILA …"
-            return HARD if len(self.kinds) > 1 and self.kinds[-2] == NUM and self.gaps[-1] != HARD else BLANK
+            return HARD if len(self.kinds) > 1 and self._numbers(-2) and self.gaps[-1] != HARD else BLANK
         return HARD if len(before) > 4 and before not in lx.LONG_ABBREVIATIONS else BLANK
+
+    def _numbers(self, at: int) -> bool:
+        """Is it a house number there, or that there is none: "121 RUA.", "SN RUA."."""
+        return self.kinds[at] == NUM or self.keys[at] in lx.NO_NUMBERS or self.keys[at] in lx.NUMBER_WORDS
 
     def _bracketed(self) -> list[bool]:
         """Say of each token whether it stands in brackets."""

@@ -295,9 +295,10 @@ def _lettered(evidence: Evidence, at: int, value: int) -> bool:
     """Is the value one letter. A letter that is a word counts in capitals or where nothing else can follow."""
     tokens = evidence.tokens
     key = tokens.keys[value]
-    if len(key) != 1 or key in _UNIT_LETTERS:
-        return False
     following = value + 1
+    ends = following == tokens.size or tokens.gaps[following] == HARD
+    if len(key) != 1 or (key in _UNIT_LETTERS and not (ends and len(tokens.keys[at]) > 1)):
+        return False
     if tokens.dots[value] and evidence.free(following) and tokens.gaps[following] == BLANK:
         return tokens.keys[following] in lx.UNIT_WORDS  # "Casa N. Sra. das Dores"
     closed = _closed(evidence, following) or tokens.keys[following] in lx.UNIT_WORDS

@@ -37,6 +37,7 @@ CLEAR_PLACE: Final = 5.0  # with such a place, cities without a state are not lo
 # -- street ------------------------------------------------------------------------------------------------------
 LONG_TYPE: Final = 4.0  # "Rua", "Travessa" …
 SHORT_TYPE: Final = 3.7  # "R", "Av": also initials
+COUNTED_TYPE: Final = 5.2  # "2ª Travessa X": more than the Travessa inside it
 TYPE_OPENS_FIELD: Final = 1.0
 TYPE_INSIDE_FIELD: Final = -0.5
 PER_TOKEN_BEFORE: Final = -0.01  # of two equal streets, the first
