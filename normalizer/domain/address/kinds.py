@@ -86,7 +86,8 @@ class Kinds:
     def _is_cut_short(self, words: list[str], span: Span) -> bool:
         """Is an abbreviation in it that nobody wrote out."""
         keys, dots = self.tokens.keys, self.tokens.dots
-        return any(dots[at] and 3 <= len(keys[at]) <= 4 and keys[at] in words for at in range(span[0], span[1] - 1))
+        inner = [at for at in range(span[0], span[1] - 1) if dots[at] and keys[at] not in lx.STREET_TYPES]  # "Rua."
+        return any(3 <= len(keys[at]) <= 4 and keys[at] in words for at in inner)
 
     def _holds_unit(self, span: Span) -> bool:
         """Is a part of the complement inside, other than the quadra that is the street itself."""

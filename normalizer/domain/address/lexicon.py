@@ -43,6 +43,7 @@ MONTHS: Final = _keys("month")
 # Names.
 TITLES: Final = _table("title")
 WEAK_TITLES: Final = _keys("title-weak")
+WORD_TITLES: Final = _keys("title-word")
 DOTTED_TITLES: Final = _keys("title-dotted")
 MARQUIS: Final = _table("title-marquis")
 INITIALS: Final = WORDS.meanings("initial")
@@ -205,6 +206,11 @@ COUNTRIES: Final = _keys("country")
 
 # One abbreviated word of a municipality's name and the words it may stand for.
 CITY_SHORTS: Final = WORDS.meanings("city")
+
+# What opens no street's name without a type.
+NO_BARE_NAMES: Final = frozenset().union(
+    STRONG_STARTERS, INSTITUTIONS, LOCALITIES, DOUBTFUL_LOCALITIES, UNIT_WORDS, PERSON_WORDS, BY_NAME, REFERENCE_WORDS
+)
 
 # Several addresses in a cell.
 ADDRESS_KINDS: Final = WORDS.spellings("address-kind")

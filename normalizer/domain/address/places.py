@@ -303,6 +303,8 @@ def _resolve(
         return agreeing[-1].uf, agreeing[-1], weights.CITY_BY_STATE_APART
     if evidence.ceps or any(not state.spelled for state in apart):
         return None
+    if not _tail_bonus(evidence, end) and start not in evidence.labelled:
+        return None  # "Santos Dumont, Cascavel": the last one is the city
     return _by_name(evidence.tokens.phrase(start, end), by_uf)
 
 

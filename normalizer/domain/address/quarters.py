@@ -49,6 +49,8 @@ def may_be_quarter(tokens: Tokens, start: int, end: int, *, sector: bool) -> boo
 def may_fill_slot(tokens: Tokens, start: int) -> bool:
     """May the field where a register prints the quarter be one that no rule knows: "BNH", "NORTE", a name cut short."""
     key = tokens.keys[start]
+    if key in lx.QUARTER_TOO:
+        return True
     if tokens.kinds[start] != WORD or key in lx.UNIT_WORDS or key in lx.REFERENCE_WORDS or key in lx.BETWEEN:
         return False
     words = tokens.keys[start : tokens.hard_end(start)]

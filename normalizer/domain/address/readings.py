@@ -215,8 +215,9 @@ def _is_whole(draft: Draft, end: int) -> bool:
 def _is_named_like_a_street(draft: Draft, end: int) -> bool:
     """A name without a type is a street only when a house number comes right after it."""
     tokens = draft.tokens
-    if end >= tokens.size or tokens.keys[end - 1] in lx.COUNTED:
-        return False
+    last = tokens.key(end - 1)
+    if end >= tokens.size or last in lx.COUNTED or last in lx.ROAD_CODES or last.upper() in gazetteer.UF_NAMES:
+        return False  # "EXEMPLANDIA BR 316" is a road
     numbered = tokens.kinds[end] == NUM or draft.marks[end] == NUMBER or tokens.keys[end] in lx.NUMBER_WORDS
     return numbered and end - draft.start.name <= _LONGEST_BARE
 

@@ -34,8 +34,13 @@ def find_slot(evidence: Evidence) -> None:
     while city > 1 and tokens.kinds[city - 1] == CEP:
         city -= 1  # "VILA EXEMPLO. 04727-100 São Paulo - SP"
     start = tokens.hard_start(city - 1)
-    if start > 0 and not any(at_street(tokens, at) for at in range(start, city)):
+    if start > 0 and not any(_is_second_street(tokens, at) for at in range(start, city)):
         evidence.slot = (start, city)
+
+
+def _is_second_street(tokens: Tokens, at: int) -> bool:
+    """Does a street begin there that is no quarter's name, as "Caminho das Árvores" is."""
+    return at_street(tokens, at) and tokens.keys[at] not in lx.QUARTER_TOO
 
 
 def _is_sigla(tokens: Tokens, at: int) -> bool:
@@ -94,7 +99,7 @@ def _range_end(evidence: Evidence, at: int) -> int:
     """Return where the range ends that begins at `at`, or `at`."""
     tokens = evidence.tokens
     key, following = tokens.keys[at], at + 1
-    if key in lx.PARTIAL and not evidence.in_slot(at) and _stands_apart(evidence, at):
+    if key in lx.PARTIAL and _stands_apart(evidence, at):
         lettered = len(tokens.key(following)) == 1 and tokens.hard_end(at) == at + 2
         return at + 2 if lettered else following if tokens.hard_end(at) == following else at
     if key in lx.SIDE_OF_STREET and tokens.key(following) in lx.PARITY and tokens.gaps[following] != HARD:
@@ -183,7 +188,8 @@ def _meets_street(evidence: Evidence, at: int) -> bool:
         return False
     street = at + 1 + (tokens.key(at + 1) in lx.ARTICLES)
     typed = tokens.key(street) in lx.STREET_TYPES and tokens.key(street) not in lx.LAST_RESORT_TYPES
-    return typed and _stands_apart(evidence, at) and street + 1 < tokens.size
+    slashed = len(key) == 1 and tokens.gaps[at + 1] == SLASH  # "c/ Rua X"
+    return typed and (slashed or _stands_apart(evidence, at)) and street + 1 < tokens.size
 
 
 def corner_end(tokens: Tokens, at: int) -> int:

@@ -89,7 +89,7 @@ def _title_at(tokens: Tokens, at: int, *, leads: bool) -> str | None:
 
 def _is_word(tokens: Tokens, at: int) -> bool:
     """Is the short title the word it looks like: the "Pé" of "Pé do Morro"."""
-    return tokens.key(at + 1) in lx.OF and not tokens.dots[at]
+    return tokens.keys[at] in lx.WORD_TITLES and tokens.key(at + 1) in lx.OF and not tokens.dots[at]
 
 
 def _initial_at(tokens: Tokens, at: int, end: int) -> str | None:

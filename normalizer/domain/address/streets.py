@@ -71,7 +71,7 @@ def typed_starts(evidence: Evidence) -> list[Start]:
     if evidence.trailing_type is not None:
         found.append(Start(0, evidence.trailing_type, 0, weights.LONG_TYPE + weights.TYPE_OPENS_FIELD))
     for at, key in enumerate(tokens.keys):
-        if marks[at] != FREE or evidence.in_city(at):
+        if marks[at] != FREE or evidence.in_city(at) or (found and at == evidence.slot[0]):
             continue
         opens = tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)
         if opens and _counted(tokens, at):
@@ -173,7 +173,7 @@ def _may_be_bare(evidence: Evidence, first: int) -> bool:
     key = tokens.keys[first]
     if tokens.kinds[first] != WORD or tokens.gaps[first] != HARD or tokens.phrase(first, first + 2) in lx.POST_BOXES:
         return False
-    if key in lx.STRONG_STARTERS or key in lx.INSTITUTIONS or key in lx.LOCALITIES or key in lx.DOUBTFUL_LOCALITIES:
+    if key in lx.NO_BARE_NAMES:
         return False
     return not any(_is_rural(tokens, at) for at, gap in enumerate(tokens.gaps) if gap == HARD)
 

@@ -39,7 +39,7 @@ _MAIL: Final = r"[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,30}){0,5}"
 _CEP: Final = r"(?P<CEP>\d{2}\.?\d{3}-\d{3}(?!\d)|\d{5}\.\d{3}(?!\d)|\d{2}\.\d{3}\.?\d{3}(?!\d)|\d{8}(?!\d))"
 _NUM: Final = (  # "12,5" only behind "km": elsewhere a comma separates fields
     r"(?P<NUMBER>(?:(?:(?<=[kK][mM] )|(?<=[kK][mM]))\d{1,4},\d(?!\d)|\d{1,3}(?:\.\d{3}){1,2}(?!\d)|\d+)"
-    r"(?:[ºª°]|[oOaA](?= ?(?:andar|ANDAR|Andar)\b))?)"
+    rf"(?:[ºª°]|[oOaA](?=\.? ?(?i:{'|'.join(sorted(lx.FLOORS | lx.COUNTED_TYPES))})\b))?)"
 )
 _WORD: Final = r"(?P<WORD>[^\W\d_]+(?:['’´`][^\W\d_]+)*°?)"
 # Words and separators are not tried against the forms of numbers: all of those begin with a digit, "+" or "(".
@@ -150,7 +150,9 @@ class Tokens:
                 return BLANK  # "4. andar"
             return HYPHEN if kind == NUM and len(separator) == 1 else HARD  # "lote 3.8"
         if before in lx.STREET_TYPES and before not in lx.LAST_RESORT_TYPES:  # "Praça. X", and "…, 121 RUA. VILA …"
-            return HARD if len(self.kinds) > 1 and self._numbers(-2) and self.gaps[-1] != HARD else BLANK
+            return HARD if len(self.kinds) > 2 and self._numbers(-2) and self.gaps[-1] != HARD else BLANK
+        if len(before) == 1 and len(self.keys) > 1 and self.keys[-2] in lx.UNIT_WORDS and len(key) > 1:
+            return HARD  # "BLOCO A. CENTRO"
         return HARD if len(before) > 4 and before not in lx.LONG_ABBREVIATIONS else BLANK
 
     def _numbers(self, at: int) -> bool:

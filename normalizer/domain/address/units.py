@@ -234,7 +234,8 @@ def _number_end(evidence: Evidence, at: int, value: int) -> int:
     end = _one_number_end(evidence, value)
     if lx.UNIT_WORDS.get(tokens.keys[at]) in lx.PLURAL_UNITS:
         end = _enumeration_end(evidence, end)
-    while tokens.key(end) in lx.AND and evidence.free(end) and _listed(evidence, end + 1):
+    joins = lx.AND if lx.UNIT_WORDS.get(tokens.keys[at]) not in lx.PLURAL_UNITS else lx.JOINS_NUMBERS
+    while tokens.key(end) in joins and evidence.free(end) and _listed(evidence, end + 1):
         end = _one_number_end(evidence, end + 1)  # "lojas 1 e 2"
     return end + 1 if _lettered_plot(evidence, at, end) else end
 
@@ -323,7 +324,7 @@ def _value(tokens: Tokens, start: int, end: int) -> str:
     written = ""
     for at in range(start, end):
         word = tokens.words[at].replace(".", "")
-        if tokens.keys[at] in lx.AND:
+        if tokens.keys[at] in lx.JOINS_NUMBERS:
             word = word.lower() if at > start and tokens.gaps[at] == BLANK and at + 1 < end else word.upper()
         elif tokens.kinds[at] == WORD:
             long = len(word) > 3 or tokens.keys[at] in lx.SIDES
