@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -189,6 +190,23 @@ def run(command: list[str], directory: Path, environment: dict[str, str]) -> sub
     return subprocess.run(
         command, cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
+
+
+def test_groups_and_the_extra_of_developers_are_the_same() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    groups = project["dependency-groups"]
+    assert [each["include-group"] for each in groups["dev"]] == ["lint", "test"]
+    extra = project["project"]["optional-dependencies"]["dev"]
+    assert {*groups["lint"], *groups["test"]} == {line for line in extra if not line.startswith("normalizer[")}
+
+
+def test_the_workflow_runs_what_every_machine_runs() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/check.yml").read_text(encoding="utf-8"))
+    job = workflow["jobs"]["check"]
+    assert job["steps"][-1] == {"run": ".ci/run"}
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["classifiers"]
+    tried = [line.rpartition(" ")[2] for line in classifiers if "Python :: 3." in line]
+    assert job["strategy"]["matrix"]["python"] == tried
 
 
 def _name(name: str) -> str:

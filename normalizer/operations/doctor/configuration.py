@@ -58,7 +58,7 @@ def _unknown(given: Iterable[str]) -> Iterator[Finding]:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
         if near or _OURS.fullmatch(name):
             meant = near or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-            mend = f"Quis dizer {meant[0]}?" if meant else "Remova-a, ou confira o nome na tabela do README."
+            mend = f"Quis dizer {meant[0]}?" if meant else "Remova-a, ou confira o nome em docs/CONFIGURATION.md."
             yield warning(AREA, f"{name} não é lida por ninguém.", mend)
 
 
