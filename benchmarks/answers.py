@@ -17,14 +17,16 @@ from normalizer.domain.address import FIELDS, Address, standardize
 from normalizer.domain.decision import Settled
 from normalizer.domain.grounding import violations
 from normalizer.domain.text import clean
+from normalizer.llm.prompt import Record
+from normalizer.llm.redaction import placeholders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 Answer: TypeAlias = dict[str, str | None]
 Row: TypeAlias = dict[str, Any]
 
-_WORD: Final = re.compile(r"\d+|[^\W\d_]+")
+_WORD: Final = re.compile(r"\d+|[^\W\d_ºª]+")
 _NO_WORDS: Final = frozenset({"n", "no", "nº", "num", "numero"})
 
 
@@ -221,3 +223,37 @@ def _beside(label: Answer, text: str) -> Iterator[tuple[str, Answer]]:
             extra = " ".join(word for word, _, _ in tokens[at + 1 : at + 1 + more])
             if extra:
                 yield f"{name} takes what follows", {**label, name: f"{label[name]} {extra}"}
+
+
+# -- redacted --------------------------------------------------------------------------------------------------------
+
+
+def sayable(rows: Iterable[Row], judge: Any) -> Passed:
+    """Answer each row as typed, but in words and placeholders that were sent; `passed` of those stored if all were."""
+    found = Passed()
+    for row in rows:
+        answer = verbatim(row["expected"], row["text"], judge) if row["expected"] else {}
+        if not answer or not _is_stored(answer, row, judge):
+            continue
+        found.tried += 1
+        record = Record.of(row["text"])
+        said = {name: _said(value, record) if name != "estado" else value for name, value in answer.items()}
+        if _is_stored(record.restored(said) or {}, row, judge):
+            found.passed += 1
+        else:
+            found.rows.append({"id": row["id"], "sent": record.text})
+    return found
+
+
+def _is_stored(answer: Mapping[str, str | None], row: Row, judge: Any) -> bool:
+    decision = standardize(answer, row["text"])
+    return isinstance(decision, Settled) and is_right(decision.value.as_dict(), row, judge)
+
+
+def _said(value: str | None, record: Record) -> str | None:
+    """Return a value in words and placeholders that were sent, None if it cannot be said in them."""
+    parts = [] if value is None else value.split(", ")
+    for kept, name in sorted(zip(record.kept, placeholders(), strict=False), key=lambda pair: -len(pair[0])):
+        whole = re.compile(rf"(?<!\w){re.escape(kept)}(?!\w)")
+        parts = [part if part in record.text else whole.sub(name, part) for part in parts]
+    return ", ".join(part for part in parts if part in record.text) or None

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.answers import ceiling, spoiled_ones
+from benchmarks.answers import ceiling, sayable, spoiled_ones
 from normalizer.domain.address import parse_address
 from normalizer.domain.appointment import Kind, Origin
 from normalizer.domain.decision import Settled
@@ -173,10 +173,12 @@ def _print_answers(name: str, rows: list[dict[str, Any]], *, show: bool) -> None
     print(f"  stored  {right.share:7.2%} of {right.tried} answers")
     for why, count in right.kinds.most_common():
         print(f"    {count:5} {why}")
+    said = sayable(rows, judge())
+    print(f"  {said.share:7.2%} of those {said.tried} as typed can be said in what of the text leaves the machine")
     print(f"  and with the label spoiled: wrong yet stored {spoiled.share:.4%} ({spoiled.passed} of {spoiled.tried})")
     for kind, count in spoiled.kinds.most_common():
         print(f"    {count:5} {kind}")
-    for row in [*right.rows, *spoiled.rows] if show else []:
+    for row in [*right.rows, *said.rows, *spoiled.rows] if show else []:
         print(name, json.dumps(row, ensure_ascii=False))
 
 

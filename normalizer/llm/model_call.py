@@ -226,7 +226,7 @@ class ModelCaller:
             return _taken_apart(texts, BatchRejected("the model refused the texts"))
         result, smaller, valid = CallResult(answered=True), next_call_size(len(texts)), 0
         for entry, segments in zip(texts, answer.slots, strict=True):
-            verdict = evaluate_record(entry.text, segments, asked=len(texts))
+            verdict = evaluate_record(entry.text, entry.record.restored(segments), asked=len(texts))
             if not isinstance(verdict, Again):
                 valid += 1
                 result.decided.append((entry, verdict))

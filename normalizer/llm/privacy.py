@@ -128,7 +128,7 @@ def numbers_of(document_text: str) -> frozenset[str]:
     return frozenset("".join(filter(str.isdigit, number)) for number in found)
 
 
-def outgoing(text: str, *, withheld: Withheld | None = None) -> str:
+def stripped(text: str, *, withheld: Withheld | None = None) -> str:
     """Return `text` without e-mails, labelled names, phones and runs of seven or more digits other than its CEP.
 
     Args:

@@ -16,7 +16,8 @@ from importlib.resources import files
 from typing import Any, Final, TypeAlias
 
 from normalizer.domain.text import clean
-from normalizer.llm.privacy import Withheld, outgoing
+from normalizer.llm.privacy import Withheld
+from normalizer.llm.redaction import Outgoing, outgoing
 
 Segments: TypeAlias = Mapping[str, str | None]
 
@@ -41,19 +42,25 @@ _ORDERS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One text as the model sees it: one line, clean, without phones, names and documents."""
+    """One text as the model sees it: one line, clean, of what an address can consist of."""
 
     text: str
+    kept: tuple[str, ...] = ()
+    """The words that stay here, by placeholder."""
+    suspicious: bool = False
+    """Whether it may be more than an address (orders, markup, very long) and must not share a call."""
 
     @classmethod
     def of(cls, text: str, *, withheld: Withheld | None = None) -> Record:
         """Make `text` fit to leave the machine, also without what is `withheld`. May come out empty."""
-        return cls(" ".join(outgoing(clean(text), withheld=withheld).split()))
+        cleaned = clean(text)
+        suspicious = len(cleaned) > _LONG_RECORD_CHARS or _ORDERS.search(cleaned) is not None
+        leaving = outgoing(cleaned, withheld=withheld)
+        return cls(" ".join(leaving.text.split()), leaving.kept, suspicious)
 
-    @property
-    def suspicious(self) -> bool:
-        """Tell whether it may be more than an address (orders, markup, very long) and must not share a call."""
-        return len(self.text) > _LONG_RECORD_CHARS or _ORDERS.search(self.text) is not None
+    def restored(self, segments: Segments | None) -> Segments | None:
+        """Return what an answer says of this record, its placeholders replaced by the words they stand for."""
+        return None if segments is None else Outgoing(self.text, self.kept).restored(segments)
 
 
 def slot(index: int) -> str:

@@ -16,6 +16,7 @@ from normalizer.llm.coalescer import Coalescer
 from normalizer.llm.limits import LocalGate
 from normalizer.llm.packing import BatchSize, Budget, Pace
 from normalizer.llm.privacy import Withheld
+from normalizer.llm.prompt import Record
 from normalizer.llm.single_flight import TextContext
 from normalizer.simulation.provider import Fault, Options, build_app
 
@@ -318,7 +319,7 @@ async def test_suspicious_texts_go_alone(lane):
 
     outcomes = await it.ask([*TEXTS[:3], order, *TEXTS[3:6]])
 
-    assert [order] in it.calls()
+    assert [Record.of(order).text] in it.calls()
     assert isinstance(outcomes[order], Undecided)
 
 

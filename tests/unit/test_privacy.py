@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.domain.text import clean
-from normalizer.llm.privacy import Withheld, numbers_of, outgoing
+from normalizer.llm.privacy import Withheld, numbers_of, stripped
 
 GOLD = Path(__file__).parents[1] / "gold" / "dev_addresses.jsonl"
 SEVEN_DIGITS = re.compile(r"\d(?:[.\-/–]?\d){6,}")
@@ -54,17 +54,17 @@ SEVEN_DIGITS = re.compile(r"\d(?:[.\-/–]?\d){6,}")
     ],
 )
 def test_what_is_no_address_stays_here(typed, sent):
-    assert outgoing(typed) == sent
+    assert stripped(typed) == sent
 
 
 @pytest.mark.parametrize("text", ["Rua A 12345678 Itu 87654321", "Rua A 1234567", "RG 12345678 rua a"])
 def test_a_run_that_may_be_a_document_stays_here(text):
-    assert not SEVEN_DIGITS.search(outgoing(text))
+    assert not SEVEN_DIGITS.search(stripped(text))
 
 
 @given(st.text(alphabet="0123456789 .-/()ruaRG:cep,", max_size=80))
 def test_at_most_one_run_of_seven_digits_leaves_and_it_has_eight(text):
-    runs = SEVEN_DIGITS.findall(outgoing(text))
+    runs = SEVEN_DIGITS.findall(stripped(text))
 
     assert len(runs) <= 1
     assert all(sum(character.isdigit() for character in run) == 8 for run in runs)
@@ -75,7 +75,7 @@ def test_a_number_of_the_appointments_documents_stays_here_in_any_spelling(numbe
     withheld = numbers_of("RG 22.790.285 SSP/RJ, CPF 111.444.777-35")
 
     assert withheld >= {"22790285", "11144477735"}
-    assert outgoing(f"Rua X 10, Recreio, Rio de Janeiro RJ {number}", withheld=Withheld(withheld)).endswith(
+    assert stripped(f"Rua X 10, Recreio, Rio de Janeiro RJ {number}", withheld=Withheld(withheld)).endswith(
         "Janeiro RJ"
     )
 
@@ -103,7 +103,7 @@ def test_no_document_of_the_appointment_leaves(number, sign, shape, address):
     grouped = sign.join([number[:-8], number[-8:-5], number[-5:-2], number[-2:]]).strip(". -/")
     typed = address.format(shape.format(grouped))
 
-    sent = outgoing(clean(typed), withheld=Withheld(numbers_of(f"RG {number}")))
+    sent = stripped(clean(typed), withheld=Withheld(numbers_of(f"RG {number}")))
 
     assert number not in re.sub(r"\D", "", sent)
 
@@ -127,7 +127,7 @@ def test_no_document_of_the_appointment_leaves(number, sign, shape, address):
 def test_the_patients_own_name_and_phone_stay_here_without_any_label(typed, sent):
     patient = ("", "Maria José da Silva", "(11) 98765-4321 / 1134567890", "")
 
-    assert outgoing(typed, withheld=Withheld.of([patient])) == sent
+    assert stripped(typed, withheld=Withheld.of([patient])) == sent
 
 
 def test_what_two_patients_withhold_is_withheld_together():
@@ -166,13 +166,13 @@ ENDLESS = {
 def test_any_text_is_read_in_bounded_time(text):
     started = time.process_time()
 
-    outgoing(text, withheld=Withheld.of([("CPF 11144477735 RG 22790285", "Ana de Souza Lima", "11987654321")]))
+    stripped(text, withheld=Withheld.of([("CPF 11144477735 RG 22790285", "Ana de Souza Lima", "11987654321")]))
 
     assert time.process_time() - started < 2.0
 
 
 def test_a_clean_address_leaves_as_it_is():
     rows = [json.loads(line) for line in GOLD.read_text(encoding="utf-8").splitlines()]
-    untouched = [row for row in rows if clean(row["text"]) == outgoing(clean(row["text"]))]
+    untouched = [row for row in rows if clean(row["text"]) == stripped(clean(row["text"]))]
 
     assert len(untouched) >= 0.95 * len(rows)
