@@ -36,6 +36,7 @@ from normalizer.observability.logs import configure_logging
 from normalizer.observability.prometheus import Exposition, Sources
 from normalizer.observability.sentry import reporter
 from normalizer.observability.tracing import open_tracing, span
+from normalizer.operations import events
 from normalizer.queue.connection import OUTAGE, redis_settings
 from normalizer.queue.group import Group
 from normalizer.queue.serializer import job_deserializer, job_serializer
@@ -208,6 +209,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         coalescer = _coalescer(settings, stack, client, gate, shared=shared)
         pipeline = Pipeline(cache=cache, coalescer=coalescer, kinds=_kinds(settings))
         ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service)
+        await _tell(settings, stack, store, service, ctx["redis"])
         if settings.metrics_port:
             sources = Sources(service, worker, coalescer, cache, ledger, settings.daily_budget_usd)
             stack.callback(Exposition(sources).serve(settings.metrics_port))
@@ -215,6 +217,8 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
     async def shutdown(_ctx: dict[Any, Any]) -> None:
         await stack.aclose()
 
+    if settings.webhook_url is not None:
+        webhook_of_settings(settings)  # a slip is told before anything starts
     worker = BatchWorker(
         [
             batch_func(
@@ -251,6 +255,42 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
 async def _normalize_traced(ctx: Mapping[str, Any], group: Group) -> None:
     with span("group", jobs=len(group.jobs)):
         await tasks.normalize_appointment(ctx, group)
+
+
+async def _tell(
+    settings: Settings, stack: contextlib.AsyncExitStack, store: AppointmentStore, service: TaskService, redis: Any
+) -> None:
+    """Tell what ends, until the stack closes, where the settings name somebody to tell."""
+    senders: dict[str, events.Sender] = {}
+    if settings.webhook_url is not None:
+        webhook = webhook_of_settings(settings)
+        stack.push_async_callback(webhook.close)
+        senders["webhook"] = webhook
+    if settings.events_stream is not None:
+        senders["stream"] = events.StreamSender(redis, settings.events_stream)
+    if not senders:
+        return
+    outbox = store.outbox()
+    await outbox.ensure_indexes()
+    dispatcher = events.Dispatcher(outbox, senders, redis, read_lane=partial(read_lane, settings, service))
+    task = asyncio.create_task(dispatcher.run())
+    stack.push_async_callback(_end_telling, task, dispatcher)
+
+
+async def _end_telling(task: asyncio.Task[None], dispatcher: events.Dispatcher) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await dispatcher.close()
+
+
+def webhook_of_settings(settings: Settings) -> events.Webhook:
+    """The receiver of WEBHOOK_URL. Raises Misconfigured when URL or secret cannot be used."""
+    return events.webhook_of(
+        secret_of(settings.webhook_url) or "",
+        secret_of(settings.webhook_secret),
+        production=settings.environment == "production",
+        allowed_hosts=settings.webhook_allowed_hosts,
+    )
 
 
 def _traces(settings: Settings, stack: contextlib.AsyncExitStack) -> None:
@@ -292,7 +332,8 @@ async def _tasks(settings: Settings, stack: contextlib.AsyncExitStack) -> TaskSe
 
 
 async def _store(settings: Settings, stack: contextlib.AsyncExitStack) -> AppointmentStore:
-    store = AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name)
+    url = settings.mongodb_url.get_secret_value()
+    store = AppointmentStore.connect(url, settings.database_name, announces=settings.announces)
     stack.push_async_callback(store.close)
     await store.ping()
     await store.ensure_indexes()

@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     api_keys: SecretStr | None = None
     api_keys_readonly: SecretStr | None = None
 
+    webhook_url: SecretStr | None = None
+    webhook_secret: SecretStr | None = None
+    webhook_allowed_hosts: str = ""
+    events_stream: str | None = Field(default=None, min_length=1, max_length=200)
+
     cache_secret: SecretStr | None = None
     cache_secret_previous: SecretStr | None = None
 
@@ -103,6 +108,11 @@ class Settings(BaseSettings):
         if self.openai_base_url is None and self.openrouter_api_key and self.openai_api_key == self.openrouter_api_key:
             return _OPENROUTER_BASE_URL
         return self.openai_base_url
+
+    @property
+    def announces(self) -> bool:
+        """Whether somebody is told what ended."""
+        return self.webhook_url is not None or self.events_stream is not None
 
     @property
     def traces_endpoint(self) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from normalizer.domain.appointment import Status
-from normalizer.domain.wording import duration, number
+from normalizer.domain.wording import duration, many, number
 from normalizer.queue.health import GONE_S, Replica
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Overview:
         ended: appointments that are not `pendente`.
         rate_per_s: appointments ended per second since the reading before; None at the first.
         lane: the model lane; None where nobody asked about it.
+        untold: events that no receiver took within a day.
         eta_s: seconds until nothing is `pendente` at that rate; None where it cannot be told.
     """
 
@@ -43,6 +44,7 @@ class Overview:
     counts: Counts
     rate_per_s: float | None
     lane: ModelStatus | None = None
+    untold: int = 0
 
     @property
     def ended(self) -> int:
@@ -73,6 +75,7 @@ class Overview:
             "motivos": {kind.value: dict(reasons) for kind, reasons in self.counts.by_reason.items()},
             "falhas": dict(self.counts.by_error),
             "ia": None if self.lane is None else self.lane.as_dict(),
+            "eventos_nao_entregues": self.untold,
             "workers": [asdict(replica) for replica in self.queue.replicas],
         }
 
@@ -89,6 +92,8 @@ class Overview:
             console.print(f"{number(self.rate_per_s)} por segundo{eta}")
         for line in self.lane.lines() if self.lane is not None else ():
             console.print(line, markup=False)
+        if self.untold:
+            console.print(f"{many(self.untold, 'evento')} sem entrega: normalizer events")
         console.print(_counts_table(self.counts))
         console.print(_replicas_table(queue.replicas))
 
@@ -106,7 +111,7 @@ async def read_overview(
     """
     queue, counts, now = await tasks.status(), await store.counts(), time.time()
     model_status = None if lane is None else await lane(tasks)
-    first = Overview(now, queue, counts, None, model_status)
+    first = Overview(now, queue, counts, None, model_status, await store.outbox().count_failed())
     if before is None:
         return first
     rate = (first.ended - before.ended) / max(0.001, now - before.at_s)

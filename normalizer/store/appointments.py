@@ -6,6 +6,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Self
@@ -35,6 +36,7 @@ from normalizer.store.desk import Desk
 from normalizer.store.diagnosis import Diagnosis, diagnose
 from normalizer.store.identity import named, text_of
 from normalizer.store.intake import ImportRow, Intake, UpsertReport
+from normalizer.store.outbox import Outbox, marked
 from normalizer.store.overview import Counts, Sample, count, sample
 from normalizer.store.pressure import Stride, Turns
 from normalizer.store.queries import any_of, because_of, waiting
@@ -90,15 +92,22 @@ class AppointmentStore:
         database: DATABASE_NAME.
         owned: whether `close` closes the client.
         clock: the time in UTC, in whole milliseconds.
+        announces: whether somebody collects what `outbox` tells; results then carry a mark.
 
     Raises:
         Misconfigured: the database name (or, in `connect`, the URL) cannot be used.
     """
 
     def __init__(
-        self, client: Client, database: str, *, owned: bool = False, clock: Callable[[], datetime] = now_utc
+        self,
+        client: Client,
+        database: str,
+        *,
+        owned: bool = False,
+        clock: Callable[[], datetime] = now_utc,
+        announces: bool = False,
     ) -> None:
-        self._client, self._owned = client, owned
+        self._client, self._owned, self._announces = client, owned, announces
         self._clock = clock
         self._secret: bytes | None = None
         self._stride, self._turns = Stride(), Turns()
@@ -108,11 +117,12 @@ class AppointmentStore:
         self._problems = open_collection(self._client, database, "normalizer_problems")
         self._columns = open_collection(self._client, database, "normalizer_columns")
         self._secrets = open_collection(self._client, database, "normalizer_secrets")
+        self._events = open_collection(self._client, database, "normalizer_events")
 
     @classmethod
-    def connect(cls, url: str, database: str) -> Self:
+    def connect(cls, url: str, database: str, *, announces: bool = False) -> Self:
         """A store with a client of its own, which connects at first use."""
-        return cls(open_client(url), database, owned=True)
+        return cls(open_client(url), database, owned=True, announces=announces)
 
     async def close(self) -> None:
         """Close the client, if it is ours."""
@@ -292,7 +302,12 @@ class AppointmentStore:
             self._columns,
             secret=self.secret,
             clock=self._clock,
+            announces=self._announces,
         )
+
+    def outbox(self) -> Outbox:
+        """What has to be told outside."""
+        return Outbox(self._appointments, self._imports, self._events, clock=self._clock)
 
     async def secret(self) -> bytes:
         """32 random bytes of this database, the same for every replica: keys hashes when CACHE_SECRET is unset."""
@@ -320,6 +335,8 @@ class AppointmentStore:
 
     async def _write(self, name: str, rows: Sequence[Callable[[datetime], GuardedWrite]]) -> SaveReport:
         with span(name, rows=len(rows)) as facts:
+            if self._announces:
+                rows = [partial(_announced, row) for row in rows]
             report = await write_all(
                 self._appointments, rows, clock=self._clock, stride=self._stride, turns=self._turns
             )
@@ -361,6 +378,11 @@ def _result_write(result: Result, secret: bytes, now: datetime) -> GuardedWrite:
 def _failure_write(appointment: Appointment, cause: str, fence: int, now: datetime) -> GuardedWrite:
     change = failure_of(cause, fence, now)
     return GuardedWrite(appointment.id, appointment.key, not_fenced_off(fence), change, Status.FAILED, fence)
+
+
+def _announced(row: Callable[[datetime], GuardedWrite], now: datetime) -> GuardedWrite:
+    write = row(now)
+    return replace(write, change=marked(write.change, write.status, now))
 
 
 def _one_revision_on(record: Record) -> Record:

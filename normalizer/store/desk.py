@@ -16,6 +16,7 @@ from normalizer.domain.appointment import Kind, Origin, Status, Tracking
 from normalizer.domain.document import Document
 from normalizer.store.connection import BULK, Collection, Record, batched, by_native_id, chunks_of, settled, translated
 from normalizer.store.identity import named
+from normalizer.store.outbox import marked
 from normalizer.store.queries import Filter
 from normalizer.store.records import (
     RESULT_FIELD,
@@ -72,7 +73,9 @@ class Desk:
         *,
         secret: Callable[[], Awaitable[bytes]],
         clock: Callable[[], datetime],
+        announces: bool = False,
     ) -> None:
+        self._announces = announces
         self._appointments, self._imports, self._images, self._problems = appointments, imports, images, problems
         self._columns = columns
         self._secret, self._clock = secret, clock
@@ -103,7 +106,11 @@ class Desk:
             "normalizacao.revisao": {"$eq": ours(record).get("revisao")},
             **{name: {"$eq": record.get(name)} for name in sources},
         }
-        change = corrected_change(record, values, self._clock(), secret=await self._secret())
+        now = self._clock()
+        change = corrected_change(record, values, now, secret=await self._secret())
+        if self._announces:
+            status = Status(change["$set"].get("normalizacao.status") or status_of(record) or Status.DONE)
+            change = marked(change, status, now)
         with translated():
             outcome = await self._appointments.update_one(unread, change)
             return await self._appointments.find_one({"_id": record["_id"]}) if outcome.modified_count else None

@@ -6,13 +6,14 @@ made-up address.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from normalizer.errors import Misconfigured, TransientError
 from normalizer.llm.endpoint import CapabilityStore
-from normalizer.operations.doctor import configuration, model, privacy, services
+from normalizer.operations.doctor import configuration, model, privacy, services, webhook
 from normalizer.operations.doctor.finding import Finding, Level, Report
 from normalizer.queue.health import GONE_S
 from normalizer.queue.service import TaskService
@@ -48,13 +49,14 @@ async def examine(
     findings += await _queue(settings, lgpd=lgpd)
     findings += await _store(settings, lgpd=lgpd)
     findings += await _model(settings, ask=not offline)
+    findings += [] if offline else await webhook.check_receiver(settings)
     if lgpd or logs:
         findings += privacy.check_settings(settings) if lgpd else []
         findings += privacy.check_logs(logs)
     return Report(sorted(findings, key=lambda finding: _ORDER.index(finding.area)))
 
 
-_ORDER = (configuration.AREA, services.REDIS, _WORKERS, services.MONGODB, model.MODEL, privacy.AREA)
+_ORDER = (configuration.AREA, services.REDIS, _WORKERS, services.MONGODB, model.MODEL, webhook.AREA, privacy.AREA)
 
 
 async def _model(settings: Settings, *, ask: bool) -> list[Finding]:
@@ -111,4 +113,7 @@ async def _store(settings: Settings, *, lgpd: bool) -> list[Finding]:
     except Misconfigured as error:
         return [services.unreachable(services.MONGODB, error)]
     async with store:
-        return await services.check_mongodb(store, lgpd=lgpd)
+        findings = await services.check_mongodb(store, lgpd=lgpd)
+        with contextlib.suppress(TransientError, Misconfigured):  # `check_mongodb` has spoken of it
+            findings += await webhook.check_untold(store)
+        return findings
