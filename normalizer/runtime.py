@@ -20,12 +20,12 @@ from normalizer.cache import Cache, Entry
 from normalizer.domain.address import RULES_VERSION, Address
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Decision
-from normalizer.errors import Misconfigured, QueueUnavailable, TransientError
+from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.estimate import Lane
 from normalizer.llm.client import OPENAI_URL, LlmClient
 from normalizer.llm.coalescer import Coalescer
 from normalizer.llm.endpoint import CapabilityStore
-from normalizer.llm.limits import Gate, LocalGate, SharedGate
+from normalizer.llm.limits import Gate, LocalGate, SharedGate, reopen_gate
 from normalizer.llm.model_status import ModelStatus, read_model_status
 from normalizer.llm.packing import BatchSize, Budget
 from normalizer.llm.pricing import Ledger
@@ -39,6 +39,7 @@ from normalizer.observability.tracing import open_tracing, span
 from normalizer.operations import events
 from normalizer.queue.connection import OUTAGE, redis_settings
 from normalizer.queue.group import Group
+from normalizer.queue.loops import end
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import KEEP_PAYLOAD_MS, TaskService
 from normalizer.queue.worker import BatchWorker, batch_func
@@ -87,6 +88,7 @@ class Backend:
     exposition: Exposition
     lane: Lane
     read_lane: Callable[[TaskService], Awaitable[ModelStatus | None]]
+    reopen_lane: Callable[[TaskService], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
@@ -96,8 +98,15 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         redis, budget_usd = await producer.tasks.get_pool(), settings.daily_budget_usd
         ledger = Ledger(redis, model=settings.openai_model, daily_budget_usd=budget_usd)
         sources = Sources(producer.tasks, ledger=ledger, daily_budget_usd=budget_usd)
-        exposition, model_status = Exposition(sources), partial(read_lane, settings)
-        yield Backend(producer.store, producer.tasks, producer.cache, exposition, lane_of(settings), model_status)
+        yield Backend(
+            producer.store,
+            producer.tasks,
+            producer.cache,
+            Exposition(sources),
+            lane_of(settings),
+            partial(read_lane, settings),
+            partial(reopen_lane, settings),
+        )
 
 
 @contextlib.asynccontextmanager
@@ -159,6 +168,12 @@ def lane_name(settings: Settings) -> str:
     return f"{urlsplit(settings.base_url or OPENAI_URL).hostname}:{settings.openai_model}"
 
 
+async def reopen_lane(settings: Settings, tasks: TaskService) -> None:
+    """Let model calls start at once, whatever the provider asked or refused before: an operator says go."""
+    with contextlib.suppress(*OUTAGE):
+        await reopen_gate(await tasks.get_pool(), lane_name(settings))
+
+
 async def read_lane(settings: Settings, tasks: TaskService) -> ModelStatus | None:
     """How the model lane stands, for `status`; None when Redis is away."""
     return await read_model_status(
@@ -180,6 +195,7 @@ def lane_of(settings: Settings) -> Lane:
         tpm=settings.llm_tpm,
         concurrency=settings.llm_max_concurrency,
         daily_budget_usd=settings.daily_budget_usd,
+        tier=settings.llm_service_tier,
     )
 
 
@@ -207,6 +223,8 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         shared = Shared(ctx["redis"], cache, ledger)
         client, gate = _client(settings, stack, shared=shared), _gate(settings, ctx["redis"])
         coalescer = _coalescer(settings, stack, client, gate, shared=shared)
+        if client is not None:
+            stack.push_async_callback(end, asyncio.create_task(_check_endpoint(client), name="llm-check"))
         pipeline = Pipeline(cache=cache, coalescer=coalescer, kinds=_kinds(settings))
         ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service)
         await _tell(settings, stack, store, service, ctx["redis"])
@@ -424,9 +442,23 @@ def _coalescer(
         linger_ms=settings.batch_linger_ms,
         shared_flight=None if shared is None else _shared(settings, shared),
         ledger=None if shared is None else shared.ledger,
+        flex=settings.llm_service_tier == "flex",
     )
     stack.push_async_callback(coalescer.close)
     return coalescer
+
+
+async def _check_endpoint(client: LlmClient) -> None:
+    """Say at start what is wrong with key, URL or model, by a call that costs nothing; nobody waits for it."""
+    try:
+        names = await client.models()
+    except Misconfigured as error:
+        log.error("llm.endpoint.refuses", problem=error.problem, fix=error.mend)
+    except NormalizerError as error:  # many endpoints list no models
+        log.info("llm.endpoint.lists_no_models", error=type(error).__name__)
+    else:
+        if names and client.model not in names:
+            log.warning("llm.model.not_listed", model=client.model, fix="Confira OPENAI_MODEL.")
 
 
 def _gate(settings: Settings, redis: Any) -> SharedGate:
@@ -436,6 +468,7 @@ def _gate(settings: Settings, redis: Any) -> SharedGate:
         rpm=settings.llm_rpm,
         tpm=settings.llm_tpm,
         largest=settings.llm_max_concurrency,
+        longest_pause_s=settings.llm_max_pause_s,
     )
 
 

@@ -6,15 +6,19 @@ Secrets are `SecretStr`: a settings object can be logged or raised without givin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from normalizer.errors import Misconfigured
 
 _OPENROUTER_BASE_URL = "https://openrouter.ai/api/v1"
+_MODEL = "gpt-6-luna"
+_MODEL_AT_OPENROUTER = "openai/gpt-6-luna"  # it knows a model only behind its vendor's name
 
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -43,7 +47,7 @@ class Settings(BaseSettings):
 
     openai_api_key: SecretStr | None = Field(default=None, validation_alias=_openai_or_openrouter("API_KEY"))
     openai_base_url: str | None = Field(default=None, validation_alias=_openai_or_openrouter("BASE_URL"))
-    openai_model: str = Field(default="gpt-6-luna", min_length=1, validation_alias=_openai_or_openrouter("MODEL"))
+    openai_model: str = Field(default=_MODEL, min_length=1, validation_alias=_openai_or_openrouter("MODEL"))
     openrouter_api_key: SecretStr | None = None
 
     address_normalization_enabled: bool = True
@@ -64,6 +68,8 @@ class Settings(BaseSettings):
     llm_max_concurrency: Positive = 8
     llm_rpm: Annotated[int, Field(ge=0)] = 500
     llm_tpm: Annotated[int, Field(ge=0)] = 200_000
+    llm_service_tier: Literal["default", "flex"] = "default"
+    llm_max_pause_s: Seconds = 300.0
     daily_budget_usd: Annotated[float, Field(ge=0)] = 0.0
 
     sentry_dsn: SecretStr | None = None
@@ -97,7 +103,41 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("environment", mode="before")
+    @field_validator("*", mode="before")
+    @classmethod
+    def _unquoted(cls, value: object) -> object:
+        """Docker's `--env-file` keeps quotes that a shell and `.env` take away."""
+        if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            raise ValueError("tire as aspas em volta do valor")
+        return value
+
+    @field_validator("openai_api_key", "openrouter_api_key", mode="after")
+    @classmethod
+    def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
+        """A key travels in a header: printable ASCII, on one line."""
+        if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+            raise ValueError("esperado só letras, números e sinais ASCII, numa linha e sem espaços")
+        return value
+
+    @field_validator("openai_base_url", mode="after")
+    @classmethod
+    def _reachable(cls, value: str | None) -> str | None:
+        try:
+            parts = urlsplit(value or _OPENROUTER_BASE_URL)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port that is no number
+            usable = False
+        if not usable:
+            raise ValueError("esperado um endereço como https://api.openai.com/v1")
+        return value
+
+    @model_validator(mode="after")
+    def _model_of_the_endpoint(self) -> Self:
+        if "openai_model" not in self.model_fields_set and "openrouter.ai" in (self.base_url or ""):
+            self.openai_model = _MODEL_AT_OPENROUTER
+        return self
+
+    @field_validator("environment", "llm_service_tier", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -180,6 +220,8 @@ def expected(kind: str, context: Mapping[str, object]) -> str:
         return "esperado um número"
     if kind.startswith("bool_"):
         return "esperado true ou false"
+    if kind == "value_error":
+        return str(context.get("error"))
     if kind == "literal_error":
         return f"esperado {str(context.get('expected')).replace(' or ', ' ou ')}"
     return "valor inválido"

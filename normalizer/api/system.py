@@ -138,6 +138,8 @@ async def cost(_: Reader, backend: TheBackend) -> dict[str, Any]:
 async def steer(ordem: Order, _: Operator, backend: TheBackend) -> QueueState:
     """pause: ninguém pega mais nada; drain: além disso, devolve o que não começou; resume: retoma."""
     await getattr(backend.tasks, ordem.value)()
+    if ordem is Order.RESUME:
+        await backend.reopen_lane(backend.tasks)
     return QueueState(estado=(await backend.tasks.status()).state)
 
 

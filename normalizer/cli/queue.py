@@ -60,7 +60,7 @@ def drain(as_json: Json = False) -> None:
 
 @app.command(cls=Command, options_metavar=OPTIONS)
 def resume(as_json: Json = False) -> None:
-    """Retoma depois de pause ou drain."""
+    """Retoma depois de pause ou drain; a IA também, se estava em pausa ou recusada."""
     _steer("resume", "Retomado.", as_json=as_json)
 
 
@@ -102,10 +102,14 @@ def retry(
 
 def _steer(order: str, said: str, *, as_json: bool) -> None:
     from normalizer.queue.service import TaskService
+    from normalizer.runtime import reopen_lane
+    from normalizer.settings import load_settings
 
     async def run() -> str:
         async with TaskService() as tasks:
             await getattr(tasks, order)()
+            if order == "resume":
+                await reopen_lane(load_settings(), tasks)
             return (await tasks.status()).state
 
     state = asyncio.run(run())

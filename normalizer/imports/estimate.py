@@ -20,7 +20,7 @@ from normalizer.domain.wording import money, number
 from normalizer.imports.importing import usable_rows
 from normalizer.llm.estimate import Estimate, estimate
 from normalizer.llm.packing import Budget
-from normalizer.llm.pricing import price, prices_as_of
+from normalizer.llm.pricing import price, prices_as_of, tier_share
 from normalizer.llm.tokens import counter
 from normalizer.worker.pipeline import needs_model
 
@@ -41,6 +41,7 @@ class Lane:
         has_key: without one, what only a model could settle waits in review.
         records_per_call, rpm, tpm, concurrency: its limits; 0 = unlimited for `rpm` and `tpm`.
         daily_budget_usd: 0 = none.
+        tier: the service tier that is asked for.
     """
 
     model: str
@@ -50,6 +51,7 @@ class Lane:
     tpm: int = 0
     concurrency: int = 8
     daily_budget_usd: float = 0.0
+    tier: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Forecast:
             "tokens": asked.tokens_in + asked.tokens_out,
             "custo_usd": asked.usd,
             "minutos": asked.minutes,
+            "camada": self.lane.tier,
             "modelo": self.lane.model,
             "precos_de": prices_as_of(),
             "preco_conhecido": price(self.lane.model).listed,
@@ -116,6 +119,9 @@ class Forecast:
             f"cerca de {number(asked.minutes, 1)} min "
             f"({lane.model}, preços de {prices_as_of()})."
         )
+        if lane.tier != "default":
+            full = asked.usd / tier_share(lane.tier)
+            yield f"Custo na camada {lane.tier} (LLM_SERVICE_TIER); se o provedor a recusar, até {money(full)}."
         if not price(lane.model).listed:
             yield "O modelo não está na tabela de preços: vale o preço do mais caro."
         if not lane.has_key:
@@ -158,6 +164,7 @@ async def forecast(
         rpm=lane.rpm,
         tpm=lane.tpm,
         concurrency=lane.concurrency,
+        tier=lane.tier,
     )
     return Forecast(
         rows=rows,

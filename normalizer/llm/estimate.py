@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from normalizer.llm.client import Usage
+from normalizer.llm.answer import Usage
 from normalizer.llm.packing import Budget, Cost, Pace, pack
 from normalizer.llm.pricing import price
 from normalizer.llm.prompt import SYSTEM, Record
@@ -60,6 +60,7 @@ def estimate(
     rpm: int = 0,
     tpm: int = 0,
     concurrency: int = 8,
+    tier: str | None = None,
     pace: Pace | None = None,
 ) -> Estimate:
     """Return what asking about `texts` (distinct, unsettled) would take.
@@ -71,6 +72,7 @@ def estimate(
         budget: what one call may hold.
         rpm, tpm: the limits, 0 = unlimited. The minutes are the longest of what limits and endpoint speed demand.
         concurrency: calls under way at once.
+        tier: the service tier whose price counts.
         pace: how long calls take, as far as it is known.
     """
     costs = [cost_of(record, count) for record in map(Record.of, texts) if record.text]
@@ -88,6 +90,6 @@ def estimate(
         calls=len(calls),
         tokens_in=tokens_in,
         tokens_out=tokens_out,
-        usd=round(price(model).of(Usage(tokens_in, tokens_out)), 6),
+        usd=round(price(model).of(Usage(tokens_in, tokens_out, tier=tier)), 6),
         minutes=round(max(seconds) / 60, 2),
     )

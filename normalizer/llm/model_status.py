@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _STATES: Final = {
     "open": "livre",
-    "paused": "em pausa a pedido do provedor",
+    "paused": "em pausa a pedido do provedor; o que precisa dela espera na fila",
     "closed": "provedor fora do ar",
     "probing": "provedor fora do ar, tentando de novo",
 }
@@ -59,6 +60,13 @@ class ModelStatus:
             return "DAILY_BUDGET_USD esgotado até amanhã (UTC)"
         return None
 
+    @property
+    def again_at(self) -> str | None:
+        """When a call is tried again, HH:MM:SS on this machine's clock; None where calls go, or nobody knows."""
+        if not self.gate.wait_s or not self.has_key:
+            return None
+        return (datetime.now(UTC) + timedelta(seconds=self.gate.wait_s)).astimezone().strftime("%H:%M:%S")
+
     def as_dict(self) -> dict[str, Any]:
         """For `status --json`."""
         return {
@@ -66,6 +74,7 @@ class ModelStatus:
             "parada_por": self.stopped,
             "disjuntor": self.gate.state,
             "espera_s": round(self.gate.wait_s, 1),
+            "pedido_do_provedor": self.gate.asked,
             "modo": None if self.capabilities is None else self.capabilities.mode.value,
             "hoje": _spending(self.today),
             "mes": _spending(self.month),
@@ -75,11 +84,12 @@ class ModelStatus:
 
     def lines(self) -> Iterator[str]:
         """The same for people."""
+        again = f" Tenta de novo às {self.again_at}; já: normalizer resume." if self.again_at else ""
         if (stopped := self.stopped) is not None:
-            yield f"IA ({self.model}) parada: {stopped}"
+            yield f"IA ({self.model}) parada: {stopped}{again}"
         else:
-            wait = f" ({self.gate.wait_s:.0f} s)" if self.gate.wait_s else ""
-            yield f"IA ({self.model}): {_STATES[self.gate.state]}{wait}"
+            asked = f" ({self.gate.asked})" if self.gate.asked else ""
+            yield f"IA ({self.model}): {_STATES[self.gate.state]}{asked}.{again}"
         budget = ""
         if self.daily_budget_usd:
             share = self.today.usd / self.daily_budget_usd

@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 CONTEXT_KEY = "normalization"
 _PROVIDER_RETRY_S = 30.0
 _STORE_RETRY_S = 5.0
+_LONGEST_WAIT_S = 60.0  # however long a pause is: an operator who ends it early waits for no row
 _RECONCILE_CHUNK = 1_000
 _RECONCILE_ENOUGH = 20_000  # in a row that the queue has already: what waits behind them is met as these end
 _RECONCILE_AGE_S = 120.0
@@ -222,6 +223,7 @@ def _every(
 def _back(error: NormalizerError, default_s: float) -> HandBack:
     """Later, without counting a try: the outage is nobody's row's fault."""
     asked = error.retry_after_s if isinstance(error, TransientError) else None
+    asked = None if asked is None else min(asked, _LONGEST_WAIT_S)
     return HandBack(after_s=_jittered(default_s if asked is None else asked))
 
 

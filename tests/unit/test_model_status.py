@@ -1,11 +1,14 @@
 """What an operator reads of the model lane, as JSON and as sentences."""
 
+import re
+
 import pytest
 from redis.asyncio import Redis
 
-from normalizer.llm.client import Usage
+from normalizer.errors import RateLimited
+from normalizer.llm.client import Answer, Usage
 from normalizer.llm.endpoint import CapabilityStore, EndpointCapabilities, Mode
-from normalizer.llm.limits import GateState, SharedGate
+from normalizer.llm.limits import Admitted, Denied, GateState, SharedGate, reopen_gate
 from normalizer.llm.model_status import ModelStatus, read_model_status
 from normalizer.llm.pricing import Ledger, Spending
 
@@ -64,6 +67,38 @@ def test_people_read_what_was_spent_of_the_budget():
     text = "\n".join(status.lines())
 
     assert status.stopped is None
-    assert "provedor fora do ar (12 s)" in text
+    assert re.search(r"provedor fora do ar\. Tenta de novo às \d\d:\d\d:\d\d; já: normalizer resume", text)
     assert "hoje 3 chamadas, 3.600 tokens, US$ 0,5000 (25% de DAILY_BUDGET_USD=2)" in text
     assert "importação i1: 3 chamadas" in text
+
+
+async def test_a_pause_of_a_day_is_cut_short_told_and_ended_by_an_operator(redis):
+    gate = SharedGate(redis, name=NAME, longest_pause_s=300)
+    call = await gate.admit(100)
+    await gate.failed(call, RateLimited("slow down", retry_after_s=86_400))
+
+    status = await read(redis)
+    assert 290 < status.gate.wait_s <= 300
+    assert "Retry-After de 86400 s" in "\n".join(status.lines())
+    denied = await gate.admit(100)
+    assert denied.closed, "nobody holds a place for that long"
+
+    await reopen_gate(redis, NAME)
+
+    assert isinstance(await gate.admit(100), Admitted)
+    assert (await read(redis)).gate == GateState()
+
+
+async def test_after_a_long_pause_one_call_finds_out_for_all(redis):
+    gate = SharedGate(redis, name=NAME, longest_pause_s=5.0)
+    calls = [await gate.admit(100) for _ in range(4)]
+    for call in calls:
+        await gate.failed(call, RateLimited("slow down", retry_after_s=86_400))
+    await redis.hset(f"norm:limit:{NAME}", "not_before", 0)  # the pause is over
+
+    probe, second = await gate.admit(100), await gate.admit(100)
+    assert isinstance(probe, Admitted)
+    assert isinstance(second, Denied)
+    await gate.succeeded(probe, Answer((), Usage(1, 1), 0.1))
+
+    assert isinstance(await gate.admit(100), Admitted)

@@ -155,3 +155,54 @@ def test_the_configuration_page_says_the_defaults_that_hold() -> None:
         if type(field.default) in {int, float} and said[name.upper()]:
             shown = said[name.upper()].partition(" ")[0]
             assert float(shown) == field.default, name
+
+
+@pytest.mark.parametrize(
+    ("given", "model"),
+    [
+        ({"OPENROUTER_API_KEY": "k"}, "openai/gpt-6-luna"),
+        ({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "https://openrouter.ai/api/v1"}, "openai/gpt-6-luna"),
+        ({"OPENROUTER_API_KEY": "k", "OPENAI_MODEL": "mistralai/small"}, "mistralai/small"),
+        ({"OPENAI_API_KEY": "k"}, "gpt-6-luna"),
+        ({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://localhost:8080/v1"}, "gpt-6-luna"),
+    ],
+)
+def test_each_endpoint_has_a_default_model_that_it_knows(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], model: str
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    assert load_settings().openai_model == model
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("OPENAI_API_KEY", '"sk-quoted"', "aspas"),
+        ("OPENAI_API_KEY", "sk-two\nlines", "ASCII"),
+        ("OPENAI_API_KEY", "sk-é", "ASCII"),
+        ("OPENAI_API_KEY", "sk one", "ASCII"),
+        ("OPENROUTER_API_KEY", "sk-é", "ASCII"),
+        ("OPENAI_BASE_URL", "api.openai.com/v1", "https://"),
+        ("OPENAI_BASE_URL", "https://host:porta/v1", "https://"),
+        ("OPENAI_BASE_URL", "https://host:<PORT>/v1", "https://"),
+        ("OPENAI_BASE_URL", "ftp://host/v1", "https://"),
+        ("OPENAI_BASE_URL", "https:///v1", "https://"),
+        ("OPENAI_MODEL", "'gpt-6-luna'", "aspas"),
+        ("LLM_SERVICE_TIER", "batch", "default"),
+    ],
+)
+def test_what_no_call_could_be_made_with_is_one_sentence_that_shows_no_secret(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(Misconfigured) as caught:
+        load_settings()
+
+    sentence = str(caught.value)
+    assert name in sentence
+    assert said in sentence
+    assert "sk-" not in sentence
+    assert "\n" not in sentence

@@ -6,20 +6,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain.wording import number
-from normalizer.errors import BatchRejected, Misconfigured, TransientError
+from normalizer.errors import BatchRejected, Misconfigured, NormalizerError, TransientError, UnusableAnswer
 from normalizer.llm.client import LlmClient, Mode
 from normalizer.llm.pricing import price, prices_as_of
-from normalizer.llm.prompt import Record
 from normalizer.llm.rate_limit_headers import RateLimitHeaders
 from normalizer.operations.doctor.finding import Finding, Level, good, warning, wrong
 
 if TYPE_CHECKING:
-    from normalizer.llm.endpoint import CapabilityStore
+    from normalizer.llm.endpoint import CapabilityStore, EndpointCapabilities
     from normalizer.llm.model_status import ModelStatus
     from normalizer.settings import Settings
 
 MODEL: Final = "IA"
-_SAMPLE: Final = "Jardim Aurora, 12, rua das Acácias, SP, Campinas"  # synthetic
+_TRY_ANOTHER: Final = "Confira OPENAI_MODEL e OPENAI_BASE_URL."
 
 
 async def check_model(settings: Settings, *, ask: bool = True, memory: CapabilityStore | None = None) -> list[Finding]:
@@ -39,7 +38,10 @@ async def check_model(settings: Settings, *, ask: bool = True, memory: Capabilit
     findings = list(_price(settings.openai_model))
     if not ask:
         return [*findings, good(MODEL, "não foi chamada (--offline)")]
-    client = LlmClient(api_key=key.get_secret_value(), model=settings.openai_model, base_url=settings.base_url)
+    try:
+        client = LlmClient(api_key=key.get_secret_value(), model=settings.openai_model, base_url=settings.base_url)
+    except Misconfigured as error:
+        return [*findings, Finding(MODEL, Level.SETTING, error.problem, error.mend)]
     try:
         return [*findings, *await _call(client, settings, memory)]
     finally:
@@ -71,14 +73,16 @@ def _price(model: str) -> Iterator[Finding]:
 
 async def _call(client: LlmClient, settings: Settings, memory: CapabilityStore | None) -> list[Finding]:
     try:
-        answer = await client.complete([Record.of(_SAMPLE)], max_tokens_out=200, timeout_s=30)
+        answer = await client.ask_control(timeout_s=30)
     except Misconfigured as error:
-        return [wrong(MODEL, error.problem, error.mend), *await _known_models(client, settings)]
+        return [wrong(MODEL, f"{error.problem}{_said(error)}", error.mend), *await _known_models(client, settings)]
     except TransientError as error:
         mend = "Confira a rede de saída e o estado do provedor; o worker segue com regras e cache."
         return [Finding(MODEL, Level.AWAY, f"o provedor não respondeu ({type(error).__name__}).", mend)]
-    except BatchRejected:
-        return [wrong(MODEL, "o provedor recusou um pedido comum.", "Confira OPENAI_MODEL e OPENAI_BASE_URL.")]
+    except UnusableAnswer as error:
+        return [wrong(MODEL, f"o provedor não dá resposta que se possa ler: {error}.", _TRY_ANOTHER)]
+    except BatchRejected as error:
+        return [wrong(MODEL, f"o provedor recusou um pedido comum.{_said(error)}", _TRY_ANOTHER)]
     if memory is not None:
         await memory.remember(client.capabilities)
     findings = [good(MODEL, f"{settings.openai_model} respondeu em {number(answer.seconds, 1)} s")]
@@ -87,10 +91,24 @@ async def _call(client: LlmClient, settings: Settings, memory: CapabilityStore |
     else:
         mend = "Funciona, com mais respostas a repetir; prefira um modelo com structured outputs."
         findings.append(warning(MODEL, f"o endpoint não aceita esquema estrito (usa {client.mode.value}).", mend))
+    findings += _adapted(client.capabilities)
     if not any(slot and any(slot.values()) for slot in answer.slots):
         mend = "Compare com `normalizer normalize address` antes de confiar neste modelo."
         findings.append(warning(MODEL, "o modelo não soube ler um endereço fácil.", mend))
     return [*findings, *_limits(RateLimitHeaders.read(answer.headers), settings)]
+
+
+def _adapted(found: EndpointCapabilities) -> Iterator[Finding]:
+    """What was given up so that the endpoint answers."""
+    if found.without:
+        yield good(MODEL, f"o endpoint é chamado sem {', '.join(sorted(found.without))}, que não aceita")
+    if found.renamed:
+        yield good(MODEL, "o endpoint toma o limite de tokens pelo outro nome (max_tokens, max_completion_tokens)")
+
+
+def _said(error: NormalizerError) -> str:
+    """The provider's own words: they are about a question of ours."""
+    return f" Ele diz: “{error.said}”." if error.said else ""
 
 
 async def _known_models(client: LlmClient, settings: Settings) -> list[Finding]:
