@@ -3,7 +3,7 @@
 Exit codes: 0 ok, 1 failed, 2 usage or a wrong setting, 3 not ready (a service cannot be reached).
 """
 
-from normalizer.cli import serve, sheets, normalize, queue, events, doctor  # noqa: I001 — the order of the help
+from normalizer.cli import serve, sheets, normalize, queue, events, migrate, doctor  # noqa: I001 — the order of the help
 from normalizer.cli.app import FAILED, NOT_READY, OK, USAGE, app, exit_code, main
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "events",
     "exit_code",
     "main",
+    "migrate",
     "normalize",
     "queue",
     "serve",

@@ -6,6 +6,7 @@
 from normalizer.store.appointments import AppointmentStore
 from normalizer.store.desk import Desk, Filter, Page, Portions
 from normalizer.store.intake import ImportRow, UpsertReport
+from normalizer.store.migration import Migrated
 from normalizer.store.overview import Counts, Sample
 from normalizer.store.records import Pending, Result
 from normalizer.store.undo import Undone
@@ -17,6 +18,7 @@ __all__ = [
     "Desk",
     "Filter",
     "ImportRow",
+    "Migrated",
     "Page",
     "Pending",
     "Portions",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -36,6 +36,7 @@ from normalizer.store.desk import Desk
 from normalizer.store.diagnosis import Diagnosis, diagnose
 from normalizer.store.identity import named, text_of
 from normalizer.store.intake import ImportRow, Intake, UpsertReport
+from normalizer.store.migration import Migrated, migrate
 from normalizer.store.outbox import Outbox, marked
 from normalizer.store.overview import Counts, Sample, count, sample
 from normalizer.store.pressure import Stride, Turns
@@ -291,6 +292,12 @@ class AppointmentStore:
         with translated():
             found: Record | None = await self._imports.find_one(by_native_id(import_id))
         return None if found is None else {"id": str(found.pop("_id")), **found}
+
+    async def migrate(
+        self, import_id: str | None, *, moved: Callable[[Migrated], Awaitable[None]] | None = None
+    ) -> Migrated:
+        """Bring records of earlier versions into today's forms, under this import's id; None only counts."""
+        return await migrate(self._appointments, self._images, import_id=import_id, clock=self._clock, moved=moved)
 
     def desk(self) -> Desk:
         """What an operator does with appointments and imports: look, correct, undo."""

@@ -1,0 +1,39 @@
+"""Rows that earlier versions stored, in the forms of today: counted first, then written, and undone like an import."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from normalizer.store import AppointmentStore, Migrated
+
+#: What each change is called where people read it.
+CHANGES: Final = {
+    "id": "sem id (o backend não os abre)",
+    "tags": "sem a lista tags",
+    "nomes": "sem nome de marca, unidade ou paciente",
+    "formas": "data, hora, telefone ou situação em forma que o backend não lê",
+    "ausente": "em revisão só porque não há texto",
+    "acompanhamento": "sem normalization_status em dia",
+}
+
+
+async def migrate(store: AppointmentStore, *, apply: bool) -> tuple[str | None, Migrated]:
+    """Mend what needs it, or only count; returns the id it can be undone by, for a day. Raises StoreUnavailable."""
+    if not apply:
+        return None, await store.migrate(None)
+    desk, import_id = store.desk(), await store.create_import({"arquivo": "migração", "formato": "migrate"})
+
+    async def noted(so_far: Migrated) -> None:
+        await desk.note(import_id, {"linhas": so_far.seen, "feitas": so_far.changed})
+
+    migrated = await store.migrate(import_id, moved=noted)
+    ended = {"linhas": migrated.seen, "rows": migrated.seen, "refreshed": migrated.changed}
+    await store.finish_import(import_id, {**ended, "mudancas": dict(migrated.by_change)})
+    return import_id, migrated
+
+
+def as_dict(import_id: str | None, migrated: Migrated) -> dict[str, Any]:
+    """For JSON."""
+    counts = {"vistos": migrated.seen, "mudados": migrated.changed, "pulados": migrated.skipped}
+    return {"import_id": import_id, "ensaio": import_id is None, **counts, "mudancas": dict(migrated.by_change)}

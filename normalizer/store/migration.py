@@ -1,0 +1,171 @@
+"""Records of earlier versions of ours, brought into the forms that the deployed backend and this version read.
+
+What is written over is kept for a day as an import's is, so that a migration can be undone like one.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from pymongo import UpdateOne
+
+from normalizer.domain.appointment import ABSENT, LABELS, Kind, Status, Tracking
+from normalizer.domain.decision import Reason
+from normalizer.domain.stored_form import stored_form
+from normalizer.store.connection import UNREADABLE, Collection, Record, chunks_of, each_of, raw, translated
+from normalizer.store.identity import text_of
+from normalizer.store.intake import UNNAMED
+from normalizer.store.records import RESULT_FIELD, TRACKING, about, ours, status_of
+from normalizer.store.undo import keep_images
+
+_CHUNK: Final = 250
+_ABSENT: Final = frozenset({Reason.ADDRESS_MISSING.value, Reason.DOCUMENT_MISSING.value})
+
+
+@dataclass(slots=True)
+class Migrated:
+    """What a migration changed, or in a dry run would change.
+
+    Attributes:
+        seen: records of ours that were looked at.
+        changed: those that needed a change.
+        skipped: somebody wrote on them meanwhile, or they cannot be decoded: the next migration takes them up.
+        by_change: how many needed which change.
+    """
+
+    seen: int = 0
+    changed: int = 0
+    skipped: int = 0
+    by_change: Counter[str] = field(default_factory=Counter)
+
+
+def mended(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The fields to set on a record, by what the change is called; empty where nothing is to be done. Pure."""
+    changes = _account(record)
+    if ours(record).get("linha") is not None:  # an import of ours stored it; the forms of others are theirs
+        changes |= _forms(record)
+    return {name: fields for name, fields in changes.items() if fields}
+
+
+def _forms(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    read = {name: _naive(value) for name, value in record.items() if name != "normalizacao"}
+    shaped = stored_form(read)
+    differs = {name: value for name, value in shaped.items() if name not in read or read[name] != value}
+    differs |= {
+        f"{name}_informado": read[name]
+        for name, value in differs.items()
+        if value is None and isinstance(read[name], str) and f"{name}_informado" not in shaped
+    }
+    names = {name: given for name, given in UNNAMED.items() if not str(record.get(name) or "").strip()}
+    return {
+        "id": {} if text_of(record.get("id")) else {"id": str(uuid.uuid4())},
+        "tags": {} if isinstance(record.get("tags"), list) else {"tags": []},
+        "nomes": names,
+        "formas": differs,
+    }
+
+
+def _naive(value: object) -> object:
+    """Dates as the backend keeps them: UTC, and not saying so."""
+    return value.replace(tzinfo=None) if isinstance(value, datetime) else value
+
+
+def _account(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What is not there is no question; and the backend's account says what ours does."""
+    gone = [kind for kind in Kind if about(record, kind).get("motivo") in _ABSENT and _is_empty(record, kind)]
+    absent: dict[str, Any] = {
+        f"normalizacao.{kind}": {"versao": about(record, kind).get("versao"), "origem": ABSENT} for kind in gone
+    }
+    left = {
+        kind: motive
+        for kind in Kind
+        if kind not in gone and _is_empty(record, kind) and (motive := about(record, kind).get("motivo"))
+    }
+    status = status_of(record)
+    if gone and status is Status.REVIEW and not left:
+        status = Status.DONE
+        absent["normalizacao.status"] = status.value
+    told = _told(record, status, [f"{LABELS[kind]}: {motive}" for kind, motive in left.items()])
+    stale = bool(gone) or record.get("normalization_status") is None
+    return {"ausente": absent, "acompanhamento": told if stale and status is not None else {}}
+
+
+def _told(record: Mapping[str, Any], status: Status | None, left: list[str]) -> dict[str, Any]:
+    if status is None:
+        return {}
+    tracking = TRACKING[status][0]
+    if status is Status.DONE and all(_is_empty(record, kind) for kind in Kind):
+        tracking = Tracking.SKIPPED
+    error = ours(record).get("erro") or "; ".join(left) or None
+    told = {"normalization_status": tracking.value, "normalization_error": error if status is not Status.DONE else None}
+    return told if "normalization_job_id" in record else {**told, "normalization_job_id": None}
+
+
+def _is_empty(record: Mapping[str, Any], kind: Kind) -> bool:
+    return record.get(RESULT_FIELD[kind]) is None
+
+
+async def migrate(
+    appointments: Collection,
+    images: Collection,
+    *,
+    import_id: str | None,
+    clock: Callable[[], datetime],
+    moved: Callable[[Migrated], Awaitable[None]] | None = None,
+) -> Migrated:
+    """Mend every record of ours, 250 at a time; count only where `import_id` is None. Safe to repeat and to break off.
+
+    A record that somebody writes on between reading and writing is left for the next time.
+    """
+    migrated = Migrated()
+    with translated():
+        found = raw(appointments).find({"normalizacao": {"$type": "object"}}).sort("_id", 1)
+        async for chunk in chunks_of(each_of(found), _CHUNK):
+            sound = [record for record in chunk if UNREADABLE not in record]
+            migrated.seen += len(chunk)
+            migrated.skipped += len(chunk) - len(sound)
+            await _mend(appointments, images, sound, migrated, import_id, clock)
+            if moved is not None:
+                await moved(migrated)
+    return migrated
+
+
+async def _mend(
+    appointments: Collection,
+    images: Collection,
+    records: list[Record],
+    migrated: Migrated,
+    import_id: str | None,
+    clock: Callable[[], datetime],
+) -> None:
+    changes = [(record, found) for record in records if (found := mended(record))]
+    for _, found in changes:
+        migrated.by_change.update(found.keys())
+    if import_id is None or not changes:
+        migrated.changed += len(changes)
+        return
+    fields = [
+        (record, {name: value for each in found.values() for name, value in each.items()}) for record, found in changes
+    ]
+    now = clock()
+    touched = {record["_id"]: {name: names[name] for name in names if "." not in name} for record, names in fields}
+    await keep_images(appointments, images, touched, import_id=import_id, now=now)
+    own = {"normalizacao.tocado_por": import_id, "updated_at": now}
+    outcome = await appointments.bulk_write(
+        [UpdateOne(_as_read(record), {"$set": {**names, **own}}) for record, names in fields], ordered=False
+    )
+    migrated.changed += outcome.matched_count
+    migrated.skipped += len(fields) - outcome.matched_count
+
+
+def _as_read(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "_id": record["_id"],
+        "updated_at": {"$eq": record.get("updated_at")},
+        "normalizacao.revisao": {"$eq": ours(record).get("revisao")},
+    }
