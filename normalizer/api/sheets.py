@@ -27,7 +27,12 @@ _BODY: Final = {
     "requestBody": {
         "required": True,
         "description": "O arquivo em si: xlsx, xls ou csv, reconhecido pelo conteúdo.",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {"arquivo": {"type": "string", "format": "binary"}}}
+            },
+        },
     }
 }
 _SHEET_ANSWER: Final[dict[int | str, dict[str, Any]]] = {

@@ -1,6 +1,6 @@
 """A sheet sent as the body of a request: to a temporary file, bounded, then previewed or imported.
 
-The body is the file itself (`curl --data-binary @agenda.xlsx`), so nothing has to be parsed to bound it.
+The body is the file itself (`curl --data-binary @agenda.xlsx`), or a form with it (`curl -F arquivo=@agenda.xlsx`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from fastapi import HTTPException
 
+from normalizer.api.forms import file_part_of
 from normalizer.errors import NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.importing import import_sheet
 from normalizer.imports.progress import ImportJournal
@@ -56,15 +57,18 @@ async def received(request: Request, name: str | None, *, limits: Limits) -> Asy
     descriptor, path = tempfile.mkstemp(prefix="normalizer-", suffix=".planilha")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            size = 0
+            form, size = file_part_of(request), 0
             async for piece in request.stream():
                 size += len(piece)
                 if size <= limits.file_bytes:
-                    file.write(piece)
+                    file.write(form.feed(piece) if form is not None else piece)
                 elif size > _READ_PAST * limits.file_bytes:
                     break
         if size > limits.file_bytes:
             raise HTTPException(413, f"A planilha passa de {megabytes(limits.file_bytes)}: divida-a.")
+        if form is not None:
+            form.close()
+            name = name or form.name
         yield Upload(Path(path), file_name(name))
     finally:
         Path(path).unlink(missing_ok=True)  # noqa: ASYNC240 — one entry of the temporary directory

@@ -35,6 +35,7 @@ a2;João Lima;10/10/2026 08:10:00;Rua Sete de Setembro, 20, Centro, Blumenau, SC
 """.encode()
 ADDRESS = Address(rua="Avenida Brasil", numero="100", bairro="Centro", cidade="Cascavel", estado="PR")
 PROBLEM = "application/problem+json"
+FIELD_ALONE = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--'
 
 
 @pytest.fixture
@@ -242,6 +243,40 @@ class TestImports:
         assert (answer.json()["linhas"], answer.json()["novas"]) == (2, 2)
         assert (await get(client, "/api/appointments"))["total"] == 0
         assert await get(client, "/api/imports") == []
+
+    async def test_a_form_with_the_sheet_is_the_sheet(self, client: httpx.AsyncClient, backend: Backend) -> None:
+        form = {"files": {"arquivo": ("agenda de março.csv", SHEET)}, "data": {"obs": "x"}, "headers": AS_OPERATOR}
+        previewed = await client.post("/api/imports/previa", **form)
+        assert (previewed.status_code, previewed.json()["linhas"]) == (200, 2), previewed.text
+
+        started = await client.post("/api/imports", **form)
+        about = await until(client, f"/api/imports/{started.json()['id']}", "estado", "concluida")
+
+        assert (about["arquivo"], about["linhas"], about["novas"]) == ("agenda de março.csv", 2, 2)
+
+    @pytest.mark.parametrize(
+        ("kind", "body", "said"),
+        [
+            (
+                "multipart/form-data; boundary=x",
+                b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--',
+                "arquivo",
+            ),
+            ("multipart/form-data; boundary=x", b"Id;Nome\n1;Maria\n", "não se lê"),
+            ("multipart/form-data", b"--x", "não se lê"),
+            (
+                "multipart/form-data; boundary=x",
+                b'--x\r\nContent-Disposition: form-data; name="a"; filename="a.csv"\r\n\r\nId;No',
+                "não se lê",
+            ),
+        ],
+    )
+    async def test_a_form_without_a_whole_file_stores_nothing(
+        self, client: httpx.AsyncClient, kind: str, body: bytes, said: str
+    ) -> None:
+        answer = await client.post("/api/imports", content=body, headers={**AS_OPERATOR, "Content-Type": kind})
+        assert (answer.status_code, said in answer.json()["detail"]) == (422, True), answer.text
+        assert (await get(client, "/api/appointments"))["total"] == 0
 
     async def test_a_sheet_is_imported_and_queued_once(
         self, client: httpx.AsyncClient, backend: Backend, imported: Callable[..., Any]

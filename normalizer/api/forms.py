@@ -1,0 +1,81 @@
+"""Forms with a file (`curl -F arquivo=@agenda.xlsx`): the file taken out of the body as it comes, never held whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from fastapi import HTTPException
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+if TYPE_CHECKING:
+    from fastapi import Request
+
+_FORM: Final = b"multipart/form-data"
+_UNREADABLE: Final = "O formulário não se lê: envie o arquivo com curl -F arquivo=@agenda.xlsx ou --data-binary."
+_NO_FILE: Final = "O formulário não traz arquivo: envie um, por exemplo com curl -F arquivo=@agenda.xlsx."
+
+
+class FilePart:
+    """The first file of a form, and its name once that has come."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.name: str | None = None
+        self._is_file = self._is_over = False
+        self._field, self._value = bytearray(), bytearray()
+        self._pieces: list[bytes] = []
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+            },
+        )
+
+    def feed(self, piece: bytes) -> bytes:
+        """What of the file is in this piece of the body. Raises 422 for what is no form."""
+        self._pieces.clear()
+        try:
+            self._parser.write(piece)
+        except FormParserError:
+            raise HTTPException(422, _UNREADABLE) from None
+        return b"".join(self._pieces)
+
+    def close(self) -> None:
+        """The body has ended. Raises 422 where no file was in it."""
+        if not self._is_over:
+            raise HTTPException(422, _NO_FILE if not self._is_file else _UNREADABLE)
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._field.lower() == b"content-disposition" and not self._is_over:
+            given = parse_options_header(bytes(self._value))[1].get(b"filename")
+            self._is_file = given is not None
+            self.name = given.decode("utf-8", "replace") if given else self.name
+        self._field.clear()
+        self._value.clear()
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._is_file and not self._is_over:
+            self._pieces.append(data[start:end])
+
+    def _on_part_end(self) -> None:
+        self._is_over = self._is_over or self._is_file
+
+
+def file_part_of(request: Request) -> FilePart | None:
+    """How the file is to be taken out of this request's body; None where the body is the file. Raises 422."""
+    kind, options = parse_options_header(request.headers.get("content-type", "").encode("latin-1"))
+    if kind != _FORM:
+        return None
+    if not options.get(b"boundary"):
+        raise HTTPException(422, _UNREADABLE)
+    return FilePart(options[b"boundary"])
