@@ -25,6 +25,7 @@ from benchmarks.supply import Supplied, import_rows, known_addresses
 from normalizer.cache import Entry
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Settled
+from normalizer.queue.health import REPLICAS
 from normalizer.queue.leases import Keys
 from normalizer.queue.service import QUEUE_NAME
 from normalizer.runtime import open_producer
@@ -174,7 +175,7 @@ class Fleet:
             # What is shared is kept under endpoint and model: another model's name shares nothing.
             own = {"OPENAI_MODEL": f"simulated-{len(self.workers)}"} if self._apart else {}
             self.workers.append(embedded.spawn_worker({**self.environment, **own}, log=log))
-        self._until(lambda: self.redis.zcard(_KEYS.replicas) >= count, _START_LIMIT_S, "workers did not start")
+        self._until(lambda: self.redis.zcard(REPLICAS) >= count, _START_LIMIT_S, "workers did not start")
         self._until(self._is_quiet, _START_LIMIT_S, "workers did not come to rest")  # a start looks for lost rows
 
     def stop_workers(self) -> None:

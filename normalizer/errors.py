@@ -8,6 +8,7 @@ NormalizerError
 │   │   └── ProviderFailed  the provider broke on this call: it is down, or cannot take one of the texts
 │   ├── StoreUnavailable    MongoDB cannot be reached or refused the write for now
 │   └── QueueUnavailable    Redis cannot be reached
+│       └── QueueFull       Redis has no room for more jobs: what waits goes first
 ├── BatchRejected           the call as a whole was refused: ask in halves
 │   └── UnusableAnswer      it was answered, and paid for, by something that is no answer
 ├── InvalidInput            this row, file or payload is bad: reject it, keep its neighbours
@@ -64,6 +65,10 @@ class StoreUnavailable(TransientError):
 
 class QueueUnavailable(TransientError):
     """Redis did not take the request."""
+
+
+class QueueFull(QueueUnavailable):
+    """Redis has no room for more jobs."""
 
 
 class BatchRejected(NormalizerError):

@@ -32,6 +32,7 @@ from normalizer.llm.pricing import Ledger
 from normalizer.llm.prompt import PROMPT_VERSION
 from normalizer.llm.shared_single_flight import SharedSingleFlight
 from normalizer.llm.tokens import counter
+from normalizer.observability import metrics
 from normalizer.observability.logs import configure_logging
 from normalizer.observability.prometheus import Exposition, Sources
 from normalizer.observability.sentry import reporter
@@ -243,14 +244,13 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
                 _normalize_traced,
                 name=tasks.normalize_appointment.__name__,
                 max_items=settings.batch_max_items,
-                linger_ms=settings.batch_linger_ms,
                 timeout_s=settings.arq_job_timeout,
                 max_tries=settings.max_tries,
                 on_dead=tasks.report_dead,
             )
         ],
         cron_jobs=[cron(tasks.reconcile, minute=_RECONCILE_MINUTES, second=0, run_at_startup=True)],
-        queue_name=settings.arq_queue_names[0],
+        queue_names=settings.arq_queue_names,
         redis_settings=redis_of(settings),
         job_serializer=job_serializer,
         job_deserializer=job_deserializer,
@@ -265,6 +265,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         lease_s=settings.lease_s,
         shutdown_grace_s=settings.shutdown_grace_s,
         version=__version__,
+        on_group_end=metrics.group_done,
         **arq_options,
     )
     return worker

@@ -59,7 +59,7 @@ _MODEL_FAILURES = Counter(
 )
 
 
-def group_done(kind: str, *, jobs: int, seconds: float) -> None:
+def group_done(kind: str, jobs: int, seconds: float) -> None:
     """A group came to its end."""
     _GROUP_JOBS.labels(kind).observe(jobs)
     _GROUP_SECONDS.labels(kind).observe(seconds)

@@ -1,4 +1,4 @@
-"""Where Redis is and how to reach it: settings from a URL, pools that notice a dead link, errors that name the mend."""
+"""Connections to Redis: settings from a URL, pools that notice a dead link, errors that name the mend."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from normalizer.errors import Misconfigured, QueueUnavailable
 
 if TYPE_CHECKING:
     from arq.jobs import Deserializer, Serializer
+    from redis.asyncio import Redis
 
 #: Longer than any script of ours runs, short enough that a link that swallows bytes is noticed within one lease.
 SOCKET_TIMEOUT_S = 5.0
@@ -143,6 +144,13 @@ async def reconnect_idle(pool: ArqRedis) -> None:
         closed.append(idle.pop())
         await closed[-1].disconnect(nowait=True)
     idle.extend(closed)
+
+
+async def set_even_when_full(redis: Redis, key: str, value: bytes, *, expires_ms: int | None = None) -> None:
+    """Set a small key also where Redis refuses what takes memory: nothing after a script's first write is refused."""
+    expiry = () if expires_ms is None else ("PX", expires_ms)
+    text = "redis.call('DEL', KEYS[1]) return redis.call('SET', KEYS[1], unpack(ARGV))"
+    await redis.eval(text, 1, key, value, *expiry)  # type: ignore[misc,arg-type] # redis-py's own unions
 
 
 def _pool(settings: RedisSettings) -> ArqRedis:

@@ -1,8 +1,8 @@
-"""What a batch function sees: the claimed jobs, the time it has, and how it ends each job on its own.
+"""Groups: the claimed jobs a batch function is handed, the time it has, and how it ends each job on its own.
 
     async def normalize(ctx: Mapping[str, Any], group: Group) -> None:
         for job in group.jobs: ...
-        await group.settle({job.job_id: Done(), other.job_id: HandBack(after_s=30)})
+        await group.settle({job.job_id: Done(), other.job_id: Snooze(after_s=30)})
 
 Jobs the function leaves unsettled are handed back. It may settle as often as it likes, each job once.
 """
@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from arq.worker import Function, RetryJob
 
-from normalizer.queue.leases import Kind
+from normalizer.queue.leases import GroupKind, Keys
 
 if TYPE_CHECKING:
     from arq.typing import WorkerCoroutine
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class ClaimedJob(NamedTuple):
     """One job of a group. `fence` grows with every claim and guards writes elsewhere.
 
-    `try_` counts from 1; 0 says that somebody asked to abort the job. `place` is its score in the queue, `payload` what
+    `try_` counts from 1; 0 says that somebody asked to abort the job. `score` is its place in the queue, `payload` what
     its producer wrote.
     """
 
@@ -37,7 +37,7 @@ class ClaimedJob(NamedTuple):
     enqueued_at_ms: int
     fence: int
     token: str
-    place: float = 0.0
+    score: float = 0.0
     payload: bytes = b""
 
 
@@ -57,7 +57,7 @@ class RetryLater:
 
 
 @dataclass(frozen=True, slots=True)
-class HandBack:
+class Snooze:
     """Once more in `after_s` seconds (0: at once, at its old place); the try does not count. For outages and stops."""
 
     after_s: float = 0.0
@@ -70,7 +70,7 @@ class Failed:
     cause: str
 
 
-Settlement: TypeAlias = Done | RetryLater | HandBack | Failed
+Settlement: TypeAlias = Done | RetryLater | Snooze | Failed
 OnDead: TypeAlias = Callable[[Mapping[str, Any], Sequence[tuple[ClaimedJob, str]]], Awaitable[None]]
 GroupCoroutine: TypeAlias = Callable[[Mapping[str, Any], "Group"], Awaitable[None]]
 
@@ -80,7 +80,6 @@ class BatchFunction(Function):
     """A function that takes groups of jobs; made by `batch_func`."""
 
     max_items: int = 250
-    linger_ms: int = 200
     on_dead: OnDead | None = None
 
 
@@ -89,7 +88,6 @@ def batch_func(
     *,
     name: str | None = None,
     max_items: int = 250,
-    linger_ms: int = 200,
     timeout_s: float | None = None,
     max_tries: int | None = None,
     keep_result_s: float | None = None,
@@ -101,7 +99,6 @@ def batch_func(
         coroutine: `async def f(ctx, group: Group) -> None`.
         name: job name; the coroutine's qualified name if None.
         max_items: jobs in one group at most.
-        linger_ms: how long a queue smaller than `max_items` waits for company.
         timeout_s: what `Group.deadline` promises; the worker's `job_timeout` if None.
         max_tries: counted tries before a job has failed; the worker's if None.
         keep_result_s: how long results are kept; the worker's if None.
@@ -120,75 +117,115 @@ def batch_func(
 
     body: WorkerCoroutine = group_only
     return BatchFunction(
-        name or coroutine.__qualname__, body, timeout_s, keep_result_s, None, max_tries, max_items, linger_ms, on_dead
+        name or coroutine.__qualname__, body, timeout_s, keep_result_s, None, max_tries, max_items, on_dead
     )
 
 
-class Owner(Protocol):
-    """What a group needs of the worker that claimed it."""
+@dataclass(eq=False, slots=True)
+class GroupState:
+    """A claimed group as the worker runs it; a batch function sees its `Group`.
 
-    async def settle(self, group: Group, settlements: Mapping[str, Settlement]) -> set[str]:
-        """End jobs; returns the lost ones."""
+    Attributes:
+        function: that it was claimed for.
+        jobs: the claimed jobs, oldest first.
+        keys: of the queue it came from.
+        token: the claim's token.
+        fence: number of the claim, the same for all its jobs.
+        kind: what may run beside it.
+        deadline: the loop's time by which everything should be settled.
+        started_ms: Unix time of the claim.
+        open: jobs that are still this group's to end, by id.
+        lost: ids found to belong to another claim, or aborted.
+        aborted: ids that somebody asked to abort, and that were.
+        settling: ids whose end is on its way to Redis.
+        stopping: set when the worker stops.
+    """
 
-    async def renew(self, group: Group) -> set[str]:
-        """Renew the group's leases; returns the lost ones."""
+    function: BatchFunction
+    jobs: Sequence[ClaimedJob]
+    keys: Keys
+    token: str
+    fence: int
+    kind: GroupKind
+    deadline: float
+    started_ms: int
+    open: dict[str, ClaimedJob] = field(init=False)
+    lost: set[str] = field(default_factory=set, init=False)
+    aborted: set[str] = field(default_factory=set, init=False)
+    settling: set[str] = field(default_factory=set, init=False)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    def __post_init__(self) -> None:
+        self.open = {job.job_id: job for job in self.jobs}
+
+    @property
+    def key(self) -> str:
+        """Unlike any other group's: jobs of several functions may be claimed under one token."""
+        return f"{self.token}:{self.function.name}"
+
+    def mark_settled(self, job_ids: Iterable[str]) -> None:
+        """These jobs are over, or back in the queue."""
+        for job_id in job_ids:
+            self.open.pop(job_id, None)
+
+    def mark_aborted(self, job_ids: Iterable[str]) -> None:
+        """These jobs were aborted."""
+        self.aborted.update(job_ids)
+        self.mark_lost(job_ids)
+
+    def mark_lost(self, job_ids: Iterable[str]) -> None:
+        """These jobs are not this group's any more."""
+        for job_id in list(job_ids):
+            self.open.pop(job_id, None)
+            self.lost.add(job_id)
 
 
 class Group:
-    """Jobs claimed together. Made by `BatchWorker`.
-
-    Attributes:
-        jobs: the claimed jobs, oldest first, also those that were ended before the function began: see `unsettled`.
-        deadline: the loop's time by which everything should be settled; plan inside it.
-        fence: number of the claim, the same for all its jobs.
-        token: the claim's token.
-        size: how many jobs it was claimed with.
-    """
+    """Jobs claimed together, as their batch function sees them."""
 
     def __init__(
-        self,
-        function: BatchFunction,
-        jobs: Sequence[ClaimedJob],
-        *,
-        token: str,
-        fence: int,
-        kind: Kind,
-        deadline: float,
-        started_ms: int,
-        owner: Owner,
+        self, state: GroupState, settle: Callable[[GroupState, Mapping[str, Settlement]], Awaitable[set[str]]]
     ) -> None:
-        self.function, self.jobs, self.token, self.fence, self.kind = function, tuple(jobs), token, fence, kind
-        self.deadline, self.started_ms, self.size = deadline, started_ms, len(jobs)
-        self._owner = owner
-        self._open = {job.job_id: job for job in jobs}
-        self._lost: set[str] = set()
-        self._aborted: set[str] = set()
-        self._stop = asyncio.Event()
-        self.settling: set[str] = set()
+        self._state, self._settle = state, settle
 
     @property
-    def cancelled(self) -> bool:
-        """Whether the worker is stopping: finish what is under way, start nothing new, leave the rest unsettled."""
-        return self._stop.is_set()
-
-    async def until_cancelled(self) -> None:
-        """Return as soon as `cancelled` holds."""
-        await self._stop.wait()
+    def jobs(self) -> Sequence[ClaimedJob]:
+        """The claimed jobs, oldest first, also those that were ended before the function began: see `unsettled`."""
+        return self._state.jobs
 
     @property
     def unsettled(self) -> Mapping[str, ClaimedJob]:
         """Jobs that are still this group's to end, by id."""
-        return self._open
-
-    @property
-    def lost(self) -> frozenset[str]:
-        """Ids found to belong to another claim (or aborted) so far."""
-        return frozenset(self._lost)
+        return self._state.open
 
     @property
     def aborted(self) -> frozenset[str]:
         """Ids that somebody asked to abort, and that were: nobody waits for them."""
-        return frozenset(self._aborted)
+        return frozenset(self._state.aborted)
+
+    @property
+    def deadline(self) -> float:
+        """The loop's time by which everything should be settled; plan inside it."""
+        return self._state.deadline
+
+    @property
+    def fence(self) -> int:
+        """Number of the claim, the same for all its jobs; guards writes elsewhere."""
+        return self._state.fence
+
+    @property
+    def token(self) -> str:
+        """The claim's token, for logs."""
+        return self._state.token
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the worker is stopping: finish what is under way, start nothing new, leave the rest unsettled."""
+        return self._state.stopping.is_set()
+
+    async def until_cancelled(self) -> None:
+        """Return as soon as `cancelled` holds."""
+        await self._state.stopping.wait()
 
     async def settle(self, settlements: Mapping[str, Settlement]) -> set[str]:
         """End jobs of this group, each its own way, in one round trip.
@@ -196,34 +233,8 @@ class Group:
         Returns the ids that were not this group's any more: their work is somebody else's now.
         Jobs settled before are left alone.
         """
-        mine = {job_id: how for job_id, how in settlements.items() if job_id in self._open}
-        stale = settlements.keys() & self._lost
+        mine = {job_id: how for job_id, how in settlements.items() if job_id in self._state.open}
+        stale = settlements.keys() & self._state.lost
         if not mine:
             return set(stale)
-        return await self._owner.settle(self, mine) | stale
-
-    async def still_mine(self) -> set[str]:
-        """Ask Redis which unsettled jobs are still this group's; renews their leases. One round trip."""
-        if self._open:
-            self.forget(await self._owner.renew(self))
-        return set(self._open)
-
-    def stop(self) -> None:
-        """Tell the function that the worker is stopping."""
-        self._stop.set()
-
-    def close(self, job_ids: Iterable[str]) -> None:
-        """These jobs are settled."""
-        for job_id in job_ids:
-            self._open.pop(job_id, None)
-
-    def drop(self, job_ids: Iterable[str]) -> None:
-        """These jobs were aborted."""
-        self._aborted.update(job_ids)
-        self.forget(job_ids)
-
-    def forget(self, job_ids: Iterable[str]) -> None:
-        """These jobs are not this group's any more."""
-        for job_id in job_ids:
-            self._open.pop(job_id, None)
-            self._lost.add(job_id)
+        return await self._settle(self._state, mine) | stale

@@ -1,7 +1,7 @@
-"""How replicas are: each writes one key every few seconds, and anybody can read them all without scanning the keyspace.
+"""Heartbeats of replicas: each writes one key every few seconds, and all can be read without scanning the key space.
 
-`{queue}:replica:<id>` holds one replica's JSON and expires when it stops beating; `{queue}:replicas` (zset, id → last
-beat in ms) says which there are.
+`arq:replica:<id>` holds one replica's JSON and expires when it stops beating; `arq:replicas` (zset, id → last beat in
+ms) says which there are, whatever queues they serve.
 """
 
 from __future__ import annotations
@@ -11,20 +11,27 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import structlog
+from pydantic import TypeAdapter, ValidationError
+from redis.exceptions import OutOfMemoryError
+
+from normalizer.queue.connection import set_even_when_full
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from normalizer.queue.leases import Keys
+log = structlog.get_logger(__name__)
 
 BEAT_S = 5.0
 #: A replica that did not beat for so long is gone.
 GONE_S = 15.0
+REPLICAS = "arq:replicas"
+_BEATS_A_LISTING = 5  # a replica that beats is listed again every so many beats
 _LAG_PROBE_S = 0.25
 #: What the pause key of a queue holds: claim nothing; or claim nothing and hand back what has not begun.
 PAUSED, DRAINING = b"paused", b"draining"
@@ -54,35 +61,59 @@ class Replica:
     complete: int
     failed: int
     retried: int
+    queues: tuple[str, ...] = ()
 
 
-async def write_beat(redis: Redis, keys: Keys, replica: Replica) -> bytes | None:
-    """Write one beat: one round trip. Returns what the queue's pause key says."""
+_REPLICA = TypeAdapter(Replica)
+
+
+def replica_key(worker_id: str) -> str:
+    """Where one replica tells how it is."""
+    return f"arq:replica:{worker_id}"
+
+
+async def write_beat(redis: Redis, replica: Replica, *, number: int = 0, watched: Sequence[str] = ()) -> list[Any]:
+    """Write one beat: one round trip. `number` counts a replica's beats. Returns what the keys `watched` hold."""
+    key, text, expires_ms = replica_key(replica.worker_id), orjson.dumps(asdict(replica)), int(GONE_S * 1000)
     async with redis.pipeline(transaction=False) as pipe:
-        pipe.set(keys.replica(replica.worker_id), orjson.dumps(asdict(replica)), px=int(GONE_S * 1000))
-        pipe.zadd(keys.replicas, {replica.worker_id: replica.beat_at_ms})
-        pipe.zremrangebyscore(keys.replicas, "-inf", replica.beat_at_ms - int(GONE_S * 4000))
-        pipe.get(keys.paused)
-        paused: bytes | None = (await pipe.execute())[-1]
-    return paused
+        pipe.set(key, text, px=expires_ms)
+        if number % _BEATS_A_LISTING == 0:
+            pipe.zadd(REPLICAS, {replica.worker_id: replica.beat_at_ms})
+            pipe.zremrangebyscore(REPLICAS, "-inf", replica.beat_at_ms - int(GONE_S * 4000))
+        if watched:
+            pipe.mget(watched)
+        replies = await pipe.execute(raise_on_error=False)
+    if isinstance(replies[0], OutOfMemoryError):
+        await set_even_when_full(redis, key, text, expires_ms=expires_ms)
+    elif isinstance(replies[0], Exception):
+        raise replies[0]
+    return replies[-1] if watched and isinstance(replies[-1], list) else []
 
 
-async def remove_beat(redis: Redis, keys: Keys, worker_id: str) -> None:
+async def remove_beat(redis: Redis, worker_id: str) -> None:
     """This replica stopped on purpose."""
     async with redis.pipeline(transaction=False) as pipe:
-        pipe.delete(keys.replica(worker_id))
-        pipe.zrem(keys.replicas, worker_id)
+        pipe.delete(replica_key(worker_id))
+        pipe.zrem(REPLICAS, worker_id)
         await pipe.execute()
 
 
-async def read_replicas(redis: Redis, keys: Keys) -> list[Replica]:
+async def read_replicas(redis: Redis) -> list[Replica]:
     """Every replica that beats, by id."""
-    names: list[Any] = await redis.zrange(keys.replicas, 0, -1)
+    names: list[bytes] = await redis.zrange(REPLICAS, 0, -1)
     if not names:
         return []
-    found = await redis.mget([keys.replica(name.decode()) for name in names])
-    replicas = [Replica(**orjson.loads(text)) for text in found if text]
+    found = await redis.mget([replica_key("").encode() + name for name in names])
+    replicas = [replica for text in found if text and (replica := _read(text))]
     return sorted(replicas, key=lambda replica: replica.worker_id)
+
+
+def _read(text: bytes) -> Replica | None:
+    try:
+        return _REPLICA.validate_json(text)
+    except ValidationError as error:  # written by somebody else; no part of it is shown
+        log.warning("queue.replica.unreadable", problems=error.error_count())
+        return None
 
 
 class LagProbe:

@@ -1,7 +1,7 @@
-"""Claim, renew and settle jobs: the Lua scripts beside this module, typed.
+"""Claims, leases and settlements of jobs: the Lua scripts beside this module, typed.
 
 Who owns a job, and until when others keep off, is told in record.lua. A lease that ran out while nobody else took the
-job is still its owner's. Every claim has a token of its own and a `fence`, a number that grows with every claim, also
+group is still its owner's. Every claim has a token of its own and a `fence`, a number that grows with every claim, also
 over a flushed Redis.
 """
 
@@ -11,10 +11,13 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from arq.constants import abort_jobs_ss
+
+from normalizer.queue.serializer import MAX_PICKLE_BYTES
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -23,14 +26,15 @@ if TYPE_CHECKING:
 TRY_TTL_S = 88_400
 #: How far single jobs move ahead of a bulk import. Also how long an import can be overtaken at most.
 HEAD_START_MS = 600_000
-#: A row is condemned only after so many crashes, the last one alone; or after MAX_CRASHES in whatever company.
-#: Fewer would condemn innocent rows of small groups when an operator kills workers a few times in a row.
+#: A job is declared poison after MIN_CRASHES crashes of its process if it ran alone in the last one, or after
+#: MAX_CRASHES in any case. Fewer would condemn innocent rows of small groups when an operator kills workers in a row.
 MIN_CRASHES = 4
 MAX_CRASHES = 12
 _KEYS_PER_CALL = 1_000  # Lua's unpack() takes some 8,000 values; and no call may hold up Redis for long
-_SWEEP_LIMIT = 20  # groups; the next sweep takes the next
+_SWEPT_PER_CALL = 4  # groups: a thousand jobs take Redis a few milliseconds
 
 
+@cache
 def script(name: str) -> str:
     """The text of `lua/<name>.lua`, with what all scripts share in front."""
     folder = resources.files(__package__).joinpath("lua")
@@ -43,28 +47,26 @@ class Keys:
 
     queue: str
     leases: str
+    holds: str
     sizes: str
     claims: str
     suspects: str
+    quarantine: str
+    foreign: str
     fence: str
     paused: str
-    isolating: str
-    again: str
-    replicas: str
+    quarantine_owner: str
+    rerun: str
+    wake: str  # a channel
 
     @classmethod
     def of(cls, queue: str) -> Keys:
         """The keys of one queue."""
-        own = ("leases", "sizes", "claims", "suspects", "fence", "paused", "isolating", "again", "replicas")
-        return cls(queue, *(f"{queue}:{name}" for name in own))
-
-    def replica(self, worker_id: str) -> str:
-        """Where one replica tells how it is."""
-        return f"{self.queue}:replica:{worker_id}"
+        return cls(queue, *(f"{queue}:{name}" for name in cls.__dataclass_fields__ if name != "queue"))
 
 
-class Kind(StrEnum):
-    """What company a claimed group may keep."""
+class GroupKind(StrEnum):
+    """What may run beside a claimed group."""
 
     NORMAL = "normal"
     SUSPECT = "suspect"  # its jobs were in a group that died or failed: half the size
@@ -72,56 +74,82 @@ class Kind(StrEnum):
     DEAD = "dead"  # its jobs are condemned: bury them, do not run them
 
 
-class Taken(NamedTuple):
+class ClaimedPayload(NamedTuple):
     """One job of a claimed group, as it lies in Redis. `tries` is 0 where somebody asked to abort it."""
 
-    job_id: str
+    job_id: bytes
     score: float
     tries: int
-    payload: bytes
+    payload: bytes  # empty where it was too large to be handed out
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim brought: a group, jobs for stock arq, or why nothing and for how long (`wait_ms`, -1 unknown)."""
+    """What a claim brought: a group, jobs for stock arq, or why nothing.
 
-    status: Literal["ok", "empty", "linger", "paused", "isolate"]
+    Attributes:
+        status: "more" says to ask again at once, "isolate" to let running groups end first.
+        token: of this claim.
+        wait_ms: until the next job is due; -1 if none is known of.
+        now_ms: Redis's clock.
+        fence: number of the claim.
+        kind: of the group.
+        group: the jobs claimed.
+        stock: ids and scores of jobs that arq's own `run_job` has to run.
+    """
+
+    status: Literal["ok", "empty", "more", "paused", "isolate"]
     token: str
     wait_ms: int = -1
+    now_ms: int = 0
     fence: int = 0
-    kind: Kind = Kind.NORMAL
-    group: Sequence[Taken] = ()
-    stock: Sequence[tuple[str, float]] = ()
+    kind: GroupKind = GroupKind.NORMAL
+    group: Sequence[ClaimedPayload] = ()
+    stock: Sequence[tuple[bytes, float]] = ()
+
+
+class SettleAction(StrEnum):
+    """How a job of a group ends; the letters are settle.lua's."""
+
+    FINISH = "D"
+    RETRY = "R"
+    SNOOZE = "H"
+    SPLIT = "S"
+    SPLIT_COUNTED = "C"
 
 
 @dataclass(slots=True)
-class Ending:
-    """How one job of a group ends, in the terms of settle.lua."""
+class JobEnd:
+    """One job's end, with what its action takes."""
 
-    how: Literal["D", "R", "H", "S", "C"]
+    action: SettleAction
     result: bytes = b""
-    tried: bool = True  # "D": whether earlier tries may have been counted
-    result_ms: int | None = None  # None: for ever
+    tried: bool = True  # FINISH: whether earlier tries may have been counted
+    result_ms: int | None = None  # FINISH: None is for ever
     after_ms: int = 0
-    place: float = 0.0  # "R", "H": its score before the claim
-    limit: int = 0  # "S", "C": the largest group it may join
+    score: float = 0.0  # RETRY, SNOOZE: its place in the queue before the claim
+    limit: int = 0  # SPLIT…: the largest group it may join
 
     def arguments(self) -> tuple[str, bytes | int, int | float]:
         """The three values settle.lua takes after the job's id."""
-        if self.how == "D":
+        if self.action is SettleAction.FINISH:
             return "E" if self.tried else "D", self.result, 0 if self.result_ms is None else max(1, self.result_ms)
-        return self.how, max(0, self.after_ms), self.place if self.how in "RH" else self.limit
+        is_split = self.action in {SettleAction.SPLIT, SettleAction.SPLIT_COUNTED}
+        return self.action.value, max(0, self.after_ms), self.limit if is_split else self.score
 
 
 @dataclass(slots=True)
 class ClaimTerms:
-    """What a worker claims by; see claim.lua."""
+    """What stays the same from claim to claim of a worker; see claim.lua.
+
+    `hold_ms` is how long stock arq workers, which know no leases, keep off a job of a worker that died.
+    """
 
     worker_id: str
     functions: Sequence[str]
     max_items: int
-    linger_ms: int
     lease_ms: int
+    hold_ms: int
     stock_ms: int
     heed_aborts: bool
     head_start_ms: int = HEAD_START_MS
@@ -137,81 +165,80 @@ class Leases:
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis, self.keys = redis, keys
-        register = redis.register_script
-        self._claim, self._renew, self._settle = (register(script(n)) for n in ("claim", "renew", "settle"))
-        self._sweep, self._abandon = (register(script(n)) for n in ("sweep", "abandon"))
+        names = ("claim", "renew", "settle", "sweep", "abandon", "pardon")
+        self._scripts = {name: redis.register_script(script(name)) for name in names}
+        self._group_keys = [keys.queue, keys.leases, keys.holds, keys.sizes, keys.claims]
 
     async def claim(
         self,
         terms: ClaimTerms,
         *,
         token: str,
-        now_ms: int,
         slots: int,
         alone: bool,
         max_items: int | None = None,
-        linger: bool = True,
+        foreign_first: bool = False,
     ) -> Claim:
         """Take one group of due batch jobs, and due jobs of other functions, as far as slots go.
 
         Args:
             terms: what stays the same from claim to claim.
             token: `terms.token()`; when the call fails, hand it to `abandon` later.
-            now_ms: Unix time; what is due is judged by the worker's clock, as in stock arq.
             slots: free places; a group takes one, every job that is not for a batch function takes one.
             alone: whether this worker runs no group now.
             max_items: less than `terms.max_items` now.
-            linger: whether a small queue may wait for company.
+            foreign_first: whether a job of another function that found no slot before goes first.
         """
         k = self.keys
-        reply = await self._claim(
+        reply = await self._scripts["claim"](
             keys=[
-                *(k.queue, k.leases, k.sizes, k.claims, k.suspects),
-                *(k.fence, k.paused, k.isolating, abort_jobs_ss),
+                *self._group_keys,
+                *(k.suspects, k.quarantine, k.foreign, k.fence, k.paused, k.quarantine_owner, abort_jobs_ss),
             ],
             args=[
-                now_ms,
                 terms.lease_ms,
+                terms.hold_ms,
                 token,
                 terms.worker_id,
                 terms.max_items if max_items is None else max_items,
                 slots,
                 terms.stock_ms,
-                terms.linger_ms if linger else 0,
                 terms.head_start_ms,
                 int(alone),
                 int(terms.heed_aborts),
+                int(foreign_first),
+                MAX_PICKLE_BYTES,
                 *terms.functions,
             ],
         )
         return _claim_of(reply, token)
 
-    async def renew(self, token: str, job_ids: Iterable[str], *, lease_ms: int) -> set[str]:
-        """Keep others off for another `lease_ms`. Returns the ids that are not this claim's any more."""
-        keys = [self.keys.queue, self.keys.leases, self.keys.suspects]
-        lost: set[str] = set()
-        for chunk in _chunks(list(job_ids)):
-            lost.update(map(bytes.decode, await self._renew(keys=keys, args=[lease_ms, token, *chunk])))
-        return lost
+    async def renew(self, tokens: Sequence[str], *, lease_ms: int, hold_ms: int) -> set[str]:
+        """Keep others off these groups for another `lease_ms`. Returns the tokens of groups that are lost."""
+        reply = await self._scripts["renew"](keys=self._group_keys, args=[lease_ms, hold_ms, *tokens])
+        return set(map(bytes.decode, reply))
 
-    async def settle(self, token: str, endings: Mapping[str, Ending], *, now_ms: int, keep_ms: int) -> set[str]:
+    async def pardon(self, token: str, job_ids: Iterable[str]) -> None:
+        """Take back the crash booked on a lost group: its worker lives."""
+        for chunk in _chunks(list(job_ids)):
+            await self._scripts["pardon"](keys=[self.keys.suspects], args=[token, *chunk])
+
+    async def settle(self, token: str, ends: Mapping[str, JobEnd], *, keep_ms: int) -> set[str]:
         """End jobs, each its own way. Returns the ids that were lost; nothing of theirs was changed.
 
         Args:
             token: of the claim the jobs were taken by.
-            endings: job id → how it ends.
-            now_ms: Unix time, from which waiting jobs wait.
+            ends: job id → how it ends.
             keep_ms: how long the payload of a waiting job is kept at least.
         """
-        k = self.keys
-        keys = [k.queue, k.leases, k.sizes, k.claims, k.suspects, k.again, abort_jobs_ss]
+        keys = [*self._group_keys, self.keys.suspects, self.keys.rerun, abort_jobs_ss]
         lost: set[str] = set()
-        for chunk in _chunks(list(endings)):
-            args: list[Any] = [now_ms, token, keep_ms, TRY_TTL_S]
+        for chunk in _chunks(list(ends)):
+            args: list[Any] = [token, keep_ms, TRY_TTL_S]
             for job_id in chunk:
                 args.append(job_id)
-                args.extend(endings[job_id].arguments())
-            reply = await self._settle(keys=keys, args=args)
+                args.extend(ends[job_id].arguments())
+            reply = await self._scripts["settle"](keys=keys, args=args)
             lost.update(map(bytes.decode, reply))
         return lost
 
@@ -221,47 +248,46 @@ class Leases:
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def sweep(self, *, before_ms: float = float("inf")) -> dict[str, int]:
-        """Put jobs of dead replicas back. Returns how many jobs by the token they had.
+        """Put jobs of a few dead groups back. Returns how many jobs by the token they had; empty if none is dead.
 
         Does nothing if Redis takes it after `before_ms` (see `clock_ms`): what held it up held up renewals, too.
         """
         k = self.keys
-        reply = await self._sweep(
-            keys=[k.queue, k.leases, k.sizes, k.claims, k.suspects, k.isolating],
-            args=[MIN_CRASHES, MAX_CRASHES, _SWEEP_LIMIT, before_ms],
+        reply = await self._scripts["sweep"](
+            keys=[*self._group_keys, k.suspects, k.quarantine, k.quarantine_owner],
+            args=[MIN_CRASHES, MAX_CRASHES, _SWEPT_PER_CALL, before_ms],
         )
         return {reply[i].decode(): int(reply[i + 1]) for i in range(0, len(reply), 2)}
 
     async def still_isolating(self, terms: ClaimTerms) -> bool:
         """Whether this worker is still the one that waits to run suspects alone; says so to the others, too."""
-        if await self._redis.get(self.keys.isolating) != f"?{terms.worker_id}".encode():
+        if await self._redis.get(self.keys.quarantine_owner) != f"?{terms.worker_id}".encode():
             return False
-        await self._redis.pexpire(self.keys.isolating, 2 * terms.lease_ms)
+        await self._redis.pexpire(self.keys.quarantine_owner, 2 * terms.lease_ms)
         return True
 
     async def abandon(self, tokens: Iterable[str]) -> int:
         """Give back what claims took whose answer was lost. Returns the number of jobs."""
-        k = self.keys
-        return int(await self._abandon(keys=[k.queue, k.leases, k.sizes, k.claims], args=list(tokens)))
+        return int(await self._scripts["abandon"](keys=self._group_keys, args=list(tokens)))
+
+    async def drop(self, job_ids: Iterable[bytes]) -> None:
+        """Take entries out of the queue whose id is no text: nobody could run or name them."""
+        for job_id in job_ids:
+            await self._redis.zrem(self.keys.queue, job_id)
+            await self._redis.delete(b"arq:in-progress:" + job_id)
 
 
 def _claim_of(reply: Sequence[Any], token: str) -> Claim:
     status: Any = reply[0].decode()
-    if len(reply) < 3:
-        return Claim(status, token, wait_ms=int(reply[1]))
-    group, stock = reply[4], reply[5]
-    return Claim(
-        status,
-        token,
-        wait_ms=int(reply[1]),
-        fence=int(reply[2]),
-        kind=Kind(reply[3].decode()),
-        group=[
-            Taken(group[i].decode(), float(group[i + 1]), int(group[i + 2]), group[i + 3])
-            for i in range(0, len(group), 4)
-        ],
-        stock=[(stock[i].decode(), float(stock[i + 1])) for i in range(0, len(stock), 2)],
-    )
+    wait_ms, now_ms = int(reply[1]), int(reply[2]) if len(reply) > 2 else 0
+    if len(reply) <= 3:
+        return Claim(status, token, wait_ms, now_ms)
+    kind, group, stock = GroupKind(reply[4].decode()), reply[5], reply[6]
+    payloads = [
+        ClaimedPayload(group[i], float(group[i + 1]), int(group[i + 2]), group[i + 3]) for i in range(0, len(group), 4)
+    ]
+    foreign = [(stock[i], float(stock[i + 1])) for i in range(0, len(stock), 2)]
+    return Claim(status, token, wait_ms, now_ms, int(reply[3]), kind, payloads, foreign)
 
 
 def _chunks(items: list[str]) -> Iterable[list[str]]:

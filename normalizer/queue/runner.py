@@ -1,4 +1,4 @@
-"""Run one claimed group: call its function, end what it left open, and shield neighbours from each other's faults.
+"""Runs of claimed groups: a group's function is called, what it left open ended, neighbours shielded from its faults.
 
 How a job the function did not settle ends:
 
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import structlog
 from arq.jobs import Serializer, serialize_result
 from arq.worker import JobExecutionFailed
+from redis.exceptions import ResponseError
 
 from normalizer.errors import TransientError
 from normalizer.queue.group import (
@@ -29,16 +30,17 @@ from normalizer.queue.group import (
     Done,
     Failed,
     Group,
-    HandBack,
+    GroupState,
     RetryLater,
     Settlement,
+    Snooze,
 )
-from normalizer.queue.leases import Ending, Kind, Leases
-from normalizer.queue.loops import end
+from normalizer.queue.leases import GroupKind, JobEnd, Keys, Leases, SettleAction
 from normalizer.queue.serializer import job_serializer, serializer_for, wire_of
+from normalizer.queue.waiting import cancel_and_wait
 
 if TYPE_CHECKING:
-    from normalizer.queue.link import Link
+    from normalizer.queue.redis_health import RedisHealth
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +66,6 @@ class Terms:
     """What all functions of a worker share.
 
     Attributes:
-        queue_name: as written into results.
         keep_result_s: how long results are kept; 0 not at all, None for ever.
         max_tries: counted tries before a job has failed.
         keep_payload_ms: how long a waiting job's payload is kept at least.
@@ -72,7 +73,6 @@ class Terms:
         retry: whether jobs are tried again at all (arq's `retry_jobs`).
     """
 
-    queue_name: str
     keep_result_s: float | None
     max_tries: int
     keep_payload_ms: int
@@ -88,30 +88,29 @@ Tally: TypeAlias = "Counter[Count]"
 class Runner:
     """Runs groups and ends their jobs. `tell` adds to the worker's counters."""
 
-    leases: Leases
-    link: Link
+    queues: Mapping[Keys, Leases]
+    health: RedisHealth
     terms: Terms
     ctx: MutableMapping[Any, Any]
     tell: Callable[[Tally], None]
-    lease_ms: int
     last_error: str | None = field(default=None, init=False)
 
-    async def run(self, group: Group) -> None:
+    async def run(self, group: GroupState) -> None:
         """Run the group to its end. Raises nothing but cancellation."""
-        if group.cancelled:
+        if group.stopping.is_set():
             await self.release(group)
             return
-        if group.kind is Kind.DEAD:
-            await self.settle(group, dict.fromkeys(group.unsettled, Failed(CRASHED)))
+        if group.kind is GroupKind.DEAD:
+            await self.settle(group, dict.fromkeys(group.open, Failed(CRASHED)))
             return
         await self.abort(group, {job.job_id for job in group.jobs if job.try_ == 0})
         await self._bury_exhausted(group)
-        if not group.unsettled:
+        if not group.open:
             return
         started = time.monotonic()
-        jobs = len(group.unsettled)
+        jobs = len(group.open)
         fault = await self._call(group)
-        left = len(group.unsettled)
+        left = len(group.open)
         await self._end_rest(group, fault)
         log.info(
             "queue.group.done",
@@ -123,80 +122,82 @@ class Runner:
             seconds=round(time.monotonic() - started, 3),
         )
 
-    async def _call(self, group: Group) -> BaseException | None:
+    async def _call(self, group: GroupState) -> BaseException | None:
         """Call the function. Returns what it raised; TimeoutError if it overran."""
         body: Any = group.function.coroutine
-        task = asyncio.ensure_future(body(self.ctx, group))
+        task = asyncio.ensure_future(body(self.ctx, Group(group, self.settle)))
         allowed = group.deadline - asyncio.get_running_loop().time() + OVERRUN_S
         try:
             done, _ = await asyncio.wait({task}, timeout=allowed)
             if done:
                 return task.exception() if not task.cancelled() else asyncio.CancelledError()
-            log.error("queue.group.overran", function=group.function.name, left_open=len(group.unsettled))
-            await end(task, ask_every_s=1.0)
+            log.error("queue.group.overran", function=group.function.name, left_open=len(group.open))
+            await cancel_and_wait(task, ask_every_s=1.0)
             return _Overran(OVERRAN)
         except asyncio.CancelledError:  # a second signal, or the end of the grace time
-            group.stop()
-            await end(task, ask_every_s=1.0)
+            group.stopping.set()
+            await cancel_and_wait(task, ask_every_s=1.0)
             return None
 
-    async def _end_rest(self, group: Group, fault: BaseException | None) -> None:
-        rest = list(group.unsettled)
+    async def _end_rest(self, group: GroupState, fault: BaseException | None) -> None:
+        rest = list(group.open)
         if not rest:
             return
         if fault is None or isinstance(fault, asyncio.CancelledError):
-            if group.cancelled:
+            if group.stopping.is_set():
                 await self.release(group)
             else:
-                await self.settle(group, dict.fromkeys(rest, HandBack(_LEFT_OPEN_S)))
+                await self.settle(group, dict.fromkeys(rest, Snooze(_LEFT_OPEN_S)))
             return
         self.last_error = type(fault).__name__
         if isinstance(fault, TransientError):
             after_s = _TRANSIENT_S if fault.retry_after_s is None else fault.retry_after_s
             log.warning("queue.group.postponed", error=self.last_error, jobs=len(rest), after_s=round(after_s, 1))
-            await self.settle(group, dict.fromkeys(rest, HandBack(_jittered(after_s))))
+            await self.settle(group, dict.fromkeys(rest, Snooze(_jittered(after_s))))
             return
         overran = isinstance(fault, _Overran)
         if not overran:
             log.error("queue.group.raised", function=group.function.name, jobs=len(rest), exc_info=fault)
         cause = OVERRAN if overran else self.last_error
         if len(rest) == 1:
-            await self._fault_alone(group, group.unsettled[rest[0]], cause)
+            await self._fault_alone(group, group.open[rest[0]], cause)
         else:
-            half = Ending("S", after_ms=int(_SPLIT_S * 1000), limit=len(rest) // 2)
+            half = JobEnd(SettleAction.SPLIT, after_ms=int(_SPLIT_S * 1000), limit=len(rest) // 2)
             await self._send(group, dict.fromkeys(rest, half), dict.fromkeys(rest, "retried"))
 
-    async def release(self, group: Group) -> None:
+    async def release(self, group: GroupState) -> None:
         """Hand back because the worker stops; not for ever, for Redis may be away: then the leases run out."""
         try:
             async with asyncio.timeout(_RELEASE_S):
-                await self.settle(group, dict.fromkeys(group.unsettled, HandBack()))
+                await self.settle(group, dict.fromkeys(group.open, Snooze()))
         except TimeoutError:
-            log.warning("queue.release.failed", jobs=len(group.unsettled), redis=self.link.where)
+            log.warning("queue.release.failed", jobs=len(group.open), redis=self.health.where)
 
-    async def _fault_alone(self, group: Group, job: ClaimedJob, cause: str) -> None:
+    async def _fault_alone(self, group: GroupState, job: ClaimedJob, cause: str) -> None:
         if job.try_ >= self._max_tries(group.function) or not self.terms.retry():
             await self.settle(group, {job.job_id: Failed(cause)})
             return
         after_ms = int(_jittered(min(_LONGEST_BACKOFF_S, _BACKOFF_S * 2 ** (job.try_ - 1))) * 1000)
-        ending = Ending("C", after_ms=after_ms, limit=1)
+        ending = JobEnd(SettleAction.SPLIT_COUNTED, after_ms=after_ms, limit=1)
         await self._send(group, {job.job_id: ending}, {job.job_id: "retried"})
 
-    async def _bury_exhausted(self, group: Group) -> None:
+    async def _bury_exhausted(self, group: GroupState) -> None:
         limit = self._max_tries(group.function)
         spent = [job.job_id for job in group.jobs if job.try_ > limit]
         if spent:
             await self.settle(group, dict.fromkeys(spent, Failed(f"max {limit} retries exceeded")))
 
-    async def settle(self, group: Group, settlements: Mapping[str, Settlement]) -> set[str]:
+    async def settle(self, group: GroupState, settlements: Mapping[str, Settlement]) -> set[str]:
         """End jobs of the group in one round trip, waiting for Redis if it is away. Returns the lost ids."""
         ends = self._within_tries(group, settlements)
         ends |= await self._report_dead(group, ends)
-        jobs, write = group.unsettled, self._writer(group)
-        endings: dict[str, Ending] = {}
+        jobs, write = group.open, self._writer(group)
+        endings: dict[str, JobEnd] = {}
         counts: dict[str, Count] = {}
         for job_id, how in ends.items():
-            job = jobs[job_id]
+            job = jobs.get(job_id)
+            if job is None:  # lost while `on_dead` was told
+                continue
             match how:
                 case Done():
                     endings[job_id], counts[job_id] = write(job, how.result, success=True), "complete"
@@ -204,71 +205,68 @@ class Runner:
                     error = JobExecutionFailed(how.cause)
                     endings[job_id], counts[job_id] = write(job, error, success=False), "failed"
                 case RetryLater():
-                    ending = Ending("R", after_ms=int(how.after_s * 1000), place=job.place)
+                    ending = JobEnd(SettleAction.RETRY, after_ms=int(how.after_s * 1000), score=job.score)
                     endings[job_id], counts[job_id] = ending, "retried"
-                case HandBack():
-                    endings[job_id] = Ending("H", after_ms=int(how.after_s * 1000), place=job.place)
+                case Snooze():
+                    endings[job_id] = JobEnd(SettleAction.SNOOZE, after_ms=int(how.after_s * 1000), score=job.score)
         return await self._send(group, endings, counts)
 
-    def _within_tries(self, group: Group, settlements: Mapping[str, Settlement]) -> dict[str, Settlement]:
+    def _within_tries(self, group: GroupState, settlements: Mapping[str, Settlement]) -> dict[str, Settlement]:
         """The settlements, with a `Failed` for every `RetryLater` that has no try left."""
         limit, ends = self._max_tries(group.function), dict(settlements)
         for job_id, how in settlements.items():
-            if isinstance(how, RetryLater) and (group.unsettled[job_id].try_ >= limit or not self.terms.retry()):
+            if isinstance(how, RetryLater) and (group.open[job_id].try_ >= limit or not self.terms.retry()):
                 ends[job_id] = Failed(how.cause or f"max {limit} retries exceeded")
         return ends
 
-    async def abort(self, group: Group, job_ids: set[str]) -> None:
+    async def abort(self, group: GroupState, job_ids: set[str]) -> None:
         """End jobs that somebody asked to abort; the rest of the group does not notice.
 
         Their result is a CancelledError, as in stock arq; whoever keeps the truth is told that they failed.
         """
-        asked = {job_id: Failed(ABORTED) for job_id in job_ids & group.unsettled.keys() - group.settling}
+        asked = {job_id: Failed(ABORTED) for job_id in job_ids & group.open.keys() - group.settling}
         untold = await self._report_dead(group, asked)
         write = self._writer(group)
         endings = {
-            job_id: write(group.unsettled[job_id], asyncio.CancelledError(), success=False)
+            job_id: write(group.open[job_id], asyncio.CancelledError(), success=False)
             for job_id in asked
-            if job_id not in untold and job_id in group.unsettled
+            if job_id not in untold and job_id in group.open
         }
         if endings:
             await self._send(group, endings, dict.fromkeys(endings, "failed"))
-            group.drop(endings)
+            group.mark_aborted(endings)
             log.info("queue.jobs.aborted", jobs=len(endings))
 
-    async def renew(self, group: Group) -> set[str]:
-        """Renew the group's leases. Returns the lost ids."""
-        ids = list(group.unsettled)
-        lost = await self.link.insist(lambda: self.leases.renew(group.token, ids, lease_ms=self.lease_ms))
-        return lost - group.settling
-
-    async def _send(self, group: Group, endings: Mapping[str, Ending], counts: Mapping[str, Count]) -> set[str]:
+    async def _send(self, group: GroupState, ends: Mapping[str, JobEnd], counts: Mapping[str, Count]) -> set[str]:
         attempts = 0
 
         async def settle() -> set[str]:
             nonlocal attempts
             attempts += 1
-            now_ms = int(time.time() * 1000)
-            return await self.leases.settle(group.token, endings, now_ms=now_ms, keep_ms=self.terms.keep_payload_ms)
+            return await self.queues[group.keys].settle(group.token, ends, keep_ms=self.terms.keep_payload_ms)
 
-        group.settling |= endings.keys()
+        group.settling |= ends.keys()
         try:
-            lost = await self.link.insist(settle)
+            lost = await self.health.retry_forever(settle)
+        except ResponseError as error:  # keys of a wrong type: the lease runs out, and the jobs come back
+            self.last_error = type(error).__name__
+            log.error("queue.settle.refused", jobs=len(ends), token=group.token, queue=group.keys.queue)
+            lost = set(ends)
         finally:
-            group.settling -= endings.keys()
+            group.settling -= ends.keys()
         if lost and attempts > 1:  # most likely the first attempt settled them and only its answer was lost
             log.info("queue.settle.uncertain", jobs=len(lost), token=group.token)
             lost = set()
-        group.forget(lost)
-        group.close(endings.keys() - lost)
+        group.mark_lost(lost)
+        group.mark_settled(ends.keys() - lost)
         if lost:
             log.warning("queue.settle.lost", jobs=len(lost), token=group.token)
         self.tell(Counter(count for job_id, count in counts.items() if job_id not in lost))
         return lost
 
-    async def _report_dead(self, group: Group, ends: Mapping[str, Settlement]) -> dict[str, Settlement]:
+    async def _report_dead(self, group: GroupState, ends: Mapping[str, Settlement]) -> dict[str, Settlement]:
         """Tell `on_dead` of jobs about to fail. Returns other ends for them if it could not be told."""
-        dead = [(group.unsettled[job_id], how.cause) for job_id, how in ends.items() if isinstance(how, Failed)]
+        dead = [(group.open[job_id], how.cause) for job_id, how in ends.items() if isinstance(how, Failed)]
         if not dead:
             return {}
         log.warning("queue.jobs.failed", jobs=len(dead), causes=sorted({cause for _, cause in dead})[:5])
@@ -279,20 +277,20 @@ class Runner:
         except Exception as error:  # noqa: BLE001 — whoever keeps the truth must hear of it before the queue forgets
             self.last_error = type(error).__name__
             log.warning("queue.on_dead.failed", jobs=len(dead), error=self.last_error)
-            return {job.job_id: HandBack(_jittered(_UNTOLD_S)) for job, _ in dead}
+            return {job.job_id: Snooze(_jittered(_UNTOLD_S)) for job, _ in dead}
         return {}
 
-    def _writer(self, group: Group) -> Callable[..., Ending]:
+    def _writer(self, group: GroupState) -> Callable[..., JobEnd]:
         """A function that ends a job of the group for good; what all its jobs share is worked out once."""
         keep_s = self._keep_result_s(group.function)
         result_ms = None if keep_s is None else int(keep_s * 1000)
         finished_ms, started_ms = int(time.time() * 1000), group.started_ms
-        ours, queue_name = self.terms.serializer is job_serializer, self.terms.queue_name
+        ours, queue_name = self.terms.serializer is job_serializer, group.keys.queue
 
-        def write(job: ClaimedJob, result: Any, *, success: bool) -> Ending:
+        def write(job: ClaimedJob, result: Any, *, success: bool) -> JobEnd:
             tried = job.try_ > 1
             if result_ms is not None and result_ms <= 0:
-                return Ending("D", tried=tried)
+                return JobEnd(SettleAction.FINISH, tried=tried)
             data = serialize_result(
                 job.function,
                 job.args,
@@ -308,7 +306,7 @@ class Runner:
                 job.job_id,
                 serializer=serializer_for(wire_of(job.payload)) if ours else self.terms.serializer,
             )
-            return Ending("D", result=data or b"", result_ms=result_ms, tried=tried)
+            return JobEnd(SettleAction.FINISH, result=data or b"", result_ms=result_ms, tried=tried)
 
         return write
 

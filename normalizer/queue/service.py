@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import structlog
 from arq.connections import RedisSettings
-from arq.constants import abort_jobs_ss, job_key_prefix
+from arq.constants import job_key_prefix
 from arq.jobs import Job, JobResult, JobStatus, SerializationError, deserialize_job_raw
+from redis.exceptions import OutOfMemoryError, ResponseError
 
-from normalizer.errors import InvalidInput, QueueUnavailable
-from normalizer.queue.connection import OUTAGE, describe, open_pool, redis_settings
+from normalizer.errors import InvalidInput, QueueFull, QueueUnavailable
+from normalizer.queue.connection import OUTAGE, describe, open_pool, redis_settings, set_even_when_full
 from normalizer.queue.health import DRAINING, GONE_S, PAUSED, Replica, read_replicas
 from normalizer.queue.leases import HEAD_START_MS, Keys, script
+from normalizer.queue.other_queues import find_other_queues, noted_queues
 from normalizer.queue.serializer import job_deserializer, job_serializer
 
 if TYPE_CHECKING:
@@ -45,7 +47,9 @@ NO_FINGERPRINT = "00000000"
 #: An import may wait for a provider over a long week-end; arq's own day would expire it.
 KEEP_PAYLOAD_MS = 14 * 86_400_000
 _IDS_PER_CALL = 1_000
-_SCANS, _KEYS_A_SCAN = 1_000, 1_000  # a million keys: some two seconds, and no step that others would notice
+_HEARD_MS = GONE_S * 1000
+#: From here on bulk enqueueing is refused: the rest is for single jobs, claims, results and the cache.
+_FULL = 0.85
 _MAX_ID_CHARS = 200
 
 
@@ -71,11 +75,14 @@ class QueueStatus:
 
     Attributes:
         state: running, or why nothing is claimed.
-        due: jobs that could be claimed now.
+        due: jobs that could be claimed now, in all queues.
         running: jobs in groups.
         deferred: jobs that wait for their time (backoff).
         oldest_age_s: since when the first due job waits; None if none is due.
         replicas: those that beat.
+        now_ms: Redis's clock.
+        unserved: jobs by the name of a queue that no replica serves.
+        problems: what is wrong with a queue, in a sentence.
     """
 
     state: Literal["running", "paused", "draining"]
@@ -84,6 +91,9 @@ class QueueStatus:
     deferred: int
     oldest_age_s: float | None
     replicas: Sequence[Replica]
+    now_ms: int = 0
+    unserved: Mapping[str, int] = field(default_factory=dict)
+    problems: Sequence[str] = ()
 
 
 def job_id_of(appointment_id: str, fingerprint: str | None = None) -> str:
@@ -99,7 +109,6 @@ class TaskService:
         redis_password: used when the URL carries none.
         queue_names: as the workers'; jobs are put into the first.
         attempts: connection attempts, one second apart, before QueueUnavailable.
-        clock_ms: Unix time in ms.
     """
 
     def __init__(
@@ -109,14 +118,12 @@ class TaskService:
         redis_password: str | None = None,
         queue_names: Sequence[str] | None = None,
         attempts: int = 3,
-        clock_ms: Callable[[], int] = lambda: int(time.time() * 1000),
     ) -> None:
         self._url, self._password, self._attempts = redis_url, redis_password, attempts
-        self._clock_ms, self._queue_names = clock_ms, queue_names
+        self._queue_names = queue_names
         self._pool: ArqRedis | None = None
         self._where = ""
         self._lock = asyncio.Lock()
-        self._enqueue = script("enqueue")
 
     @property
     def queue_names(self) -> Sequence[str]:
@@ -213,7 +220,7 @@ class TaskService:
     async def enqueue(self, appointment_id: str, *, fingerprint: str | None = None) -> str:
         """Enqueue one appointment, ahead of bulk imports of the last ten minutes. Returns the job's id."""
         fingerprints = None if fingerprint is None else {appointment_id: fingerprint}
-        await self._put([appointment_id], fingerprints, score=self._clock_ms() - HEAD_START_MS)
+        await self._put([appointment_id], fingerprints, ahead_ms=HEAD_START_MS)
         return job_id_of(appointment_id, fingerprint)
 
     async def enqueue_many(
@@ -225,63 +232,73 @@ class TaskService:
             appointment_ids: ids; one that is queued already stays one job, one in work without a fingerprint runs once
                 more afterwards.
             fingerprints: of the content, by id; ids without one share a placeholder.
-        """
-        return await self._put(appointment_ids, fingerprints, score=self._clock_ms())
 
-    async def _put(self, ids: Sequence[str], fingerprints: Mapping[str, str] | None, *, score: int) -> Enqueued:
+        Raises:
+            QueueFull: Redis has little memory left, which single jobs and the work under way need.
+        """
+        return await self._put(appointment_ids, fingerprints, ahead_ms=0)
+
+    async def _put(self, ids: Sequence[str], fingerprints: Mapping[str, str] | None, *, ahead_ms: int) -> Enqueued:
         for appointment_id in ids:
             _check(appointment_id)
-        pool, keys, known = await self.get_pool(), self.keys, fingerprints or {}
-        run = pool.register_script(self._enqueue)
+        pool, known = await self.get_pool(), fingerprints or {}
+        own, *others = map(Keys.of, self.queue_names)
+        keys = [own.queue, own.rerun, own.wake, *(other.queue for other in others)]
+        run = pool.register_script(script("enqueue"))
         total = Enqueued()
         for start in range(0, len(ids), _IDS_PER_CALL):
-            args: list[Any] = [score, KEEP_PAYLOAD_MS, f":{NO_FINGERPRINT}"]
+            args: list[Any] = [ahead_ms, KEEP_PAYLOAD_MS, f":{NO_FINGERPRINT}"]
             for appointment_id in ids[start : start + _IDS_PER_CALL]:
                 args += job_id_of(appointment_id, known.get(appointment_id)), self._payload(appointment_id)
             with self._translated():
-                reply = await run(keys=[keys.queue, keys.again], args=args)
+                if not ahead_ms:
+                    await _check_room(pool, self._where)
+                reply = await run(keys=keys, args=args)
             total += Enqueued(*map(int, reply))
         return total
 
     def _payload(self, appointment_id: str) -> bytes:
-        return job_serializer({"t": None, "f": TASK_NAME, "a": (appointment_id,), "k": {}, "et": self._clock_ms()})
+        at_ms = int(time.time() * 1000)
+        return job_serializer({"t": None, "f": TASK_NAME, "a": (appointment_id,), "k": {}, "et": at_ms})
 
     # -- looking and steering -----------------------------------------------------------------------------------------
 
     async def status(self) -> QueueStatus:
-        """How the queue and its replicas are."""
-        pool, keys, now = await self.get_pool(), self.keys, self._clock_ms()
+        """How the queues and their replicas are."""
+        pool = await self.get_pool()
         with self._translated():
-            async with pool.pipeline(transaction=False) as pipe:
-                pipe.get(keys.paused)
-                pipe.zcount(keys.queue, "-inf", now)
-                pipe.zcard(keys.queue)
-                pipe.hvals(keys.sizes)
-                pipe.zrangebyscore(keys.queue, "-inf", now, start=0, num=1)
-                paused, due, total, sizes, first = await pipe.execute()
-            running = sum(map(int, sizes))
-            age = await self._age_s(pool, first[0], now) if first else None
-            replicas = await read_replicas(pool, keys)
-        alive = [replica for replica in replicas if now - replica.beat_at_ms < GONE_S * 1000]
-        state: Any = paused.decode() if paused else "running"
-        return QueueStatus(state, due, running, max(0, total - due - running), age, alive)
+            seconds, micros = await pool.time()
+            now = int(seconds) * 1000 + int(micros) // 1000
+            replicas = [r for r in await read_replicas(pool) if now - r.beat_at_ms < _HEARD_MS]
+            counts = [await _counts(pool, Keys.of(name), now) for name in self.queue_names]
+            unserved = await self._unserved(pool, replicas)
+        states = {count.state for count in counts}
+        ages = [count.oldest_age_s for count in counts if count.oldest_age_s is not None]
+        return QueueStatus(
+            state=next((state for state in (DRAINING, PAUSED) if state in states), b"running").decode(),  # type: ignore[arg-type]
+            due=sum(count.due for count in counts),
+            running=sum(count.running for count in counts),
+            deferred=sum(count.deferred for count in counts),
+            oldest_age_s=max(ages, default=None),
+            replicas=replicas,
+            now_ms=now,
+            unserved=unserved,
+            problems=[count.problem for count in counts if count.problem],
+        )
 
-    async def _age_s(self, pool: ArqRedis, job_id: bytes, now: int) -> float | None:
-        """Since when the job waits, by its own account: its score may carry a head start."""
-        payload = await pool.get(job_key_prefix + job_id.decode())
-        if payload is None:
-            return None
-        try:
-            *_, enqueued_at_ms = deserialize_job_raw(payload, deserializer=job_deserializer)
-        except SerializationError:
-            return None
-        return max(0.0, (now - enqueued_at_ms) / 1000)
+    async def _unserved(self, pool: ArqRedis, replicas: Sequence[Replica]) -> dict[str, int]:
+        """Jobs under names that are known of and that no replica serves; ours only while replicas serve others."""
+        served = {name for replica in replicas for name in replica.queues}
+        ours = set(self.queue_names) if not replicas else set()
+        names = dict.fromkeys((*self.queue_names, *QUEUE_NAMES, *await noted_queues(pool)))
+        waiting = {name: await _size(pool, name) for name in names if name not in served | ours}
+        return {name: jobs for name, jobs in waiting.items() if jobs}
 
     async def other_queues(self) -> dict[str, int]:
         """Jobs by the name of a queue that is none of `queue_names`. Looks at a bounded part of the key space."""
         pool = await self.get_pool()
         with self._translated():
-            return await find_queues(pool, known=self.queue_names)
+            return await find_other_queues(pool, self.queue_names)
 
     async def pause(self) -> None:
         """No replica claims any more; groups in work end normally. Holds until `resume`."""
@@ -295,12 +312,15 @@ class TaskService:
         """Claim again."""
         pool = await self.get_pool()
         with self._translated():
-            await pool.delete(self.keys.paused)
+            for keys in map(Keys.of, self.queue_names):
+                await pool.delete(keys.paused)
+                await pool.publish(keys.wake, "resume")
 
     async def _set_state(self, state: bytes) -> None:
         pool = await self.get_pool()
         with self._translated():
-            await pool.set(self.keys.paused, state)
+            for keys in map(Keys.of, self.queue_names):
+                await set_even_when_full(pool, keys.paused, state)
 
     def _redis_settings(self) -> RedisSettings:
         if isinstance(self._url, RedisSettings):
@@ -325,27 +345,83 @@ class _Translated:
         return
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OutOfMemoryError):
+            raise _full(self._where) from error
         if isinstance(error, OUTAGE):
             raise QueueUnavailable(f"O Redis em {self._where} não respondeu ({type(error).__name__}).") from error
 
 
-async def find_queues(pool: ArqRedis, *, known: Sequence[str]) -> dict[str, int]:
-    """Sorted sets that hold jobs and are none of `known`, by name, with their sizes."""
-    own = tuple(f"{name}:" for name in known)
-    found: dict[str, int] = {}
-    cursor = 0
-    for _ in range(_SCANS):
-        cursor, names = await pool.scan(cursor, count=_KEYS_A_SCAN, _type="zset")
-        for raw in names:
-            name = raw.decode(errors="replace")
-            if name in known or name.startswith(own) or name == abort_jobs_ss:
-                continue
-            first = await pool.zrange(name, 0, 0)
-            if first and await pool.exists(job_key_prefix.encode() + first[0]):
-                found[name] = await pool.zcard(name)
-        if not cursor:
-            break
-    return found
+def _full(where: str) -> QueueFull:
+    return QueueFull(
+        f"O Redis em {where} está cheio: os agendamentos ficam pendentes no MongoDB e entram na fila quando houver "
+        "lugar. Espere a fila baixar ou aumente maxmemory."
+    )
+
+
+async def _check_room(pool: ArqRedis, where: str) -> None:
+    """Refuse a bulk while there is room for what single jobs and the work under way need."""
+    info = await pool.info("memory")
+    limit = int(info.get("maxmemory", 0))
+    evicts = str(info.get("maxmemory_policy", "noeviction")) != "noeviction"
+    if limit and not evicts and int(info.get("used_memory", 0)) > _FULL * limit:
+        raise _full(where)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """One queue's share of a `QueueStatus`."""
+
+    state: bytes | None = None
+    due: int = 0
+    running: int = 0
+    deferred: int = 0
+    oldest_age_s: float | None = None
+    problem: str | None = None
+
+
+async def _counts(pool: ArqRedis, keys: Keys, now: int) -> _Counts:
+    async with pool.pipeline(transaction=False) as pipe:
+        pipe.get(keys.paused)
+        pipe.zcount(keys.queue, "-inf", now)
+        pipe.zcard(keys.queue)
+        pipe.hvals(keys.sizes)
+        pipe.zrangebyscore(keys.queue, "-inf", now, start=0, num=1)
+        replies = await pipe.execute(raise_on_error=False)
+    for error in replies:
+        if isinstance(error, ResponseError):
+            return _Counts(
+                problem=f"a fila {keys.queue} não pode ser lida ({str(error).split(' ', 1)[0]}): a chave, ou uma com "
+                "esse início, não é do tipo que o arq grava. Apague-a ou mude ARQ_QUEUE_NAMES."
+            )
+        if isinstance(error, Exception):
+            raise error
+    paused, due, total, sizes, first = replies
+    running = sum(_whole(size) for size in sizes)
+    age = await _age_s(pool, first[0], now) if first else None
+    return _Counts(paused, due, running, max(0, total - due - running), age)
+
+
+def _whole(text: bytes) -> int:
+    return int(text) if text.isdigit() else 0
+
+
+async def _size(pool: ArqRedis, name: str) -> int:
+    try:
+        return int(await pool.zcard(name))
+    except ResponseError:
+        return 0
+
+
+async def _age_s(pool: ArqRedis, job_id: bytes, now: int) -> float | None:
+    """Since when the job waits, by its own account: its score may carry a head start."""
+    try:
+        payload = await pool.get(job_key_prefix.encode() + job_id)
+        if payload is None:
+            return None
+        *_, enqueued_at_ms = deserialize_job_raw(payload, deserializer=job_deserializer)
+    except (SerializationError, ResponseError):
+        return None
+    return max(0.0, (now - enqueued_at_ms) / 1000)
 
 
 def _settings() -> Settings:

@@ -1,8 +1,10 @@
 """`BatchWorker`: an `arq.Worker` that also takes groups of jobs for batch functions.
 
-Without batch functions it is `arq.Worker`, line by line. With them it claims by Lua (leases.py) instead of one
-transaction a job; a claimed job of an ordinary function or a cron job is still run by arq's own `run_job`, so results,
-retries, timeouts, hooks and log lines are arq's.
+Without batch functions it is `arq.Worker`, line by line. With them it claims by Lua (claimer.py, leases.py) instead of
+one transaction a job; a claimed job of an ordinary function or a cron job is still run by arq's own `run_job`, so
+results, retries, timeouts, hooks and log lines are arq's.
+
+Read it downwards: what it is made of; its life; how slots are filled; what happens once per poll; how it stops.
 """
 
 from __future__ import annotations
@@ -10,70 +12,172 @@ from __future__ import annotations
 import asyncio
 import inspect
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from datetime import datetime
+from functools import cached_property, partial
 from typing import Any
 
 import structlog
 from arq.connections import RedisSettings, log_redis_info
-from arq.constants import abort_jobs_ss
+from arq.constants import abort_jobs_ss, in_progress_key_prefix
+from arq.jobs import DeserializationError, SerializationError, deserialize_job_raw, serialize_result
 from arq.utils import timestamp_ms
 from arq.worker import Worker, logger
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from normalizer import __version__
-from normalizer.queue.connection import OUTAGE, SOCKET_TIMEOUT_S, open_pool, reconnect_idle
-from normalizer.queue.group import BatchFunction, batch_func
-from normalizer.queue.health import BEAT_S, DRAINING, LagProbe, Replica, remove_beat, write_beat
-from normalizer.queue.keeper import LeaseKeeper
-from normalizer.queue.leases import HEAD_START_MS
-from normalizer.queue.loops import checkpoint, end, pause
-from normalizer.queue.slots import Slots
+from normalizer.queue.claimer import Claimer
+from normalizer.queue.connection import OUTAGE, SOCKET_TIMEOUT_S, describe, open_pool, reconnect_idle
+from normalizer.queue.group import BatchFunction, ClaimedJob, GroupState, batch_func
+from normalizer.queue.health import BEAT_S, DRAINING, LagProbe, Replica, new_worker_id, remove_beat, write_beat
+from normalizer.queue.lease_renewer import LeaseRenewer
+from normalizer.queue.leases import (
+    HEAD_START_MS,
+    Claim,
+    ClaimedPayload,
+    ClaimTerms,
+    GroupKind,
+    JobEnd,
+    Keys,
+    Leases,
+    SettleAction,
+)
+from normalizer.queue.other_queues import note_other_queues
+from normalizer.queue.redis_health import RedisHealth, is_damage
+from normalizer.queue.runner import OVERRUN_S, Runner, Tally, Terms
+from normalizer.queue.serializer import MAX_PICKLE_BYTES, job_serializer
+from normalizer.queue.waiting import cancel_and_wait, raise_if_cancelled, wait_for_event
+from normalizer.queue.wakeups import Wakeups
 
 __all__ = ["BatchWorker", "batch_func"]
 
 log = structlog.get_logger(__name__)
 
+_GROUP = "group:"
 _SWEEP_S = 1.0
-#: After an outage, and after its own start, a worker gives the living this long to renew before it takes over orphans.
+_LOOK_AROUND_S = 300.0
+#: Grace period after start-up or an outage: live workers get this long to renew before expired leases are reclaimed.
 _GRACE_S = SOCKET_TIMEOUT_S + 1.0
+#: Polls of an idle worker, in `poll_delay`s: with arq's half second and the beats this is under two commands a second.
+_IDLE_POLLS = 1.25
+_TOO_LARGE = f"o conteúdo do job tem mais que {MAX_PICKLE_BYTES} bytes; enfileire só o id"
+_DAMAGED = "as chaves deste job no Redis não são do tipo que o arq grava; apague-as e enfileire de novo"
+#: The queue of the job that this task runs: arq's own code knows one queue only.
+_queue_of_task: ContextVar[str | None] = ContextVar("normalizer_queue", default=None)
 
 
-class BatchWorker(Slots):
+class BatchWorker(Worker):
     """A drop-in `arq.Worker` that hands batch functions whole groups of jobs.
 
     Takes every argument of `arq.Worker`, and:
 
     Args:
-        lease_s: others keep off a claimed job for so long; renewed while the work runs.
+        queue_names: queues to serve, in turn, with one set of slots; `queue_name` alone if empty. Cron jobs go into the
+            last, for beside an old stock worker only the first is shared.
+        lease_s: others keep off a claimed group for so long; renewed while the work runs.
         shutdown_grace_s: how long a first SIGTERM lets running work finish (arq's `job_completion_wait` wins if given).
         head_start_ms: how far single jobs were moved ahead of bulk imports; see `TaskService.enqueue`.
         version: shown in the replica's health.
+        on_group_end: told a group's kind, number of jobs and seconds.
     """
 
     def __init__(
         self,
         functions: Sequence[Any] = (),
         *,
+        queue_names: Sequence[str] = (),
         lease_s: float = 15.0,
         shutdown_grace_s: float = 25.0,
         head_start_ms: int = HEAD_START_MS,
         version: str = __version__,
+        on_group_end: Callable[[str, int, float], None] | None = None,
         **arq_options: Any,
     ) -> None:
         has_batches = any(isinstance(function, BatchFunction) for function in functions)
         self._sigint_waits = bool(arq_options.get("job_completion_wait"))  # asked for in arq's own terms
         if has_batches and not self._sigint_waits:
             arq_options["job_completion_wait"] = shutdown_grace_s
-        super().__init__(functions, lease_s=lease_s, head_start_ms=head_start_ms, **arq_options)
-        self._version, self._opened, self._started_ms = version, False, timestamp_ms()
-        self._next_sweep = 0.0
+        if queue_names:
+            arq_options["queue_name"] = queue_names[0]
+        super().__init__(functions, **arq_options)
+        self.batch_functions = {f.name: f for f in self.functions.values() if isinstance(f, BatchFunction)}
+        self.worker_id = new_worker_id()
+        self.queue_names = tuple(queue_names) or (self.queue_name,)
+        self.groups: dict[str, GroupState] = {}
+        self._lease_s, self._head_start_ms = lease_s, head_start_ms
+        self._version, self._on_group_end, self._started_ms = version, on_group_end, timestamp_ms()
+        where = describe(self.redis_settings) if self.redis_settings else "redis_pool"
+        # Leases are renewed as often: nobody's can have run out sooner.
+        self._health = RedisHealth(where, silence_s=lease_s / 3)
+        self._renewer: LeaseRenewer | None = None
+        self._wake = asyncio.Event()
+        self._opened = self._stopping = False
+        self._last_claim_ms: int | None = None
+        self._left_over: list[GroupState] = []
         self._lag: LagProbe
         self._chores: list[asyncio.Task[None]] = []
+
+    @property
+    def queue_name(self) -> str:
+        """The queue of the job that this task runs; elsewhere the first of `queue_names`."""
+        return _queue_of_task.get() or vars(self)["queue_name"]
+
+    @queue_name.setter
+    def queue_name(self, name: str) -> None:
+        vars(self)["queue_name"] = name
+
+    @cached_property
+    def _queues(self) -> Mapping[Keys, Leases]:
+        return {keys: Leases(self.pool, keys) for keys in map(Keys.of, self.queue_names)}
+
+    @cached_property
+    def _claimer(self) -> Claimer:
+        return Claimer(self.pool, list(self._queues.values()), self._claim_terms)
+
+    @cached_property
+    def _claim_terms(self) -> ClaimTerms:
+        functions = self.batch_functions.values()
+        return ClaimTerms(
+            worker_id=self.worker_id,
+            functions=list(self.batch_functions) if self.job_serializer in {None, job_serializer} else [],
+            max_items=max(function.max_items for function in functions),
+            lease_ms=int(self._lease_s * 1000),
+            hold_ms=self._hold_ms,
+            stock_ms=int((self.in_progress_timeout_s or 0) * 1000),
+            heed_aborts=self.allow_abort_jobs,
+            head_start_ms=self._head_start_ms,
+        )
+
+    @property
+    def _hold_ms(self) -> int:
+        """As long as a stock worker's lock lasts, and the longest a group may take; never less than two leases."""
+        longest_s = max(self._timeout_s(function) for function in self.batch_functions.values()) + OVERRUN_S
+        return int(max(self.in_progress_timeout_s or 0, longest_s, 2 * self._lease_s) * 1000)
+
+    def _timeout_s(self, function: BatchFunction) -> float:
+        return (self.job_timeout_s if function.timeout_s is None else function.timeout_s) or 0
+
+    @cached_property
+    def _runner(self) -> Runner:
+        terms = Terms(
+            keep_result_s=None if self.keep_result_forever else self.keep_result_s,
+            max_tries=self.max_tries,
+            keep_payload_ms=self.expires_extra_ms,
+            serializer=self.job_serializer,
+            retry=lambda: self.retry_jobs,
+        )
+        return Runner(self._queues, self._health, terms, self.ctx, self._count)
+
+    def _count(self, tally: Tally) -> None:
+        self.jobs_complete += tally["complete"]
+        self.jobs_failed += tally["failed"]
+        self.jobs_retried += tally["retried"]
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def main(self) -> None:
-        """Work until stopped, or in burst mode until the queue is empty."""
+        """Work until stopped, or in burst mode until the queues are empty."""
         if not self.batch_functions:
             await super().main()
             return
@@ -91,43 +195,45 @@ class BatchWorker(Slots):
                 expires_extra_ms=self.expires_extra_ms,
             )
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
-        await self._link.insist(lambda: log_redis_info(self.pool, logger.info))
+        await self._health.retry_forever(lambda: log_redis_info(self.pool, logger.info))
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)
-        self._link.opened()
-        self._keeper = LeaseKeeper(self.pool, self.keys, lease_s=self._lease_s)
-        self._keeper.start()
-        self._lag = LagProbe(self._keeper.loop_moved)
-        self._chores = [self.loop.create_task(self._lag.run()), self.loop.create_task(self._beat())]
+        self._health.opened()
+        self._renewer = LeaseRenewer(self.pool, lease_s=self._lease_s, hold_ms=self._hold_ms)
+        self._renewer.start()
+        self._lag = LagProbe(self._renewer.loop_moved)
+        wakeups = Wakeups(self.pool, list(self._queues), self._wake.set)
+        chores = [self._lag.run(), self._beat(), self._sweep_always()]
+        chores += [] if self.burst else [wakeups.listen(), self._look_around()]
+        self._chores = [self.loop.create_task(chore) for chore in chores]
         self._opened = True
 
     async def _serve(self) -> None:
-        """Claim whenever a slot is free; beat, sweep and look for aborts once per `poll_delay`."""
-        next_tick = 0.0
+        """Claim whenever a slot is free and a job may be due; look for aborts and cron jobs once per `poll_delay`."""
+        look_at = tick_at = 0.0
         while True:
-            checkpoint()
+            raise_if_cancelled()
+            woken = self._wake.is_set()
             self._wake.clear()
             self._reap()
             try:
-                wait_s = await self._fill_slots()
-                now = self.loop.time()
-                if now >= next_tick:
+                if woken or self.loop.time() >= look_at:
+                    look_at = self.loop.time() + await self._look(woken=woken)
+                if self.loop.time() >= tick_at:
                     await self._tick()
-                    next_tick = now + self.poll_delay_s
+                    tick_at = self.loop.time() + self.poll_delay_s
                 if self.burst and await self._burst_is_over():
                     return
             except OUTAGE as error:
-                wait_s = next_tick = await self._outage(error)
-                next_tick += self.loop.time()
-            await pause(self._wake, min(wait_s, next_tick - self.loop.time()))
+                look_at = tick_at = self.loop.time() + await self._outage(error)
+            await wait_for_event(self._wake, min(look_at, tick_at) - self.loop.time())
 
     async def _poll_iteration(self) -> None:
         if not self.batch_functions:
             await super()._poll_iteration()
             return
-        if (slots := self._free_slots()) > 0:
-            await self._start(await self._claim(min(slots, self.queue_read_limit)))
+        await self._look(woken=True)
         self._reap()
         await self._tick()
 
@@ -135,30 +241,17 @@ class BatchWorker(Slots):
         """Note it. Returns how long to wait."""
         if isinstance(error, ReadOnlyError):  # the one failure that leaves connections to the wrong server open
             await reconnect_idle(self.pool)
-        return self._link.failed(error)
+        return self._health.failed(error)
 
     async def _burst_is_over(self) -> bool:
         enough = 0 <= self.max_burst_jobs <= self._jobs_started()
-        if enough or await self.pool.zcard(self.queue_name) == 0:
+        if enough or not await self.pool.exists(*self.queue_names):
             await asyncio.gather(*self.tasks.values())
             return True
         return False
 
-    # -- once per poll ------------------------------------------------------------------------------------------------
-
-    async def _tick(self) -> None:
-        if self.allow_abort_jobs:
-            await self._abort_in_groups()
-            await self._cancel_aborted_jobs()
-        if self._isolating:
-            self._isolating = await self._leases.still_isolating(self._terms)
-        if self.loop.time() >= self._next_sweep:
-            self._next_sweep = self.loop.time() + _SWEEP_S
-            await self._sweep()
-        await self.heart_beat()
-
     def _reap(self) -> None:
-        """As stock: errors of `run_job` surface here. A Redis outage is no reason to end."""
+        """As stock: errors of `run_job` surface here. An outage of Redis is no reason to end."""
         for key, task in list(self.tasks.items()):
             if not task.done():
                 continue
@@ -166,39 +259,254 @@ class BatchWorker(Slots):
             try:
                 task.result()
             except OUTAGE as error:
-                self._link.failed(error)
+                self._health.failed(error)
 
-    async def _sweep(self) -> None:
-        """Put jobs of dead replicas back; not right after an outage, when the living could not renew either."""
-        now_ms = await self._link.ask(self._leases.clock_ms)
-        if not self._link.steady_for(min(self._lease_s, _GRACE_S)):
+    # -- slots --------------------------------------------------------------------------------------------------------
+
+    async def _look(self, *, woken: bool) -> float:
+        """Fill free slots. Returns the seconds until it may be worth trying again."""
+        await self._give_back()
+        if self._free_slots() <= 0:
+            return self.poll_delay_s
+        idle_s = self.poll_delay_s * _IDLE_POLLS
+        if not woken and not await self._health.call(self._claimer.anything_due):
+            return min(idle_s, self._claimer.wait_s)
+        while (slots := self._free_slots()) > 0:
+            most = min(self._claim_terms.max_items, self._burst_budget()) if self._is_limited_burst else None
+            claiming = partial(self._claimer.next, slots, alone=not self.groups, max_items=most)
+            found = await self._health.call(claiming)
+            if found is None:
+                return min(idle_s, self._claimer.wait_s)
+            await self._start(*found)
+        return idle_s
+
+    async def _give_back(self) -> None:
+        await self._claimer.give_back_doubtful()
+        while self._left_over:
+            await self._runner.release(self._left_over[-1])
+            self._left_over.pop()
+
+    def _free_slots(self) -> int:
+        if not self.allow_pick_jobs or (self._claimer.isolating and self.groups):
+            return 0
+        if any(group.kind is GroupKind.EXCLUSIVE for group in self.groups.values()):
+            return 0
+        free = self.max_jobs - self.job_counter
+        return min(free, self._burst_budget()) if self._is_limited_burst else free
+
+    @property
+    def _is_limited_burst(self) -> bool:
+        return self.burst and self.max_burst_jobs >= 0
+
+    def _burst_budget(self) -> int:
+        return self.max_burst_jobs - self._jobs_started()
+
+    def _jobs_started(self) -> int:
+        in_groups = sum(len(group.open) for group in self.groups.values())
+        stock = sum(not key.startswith(_GROUP) for key in self.tasks)
+        return self.jobs_complete + self.jobs_retried + self.jobs_failed + stock + in_groups
+
+    async def _start(self, leases: Leases, claim: Claim) -> None:
+        """Start what was claimed; nothing is awaited before every group is in the renewer's hands."""
+        jobs, others = self._read(claim)
+        for function, mine in jobs.items():
+            self._last_claim_ms = timestamp_ms()
+            self._start_group(leases.keys, claim, self.batch_functions[function], mine)
+        for job_id, score in claim.stock:
+            if (name := _text(job_id)) is not None:
+                await self._start_stock(leases.keys.queue, name, score)
+        await self._start_others(leases, claim, others)
+        ids = [*(job.job_id for job in claim.group), *(job_id for job_id, _ in claim.stock)]
+        damaged = [job_id for job_id in ids if _text(job_id) is None]
+        if damaged:
+            log.warning("queue.ids.unreadable", jobs=len(damaged), queue=leases.keys.queue)
+            await leases.drop(damaged)
+
+    def _read(self, claim: Claim) -> tuple[dict[str, list[ClaimedJob]], list[ClaimedPayload]]:
+        """Claimed payloads by batch function; and what looked like one's job but is arq's (or cannot be read)."""
+        jobs: dict[str, list[ClaimedJob]] = {}
+        others: list[ClaimedPayload] = []
+        for claimed in claim.group:
+            job = self._job(claim, claimed)
+            if job is not None:
+                jobs.setdefault(job.function, []).append(job)
+            elif _text(claimed.job_id) is not None:
+                others.append(claimed)
+        return jobs, others
+
+    def _job(self, claim: Claim, claimed: ClaimedPayload) -> ClaimedJob | None:
+        job_id = _text(claimed.job_id)
+        try:
+            name, args, kwargs, tried, at_ms = deserialize_job_raw(claimed.payload, deserializer=self.job_deserializer)
+            if job_id is None or name not in self.batch_functions:
+                return None
+            tries = max(claimed.tries, tried or 0) if claimed.tries else 0
+            place = (claim.fence, claim.token, claimed.score, claimed.payload)
+            return ClaimedJob(job_id, name, tuple(args), kwargs, tries, at_ms, *place)
+        except (SerializationError, TypeError):  # arq fails it, and says why
+            return None
+
+    def _start_group(self, keys: Keys, claim: Claim, function: BatchFunction, jobs: Sequence[ClaimedJob]) -> None:
+        deadline = self.loop.time() + self._timeout_s(function)
+        group = GroupState(function, jobs, keys, claim.token, claim.fence, claim.kind, deadline, timestamp_ms())
+        if self._stopping:
+            group.stopping.set()
+        self.groups[group.key] = group
+        if self._renewer is not None:
+            self._renewer.add(group)
+        log.debug("queue.group.claimed", function=function.name, jobs=len(jobs), kind=str(claim.kind))
+        task = self.loop.create_task(self._runner.run(group))
+        task.add_done_callback(lambda _: self._group_over(group))
+        self.job_counter += 1
+        self.tasks[_GROUP + group.key] = task
+
+    def _group_over(self, group: GroupState) -> None:
+        del self.groups[group.key]
+        if self._on_group_end is not None:
+            self._on_group_end(str(group.kind), len(group.jobs), (timestamp_ms() - group.started_ms) / 1000)
+        if group.open:  # cancelled before it began, or on its way out
+            self._left_over.append(group)
+        if self._renewer is not None:
+            self._renewer.remove(group)
+        self.job_counter -= 1
+        self._wake.set()
+
+    # -- jobs that stock arq runs -------------------------------------------------------------------------------------
+
+    async def _start_stock(self, queue_name: str, job_id: str, score: float) -> None:
+        await self.sem.acquire()
+        self.job_counter += 1
+        self.tasks[job_id] = task = self.loop.create_task(self._run_stock(queue_name, job_id, int(score)))
+        task.add_done_callback(lambda _: self._stock_over())
+
+    async def _run_stock(self, queue_name: str, job_id: str, score: int) -> None:
+        _queue_of_task.set(queue_name)
+        try:
+            await self.run_job(job_id, score)
+        except ResponseError as error:
+            if not is_damage(error):
+                raise
+            log.warning("queue.job.damaged", job=job_id, queue=queue_name)
+            self.jobs_failed += 1
+            await self.finish_failed_job(job_id, self._refusal(queue_name, job_id, _DAMAGED))
+
+    def _stock_over(self) -> None:
+        self._release_sem_dec_counter_on_complete()
+        self._wake.set()
+
+    async def _start_others(self, leases: Leases, claim: Claim, others: Sequence[ClaimedPayload]) -> None:
+        """Run, as arq would, jobs that are not for a batch function; what exceeds the slots stays in the queue."""
+        large = {job.job_id.decode(): self._too_large(leases, job) for job in others if not job.payload}
+        back = {job.job_id.decode(): JobEnd(SettleAction.SNOOZE, score=job.score) for job in others if job.payload}
+        if not large and not back:
             return
-        soon_ms = now_ms + self._lease_s * 1000 / 3
-        swept = await self._link.ask(lambda: self._leases.sweep(before_ms=soon_ms))
-        for token, jobs in swept.items():
-            log.warning("queue.orphans.put_back", worker=token.rpartition(":")[0], jobs=jobs)
+        await leases.settle(claim.token, {**large, **back}, keep_ms=0)
+        self.jobs_failed += len(large)
+        free = max(0, self.max_jobs - self.job_counter)
+        for job_id, end in list(back.items())[:free]:
+            lock_ms = int((self.in_progress_timeout_s or 0) * 1000)
+            if await self.pool.set(in_progress_key_prefix + job_id, b"1", px=lock_ms, nx=True):
+                await self._start_stock(leases.keys.queue, job_id, end.score)
+
+    def _too_large(self, leases: Leases, job: ClaimedPayload) -> JobEnd:
+        log.warning("queue.job.too_large", job=job.job_id.decode(), queue=leases.keys.queue)
+        keep_ms = None if self.keep_result_forever else int(self.keep_result_s * 1000)
+        result = b"" if keep_ms == 0 else self._refusal(leases.keys.queue, job.job_id.decode(), _TOO_LARGE)
+        return JobEnd(SettleAction.FINISH, result=result or b"", result_ms=keep_ms)
+
+    def _refusal(self, queue_name: str, job_id: str, why: str) -> bytes | None:
+        """The result of a job that could not be read."""
+        now, error = timestamp_ms(), DeserializationError(why)
+        where = (now, now, job_id, queue_name, job_id)
+        return serialize_result("<unknown>", (), {}, 1, 0, False, error, *where, serializer=self.job_serializer)
+
+    # -- once per poll ------------------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        if self.allow_abort_jobs:
+            await self._abort_in_groups()
+            if self.job_tasks:
+                await self._cancel_aborted_jobs()
+        await self._claimer.keep_isolating()
+        await self.heart_beat()
+
+    async def record_health(self) -> None:
+        """As stock; a queue that is no sorted set, which it cannot count, is told elsewhere."""
+        try:
+            await super().record_health()
+        except ResponseError as error:
+            if not is_damage(error):
+                raise
+
+    async def run_cron(self, n: datetime, delay: float, num_windows: int = 2) -> None:
+        """As stock, into the last queue."""
+        token = _queue_of_task.set(self.queue_names[-1])
+        try:
+            await super().run_cron(n, delay, num_windows)
+        finally:
+            _queue_of_task.reset(token)
 
     async def _abort_in_groups(self) -> None:
         if not self.groups:
             return
-        asked = {job_id.decode() for job_id in await self.pool.zrange(abort_jobs_ss, 0, -1)}
+        asked = {job_id.decode(errors="replace") for job_id in await self.pool.zrange(abort_jobs_ss, 0, -1)}
         for group in list(self.groups.values()):
-            if mine := asked & group.unsettled.keys():
+            if mine := asked & group.open.keys():
                 await self._runner.abort(group, mine)
+
+    async def _sweep_always(self) -> None:
+        """Put jobs of dead replicas back: a task of its own, so that no claim can starve it."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            if self._claimer.empty and not self.groups:  # a leased job stands in its queue
+                continue
+            for leases in self._queues.values():
+                try:
+                    await self._sweep(leases)
+                except OUTAGE as error:
+                    log.debug("queue.sweep.failed", error=type(error).__name__)
+
+    async def _look_around(self) -> None:
+        """Look now and then for jobs under names that nobody serves; `status` and `doctor` tell of them."""
+        while True:
+            try:
+                await note_other_queues(self.pool, self.queue_names)
+            except OUTAGE as error:
+                log.debug("queue.look_around.failed", error=type(error).__name__)
+            await asyncio.sleep(_LOOK_AROUND_S)
+
+    async def _sweep(self, leases: Leases) -> None:
+        """Sweep one queue; not right after an outage, when live workers could not renew either."""
+        while True:
+            now_ms = await self._health.call(leases.clock_ms)
+            if not self._health.up_for(min(self._lease_s, _GRACE_S)):
+                return
+            sweeping = partial(leases.sweep, before_ms=now_ms + self._lease_s * 1000 / 3)
+            swept = await self._health.call(sweeping)
+            for token, jobs in swept.items():
+                if jobs:
+                    log.warning("queue.orphans.put_back", worker=token.rpartition(":")[0], jobs=jobs)
+            if not swept:
+                return
 
     # -- health -------------------------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
+        number, paused_keys = 0, [keys.paused for keys in self._queues]
         while True:
             try:
-                if await write_beat(self.pool, self.keys, self._replica()) == DRAINING:
+                states = await write_beat(
+                    self.pool, self._replica(), number=number, watched=paused_keys if self.groups else ()
+                )
+                if DRAINING in states:
                     self._stop_groups()
+                number += 1
             except OUTAGE as error:
                 log.debug("queue.beat.failed", error=type(error).__name__)
             await asyncio.sleep(BEAT_S)
 
     def _replica(self) -> Replica:
-        state = "stopping" if self._stopping else "paused" if self._paused else "running"
+        state = "stopping" if self._stopping else "paused" if self._claimer.paused else "running"
         host, pid, _ = self.worker_id.rsplit(":", 2)
         return Replica(
             worker_id=self.worker_id,
@@ -209,13 +517,14 @@ class BatchWorker(Slots):
             started_at_ms=self._started_ms,
             beat_at_ms=timestamp_ms(),
             groups=len(self.groups),
-            jobs=sum(len(group.unsettled) for group in self.groups.values()),
+            jobs=sum(len(group.open) for group in self.groups.values()),
             last_claim_at_ms=self._last_claim_ms,
-            last_error=self._runner.last_error or self._link.last_error,
+            last_error=self._claimer.problem or self._runner.last_error or self._health.last_error,
             loop_lag_ms=self._lag.worst_ms(),
             complete=self.jobs_complete,
             failed=self.jobs_failed,
             retried=self.jobs_retried,
+            queues=self.queue_names,
         )
 
     # -- stopping -----------------------------------------------------------------------------------------------------
@@ -239,7 +548,7 @@ class BatchWorker(Slots):
 
     def _stop_groups(self) -> None:
         for group in self.groups.values():
-            group.stop()
+            group.stopping.set()
 
     async def close(self) -> None:
         """End what runs, release what is claimed, tell `on_shutdown`, close the pool. Never hangs on a dead Redis."""
@@ -251,11 +560,11 @@ class BatchWorker(Slots):
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         await self._end_chores()
         try:
-            await self._give_back_doubtful()
+            await self._give_back()
             await self.pool.delete(self.health_check_key)
-            await remove_beat(self.pool, self.keys, self.worker_id)
+            await remove_beat(self.pool, self.worker_id)
         except OUTAGE as error:
-            self._link.failed(error)
+            self._health.failed(error)
         if self.on_shutdown:
             await self.on_shutdown(self.ctx)
         await self.pool.aclose(close_connection_pool=True)
@@ -263,9 +572,17 @@ class BatchWorker(Slots):
         self._opened = False
 
     async def _end_chores(self) -> None:
-        await end(*self._chores)
-        if self._keeper is not None:  # None where the start failed
-            await self._keeper.stop()
+        await cancel_and_wait(*self._chores)
+        if self._renewer is not None:  # None where the start failed
+            await self._renewer.stop()
+
+
+def _text(job_id: bytes) -> str | None:
+    """The id as arq writes it; None if it is no text."""
+    try:
+        return job_id.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 _STOCK = inspect.signature(Worker).parameters

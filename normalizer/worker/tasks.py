@@ -18,7 +18,7 @@ import structlog
 from normalizer.domain.appointment import Appointment, Normalized, Review, Status
 from normalizer.errors import NormalizerError, StoreUnavailable, TransientError
 from normalizer.observability import metrics
-from normalizer.queue.group import ClaimedJob, Done, Failed, Group, HandBack, Settlement
+from normalizer.queue.group import ClaimedJob, Done, Failed, Group, Settlement, Snooze
 from normalizer.store import AppointmentStore, Result, SaveReport
 from normalizer.store.identity import text_of
 from normalizer.worker.pipeline import Deferred, Finished, Pipeline, Progress
@@ -170,8 +170,8 @@ def _settlements(
         done = _done(appointment_id, status, fields=result.fields_normalized, errors=result.ending.errors)
         settlements |= _every(jobs, [appointment_id], done)
     # A conflict is an edit that won: the new text is normalized in the next turn.
-    settlements |= _every(jobs, report.conflicts, HandBack())
-    settlements |= _every(jobs, report.failed, HandBack(after_s=_jittered(_STORE_RETRY_S)))
+    settlements |= _every(jobs, report.conflicts, Snooze())
+    settlements |= _every(jobs, report.failed, Snooze(after_s=_jittered(_STORE_RETRY_S)))
     for appointment_id, cause in report.refused.items():
         settlements |= _every(jobs, [appointment_id], Failed(cause))
     return settlements
@@ -220,11 +220,11 @@ def _every(
     return {job.job_id: settlement for appointment_id in appointment_ids for job in jobs[appointment_id]}
 
 
-def _back(error: NormalizerError, default_s: float) -> HandBack:
+def _back(error: NormalizerError, default_s: float) -> Snooze:
     """Later, without counting a try: the outage is nobody's row's fault."""
     asked = error.retry_after_s if isinstance(error, TransientError) else None
     asked = None if asked is None else min(asked, _LONGEST_WAIT_S)
-    return HandBack(after_s=_jittered(default_s if asked is None else asked))
+    return Snooze(after_s=_jittered(default_s if asked is None else asked))
 
 
 def _jittered(seconds: float) -> float:

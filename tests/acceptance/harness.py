@@ -31,6 +31,7 @@ from normalizer.domain.address import parse_address, standardize
 from normalizer.domain.decision import Settled, Undecided
 from normalizer.domain.text import canonical
 from normalizer.llm.prompt import Record
+from normalizer.queue.health import REPLICAS, replica_key
 from normalizer.queue.leases import Keys
 from normalizer.queue.serializer import job_deserializer
 from normalizer.queue.service import QUEUE_NAME, TaskService
@@ -249,8 +250,8 @@ class Deployment:
 
     def replicas(self, worker: embedded.Child) -> list[dict[str, Any]]:
         """What this replica last said of itself; empty if it does not beat."""
-        names = self.redis.zrange(KEYS.replicas, 0, -1)
-        found = self.redis.mget([KEYS.replica(name.decode()) for name in names]) if names else []
+        names = self.redis.zrange(REPLICAS, 0, -1)
+        found = self.redis.mget([replica_key(name.decode()) for name in names]) if names else []
         told = [orjson.loads(text) for text in found if text]
         return [replica for replica in told if replica["pid"] == worker.pid]
 

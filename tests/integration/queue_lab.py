@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from arq.connections import ArqRedis
+from redis.asyncio import Redis
 
 from normalizer.queue.connection import open_pool, redis_settings
 from normalizer.queue.group import BatchFunction, Done, Group, Settlement
@@ -56,7 +57,7 @@ def batch(script: Callable[..., Awaitable[None]], **options: Any) -> BatchFuncti
         await script(ctx, group)
 
     on_dead = getattr(script, "on_dead", None)
-    values = {"name": TASK_NAME, "linger_ms": 0, "on_dead": on_dead, **options}
+    values = {"name": TASK_NAME, "on_dead": on_dead, **options}
     return batch_func(body, **values)
 
 
@@ -86,6 +87,15 @@ async def running(worker: BatchWorker) -> AsyncIterator[BatchWorker]:
         with contextlib.suppress(asyncio.CancelledError):
             await main
         await worker.close()
+
+
+async def ended(worker: BatchWorker, redis: Redis) -> None:
+    """Return when the queue is empty and the worker has heard so: an empty queue alone says nothing of its counters."""
+
+    async def is_over() -> bool:
+        return not await redis.exists(*worker.queue_names) and not worker.groups
+
+    await until(is_over)
 
 
 @contextlib.asynccontextmanager

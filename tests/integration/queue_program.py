@@ -53,9 +53,7 @@ def main() -> None:
     async def on_dead(ctx: Mapping[str, Any], dead: Sequence[tuple[ClaimedJob, str]]) -> None:
         await ctx["redis"].hset("lab:dead", mapping={job.args[0]: cause for job, cause in dead})
 
-    batch = batch_func(
-        normalize, name=TASK_NAME, max_items=options.max_items, linger_ms=0, max_tries=2, on_dead=on_dead
-    )
+    batch = batch_func(normalize, name=TASK_NAME, max_items=options.max_items, max_tries=2, on_dead=on_dead)
     BatchWorker(
         [batch],
         queue_name=QUEUE_NAME,

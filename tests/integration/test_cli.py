@@ -16,8 +16,6 @@ from redis import Redis
 
 from normalizer import __version__, cli
 from normalizer.queue.health import Replica, write_beat
-from normalizer.queue.leases import Keys
-from normalizer.queue.service import QUEUE_NAME
 from tests.integration.command import Ran
 
 HEADER = "Id do agendamento;Nome do Paciente;Data/Hora Início Agendamento;Endereço Coleta;Documento(s) do Paciente"
@@ -404,7 +402,7 @@ class TestHealth:
             last_error=None,
             loop_lag_ms=lag_ms,
         )
-        await write_beat(redis, Keys.of(QUEUE_NAME), replica)
+        await write_beat(redis, replica)
 
     def health(self, run: Callable[..., Ran]) -> Ran:
         # The command runs a loop of its own, as in a container.

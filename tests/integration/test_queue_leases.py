@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import orjson
 import pytest
 from redis.asyncio import Redis
 
-from normalizer.queue.leases import HEAD_START_MS, Claim, ClaimTerms, Ending, Keys, Kind, Leases
+from normalizer.queue.leases import HEAD_START_MS, Claim, ClaimTerms, GroupKind, JobEnd, Keys, Leases, SettleAction
 
 QUEUE = "arq:queue:default"
-NOW = 1_800_000_000_000
-LEASE_MS = 15_000
+LEASE_MS, HOLD_MS = 15_000, 310_000
 KEEP_MS = 60_000
-DONE = Ending("D", result=b"{}", result_ms=60_000)
+DONE = JobEnd(SettleAction.FINISH, result=b"{}", result_ms=60_000)
+NOW = int(time.time() * 1000)  # what is due is judged by Redis's clock, which is this machine's
 
 
 class Bench:
-    """One queue, claimed from by named workers with a clock the test moves."""
+    """One queue, claimed from by named workers."""
 
     def __init__(self, redis: Redis) -> None:
-        self.redis, self.keys, self.now = redis, Keys.of(QUEUE), NOW
+        self.redis, self.keys = redis, Keys.of(QUEUE)
         self.leases = Leases(redis, self.keys)
         self._terms: dict[str, ClaimTerms] = {}
 
@@ -30,8 +31,8 @@ class Bench:
         values: dict[str, Any] = {
             "functions": ["batch"],
             "max_items": 250,
-            "linger_ms": 0,
             "lease_ms": LEASE_MS,
+            "hold_ms": HOLD_MS,
             "stock_ms": 310_000,
             "heed_aborts": True,
         }
@@ -47,16 +48,30 @@ class Bench:
 
     async def claim(self, worker: str = "w1", *, slots: int = 10, alone: bool = True, **changed: Any) -> Claim:
         terms = self.terms(worker, **changed)
-        return await self.leases.claim(terms, token=terms.token(), now_ms=self.now, slots=slots, alone=alone)
+        return await self.leases.claim(terms, token=terms.token(), slots=slots, alone=alone)
 
     async def die(self, claim: Claim) -> None:
-        """The claim's worker is gone: its leases run out at once instead of in fifteen seconds."""
-        await self.redis.delete(*(f"arq:in-progress:{job.job_id}" for job in claim.group))
+        """The claim's worker is gone: its lease runs out at once instead of in fifteen seconds."""
         await self.redis.zadd(self.keys.leases, {claim.token: 1}, xx=True)
-        await self.redis.zadd(QUEUE, {job.job_id: 1 for job in claim.group}, xx=True)
 
-    async def settle(self, claim: Claim, endings: dict[str, Ending]) -> set[str]:
-        return await self.leases.settle(claim.token, endings, now_ms=self.now, keep_ms=KEEP_MS)
+    async def outlive_hold(self, claim: Claim) -> None:
+        """Nothing was renewed for longer than even stock workers keep off."""
+        await self.die(claim)
+        await self.redis.delete(*(f"arq:in-progress:{job_id}" for job_id in ids(claim)))
+        await self.redis.zadd(self.keys.holds, {claim.token: 1}, xx=True)
+        await self.redis.zadd(QUEUE, dict.fromkeys(ids(claim), 1), xx=True)
+
+    async def settle(self, claim: Claim, ends: dict[str, JobEnd]) -> set[str]:
+        return await self.leases.settle(claim.token, ends, keep_ms=KEEP_MS)
+
+    async def renew(self, claim: Claim) -> set[str]:
+        return await self.leases.renew([claim.token], lease_ms=LEASE_MS, hold_ms=HOLD_MS)
+
+    async def come_due(self) -> None:
+        """What waits for its time is due now."""
+        for job_id, score in await self.redis.zrangebyscore(QUEUE, NOW, "+inf", withscores=True):
+            if not await self.redis.exists(b"arq:in-progress:" + job_id):
+                await self.redis.zadd(QUEUE, {job_id: min(score, NOW)})
 
     async def tries(self, job_id: str) -> int:
         return int(await self.redis.get(f"arq:retry:{job_id}") or 0)
@@ -68,7 +83,7 @@ def bench(redis: Redis) -> Bench:
 
 
 def ids(claim: Claim) -> list[str]:
-    return [job.job_id for job in claim.group]
+    return [job.job_id.decode() for job in claim.group]
 
 
 def numbered(count: int, prefix: str = "j") -> list[str]:
@@ -81,23 +96,25 @@ def numbered(count: int, prefix: str = "j") -> list[str]:
 async def test_a_claim_takes_the_oldest_due_jobs_up_to_its_size(bench: Bench) -> None:
     for number, job_id in enumerate(numbered(5)):
         await bench.put(job_id, score=NOW - 10 + number)
-    await bench.put("later", score=NOW + 1)
+    await bench.put("later", score=NOW + 60_000)
 
     claim = await bench.claim(max_items=3)
 
     assert ids(claim) == ["j0000", "j0001", "j0002"]
-    assert claim.kind is Kind.NORMAL
+    assert claim.kind is GroupKind.NORMAL
     assert [job.tries for job in claim.group] == [1, 1, 1]
 
 
-async def test_a_claimed_job_is_in_progress_under_a_short_lease_with_the_claims_token(bench: Bench) -> None:
+async def test_a_claimed_group_has_one_short_lease_and_its_jobs_are_held_from_stock_workers(bench: Bench) -> None:
     await bench.put("a")
 
     claim = await bench.claim()
 
     assert await bench.redis.get("arq:in-progress:a") == claim.token.encode()
-    assert 0 < await bench.redis.pttl("arq:in-progress:a") <= LEASE_MS
-    assert await bench.redis.zscore(QUEUE, "a") == await bench.redis.zscore(bench.keys.leases, claim.token)
+    assert LEASE_MS < await bench.redis.pttl("arq:in-progress:a") <= HOLD_MS
+    assert await bench.redis.zscore(QUEUE, "a") == await bench.redis.zscore(bench.keys.holds, claim.token)
+    lease = await bench.redis.zscore(bench.keys.leases, claim.token)
+    assert lease == pytest.approx(claim.now_ms + LEASE_MS)
 
 
 async def test_two_workers_never_get_the_same_job(bench: Bench) -> None:
@@ -147,27 +164,11 @@ async def test_a_paused_queue_gives_nothing(bench: Bench) -> None:
 
 
 async def test_an_empty_queue_says_when_the_next_job_is_due(bench: Bench) -> None:
-    await bench.put("a", score=NOW + 120)
+    await bench.put("a", score=NOW + 60_000)
 
     claim = await bench.claim()
 
-    assert (claim.status, claim.wait_ms) == ("empty", 120)
-
-
-async def test_a_small_queue_lingers_until_its_oldest_job_has_waited(bench: Bench) -> None:
-    await bench.put("a", score=NOW - 50)
-    waiting = await bench.claim(linger_ms=200)
-    bench.now += 150
-    claim = await bench.claim()
-
-    assert (waiting.status, waiting.wait_ms, ids(waiting)) == ("linger", 150, [])
-    assert ids(claim) == ["a"]
-
-
-async def test_a_full_group_does_not_linger(bench: Bench) -> None:
-    await bench.put("a", "b")
-
-    assert len(ids(await bench.claim(linger_ms=200, max_items=2))) == 2
+    assert (claim.status, claim.now_ms + claim.wait_ms) == ("empty", NOW + 60_000)
 
 
 # -- jobs of other functions ------------------------------------------------------------------------------------------
@@ -177,9 +178,9 @@ async def test_jobs_of_other_functions_are_marked_as_stock_arq_marks_them(bench:
     await bench.put("cron", function="cron:other")
     await bench.put("a")
 
-    claim = await bench.claim(linger_ms=0)
+    claim = await bench.claim()
 
-    assert claim.stock == [("cron", NOW)]
+    assert claim.stock == [(b"cron", NOW)]
     assert ids(claim) == ["a"]
     assert await bench.redis.get("arq:in-progress:cron") == b"1"
     assert await bench.tries("cron") == 0  # arq's run_job counts it
@@ -197,18 +198,36 @@ async def test_stock_jobs_and_the_group_share_the_free_slots(
     assert (len(claim.stock), 1 if claim.group else 0) == expected
 
 
-async def test_stock_jobs_do_not_linger(bench: Bench) -> None:
-    await bench.put("s", function="other")
+async def test_jobs_of_other_functions_that_find_no_slot_are_set_aside_and_taken_later(bench: Bench) -> None:
+    await bench.put(*numbered(3, "s"), score=NOW - 1_000, function="other")
+    await bench.put("a")
 
-    claim = await bench.claim(linger_ms=10_000)
+    first = await bench.claim(slots=1)
+    aside = await bench.redis.zrange(bench.keys.foreign, 0, -1)
+    group = await bench.claim(slots=1)
+    last = await bench.claim(slots=9)
 
-    assert [job_id for job_id, _ in claim.stock] == ["s"]
+    assert (first.stock, ids(first), aside) == ([(b"s0000", NOW - 1_000)], [], [b"s0001", b"s0002"])
+    assert (group.stock, ids(group)) == ([], ["a"])
+    assert last.stock == [(b"s0001", NOW - 1_000), (b"s0002", NOW - 1_000)]
+    assert not await bench.redis.exists(bench.keys.foreign)
+
+
+async def test_a_job_set_aside_gets_its_turn_beside_groups(bench: Bench) -> None:
+    await bench.put("s1", "s2", score=NOW - 1_000, function="other")
+    await bench.put(*numbered(4))
+    await bench.claim(slots=1, max_items=1)
+    terms = bench.terms("w1")
+
+    its_turn = await bench.leases.claim(terms, token=terms.token(), slots=1, alone=False, foreign_first=True)
+
+    assert (its_turn.stock, ids(its_turn)) == ([(b"s2", NOW - 1_000)], [])
 
 
 async def test_a_job_without_payload_goes_to_stock_arq_which_calls_it_expired(bench: Bench) -> None:
     await bench.redis.zadd(QUEUE, {"gone": NOW})
 
-    assert [job_id for job_id, _ in (await bench.claim()).stock] == ["gone"]
+    assert [job_id for job_id, _ in (await bench.claim()).stock] == [b"gone"]
 
 
 @pytest.mark.parametrize(("heed_aborts", "tries"), [(True, [0, 1]), (False, [1, 1])])
@@ -267,7 +286,7 @@ async def test_a_result_may_be_kept_for_ever_or_not_at_all(bench: Bench) -> None
     await bench.put("a", "b")
     claim = await bench.claim()
 
-    await bench.settle(claim, {"a": Ending("D", result=b"{}"), "b": Ending("D")})
+    await bench.settle(claim, {"a": JobEnd(SettleAction.FINISH, result=b"{}"), "b": JobEnd(SettleAction.FINISH)})
 
     assert await bench.redis.pttl("arq:result:a") == -1
     assert not await bench.redis.exists("arq:result:b")
@@ -277,14 +296,16 @@ async def test_retry_later_counts_and_hand_back_does_not(bench: Bench) -> None:
     await bench.put("retry", "back")
     claim = await bench.claim()
 
-    await bench.settle(claim, {"retry": Ending("R", after_ms=5_000), "back": Ending("H", place=NOW)})
+    await bench.settle(
+        claim, {"retry": JobEnd(SettleAction.RETRY, after_ms=5_000), "back": JobEnd(SettleAction.SNOOZE, score=NOW)}
+    )
 
     assert (await bench.tries("retry"), await bench.tries("back")) == (1, 0)
     assert await bench.redis.ttl("arq:retry:retry") > 80_000
-    assert await bench.redis.zscore(QUEUE, "retry") == NOW + 5_000
+    assert await bench.redis.zscore(QUEUE, "retry") >= NOW + 5_000
     assert await bench.redis.zscore(QUEUE, "back") == NOW  # its old place
     assert await bench.redis.keys("arq:in-progress:*") == []
-    assert not await bench.redis.exists(bench.keys.claims, bench.keys.sizes, bench.keys.leases)
+    assert not await bench.redis.exists(bench.keys.claims, bench.keys.sizes, bench.keys.leases, bench.keys.holds)
 
 
 async def test_a_waiting_job_outlives_its_wait(bench: Bench) -> None:
@@ -292,7 +313,7 @@ async def test_a_waiting_job_outlives_its_wait(bench: Bench) -> None:
     await bench.redis.pexpire("arq:job:a", 1_000)
     claim = await bench.claim()
 
-    await bench.settle(claim, {"a": Ending("R", after_ms=120_000)})
+    await bench.settle(claim, {"a": JobEnd(SettleAction.RETRY, after_ms=120_000)})
 
     assert await bench.redis.pttl("arq:job:a") > 120_000
 
@@ -319,19 +340,43 @@ async def test_a_lease_taken_by_anyone_else_is_lost(bench: Bench) -> None:
     await bench.redis.set("arq:in-progress:a", b"1")  # a stock worker, after the lease ran out
 
     assert await bench.settle(claim, {"a": DONE}) == {"a"}
-    assert await bench.leases.renew(claim.token, ["a"], lease_ms=LEASE_MS) == {"a"}
     assert await bench.redis.get("arq:in-progress:a") == b"1"
 
 
 async def test_a_lease_that_ran_out_but_was_not_taken_is_still_ones_own(bench: Bench) -> None:
     await bench.put("a")
     claim = await bench.claim()
-    await bench.die(claim)
+    await bench.outlive_hold(claim)
 
-    assert await bench.leases.renew(claim.token, ["a"], lease_ms=LEASE_MS) == set()
+    assert ids(await bench.claim("other")) == []  # looks free, and is its owner's or the sweeper's
+    assert await bench.renew(claim) == set()
     assert await bench.redis.get("arq:in-progress:a") == claim.token.encode()
     assert await bench.leases.sweep() == {}
     assert await bench.settle(claim, {"a": DONE}) == set()
+
+
+async def test_renewing_touches_no_job_before_half_of_its_hold_is_over(bench: Bench) -> None:
+    await bench.put(*numbered(100))
+    claim = await bench.claim()
+    await bench.redis.config_resetstat()
+
+    assert await bench.renew(claim) == set()
+
+    calls = await bench.redis.info("commandstats")
+    assert sum(calls[name]["calls"] for name in calls if name not in {"cmdstat_config|resetstat", "cmdstat_info"}) < 10
+
+
+async def test_jobs_are_held_on_while_their_group_works_on(bench: Bench) -> None:
+    await bench.put("a", "b")
+    claim = await bench.claim()
+    await bench.settle(claim, {"b": DONE})
+    await bench.leases.renew([claim.token], lease_ms=LEASE_MS, hold_ms=3 * HOLD_MS)  # a third of this hold is left
+
+    held_until = await bench.redis.zscore(bench.keys.holds, claim.token)
+    assert held_until > claim.now_ms + 2 * HOLD_MS
+    assert await bench.redis.zrange(QUEUE, 0, -1, withscores=True) == [(b"a", held_until)]
+    assert await bench.redis.pttl("arq:in-progress:a") > 2 * HOLD_MS
+    assert not await bench.redis.exists("arq:in-progress:b")
 
 
 async def test_settling_twice_reports_the_second_as_lost(bench: Bench) -> None:
@@ -346,7 +391,7 @@ async def test_large_groups_settle_and_renew_in_calls_redis_can_take(bench: Benc
     await bench.put(*numbered(1000))
     claim = await bench.claim(max_items=1000)
 
-    assert await bench.leases.renew(claim.token, ids(claim), lease_ms=LEASE_MS) == set()
+    assert await bench.renew(claim) == set()
     assert await bench.settle(claim, dict.fromkeys(ids(claim), DONE)) == set()
     assert await bench.redis.zcard(QUEUE) == 0
 
@@ -354,14 +399,14 @@ async def test_large_groups_settle_and_renew_in_calls_redis_can_take(bench: Benc
 async def test_a_job_enqueued_while_it_ran_runs_once_more(bench: Bench) -> None:
     await bench.put("a")
     claim = await bench.claim()
-    await bench.redis.hset(bench.keys.again, "a", orjson.dumps({"f": "batch", "a": ["a"], "k": {}, "t": None, "et": 1}))
+    await bench.redis.hset(bench.keys.rerun, "a", orjson.dumps({"f": "batch", "a": ["a"], "k": {}, "t": None, "et": 1}))
 
     await bench.settle(claim, {"a": DONE})
     second = await bench.claim()
 
     assert ids(second) == ["a"]
     assert second.group[0].tries == 1
-    assert not await bench.redis.exists("arq:result:a", bench.keys.again)
+    assert not await bench.redis.exists("arq:result:a", bench.keys.rerun)
 
 
 # -- crashes ----------------------------------------------------------------------------------------------------------
@@ -376,8 +421,8 @@ async def test_jobs_of_a_dead_worker_return_to_their_place_with_the_try_taken_ba
     assert await bench.leases.sweep() == {dead.token: 1}
     again = await bench.claim("other")
 
-    assert [(job.job_id, job.score, job.tries) for job in again.group] == [("a", NOW - 7, 1)]
-    assert again.kind is Kind.SUSPECT
+    assert [(job.job_id, job.score, job.tries) for job in again.group] == [(b"a", NOW - 7, 1)]
+    assert again.kind is GroupKind.SUSPECT
 
 
 async def test_a_living_workers_jobs_are_not_swept(bench: Bench) -> None:
@@ -394,13 +439,13 @@ async def test_suspects_run_in_ever_smaller_groups_alone_and_end_condemned(bench
         claim = await bench.claim("w1")
         sizes.append(len(claim.group))
         kinds.append(claim.kind)
-        if claim.kind is Kind.DEAD:
+        if claim.kind is GroupKind.DEAD:
             break
         await bench.die(claim)  # "j0000" kills the process every time
         await bench.leases.sweep()
 
     assert sizes == [16, 8, 4, 2, 1, 1]
-    assert kinds == [Kind.NORMAL, Kind.SUSPECT, *[Kind.EXCLUSIVE] * 3, Kind.DEAD]
+    assert kinds == [GroupKind.NORMAL, GroupKind.SUSPECT, *[GroupKind.EXCLUSIVE] * 3, GroupKind.DEAD]
     assert ids(claim) == ["j0000"]
 
 
@@ -411,7 +456,7 @@ async def test_three_kills_condemn_nobody(bench: Bench) -> None:
         await bench.die(claim)
         await bench.leases.sweep()
 
-    assert (await bench.claim()).kind is Kind.EXCLUSIVE
+    assert (await bench.claim()).kind is GroupKind.EXCLUSIVE
 
 
 async def test_a_suspect_whose_try_was_settled_is_a_suspect_no_more(bench: Bench) -> None:
@@ -420,12 +465,12 @@ async def test_a_suspect_whose_try_was_settled_is_a_suspect_no_more(bench: Bench
     await bench.leases.sweep()
     for _ in range(2):
         suspect = await bench.claim()
-        await bench.settle(suspect, {job_id: Ending("R", after_ms=1) for job_id in ids(suspect)})
-    bench.now += 1
+        await bench.settle(suspect, {job_id: JobEnd(SettleAction.RETRY, after_ms=1) for job_id in ids(suspect)})
+    await bench.come_due()
 
     claim = await bench.claim()
 
-    assert (claim.kind, len(claim.group)) == (Kind.NORMAL, 2)
+    assert (claim.kind, len(claim.group)) == (GroupKind.NORMAL, 2)
 
 
 async def test_a_suspect_handed_back_untried_stays_one(bench: Bench) -> None:
@@ -433,11 +478,11 @@ async def test_a_suspect_handed_back_untried_stays_one(bench: Bench) -> None:
     await bench.die(await bench.claim())
     await bench.leases.sweep()
     suspect = await bench.claim()
-    await bench.settle(suspect, dict.fromkeys(ids(suspect), Ending("H", place=NOW)))
+    await bench.settle(suspect, dict.fromkeys(ids(suspect), JobEnd(SettleAction.SNOOZE, score=NOW)))
 
     claim = await bench.claim()
 
-    assert (claim.kind, len(claim.group)) == (Kind.SUSPECT, 1)
+    assert (claim.kind, len(claim.group)) == (GroupKind.SUSPECT, 1)
 
 
 async def test_normal_jobs_and_suspects_never_share_a_group(bench: Bench) -> None:
@@ -449,9 +494,9 @@ async def test_normal_jobs_and_suspects_never_share_a_group(bench: Bench) -> Non
     claims = [await bench.claim(alone=False) for _ in range(3)]
 
     assert [(claim.kind, len(claim.group)) for claim in claims] == [
-        (Kind.SUSPECT, 1),
-        (Kind.SUSPECT, 1),
-        (Kind.NORMAL, 5),
+        (GroupKind.SUSPECT, 1),
+        (GroupKind.SUSPECT, 1),
+        (GroupKind.NORMAL, 5),
     ]
 
 
@@ -474,7 +519,7 @@ async def test_twice_crashed_jobs_wait_for_a_worker_that_runs_nothing_else(bench
 
     assert (busy.status, busy.group) == ("isolate", [])
     assert ids(other) == ["normal"]  # one worker isolates, the others go on
-    assert (alone.kind, ids(alone)) == (Kind.EXCLUSIVE, ["s"])
+    assert (alone.kind, ids(alone)) == (GroupKind.EXCLUSIVE, ["s"])
 
 
 async def test_an_idle_worker_goes_before_one_that_still_has_to_get_idle(bench: Bench) -> None:
@@ -492,7 +537,7 @@ async def test_the_lock_of_a_dead_isolating_worker_is_lifted_with_its_leases(ben
     await bench.die(await bench.claim("w1"))
     await bench.leases.sweep()
 
-    assert not await bench.redis.exists(bench.keys.isolating)
+    assert not await bench.redis.exists(bench.keys.quarantine_owner)
 
 
 async def test_a_worker_that_only_stood_still_takes_the_crash_back(bench: Bench) -> None:
@@ -501,20 +546,21 @@ async def test_a_worker_that_only_stood_still_takes_the_crash_back(bench: Bench)
     await bench.die(frozen)
     await bench.leases.sweep()
 
-    assert await bench.leases.renew(frozen.token, ["a"], lease_ms=LEASE_MS) == {"a"}
+    assert await bench.renew(frozen) == {frozen.token}
+    await bench.leases.pardon(frozen.token, ["a"])
 
-    assert (await bench.claim("other")).kind is Kind.NORMAL
+    assert (await bench.claim("other")).kind is GroupKind.NORMAL
 
 
 async def test_a_group_that_raised_comes_back_in_halves_without_being_isolated(bench: Bench) -> None:
     await bench.put(*numbered(8))
     claim = await bench.claim()
-    await bench.settle(claim, dict.fromkeys(ids(claim), Ending("S", after_ms=1, limit=4)))
+    await bench.settle(claim, dict.fromkeys(ids(claim), JobEnd(SettleAction.SPLIT, after_ms=1, limit=4)))
 
-    bench.now += 1
+    await bench.come_due()
     halves = [await bench.claim(alone=False) for _ in range(2)]
 
-    assert [(half.kind, len(half.group)) for half in halves] == [(Kind.SUSPECT, 4), (Kind.SUSPECT, 4)]
+    assert [(half.kind, len(half.group)) for half in halves] == [(GroupKind.SUSPECT, 4), (GroupKind.SUSPECT, 4)]
     assert {job.tries for half in halves for job in half.group} == {1}
 
 

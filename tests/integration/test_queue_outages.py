@@ -77,6 +77,7 @@ async def enqueue(url: str, count: int) -> list[str]:
 
 async def assert_ended_once(redis: Redis, script: Script, names: list[str], worker: BatchWorker) -> None:
     await until(lambda: _drained(redis))
+    await until(lambda: not worker.groups)
     assert sorted(name for group in script.groups for name in group) == sorted(names)
     assert {try_ for _, try_ in script.tries} == {1}
     assert len(await redis.keys("arq:result:*")) == len(names)
@@ -122,9 +123,7 @@ async def test_a_pause_that_no_call_fails_for_makes_nobody_take_the_living_for_d
     async with running(make_worker(server.url, batch(holder, max_items=10), lease_s=1)) as held:
         await holder.started.wait()
         async with running(make_worker(server.url, batch(other, max_items=10), lease_s=1)) as neighbour:
-            await until(
-                lambda: neighbour._opened and neighbour._link.steady_for(1)
-            )  # it takes over orphans from now on
+            await until(lambda: neighbour._opened and neighbour._health.up_for(1))  # it takes over orphans from now on
             await redis.execute_command("CLIENT", "PAUSE", int(AWAY_S * 1000), "ALL")
             await redis.ping()  # answered when the pause is over, as every call is
             await until(lambda: _a_lease_stands(redis))
@@ -157,7 +156,7 @@ async def test_a_half_open_link(server: embedded.RedisService, redis: Redis, pro
         await script.started.wait()
         proxy.swallow()
         script.go_on.set()
-        await until(lambda: worker._link.down_since is not None)
+        await until(lambda: worker._health.down_since is not None)
         await until(lambda: _all_leases_ran_out(redis))
         proxy.heal()
         await assert_ended_once(redis, script, names, worker)
@@ -172,7 +171,7 @@ async def test_a_claim_whose_answer_was_swallowed_costs_no_try_and_no_crash(
     url = f"redis://127.0.0.1:{proxy.port}"
     async with running(make_worker(url, batch(script), lease_s=60)) as worker:
         await until(lambda: redis.exists(KEYS.claims))  # claimed on the server; the worker does not know
-        await until(lambda: worker._doubtful)
+        await until(lambda: worker._claimer._doubtful)
         proxy.heal()
         await assert_ended_once(redis, script, names, worker)
 
@@ -202,7 +201,7 @@ async def test_a_redis_that_turned_into_a_read_only_replica(server: embedded.Red
         await script.started.wait()
         await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
         script.go_on.set()
-        await until(lambda: worker._link.last_error == "ReadOnlyError")
+        await until(lambda: worker._health.last_error == "ReadOnlyError")
         await redis.execute_command("REPLICAOF", "NO", "ONE")
         await assert_ended_once(redis, script, names, worker)
 

@@ -14,10 +14,10 @@ from arq.jobs import Job
 from redis.asyncio import Redis
 
 from normalizer.errors import InvalidInput, Misconfigured
-from normalizer.queue.group import Done, Failed, Group, HandBack
-from normalizer.queue.health import PAUSED
+from normalizer.queue.group import Done, Failed, Group, Snooze
+from normalizer.queue.health import PAUSED, REPLICAS
 from normalizer.queue.leases import HEAD_START_MS, Keys
-from normalizer.queue.service import QUEUE_NAME, TASK_NAME, Enqueued, TaskService, job_id_of
+from normalizer.queue.service import QUEUE_NAME, QUEUE_NAMES, TASK_NAME, Enqueued, TaskService, job_id_of
 from tests.integration.queue_lab import Script, batch, make_worker, running, stock_pool, until
 
 KEYS = Keys.of(QUEUE_NAME)
@@ -141,7 +141,7 @@ async def test_a_job_enqueued_while_in_work_and_handed_back_runs_once(
             await go_on.wait()
             await super().__call__(ctx, group)
 
-    script = Slow({"a": [HandBack(), Done()]})
+    script = Slow({"a": [Snooze(), Done()]})
     await tasks.enqueue("a")
     async with running(make_worker(redis_url, batch(script))):
         await started.wait()
@@ -258,16 +258,22 @@ async def test_a_malformed_url_of_the_environment_is_told_at_first_use(
         await tasks.get_pool()
 
 
-async def test_status_counts_what_is_due_what_waits_and_since_when(redis_url: str, tasks: TaskService) -> None:
-    await tasks.enqueue_many(["a", "b"])
+async def test_status_counts_what_is_due_what_waits_and_since_when_over_all_queues(
+    redis: Redis, tasks: TaskService
+) -> None:
+    await tasks.enqueue_many(["a"])
     pool = await tasks.get_pool()
+    await pool.enqueue_job(TASK_NAME, "b", _queue_name=QUEUE_NAMES[1])
     await pool.enqueue_job(TASK_NAME, "later", _defer_by=3_600)
-    async with TaskService(redis_url, clock_ms=lambda: int(time.time() * 1000) + 90_000) as later:
-        status = await later.status()
+    old = pickle.dumps({"t": None, "f": TASK_NAME, "a": ("c",), "k": {}, "et": int(time.time() * 1000) - 90_000})
+    await redis.set("arq:job:c", old)
+    await redis.zadd(QUEUE_NAMES[1], {"c": 1})
+    status = await tasks.status()
 
-    assert (status.due, status.running, status.deferred) == (2, 0, 1)
+    assert (status.due, status.running, status.deferred) == (3, 0, 1)
     assert status.oldest_age_s == pytest.approx(90, abs=5)
     assert status.replicas == []
+    assert status.unserved == {}
 
 
 async def test_the_age_is_the_jobs_own_not_its_head_start(tasks: TaskService) -> None:
@@ -299,6 +305,43 @@ async def test_status_asks_nothing_that_grows_with_the_queue(redis: Redis, tasks
 
     asked = {name.removeprefix("cmdstat_") for name in await redis.info("commandstats")}
     assert asked & {"keys", "scan", "hgetall", "smembers", "sort"} == set()
+
+
+async def test_jobs_where_no_replica_looks_are_told(redis_url: str, tasks: TaskService) -> None:
+    async with stock_pool(redis_url) as pool:
+        await pool.enqueue_job(TASK_NAME, "a", _queue_name="clinic:jobs")
+        await pool.enqueue_job(TASK_NAME, "b", _queue_name=QUEUE_NAMES[1])
+        async with running(make_worker(redis_url, batch(Script()))):  # serves the first queue alone
+            await until(lambda: _tells_of_two(tasks))
+            status = await tasks.status()
+
+    assert status.unserved == {"clinic:jobs": 1, QUEUE_NAMES[1]: 1}
+
+
+async def _tells_of_two(tasks: TaskService) -> bool:
+    return len((await tasks.status()).unserved) == 2
+
+
+@pytest.mark.parametrize("name", QUEUE_NAMES)
+async def test_a_queue_that_is_no_sorted_set_is_told_in_one_sentence(
+    redis: Redis, tasks: TaskService, name: str
+) -> None:
+    await redis.set(name, "somebody's")
+
+    status = await tasks.status()
+
+    assert [problem.split(":", 1)[0] for problem in status.problems] == ["a fila arq"]
+    assert name in status.problems[0]
+    assert "WRONGTYPE" in status.problems[0]
+
+
+async def test_forged_beats_are_ignored(redis: Redis, tasks: TaskService) -> None:
+    for number, forged in enumerate([b"{}", b"[]", b"\xff", b'{"worker_id": 5}']):
+        await redis.set(f"arq:replica:{number}", forged)
+        await redis.zadd(REPLICAS, {f"{number}": time.time() * 1000})
+    await redis.zadd(REPLICAS, {b"\xff\xfe": time.time() * 1000})
+
+    assert (await tasks.status()).replicas == []
 
 
 async def test_pause_and_resume_hold_for_all_replicas(redis: Redis, tasks: TaskService) -> None:

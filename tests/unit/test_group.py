@@ -9,36 +9,31 @@ from typing import Any
 import pytest
 from arq.worker import RetryJob
 
-from normalizer.queue.group import BatchFunction, ClaimedJob, Done, Failed, Group, Settlement, batch_func
-from normalizer.queue.leases import Kind
+from normalizer.queue.group import BatchFunction, ClaimedJob, Done, Failed, Group, GroupState, Settlement, batch_func
+from normalizer.queue.leases import GroupKind, Keys
 
 
 async def normalize(_ctx: Mapping[str, Any], _group: Group) -> None:
     return None
 
 
-class Owner:
+class Runner:
     """Takes every settlement except of the jobs it was told are lost."""
 
     def __init__(self, *lost: str) -> None:
         self.lost, self.calls = set(lost), []
 
-    async def settle(self, group: Group, settlements: Mapping[str, Settlement]) -> set[str]:
+    async def settle(self, group: GroupState, settlements: Mapping[str, Settlement]) -> set[str]:
         self.calls.append(dict(settlements))
         lost = self.lost & settlements.keys()
-        group.forget(lost)
-        group.close(settlements.keys() - lost)
+        group.mark_lost(lost)
+        group.mark_settled(settlements.keys() - lost)
         return lost
 
-    async def renew(self, _group: Group) -> set[str]:
-        return self.lost
 
-
-def make(owner: Owner, *job_ids: str) -> Group:
+def state_of(*job_ids: str) -> GroupState:
     jobs = [ClaimedJob(job_id, "normalize", (job_id,), {}, 1, 0, 7, "w:1") for job_id in job_ids]
-    return Group(
-        batch_func(normalize), jobs, token="w:1", fence=7, kind=Kind.NORMAL, deadline=1.0, started_ms=0, owner=owner
-    )
+    return GroupState(batch_func(normalize), jobs, Keys.of("q"), "w:1", 7, GroupKind.NORMAL, 1.0, 0)
 
 
 def test_a_batch_function_is_an_arq_function() -> None:
@@ -73,42 +68,44 @@ def test_a_batch_function_is_a_coroutine_function() -> None:
 
 
 async def test_each_job_is_settled_once() -> None:
-    owner = Owner()
-    group = make(owner, "a", "b")
+    runner = Runner()
+    group = Group(state_of("a", "b"), runner.settle)
 
     await group.settle({"a": Done(), "unknown": Done()})
     await group.settle({"a": Failed("late"), "b": Done()})
     await group.settle({"a": Done(), "b": Done()})
 
-    assert owner.calls == [{"a": Done()}, {"b": Done()}]
+    assert runner.calls == [{"a": Done()}, {"b": Done()}]
     assert not group.unsettled
 
 
 async def test_lost_jobs_are_told_each_time_and_asked_for_once() -> None:
-    owner = Owner("b")
-    group = make(owner, "a", "b")
+    runner = Runner("b")
+    group = Group(state_of("a", "b"), runner.settle)
 
     first = await group.settle({"a": Done(), "b": Done()})
     second = await group.settle({"b": Done()})
 
     assert (first, second) == ({"b"}, {"b"})
-    assert len(owner.calls) == 1
-    assert group.lost == {"b"}
+    assert len(runner.calls) == 1
 
 
-async def test_still_mine_drops_what_was_taken() -> None:
-    group = make(Owner("b"), "a", "b")
+async def test_what_was_aborted_is_told_apart_from_what_was_lost() -> None:
+    state = state_of("a", "b", "c")
+    group = Group(state, Runner().settle)
+    state.mark_aborted(["a"])
+    state.mark_lost(["b"])
 
-    assert await group.still_mine() == {"a"}
-    assert set(group.unsettled) == {"a"}
+    assert (group.aborted, set(group.unsettled), state.lost) == ({"a"}, {"c"}, {"a", "b"})
 
 
 async def test_stopping_is_told_to_whoever_waits_or_looks() -> None:
-    group = make(Owner(), "a")
+    state = state_of("a")
+    group = Group(state, Runner().settle)
     waiting = asyncio.create_task(group.until_cancelled())
     await asyncio.sleep(0)
     before = group.cancelled
-    group.stop()
+    state.stopping.set()
     await waiting
 
     assert (before, group.cancelled) == (False, True)

@@ -1,7 +1,7 @@
-"""Waiting and being cancelled, on Python 3.11, where `asyncio.wait_for` may swallow a cancellation.
+"""Waiting and cancellation on Python 3.11, where `asyncio.wait_for` may swallow a cancellation.
 
 redis-py sends through `wait_for` when a socket timeout is set, so a task that talks to Redis may go on as if nobody had
-cancelled it. Loops that must end call `checkpoint()`; whoever ends a task uses `end()`, which asks again.
+cancelled it. Loops that must end call `raise_if_cancelled()`; `cancel_and_wait()` asks a task again until it ends.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import asyncio
 from typing import Any
 
 
-def checkpoint() -> None:
+def raise_if_cancelled() -> None:
     """Raise CancelledError if somebody asked the current task to end and the request was swallowed."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
 
 
-async def pause(event: asyncio.Event, seconds: float) -> None:
+async def wait_for_event(event: asyncio.Event, seconds: float) -> None:
     """Wait for the event, at most so long; gives way to other tasks even if `seconds` is 0 or less."""
     if seconds <= 0:
         await asyncio.sleep(0)
@@ -29,7 +29,7 @@ async def pause(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-async def end(*tasks: asyncio.Future[Any], ask_every_s: float = 0.2, patience_s: float = 5.0) -> None:
+async def cancel_and_wait(*tasks: asyncio.Future[Any], ask_every_s: float = 0.2, patience_s: float = 5.0) -> None:
     """Cancel tasks until they are done; one that will not listen is left behind after `patience_s`."""
     open_tasks = {task for task in tasks if not task.done()}
     for _ in range(max(1, round(patience_s / ask_every_s))):

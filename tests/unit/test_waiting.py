@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from normalizer.queue.loops import checkpoint, end, pause
+from normalizer.queue.waiting import cancel_and_wait, raise_if_cancelled, wait_for_event
 
 
 async def _swallows(times: int, heard: list[int]) -> None:
@@ -19,39 +19,39 @@ async def _swallows(times: int, heard: list[int]) -> None:
                 raise
 
 
-async def test_end_asks_again_until_the_task_listens() -> None:
+async def test_it_asks_again_until_the_task_listens() -> None:
     heard: list[int] = []
     task = asyncio.create_task(_swallows(2, heard))
     await asyncio.sleep(0)
 
-    await end(task, ask_every_s=0.01)
+    await cancel_and_wait(task, ask_every_s=0.01)
 
     assert task.cancelled()
     assert len(heard) == 3
 
 
-async def test_end_leaves_a_task_behind_that_will_not_listen() -> None:
+async def test_it_leaves_a_task_behind_that_will_not_listen() -> None:
     heard: list[int] = []
     task = asyncio.create_task(_swallows(5, heard))
     await asyncio.sleep(0)
 
-    await end(task, ask_every_s=0.01, patience_s=0.03)
+    await cancel_and_wait(task, ask_every_s=0.01, patience_s=0.03)
 
     assert not task.done()
-    await end(task, ask_every_s=0.01)
+    await cancel_and_wait(task, ask_every_s=0.01)
 
 
-async def test_end_of_nothing_and_of_done_tasks_is_at_once() -> None:
+async def test_ending_nothing_and_of_done_tasks_is_at_once() -> None:
     done = asyncio.create_task(asyncio.sleep(0))
     await done
 
-    await end()
-    await end(done)
+    await cancel_and_wait()
+    await cancel_and_wait(done)
 
     assert not done.cancelled()
 
 
-async def test_a_checkpoint_raises_what_was_swallowed() -> None:
+async def test_a_loop_raises_what_was_swallowed() -> None:
     reached: list[str] = []
 
     async def loops() -> None:
@@ -59,10 +59,10 @@ async def test_a_checkpoint_raises_what_was_swallowed() -> None:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             reached.append("swallowed")
-        checkpoint()
+        raise_if_cancelled()
         reached.append("went on")
 
-    checkpoint()
+    raise_if_cancelled()
     task = asyncio.create_task(loops())
     await asyncio.sleep(0)
     task.cancel()
@@ -72,13 +72,13 @@ async def test_a_checkpoint_raises_what_was_swallowed() -> None:
     assert reached == ["swallowed"]
 
 
-async def test_pause_ends_with_the_event_the_time_or_at_once() -> None:
+async def test_waiting_ends_with_the_event_the_time_or_at_once() -> None:
     event = asyncio.Event()
     for seconds in (0, -1, 0.001):
         async with asyncio.timeout(5):
-            await pause(event, seconds)
+            await wait_for_event(event, seconds)
     event.set()
     async with asyncio.timeout(5):
-        await pause(event, 3600)
+        await wait_for_event(event, 3600)
 
     assert event.is_set()

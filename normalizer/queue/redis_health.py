@@ -1,4 +1,4 @@
-"""The state of the link to Redis: says once that it broke, once that it is back, and how long to wait between tries."""
+"""Health of the connection to Redis: says once that it broke and once that it is back, and spaces the tries between."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
+from redis.exceptions import ResponseError
 
 from normalizer.queue.connection import OUTAGE
-from normalizer.queue.loops import checkpoint
+from normalizer.queue.waiting import raise_if_cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -19,14 +20,23 @@ T = TypeVar("T")
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 2.0
 _REMIND_S = 30.0
+#: What a server says that works but is full, a replica, or cannot save: it passes, unlike a key of a wrong type.
+_PASSING = ("OOM", "READONLY", "MISCONF", "LOADING", "BUSY", "MASTERDOWN", "NOREPLICAS")
 
 
-class Link:
-    """What the worker knows about its link to Redis.
+def is_damage(error: BaseException) -> bool:
+    """Whether Redis answered that a key is of a wrong type or a script fails: no waiting mends that."""
+    text = str(error)
+    return type(error) is ResponseError and not any(word in text for word in _PASSING)
+
+
+class RedisHealth:
+    """What the worker knows about its connection to Redis.
 
     Args:
         where: `host:port`, for logs.
-        silence_s: an answer that took longer counts as a break: nobody else may have been answered either.
+        silence_s: a reply slower than this is treated as an outage, because other workers' renewals were probably
+            delayed too.
         clock: monotonic seconds.
     """
 
@@ -40,7 +50,7 @@ class Link:
         self._wait_s, self._told_at = _FIRST_WAIT_S, 0.0
 
     def opened(self) -> None:
-        """The link is up for the first time."""
+        """The connection is up for the first time."""
         self.back_at = self._clock()
 
     def failed(self, error: BaseException) -> float:
@@ -57,7 +67,7 @@ class Link:
         self._wait_s = min(_LONGEST_WAIT_S, wait * 2)
         return wait
 
-    async def ask(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def call(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call once, and note the answer and how long it took. Raises what `call` raises; that is noted by `failed`."""
         asked_at = self._clock()
         answer = await call()
@@ -72,19 +82,25 @@ class Link:
             log.warning("queue.redis.stood_still", redis=self.where, seconds=round(waited_s, 1))
             self.back_at = self._clock()
 
-    def steady_for(self, seconds: float) -> bool:
-        """Whether the link has been up for so long since its last break."""
+    def up_for(self, seconds: float) -> bool:
+        """Whether the connection has been up for so long since its last break."""
         if self.down_since is not None:
             return False
         return self.back_at is None or self._clock() - self.back_at >= seconds
 
-    async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call until Redis takes it, however long that is. For calls that may be repeated."""
+    async def retry_forever(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call until Redis takes it, however long that is. For calls that may be repeated.
+
+        Raises:
+            ResponseError: Redis works, and this call can never succeed (see `is_damage`).
+        """
         while True:
-            checkpoint()
+            raise_if_cancelled()
             try:
-                return await self.ask(call)
+                return await self.call(call)
             except OUTAGE as error:
+                if is_damage(error):
+                    raise
                 await asyncio.sleep(self.failed(error))
 
     def _away(self) -> float:

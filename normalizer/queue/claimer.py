@@ -1,0 +1,125 @@
+"""Claims of a worker: from its queues in turn, so that none starves, and only when there is something to take."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from redis.exceptions import ResponseError
+
+from normalizer.queue.connection import OUTAGE
+from normalizer.queue.leases import Claim, ClaimTerms, Leases
+from normalizer.queue.redis_health import is_damage
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+log = structlog.get_logger(__name__)
+
+_NEVER: Final = float("inf")
+_REMIND_S: Final = 60.0
+
+
+class Claimer:
+    """Claims from several queues as one worker.
+
+    Attributes:
+        wait_s: after a claim that brought nothing: when the next job is due; 0 if asking again helps at once.
+        empty: whether the queues held nothing at all when they were last asked.
+        paused: whether an operator paused all of them.
+        isolating: the queue whose suspects this worker is about to run alone, once its groups have ended.
+        problem: what is wrong with a queue that cannot be claimed from; None if nothing is.
+    """
+
+    def __init__(self, redis: Redis, queues: Sequence[Leases], terms: ClaimTerms) -> None:
+        self._redis, self._terms = redis, terms
+        self._turns = deque(queues)
+        self._doubtful: list[tuple[Leases, str]] = []
+        self._ahead_ms = 0.0  # Redis's clock before this host's
+        self._is_foreigns_turn = False
+        self._told_at: dict[str, float] = {}
+        self.wait_s = _NEVER
+        self.empty = self.paused = False
+        self.isolating: Leases | None = None
+        self.problem: str | None = None
+
+    async def next(self, slots: int, *, alone: bool, max_items: int | None = None) -> tuple[Leases, Claim] | None:
+        """The next claim that brought something, and from where; None if no queue has anything for us now."""
+        self.wait_s, self.problem, found = _NEVER, None, []
+        for _ in range(len(self._turns)):
+            leases = self._turns[0]
+            self._turns.rotate(-1)
+            claim = await self._claim(leases, slots, alone=alone, max_items=max_items)
+            found.append(claim)
+            self.isolating = leases if claim.status == "isolate" else None
+            if claim.group or claim.stock:
+                self.empty = self.paused = False
+                return leases, claim
+            if self.isolating:
+                break
+        self.empty = all(claim.status == "empty" and claim.wait_ms < 0 for claim in found)
+        self.paused = all(claim.status == "paused" for claim in found)
+        waits = [claim.wait_ms for claim in found if claim.status in {"empty", "more"} and claim.wait_ms >= 0]
+        self.wait_s = min(waits, default=_NEVER) / 1000
+        return None
+
+    async def anything_due(self) -> bool:
+        """Whether a claim may bring something: one small command while the queues are empty."""
+        if self.empty:
+            return bool(await self._redis.exists(*(leases.keys.queue for leases in self._turns)))
+        if self.paused or self.problem:
+            return True
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for leases in self._turns:
+                pipe.zcount(leases.keys.queue, "-inf", int(time.time() * 1000 + self._ahead_ms))
+                pipe.exists(leases.keys.quarantine, leases.keys.foreign)  # set aside, with a score in the future
+            return any(await pipe.execute(raise_on_error=False))  # an error, too, is for the claim to tell
+
+    async def give_back_doubtful(self) -> None:
+        """Give back what claims took whose answer was lost."""
+        while self._doubtful:
+            leases, token = self._doubtful[-1]
+            await leases.abandon([token])
+            self._doubtful.pop()
+
+    async def keep_isolating(self) -> None:
+        """Tell other workers that this one still waits to run suspects alone, if it does."""
+        if self.isolating is not None and not await self.isolating.still_isolating(self._terms):
+            self.isolating = None
+
+    async def _claim(self, leases: Leases, slots: int, *, alone: bool, max_items: int | None) -> Claim:
+        token = self._terms.token()
+        self._is_foreigns_turn = not self._is_foreigns_turn
+        try:
+            claim = await leases.claim(
+                self._terms,
+                token=token,
+                slots=slots,
+                alone=alone,
+                max_items=max_items,
+                foreign_first=self._is_foreigns_turn,
+            )
+        except ResponseError as error:
+            if not is_damage(error):
+                self._doubtful.append((leases, token))
+                raise
+            self._tell_damage(leases.keys.queue, error)
+            return Claim("empty", token)
+        except (*OUTAGE, asyncio.CancelledError):
+            self._doubtful.append((leases, token))  # it may have been taken all the same
+            raise
+        if claim.now_ms:
+            self._ahead_ms = claim.now_ms - time.time() * 1000
+        return claim
+
+    def _tell_damage(self, queue: str, error: ResponseError) -> None:
+        """A queue that is no sorted set, or keys of ours that are something else: the other queues go on."""
+        self.problem = f"{queue}: {str(error).split(' ', 1)[0]}"
+        if time.monotonic() - self._told_at.get(queue, -_NEVER) >= _REMIND_S:
+            self._told_at[queue] = time.monotonic()
+            fix = f"apague ou renomeie a chave que não é do tipo esperado (TYPE {queue}) ou mude ARQ_QUEUE_NAMES"
+            log.error("queue.unusable", queue=queue, error=str(error)[:200], fix=fix)
