@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from normalizer.domain.appointment import Status
@@ -76,6 +77,8 @@ class Overview:
             "falhas": dict(self.counts.by_error),
             "ia": None if self.lane is None else self.lane.as_dict(),
             "eventos_nao_entregues": self.untold,
+            "filas_sem_worker": dict(self.queue.unserved),
+            "problemas_da_fila": list(self.queue.problems),
             "workers": [asdict(replica) for replica in self.queue.replicas],
         }
 
@@ -87,6 +90,8 @@ class Overview:
             f"[bold]Fila[/bold] {_STATES[queue.state]}: {number(queue.due)} na fila{oldest}, "
             f"{number(queue.running)} em andamento, {number(queue.deferred)} adiados"
         )
+        for line in (*queue.problems, *map(_unserved_line, queue.unserved.items())):
+            console.print(f"[yellow]Aviso:[/yellow] {escape(line)}")
         if self.rate_per_s is not None:
             eta = "" if self.eta_s is None else f", faltam cerca de {duration(self.eta_s)}"
             console.print(f"{number(self.rate_per_s)} por segundo{eta}")
@@ -133,6 +138,11 @@ async def own_replica_problem(tasks: TaskService) -> str | None:
     if newest.loop_lag_ms > _LONGEST_LAG_MS:
         return f"O worker responde com {newest.loop_lag_ms / 1000:.0f} s de atraso. Reinicie-o e veja o log."
     return None
+
+
+def _unserved_line(item: tuple[str, int]) -> str:
+    name, jobs = item
+    return f"{jobs} jobs esperam na fila {name}, que nenhum worker serve. Acrescente o nome a ARQ_QUEUE_NAMES."
 
 
 def _counts_table(counts: Counts) -> Table:

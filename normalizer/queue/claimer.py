@@ -33,13 +33,14 @@ class Claimer:
         paused: whether an operator paused all of them.
         isolating: the queue whose suspects this worker is about to run alone, once its groups have ended.
         problem: what is wrong with a queue that cannot be claimed from; None if nothing is.
+        redis_ahead_ms: Redis's clock before this host's.
     """
 
     def __init__(self, redis: Redis, queues: Sequence[Leases], terms: ClaimTerms) -> None:
         self._redis, self._terms = redis, terms
         self._turns = deque(queues)
         self._doubtful: list[tuple[Leases, str]] = []
-        self._ahead_ms = 0.0  # Redis's clock before this host's
+        self.redis_ahead_ms = 0.0
         self._is_foreigns_turn = False
         self._told_at: dict[str, float] = {}
         self.wait_s = _NEVER
@@ -75,7 +76,7 @@ class Claimer:
             return True
         async with self._redis.pipeline(transaction=False) as pipe:
             for leases in self._turns:
-                pipe.zcount(leases.keys.queue, "-inf", int(time.time() * 1000 + self._ahead_ms))
+                pipe.zcount(leases.keys.queue, "-inf", int(time.time() * 1000 + self.redis_ahead_ms))
                 pipe.exists(leases.keys.quarantine, leases.keys.foreign)  # set aside, with a score in the future
             return any(await pipe.execute(raise_on_error=False))  # an error, too, is for the claim to tell
 
@@ -113,7 +114,7 @@ class Claimer:
             self._doubtful.append((leases, token))  # it may have been taken all the same
             raise
         if claim.now_ms:
-            self._ahead_ms = claim.now_ms - time.time() * 1000
+            self.redis_ahead_ms = claim.now_ms - time.time() * 1000
         return claim
 
     def _tell_damage(self, queue: str, error: ResponseError) -> None:

@@ -62,6 +62,7 @@ class Replica:
     failed: int
     retried: int
     queues: tuple[str, ...] = ()
+    redis_ahead_ms: int = 0  # Redis's clock before this host's
 
 
 _REPLICA = TypeAdapter(Replica)
@@ -79,7 +80,6 @@ async def write_beat(redis: Redis, replica: Replica, *, number: int = 0, watched
         pipe.set(key, text, px=expires_ms)
         if number % _BEATS_A_LISTING == 0:
             pipe.zadd(REPLICAS, {replica.worker_id: replica.beat_at_ms})
-            pipe.zremrangebyscore(REPLICAS, "-inf", replica.beat_at_ms - int(GONE_S * 4000))
         if watched:
             pipe.mget(watched)
         replies = await pipe.execute(raise_on_error=False)
@@ -98,14 +98,27 @@ async def remove_beat(redis: Redis, worker_id: str) -> None:
         await pipe.execute()
 
 
+async def forget_gone(redis: Redis) -> None:
+    """Take replicas that beat no more off the list; by their keys, for hosts' clocks differ."""
+    names: list[bytes] = await redis.zrange(REPLICAS, 0, -1)
+    beats = await redis.mget([_key_of(name) for name in names]) if names else []
+    gone = [name for name, text in zip(names, beats, strict=True) if text is None]
+    if gone:
+        await redis.zrem(REPLICAS, *gone)
+
+
 async def read_replicas(redis: Redis) -> list[Replica]:
     """Every replica that beats, by id."""
     names: list[bytes] = await redis.zrange(REPLICAS, 0, -1)
     if not names:
         return []
-    found = await redis.mget([replica_key("").encode() + name for name in names])
+    found = await redis.mget([_key_of(name) for name in names])
     replicas = [replica for text in found if text and (replica := _read(text))]
     return sorted(replicas, key=lambda replica: replica.worker_id)
+
+
+def _key_of(name: bytes) -> bytes:
+    return replica_key("").encode() + name
 
 
 def _read(text: bytes) -> Replica | None:

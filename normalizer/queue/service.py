@@ -24,7 +24,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from normalizer.errors import InvalidInput, QueueFull, QueueUnavailable
 from normalizer.queue.connection import OUTAGE, describe, open_pool, redis_settings, set_even_when_full
-from normalizer.queue.health import DRAINING, GONE_S, PAUSED, Replica, read_replicas
+from normalizer.queue.health import DRAINING, PAUSED, Replica, read_replicas
 from normalizer.queue.leases import HEAD_START_MS, Keys, script
 from normalizer.queue.other_queues import find_other_queues, noted_queues
 from normalizer.queue.serializer import job_deserializer, job_serializer
@@ -47,7 +47,6 @@ NO_FINGERPRINT = "00000000"
 #: An import may wait for a provider over a long week-end; arq's own day would expire it.
 KEEP_PAYLOAD_MS = 14 * 86_400_000
 _IDS_PER_CALL = 1_000
-_HEARD_MS = GONE_S * 1000
 #: From here on bulk enqueueing is refused: the rest is for single jobs, claims, results and the cache.
 _FULL = 0.85
 _MAX_ID_CHARS = 200
@@ -269,7 +268,7 @@ class TaskService:
         with self._translated():
             seconds, micros = await pool.time()
             now = int(seconds) * 1000 + int(micros) // 1000
-            replicas = [r for r in await read_replicas(pool) if now - r.beat_at_ms < _HEARD_MS]
+            replicas = await read_replicas(pool)
             counts = [await _counts(pool, Keys.of(name), now) for name in self.queue_names]
             unserved = await self._unserved(pool, replicas)
         states = {count.state for count in counts}

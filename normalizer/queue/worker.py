@@ -30,7 +30,16 @@ from normalizer import __version__
 from normalizer.queue.claimer import Claimer
 from normalizer.queue.connection import OUTAGE, SOCKET_TIMEOUT_S, describe, open_pool, reconnect_idle
 from normalizer.queue.group import BatchFunction, ClaimedJob, GroupState, batch_func
-from normalizer.queue.health import BEAT_S, DRAINING, LagProbe, Replica, new_worker_id, remove_beat, write_beat
+from normalizer.queue.health import (
+    BEAT_S,
+    DRAINING,
+    LagProbe,
+    Replica,
+    forget_gone,
+    new_worker_id,
+    remove_beat,
+    write_beat,
+)
 from normalizer.queue.lease_renewer import LeaseRenewer
 from normalizer.queue.leases import (
     HEAD_START_MS,
@@ -471,6 +480,7 @@ class BatchWorker(Worker):
         while True:
             try:
                 await note_other_queues(self.pool, self.queue_names)
+                await forget_gone(self.pool)
             except OUTAGE as error:
                 log.debug("queue.look_around.failed", error=type(error).__name__)
             await asyncio.sleep(_LOOK_AROUND_S)
@@ -525,6 +535,7 @@ class BatchWorker(Worker):
             failed=self.jobs_failed,
             retried=self.jobs_retried,
             queues=self.queue_names,
+            redis_ahead_ms=round(self._claimer.redis_ahead_ms),
         )
 
     # -- stopping -----------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ async def test_jobs_in_a_queue_nobody_reads_are_found(run: Callable[..., Ran], r
 
     ran = await asyncio.to_thread(run, "doctor", "--offline", "--json")
 
-    assert [what for what in wrong(ran, "Redis") if "fila" in what] == ["1 jobs na fila arq:fila, que ninguém lê."]
+    assert [what for what in wrong(ran, "Workers") if "fila" in what] == ["1 jobs na fila arq:fila, que ninguém lê."]
 
 
 def test_a_redis_that_evicts_is_wrong(run: Callable[..., Ran], valkey: embedded.RedisService) -> None:

@@ -16,7 +16,7 @@ from normalizer.llm.endpoint import CapabilityStore
 from normalizer.operations.doctor import configuration, model, privacy, services, webhook
 from normalizer.operations.doctor.finding import Finding, Level, Report
 from normalizer.queue.health import GONE_S
-from normalizer.queue.service import TaskService
+from normalizer.queue.service import QueueStatus, TaskService
 from normalizer.runtime import lane_name, read_lane, task_service
 from normalizer.settings import Settings, load_settings
 from normalizer.store import AppointmentStore
@@ -24,6 +24,7 @@ from normalizer.store import AppointmentStore
 __all__ = ["Finding", "Level", "Report", "examine"]
 
 _WORKERS = "Workers"
+_MAX_SKEW_MS = 1_000
 
 
 async def examine(
@@ -74,7 +75,6 @@ async def _queue(settings: Settings, *, lgpd: bool) -> list[Finding]:
         async with task_service(settings, attempts=1) as tasks:
             redis = await tasks.get_pool()
             findings = [*await services.check_redis(redis), *await _workers(tasks)]
-            findings += await services.check_other_queues(tasks)
             findings += model.check_lane(await read_lane(settings, tasks))
             if lgpd:
                 findings += await privacy.check_redis(redis, tasks.queue_name)
@@ -89,6 +89,12 @@ async def _workers(tasks: TaskService) -> list[Finding]:
     if status.state != "running":
         mend = "Retome com: normalizer resume"
         findings.append(Finding(_WORKERS, Level.WARNING, "a fila está parada por um operador.", mend))
+    findings += [
+        Finding(_WORKERS, Level.SETTING, problem, "Veja também: normalizer status") for problem in status.problems
+    ]
+    for name, jobs in (await _unserved(tasks, status)).items():
+        mend = "Acrescente o nome a ARQ_QUEUE_NAMES dos workers e reinicie-os."
+        findings.append(Finding(_WORKERS, Level.WARNING, f"{jobs} jobs na fila {name}, que ninguém lê.", mend))
     if not status.replicas:
         mend = "Inicie um worker (python workers.py) e veja o log dele."
         return [
@@ -103,8 +109,19 @@ async def _workers(tasks: TaskService) -> list[Finding]:
         if replica.last_error:
             found = f"{replica.worker_id}: último erro {replica.last_error}."
             findings.append(Finding(_WORKERS, Level.WARNING, found, "Procure o erro no log desse worker."))
+    for replica in status.replicas:
+        if abs(replica.redis_ahead_ms) > _MAX_SKEW_MS:
+            found = f"{replica.worker_id}: relógio {replica.redis_ahead_ms / 1000:+.0f} s do Redis."
+            findings.append(Finding(_WORKERS, Level.WARNING, found, "Acerte a hora (NTP) dessa máquina."))
     findings.append(Finding(_WORKERS, Level.OK, f"{len(status.replicas)} em serviço, versão {versions[-1]}"))
     return findings
+
+
+async def _unserved(tasks: TaskService, status: QueueStatus) -> dict[str, int]:
+    """Jobs by queue name that nobody serves: known ones, and whatever a walk through the keys finds."""
+    served = {name for replica in status.replicas for name in replica.queues}
+    found = {**await tasks.other_queues(), **status.unserved}
+    return {name: jobs for name, jobs in sorted(found.items()) if name not in served}
 
 
 async def _store(settings: Settings, *, lgpd: bool) -> list[Finding]:

@@ -16,7 +16,6 @@ from normalizer.operations.doctor.finding import Finding, Level, good, warning, 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from normalizer.queue.service import TaskService
     from normalizer.store import AppointmentStore
 
 REDIS: Final = "Redis"
@@ -61,17 +60,6 @@ async def _scripts_run(redis: Redis) -> list[Finding]:
             wrong(REDIS, "scripts Lua não são permitidos a este usuário.", "Libere EVAL e EVALSHA na ACL do Redis.")
         ]
     return []
-
-
-async def check_other_queues(tasks: TaskService) -> list[Finding]:
-    """Jobs under a name that the workers do not serve: a backend that says another one than they."""
-    try:
-        waiting = await tasks.other_queues()
-    except TransientError:
-        return []  # `check_redis` has said so
-    served = ", ".join(tasks.queue_names)
-    mend = f"Acrescente o nome a ARQ_QUEUE_NAMES (agora: {served}) e reinicie os workers."
-    return [warning(REDIS, f"{jobs} jobs na fila {name}, que ninguém lê.", mend) for name, jobs in waiting.items()]
 
 
 def _version(info: Mapping[str, Any], took_s: float) -> Iterator[Finding]:
