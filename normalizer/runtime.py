@@ -40,9 +40,9 @@ from normalizer.observability.tracing import open_tracing, span
 from normalizer.operations import events
 from normalizer.queue.connection import OUTAGE, redis_settings
 from normalizer.queue.group import Group
-from normalizer.queue.loops import end
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import KEEP_PAYLOAD_MS, TaskService
+from normalizer.queue.waiting import cancel_and_wait
 from normalizer.queue.worker import BatchWorker, batch_func
 from normalizer.settings import Settings, load_settings
 from normalizer.store import AppointmentStore
@@ -225,7 +225,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         client, gate = _client(settings, stack, shared=shared), _gate(settings, ctx["redis"])
         coalescer = _coalescer(settings, stack, client, gate, shared=shared)
         if client is not None:
-            stack.push_async_callback(end, asyncio.create_task(_check_endpoint(client), name="llm-check"))
+            stack.push_async_callback(cancel_and_wait, asyncio.create_task(_check_endpoint(client), name="llm-check"))
         pipeline = Pipeline(cache=cache, coalescer=coalescer, kinds=_kinds(settings))
         ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service)
         await _tell(settings, stack, store, service, ctx["redis"])
