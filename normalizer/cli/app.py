@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import orjson
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.exceptions import TyperException
 
 from normalizer import __version__
@@ -89,3 +92,19 @@ def escaped(value: object) -> str:
 def printable(value: object) -> str:
     """Text without control characters, which a terminal would obey; lines stay lines."""
     return "".join(char if char.isprintable() or char == "\n" else "�" for char in str(value))
+
+
+@contextlib.contextmanager
+def bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """How far it is, on stderr, where somebody looks at it."""
+    with Progress(
+        TextColumn(f"[bold]{escaped(name)}[/bold]"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=stderr,
+        transient=True,
+        disable=not stderr.is_terminal,
+    ) as shown:
+        task = shown.add_task("", total=None)
+        yield lambda done, rows: shown.update(task, completed=done, total=rows)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from normalizer.cli.app import Json, app, escaped, print_json, printable, stderr
+from normalizer.cli.app import Json, app, bar, escaped, print_json, printable, stderr
 from normalizer.cli.language import OPTIONS, Command
 from normalizer.domain.stored_form import DEFAULT_STATUS
 from normalizer.domain.wording import many, number
@@ -59,7 +57,7 @@ def import_(
     async def run() -> Any:
         async with open_producer() as producer:
             desk = producer.store.desk()
-            with _bar(file.name) as moved:
+            with bar(file.name) as moved:
                 return await import_sheet(
                     file,
                     store=producer.store,
@@ -133,22 +131,6 @@ def _check(columns: Sequence[str] | None) -> None:
         Vocabulary.of(columns or ())
     except InvalidInput as error:
         raise typer.BadParameter(str(error), param_hint="--map") from None
-
-
-@contextlib.contextmanager
-def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """How far it is, on stderr, where somebody looks at it."""
-    with Progress(
-        TextColumn(f"[bold]{escaped(name)}[/bold]"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=stderr,
-        transient=True,
-        disable=not stderr.is_terminal,
-    ) as shown:
-        task = shown.add_task("", total=None)
-        yield lambda done, rows: shown.update(task, completed=done, total=rows)
 
 
 def _notices(report: ImportReport) -> Iterator[str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -20,15 +20,20 @@ from normalizer.domain.appointment import (
     Outcome,
     Review,
 )
-from normalizer.domain.decision import Reason
+from normalizer.errors import Misconfigured, NormalizerError, TransientError
 from normalizer.worker.pipeline import Deferred, Pipeline
 
 _SOURCE = {Kind.ADDRESS: ADDRESS_SOURCES[0], Kind.DOCUMENT: DOCUMENT_SOURCES[0]}
+_LINES_AT_ONCE: Final = 250  # as a worker's group: what they leave open shares calls
+_GROUPS_AT_ONCE: Final = 4
+_PATIENCE: Final = 3  # times `timeout_s`, for what the model does not answer in time or the provider is down for
+_LONGEST_WAIT_S: Final = 30.0
+NOT_ANSWERED: Final = "a IA não respondeu"
 
 
 @dataclass(frozen=True, slots=True)
 class TextAnswer:
-    """One line's answer. `error` says what was wrong with the line itself, never quoting it."""
+    """One line's answer. `error` says what was wrong with the line, or why nobody answered; it quotes nothing."""
 
     id: Any
     result: Mapping[str, str | None] | None
@@ -43,24 +48,73 @@ class TextAnswer:
 
 async def normalize_lines(
     kind: Kind, lines: Sequence[bytes], *, pipeline: Pipeline, timeout_s: float
-) -> list[TextAnswer]:
-    """One answer per non-blank line, in the order of the lines.
+) -> AsyncGenerator[TextAnswer, None]:
+    """Yield one answer per non-blank line, in order, each as soon as it and those before it are known.
 
     Args:
         kind: what the texts are.
         lines: JSON objects `{"id", "text"}`, UTF-8.
         pipeline: rules alone, or rules and model.
-        timeout_s: how long the model may take altogether.
+        timeout_s: how long the model may take for a group of lines; what it did not answer is asked again, a few times.
     """
     parsed = [_parse(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     asked = [item for item in parsed if isinstance(item, _Line)]
-    appointments = [Appointment(str(item.number), {_SOURCE[kind]: item.text}) for item in asked]
-    outcomes: dict[str, Outcome | Deferred] = {}
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    async for progress in pipeline.run(appointments, deadline=deadline):
-        for item in progress:
-            outcomes[item.appointment.id] = item if isinstance(item, Deferred) else item.outcomes[kind]
-    return [_answer(item, outcomes[str(item.number)]) if isinstance(item, _Line) else item for item in parsed]
+    loop = asyncio.get_running_loop()
+    known: dict[int, asyncio.Future[TextAnswer]] = {item.number: loop.create_future() for item in asked}
+    places = asyncio.Semaphore(_GROUPS_AT_ONCE)
+
+    async def answer(group: Sequence[_Line]) -> None:
+        async with places:
+            await _answer_group(kind, group, known, pipeline, timeout_s)
+
+    groups = [asked[start : start + _LINES_AT_ONCE] for start in range(0, len(asked), _LINES_AT_ONCE)]
+    tasks = [asyncio.create_task(answer(group)) for group in groups]
+    answered_by = {item.number: task for group, task in zip(groups, tasks, strict=True) for item in group}
+    try:
+        for item in parsed:
+            if isinstance(item, TextAnswer):
+                yield item
+                continue
+            found, task = known[item.number], answered_by[item.number]
+            either: list[asyncio.Future[Any]] = [found, task]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not found.done():
+                task.result()  # it broke: raise what broke it
+            yield found.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _answer_group(
+    kind: Kind,
+    group: Sequence[_Line],
+    known: Mapping[int, asyncio.Future[TextAnswer]],
+    pipeline: Pipeline,
+    timeout_s: float,
+) -> None:
+    """Answer every line of the group; one that nobody answers is told so at the end."""
+    now = asyncio.get_running_loop().time
+    gives_up_at = now() + _PATIENCE * timeout_s
+    left = {str(item.number): item for item in group}
+    while left:
+        appointments = [Appointment(number, {_SOURCE[kind]: item.text}) for number, item in left.items()]
+        errors: list[NormalizerError] = []
+        async for progress in pipeline.run(appointments, deadline=now() + timeout_s):
+            for each in progress:
+                if isinstance(each, Deferred):
+                    errors.append(each.error)
+                else:
+                    line = left.pop(each.appointment.id)
+                    known[line.number].set_result(_answer(line, each.outcomes[kind]))
+        waits = [error.retry_after_s or 0.0 for error in errors if isinstance(error, TransientError)]
+        wait_s = min(_LONGEST_WAIT_S, max(waits, default=0.0))
+        if left and (len(waits) < len(errors) or now() + wait_s >= gives_up_at):
+            for line in left.values():
+                known[line.number].set_result(_unanswered(line, errors))
+            return
+        await asyncio.sleep(wait_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +142,13 @@ def _bad(number: int, row_id: Any, found: str) -> TextAnswer:
     return TextAnswer(row_id, None, None, error, error)
 
 
-def _answer(line: _Line, outcome: Outcome | Deferred) -> TextAnswer:
+def _unanswered(line: _Line, errors: Sequence[NormalizerError]) -> TextAnswer:
+    """No outcome, and not the text's fault: the model was never heard of about it."""
+    refused = next((str(error) for error in errors if isinstance(error, Misconfigured)), None)
+    return TextAnswer(line.id, None, None, NOT_ANSWERED, f"linha {line.number}: {refused or NOT_ANSWERED}")
+
+
+def _answer(line: _Line, outcome: Outcome) -> TextAnswer:
     match outcome:
         case Normalized(value=value, origin=origin, note=note):
             return TextAnswer(line.id, value.as_dict(), origin, note)
@@ -96,6 +156,4 @@ def _answer(line: _Line, outcome: Outcome | Deferred) -> TextAnswer:
             return TextAnswer(line.id, None, origin, reason)
         case Absent(reason=reason):
             return TextAnswer(line.id, None, Origin.RULES, reason)
-        case Deferred(error=error):
-            return TextAnswer(line.id, None, Origin.MODEL, Reason.MODEL_NO_ANSWER, f"linha {line.number}: {error}")
     return TextAnswer(line.id, None, None, outcome.cause)

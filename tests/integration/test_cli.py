@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
+import httpx2
 import pytest
 import xlsxwriter
 from redis import Redis
@@ -79,6 +85,69 @@ class TestNormalize:
 
         assert ran.code == 0
         assert answers(ran) == [{"id": 1, "result": None, "origem": "llm", "motivo": "modelo não soube responder"}]
+
+    def test_resume_goes_on_after_what_the_output_has(self, run: Callable[..., Ran], tmp_path: Path) -> None:
+        file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+        rows = [{"id": number, "text": f"Av. Brasil, {number}, Centro, Cascavel - PR"} for number in range(5)]
+        file.write_bytes(lines(*rows))
+        assert run("normalize", "address", str(file), "--offline", "--resume", str(out)).code == 0
+        whole = out.read_bytes()
+        cut = whole[: whole.index(b"\n", 200) + 20]
+        assert 1 <= cut.count(b"\n") < 4
+        out.write_bytes(cut)
+
+        ran = run("normalize", "address", str(file), "--offline", "--resume", str(out))
+
+        assert (ran.code, ran.out) == (0, "")
+        assert out.read_bytes() == whole
+
+    def test_resume_refuses_the_output_of_another_input(self, run: Callable[..., Ran], tmp_path: Path) -> None:
+        out = tmp_path / "out.jsonl"
+        out.write_bytes(lines({"id": "other", "result": None}) + b"\n")
+
+        ran = run("normalize", "address", "--offline", "--resume", str(out), stdin=lines({"id": 1, "text": "x"}))
+
+        assert ran.code == 1
+        assert "outra entrada" in ran.err
+
+    def test_lines_come_out_as_they_are_known_and_ctrl_c_keeps_them(
+        self, start_provider: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        provider = start_provider({})
+        faults = [{"kind": "hang", "times": 1_000, "seconds": 60}]
+        httpx2.post(f"{provider.root_url}/faults", json=faults).raise_for_status()
+        easy, hard = "Av. Brasil, 100, Centro, Cascavel - PR", "Rua das Acácias 12, Jardim Tal, Cidade Que Não Existe"
+        file = tmp_path / "in.jsonl"
+        file.write_bytes(lines({"id": 1, "text": easy}, {"id": 2, "text": easy}, {"id": 3, "text": hard}))
+        command = [sys.executable, "-c", "from normalizer.cli import main; main()", "normalize", "address", str(file)]
+        given = os.environ | {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": provider.url}
+
+        with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, env=given, cwd=tmp_path) as process:
+            assert process.stdout is not None
+            first = [json.loads(process.stdout.readline()) for _ in range(2)]
+            process.send_signal(signal.SIGINT)
+            rest, said = process.communicate(timeout=30)
+
+        assert [answer["id"] for answer in first] == [1, 2]
+        assert (process.returncode, rest) == (130, b"")
+        assert "2 de 3 linhas escritas" in said.decode()
+        assert "Traceback" not in said.decode()
+
+    def test_a_model_that_refuses_everything_is_not_said_to_know_no_answer(
+        self, run: Callable[..., Ran], start_provider: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        provider = start_provider({})
+        faults = [{"kind": "status", "status": 400, "times": 1_000, "message": "x is not a valid model ID"}]
+        httpx2.post(f"{provider.root_url}/faults", json=faults).raise_for_status()
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
+        text = "Rua das Acácias 12, Jardim Tal, Cidade Que Não Existe"
+
+        ran = run("normalize", "address", stdin=lines({"id": 1, "text": text}))
+
+        assert ran.code == 1
+        assert answers(ran) == [{"id": 1, "result": None, "origem": None, "motivo": "a IA não respondeu"}]
+        assert "x is not a valid model ID" in ran.err
 
     def test_an_unknown_kind_is_a_usage_error(self, run: Callable[..., Ran]) -> None:
         ran = run("normalize", "phone")
