@@ -10,7 +10,7 @@ REAL    ?=
 # Many tests start processes of their own: two at a time leave two cores some air.
 AT_ONCE ?= 2
 
-.PHONY: demo test test-unit test-slow coverage chaos fuzz check format lint types layers bench bench-quick quality clean help
+.PHONY: demo test test-unit test-slow coverage chaos fuzz check format lint types layers bench bench-quick quality secrets clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -80,6 +80,12 @@ bench-quick: $(READY)  ## the same in small, in some minutes; writes nothing
 	$(BIN)/python -m benchmarks.rows --rows 1000 --rounds 1 --out /dev/null
 	$(BIN)/python -m benchmarks.cost --rows 1000 --sample 50
 	$(BIN)/python -m benchmarks.imports --rows 2000 --out /dev/null
+
+secrets:  ## draw what .env lacks of the passwords and keys that docker-compose.yml asks for
+	@touch .env && chmod 600 .env
+	@for name in MONGO_PASSWORD REDIS_PASSWORD API_KEYS CACHE_SECRET GRAFANA_PASSWORD; do \
+	  grep -q "^$$name=." .env || { sed -i.bak "/^$$name=$$/d" .env && rm -f .env.bak; \
+	  printf '%s=%s\n' $$name $$($(PYTHON) -c 'import secrets; print(secrets.token_hex(32))') >> .env; }; done
 
 clean:  ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov build dist

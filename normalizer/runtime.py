@@ -231,7 +231,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         await _tell(settings, stack, store, service, ctx["redis"])
         if settings.metrics_port:
             sources = Sources(service, worker, coalescer, cache, ledger, settings.daily_budget_usd)
-            stack.callback(Exposition(sources).serve(settings.metrics_port))
+            stack.callback(Exposition(sources).serve(settings.metrics_port, settings.metrics_host))
 
     async def shutdown(_ctx: dict[Any, Any]) -> None:
         await stack.aclose()

@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     otel_service_name: str = "normalizer"
     otel_sdk_disabled: bool = False
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    metrics_host: str = Field(default="127.0.0.1", min_length=1)
 
     api_keys: SecretStr | None = None
     api_keys_readonly: SecretStr | None = None

@@ -93,10 +93,10 @@ class Exposition:
         """The whole exposition, for a server that has the event loop (`CONTENT_TYPE_LATEST` is its content type)."""
         return await asyncio.to_thread(generate_latest, self._registry)
 
-    def serve(self, port: int) -> Callable[[], None]:
-        """Answer `/metrics` on `port` from a thread; returns what ends it. A port that is taken stops no work."""
+    def serve(self, port: int, host: str = "127.0.0.1") -> Callable[[], None]:
+        """Answer `/metrics` on `port` of `host` from a thread; returns what ends it. A taken port stops no work."""
         try:
-            server, thread = start_http_server(port, registry=self._registry)
+            server, thread = start_http_server(port, host, registry=self._registry)
         except OSError as error:
             log.warning("metrics.port_unavailable", port=port, error=type(error).__name__)
             return lambda: None

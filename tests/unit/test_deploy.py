@@ -34,6 +34,8 @@ from normalizer.worker.main import banner
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 REQUIRED = {"MONGODB_URL": "mongodb://u:p@mongodb:27017/", "REDIS_URL": "redis://clinic-redis:6379"}
+#: What `make secrets` draws.
+DRAWN = dict.fromkeys(("MONGO_PASSWORD", "REDIS_PASSWORD", "API_KEYS", "GRAFANA_PASSWORD"), "drawn")
 
 
 class Instruction(NamedTuple):
@@ -246,8 +248,11 @@ def expanded(value: Any, given: Mapping[str, str]) -> str:
     return "$".join(pattern.sub(one, part) for part in str(value).split("$$"))
 
 
-def environment_of(service: Mapping[str, Any], given: Mapping[str, str] = REQUIRED) -> dict[str, str]:
-    return {name: expanded(value, given) for name, value in service["environment"].items()}
+def environment_of(service: Mapping[str, Any], given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Without what the platform reads for itself (`SERVICE_…`)."""
+    given = {**REQUIRED, **DRAWN} if given is None else given
+    variables = service["environment"].items()
+    return {name: expanded(value, given) for name, value in variables if not name.startswith("SERVICE_")}
 
 
 def ours() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -269,22 +274,38 @@ class TestOurServices:
     ) -> None:
         environment = environment_of(service)
         settings = settings_of({key: value for key, value in environment.items() if value})
-        defaults = settings_of(
-            {
-                **{key: environment[key] for key in ("MONGODB_URL", "REDIS_URL", "ENVIRONMENT")},
-                **({"METRICS_PORT": "9100"} if "METRICS_PORT" in environment else {}),
-            }
-        )
+        meant = {
+            "MONGODB_URL",
+            "REDIS_URL",
+            "REDIS_PASSWORD",
+            "ENVIRONMENT",
+            "METRICS_PORT",
+            "METRICS_HOST",
+            "API_KEYS",
+        }
+        defaults = settings_of({key: environment[key] for key in meant & environment.keys() if environment[key]})
 
         assert environment.keys() <= known_names()
         assert settings == defaults
 
-    def test_it_is_closed_in(self, name: str, service: dict[str, Any]) -> None:
-        assert service["read_only"] is True
-        assert service["cap_drop"] == ["ALL"]
-        assert service["security_opt"] == ["no-new-privileges:true"]
-        assert "privileged" not in service
-        assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+def services() -> Iterator[Any]:
+    for file in ("docker-compose.yml", "docker-compose.worker.yml"):
+        for name, service in compose(file)["services"].items():
+            yield pytest.param(service, id=f"{file}:{name}")
+
+
+@pytest.mark.parametrize("service", list(services()))
+def test_every_container_is_closed_in_and_its_memory_and_logs_have_an_end(service: dict[str, Any]) -> None:
+    assert service["read_only"] is True
+    assert all(re.fullmatch(r"/tmp:size=\d+m", place) for place in service["tmpfs"])
+    assert service["cap_drop"] == ["ALL"]
+    assert set(service.get("cap_add", ())) <= {"CHOWN", "DAC_OVERRIDE", "SETGID", "SETUID"}
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+    assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", ()))
+    assert service["deploy"]["resources"]["limits"]["memory"]
+    assert service["logging"]["options"]["max-size"]
 
 
 def workers() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -304,17 +325,17 @@ class TestWorkers:
         assert service["healthcheck"]["test"][1:] == json.loads(health.partition("CMD ")[2])
         assert service["restart"] == "unless-stopped"
         assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
-        assert service["logging"]["options"]["max-size"]
 
 
 class TestCoolify:
-    def test_three_equal_workers_and_nothing_else(self) -> None:
+    def test_three_equal_workers_and_a_page_of_one_image(self) -> None:
         services = compose("docker-compose.worker.yml")["services"]
 
-        assert list(services) == ["worker-1", "worker-2", "worker-3"]
+        assert list(services) == ["worker-1", "worker-2", "worker-3", "api"]
         assert services["worker-1"] == services["worker-2"] == services["worker-3"]
-        for forbidden in ("container_name", "ports", "volumes", "networks", "depends_on"):
-            assert forbidden not in services["worker-1"]
+        assert len({service["image"] for service in services.values()}) == 1
+        for service in services.values():
+            assert not {"container_name", "ports", "volumes", "networks", "depends_on"} & service.keys()
 
     def test_it_says_what_is_missing_before_it_starts(self) -> None:
         service = compose("docker-compose.worker.yml")["services"]["worker-1"]
@@ -323,11 +344,21 @@ class TestCoolify:
             with pytest.raises(LookupError, match=name):
                 environment_of(service, {other: text for other, text in REQUIRED.items() if text != value})
 
-    def test_every_variable_of_the_worker_can_be_set_there(self) -> None:
-        service = compose("docker-compose.worker.yml")["services"]["worker-1"]
-        not_a_workers = {"API_KEYS", "API_KEYS_READONLY", "OPENROUTER_API_KEY"}
+    def test_nothing_that_is_required_and_no_secret_has_a_value_to_begin_with(self) -> None:
+        """Coolify takes the words behind `:?` for a value; what it draws itself is named SERVICE_…."""
+        text = (ROOT / "docker-compose.worker.yml").read_text(encoding="utf-8")
+        assert set(re.findall(r"\$\{(\w+):\?\}", text)) == set(REQUIRED)
+        assert not re.search(r":\?[^}]", text)
+        for secret in ("CACHE_SECRET", "API_KEYS"):
+            assert re.search(rf"{secret}: \$\{{SERVICE_(?:HEX|PASSWORD)_64_\w+:-\}}", text)
 
-        assert {name.upper() for name in Settings.model_fields} - not_a_workers == set(service["environment"])
+    def test_every_variable_can_be_set_there(self) -> None:
+        services = compose("docker-compose.worker.yml")["services"]
+        not_a_workers = {"API_KEYS", "API_KEYS_READONLY"}
+        every = {name.upper() for name in Settings.model_fields} - {"OPENROUTER_API_KEY"}
+
+        assert set(services["worker-1"]["environment"]) == every - not_a_workers
+        assert not_a_workers <= set(services["api"]["environment"])
 
 
 class TestOneMachine:
@@ -348,19 +379,35 @@ class TestOneMachine:
                 elif not source.startswith("./"):
                     assert source in whole["volumes"]
 
-    @pytest.mark.parametrize(
-        ("password", "expected"),
-        [("", []), ("p a$s'w", ["--requirepass", "p a$s'w"])],
-    )
-    def test_redis_takes_a_password_of_any_kind_only_if_there_is_one(self, password: str, expected: list[str]) -> None:
+    def test_no_password_has_a_default(self) -> None:
+        text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+        assert not re.search(r"\$\{\w*(?:PASSWORD|API_KEYS)(?::-|\})", text)
+
+    def test_what_it_asks_for_is_drawn_once(self, tmp_path: Path) -> None:
+        shutil.copy(ROOT / "Makefile", tmp_path)
+        (tmp_path / ".env").write_text("REDIS_PASSWORD=\nCACHE_SECRET=mine\n")
+        made = []
+        for _ in range(2):
+            subprocess.run(["make", "-s", "secrets", f"PYTHON={sys.executable}"], cwd=tmp_path, check=True, timeout=60)
+            made.append(dict(line.split("=", 1) for line in (tmp_path / ".env").read_text().splitlines()))
+
+        assert made[0] == made[1]
+        assert made[0].keys() == {*DRAWN, "CACHE_SECRET"}
+        assert made[0]["CACHE_SECRET"] == "mine"
+        assert len({value for name, value in made[0].items() if name in DRAWN}) == len(DRAWN)
+        assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
+
+    def test_redis_is_told_its_password_of_any_kind_by_no_argument(self) -> None:
         shell, flag, script = compose("docker-compose.yml")["services"]["redis"]["command"]
-        script = expanded(script, {}).replace("exec redis-server", "printf '%s\\n'")
+        script = expanded(script, {}).replace("exec docker-entrypoint.sh redis-server - ", "xargs -0 echo ")
 
-        out = subprocess.run(
-            [shell, flag, script], env={"REDIS_PASSWORD": password}, capture_output=True, text=True, check=True
-        ).stdout.splitlines()
+        told = subprocess.run(
+            [shell, flag, script], env={"REDIS_PASSWORD": "p a$s'w"}, capture_output=True, text=True, check=True
+        ).stdout
 
-        assert out == ["--appendonly", "yes", "--maxmemory-policy", "noeviction", *expected]
+        options, _, password = told.partition(" requirepass ")
+        assert options == "--appendonly yes --maxmemory 512mb --maxmemory-policy noeviction"
+        assert password.strip() == '"p a$s\'w"'
 
 
 def exposed_metrics() -> set[str]:
@@ -417,6 +464,14 @@ class TestMonitoring:
         ):
             assert name in alerts
 
+    def test_kubernetes_scales_by_what_is_exposed_and_never_to_nothing(self) -> None:
+        scaled = yaml.safe_load((ROOT / "docs/monitoring/keda.yml").read_text(encoding="utf-8"))["spec"]
+        (trigger,) = scaled["triggers"]
+        query = trigger["metadata"]["query"]
+        promql_parser.parse(query)
+        assert set(re.findall(r"\bnormalizer_\w+", query)) <= exposed_metrics()
+        assert 2 <= scaled["minReplicaCount"] < scaled["maxReplicaCount"]
+
     def test_panels_do_not_overlap_and_have_ids_of_their_own(self) -> None:
         panels = json.loads((ROOT / "docs/monitoring/dashboard.json").read_text(encoding="utf-8"))["panels"]
         cells: set[tuple[int, int]] = set()
@@ -441,13 +496,14 @@ class TestMonitoring:
 
 
 # Written like variables, and none of ours: arq's, Redis' and HTTP's own words, and Coolify's.
-OTHER_WORDS = frozenset({"REDISCLI_AUTH", "SOURCE_COMMIT", "SERVICE_PASSWORD_REDIS"})
-_HISTORY = "## O que o guia antigo dizia"
+OTHER_WORDS = frozenset({"REDISCLI_AUTH", "SOURCE_COMMIT", "SERVICE_PASSWORD_REDIS"}) | {
+    "SERVICE_HEX_64_CACHE",
+    "SERVICE_PASSWORD_64_API",
+}
 
 
 def text_of(document: Path) -> str:
-    """Without the table that quotes the old guide."""
-    return document.read_text(encoding="utf-8").partition(_HISTORY)[0]
+    return document.read_text(encoding="utf-8")
 
 
 def fenced(text: str) -> str:
@@ -500,7 +556,7 @@ def test_the_guide_shows_the_banner_the_worker_prints() -> None:
 
 
 def test_the_table_of_changes_has_a_reason_in_every_row() -> None:
-    table = (ROOT / "docs/COOLIFY_WORKER.md").read_text(encoding="utf-8").partition(_HISTORY)[2]
+    table = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").partition("### O que o guia antigo")[2]
     rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
 
     assert len(rows) >= 12
