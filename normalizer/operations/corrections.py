@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from normalizer.store import Desk
 
 _LONGEST: Final = 200
-_NUMBER: Final = re.compile(r"[0-9]{1,8}", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]{1,8}|[0-9]{1,3}-[0-9]{1,4}", re.ASCII)  # block and house in one: "9-55"
 _CEP: Final = re.compile(r"([0-9]{5})-?([0-9]{3})", re.ASCII)
 
 
@@ -41,8 +41,8 @@ def address_of(fields: Mapping[str, str | None]) -> Address:
         mend = f"Confira o nome do município em {UF_NAMES[state]}."
         raise _wrong("cidade", f"um município de {state}", "outro nome", mend)
     if typed["numero"] is not None and not _NUMBER.fullmatch(typed["numero"]):
-        mend = "Deixe vazio se não houver número (S/N); letras e blocos vão no complemento."
-        raise _wrong("numero", "só algarismos", "outros caracteres", mend)
+        mend = "Deixe vazio se não houver número (S/N); letras e apartamentos vão no complemento."
+        raise _wrong("numero", "só algarismos, ou quadra e casa como 9-55", "outros caracteres", mend)
     return Address.from_dict({**typed, "estado": state, "cidade": official, "cep": _cep(typed["cep"], state)})
 
 

@@ -211,6 +211,81 @@ def test_what_is_put_into_the_wrong_field_does_not_pass(text, says, instead):
     assert accepted(right | instead, text) is None
 
 
+# text → the model's answer, as it is stored
+CARRIED = {
+    "Brasília": (
+        "SBS,QD.9,BL.Z LOTE 99, TERREO - ASA SUL, BRASILIA - DF",
+        {
+            "rua": "SBS,QD.9", "complemento": "BL.Z, LOTE 99, TERREO", "bairro": "ASA SUL", "cidade": "BRASILIA",
+            "estado": "DF",
+        },
+        ["SBS Quadra 9", None, "Bloco Z, Lote 99, Térreo", "Asa Sul", "Brasília", "DF", None],
+    ),
+    "a list of units": (
+        "Rua Fulano de Tal, 12 - Lojas 1 e 2 - Centro - Itu/SP",
+        {"rua": "Rua Fulano de Tal", "numero": "12", "complemento": "Lojas 1 e 2", "bairro": "Centro"},
+        ["Rua Fulano de Tal", "12", "Lojas 1 e 2", "Centro", "Itu", "SP", None],
+    ),
+    "a floor": (
+        "RUA FULANO, 29 - 4. ANDAR, CENTRO, ITU - SP",
+        {"rua": "RUA FULANO", "numero": "29", "complemento": "4. ANDAR", "bairro": "CENTRO"},
+        ["Rua Fulano", "29", "4º Andar", "Centro", "Itu", "SP", None],
+    ),
+    "a unit with a zero in front": (
+        "RUA FULANO, 29, LOJA 01, CENTRO, ITU - SP",
+        {"rua": "RUA FULANO", "numero": "29", "complemento": "Loja 1", "bairro": "CENTRO"},
+        ["Rua Fulano", "29", "Loja 1", "Centro", "Itu", "SP", None],
+    ),
+    "the type behind the number": (
+        "FULANO DE TAL, 121 RUA. VILA MODELO. 13300-000 Itu - SP.",
+        {"rua": "FULANO DE TAL", "numero": "121", "bairro": "VILA MODELO", "cep": "13300-000"},
+        ["Rua Fulano de Tal", "121", None, "Vila Modelo", "Itu", "SP", "13300-000"],
+    ),
+    "another type behind the number": (
+        "FULANO DE TAL, 121 AVENIDA. VILA MODELO. 13300-000 Itu - SP.",
+        {"rua": "Avenida FULANO DE TAL", "numero": "121", "bairro": "VILA MODELO", "cep": "13300-000"},
+        ["Avenida Fulano de Tal", "121", None, "Vila Modelo", "Itu", "SP", "13300-000"],
+    ),
+    "a locality": (
+        "POVOADO LAGOA MODELO, S/N, ZONA RURAL, ITABERABA - BA",
+        {
+            "rua": "POVOADO LAGOA MODELO", "numero": "S/N", "bairro": "ZONA RURAL", "cidade": "ITABERABA",
+            "estado": "BA",
+        },
+        ["Povoado Lagoa Modelo", None, None, "Zona Rural", "Itaberaba", "BA", None],
+    ),
+    "a counted street": (
+        "1ª Avenida, 156 - Centro - Itu/SP",
+        {"rua": "1ª Avenida", "numero": "156", "bairro": "Centro"},
+        ["1ª Avenida", "156", None, "Centro", "Itu", "SP", None],
+    ),
+    "two numbers": (
+        "RUA FULANO, 620 636. VILA MODELO. 13300-000 Itu - SP.",
+        {"rua": "RUA FULANO", "numero": "620", "complemento": "636", "bairro": "VILA MODELO", "cep": "13300-000"},
+        ["Rua Fulano", "620", "636", "Vila Modelo", "Itu", "SP", "13300-000"],
+    ),
+    "a block number": (
+        "Rua Fulano 9-55 - Apto 142 - Centro - Bauru-SP",
+        {"rua": "Rua Fulano", "numero": "9-55", "complemento": "Apto 142", "bairro": "Centro", "cidade": "Bauru"},
+        ["Rua Fulano", "9-55", "Apartamento 142", "Centro", "Bauru", "SP", None],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "answer", "stored"), CARRIED.values(), ids=CARRIED.keys())
+def test_what_real_texts_carry_may_be_answered(text, answer, stored):
+    got = accepted({"cidade": "Itu", "estado": "SP"} | answer, text)
+    assert got is not None
+    assert list(got.values()) == stored
+
+
+def test_a_block_number_is_not_taken_apart():
+    text = "Rua Fulano 9-55 - Apto 142 - Centro - Bauru-SP"
+    right = {"rua": "Rua Fulano", "bairro": "Centro", "cidade": "Bauru", "estado": "SP"}
+    for numero, complement in (("9", "55, Apto 142"), ("9", "Apto 142"), ("55", "Apto 142"), ("955", "Apto 142")):
+        assert accepted(right | {"numero": numero, "complemento": complement}, text) is None
+
+
 def test_right_answers_pass():
     assert ceiling(GOLD_ROWS, JUDGE).share >= 0.95
 

@@ -11,7 +11,8 @@ from normalizer.domain.address.grounding import Problem, Violation, violations
 from normalizer.domain.address.marks import FREE
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import cities_ending, states
-from normalizer.domain.address.tokens import HARD, MAX_CHARS, NUM, WORD, Tokens
+from normalizer.domain.address.streets import is_counted
+from normalizer.domain.address.tokens import HARD, HYPHEN, MAX_CHARS, NUM, WORD, Tokens
 from normalizer.domain.address.value import FIELDS, Address
 from normalizer.domain.decision import Reason, Settled, Undecided
 from normalizer.domain.text import clean
@@ -19,6 +20,8 @@ from normalizer.domain.text import clean
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# The types that a street may begin with; settlements and localities are streets only where nothing else is.
+_TYPES: Final = {**lx.SETTLEMENTS, **lx.LOCALITIES, **lx.STREET_TYPES}
 _REASONS: Final = {
     ("cidade", Problem.WRONG_KIND): Reason.CITY_UNKNOWN,
     ("estado", Problem.CONFLICT): Reason.CITY_STATE_CONFLICT,
@@ -41,7 +44,7 @@ def standardize(segments: Mapping[str, str | None], text: str) -> Settled[Addres
         return Undecided(Reason.MODEL_NO_ANSWER)
     cep = _cep(given["cep"])
     place = _place(given["cidade"], given["estado"], cep)
-    numero, bound = _number(given["numero"])
+    numero, bound = _number(given["numero"], place)
     kind_and_name = _street(given["rua"], given["numero"])
     understood = {name: value for name, value in given.items() if value}
     if kind_and_name is None:
@@ -104,8 +107,11 @@ def _place(city: str | None, state: str | None, cep: str | None) -> gazetteer.Mu
     return None
 
 
-def _number(value: str | None) -> tuple[str | None, str | None]:
-    """Return the house number and what is bound to it ("83-B", "67/203") as a part of the complement."""
+def _number(value: str | None, place: gazetteer.Municipality | None) -> tuple[str | None, str | None]:
+    """Return the house number and what is bound to it ("83-B", "67/203") as a part of the complement.
+
+    Where block and house are one number, "9-55", nothing is bound to it.
+    """
     if value is None:
         return None, None
     tokens = Tokens(value)
@@ -116,6 +122,8 @@ def _number(value: str | None) -> tuple[str | None, str | None]:
         return None, None
     rest = at + 1
     bound = tokens.words[rest].upper() if rest + 1 == tokens.size and len(tokens.keys[rest]) <= 5 else None
+    if bound and tokens.gaps[rest] == HYPHEN and place and towns.town(place.uf, place.name).block_numbers:
+        return f"{standard.number(tokens.keys[at])}-{bound}", None
     return standard.number(tokens.keys[at]), bound
 
 
@@ -123,25 +131,37 @@ def _street(value: str | None, number: str | None) -> str | None:
     if value is None:
         return None
     tokens = Tokens(value)
-    name = 0
-    kind = lx.STREET_TYPES.get(tokens.keys[0])
-    if tokens.size > 1 and kind and kind != lx.AREA_STREET and (tokens.gaps[1] != HARD or tokens.colons[0]):
-        name = 1
-        while name + 1 < tokens.size and lx.STREET_TYPES.get(tokens.keys[name]) == kind:
-            name += 1
-    else:
-        kind = None
-    end = name + 1
-    while end < tokens.size and tokens.gaps[end] != HARD and tokens.keys[end] not in lx.SURE_NUMBER_WORDS:
+    if tokens.keys[0] in towns.ALL_CODES or (tokens.kinds[0] == NUM and tokens.key(1) in lx.QUADRA_SIDES):
+        return standard.sector(tokens, 0, tokens.size)
+    kind, name = _type(tokens)
+    end = name
+    while end < tokens.size and (end <= name or tokens.gaps[end] != HARD):
+        if tokens.keys[end] in lx.SURE_NUMBER_WORDS and end > name:
+            break
         end += 1
     if end < tokens.size and [key for key in tokens.keys[end:] if key not in lx.NUMBER_WORDS] != [number]:
         return None
-    if not kind and tokens.keys[0] in towns.ALL_CODES:
-        return standard.sector(tokens, 0, end)
     return _written_street(tokens, kind, name, end)
 
 
+def _type(tokens: Tokens) -> tuple[str | None, int]:
+    """Return the type that opens a street, written out, and where its name begins; None where it has no type."""
+    if is_counted(tokens, 0):
+        return f"{tokens.words[0].capitalize()} {lx.STREET_TYPES[tokens.keys[1]]}", 2
+    kind = _TYPES.get(tokens.keys[0])
+    if kind is None and tokens.key(1) in lx.PREPOSITIONS:
+        kind = lx.OPENING_TYPES.get(tokens.keys[0])
+    if kind is None or tokens.size == 1 or not (tokens.gaps[1] != HARD or tokens.colons[0] or tokens.dots[0]):
+        return None, 0
+    name = 1
+    while name + 1 < tokens.size and _TYPES.get(tokens.keys[name]) == kind:
+        name += 1  # "RUA R. X"
+    return kind, name
+
+
 def _written_street(tokens: Tokens, kind: str | None, name: int, end: int) -> str:
+    if name == end:
+        return str(kind)  # "1ª Avenida"
     first = tokens.keys[name]
     coded = first in lx.ROAD_CODES or first.upper() in gazetteer.UF_NAMES
     if coded and end - name == 2 and tokens.kinds[end - 1] == NUM and (kind is None or kind in lx.ROAD_TYPES):
@@ -162,10 +182,10 @@ def _complement(bound: str | None, value: str | None) -> str | None:
     """Return the parts of the complement in their order; references and notes are left out."""
     parts = [bound] if bound else []
     if value is not None:
-        tokens = Tokens(value)
+        tokens = Tokens(f"1, {value}")  # behind a house number, as in a text
         evidence = gather(tokens)
         units = {unit.start: unit for unit in evidence.units}
-        at = 0
+        at = 1
         while at < tokens.size:
             if at in units:
                 parts.append(standard.unit(units[at].keyword, units[at].value))

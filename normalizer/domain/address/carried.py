@@ -13,7 +13,7 @@ from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import towns
 from normalizer.domain.address.keys import word_key
-from normalizer.domain.address.marks import FREE, LABEL, NUMBER, UNIT
+from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER, UNIT
 from normalizer.domain.address.places import cities_ending
 from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 
@@ -202,6 +202,7 @@ class Carrier:
             return []  # "Condomínio Portal do Sol entregar na portaria" is more than a building
         inner_street = bool(words) and words[0] in _ONLY_STREET_HEADS
         spans = list(self._spans(words, _NAMES if inner_street else _PARTS))
+        spans.extend(self._second_numbers(words))
         if words and words[-1] in _FLOORS:
             spans.extend(self._spans([words[-1], *words[:-1]], _PARTS))
         if len(words) == 2:  # "Casa nº 2"
@@ -214,10 +215,21 @@ class Carrier:
             )
         return [span for span in spans if self._may_be_part(words, span)]
 
+    def _second_numbers(self, words: list[str]) -> Iterator[Span]:
+        """Yield where the numbers stand behind another and rules leave them out: "620 636"."""
+        tokens, count = self.tokens, len(words)
+        for at in range(1, tokens.size - count + 1):
+            behind = all(tokens.kinds[i] == NUM for i in range(at - 1, at + count))
+            if behind and self.marks[at] == DROPPED and tokens.keys[at : at + count] == words:
+                yield at, at + count
+
     def _is_place(self, span: Span) -> bool:
         """Does a place stand before the quarter: "88 SETOR LESTE - CENTRO"."""
-        key = self.tokens.keys[span[0]]
-        return span[1] <= self.evidence.slot[0] and (key in lx.DISTRICT_WORDS or key in lx.PLACES)
+        start, end = span
+        key, gaps = self.tokens.keys[start], self.tokens.gaps
+        if self.address.bairro is None or end > self.evidence.slot[0] or gaps[end] != HARD:
+            return False
+        return key in lx.DISTRICT_WORDS or key in lx.PLACES
 
     def _is_unit(self, first: str, rest: list[str], span: Span) -> bool:
         if first in lx.NAMED_HEADS and len(rest) == 1 and UNIT in self.marks[span[0] : span[1]]:
@@ -237,21 +249,26 @@ class Carrier:
 
     def _may_be_part(self, words: list[str], span: Span) -> bool:
         """Is it a unit with its value, a building, an estate, or bound to the house number?"""
-        start = span[0]
         first, rest = words[0], words[1:]
         found = any((unit.start, unit.end) == span for unit in self.evidence.units)
-        labelled = self.evidence.labelled.get(start) == "complemento"
-        if found or labelled or self._is_building(words) or self._is_place(span):
-            return True
-        if rest and rest[-1].isdigit() and first in STREET_HEADS and self._has_inner_streets():
-            return True  # inside a quadra
-        if first in _ESTATE_HEADS and rest and self.address.bairro is not None:
+        labelled = self.evidence.labelled.get(span[0]) == "complemento"
+        inner = bool(rest) and rest[-1].isdigit() and first in STREET_HEADS and self._has_inner_streets()
+        estate = first in _ESTATE_HEADS and bool(rest) and self.address.bairro is not None
+        if found or labelled or inner or estate or self._is_building(words) or self._is_place(span):
             return True
         if first in _UNIT_HEADS:
             return self._is_unit(first, rest, span)
-        if rest or not start:
+        return span[0] > 0 and self._is_behind_number(words, span[0])
+
+    def _is_behind_number(self, words: list[str], start: int) -> bool:
+        """Is it a second number, "620 636", or what is bound to the first: "83-B", "67/203"."""
+        tokens = self.tokens
+        behind = tokens.kinds[start - 1] == NUM
+        if all(word.isdigit() for word in words):
+            blocks = tokens.gaps[start] == HYPHEN and towns.town(self.address.estado, self.address.cidade).block_numbers
+            return behind and self.address.numero is not None and not blocks
+        if len(words) > 1 or len(words[0]) > _LONGEST_BOUND:
             return False
-        bound = self.tokens.gaps[start] in (GLUED, HYPHEN, SLASH) and self.tokens.kinds[start - 1] == NUM
-        short = len(first) <= _LONGEST_BOUND or first.isdigit()
-        letter = len(first) == 1 and self.tokens.kinds[start] == WORD and not self.tokens.dots[start]
-        return short and (bound or letter)
+        ends = not tokens.dots[start] or tokens.hard_end(start) == start + 1
+        letter = len(words[0]) == 1 and tokens.kinds[start] == WORD and ends
+        return letter or (behind and tokens.gaps[start] in (GLUED, HYPHEN, SLASH))

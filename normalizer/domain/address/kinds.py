@@ -24,8 +24,9 @@ _FEW_LETTERS: Final = 3
 _HOUSE_DIGITS: Final = 4  # no street is called by so long a number
 # A field that one of these opens is no quarter, and one that opens with the others no street.
 _NO_QUARTERS: Final = STREET_HEADS - lx.DISTRICT_WORDS.keys() - lx.RURAL_TYPES - lx.COUNTED
-_STREET_BREAKS_OFF: Final = lx.BREAKS_OFF - lx.STATE_STREETS.keys()
+_STREET_BREAKS_OFF: Final = {word for word in lx.BREAKS_OFF - lx.STATE_STREETS.keys() if len(word) > 1}  # "Quadra 12 D"
 _PLACES: Final = {**lx.LOCALITIES, **lx.SETTLEMENTS}  # types where they open the address
+_PLACE_TYPES: Final = frozenset(map(word_key, _PLACES.values()))
 _NO_STREETS: Final = lx.STRONG_STARTERS - STREET_HEADS - lx.SECTORS - _PLACES.keys()
 _SPELLED_TYPES: Final = frozenset(
     map(word_key, (*lx.STREET_TYPES.values(), *lx.OPENING_TYPES.values(), *_PLACES.values()))
@@ -33,6 +34,7 @@ _SPELLED_TYPES: Final = frozenset(
 _AREAS: Final = {word_key(kind) for kind in lx.AREAS} | lx.BESIDE  # parts that may be the street itself
 _CODED_TYPES: Final = {word_key(lx.ROAD), word_key(lx.AREA_STREET)}
 _HALF_QUARTERS: Final = lx.GENERIC_QUARTERS | lx.QUARTER_QUALIFIERS | lx.TOWN_QUARTERS
+_AFTER_ORDINALS: Final = lx.BARE_OF | (lx.COUNTED - lx.UNIT_WORDS.keys() - lx.DISTRICT_WORDS.keys())
 _SHORTEST: Final = {word_key(name) for name in lx.SHORTEST_QUARTERS}
 # Words before a number that is the street's own; a side stands at the end of any name.
 _NUMBERED: Final = (lx.NUMBERED_STREET_WORDS | STREET_HEADS | lx.COUNTED) - lx.SIDES
@@ -68,15 +70,21 @@ class Kinds:
             typed
             and whole
             and not self._is_settlement(words, span)
+            and not self._is_behind_quarter(words, span)
             and not self._holds_two(words)
             and not self._is_cut_short(words, span)
-            and not self._holds_unit(span)
+            and not self._takes_label(span)
+            and not self._holds_unit(words, span)
             and not self._holds_house_number(words, span)
         )
 
     def _is_settlement(self, words: list[str], span: Span) -> bool:
         """Is it a quarter's or settlement's noun whose type is not typed."""
         return len(words) == 2 and words[1] in lx.NO_STREETS and self.tokens.keys[span[0]] == words[1]
+
+    def _is_behind_quarter(self, words: list[str], span: Span) -> bool:
+        """Does a locality, which is a type only where it opens the address, stand behind the quarter."""
+        return words[0] in _PLACE_TYPES and "bairro" in self.spans and self.spans["bairro"][0] < span[0]
 
     def _holds_two(self, words: list[str]) -> bool:
         return any(
@@ -89,11 +97,16 @@ class Kinds:
         inner = [at for at in range(span[0], span[1] - 1) if dots[at] and keys[at] not in lx.STREET_TYPES]  # "Rua."
         return any(3 <= len(keys[at]) <= 4 and keys[at] in words for at in inner)
 
-    def _holds_unit(self, span: Span) -> bool:
+    def _takes_label(self, span: Span) -> bool:
+        """Does it end in the label of the number behind it: "Rua Tal n"."""
+        end = span[1]
+        return self.tokens.keys[end - 1] in lx.NUMBER_WORDS and end < self.tokens.size and self.tokens.kinds[end] == NUM
+
+    def _holds_unit(self, words: list[str], span: Span) -> bool:
         """Is a part of the complement inside, other than the quadra that is the street itself."""
         start, end = span
         return any(
-            start < unit.start < end and (unit.end > end or word_key(unit.keyword) not in _AREAS)
+            start <= unit.start < end and (unit.end > end or word_key(unit.keyword) not in {*_AREAS, words[0]})
             for unit in self.evidence.units
         )
 
@@ -120,17 +133,15 @@ class Kinds:
 
     def _is_no_quarter(self, words: list[str], span: Span) -> bool:
         start, end = span
-        if span == self.evidence.slot:  # where a register prints the quarter, whatever it is called
-            return self._takes_number(words, span) or self._is_the_city(span)
+        other = UNIT in self.marks[start:end] or self._takes_number(words, span) or self._is_the_place(span)
+        if other or span == self.evidence.slot:  # where a register prints the quarter, whatever it is called
+            return other
         street = words[0] in _NO_QUARTERS and len(words) > 1 and self.evidence.labelled.get(start) != "bairro"
         return (
             street
             or words[-1] in lx.BREAKS_OFF
-            or UNIT in self.marks[start:end]
             or not lx.NOTE_WORDS.isdisjoint(words)  # "entregar na portaria"
             or not self._names_one(words)
-            or self._takes_number(words, span)
-            or self._is_the_city(span)
         )
 
     def _names_one(self, words: list[str]) -> bool:
@@ -142,15 +153,20 @@ class Kinds:
         """Does it begin or end with a house number, or begin with the letter behind one: "120 Centro", "B Centro"."""
         tokens, (start, end) = self.tokens, span
         apart = tokens.gaps[start] == HARD
-        counted = (len(words) > 1 and words[1] in lx.BARE_OF | lx.COUNTED) or tokens.words[start][-1:] in "ºª°"
+        counted = (len(words) > 1 and words[1] in _AFTER_ORDINALS) or tokens.words[start][-1:] in "ºª°"
         if tokens.kinds[start] == NUM and not counted:
             return not apart or self.address.numero is None
         if len(words[0]) == 1 and start and tokens.kinds[start - 1] == NUM and not apart:
             return True
         return tokens.kinds[end - 1] == NUM and self.address.numero is None and len(words[-1]) > 2
 
-    def _is_the_city(self, span: Span) -> bool:
-        """Shifted fields: it is the municipality that stands before the state, and the city does not."""
+    def _is_the_place(self, span: Span) -> bool:
+        """Shifted fields: does it hold the state, or is it the municipality before it where the city is not?"""
+        named = [
+            state.start for state in states(self.evidence) if state.uf == self.address.estado and not state.spelled
+        ]
+        if any(span[0] <= at < span[1] for at in named):
+            return True
         name = gazetteer.name_key(str(self.address.bairro))
         if self.address.estado not in gazetteer.municipalities(name):
             return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address import towns
 from normalizer.domain.address.marks import FREE, NUMBER, UNIT
 from normalizer.domain.address.places import states
 from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM
@@ -127,4 +128,9 @@ class Omitted:
         first = tokens.keys[start]
         if end - start == 1 and len(first) == 1:
             return False
-        return first not in lx.STREET_TYPES and first not in lx.DISTRICT_WORDS and first not in lx.BUILDING_WORDS
+        return (
+            first not in towns.ALL_CODES
+            and first not in lx.STREET_TYPES
+            and first not in lx.DISTRICT_WORDS
+            and first not in lx.BUILDING_WORDS
+        )

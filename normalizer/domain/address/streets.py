@@ -74,7 +74,7 @@ def typed_starts(evidence: Evidence) -> list[Start]:
         if marks[at] != FREE or evidence.in_city(at) or (found and at == evidence.slot[0]):
             continue
         opens = tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)
-        if opens and _counted(tokens, at):
+        if opens and is_counted(tokens, at):
             kind = f"{tokens.words[at].capitalize()} {lx.STREET_TYPES[tokens.keys[at + 1]]}"
             found.append(Start(at, kind, at + 2, weights.COUNTED_TYPE))
         elif key in lx.STREET_TYPES and at_street(tokens, at, opens=at > 0 and marks[at - 1] == LABEL):
@@ -84,7 +84,7 @@ def typed_starts(evidence: Evidence) -> list[Start]:
     return found
 
 
-def _counted(tokens: Tokens, at: int) -> bool:
+def is_counted(tokens: Tokens, at: int) -> bool:
     """Does a type with its ordinal stand at `at`: "1ª Avenida", "2 TRAVESSA X", "Segunda Travessa X"."""
     kind = tokens.key(at + 1)
     if kind not in lx.STREET_TYPES or kind in lx.LAST_RESORT_TYPES or tokens.gaps[at + 1] == HARD:
