@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: Brasília, which all of Brazil's business hours are told in; no daylight saving since 2019.
-BRASILIA: Final = timezone(timedelta(hours=-3))
 _EVERY_S: Final = 2.0
 _SHOWN_IMPORTS: Final = 5
 
@@ -119,15 +117,14 @@ class Live:
     async def _read(self, before: Snapshot | None) -> Snapshot:
         now = datetime.now(UTC)
         backend, desk = self._backend, self._backend.store.desk()
-        midnight = now.astimezone(BRASILIA).replace(hour=0, minute=0, second=0, microsecond=0)
         try:
             last = before.overview if before else None
             overview = await read_overview(backend.store, backend.tasks, before=last, lane=backend.read_lane)
-            portions = await desk.portions()
+            portions = await desk.portions_of_all(overview.counts)
             records = await desk.imports(_SHOWN_IMPORTS)
             newest = await desk.portions(str(records[0]["id"])) if records else None
             imports = [import_view(one, newest if at == 0 else None) for at, one in enumerate(records)]
-            today = await desk.concluded_since(midnight)
+            today = await desk.concluded_today()
         except NormalizerError as error:
             if before is None:
                 return Snapshot(now, None, Progress(), (), 0, str(error))

@@ -21,7 +21,7 @@ from normalizer.api.appointments import (
     apply_correction,
     known_appointment,
 )
-from normalizer.api.live import BRASILIA, Snapshot, failures
+from normalizer.api.live import Snapshot, failures
 from normalizer.api.previews import Preview, patiently
 from normalizer.api.sheets import FileName, KnownPreview, Patience, TheImports, ThePreviews, TheVocabulary, preview_view
 from normalizer.api.system import TheBackend, TheLive
@@ -33,6 +33,7 @@ from normalizer.domain.wording import duration, many, money, number
 from normalizer.imports.spreadsheet import LABELS, UnknownColumns
 from normalizer.imports.undo import RUNNING, UNDOING
 from normalizer.store import Filter
+from normalizer.store.totals import BRASILIA
 
 HERE: Final = Path(__file__).parent
 _ROWS: Final = 15

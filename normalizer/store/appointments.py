@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
 
 from normalizer.domain.appointment import PRIVATE_FIELDS, Appointment, Kind, Status
 from normalizer.errors import StoreUnavailable
@@ -24,6 +25,7 @@ from normalizer.store.connection import (
     batched,
     by_native_id,
     chunks_of,
+    durable,
     each_of,
     open_client,
     open_collection,
@@ -32,9 +34,10 @@ from normalizer.store.connection import (
     settled,
     translated,
 )
-from normalizer.store.desk import Desk
+from normalizer.store.desk import Desk, thaw
 from normalizer.store.diagnosis import Diagnosis, diagnose
 from normalizer.store.identity import named, text_of
+from normalizer.store.import_record import ImportState
 from normalizer.store.intake import ImportRow, Intake, UpsertReport
 from normalizer.store.migration import Migrated, migrate
 from normalizer.store.outbox import Outbox, marked
@@ -54,6 +57,7 @@ from normalizer.store.records import (
     unchanged,
     waiting_again,
 )
+from normalizer.store.totals import Totals
 from normalizer.store.writes import GuardedWrite, SaveReport, straighten, write_all
 
 _HASH_KEY_ID = "hash"
@@ -74,7 +78,7 @@ _SOURCE_FIELDS = dict.fromkeys(
     ],
     1,
 )
-_PENDING_FIELDS = {"id": 1, **dict.fromkeys(ALL_SOURCES, 1), "normalizacao.revisao": 1}
+_PENDING_FIELDS = {"id": 1, **dict.fromkeys(ALL_SOURCES, 1), "normalizacao.revisao": 1, "normalizacao.import_id": 1}
 # The old worker gave a job five minutes.
 _DIED_OVER_IT = timedelta(minutes=10)
 
@@ -113,11 +117,13 @@ class AppointmentStore:
         self._secret: bytes | None = None
         self._stride, self._turns = Stride(), Turns()
         self._appointments = open_collection(self._client, database, "appointments")
-        self._imports = open_collection(self._client, database, "normalizer_imports")
-        self._images = open_collection(self._client, database, "normalizer_undo")
-        self._problems = open_collection(self._client, database, "normalizer_problems")
-        self._columns = open_collection(self._client, database, "normalizer_columns")
-        self._secrets = open_collection(self._client, database, "normalizer_secrets")
+        self._imports = open_collection(self._client, database, "normalizer_imports", lasting=True)
+        self._images = open_collection(self._client, database, "normalizer_undo", lasting=True)
+        self._problems = open_collection(self._client, database, "normalizer_problems", lasting=True)
+        self._columns = open_collection(self._client, database, "normalizer_columns", lasting=True)
+        self._secrets = open_collection(self._client, database, "normalizer_secrets", lasting=True)
+        totals = open_collection(self._client, database, "normalizer_totals")
+        self._totals = Totals(totals, self._appointments, clock=clock)
         self._events = open_collection(self._client, database, "normalizer_events")
 
     @classmethod
@@ -172,7 +178,9 @@ class AppointmentStore:
             StoreUnavailable: MongoDB is away and not one row was written.
         """
         secret = await self.secret()
-        return await self._write("store.save", [partial(_result_write, row, secret) for row in results])
+        report = await self._write("store.save", [partial(_result_write, row, secret) for row in results])
+        await self._totals.add(results, report.saved)
+        return report
 
     async def mark_failed(self, causes: Mapping[str, tuple[str, int]]) -> SaveReport:
         """End appointments as `falhou`: id to (cause, fence). Not where a newer claim has written."""
@@ -239,7 +247,12 @@ class AppointmentStore:
         with translated():
             cursor = raw(self._appointments).find(chosen, _PENDING_FIELDS)
             async for chunk in chunks_of(each_of(cursor.sort(order, 1) if order else cursor), limit):
+                await thaw(self._imports, chunk)
                 yield [record for record in chunk if record["_id"] is not None]
+
+    async def open_counts(self) -> Counts:
+        """Where all appointments stand and why the open ones are open, at a cost that follows the open ones."""
+        return await self._totals.counts()
 
     async def counts(self, import_id: str | None = None) -> Counts:
         """How many stand where and why, of one import or of all."""
@@ -276,14 +289,14 @@ class AppointmentStore:
 
     async def create_import(self, about: Mapping[str, Any]) -> str:
         """Note that an import begins (file name, row count …) and return its id."""
-        record = {"_id": ObjectId(), **about, "status": "em andamento", "created_at": self._clock()}
+        record = {"_id": ObjectId(), **about, "status": ImportState.RUNNING.value, "created_at": self._clock()}
         with translated():
             await self._imports.insert_one(record)
         return str(record["_id"])
 
     async def finish_import(self, import_id: str, outcome: Mapping[str, Any]) -> None:
         """Note how an import ended; `outcome` holds counts and row numbers, never a patient's text."""
-        ended = {"status": "concluida", **outcome, "finished_at": self._clock()}
+        ended = {"status": ImportState.FINISHED.value, **outcome, "finished_at": self._clock()}
         with translated():
             await self._imports.update_one(by_native_id(import_id), {"$set": ended})
 
@@ -297,16 +310,19 @@ class AppointmentStore:
         self, import_id: str | None, *, moved: Callable[[Migrated], Awaitable[None]] | None = None
     ) -> Migrated:
         """Bring records of earlier versions into today's forms, under this import's id; None only counts."""
-        return await migrate(self._appointments, self._images, import_id=import_id, clock=self._clock, moved=moved)
+        return await migrate(
+            durable(self._appointments), self._images, import_id=import_id, clock=self._clock, moved=moved
+        )
 
     def desk(self) -> Desk:
         """What an operator does with appointments and imports: look, correct, undo."""
         return Desk(
-            self._appointments,
+            durable(self._appointments),
             self._imports,
             self._images,
             self._problems,
             self._columns,
+            totals=self._totals,
             secret=self.secret,
             clock=self._clock,
             announces=self._announces,
@@ -331,8 +347,10 @@ class AppointmentStore:
 
     async def _get_or_create_secret(self) -> bytes:
         """Whoever inserts first decides; the others read. Again, while the winner's insert is not visible yet."""
+        # By majority: what a failover takes back must not have keyed a hash.
+        secret = self._secrets.with_options(read_concern=ReadConcern("majority"))
         for _ in range(_SECRET_TRIES):
-            found = await self._secrets.find_one({"_id": _HASH_KEY_ID})
+            found = await secret.find_one({"_id": _HASH_KEY_ID})
             if found is not None:
                 return bytes(found["valor"])
             fresh = {"_id": _HASH_KEY_ID, "valor": secrets.token_bytes(_SECRET_BYTES), "created_at": self._clock()}
@@ -353,14 +371,15 @@ class AppointmentStore:
 
     async def _intake(self, import_id: str) -> Intake:
         secret = await self.secret()
-        return Intake(self._appointments, import_id, secret=secret, clock=self._clock, images=self._images)
+        return Intake(durable(self._appointments), import_id, secret=secret, clock=self._clock, images=self._images)
 
     async def _put_back(self, keys: list[Any], among: Mapping[str, Any], *, again: bool) -> None:
         fields = waiting_again(self._clock()) | ({"normalizacao.refazer": list(Kind)} if again else {})
         for chunk in batched(keys):
             await straighten(self._appointments, chunk)
             await self._appointments.update_many(
-                {"_id": {"$in": chunk}, **among}, {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
+                {"_id": {"$in": chunk}, **among},
+                {"$set": fields, "$inc": {"normalizacao.revisao": 1}},
             )
 
 

@@ -15,6 +15,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import WriteConcern
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
@@ -43,6 +44,8 @@ _CODEC: CodecOptions[Any] = CodecOptions(tz_aware=True, datetime_conversion=Date
 _LENIENT: CodecOptions[Any] = _CODEC.with_options(unicode_decode_error_handler="replace")
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 
+_LASTING = WriteConcern("majority", j=True)
+
 # A MongoDB that is down is noticed within seconds; what the URL says about these wins.
 _TIMEOUTS_MS = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 20_000}
 _REACH = "Confira se ele está no ar e se MONGODB_URL aponta para ele."
@@ -67,13 +70,19 @@ def open_client(url: str) -> Client:
         raise Misconfigured("MONGODB_URL não é um endereço de MongoDB válido.", mend=_URL_MEND) from None
 
 
-def open_collection(client: Client, database: str, name: str) -> Collection:
-    """One collection of `database`. Misconfigured when the database name is not allowed."""
+def open_collection(client: Client, database: str, name: str, *, lasting: bool = False) -> Collection:
+    """One collection of `database`; `lasting` for what nobody could repeat. Misconfigured for a name not allowed."""
     try:
-        return client[database].get_collection(name, codec_options=_CODEC)
+        found = client[database].get_collection(name, codec_options=_CODEC)
+        return durable(found) if lasting else found
     except InvalidName:
         problem = f"DATABASE_NAME inválido: {database!r}."
         raise Misconfigured(problem, mend="Use letras, números, _ e -, sem espaço, ponto ou barra.") from None
+
+
+def durable(collection: Collection) -> Collection:
+    """The collection, its writes answered once a majority has them in its journal: no failover takes them back."""
+    return collection.with_options(write_concern=_LASTING)
 
 
 @contextmanager

@@ -12,11 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from normalizer.domain.address import Address
-from normalizer.domain.appointment import Kind, Origin, Status, Tracking
+from normalizer.domain.appointment import Kind, Status
 from normalizer.domain.document import Document
 from normalizer.store.connection import BULK, Collection, Record, batched, by_native_id, chunks_of, settled, translated
 from normalizer.store.identity import named
+from normalizer.store.import_record import ImportState
 from normalizer.store.outbox import marked
+from normalizer.store.overview import PATIENCE_MS, Counts, stored_origins
 from normalizer.store.queries import Filter
 from normalizer.store.records import (
     RESULT_FIELD,
@@ -29,6 +31,7 @@ from normalizer.store.records import (
     status_of,
     waiting_again,
 )
+from normalizer.store.totals import Totals, read_by
 from normalizer.store.undo import Undone, put_back
 
 #: How deep one may page; beyond it a filter finds more.
@@ -60,6 +63,14 @@ class Portions:
         return self.by_status.total()
 
 
+async def thaw(imports: Collection, records: Sequence[Record]) -> None:
+    """Appointments of imports that were over have changed: the imports' figures are counted anew."""
+    names = {str(import_id) for record in records if (import_id := ours(record).get("import_id"))}
+    if names:
+        chosen = {"_id": {"$in": [by_native_id(name)["_id"] for name in names]}, "figuras": {"$exists": True}}
+        await imports.update_many(chosen, {"$unset": {"figuras": ""}})
+
+
 class Desk:
     """Every method may raise `StoreUnavailable`. Made by `AppointmentStore.desk`."""
 
@@ -71,25 +82,26 @@ class Desk:
         problems: Collection,
         columns: Collection,
         *,
+        totals: Totals,
         secret: Callable[[], Awaitable[bytes]],
         clock: Callable[[], datetime],
         announces: bool = False,
     ) -> None:
         self._announces = announces
         self._appointments, self._imports, self._images, self._problems = appointments, imports, images, problems
-        self._columns = columns
+        self._columns, self._totals = columns, totals
         self._secret, self._clock = secret, clock
 
     # -- appointments -------------------------------------------------------------------------------------------------
 
     async def browse(self, chosen: Filter, *, skip: int = 0, limit: int = 50) -> Page:
         """Appointments that are ours, last touched first."""
-        query = chosen.query()
+        query = chosen.query(self._clock())
         with translated():
             # As the index has them: a further key would have MongoDB sort every appointment.
             cursor = self._appointments.find(query).sort("updated_at", -1)
             records = [record async for record in cursor.skip(min(skip, DEEPEST)).limit(limit)]
-            total = await self._appointments.count_documents(query, limit=DEEPEST + 1)
+            total = await self._appointments.count_documents(query, limit=DEEPEST + 1, maxTimeMS=PATIENCE_MS)
         return Page(records, total)
 
     async def one(self, appointment_id: str) -> Record | None:
@@ -113,7 +125,11 @@ class Desk:
             change = marked(change, status, now)
         with translated():
             outcome = await self._appointments.update_one(unread, change)
-            return await self._appointments.find_one({"_id": record["_id"]}) if outcome.modified_count else None
+            if not outcome.modified_count:
+                return None
+            await thaw(self._imports, [record])
+            after: Record | None = await self._appointments.find_one({"_id": record["_id"]})
+        return after
 
     async def requeue_one(self, record: Record) -> Pending | None:
         """Put one back to `pendente`, all of it to be read anew; None when somebody wrote on it since."""
@@ -124,37 +140,43 @@ class Desk:
         with translated():
             if not (await self._appointments.update_one(unread, change)).modified_count:
                 return None
+            await thaw(self._imports, [record])
         grown = {**record, "normalizacao": {"revisao": revision + 1}}
         return pending_of(grown, secret=await self._secret())
 
-    async def portions(self, import_id: str | None = None) -> Portions:
-        """How far an import's appointments are, or all."""
-        chosen: dict[str, Any] = {"normalizacao.status": {"$in": [status.value for status in Status]}}
-        if import_id is not None:
-            chosen["normalizacao.import_id"] = import_id
-        group = {"status": "$normalizacao.status", "origem": "$normalizacao.endereco.origem"}
-        group["documento"] = "$normalizacao.documento.origem"
-        steps = [{"$match": chosen}, {"$group": {"_id": group, "n": {"$sum": 1}}}]
-        portions = Portions()
+    async def portions_of_all(self, counts: Counts) -> Portions:
+        """How far all appointments are, of whose `open_counts` these are."""
+        return Portions(Counter(counts.by_status), await self._totals.by_origin(counts.by_status[Status.DONE]))
+
+    async def portions(self, import_id: str) -> Portions:
+        """How far an import's appointments are. Figures are kept once none of them waits any more."""
         with translated():
-            async for chunk in chunks_of(await settled(self._appointments.aggregate(steps))):
-                for row in chunk:
-                    status, number = row["_id"]["status"], row["n"]
-                    portions.by_status[status] += number
-                    if status == Status.DONE:
-                        read_by = row["_id"].get("origem") or row["_id"].get("documento") or Origin.RULES.value
-                        portions.by_origin[read_by] += number
+            about = await self._imports.find_one(by_native_id(import_id), {"figuras": 1})
+            if about and (kept := about.get("figuras")):
+                return Portions(Counter(kept["estados"]), Counter(kept["origens"]))
+            portions = await self._portions_of(import_id)
+            if portions.total and not portions.by_status[Status.PENDING]:
+                figures = {"estados": dict(portions.by_status), "origens": dict(portions.by_origin)}
+                over = {**by_native_id(import_id), "status": {"$ne": ImportState.RUNNING.value}}
+                await self._imports.update_one(over, {"$set": {"figuras": figures}})
         return portions
 
-    async def concluded_since(self, moment: datetime) -> int:
-        """How many became `concluido` since."""
-        chosen = {
-            "normalization_status": {"$in": [Tracking.COMPLETED, Tracking.SKIPPED]},
-            "updated_at": {"$gte": moment},
-        }
-        with translated():
-            number: int = await self._appointments.count_documents(chosen)
-        return number
+    async def _portions_of(self, import_id: str) -> Portions:
+        portions = Portions()
+        steps = stored_origins({"normalizacao.import_id": import_id})
+        async for chunk in chunks_of(await settled(self._appointments.aggregate(steps, maxTimeMS=PATIENCE_MS))):
+            for row in chunk:
+                found, number = row["_id"], row["n"]
+                record = {"normalizacao": {"status": found.get("status")}, "normalization_status": found.get("deles")}
+                status = status_of(record) or Status.PENDING
+                portions.by_status[status.value] += number
+                if status is Status.DONE:
+                    portions.by_origin[read_by(found.get("endereco"), found.get("documento"))] += number
+        return portions
+
+    async def concluded_today(self) -> int:
+        """How many became `concluido` since midnight in Brasília."""
+        return await self._totals.concluded_today()
 
     # -- imports ------------------------------------------------------------------------------------------------------
 

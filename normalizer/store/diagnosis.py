@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ class Diagnosis:
         missing_indexes: those of ours that are not there.
         repeated_ids: whether the index on `id` could not be unique.
         never_expiring: collections that hold personal data for a while and have lost the index that ends it.
+        weakened: what weakens the promise that an acknowledged write stays, each in a sentence with its remedy.
         may_write: whether this user may update appointments.
         appointments: how many there are, roughly.
     """
@@ -34,6 +35,7 @@ class Diagnosis:
     missing_indexes: tuple[str, ...]
     repeated_ids: bool
     never_expiring: tuple[str, ...]
+    weakened: tuple[tuple[str, str], ...]
     may_write: bool
     appointments: int
 
@@ -52,9 +54,24 @@ async def diagnose(client: Client, appointments: Collection, passing: Sequence[C
         missing_indexes=(*missing, *(["id"] if id_is_unique is None else [])),
         repeated_ids=id_is_unique is False,
         never_expiring=tuple([each.name for each in passing if await _never_expires(each)]),
+        weakened=tuple(weaknesses(client.write_concern.document, await client.admin.command("hello"))),
         may_write=await _may_write(appointments),
         appointments=await appointments.estimated_document_count(),
     )
+
+
+def weaknesses(write_concern: Mapping[str, Any], hello: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What of the URL's write concern and of the topology may lose an acknowledged write, and how to mend it."""
+    if write_concern.get("w") in {0, 1} or write_concern.get("j") is False:
+        asked = ", ".join(f"{name}={value}" for name, value in sorted(write_concern.items()))
+        yield f"MONGODB_URL pede {asked}: uma troca de primário pode desfazer resultados.", "Tire w e j da URL."
+    if hello.get("msg") == "isdbgrid":
+        return
+    if "setName" not in hello:
+        yield "o MongoDB é um nó só: um disco perdido leva tudo.", "Use um replica set de três nós, ou faça backups."
+    elif hello.get("arbiters") and len(hello.get("hosts") or ()) < 3:
+        mend = "Troque o árbitro por um nó com dados."
+        yield "o replica set tem árbitro: com um nó fora, nada mais é confirmado pela maioria.", mend
 
 
 async def _never_expires(collection: Collection) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.store.connection import Collection, chunks_of, settled
+from normalizer.store.queries import any_of
 from normalizer.store.records import ALL_SOURCES, RESULT_FIELD, source_text
 
 
@@ -46,8 +47,47 @@ class Sample:
     value: Mapping[str, Any]
 
 
+#: How long a count for people may take.
+PATIENCE_MS: Final = 5_000
+
+
+async def count_open(collection: Collection) -> Counts:
+    """What waits, needs a person or has failed, and why: from an index, at the cost of what is open."""
+    counts = Counts()
+    for status in (Status.PENDING, Status.REVIEW, Status.FAILED):
+        counts.by_status[status] = await collection.count_documents(any_of([status]), maxTimeMS=PATIENCE_MS)
+    for status in (Status.REVIEW, Status.FAILED):
+        if counts.by_status[status]:
+            await _add_causes(counts, collection, status)
+    return counts
+
+
+async def _add_causes(counts: Counts, collection: Collection, status: Status) -> None:
+    group = {"erro": "$normalizacao.erro", "deles": "$normalization_error"}
+    for kind in Kind:
+        group[kind.value] = f"$normalizacao.{kind}.motivo"
+        group[f"{kind}_valor"] = {"$gt": [f"${RESULT_FIELD[kind]}", None]}  # type: ignore[assignment]
+    steps = [{"$match": any_of([status])}, {"$group": {"_id": group, "n": {"$sum": 1}}}]
+    async for chunk in chunks_of(await settled(collection.aggregate(steps, maxTimeMS=PATIENCE_MS))):
+        for row in chunk:
+            found = row["_id"]
+            if status is Status.FAILED:
+                counts.by_error[str(found.get("erro") or found.get("deles") or "")] += row["n"]
+                continue
+            for kind in Kind:
+                if reason := found.get(kind.value):
+                    (counts.by_note if found.get(f"{kind}_valor") else counts.by_reason)[kind][reason] += row["n"]
+
+
+def stored_origins(chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The aggregation that groups appointments by who answered each text, and where they stand."""
+    group: dict[str, Any] = {kind.value: f"$normalizacao.{kind}.origem" for kind in Kind}
+    group |= {"status": "$normalizacao.status", "deles": "$normalization_status"}
+    return [{"$match": dict(chosen)}, {"$group": {"_id": group, "n": {"$sum": 1}}}]
+
+
 async def count(collection: Collection, import_id: str | None) -> Counts:
-    """Group once on the server; the groups are few."""
+    """Group once on the server, reading every appointment; the groups are few."""
     chosen: dict[str, Any] = {"normalizacao.status": {"$in": [status.value for status in Status]}}
     if import_id is not None:
         chosen["normalizacao.import_id"] = import_id

@@ -15,6 +15,7 @@ from normalizer.domain.appointment import Kind, Origin, Status, Tracking
 from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.records import TRACKING
 
+_WINDOW: Final = timedelta(days=30)
 _MILLISECOND: Final = timedelta(milliseconds=1)  # as fine as MongoDB's dates are
 _FIRST_DATE: Final = datetime(1, 1, 1, tzinfo=UTC)
 _ACCOUNTED: Final[dict[str, Any]] = {
@@ -23,6 +24,8 @@ _ACCOUNTED: Final[dict[str, Any]] = {
         {"normalization_status": None, "normalizacao.status": {"$in": [status.value for status in Status]}},
     ]
 }
+#: The filter on appointments that nobody keeps account of.
+UNACCOUNTED: Final = {"normalization_status": None, "normalizacao.status": None}
 
 
 def standing(status: Status) -> list[dict[str, Any]]:
@@ -83,8 +86,8 @@ class Filter:
     cause: str | None = None
     key: str | None = None
 
-    def query(self) -> dict[str, Any]:
-        """As MongoDB takes it."""
+    def query(self, now: datetime) -> dict[str, Any]:
+        """As MongoDB takes it. What no index can find is looked for among open appointments, or in the last month."""
         together: list[dict[str, Any]] = [any_of([self.status]) if self.status else _ACCOUNTED]
         if self.import_id is not None:
             together.append({"normalizacao.import_id": self.import_id})
@@ -94,4 +97,7 @@ class Filter:
             together.append({"$or": [{f"normalizacao.{kind}.origem": self.origin.value} for kind in Kind]})
         if self.cause is not None:
             together.append(because_of([self.cause]))
+        indexed = self.import_id is not None or self.key is not None
+        if (self.origin or self.cause) and not indexed and self.status in {None, Status.DONE}:
+            together.append({"updated_at": {"$gte": now - _WINDOW}})
         return together[0] if len(together) == 1 else {"$and": together}

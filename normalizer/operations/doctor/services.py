@@ -140,6 +140,7 @@ async def check_mongodb(store: AppointmentStore, *, lgpd: bool = False) -> list[
         findings.append(warning(MONGODB, f"faltam índices: {missing}.", mend))
     else:
         findings.append(good(MONGODB, "índices no lugar"))
+    findings += [warning(MONGODB, problem, mend) for problem, mend in found.weakened]
     if found.repeated_ids:
         mend = "Procure-os com $group em id e dê a cada agendamento um id só seu; depois apague normalizer_id_plain."
         findings.append(warning(MONGODB, "há agendamentos com o mesmo id: o índice de id não pôde ser único.", mend))

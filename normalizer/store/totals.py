@@ -1,0 +1,112 @@
+"""Figures of all appointments: open ones counted from an index, what is concluded kept as it is stored.
+
+One small record a day; to count the concluded ones would be to read the whole history every other second.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+from pymongo.errors import ExecutionTimeout, PyMongoError
+
+from normalizer.domain.appointment import ABSENT, Absent, Kind, Origin, Rejected, Status
+from normalizer.store.connection import Collection, chunks_of, settled, translated
+from normalizer.store.overview import PATIENCE_MS, Counts, count_open, stored_origins
+from normalizer.store.queries import UNACCOUNTED
+from normalizer.store.records import Result
+
+#: Brasília, which all of Brazil's business hours are told in; no daylight saving since 2019.
+BRASILIA: Final = timezone(timedelta(hours=-3))
+_BEFORE: Final = "antes"
+_FIRST_COUNT_MS: Final = 60_000
+_MOST_UNACCOUNTED: Final = 10_000
+
+
+class Totals:
+    """How many appointments stand where, at a cost that does not grow with their history."""
+
+    def __init__(self, totals: Collection, appointments: Collection, *, clock: Callable[[], datetime]) -> None:
+        self._totals, self._appointments, self._clock = totals, appointments, clock
+        self._counted_before = False
+
+    async def add(self, results: Sequence[Result], saved: Mapping[str, Status]) -> None:
+        """Keep what was concluded just now. Figures for people: one that cannot be written is let go."""
+        done = [each for each in results if saved.get(each.appointment.id) is Status.DONE]
+        if not done:
+            return
+        by_origin = Counter(read_by(*[_origin_of(each, kind) for kind in Kind]) for each in done)
+        change = {"$inc": {"concluidos": len(done), **{f"por.{name}": n for name, n in by_origin.items()}}}
+        with suppress(PyMongoError):
+            await self._totals.update_one({"_id": self._day()}, change, upsert=True)
+
+    async def counts(self) -> Counts:
+        """Where all appointments stand, and why the open ones are open."""
+        with translated():
+            counts = await count_open(self._appointments)
+            everything = await self._appointments.estimated_document_count()
+            unaccounted = await self._appointments.count_documents(
+                UNACCOUNTED, limit=_MOST_UNACCOUNTED, maxTimeMS=PATIENCE_MS
+            )
+        counts.by_status[Status.DONE] = max(0, everything - unaccounted - counts.by_status.total())
+        return counts
+
+    async def concluded_today(self) -> int:
+        """How many were concluded since midnight in Brasília."""
+        with translated():
+            found = await self._totals.find_one({"_id": self._day()})
+        return int((found or {}).get("concluidos") or 0)
+
+    async def by_origin(self, concluded: int) -> Counter[str]:
+        """So many concluded appointments by who read them, in the shares of all that were ever concluded."""
+        await self._count_what_was_before()
+        kept: Counter[str] = Counter()
+        with translated():
+            async for record in self._totals.find({}, {"por": 1}):
+                kept.update(record.get("por") or {})
+        if not kept.total():
+            return Counter({Origin.RULES.value: concluded} if concluded else {})
+        shares = Counter({name: concluded * number // kept.total() for name, number in kept.items()})
+        shares[kept.most_common(1)[0][0]] += concluded - shares.total()
+        return shares
+
+    async def _count_what_was_before(self) -> None:
+        """Once a database: what earlier versions concluded. Where that takes too long, shares begin with this one."""
+        if self._counted_before:
+            return
+        self._counted_before = True
+        with translated():
+            if await self._totals.find_one({"_id": _BEFORE}) is not None:
+                return
+            kept_days = [each["_id"] async for each in self._totals.find({}, {"_id": 1})]
+            before: Counter[str] = Counter()
+            if not kept_days:
+                with suppress(ExecutionTimeout):
+                    before = await self._stored_origins()
+            await self._totals.update_one({"_id": _BEFORE}, {"$setOnInsert": {"por": dict(before)}}, upsert=True)
+
+    async def _stored_origins(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        steps = stored_origins({"normalizacao.status": Status.DONE.value})
+        cursor = await settled(self._appointments.aggregate(steps, maxTimeMS=_FIRST_COUNT_MS))
+        async for chunk in chunks_of(cursor):
+            for row in chunk:
+                found[read_by(row["_id"].get("endereco"), row["_id"].get("documento"))] += row["n"]
+        return found
+
+    def _day(self) -> str:
+        return self._clock().astimezone(BRASILIA).date().isoformat()
+
+
+def read_by(*origins: Any) -> str:
+    """Who read an appointment: the address's reader, else the document's; rules where there was nothing to read."""
+    known = [origin for origin in origins if isinstance(origin, str) and origin != ABSENT]
+    return known[0] if known else Origin.RULES.value
+
+
+def _origin_of(result: Result, kind: Kind) -> str | None:
+    outcome = result.outcomes.get(kind)
+    return None if outcome is None or isinstance(outcome, Absent | Rejected) else outcome.origin.value
