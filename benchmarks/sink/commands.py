@@ -84,6 +84,9 @@ class Store:
             self._of(command).create_index(index["name"], list(index["key"]), unique=unique, sparse=sparse)
         return {"numIndexesBefore": 1, "numIndexesAfter": 1 + len(command["indexes"])}
 
+    def list_indexes(self, command: Document) -> Document:
+        return self._opened(command, iter(self._of(command).indexes()), _BATCH, True)
+
     def drop(self, command: Document) -> Document:
         self._collections.pop(_namespace(command), None)
         return {}
@@ -110,9 +113,12 @@ class Store:
     def update(self, command: Document) -> Document:
         collection, matched, modified = self._of(command), 0, 0
         for update in command["updates"]:
-            if update.get("upsert") or not isinstance(update["u"], dict):
-                raise NotUnderstood("upserts and pipelines in updates")
+            if not isinstance(update["u"], dict) or (update.get("upsert") and list(update["q"]) != ["_id"]):
+                raise NotUnderstood("pipelines in updates, and upserts by anything but _id")
             found, changed = collection.update(update["q"], update["u"], many=bool(update.get("multi")))
+            if not found and update.get("upsert"):
+                collection.insert({"_id": update["q"]["_id"]})
+                collection.update(update["q"], update["u"], many=False)
             matched, modified = matched + found, modified + changed
         self.rows["updated"] += modified
         return {"n": matched, "nModified": modified}
@@ -205,6 +211,7 @@ _COMMANDS: Final[Mapping[str, Callable[[Store, Document], Document]]] = {
     "buildInfo": Store.build_info,
     "sinkStats": Store.stats,
     "createIndexes": Store.create_indexes,
+    "listIndexes": Store.list_indexes,
     "drop": Store.drop,
     "dropDatabase": Store.drop_database,
     "insert": Store.insert,

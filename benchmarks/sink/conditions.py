@@ -97,15 +97,24 @@ def _exists(wanted: Any) -> Test:
     return lambda value: (value is not ABSENT) == bool(wanted)
 
 
+def _of_type(wanted: Any) -> Test:
+    kinds = _TYPES.get(wanted)
+    if kinds is None:
+        raise NotUnderstood(f"type {wanted}")
+    return lambda value: isinstance(value, kinds)
+
+
 def _differs(wanted: Any) -> Test:
     same = _equals(wanted)
     return lambda value: not same(value)
 
 
+_TYPES: Final[Mapping[str, type | tuple[type, ...]]] = {"object": dict, "number": NUMBERS}
 _OPERATORS: Final[Mapping[str, Callable[[Any], Test]]] = {
     "$in": _among,
     "$ne": _differs,
     "$exists": _exists,
+    "$type": _of_type,
     "$gt": _compared(lambda value, operand: value > operand),
     "$gte": _compared(lambda value, operand: value >= operand),
     "$lt": _compared(lambda value, operand: value < operand),

@@ -41,6 +41,13 @@ class Documents:
             for document in self._by_id.values():
                 way.add(document)
 
+    def indexes(self) -> list[Document]:
+        """As `listIndexes` tells them, each with its first field alone."""
+        return [
+            {"v": 2, "key": {way.path: 1}, "name": way.name, "unique": way.unique, "sparse": way.sparse}
+            for way in self._ways.values()
+        ]
+
     def insert(self, document: Document) -> None:
         """Add one document; Duplicate when its `_id` or a unique key is taken."""
         document = _shared_names(document)
@@ -107,23 +114,23 @@ class _Way:
     """A hash index on one path. A dict of ids stands for a set, so that answers keep the order of insertion."""
 
     def __init__(self, name: str, path: str, *, unique: bool, sparse: bool) -> None:
-        self.name, self.path, self._unique, self._sparse = name, path, unique, sparse
+        self.name, self.path, self.unique, self.sparse = name, path, unique, sparse
         self._ids: dict[Any, dict[Any, None]] = {}
 
     def is_taken(self, document: Document) -> bool:
         value = value_at(document, self.path)
-        return self._unique and bool(self._ids.get(value))
+        return self.unique and bool(self._ids.get(value))
 
     def add(self, document: Document) -> None:
         value = value_at(document, self.path)
-        if not (self._sparse and value is ABSENT):
+        if not (self.sparse and value is ABSENT):
             self._ids.setdefault(value, {})[document["_id"]] = None
 
     def remove(self, id_: Any, value: Any) -> None:
         self._ids.get(value, {}).pop(id_, None)
 
     def ids(self, values: Sequence[Any]) -> list[Any]:
-        wanted = chain(values, [ABSENT] if None in values and not self._sparse else [])
+        wanted = chain(values, [ABSENT] if None in values and not self.sparse else [])
         return [id_ for value in wanted for id_ in self._ids.get(value, ())]
 
 
