@@ -63,7 +63,7 @@ def die_and_be_replaced(deploy, point: str, hit: int):
     # process died may have arrived or not.
     surely = items(by_victim, "stored").keys() - appointments(by_victim, "settling")
     perhaps = items(by_victim, "storing").keys() - appointments(by_victim, "settled")
-    written = {str(record["_id"]): record["normalizacao"]["revisao"] for record in deployment.appointments.find()}
+    written = {record["id"]: record["normalizacao"]["revisao"] for record in deployment.appointments.find()}
     twice = {id_ for id_, revision in written.items() if revision > 2}
     assert surely <= twice <= perhaps
     if point == "stored":
@@ -89,7 +89,7 @@ def test_a_process_dies_at_a_later_passage_of_the_point(deploy, point, hit):
 def poison_a_row(deploy, rows: int):
     deployment = deploy(rows=rows, hard=0.25)
     deployment.put(make_rows(rows, hard=0.25))
-    poison = str(deployment.appointments.find_one({"id_agendamento": f"row-{rows // 2}"})["_id"])
+    poison = deployment.appointments.find_one({"id_agendamento": f"row-{rows // 2}"})["id"]
     for _ in range(2):
         deployment.start_worker(**deployment.sabotage(poison=poison))
     deployment.wait(lambda: deployment.revive() or deployment.ended() == rows, "every row ends", timeout_s=110)
@@ -97,7 +97,7 @@ def poison_a_row(deploy, rows: int):
 
     deaths = items_of_deaths(deployment)
     failed = list(deployment.appointments.find({"normalizacao.status": "falhou"}))
-    assert [str(record["_id"]) for record in failed] == [poison]
+    assert [record["id"] for record in failed] == [poison]
     assert failed[0]["normalizacao"]["erro"] == "derrubou o processo"
     assert deployment.statuses() == {"concluido": rows - 1, "falhou": 1}, "a neighbour did not end well"
     assert 4 <= deaths <= 12, f"{deaths} deaths for one row"

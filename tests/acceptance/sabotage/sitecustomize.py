@@ -75,7 +75,7 @@ def sabotage() -> None:  # noqa: C901 — six wrappers, none of which is complex
     async def noted_claim(self: Any, *args: Any, **kwargs: Any) -> Any:
         claimed = await claim(self, *args, **kwargs)
         if claimed.group:
-            note("claimed", [taken.job_id for taken in claimed.group])
+            note("claimed", [taken.job_id.decode() for taken in claimed.group])
             passes("claimed")
         return claimed
 
@@ -83,7 +83,7 @@ def sabotage() -> None:  # noqa: C901 — six wrappers, none of which is complex
     async def noted_settle(self: Any, token: str, endings: Any, **kwargs: Any) -> Any:
         note("settling", endings)
         lost = await settle(self, token, endings, **kwargs)
-        note("settled", [name for name, ending in endings.items() if ending.how == "D" and name not in lost])
+        note("settled", [name for name, ending in endings.items() if ending.action == "D" and name not in lost])
         return lost
 
     @functools.wraps(complete)
