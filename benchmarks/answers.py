@@ -1,4 +1,4 @@
-"""What becomes of a model's answers to labelled texts: the `ceiling`, and the `mutations` that pass.
+"""Fate of a model's answers to labelled texts: the `ceiling`, and the `mutations` that pass.
 
 A label, and the words of the text that carry it, go through the real answer path as if a model had said them: no model
 can be better than what that path lets through. A mutated label does what small models do (a field swapped, shifted,

@@ -1,4 +1,4 @@
-"""What 10,000 rows cost: one call per field, batched only, batched + cache + rules, and the same sheet again.
+"""Calls, tokens and US$ of a sheet: one call per field, batched only, batched + cache + rules, the same sheet again.
 
 `python -m benchmarks.cost [--rows 10000] [--repeated 0.3] [--residual 0.15] [--out FILE.json]`
 

@@ -1,4 +1,4 @@
-"""How right the rules are, by class and by tag: `python -m benchmarks.quality [--update] [--real DIR]`.
+"""Quality of the rules, by class and by tag: `python -m benchmarks.quality [--update] [--real DIR]`.
 
 Scores the development sets and our own hold-outs (other streets, cities and wordings) with the judge in
 `tests/gold/score.py`: rules alone, and rules + model where OPENAI_API_KEY names an endpoint. Prints a table, writes

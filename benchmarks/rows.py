@@ -1,4 +1,4 @@
-"""What one worker process spends on a row, from the claim to the settled job: `python -m benchmarks.rows`.
+"""CPU and rows/s of one worker process, from the claim to the settled job: `python -m benchmarks.rows`.
 
 One real `python workers.py` on an embedded Redis; three ways a row may be answered, none of which asks a model:
 

@@ -1,4 +1,4 @@
-"""How many texts a second the rules settle on one core: `python -m benchmarks.rules [--json] [--profile]`.
+"""Texts a second that the rules settle on one core: `python -m benchmarks.rules [--json] [--profile]`.
 
 Uses the gold texts, every class in its own proportion, and processor time, so that other work on the machine hardly
 counts.

@@ -1,4 +1,4 @@
-"""Whether a row's cost stays what it is: with more rows, with more replicas, over time; and what the replicas share.
+"""Growth of a row's cost: with more rows, with more replicas, over time; and what the replicas share.
 
 `python -m benchmarks.scale [--phases rows,replicas,…] [--sizes 1000,10000,100000] [--minutes 60]`
 

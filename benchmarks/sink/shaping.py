@@ -1,4 +1,4 @@
-"""What comes out of a find or an aggregate: projection, order, groups."""
+"""Projection, order and groups of a find or an aggregate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do about a cause, in one sentence."""
+"""Advice on a cause, in one sentence."""
 
 from __future__ import annotations
 

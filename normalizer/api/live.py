@@ -1,4 +1,4 @@
-"""What the system is doing now, read every other second while somebody watches, once for all of them."""
+"""Live snapshot of the system, read every other second while somebody watches, once for all of them."""
 
 from __future__ import annotations
 

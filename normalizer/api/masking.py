@@ -1,4 +1,4 @@
-"""What may be seen of a patient without being asked for: initials, and documents but for their last two digits."""
+"""Masks of a patient's data: initials, and documents but for their last two digits."""
 
 from __future__ import annotations
 

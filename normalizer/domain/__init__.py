@@ -1,1 +1,1 @@
-"""What an address and a document are, and the rules that read them. Pure: no I/O, no third-party client."""
+"""Addresses and documents, and the rules that read them. Pure: no I/O, no third-party client."""

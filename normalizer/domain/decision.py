@@ -1,4 +1,4 @@
-"""What reading one text ends in: settled with a value, or undecided with a reason an operator understands."""
+"""Decision on one text: settled with a value, or undecided with a reason an operator understands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is publicly known of Brazilian places: states, municipalities, CEP ranges, the administrative regions of DF.
+"""Gazetteer of Brazilian places: states, municipalities, CEP ranges, the administrative regions of DF.
 
 Sources: IBGE (states and the 5,570 municipalities, see the header of `data/municipalities.txt`), Correios (CEP ranges
 per UF), Governo do Distrito Federal (regiões administrativas). Names are compared through `name_key`. The file is read

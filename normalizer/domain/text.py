@@ -1,4 +1,4 @@
-"""What a typed text is once the damage of its journey is undone: cleaned, canonical, folded, fingerprinted.
+"""Typed text, the damage of its journey undone: cleaned, canonical, folded, fingerprinted.
 
 Every function is total (any `str`), pure, and linear in the length of the text.
 """

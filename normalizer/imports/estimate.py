@@ -1,4 +1,4 @@
-"""What a sheet would take, said before it is imported: who would answer its texts, in how many calls, at what cost.
+"""Estimate of a sheet before it is imported: who would answer its texts, in how many calls, at what cost.
 
 Nothing is written and nothing leaves the machine: the file is read as an import reads it, the cache is only looked at,
 the rules are really run, and what they leave is packed as the worker would pack it.

@@ -1,4 +1,4 @@
-"""What a sheet would take of the model, said before anything is sent. Pure: counts in, figures out."""
+"""Estimate of a sheet's calls and tokens, before anything is sent. Pure: counts in, figures out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What guards the way to the model: calls under way at once, and whether a call may start now.
+"""Rate limits, concurrency and breaker of the way to the model: whether a call may start now.
 
 `SharedGate` keeps one rate limit, one pause and one breaker for all replicas in Redis; `LocalGate` is for one process.
 A refused start is a value (`Denied`), because the coalescer then packs anew with what arrived meanwhile. A pause is

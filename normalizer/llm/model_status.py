@@ -1,4 +1,4 @@
-"""How the model lane stands, for an operator: what was used today and this month, and whether calls may go out."""
+"""Status of the model lane for an operator: usage of today and this month, and whether calls may go out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What calls cost, and the day's ledger of them: tokens and money in Redis, shared by all replicas.
+"""Prices of calls, and the day's ledger of them: tokens and money in Redis, shared by all replicas.
 
 Prices are a dated data file, `prices.json`. Where the provider names the cost itself (OpenRouter), that counts.
 """

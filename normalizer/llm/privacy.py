@@ -1,4 +1,4 @@
-"""What may leave the machine: an address text without the phones, e-mails, documents and names around it.
+"""Redaction of an address text: phones, e-mails, documents and names around it are taken out before it is sent.
 
 Taken out is what is recognisable by its shape or its label, and every number that the appointment's own document text
 holds. Nothing of it is part of an address, so the answer can still be grounded against the whole text, and nothing has

@@ -1,4 +1,4 @@
-"""What the model is asked, and how its answer is read.
+"""The prompt, its records, and the reading of an answer.
 
 One call carries many records. Records and answers are keyed by slot (`r00`, `r01`, …), so a missing, repeated or
 swapped record is seen; an answer is an array of exactly seven strings, whose arity the schema holds. Measured on a

@@ -1,4 +1,4 @@
-"""What a provider's answer says about its limits, in its headers. Pure."""
+"""Rate-limit headers of a provider's answer, read. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of an address text is sent to a model: what an address can consist of. The rest stays here, under placeholders.
+"""Redaction of an address text for the model: only words an address can consist of go; the rest becomes placeholders.
 
 A list of names would never be complete, so it is the other way round: numbers go out, the words that have a role in an
 address (`domain/address/words`), the city and state, and the words between a street's type and the next separator.

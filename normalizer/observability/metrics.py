@@ -1,4 +1,4 @@
-"""What is counted while the work goes on, by Prometheus' naming rules: seconds, bytes, `_total`; never a text or id.
+"""Metrics counted while the work goes on, by Prometheus' naming rules: seconds, bytes, `_total`; never a text or id.
 
 These are only the things no object counts by itself; everything else is read when somebody asks (`prometheus.py`).
 The functions are cheap and raise nothing: they stand beside the log line that says the same.

@@ -1,4 +1,4 @@
-"""What Prometheus reads: queue, replicas, jobs, model, cache and cost at the moment of the scrape, and `metrics.py`.
+"""The `/metrics` page: queue, replicas, jobs, model, cache and cost at the moment of the scrape, and `metrics.py`.
 
 Nothing here is counted twice: a scrape asks the objects that count anyway. Queue, replicas and cost are the whole
 system's (every replica says the same: take `max`), the rest is this process's (take `sum`).

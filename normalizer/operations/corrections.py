@@ -1,4 +1,4 @@
-"""What a person says an address or a document is: checked as far as a fact can be checked, stored, remembered.
+"""Corrections by a person: an address or a document, checked as far as a fact can be checked, stored, remembered.
 
 A correction may hold what the text does not; whether the city lies in the state and the check digits of a CPF hold is
 checked all the same.

@@ -1,4 +1,4 @@
-"""What an operator asks of a running system: `normalizer status` and `normalizer health`."""
+"""Status and health of a running system: `normalizer status` and `normalizer health`."""
 
 from __future__ import annotations
 

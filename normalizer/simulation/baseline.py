@@ -1,4 +1,4 @@
-"""What the replaced worker sends: one call per field, long instructions, indented JSON back. The yardstick of savings.
+"""Baseline of savings: the replaced worker's one call per field, long instructions, indented JSON back.
 
 Used by `benchmarks.peers.seed` to really make those calls, and by the demo to say what they would have cost.
 """

@@ -1,4 +1,4 @@
-"""How MongoDB is, for `normalizer doctor`: reads, and one write that changes nothing."""
+"""Diagnosis of MongoDB for `normalizer doctor`: reads, and one write that changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator sees: how many appointments stand where, why, and a few of them before and after."""
+"""Overview for an operator: how many appointments stand where, why, and a few of them before and after."""
 
 from __future__ import annotations
 

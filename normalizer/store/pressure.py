@@ -1,4 +1,4 @@
-"""How hard MongoDB is pressed: how many operations at once, how many rows in each.
+"""Concurrency and bulk size of MongoDB's operations, by how hard it is pressed.
 
 A server that does not keep up gets slower with everything it is sent on top; pressed less, it catches up.
 """

@@ -1,4 +1,4 @@
-"""Which appointments: by where they stand, in the backend's account and in ours, each from an index.
+"""Filters of appointments, by where they stand in the backend's account and in ours, each from an index.
 
 The backend's `normalization_status` is asked first: somebody may have changed it since we wrote (a replica of the old
 worker, a person who sets `failed` back to `pending`). Records of earlier versions have only `normalizacao.status`.

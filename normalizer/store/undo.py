@@ -1,4 +1,4 @@
-"""What an import wrote over, kept for a day, and put back when the import is undone.
+"""Before-images of an import: what it wrote over, kept for a day, and put back when the import is undone.
 
 An image is stored before the write it belongs to: an import that breaks off can be undone as well.
 """

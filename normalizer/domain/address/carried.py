@@ -1,4 +1,4 @@
-"""Where a text carries the values of an address: every span of tokens that spells each of them.
+"""Spans of a text that carry the values of an address: every run of tokens that spells each of them.
 
 A value is spelled by tokens side by side and in order, each as it is or as one of its closed expansions; digit runs are
 compared whole.

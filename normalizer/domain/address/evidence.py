@@ -1,4 +1,4 @@
-"""What is known of one text before any reading is tried: its tokens, one mark each, and what was found on the way."""
+"""Evidence of one text before any reading is tried: its tokens, one mark each, and what was found on the way."""
 
 from __future__ import annotations
 

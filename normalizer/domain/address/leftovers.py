@@ -1,4 +1,4 @@
-"""What a reading makes of the tokens that street, number, city and units leave: quarter, named parts, asides."""
+"""Leftovers of a reading, once street, number, city and units are taken: district, named parts, asides."""
 
 from __future__ import annotations
 

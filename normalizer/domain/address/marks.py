@@ -1,4 +1,4 @@
-"""What a token was found to be. One mark a token: no part of a text is claimed by two fields."""
+"""Marks of tokens. One mark a token: no part of a text is claimed by two fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an address leaves of its text, and whether that may be left: labels, connectives, a remark, the state again.
+"""Omissions of an address: what it leaves of its text, and whether that may be left (labels, connectives, remarks).
 
 Every other word is part of the address: left over, it was dropped from a field, or makes a second address.
 """

@@ -1,4 +1,4 @@
-"""Where a text may name its city and state: every candidate with how well it is supported."""
+"""City and state candidates of a text, each with how well it is supported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is left once street, number, complement, city and CEP are known, and whether it can be a quarter's name."""
+"""District candidates: what is left once street, number, complement, city and CEP are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a street may begin and where its name ends: types, bare names, numbered roads."""
+"""Street candidates, their begin and the end of their name: types, bare names, numbered roads."""
 
 from __future__ import annotations
 

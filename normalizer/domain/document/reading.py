@@ -1,4 +1,4 @@
-"""How CPF and RG are read from what a clinic typed: labels decide, check digits confirm, Excel's damage is undone."""
+"""CPF and RG read from a clinic's text: labels decide, check digits confirm, Excel's damage is undone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a patient's document is: a CPF whose check digits hold, a well-formed RG, or both.
+"""Document of a patient: a CPF whose check digits hold, a well-formed RG, or both.
 
 Check digits: Receita Federal, Cadastro de Pessoas Físicas (modulo 11, weights 10..2 and 11..2).
 An RG has no national form: 7 to 9 characters are accepted, the last may be X (modulo 11 states, SSP/SP among them).

@@ -1,4 +1,4 @@
-"""Which column carries which stored field: known titles, and the header found by how many of them a row holds."""
+"""Columns and the stored fields they carry: known titles, and the header found by how many of them a row holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large a sheet may be, and the checks made before anything is parsed."""
+"""Size limits of a sheet, and the checks made before anything is parsed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with one row of a sheet, told so that an operator can mend it without seeing anyone's data."""
+"""Problem of one row of a sheet, told so that an operator can mend it without seeing anyone's data."""
 
 from __future__ import annotations
 

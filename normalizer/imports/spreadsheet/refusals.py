@@ -1,4 +1,4 @@
-"""Why nothing of a file can be used, each in one sentence that says how to mend it."""
+"""Refusals of a whole file, each in one sentence that says how to mend it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every format is opened as: named tables of numbered rows, and the names of what was left out.
+"""Tables that every format is opened as: named, with numbered rows, and the names of what was left out.
 
 A cell or a row that cannot be read right is a value of its own among the others: never a guess, never just empty.
 """

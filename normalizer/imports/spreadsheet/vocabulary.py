@@ -1,4 +1,4 @@
-"""What column titles mean beyond the names we know: said by an operator for one sheet, remembered for the clinic."""
+"""Vocabulary of column titles beyond the names we know: said by an operator for one sheet, kept for the clinic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast the simulated provider is, what it allows, and how it counts."""
+"""Speed, limits and token counts of the simulated provider."""
 
 from __future__ import annotations
 
