@@ -12,7 +12,7 @@ from normalizer.domain.address.marks import FREE
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import cities_ending, states
 from normalizer.domain.address.streets import is_counted
-from normalizer.domain.address.tokens import HARD, HYPHEN, MAX_CHARS, NUM, WORD, Tokens
+from normalizer.domain.address.tokens import HARD, HYPHEN, NUM, WORD, Tokens
 from normalizer.domain.address.value import FIELDS, Address
 from normalizer.domain.decision import Reason, Settled, Undecided
 from normalizer.domain.text import clean
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # The types that a street may begin with; settlements and localities are streets only where nothing else is.
 _TYPES: Final = {**lx.SETTLEMENTS, **lx.LOCALITIES, **lx.STREET_TYPES}
+_LONGEST_FIELD: Final = 200
 _REASONS: Final = {
     ("cidade", Problem.WRONG_KIND): Reason.CITY_UNKNOWN,
     ("estado", Problem.CONFLICT): Reason.CITY_STATE_CONFLICT,
@@ -71,7 +72,7 @@ def _reason(found: tuple[Violation, ...]) -> Reason:
 
 def _slot(value: object) -> str | None:
     """Return a segment cleaned, or None when it is empty, says "null", or is too long to be a field."""
-    if not isinstance(value, str) or len(value) > MAX_CHARS:
+    if not isinstance(value, str) or len(value) > _LONGEST_FIELD:
         return None
     cleaned = clean(value).strip(" ,;-")
     tokens = Tokens(cleaned)

@@ -29,6 +29,8 @@ def mark_labels(evidence: Evidence) -> None:
         field = lx.LABELS.get(key)
         if field is None or evidence.in_city(at) or evidence.marks[at] == LABEL:
             continue
+        if field == lx.OTHER_FIELD and evidence.marks[at] == DROPPED:
+            continue  # in the value of another one
         if _announces(evidence, at, serial=serial):
             _label(evidence, at, at + 1, field)
         elif field != lx.OTHER_FIELD and _ends_in_colon(tokens, at):

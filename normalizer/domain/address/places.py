@@ -23,6 +23,9 @@ _NICKNAME_WORDS: Final = 4
 _EXPLAINED: Final = (POSTCODE, LABEL, DROPPED, STATE)
 
 
+_STATES_TRIED: Final = 20  # the last ones: no address names so many
+
+
 class State(NamedTuple):
     """A state named by the tokens [start, end)."""
 
@@ -110,7 +113,7 @@ def _spelled(evidence: Evidence, start: int) -> State | None:
 
 def places(evidence: Evidence) -> list[Place]:
     """Return the candidates for city and state, best supported first."""
-    named = states(evidence)
+    named = states(evidence)[-_STATES_TRIED:]
     found = [place for state in named for place in _before_state(evidence, state)]
     if not found:
         found = [place for state in named for place in _after_state(evidence, state)]

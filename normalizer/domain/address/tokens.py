@@ -95,10 +95,24 @@ def _digits(word: str) -> str:
 class Tokens:
     """The tokens of a cleaned text, as parallel lists (reading thousands of texts a second forbids objects)."""
 
-    __slots__ = ("colons", "dots", "gaps", "keys", "kinds", "parens", "size", "starts", "text", "vocabulary", "words")
+    __slots__ = (
+        "_edges",
+        "colons",
+        "dots",
+        "gaps",
+        "keys",
+        "kinds",
+        "parens",
+        "size",
+        "starts",
+        "text",
+        "vocabulary",
+        "words",
+    )
 
     def __init__(self, cleaned: str) -> None:
         """Read `cleaned` (see `text.clean`), undoing Excel's ".0" and words glued to their street type."""
+        self._edges: tuple[list[int], list[int]] | None = None
         self.text = text = _unglue(cleaned)
         self.words: list[str] = []
         self.keys: list[str] = []
@@ -191,17 +205,23 @@ class Tokens:
 
     def hard_end(self, at: int) -> int:
         """Return the index after the last token of the field that `at` stands in."""
-        gaps = self.gaps
-        end, size = at + 1, self.size
-        while end < size and gaps[end] != HARD:
-            end += 1
-        return end
+        return self._field_edges()[1][at]
 
     def hard_start(self, at: int) -> int:
         """Return the index of the first token of the field that `at` stands in."""
-        while self.gaps[at] != HARD:
-            at -= 1
-        return at
+        return self._field_edges()[0][at]
+
+    def _field_edges(self) -> tuple[list[int], list[int]]:
+        """Return where the field of each token begins and ends, found once: a field may be as long as its text."""
+        if self._edges is None:
+            starts: list[int] = []
+            for at, gap in enumerate(self.gaps):
+                starts.append(at if gap == HARD or not at else starts[-1])
+            ends = [self.size] * self.size
+            for at in range(self.size - 2, -1, -1):
+                ends[at] = at + 1 if self.gaps[at + 1] == HARD else ends[at + 1]
+            self._edges = (starts, ends)
+        return self._edges
 
 
 def _unglue(text: str) -> str:
