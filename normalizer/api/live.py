@@ -122,7 +122,7 @@ class Live:
             overview = await read_overview(backend.store, backend.tasks, before=last, lane=backend.read_lane)
             portions = await desk.portions_of_all(overview.counts)
             records = await desk.imports(_SHOWN_IMPORTS)
-            newest = await desk.portions(str(records[0]["id"])) if records else None
+            newest = await desk.portions(records[0].id) if records else None
             imports = [import_view(one, newest if at == 0 else None) for at, one in enumerate(records)]
             today = await desk.concluded_today()
         except NormalizerError as error:

@@ -31,8 +31,7 @@ from normalizer.domain.appointment import Origin, Status
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import duration, many, money, number
 from normalizer.imports.spreadsheet import LABELS, UnknownColumns
-from normalizer.imports.undo import RUNNING, UNDOING
-from normalizer.store import Filter
+from normalizer.store import Filter, ImportState
 from normalizer.store.totals import BRASILIA
 
 HERE: Final = Path(__file__).parent
@@ -267,7 +266,7 @@ def _access(request: Request) -> Access:
 def _busy(snapshot: Snapshot) -> bool:
     queue = snapshot.overview.queue if snapshot.overview else None
     return bool(queue and (queue.due or queue.running)) or any(
-        one.estado in {RUNNING, UNDOING} for one in snapshot.imports
+        one.estado in {ImportState.RUNNING, ImportState.UNDOING} for one in snapshot.imports
     )
 
 

@@ -20,7 +20,7 @@ from normalizer.imports import error_sheet
 from normalizer.imports.spreadsheet import Vocabulary
 from normalizer.imports.undo import counts_of
 from normalizer.runtime import Backend
-from normalizer.store import Undone
+from normalizer.store import ImportRecord, Undone
 
 XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _BODY: Final = {
@@ -225,7 +225,7 @@ async def known_preview(
 KnownPreview = Annotated[Preview, Depends(known_preview)]
 
 
-async def known_import(backend: Backend, import_id: str) -> dict[str, Any]:
+async def known_import(backend: Backend, import_id: str) -> ImportRecord:
     """The import's record. 404 when there is none."""
     found = await backend.store.get_import(import_id)
     if found is None:
@@ -310,7 +310,7 @@ async def recent(_: Reader, backend: TheBackend) -> list[ImportView]:
 async def one(import_id: ImportId, _: Reader, backend: TheBackend) -> ImportView:
     """Uma importação e até onde chegaram os agendamentos dela."""
     record = await known_import(backend, import_id)
-    return import_view(record, await backend.store.desk().portions(str(record["id"])))
+    return import_view(record, await backend.store.desk().portions(record.id))
 
 
 @router.get("/{import_id}/erros", responses=responses(404))
@@ -327,7 +327,7 @@ async def problems(
     itens = [
         RowProblem(planilha=row["planilha"], linha=row["linha"], **about) for row in rows for about in row["problemas"]
     ]
-    return ProblemPage(total=int(record.get("problemas") or 0), itens=itens)
+    return ProblemPage(total=record.problems, itens=itens)
 
 
 @router.get("/{import_id}/erros.xlsx", response_class=Response, responses={**_SHEET_ANSWER, **responses(404)})
@@ -361,8 +361,8 @@ async def undo(
     except InvalidInput as refused:
         raise HTTPException(409, str(refused)) from None
     record = await known_import(backend, import_id)
-    counts = {name: int(record.get(name) or 0) for name in counts_of(Undone())}
-    return Undo(estado=str(record["status"]), **counts)
+    counts = counts_of(Undone(record.removed, record.restored, record.kept))
+    return Undo(estado=record.stored_state.value, **counts)
 
 
 def sheet_response(content: bytes, name: str) -> Response:

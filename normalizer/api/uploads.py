@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,8 @@ from normalizer.errors import NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.importing import import_sheet
 from normalizer.imports.progress import ImportJournal
 from normalizer.imports.spreadsheet import Limits, megabytes
-from normalizer.imports.undo import BROKEN, undo_import
+from normalizer.imports.undo import undo_import
+from normalizer.store import ImportRecord, ImportState
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -105,7 +106,7 @@ class Imports:
             raise RuntimeError("an import ended before it began")
         return journal.import_id
 
-    def undo(self, record: Mapping[str, Any]) -> asyncio.Task[None]:
+    def undo(self, record: ImportRecord) -> asyncio.Task[None]:
         """Undo an import; it goes on whoever waits for it. What `undo_import` refuses, the task raises."""
         return self._go_on(self._undo(record))
 
@@ -121,7 +122,7 @@ class Imports:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _undo(self, record: Mapping[str, Any]) -> None:
+    async def _undo(self, record: ImportRecord) -> None:
         backend = self._backend
         with contextlib.suppress(QueueUnavailable):  # all is restored; the workers take up what waits
             await undo_import(record, desk=backend.store.desk(), enqueue=backend.tasks.enqueue_many)
@@ -147,7 +148,7 @@ class Imports:
                 raise
             log.warning("api.import.interrupted", import_id=journal.import_id, error=type(error).__name__)
             with contextlib.suppress(NormalizerError):
-                ended = {"status": BROKEN, "finished_at": datetime.now(UTC)}
+                ended = {"status": ImportState.BROKEN.value, "finished_at": datetime.now(UTC)}
                 await backend.store.desk().note(journal.import_id, ended)
             if isinstance(error, asyncio.CancelledError):
                 raise

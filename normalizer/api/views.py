@@ -12,8 +12,7 @@ from normalizer.api import masking
 from normalizer.domain.address.value import FIELDS
 from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.imports.error_sheet import causes_of
-from normalizer.imports.undo import state_of, undo_until
-from normalizer.store import Portions
+from normalizer.store import ImportRecord, Portions
 from normalizer.store.identity import identity_of
 from normalizer.store.records import RESULT_FIELD, ours, revision_of, source_text
 
@@ -122,33 +121,31 @@ def appointment_view(record: Mapping[str, Any], *, clear: bool) -> AppointmentVi
 
 
 def appointment_detail(
-    record: Mapping[str, Any], about_import: Mapping[str, Any] | None, *, clear: bool
+    record: Mapping[str, Any], about_import: ImportRecord | None, *, clear: bool
 ) -> AppointmentDetail:
     """A stored appointment with its way so far."""
     return AppointmentDetail(**_fields(record, clear=clear), linha_do_tempo=_timeline(record, about_import))
 
 
-def import_view(record: Mapping[str, Any], portions: Portions | None = None) -> ImportView:
+def import_view(record: ImportRecord, portions: Portions | None = None) -> ImportView:
     """A stored import as shown."""
     now = datetime.now(UTC)
-    state = state_of(record, now)
-    written = record.get("rows", 0) if state == "concluida" else record.get("feitas", 0)
     return ImportView(
-        id=str(record["id"]),
-        arquivo=str(record.get("arquivo") or ""),
-        estado=state,
-        criada_em=record.get("created_at"),
-        linhas=int(record.get("linhas") or 0),
-        gravadas=int(written or 0),
-        novas=int(record.get("new") or 0),
-        alteradas=int(record.get("changed") or 0),
-        atualizadas=int(record.get("refreshed") or 0),
-        iguais=int(record.get("equal") or 0),
-        problemas=int(record.get("problemas") or 0),
-        planilhas_ocultas=list(record.get("ocultas") or ()),
-        planilhas_ignoradas=list(record.get("ignoradas") or ()),
-        desfeitas=sum(int(record.get(name) or 0) for name in ("removidos", "restaurados", "mantidos")),
-        desfaz_ate=undo_until(record, now),
+        id=record.id,
+        arquivo=record.file,
+        estado=record.state(now).value,
+        criada_em=record.created_at,
+        linhas=record.rows,
+        gravadas=record.written,
+        novas=record.new,
+        alteradas=record.changed,
+        atualizadas=record.refreshed,
+        iguais=record.equal,
+        problemas=record.problems,
+        planilhas_ocultas=list(record.hidden_sheets),
+        planilhas_ignoradas=list(record.ignored_sheets),
+        desfeitas=record.removed + record.restored + record.kept,
+        desfaz_ate=record.undo_until(now),
         progresso=progress_of(portions) if portions is not None else None,
     )
 
@@ -202,12 +199,11 @@ def _text_of(record: Mapping[str, Any], kind: Kind, *, clear: bool) -> Text:
     )
 
 
-def _timeline(record: Mapping[str, Any], about_import: Mapping[str, Any] | None) -> list[Step]:
+def _timeline(record: Mapping[str, Any], about_import: ImportRecord | None) -> list[Step]:
     about = ours(record)
     steps = []
     if about_import is not None:
-        file = str(about_import.get("arquivo") or "")
-        steps.append(Step(etapa="importado", em=about_import.get("created_at"), detalhe=file or None))
+        steps.append(Step(etapa="importado", em=about_import.created_at, detalhe=about_import.file or None))
     ended = None if about.get("status") == Status.PENDING else about.get("atualizado_em")
     for kind, label in ((Kind.ADDRESS, "endereço"), (Kind.DOCUMENT, "documento")):
         found = about.get(kind.value)

@@ -21,6 +21,7 @@ from normalizer.imports.spreadsheet.vocabulary import LABELS
 
 if TYPE_CHECKING:
     from normalizer.imports.importing import ImportReport
+    from normalizer.store import ImportRecord
 
 _KINDS_SHOWN = 20
 _LINES_SHOWN = 5
@@ -256,8 +257,8 @@ def imports(as_json: Json = False) -> None:
     Console(highlight=False).print(table)
 
 
-async def _known_import(producer: Any, import_id: str) -> dict[str, Any]:
-    found: dict[str, Any] | None = await producer.store.get_import(import_id)
+async def _known_import(producer: Any, import_id: str) -> ImportRecord:
+    found: ImportRecord | None = await producer.store.get_import(import_id)
     if found is None:
         mend = "`normalizer imports` lista os ids."
         raise InvalidInput(where=import_id, expected="o id de uma importação", found="nenhuma com este id", mend=mend)

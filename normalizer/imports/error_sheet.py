@@ -16,7 +16,7 @@ from normalizer.domain.appointment import Kind, Status
 from normalizer.store import Filter
 
 if TYPE_CHECKING:
-    from normalizer.store import Desk
+    from normalizer.store import Desk, ImportRecord
 
 ERROR, MEND = "Erro", "Como corrigir"
 #: Stored fields under the titles a sheet is read by (normalizer.imports.spreadsheet.columns).
@@ -98,13 +98,13 @@ def error_report(
     return out.getvalue()
 
 
-async def gather(record: Mapping[str, Any], *, desk: Desk) -> bytes:
+async def gather(record: ImportRecord, *, desk: Desk) -> bytes:
     """The error report of one import: what its sheet could not give, and what of it is in review or failed now."""
     review: list[Mapping[str, Any]] = []
     for status in (Status.FAILED, Status.REVIEW):
-        page = await desk.browse(Filter(status=status, import_id=str(record["id"])), limit=_MOST_REVIEW_ROWS)
+        page = await desk.browse(Filter(status=status, import_id=record.id), limit=_MOST_REVIEW_ROWS)
         review += page.records
-    return error_report(record.get("titulos") or (), await desk.problems(str(record["id"])), review)
+    return error_report(record.titles, await desk.problems(record.id), review)
 
 
 def _original(book: Any, page: Any, titles: list[str], rows: Sequence[Mapping[str, Any]]) -> None:

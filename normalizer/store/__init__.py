@@ -5,6 +5,7 @@
 
 from normalizer.store.appointments import AppointmentStore
 from normalizer.store.desk import Desk, Filter, Page, Portions
+from normalizer.store.import_record import ImportRecord, ImportState
 from normalizer.store.intake import ImportRow, UpsertReport
 from normalizer.store.migration import Migrated
 from normalizer.store.overview import Counts, Sample
@@ -17,7 +18,9 @@ __all__ = [
     "Counts",
     "Desk",
     "Filter",
+    "ImportRecord",
     "ImportRow",
+    "ImportState",
     "Migrated",
     "Page",
     "Pending",

@@ -37,7 +37,7 @@ from normalizer.store.connection import (
 from normalizer.store.desk import Desk, thaw
 from normalizer.store.diagnosis import Diagnosis, diagnose
 from normalizer.store.identity import named, text_of
-from normalizer.store.import_record import ImportState
+from normalizer.store.import_record import STORED_AS, ImportRecord, ImportState
 from normalizer.store.intake import ImportRow, Intake, UpsertReport
 from normalizer.store.migration import Migrated, migrate
 from normalizer.store.outbox import Outbox, marked
@@ -296,15 +296,16 @@ class AppointmentStore:
 
     async def finish_import(self, import_id: str, outcome: Mapping[str, Any]) -> None:
         """Note how an import ended; `outcome` holds counts and row numbers, never a patient's text."""
-        ended = {"status": ImportState.FINISHED.value, **outcome, "finished_at": self._clock()}
+        counts = {STORED_AS.get(name, name): value for name, value in outcome.items()}
+        ended = {"status": ImportState.FINISHED.value, **counts, "finished_at": self._clock()}
         with translated():
             await self._imports.update_one(by_native_id(import_id), {"$set": ended})
 
-    async def get_import(self, import_id: str) -> Record | None:
-        """What is known of an import, its id as `id`; None when there is no such import."""
+    async def get_import(self, import_id: str) -> ImportRecord | None:
+        """What is known of an import; None when there is no such import."""
         with translated():
             found: Record | None = await self._imports.find_one(by_native_id(import_id))
-        return None if found is None else {"id": str(found.pop("_id")), **found}
+        return None if found is None else ImportRecord.of(found)
 
     async def migrate(
         self, import_id: str | None, *, moved: Callable[[Migrated], Awaitable[None]] | None = None

@@ -16,7 +16,7 @@ from normalizer.domain.appointment import Kind, Status
 from normalizer.domain.document import Document
 from normalizer.store.connection import BULK, Collection, Record, batched, by_native_id, chunks_of, settled, translated
 from normalizer.store.identity import named
-from normalizer.store.import_record import ImportState
+from normalizer.store.import_record import ImportRecord, ImportState
 from normalizer.store.outbox import marked
 from normalizer.store.overview import PATIENCE_MS, Counts, stored_origins
 from normalizer.store.queries import Filter
@@ -180,11 +180,11 @@ class Desk:
 
     # -- imports ------------------------------------------------------------------------------------------------------
 
-    async def imports(self, limit: int = 20) -> list[Record]:
-        """The last imports, newest first, their id as `id`."""
+    async def imports(self, limit: int = 20) -> list[ImportRecord]:
+        """The last imports, newest first."""
         with translated():
-            found = [record async for record in self._imports.find({}).sort("created_at", -1).limit(limit)]
-        return [{"id": str(record.pop("_id")), **record} for record in found]
+            cursor = self._imports.find({}).sort("created_at", -1).limit(limit)
+            return [ImportRecord.of(record) async for record in cursor]
 
     async def note(self, import_id: str, about: Mapping[str, Any]) -> None:
         """Note something about an import: counts, names, a state; never a patient's text."""

@@ -13,8 +13,8 @@ from normalizer.store.undo import WINDOW
 
 #: An import or an undo that has not moved for so long has lost its process.
 _SILENT: Final = timedelta(minutes=2)
-# Fields as earlier versions named some of them, and the names they have in Portuguese.
-_RENAMED: Final = {
+#: What counts of an import are stored as; earlier versions stored them under the first names.
+STORED_AS: Final = {
     "new": "novas",
     "changed": "alteradas",
     "refreshed": "atualizadas",
@@ -43,7 +43,7 @@ class ImportRecord:
         rows: usable rows of the sheet.
         written: rows written so far.
         new, changed, refreshed, equal: what became of them.
-        undone: appointments removed, restored or kept when it was undone.
+        removed, restored, kept: appointments, when it was undone.
         titles: per sheet, `{planilha, titulos}`.
     """
 
@@ -59,7 +59,9 @@ class ImportRecord:
     refreshed: int = 0
     equal: int = 0
     problems: int = 0
-    undone: int = 0
+    removed: int = 0
+    restored: int = 0
+    kept: int = 0
     hidden_sheets: Sequence[str] = ()
     ignored_sheets: Sequence[str] = ()
     titles: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
@@ -67,22 +69,24 @@ class ImportRecord:
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
         """From the stored document, of this version or an earlier one."""
-        read = {_RENAMED.get(name, name): value for name, value in stored.items()}
-        created_at = utc(read.get("created_at"))
+        read = {STORED_AS.get(name, name): value for name, value in stored.items()}
+        created_at, status = utc(read.get("created_at")), _state(read.get("status"))
         return cls(
             id=str(read["_id"]),
             file=str(read.get("arquivo") or ""),
-            stored_state=_state(read.get("status")),
+            stored_state=status,
             created_at=created_at,
             moved_at=utc(read.get("atualizado_em")) or created_at,
             rows=_number(read.get("linhas")),
-            written=_number(read.get("feitas")),
+            written=_number(read.get("usadas") if status is ImportState.FINISHED else read.get("feitas")),
             new=_number(read.get("novas")),
             changed=_number(read.get("alteradas")),
             refreshed=_number(read.get("atualizadas")),
             equal=_number(read.get("iguais")),
             problems=_number(read.get("problemas")),
-            undone=sum(_number(read.get(name)) for name in ("removidos", "restaurados", "mantidos")),
+            removed=_number(read.get("removidos")),
+            restored=_number(read.get("restaurados")),
+            kept=_number(read.get("mantidos")),
             hidden_sheets=tuple(map(str, read.get("ocultas") or ())),
             ignored_sheets=tuple(map(str, read.get("ignoradas") or ())),
             titles=tuple(read.get("titulos") or ()),

@@ -19,8 +19,9 @@ from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
 from normalizer.domain.appointment import Status
-from normalizer.store.connection import BULK, Collection, Record, translated
+from normalizer.store.connection import BULK, Collection, Record, by_native_id, translated
 from normalizer.store.identity import identity_of
+from normalizer.store.import_record import ImportRecord, ImportState
 from normalizer.store.records import RESULT_FIELD
 
 MARK: Final = "normalizacao.evento"
@@ -159,30 +160,30 @@ class Outbox:
             done = await self._events.update_many(query, {"$set": {about: anew, "expira_em": now + _KEPT}})
         return int(done.modified_count)
 
-    async def finished_imports(self) -> list[Record]:
+    async def finished_imports(self) -> list[ImportRecord]:
         """Imports whose sheet is written, whose end nobody was told, and of which no appointment waits."""
         since = self._clock() - _KEPT
-        query = {"status": "concluida", "evento": {"$exists": False}, "created_at": {"$gte": since}}
+        query = {"status": ImportState.FINISHED.value, "evento": {"$exists": False}, "created_at": {"$gte": since}}
         found = []
         with translated():
             async for record in self._imports.find(query).sort("created_at", 1).limit(50):
                 waits = {"normalizacao.import_id": str(record["_id"]), "normalizacao.status": "pendente"}
                 if await self._appointments.find_one(waits, {"_id": 1}) is None:
-                    found.append(record)
+                    found.append(ImportRecord.of(record))
         return found
 
-    async def undone_imports(self) -> list[Record]:
+    async def undone_imports(self) -> list[ImportRecord]:
         """Imports that were undone, of which nobody was told."""
         since = self._clock() - _KEPT
-        query = {"status": "desfeita", "evento": {"$ne": "import.undone"}, "created_at": {"$gte": since}}
+        query = {"status": ImportState.UNDONE.value, "evento": {"$ne": "import.undone"}, "created_at": {"$gte": since}}
         with translated():
-            found: list[Record] = await self._imports.find(query).sort("created_at", 1).limit(50).to_list(None)
-        return found
+            cursor = self._imports.find(query).sort("created_at", 1).limit(50)
+            return [ImportRecord.of(record) async for record in cursor]
 
-    async def told(self, import_id: Any, kind: str) -> None:
+    async def told(self, import_id: str, kind: str) -> None:
         """Note on an import that its event exists."""
         with translated():
-            await self._imports.update_one({"_id": import_id}, {"$set": {"evento": kind}})
+            await self._imports.update_one(by_native_id(import_id), {"$set": {"evento": kind}})
 
     async def _close(self, event: Record) -> None:
         keys: dict[datetime, list[Any]] = {}  # a group's results are written at one moment: few moments, few updates

@@ -524,10 +524,10 @@ async def test_the_natural_key_is_unique_and_appointments_that_came_by_another_w
 
 async def test_an_import_is_noted_from_start_to_end(store):
     import_id = await store.create_import({"arquivo": "agenda.xlsx"})
-    assert (await store.get_import(import_id))["status"] == "em andamento"
+    assert (await store.get_import(import_id)).stored_state == "em andamento"
     await store.finish_import(import_id, {"linhas": 3})
     noted = await store.get_import(import_id)
-    assert (noted["id"], noted["status"], noted["linhas"], noted["arquivo"]) == (
+    assert (noted.id, noted.stored_state, noted.rows, noted.file) == (
         import_id,
         "concluida",
         3,

@@ -11,18 +11,12 @@ import pytest
 
 from normalizer.errors import InvalidInput, StoreUnavailable
 from normalizer.imports.undo import (
-    BROKEN,
-    FINISHED,
-    HALF_UNDONE,
-    RUNNING,
-    UNDOING,
-    UNDONE,
-    state_of,
     undo_import,
-    undo_until,
 )
-from normalizer.store import Undone
+from normalizer.store import ImportRecord, ImportState, Undone
 
+RUNNING, FINISHED, BROKEN = ImportState.RUNNING, ImportState.FINISHED, ImportState.BROKEN
+UNDOING, HALF_UNDONE, UNDONE = ImportState.UNDOING, ImportState.HALF_UNDONE, ImportState.UNDONE
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
 
@@ -35,7 +29,7 @@ class MemoryDesk:
     noted: list[Mapping[str, Any]] = field(default_factory=list)
 
     async def note(self, import_id: str, about: Mapping[str, Any]) -> None:
-        assert import_id == self.record["id"]
+        assert import_id == self.record["_id"]
         self.noted.append(about)
         self.record |= {**about, "atualizado_em": NOW}
 
@@ -55,7 +49,7 @@ async def enqueue(_ids: Sequence[str], *, fingerprints: Mapping[str, str]) -> No
 
 def an_import(status: str, *, minutes_ago: float = 30.0, moved_minutes_ago: float = 0.0) -> dict[str, Any]:
     began, moved = NOW - timedelta(minutes=minutes_ago), NOW - timedelta(minutes=moved_minutes_ago)
-    return {"id": "i1", "status": status, "created_at": began, "atualizado_em": moved}
+    return {"_id": "i1", "status": status, "created_at": began, "atualizado_em": moved}
 
 
 @pytest.mark.parametrize(
@@ -74,14 +68,14 @@ def test_what_has_not_moved_has_lost_its_process(
     status: str, silent_minutes: float, state: str, may_be_undone: bool
 ) -> None:
     record = an_import(status, minutes_ago=90, moved_minutes_ago=silent_minutes)
-    assert state_of(record, NOW) == state
-    assert (undo_until(record, NOW) is not None) is may_be_undone
+    assert ImportRecord.of(record).state(NOW) == state
+    assert (ImportRecord.of(record).undo_until(NOW) is not None) is may_be_undone
 
 
 async def test_how_far_it_is_is_told_and_at_the_end_that_it_is_undone() -> None:
     desk = MemoryDesk(an_import(FINISHED))
 
-    await undo_import(desk.record, desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
+    await undo_import(ImportRecord.of(desk.record), desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
 
     assert [about.get("status") for about in desk.noted] == [UNDOING, None, None, UNDONE]
     assert [about.get("restaurados") for about in desk.noted] == [None, 0, 7, 7]
@@ -91,10 +85,10 @@ async def test_one_that_breaks_off_can_be_undone_again() -> None:
     desk = MemoryDesk(an_import(FINISHED), breaks=True)
 
     with pytest.raises(StoreUnavailable):
-        await undo_import(desk.record, desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
-    assert state_of(desk.record, NOW) == HALF_UNDONE
+        await undo_import(ImportRecord.of(desk.record), desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
+    assert ImportRecord.of(desk.record).state(NOW) == HALF_UNDONE
     desk.breaks = False
-    await undo_import(desk.record, desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
+    await undo_import(ImportRecord.of(desk.record), desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
 
     assert desk.record["status"] == UNDONE
 
@@ -103,5 +97,5 @@ async def test_nobody_undoes_what_is_being_undone() -> None:
     desk = MemoryDesk(an_import(UNDOING))
 
     with pytest.raises(InvalidInput, match="já está sendo desfeita"):
-        await undo_import(desk.record, desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
+        await undo_import(ImportRecord.of(desk.record), desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
     assert desk.noted == []

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from redis.exceptions import RedisError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from normalizer.llm.model_status import ModelStatus
+    from normalizer.store import ImportRecord
     from normalizer.store.outbox import Delivery, Outbox
 
 log = structlog.get_logger(__name__)
@@ -118,12 +119,10 @@ class Dispatcher:
         log.warning("event.delayed", destination=name, event_id=event.id, tries=tries, reason=answer.reason)
         await self._outbox.later(event.id, name, due_at, answer.reason)
 
-    async def _tell_import(self, record: Mapping[str, Any], kind: str) -> None:
-        counts = {"linhas": "rows", "new": "new", "changed": "changed", "problemas": "problems"}
-        data = {told: int(record.get(stored) or 0) for stored, told in counts.items()}
-        import_id = str(record["_id"])
-        await self._outbox.add(kind, {"import_id": import_id, **data}, self._names, once=f"{kind}:{import_id}")
-        await self._outbox.told(record["_id"], kind)
+    async def _tell_import(self, record: ImportRecord, kind: str) -> None:
+        data = {name: getattr(record, name) for name in ("rows", "new", "changed", "problems")}
+        await self._outbox.add(kind, {"import_id": record.id, **data}, self._names, once=f"{kind}:{record.id}")
+        await self._outbox.told(record.id, kind)
 
     async def _observe_lane(self) -> None:
         """Compare with what was told last. A replica that leads anew tells a change it did not see begin."""
