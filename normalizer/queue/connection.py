@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl as ssl_module
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -146,11 +147,22 @@ async def reconnect_idle(pool: ArqRedis) -> None:
     idle.extend(closed)
 
 
-async def set_even_when_full(redis: Redis, key: str, value: bytes, *, expires_ms: int | None = None) -> None:
-    """Set a small key also where Redis refuses what takes memory: nothing after a script's first write is refused."""
-    expiry = () if expires_ms is None else ("PX", expires_ms)
-    text = "redis.call('DEL', KEYS[1]) return redis.call('SET', KEYS[1], unpack(ARGV))"
-    await redis.eval(text, 1, key, value, *expiry)  # type: ignore[misc,arg-type] # redis-py's own unions
+_EVEN_WHEN_FULL = """--!df flags=allow-undeclared-keys
+redis.call('DEL', KEYS[1])
+local at = 1
+while at < #ARGV do
+  redis.call((unpack or table.unpack)(ARGV, at + 1, at + ARGV[at]))
+  at = at + 1 + ARGV[at]
+end"""
+
+
+async def write_even_when_full(redis: Redis, key: str, *commands: Sequence[Any]) -> None:
+    """Delete a small key and run small commands, also where Redis refuses what takes memory.
+
+    Nothing after a script's first write is refused, and deleting never is.
+    """
+    flat = [part for command in commands for part in (len(command), *command)]
+    await redis.eval(_EVEN_WHEN_FULL, 1, key, *flat)  # type: ignore[misc] # redis-py's own union
 
 
 def _pool(settings: RedisSettings) -> ArqRedis:

@@ -20,7 +20,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import OutOfMemoryError
 
-from normalizer.queue.connection import set_even_when_full
+from normalizer.queue.connection import write_even_when_full
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -84,7 +84,8 @@ async def write_beat(redis: Redis, replica: Replica, *, number: int = 0, watched
             pipe.mget(watched)
         replies = await pipe.execute(raise_on_error=False)
     if isinstance(replies[0], OutOfMemoryError):
-        await set_even_when_full(redis, key, text, expires_ms=expires_ms)
+        listing = ("ZADD", REPLICAS, replica.beat_at_ms, replica.worker_id)
+        await write_even_when_full(redis, key, ("SET", key, text, "PX", expires_ms), listing)
     elif isinstance(replies[0], Exception):
         raise replies[0]
     return replies[-1] if watched and isinstance(replies[-1], list) else []

@@ -23,7 +23,7 @@ from arq.jobs import Job, JobResult, JobStatus, SerializationError, deserialize_
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from normalizer.errors import InvalidInput, QueueFull, QueueUnavailable
-from normalizer.queue.connection import OUTAGE, describe, open_pool, redis_settings, set_even_when_full
+from normalizer.queue.connection import OUTAGE, describe, open_pool, redis_settings, write_even_when_full
 from normalizer.queue.health import DRAINING, PAUSED, Replica, read_replicas
 from normalizer.queue.leases import HEAD_START_MS, Keys, script
 from normalizer.queue.other_queues import find_other_queues, noted_queues
@@ -319,7 +319,7 @@ class TaskService:
         pool = await self.get_pool()
         with self._translated():
             for keys in map(Keys.of, self.queue_names):
-                await set_even_when_full(pool, keys.paused, state)
+                await write_even_when_full(pool, keys.paused, ("SET", keys.paused, state))
 
     def _redis_settings(self) -> RedisSettings:
         if isinstance(self._url, RedisSettings):

@@ -150,6 +150,7 @@ local function look_at(id, score, lock, text, payload)
   if lock then
     if rows_left > WALK - PATIENCE then return false end
     redis.call('ZADD', queue, whole(now + LOCKED_ASIDE_MS), id)
+    aside = aside + 1
     return true
   end
   if not payload or not looks_batch(payload) then
@@ -205,7 +206,8 @@ if kind ~= 'exclusive' and not told_to_isolate then take_foreign(slots - #stock 
 if taken == 0 then
   if told_to_isolate then return {'isolate', -1, now, 0, 'exclusive', {}, stock} end
   if #stock > 0 then return {'ok', -1, now, 0, 'normal', {}, stock} end
-  if rows_left <= 0 or aside > 0 then return {'more', 0, now} end
+  if aside > 0 then return {'more', 0, now} end
+  if rows_left <= 0 then return {'empty', 100, now} end  -- all of it somebody's: no help in asking at once
   return {'empty', next_due(), now}
 end
 
