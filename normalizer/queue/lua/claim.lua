@@ -71,10 +71,27 @@ local function looks_batch(payload)
   return false
 end
 
-local function set_aside(id, index, score)
-  redis.call('ZADD', queue, whole(now + SET_ASIDE_MS), id)
-  redis.call('ZADD', index, 'NX', score, id)
+-- What is set aside, until it is written: a chunk of the walk at a time.
+local moved, set_in = {}, {[quarantine] = {}, [foreign] = {}}
+
+local function move(id, after_ms)
+  moved[#moved + 1], moved[#moved + 2] = whole(now + after_ms), id
   aside = aside + 1
+end
+
+local function set_aside(id, index, score)
+  move(id, SET_ASIDE_MS)
+  local list = set_in[index]
+  list[#list + 1], list[#list + 2] = score, id
+end
+
+local function write_moves()
+  in_chunks(moved, function(...) redis.call('ZADD', queue, ...) end)
+  moved = {}
+  for index, list in pairs(set_in) do
+    in_chunks(list, function(...) redis.call('ZADD', index, 'NX', ...) end)
+    set_in[index] = {}
+  end
 end
 
 -- One worker at a time; one that is idle goes before one that still has to get idle.
@@ -149,8 +166,7 @@ local function look_at(id, score, lock, text, payload)
   if visited[id] or unswept[score] then return false end
   if lock then
     if rows_left > WALK - PATIENCE then return false end
-    redis.call('ZADD', queue, whole(now + LOCKED_ASIDE_MS), id)
-    aside = aside + 1
+    move(id, LOCKED_ASIDE_MS)
     return true
   end
   if not payload or not looks_batch(payload) then
@@ -181,11 +197,12 @@ local function walk(min, max, quota)
     local found = troubled and redis.call('HMGET', suspects, unpack(seen))
     local contents = redis.call('MGET', unpack(job_keys))
     for i = 1, n do
-      if taken >= math.min(quota, limit) then return end
+      if taken >= math.min(quota, limit) then break end
       rows_left = rows_left - 1
       local left = look_at(seen[i], rows[2 * i], locks[i], found and found[i], contents[i])
       if not left then offset = offset + 1 end
     end
+    write_moves()
     if n < chunk then return end
   end
 end
