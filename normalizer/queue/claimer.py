@@ -70,8 +70,9 @@ class Claimer:
 
     async def anything_due(self) -> bool:
         """Whether a claim may bring something: one small command while the queues are empty."""
+        self.empty = not await self._redis.exists(*(leases.keys.queue for leases in self._turns))
         if self.empty:
-            return bool(await self._redis.exists(*(leases.keys.queue for leases in self._turns)))
+            return False
         if self.paused or self.problem:
             return True
         async with self._redis.pipeline(transaction=False) as pipe:
