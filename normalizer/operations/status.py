@@ -128,6 +128,9 @@ async def own_replica_problem(tasks: TaskService) -> str | None:
 
     A container's host name is its own, so one container's health never speaks for another's worker.
     """
+    problem = await tasks.server_problem()
+    if problem is not None:
+        return str(problem)
     host, now_ms = socket.gethostname(), time.time() * 1000
     own = [replica for replica in (await tasks.status()).replicas if replica.host == host]
     if not own:

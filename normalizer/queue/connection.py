@@ -27,6 +27,7 @@ HEALTH_CHECK_INTERVAL_S = 15
 OUTAGE = (RedisError, OSError, asyncio.TimeoutError)
 
 _MEND = "Corrija REDIS_URL, por exemplo redis://clinic-redis:6379/0 (a senha pode ficar em REDIS_PASSWORD)."
+_TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile"})
 _SECRET_FIELDS = frozenset({"password", "ssl_ca_data"})
 
 
@@ -76,8 +77,13 @@ def redis_settings(url: str, password: str | None = None, *, database: int | Non
         username=unquote(parts.username) if parts.username else None,
         password=given or password or None,
         ssl=parts.scheme == "rediss",
+        **_tls_options(parts.query),
         conn_timeout=5,
     )
+
+
+def _tls_options(query: str) -> dict[str, Any]:
+    return {name: values[-1] for name, values in parse_qs(query).items() if name in _TLS_OPTIONS}
 
 
 def describe(settings: RedisSettings) -> str:
@@ -215,6 +221,11 @@ def _unreachable(settings: RedisSettings, error: BaseException) -> Exception:
     if isinstance(error, ssl_module.SSLError) or "SSL" in type(error).__name__:
         return Misconfigured(f"O Redis em {where} não aceitou TLS.", mend="Use redis:// se ele não fala TLS.")
     text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return Misconfigured(
+            f"O certificado do Redis em {where} não é aceito.",
+            mend="Passe a sua CA na URL: rediss://…?ssl_ca_certs=/caminho/ca.pem",
+        )
     if "DB index" in text or "invalid DB" in text:
         return Misconfigured(f"O Redis em {where} não tem o banco {settings.database}.", mend=_MEND)
     if "NOAUTH" in text or "Authentication required" in text:

@@ -22,12 +22,13 @@ from arq.constants import job_key_prefix
 from arq.jobs import Job, JobResult, JobStatus, SerializationError, deserialize_job_raw
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from normalizer.errors import InvalidInput, QueueFull, QueueUnavailable
+from normalizer.errors import InvalidInput, Misconfigured, QueueFull, QueueUnavailable
 from normalizer.queue.connection import OUTAGE, describe, open_pool, redis_settings, write_even_when_full
 from normalizer.queue.health import DRAINING, PAUSED, Replica, read_replicas
 from normalizer.queue.leases import HEAD_START_MS, Keys, script
 from normalizer.queue.other_queues import find_other_queues, noted_queues
 from normalizer.queue.serializer import job_deserializer, job_serializer
+from normalizer.queue.server import server_problem
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -292,6 +293,12 @@ class TaskService:
         names = dict.fromkeys((*self.queue_names, *QUEUE_NAMES, *await noted_queues(pool)))
         waiting = {name: await _size(pool, name) for name in names if name not in served | ours}
         return {name: jobs for name, jobs in waiting.items() if jobs}
+
+    async def server_problem(self) -> Misconfigured | None:
+        """Why the queue cannot work on this Redis; None if it can."""
+        pool = await self.get_pool()
+        with self._translated():
+            return await server_problem(pool, self._where)
 
     async def other_queues(self) -> dict[str, int]:
         """Jobs by the name of a queue that is none of `queue_names`. Looks at a bounded part of the key space."""

@@ -56,6 +56,7 @@ from normalizer.queue.other_queues import note_other_queues
 from normalizer.queue.redis_health import RedisHealth, is_damage
 from normalizer.queue.runner import OVERRUN_S, Runner, Tally, Terms
 from normalizer.queue.serializer import MAX_PICKLE_BYTES, job_serializer
+from normalizer.queue.server import server_problem
 from normalizer.queue.waiting import cancel_and_wait, raise_if_cancelled, wait_for_event
 from normalizer.queue.wakeups import Wakeups
 
@@ -205,6 +206,9 @@ class BatchWorker(Worker):
             )
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
         await self._health.retry_forever(lambda: log_redis_info(self.pool, logger.info))
+        problem = await self._health.retry_forever(lambda: server_problem(self.pool, self._health.where))
+        if problem is not None:
+            raise problem
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)

@@ -43,6 +43,8 @@ def test_the_password_of_the_url_is_decoded_and_wins_over_the_separate_one(
 def test_user_tls_socket_and_database_in_the_query() -> None:
     assert redis_settings("redis://us%3Aer:x@host").username == "us:er"
     assert redis_settings("rediss://host").ssl
+    private = redis_settings("rediss://host?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=none")
+    assert (private.ssl_ca_certs, private.ssl_cert_reqs) == ("/etc/ca.pem", "none")
     assert redis_settings("redis://host?db=3").database == 3
     assert redis_settings("redis://host", database=4).database == 4
     assert redis_settings("redis://host/0", database=4).database == 0

@@ -74,6 +74,8 @@ async def _queue(settings: Settings, *, lgpd: bool) -> list[Finding]:
     try:
         async with task_service(settings, attempts=1) as tasks:
             redis = await tasks.get_pool()
+            if problem := await tasks.server_problem():
+                return [services.unreachable(services.REDIS, problem)]
             findings = [*await services.check_redis(redis), *await _workers(tasks)]
             findings += model.check_lane(await read_lane(settings, tasks))
             if lgpd:
