@@ -187,7 +187,8 @@ def _text_of(record: Mapping[str, Any], kind: Kind, *, clear: bool) -> Text:
     if kind is Kind.ADDRESS and value is not None:
         value = {name: value.get(name) for name in FIELDS}
     if not clear:
-        text = masking.address_text(text) if kind is Kind.ADDRESS else masking.document_text(text)
+        read = [*(value or {}).values(), *(understood or {}).values()] if isinstance(understood, Mapping | None) else []
+        text = masking.address_text(text, read) if kind is Kind.ADDRESS else masking.document_text(text)
         value = masking.document_value(value) if kind is Kind.DOCUMENT else value
         understood = understood if kind is Kind.ADDRESS else None
     return Text(
