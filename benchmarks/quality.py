@@ -41,6 +41,7 @@ SETS: Final = {
     "addresses (blind)": "blind_addresses.jsonl",
     "addresses (second blind)": "blind2_addresses.jsonl",
     "addresses (third blind)": "blind3_addresses.jsonl",
+    "addresses (registers)": "registers_addresses.jsonl",
     "documents": "dev_documents.jsonl",
     "documents (hold-out)": "holdout_documents.jsonl",
     "documents (blind)": "blind_documents.jsonl",

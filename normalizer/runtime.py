@@ -115,7 +115,7 @@ async def open_normalization(settings: Settings, *, offline: bool = False) -> As
     """The pipeline alone, for loose texts: no store; cache and model only unless `offline`."""
     async with contextlib.AsyncExitStack() as stack:
         if offline:
-            yield Pipeline(cache=None, coalescer=None, unasked=None)
+            yield Pipeline(cache=None, coalescer=None, unasked=None, street_type=settings.address_default_street_type)
         else:
             client = _client(settings, stack, shared=None)
             yield Pipeline(
@@ -123,6 +123,7 @@ async def open_normalization(settings: Settings, *, offline: bool = False) -> As
                 coalescer=_coalescer(
                     settings, stack, client, LocalGate(largest=settings.llm_max_concurrency), shared=None
                 ),
+                street_type=settings.address_default_street_type,
             )
 
 
@@ -226,7 +227,8 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         coalescer = _coalescer(settings, stack, client, gate, shared=shared)
         if client is not None:
             stack.push_async_callback(cancel_and_wait, asyncio.create_task(_check_endpoint(client), name="llm-check"))
-        pipeline = Pipeline(cache=cache, coalescer=coalescer, kinds=_kinds(settings))
+        street_type = settings.address_default_street_type
+        pipeline = Pipeline(cache=cache, coalescer=coalescer, kinds=_kinds(settings), street_type=street_type)
         ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service)
         await _tell(settings, stack, store, service, ctx["redis"])
         if settings.metrics_port:

@@ -12,7 +12,15 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from normalizer.errors import Misconfigured
 
@@ -52,6 +60,7 @@ class Settings(BaseSettings):
 
     address_normalization_enabled: bool = True
     document_normalization_enabled: bool = True
+    address_default_street_type: Annotated[str, Field(pattern=r"^([A-ZÀ-Ý][a-zà-ÿ]{1,20})?$")] = "Rua"  # "": none
 
     arq_queue_names: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = ("arq:queue", "arq:queue:default")
     arq_max_jobs: Positive = 10
@@ -91,6 +100,19 @@ class Settings(BaseSettings):
 
     cache_secret: SecretStr | None = None
     cache_secret_previous: SecretStr | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The usual sources, and behind them the variables for which to be empty is a value."""
+        given = (init_settings, env_settings, dotenv_settings, file_secret_settings)
+        return (*given, _Emptied(settings_cls))
 
     @field_validator("arq_queue_names", mode="before")
     @classmethod
@@ -164,6 +186,22 @@ class Settings(BaseSettings):
             return self.otel_exporter_otlp_traces_endpoint
         base = self.otel_exporter_otlp_endpoint
         return None if base is None else f"{base.rstrip('/')}/v1/traces"
+
+
+class _Emptied(PydanticBaseSettingsSource):
+    """The one variable that is switched off by being empty; for the others, empty is as good as absent."""
+
+    _NAME = "address_default_street_type"
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Unused: the source is read as a whole."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """`{name: ""}` where environment or `.env` have it empty."""
+        sources = (EnvSettingsSource, DotEnvSettingsSource)
+        found = [source(self.settings_cls, env_ignore_empty=False)().get(self._NAME) for source in sources]
+        return {self._NAME: ""} if "" in found else {}
 
 
 def load_settings() -> Settings:

@@ -20,6 +20,7 @@ from normalizer.api.views import (
     appointment_view,
 )
 from normalizer.domain.address import Address
+from normalizer.domain.address.explain import explain
 from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.domain.document import Document
 from normalizer.operations.corrections import address_of, correct, document_of
@@ -135,6 +136,13 @@ async def one(
     import_id = (record.get("normalizacao") or {}).get("import_id")
     about = await backend.store.get_import(str(import_id)) if import_id else None
     return appointment_detail(record, about, clear=clear)
+
+
+@router.get("/{appointment_id}/leitura", responses=responses(404))
+async def reading(appointment_id: AppointmentId, _: Operator, backend: TheBackend) -> dict[str, Any]:
+    """Como as regras leem o endereço: palavras, passos, leituras com pontos, objeções. Mostra o texto por inteiro."""
+    record = await known_appointment(backend, appointment_id)
+    return explain(source_text(record, Kind.ADDRESS)).as_dict()
 
 
 @router.patch("/{appointment_id}", responses=responses(400, 404, 409, 413, 422))

@@ -27,11 +27,13 @@ from normalizer.api.sheets import FileName, KnownPreview, Patience, TheImports, 
 from normalizer.api.system import TheBackend, TheLive
 from normalizer.api.uploads import received
 from normalizer.api.views import appointment_detail, appointment_view
-from normalizer.domain.appointment import Origin, Status
+from normalizer.domain.address.explain import explain
+from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import duration, many, money, number
 from normalizer.imports.spreadsheet import LABELS, UnknownColumns
 from normalizer.store import Filter, ImportState
+from normalizer.store.records import source_text
 from normalizer.store.totals import BRASILIA
 
 HERE: Final = Path(__file__).parent
@@ -210,7 +212,8 @@ async def correction(request: Request, appointment_id: AppointmentId, _: Operato
     import_id = (record.get("normalizacao") or {}).get("import_id")
     about = await backend.store.get_import(str(import_id)) if import_id else None
     one = appointment_detail(record, about, clear=True)
-    return templates.TemplateResponse(request, "corrigir.html", {"one": one})
+    reading = explain(source_text(record, Kind.ADDRESS))
+    return templates.TemplateResponse(request, "corrigir.html", {"one": one, "reading": reading})
 
 
 @router.patch("/pagina/agendamentos/{appointment_id}", response_class=HTMLResponse)

@@ -34,6 +34,9 @@ class Text(BaseModel):
     origem: str | None = Field(examples=["regras"])
     motivo: str | None = Field(examples=[None], description="Por que está em revisão, ou o que ficou de fora.")
     entendido: dict[str, str] | None = Field(default=None, description="Em revisão: os campos que ficaram claros.")
+    deduzido: list[str] = Field(
+        default=[], examples=[["tipo"]], description="O que o texto não diz e foi deduzido: tipo da rua, estado."
+    )
 
 
 class AppointmentView(BaseModel):
@@ -197,6 +200,7 @@ def _text_of(record: Mapping[str, Any], kind: Kind, *, clear: bool) -> Text:
         origem=about.get("origem"),
         motivo=about.get("motivo"),
         entendido=dict(understood) if isinstance(understood, Mapping) else None,
+        deduzido=[str(name) for name in about.get("deduzido") or () if value is not None],
     )
 
 

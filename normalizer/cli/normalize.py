@@ -42,6 +42,10 @@ def normalize(
         Path | None,
         typer.Option("--resume", metavar="SAÍDA", help="Escreve neste arquivo e continua depois do que ele já tem."),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Mostra, passo a passo, como as regras leem cada endereço.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Com --explain: um documento JSON por linha.")] = False,
 ) -> None:
     """Normaliza textos avulsos: {"id","text"} por linha, {"id","result","origem","motivo"} na mesma ordem.
 
@@ -52,6 +56,9 @@ def normalize(
     if kind not in _KINDS:
         raise typer.BadParameter(f"esperado address ou document; encontrado {kind!r}.", param_hint="address|document")
     lines = [line for line in _lines(file) if line.strip()]
+    if explain:
+        _explain(kind, lines, as_json=as_json)
+        return
     done = _already_in(resume, lines) if resume is not None else 0
     settings = load_settings()
     with _output(resume) as out, _progress(done, len(lines)) as moved:
@@ -149,6 +156,30 @@ def _id_of(line: bytes) -> object:
     except orjson.JSONDecodeError:
         return None
     return row.get("id") if isinstance(row, dict) else None
+
+
+def _explain(kind: str, lines: list[bytes], *, as_json: bool) -> None:
+    """Print how the rules read each line: JSON Lines as for `normalize`, or plain texts."""
+    from normalizer.domain.address.explain import explain
+
+    if _KINDS[kind] is not Kind.ADDRESS:
+        raise typer.BadParameter("só endereços podem ser explicados.", param_hint="--explain")
+    for line in filter(bytes.strip, lines):
+        row_id, text = _id_and_text(line)
+        explanation = explain(text)
+        shown = orjson.dumps({"id": row_id, **explanation.as_dict()}) if as_json else f"{explanation}\n".encode()
+        sys.stdout.buffer.write(shown + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _id_and_text(line: bytes) -> tuple[object, str]:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        row = None
+    return (
+        (row.get("id"), str(row.get("text") or "")) if isinstance(row, dict) else (None, line.decode(errors="replace"))
+    )
 
 
 def _lines(file: Path | None) -> list[bytes]:

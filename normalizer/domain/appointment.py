@@ -51,11 +51,15 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Normalized:
-    """A grounded value, ready to be stored. `note` says what was left out of it, if anything."""
+    """A grounded value, ready to be stored.
+
+    `note` says what was left out of it, if anything; `inferred` what its text does not say itself (`deduzido`).
+    """
 
     value: Address | Document
     origin: Origin
     note: Reason | None = None
+    inferred: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,10 +46,15 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settled(Generic[T]):
-    """A value the text carries. `note` tells what was left out (an invalid CPF beside a good RG)."""
+    """A value the text carries.
+
+    `note` tells what was left out (an invalid CPF beside a good RG); `inferred` names what the text does not say itself
+    (`deduzido`): a street's type, a state.
+    """
 
     value: T
     note: Reason | None = None
+    inferred: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

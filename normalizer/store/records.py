@@ -5,7 +5,8 @@ Everything of ours lies under `normalizacao`:
 `revisao` grows with every write of ours; `fence` is the claim that wrote last; `linha` and `fontes` are keyed hashes of
 the imported row and of its source texts; `criado_por` and `tocado_por` are the imports that inserted it and wrote on it
 last. `refazer` lists the kinds whose result is to be replaced even if it is not ours; `gravado` of a kind is the keyed
-hash of the result we wrote, so that another's is told from it; a text that is not there has `origem` "ausente". The
+hash of the result we wrote, so that another's is told from it; `deduzido` names what the address has and its text does
+not say ("tipo", "estado"); a text that is not there has `origem` "ausente". The
 backend's own account (`normalization_status`, `normalization_job_id`, `normalization_error`, `updated_at`) is written
 with it. A kind that a person corrected carries `corrigido_em` and `corrigido_de`, the texts the person saw.
 """
@@ -300,6 +301,8 @@ def _fields_of(kind: Kind, outcome: Outcome, secret: bytes) -> dict[str, Any]:
             noted |= {"origem": outcome.origin.value, **_written(outcome.value, secret)}
             if outcome.note is not None:
                 noted["motivo"] = outcome.note.value
+            if outcome.inferred:
+                noted["deduzido"] = list(outcome.inferred)
             return {**_value_fields(kind, outcome.value), _ABOUT[kind]: noted}
         case Review():
             noted |= {"origem": outcome.origin.value, "motivo": outcome.reason.value}

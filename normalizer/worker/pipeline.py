@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
-from normalizer.domain.address import Address, parse_address
+from normalizer.domain.address import DEFAULT_TYPE, TYPE, Address, deduced, parse_address
 from normalizer.domain.appointment import Absent, Appointment, Kind, Normalized, Origin, Outcome, Review
 from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.document import Document, parse_document
@@ -74,6 +74,7 @@ class Pipeline:
         coalescer: the shared queue in front of the model; None when no key is configured.
         kinds: which texts to normalize; the others are never touched.
         unasked: the reason given where only a model could decide and there is none; None gives the rules' own.
+        street_type: what is put before a street's name without a type; "" leaves such a text to a person.
     """
 
     def __init__(
@@ -83,11 +84,13 @@ class Pipeline:
         coalescer: Coalescer | None,
         kinds: frozenset[Kind] = frozenset(Kind),
         unasked: Reason | None = Reason.NO_MODEL_KEY,
+        street_type: str = DEFAULT_TYPE,
     ) -> None:
         self._cache = cache
         self._coalescer = coalescer
         self._kinds = kinds
         self._unasked = unasked
+        self._street_type = street_type
 
     async def run(
         self,
@@ -120,7 +123,10 @@ class Pipeline:
                 yield [_progress(*each, documents) for each in decided]
             async for arrived in answers:
                 handed_out = chain.from_iterable(_hand_out(left[text], answer) for text, answer in arrived.items())
-                yield [_progress(*each, documents) for each in handed_out]
+                yield [_progress(each, self._answer(answer), documents) for each, answer in handed_out]
+
+    def _answer(self, answer: Outcome | NormalizerError) -> Outcome | NormalizerError:
+        return answer if isinstance(answer, NormalizerError) else self._address(answer)
 
     def _is_wanted(self, appointment: Appointment, kind: Kind) -> bool:
         """Whether the text is to be normalized: not where it is switched off, or the result is not ours to replace."""
@@ -159,15 +165,28 @@ class Pipeline:
     def _decide(self, item: _Text, entry: Entry | None) -> list[_Decided]:
         if entry is not None:
             origin = Origin.MANUAL if entry.manual else Origin.CACHE
-            return [(each, _outcome(entry.decision, origin)) for each in item.waiting]
+            outcome = self._address(_outcome(_marked(item.text, entry), origin))
+            return [(each, outcome) for each in item.waiting]
         decision = parse_address(item.text)
         if not needs_model(decision):
-            return [(each, _outcome(decision, Origin.RULES)) for each in item.waiting]
+            outcome = self._address(_outcome(decision, Origin.RULES))
+            return [(each, outcome) for each in item.waiting]
         if self._coalescer is None:
             unasked = Review(self._unasked or decision.reason, Origin.RULES, decision.understood)
             return [(each, unasked) for each in item.waiting]
         item.undecided = decision
         return []
+
+    def _address(self, outcome: Outcome) -> Outcome:
+        """The outcome with the type that a street without one is to have; for a person where that is none."""
+        if not isinstance(outcome, Normalized) or not isinstance(outcome.value, Address):
+            return outcome
+        if TYPE not in outcome.inferred or self._street_type == DEFAULT_TYPE:
+            return outcome
+        if not self._street_type:
+            return Review(Reason.STREET_UNKNOWN, outcome.origin)
+        rua = f"{self._street_type} {outcome.value.rua.partition(' ')[2]}"
+        return replace(outcome, value=replace(outcome.value, rua=rua))
 
     def _ask(
         self,
@@ -214,6 +233,14 @@ def _distinct(appointments: Sequence[Appointment]) -> list[_Text]:
     return list(by_identity.values())
 
 
+def _marked(text: str, entry: Entry) -> Decision[Address]:
+    """A kept answer with what its text does not say; what a person stored is theirs."""
+    decision = entry.decision
+    if entry.manual or not isinstance(decision, Settled):
+        return decision
+    return replace(decision, inferred=deduced(text, decision.value))
+
+
 def _hand_out(item: _Text, answer: Decision[Address] | NormalizerError) -> Iterator[_Decided]:
     """The first appointment paid for the answer; those that share its text had it for nothing."""
     for position, appointment in enumerate(item.waiting):
@@ -231,7 +258,7 @@ def _model_outcome(answer: Decision[Address], item: _Text, origin: Origin) -> Ou
 
 def _outcome(decision: Decision[Address] | Decision[Document], origin: Origin) -> Outcome:
     if isinstance(decision, Settled):
-        return Normalized(decision.value, origin, decision.note)
+        return Normalized(decision.value, origin, decision.note, decision.inferred)
     if decision.reason in _NOTHING_THERE:
         return Absent(decision.reason)
     return Review(decision.reason, origin, decision.understood)

@@ -206,3 +206,14 @@ def test_what_no_call_could_be_made_with_is_one_sentence_that_shows_no_secret(
     assert said in sentence
     assert "sk-" not in sentence
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(("value", "read"), [(None, "Rua"), ("", ""), ("Logradouro", "Logradouro")])
+def test_the_default_street_type_is_switched_off_by_being_empty(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, read: str
+) -> None:
+    monkeypatch.delenv("ADDRESS_DEFAULT_STREET_TYPE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("ADDRESS_DEFAULT_STREET_TYPE", value)
+
+    assert load_settings().address_default_street_type == read

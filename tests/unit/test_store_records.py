@@ -226,3 +226,10 @@ def test_an_id_that_can_be_two_things_is_asked_for_as_both():
     assert forms_of("42") == ["42", 42]
     assert forms_of("042") == ["042"]
     assert [len(branch[name]["$in"]) for branch in named(["abc", "0" * 24])["$or"] for name in branch] == [3, 3]
+
+
+@pytest.mark.parametrize("inferred", [(), ("tipo",), ("tipo", "estado")])
+def test_what_an_address_has_and_its_text_does_not_say_is_stored_marked(inferred):
+    address = Normalized(GOOD[Kind.ADDRESS].value, Origin.RULES, inferred=inferred)
+    change = change_of(result({Kind.ADDRESS: address}), NOW, secret=SECRET)
+    assert change["$set"]["normalizacao.endereco"].get("deduzido", []) == list(inferred)

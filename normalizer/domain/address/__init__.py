@@ -8,10 +8,12 @@ from typing import Final
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address.answers import standardize
+from normalizer.domain.address.deduced import TYPE, deduced
+from normalizer.domain.address.lexicon import DEFAULT_TYPE
 from normalizer.domain.address.rules import parse_address
 from normalizer.domain.address.value import FIELDS, Address
 
-__all__ = ["FIELDS", "RULES_VERSION", "Address", "parse_address", "standardize"]
+__all__ = ["DEFAULT_TYPE", "FIELDS", "RULES_VERSION", "TYPE", "Address", "deduced", "parse_address", "standardize"]
 
 _SOURCES: Final = (Path(__file__).parent.rglob("*.*"), Path(gazetteer.__file__).parent.glob("*.py"))
 _DATA: Final = Path(gazetteer.__file__).parent.glob("data/*.txt")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard, towns
+from normalizer.domain.address.deduced import deduced
 from normalizer.domain.address.grounding import Problem, Violation, violations
 from normalizer.domain.address.marks import FREE
 from normalizer.domain.address.passes import gather
@@ -62,7 +63,7 @@ def standardize(segments: Mapping[str, str | None], text: str) -> Settled[Addres
         cep=cep,
     )
     found = violations(text, address)
-    return Undecided(_reason(found), understood) if found else Settled(address)
+    return Undecided(_reason(found), understood) if found else Settled(address, inferred=deduced(text, address))
 
 
 def _reason(found: tuple[Violation, ...]) -> Reason:

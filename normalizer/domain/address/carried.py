@@ -172,8 +172,9 @@ class Carrier:
     def _city_spans(self) -> list[Span]:
         address = self.address
         last_word = gazetteer.name_key(address.cidade).rpartition(" ")[2]
-        ends = [at + 1 for at, key in enumerate(self.tokens.keys) if key == last_word]
-        spans = self._cities(ends)
+        ends = {at + 1 for at, key in enumerate(self.tokens.keys) if key == last_word}
+        ends |= {self.evidence.city[1]} - {0}  # an older name ends in another word
+        spans = self._cities(sorted(ends))
         return spans or self._cities(range(1, self.tokens.size + 1))
 
     def _cities(self, ends: Iterable[int]) -> list[Span]:

@@ -12,10 +12,11 @@ from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import weights
 from normalizer.domain.address.cells import alternatives
+from normalizer.domain.address.deduced import STATE, TYPE
 from normalizer.domain.address.grounding import check
 from normalizer.domain.address.marks import FREE
 from normalizer.domain.address.passes import gather
-from normalizer.domain.address.places import Place, places, states
+from normalizer.domain.address.places import places, states
 from normalizer.domain.address.readings import Reading, read
 from normalizer.domain.address.sectors import starts
 from normalizer.domain.address.streets import at_street
@@ -54,10 +55,10 @@ def _parse(text: str) -> Settled[Address] | Undecided:
     if refused is not None:
         return Undecided(refused)
     evidence = gather(tokens)
-    candidates = places(evidence)[:_PLACES_TRIED]
-    if not candidates:
+    found = readings(evidence)
+    if found is None:
         return Undecided(_why_no_place(evidence))
-    decision = _decide(_readings(evidence, candidates))
+    decision = _decide(found)
     if isinstance(decision, Settled) and check(evidence, decision.value):
         return Undecided(Reason.NOT_GROUNDED, _understood(decision.value))
     return decision
@@ -96,24 +97,32 @@ def _city_of_another_state(evidence: Evidence) -> bool:
     )
 
 
-def _readings(evidence: Evidence, candidates: list[Place]) -> list[Reading]:
-    return [read(evidence, place, start) for place in candidates for start in starts(evidence, place)]
+def readings(evidence: Evidence) -> list[Reading] | None:
+    """Return every reading that is tried, the best first; None when the text names no city."""
+    candidates = places(evidence)[:_PLACES_TRIED]
+    found = [read(evidence, place, start) for place in candidates for start in starts(evidence, place)]
+    found.sort(key=lambda reading: (reading.address is None, -reading.score))
+    return found if candidates else None
 
 
-def _decide(readings: list[Reading]) -> Settled[Address] | Undecided:
-    if not readings:
+def _decide(tried: list[Reading]) -> Settled[Address] | Undecided:
+    if not tried:
         return Undecided(Reason.STREET_UNKNOWN)
-    readings.sort(key=lambda reading: (reading.address is None, -reading.score))
-    best = readings[0]
+    best = tried[0]
     if best.address is None:
         return Undecided(best.reason, best.understood)
     understood = _understood(best.address)
     if best.score < weights.ENOUGH:
         return Undecided(Reason.ADDRESS_AMBIGUOUS, understood)
-    for other in readings[1:]:
+    for other in tried[1:]:
         if other.address is not None and other.address != best.address and best.score - other.score < weights.MARGIN:
             return Undecided(Reason.ADDRESS_AMBIGUOUS, understood)
-    return Settled(best.address)
+    return Settled(best.address, inferred=_inferred(best))
+
+
+def _inferred(reading: Reading) -> tuple[str, ...]:
+    kind = (TYPE,) if reading.start.untyped else ()
+    return kind if reading.place.state is not None else (*kind, STATE)
 
 
 def _understood(address: Address) -> dict[str, str]:
