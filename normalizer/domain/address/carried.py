@@ -164,7 +164,7 @@ class Carrier:
             return tokens.keys[start] in lx.ROAD_CODES or tokens.keys[start].upper() in gazetteer.UF_NAMES
         if start and self.marks[start - 1] == FREE and tokens.gaps[start] != HARD:
             return False
-        if end >= tokens.size or tokens.keys[start] in lx.STRONG_STARTERS:
+        if end >= tokens.size or tokens.keys[start] in lx.NO_BARE_NAMES:
             return False
         numbered = tokens.kinds[end] == NUM or self.marks[end] == NUMBER or tokens.keys[end] in lx.NUMBER_WORDS
         return numbered or self.evidence.labelled.get(start) == "rua" or self.marks[end] == LABEL
@@ -193,9 +193,11 @@ class Carrier:
             for at in range(tokens.size)
             if tokens.kinds[at] == NUM and self.marks[at] == FREE and tokens.keys[at].lstrip("0") == block
         ]
+        blocks = towns.town(self.address.estado, self.address.cidade).block_numbers
+        bound = {at for at, end in spans if blocks and tokens.is_number(end) and tokens.gaps[end] == HYPHEN}
         if not house:
-            return spans
-        return [(at, end + 1) for at, end in spans if tokens.key(end) == house and tokens.gaps[end] == HYPHEN]
+            return [(at, end) for at, end in spans if at not in bound]
+        return [(at, end + 1) for at, end in spans if at in bound and tokens.key(end) == house]
 
     def _part_spans(self, part: str) -> list[Span]:
         words = value_words(part)
