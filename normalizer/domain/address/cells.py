@@ -22,6 +22,8 @@ _SPLIT: Final = re.compile(
     rf"|\b(?:(?:{_any(lx.ADDRESS_LABELS)})\.?\s{{1,3}})?(?:{_any(lx.ADDRESS_KINDS)})\s{{0,3}}:",
     re.IGNORECASE,
 )
+_MARKER: Final = re.compile(rf"\A(?:{_SPLIT.pattern})", re.IGNORECASE)
+_SEVERAL: Final = (":", "//", f" {lx.OR} ")  # without any of these there is one address
 _OLD: Final = re.compile(rf"\b(?:{_any(lx.OLD_ADDRESS)})\b", re.IGNORECASE)
 _FORMULA: Final = re.compile(r"=\s*(?:CONCATENAR|CONCATENATE|CONCAT)\s*\(", re.IGNORECASE)
 
@@ -31,9 +33,9 @@ def alternatives(text: str) -> list[str]:
     cleaned = clean(text)
     if cleaned.startswith("="):
         cleaned = _FORMULA.sub("", cleaned, count=1)
-    if not (":" in cleaned or "//" in cleaned or f" {lx.OR} " in cleaned.lower()):
+    if not any(sign in cleaned.lower() for sign in _SEVERAL):
         return [cleaned]
     edges = [0, *(cut.start() for cut in _SPLIT.finditer(cleaned)), len(cleaned)]
     parts = (cleaned[start:end].strip() for start, end in pairwise(edges))
-    kept = [_SPLIT.sub("", part, count=1) if _SPLIT.match(part) else part for part in parts if not _OLD.search(part)]
-    return [part.strip() for part in kept if part.strip()] or [cleaned]
+    kept = [_MARKER.sub("", part).strip() for part in parts if not _OLD.search(part)]
+    return [part for part in kept if part] or [cleaned]

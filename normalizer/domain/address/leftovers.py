@@ -16,6 +16,7 @@ from normalizer.domain.decision import Reason
 
 if TYPE_CHECKING:
     from normalizer.domain.address.readings import Draft
+    from normalizer.domain.address.tokens import Tokens
 
 Span: TypeAlias = tuple[int, int]
 
@@ -59,18 +60,21 @@ def _settle(draft: Draft, found: _Sorted) -> Reason | None:
         _add_named(draft, start, end)
     for start, end in found.asides:
         draft.claim(start, end, DROPPED)
-    quarters = found.quarters
-    if len(quarters) > 1:  # "Centro, Lajeado, Lajeado RS" says the city twice
-        city = draft.tokens.phrase(draft.place.start, draft.place.end)
-        again = [chunk for chunk in quarters if draft.tokens.phrase(*chunk) == city]
-        quarters = [chunk for chunk in quarters if chunk not in again]
-        for start, end in again:
-            draft.claim(start, end, DROPPED)
+    quarters = found.quarters if len(found.quarters) < 2 else _without_city(draft, found.quarters)
     if len(quarters) == 2 and _is_place_before_quarter(draft, *quarters):
         _add_place(draft, *quarters.pop(0))
     if len(quarters) > 1:
         return Reason.DISTRICT_AMBIGUOUS
     return _read_quarter(draft, *quarters[0]) if quarters else None
+
+
+def _without_city(draft: Draft, quarters: list[Span]) -> list[Span]:
+    """Drop the city said twice: "Centro, Lajeado, Lajeado RS"."""
+    city = draft.tokens.phrase(draft.place.start, draft.place.end)
+    again = [chunk for chunk in quarters if draft.tokens.phrase(*chunk) == city]
+    for start, end in again:
+        draft.claim(start, end, DROPPED)
+    return [chunk for chunk in quarters if chunk not in again]
 
 
 def _is_place_before_quarter(draft: Draft, place: Span, quarter: Span) -> bool:
@@ -207,9 +211,8 @@ def _is_known(draft: Draft, start: int) -> bool:
 
 def _misplaced(draft: Draft, start: int, end: int) -> Reason | None:
     """Say why what may be a quarter's name is none where it stands."""
-    tokens, place = draft.tokens, draft.place
-    bare_label = start > 0 and tokens.keys[start - 1] in lx.QUARTER_LABELS and not tokens.colons[start - 1]
-    if end - start == 1 and bare_label and tokens.keys[start] in lx.QUARTER_QUALIFIERS:
+    place = draft.place
+    if end - start == 1 and _follows_label(draft.tokens, start):
         return Reason.DISTRICT_AMBIGUOUS  # "Bairro Novo" may be the whole name
     behind_place = place.start < start or place.start == end
     if start < draft.start.at and not _is_known(draft, start) and not behind_place:
@@ -219,6 +222,13 @@ def _misplaced(draft: Draft, start: int, end: int) -> Reason | None:
     doubts = (_is_capital_apart,) if (start, end) == draft.evidence.slot else _DOUBTS
     doubtful = any(doubt(draft, start, end) for doubt in doubts)
     return Reason.DISTRICT_AMBIGUOUS if doubtful else None
+
+
+def _follows_label(tokens: Tokens, at: int) -> bool:
+    """Is it the "Novo" of "Bairro Novo"."""
+    if at == 0 or tokens.keys[at] not in lx.QUARTER_QUALIFIERS:
+        return False
+    return tokens.keys[at - 1] in lx.QUARTER_LABELS and not tokens.colons[at - 1]
 
 
 def _is_misspelt_city(draft: Draft, start: int, end: int) -> bool:

@@ -134,11 +134,15 @@ def _before_state(evidence: Evidence, state: State) -> Iterator[Place]:
     score += _state_bonus(evidence, state)
     in_capital = state.spelled and _in_capital(evidence, state.uf)
     for start, name, quality in cities_ending(evidence, last + 1, state.uf):
-        if last + 1 == evidence.city[1] and start > evidence.city[0] and evidence.city[1]:
-            continue  # "Rua X, 10, Bela Cruz - CE" is not in Cruz
-        if in_capital and name != gazetteer.CAPITALS[state.uf]:
-            continue  # "…, Socorro, São Paulo" with a CEP of the capital: Socorro is its quarter
-        yield Place(start, last + 1, state, name, state.uf, score + quality)
+        quarter = in_capital and name != gazetteer.CAPITALS[state.uf]  # "…, Socorro, São Paulo", CEP of the capital
+        if not quarter and not _is_city_cut_short(evidence, start, last + 1):
+            yield Place(start, last + 1, state, name, state.uf, score + quality)
+
+
+def _is_city_cut_short(evidence: Evidence, start: int, end: int) -> bool:
+    """Is it the end of the city's name: "Rua X, 10, Bela Cruz - CE" is not in Cruz."""
+    first, last = evidence.city
+    return last == end and start > first
 
 
 def _state_bonus(evidence: Evidence, state: State) -> float:

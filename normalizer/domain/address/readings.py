@@ -329,13 +329,13 @@ def _letter(draft: Draft, at: int) -> Reason | None:
     """Read the letter of "83-B" as complement."""
     tokens = draft.tokens
     key, word = tokens.keys[at], tokens.words[at]
-    if len(key) != 1 or not key.isalpha() or tokens.dots[at]:
+    if len(key) != 1 or tokens.dots[at]:
         return None
-    ends = at + 1 == tokens.size or tokens.gaps[at + 1] == HARD
+    ends = tokens.hard_end(at) == at + 1
     if tokens.gaps[at] == HARD and not ends:
         return None  # "…, 100, M VENTO, …"
-    closed = ends or draft.marks[at + 1] != FREE
-    if tokens.gaps[at] in (GLUED, HYPHEN) or (closed and (key not in _LABEL_LETTERS or (ends and word.isupper()))):
+    loose = ends or (draft.marks[at + 1] != FREE and key not in _LABEL_LETTERS)
+    if tokens.gaps[at] in (GLUED, HYPHEN) or (loose and (key not in _LABEL_LETTERS or word.isupper())):
         draft.add_part(at, at + 1, word.upper())
         return None
     return Reason.NUMBER_AMBIGUOUS if word.isupper() and key not in _LETTER_WORDS else None

@@ -16,19 +16,14 @@ if TYPE_CHECKING:
 
 _ORDINALS: Final = "ºª°"
 _FEW_DIGITS: Final = 6
+_CROSSING: Final = lx.STREET_TYPES.keys() - lx.LAST_RESORT_TYPES
 
 
 def find_slot(evidence: Evidence) -> None:
     """Note the field right before "CITY - UF", behind a street: a register prints the quarter there."""
     tokens = evidence.tokens
-    state = next((at for at in range(tokens.size - 1, 2, -1) if _is_sigla(tokens, at)), 0)
-    if not state:
-        return
-    end = state
-    while end > 1 and tokens.parens[end - 1]:
-        end -= 1  # "BRASILIA (GAMA) - DF"
-    city = tokens.hard_start(end - 1)
-    if city < 2 or tokens.keys[state].upper() not in gazetteer.municipalities(tokens.phrase(city, end)):
+    city, end = _city(tokens)
+    if city < 2:
         return
     evidence.city = (city, end)
     while city > 1 and tokens.kinds[city - 1] == CEP:
@@ -36,6 +31,16 @@ def find_slot(evidence: Evidence) -> None:
     start = tokens.hard_start(city - 1)
     if start > 0 and not any(_is_second_street(tokens, at) for at in range(start, city)):
         evidence.slot = (start, city)
+
+
+def _city(tokens: Tokens) -> tuple[int, int]:
+    """Return the field before the last sigla, if it is a municipality of that state, brackets behind it left out."""
+    state = end = next((at for at in range(tokens.size - 1, 2, -1) if _is_sigla(tokens, at)), 0)
+    while end > 1 and tokens.parens[end - 1]:
+        end -= 1  # "BRASILIA (GAMA) - DF"
+    city = tokens.hard_start(end - 1) if state else 0
+    known = gazetteer.municipalities(tokens.phrase(city, end)) if city else {}
+    return (city, end) if tokens.keys[state].upper() in known else (0, 0)
 
 
 def _is_second_street(tokens: Tokens, at: int) -> bool:
@@ -100,16 +105,23 @@ def _range_end(evidence: Evidence, at: int) -> int:
     tokens = evidence.tokens
     key, following = tokens.keys[at], at + 1
     if key in lx.PARTIAL and _stands_apart(evidence, at):
-        lettered = len(tokens.key(following)) == 1 and tokens.hard_end(at) == at + 2
-        return at + 2 if lettered else following if tokens.hard_end(at) == following else at
-    if key in lx.SIDE_OF_STREET and tokens.key(following) in lx.PARITY and tokens.gaps[following] != HARD:
-        return at + 2
-    if key in lx.TO and evidence.numeric(following):
+        return _part_end(tokens, at)
+    if key in lx.SIDE_OF_STREET and tokens.key(following) in lx.PARITY:
+        return at + 2 if tokens.gaps[following] != HARD else at
+    if not evidence.numeric(following):
+        return at
+    if key in lx.TO:
         return _limit_end(evidence, following)
-    if key in lx.BARE_OF and tokens.gaps[at] == HARD and evidence.numeric(following):
-        last = _limit_end(evidence, following)
-        return _open_range_end(evidence, last) if tokens.key(last) in lx.UP_TO else at
-    return at
+    opens = key in lx.BARE_OF and tokens.gaps[at] == HARD
+    last = _limit_end(evidence, following)
+    return _open_range_end(evidence, last, at) if opens and tokens.key(last) in lx.UP_TO else at
+
+
+def _part_end(tokens: Tokens, at: int) -> int:
+    """Return where "PARTE" or "PARTE A" ends, if that is the whole rest of its field; else `at`."""
+    end, following = tokens.hard_end(at), at + 1
+    lettered = end == at + 2 and len(tokens.keys[following]) == 1
+    return end if end == following or lettered else at
 
 
 def _stands_apart(evidence: Evidence, at: int) -> bool:
@@ -123,12 +135,12 @@ def _limit_end(evidence: Evidence, at: int) -> int:
     return at + 2 if double else at + 1
 
 
-def _open_range_end(evidence: Evidence, at: int) -> int:
-    """Return where "ao fim" or "a 1200/1201" ends."""
+def _open_range_end(evidence: Evidence, at: int, start: int) -> int:
+    """Return where "ao fim" or "a 1200/1201" ends, or `start` where it is neither."""
     end = at + 1
     if evidence.tokens.key(end) in lx.THE_END:
         return end + 1
-    return _limit_end(evidence, end) if evidence.numeric(end) else at
+    return _limit_end(evidence, end) if evidence.numeric(end) else start
 
 
 def mark_counted_districts(evidence: Evidence) -> None:
@@ -182,14 +194,14 @@ def _meets_street(evidence: Evidence, at: int) -> bool:
     """Does another street begin at `at`, behind "com", "c/" or a slash, where the first one's name is over."""
     tokens = evidence.tokens
     key = tokens.keys[at]
-    if tokens.gaps[at] == SLASH and key in lx.STREET_TYPES:
-        return tokens.kinds[at + 1] == WORD and at_street(tokens, 0) and key not in lx.LAST_RESORT_TYPES
+    if tokens.gaps[at] == SLASH and key in _CROSSING:
+        return tokens.kinds[at + 1] == WORD and at_street(tokens, 0)
     if key not in lx.MEETING:
         return False
     street = at + 1 + (tokens.key(at + 1) in lx.ARTICLES)
-    typed = tokens.key(street) in lx.STREET_TYPES and tokens.key(street) not in lx.LAST_RESORT_TYPES
     slashed = len(key) == 1 and tokens.gaps[at + 1] == SLASH  # "c/ Rua X"
-    return typed and (slashed or _stands_apart(evidence, at)) and street + 1 < tokens.size
+    typed = tokens.key(street) in _CROSSING and street + 1 < tokens.size
+    return typed and (slashed or _stands_apart(evidence, at))
 
 
 def corner_end(tokens: Tokens, at: int) -> int:

@@ -11,11 +11,14 @@ from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER, UNIT
 from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from normalizer.domain.address.evidence import Evidence
     from normalizer.domain.address.places import Place
     from normalizer.domain.address.tokens import Tokens
 
 _ORDINALS: Final = "ºª°"
+_OPEN_TYPES: Final = lx.STREET_TYPES.keys() - lx.LAST_RESORT_TYPES
 _OPENING: Final = frozenset(lx.OPENING_TYPES.values())
 _VOWELS: Final = frozenset("aeiou")
 _NUMBERS: Final = (FREE, NUMBER)
@@ -50,9 +53,7 @@ def at_street(tokens: Tokens, at: int, *, opens: bool = False) -> bool:
     if at < 0 or at + 1 >= tokens.size:
         return False
     key = tokens.keys[at]
-    if key not in lx.STREET_TYPES or key in lx.LAST_RESORT_TYPES:
-        return False
-    if tokens.gaps[at + 1] == HARD and not tokens.colons[at]:
+    if key not in _OPEN_TYPES or (tokens.gaps[at + 1] == HARD and not tokens.colons[at]):
         return False
     if key in lx.EXTENSIONS and at and tokens.kinds[at - 1] != WORD:
         return False  # the extension of a phone
@@ -70,18 +71,22 @@ def typed_starts(evidence: Evidence) -> list[Start]:
     found: list[Start] = []
     if evidence.trailing_type is not None:
         found.append(Start(0, evidence.trailing_type, 0, weights.LONG_TYPE + weights.TYPE_OPENS_FIELD))
-    for at, key in enumerate(tokens.keys):
-        if marks[at] != FREE or evidence.in_city(at) or (found and at == evidence.slot[0]):
-            continue
-        opens = tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)
-        if opens and is_counted(tokens, at):
-            kind = f"{tokens.words[at].capitalize()} {lx.STREET_TYPES[tokens.keys[at + 1]]}"
-            found.append(Start(at, kind, at + 2, weights.COUNTED_TYPE))
-        elif key in lx.STREET_TYPES and at_street(tokens, at, opens=at > 0 and marks[at - 1] == LABEL):
-            found.append(_typed(evidence, at, opens=opens))
-        elif opens and is_road(tokens, lx.ROAD, at) and 2 <= len(tokens.keys[at + 1]) <= 3:
-            found.append(Start(at, lx.ROAD, at, weights.CODED_STREET))
+    for at in range(tokens.size):
+        if marks[at] == FREE and not evidence.in_city(at) and not (found and at == evidence.slot[0]):
+            found.extend(_start_at(evidence, at))
     return found
+
+
+def _start_at(evidence: Evidence, at: int) -> Iterator[Start]:
+    tokens, marks, key = evidence.tokens, evidence.marks, evidence.tokens.keys[at]
+    opens = tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)
+    if opens and is_counted(tokens, at):
+        kind = f"{tokens.words[at].capitalize()} {lx.STREET_TYPES[tokens.keys[at + 1]]}"
+        yield Start(at, kind, at + 2, weights.COUNTED_TYPE)
+    elif key in lx.STREET_TYPES and at_street(tokens, at, opens=at > 0 and marks[at - 1] == LABEL):
+        yield _typed(evidence, at, opens=opens)
+    elif opens and is_road(tokens, lx.ROAD, at) and 2 <= len(tokens.keys[at + 1]) <= 3:
+        yield Start(at, lx.ROAD, at, weights.CODED_STREET)
 
 
 def is_counted(tokens: Tokens, at: int) -> bool:
@@ -135,10 +140,7 @@ def last_resorts(evidence: Evidence) -> list[Start]:
     found = [
         Start(at, lx.STREET_TYPES[tokens.keys[at]], at + 1, weights.RURAL_TYPE)
         for at in range(tokens.size - 1)
-        if evidence.free(at)
-        and tokens.keys[at] in lx.RURAL_TYPES
-        and _opens_name(tokens, at)
-        and not evidence.in_city(at)
+        if tokens.keys[at] in lx.RURAL_TYPES and _opens_name(evidence, at)
     ]
     kind = _locality(evidence, first)
     if kind is not None and tokens.keys[first] not in lx.RURAL_TYPES:
@@ -152,8 +154,7 @@ def _locality(evidence: Evidence, first: int) -> str | None:
     """Return the type that a locality's word is where it opens the address: "POV LAGOA AZUL, S/N, …"."""
     tokens = evidence.tokens
     key = tokens.keys[first]
-    named = first + 1 < tokens.size and tokens.gaps[first + 1] != HARD and tokens.kinds[first + 1] == WORD
-    if tokens.gaps[first] != HARD or not named:
+    if not _has_name(tokens, first):
         return None  # "Agrovila 5" is a part of a settlement
     numbered = evidence.no_number >= 0 or tokens.is_number(tokens.hard_end(first))
     if key in lx.SETTLEMENTS:
@@ -163,8 +164,18 @@ def _locality(evidence: Evidence, first: int) -> str | None:
     return lx.LOCALITIES.get(key)
 
 
-def _opens_name(tokens: Tokens, at: int) -> bool:
-    return tokens.gaps[at] == HARD and tokens.gaps[at + 1] != HARD
+def _opens_name(evidence: Evidence, at: int) -> bool:
+    """Does the free word at `at` open a field that says more, and is not the city."""
+    gaps = evidence.tokens.gaps
+    return gaps[at] == HARD and gaps[at + 1] != HARD and evidence.free(at) and not evidence.in_city(at)
+
+
+def _has_name(tokens: Tokens, at: int) -> bool:
+    """Does the word open its field, with a word behind it."""
+    following = at + 1
+    if tokens.gaps[at] != HARD or following >= tokens.size:
+        return False
+    return tokens.gaps[following] != HARD and tokens.kinds[following] == WORD
 
 
 def _may_be_bare(evidence: Evidence, first: int) -> bool:
@@ -238,12 +249,9 @@ class StreetName:
         before = tokens.keys[at - 1]
         if date_follows(tokens, at) or tokens.words[at][-1] in _ORDINALS or before in lx.KM:
             return True
-        if tokens.gaps[at] == HYPHEN and len(before) == 3 and self._coded(at - 1):
-            return True  # "Estrada Municipal IBT-020"
-        second = at - 1 == self.name
-        if is_road(tokens, self.kind, at - 1):
+        if is_road(tokens, self.kind, at - 1) or self._is_municipal_code(at):
             return True  # "BR 277", "Rodovia Fulano BR-101"
-        code = second and self._is_code(at - 1)
+        code = at - 1 == self.name and self._is_code(at - 1)
         if code and tokens.gaps[at] in (GLUED, HYPHEN):
             return True
         return (code or before in lx.NUMBERED_STREET_WORDS) and self._house_number_follows(at)
@@ -253,10 +261,7 @@ class StreetName:
         return self.tokens.kinds[at] == WORD and key not in lx.TITLES and is_code(key)
 
     def _house_number_follows(self, at: int) -> bool:
-        tokens = self.tokens
-        after = at + 1
-        while self._free(after) and tokens.gaps[after] in (HYPHEN, GLUED) and len(tokens.keys[after]) == 1:
-            after += 1
+        tokens, after = self.tokens, self._behind_letters(at + 1)
         if after >= tokens.size or self._sided(at):
             return False
         if self.marks[after] == NUMBER:
@@ -267,6 +272,12 @@ class StreetName:
             return tokens.is_number(after + 1)
         return self._free(after) and tokens.kinds[after] == NUM and tokens.gaps[after] in (HARD, BLANK)
 
+    def _behind_letters(self, at: int) -> int:
+        """Return where what is bound to the number ends: the B of "5-B"."""
+        while self._free(at) and self.tokens.gaps[at] in (HYPHEN, GLUED) and len(self.tokens.keys[at]) == 1:
+            at += 1
+        return at
+
     def _sided(self, at: int) -> bool:
         """Does a side end the name before the number: "Rio Grande do Sul 90", "Rua 12 Norte 360"."""
         tokens = self.tokens
@@ -274,9 +285,11 @@ class StreetName:
             return False
         return tokens.keys[at - 2] in lx.OF or any(tokens.kinds[i] == NUM for i in range(self.name, at))
 
-    def _coded(self, at: int) -> bool:
-        """Is the word in capitals where others are not."""
-        return self.tokens.words[at].isupper() and not self.tokens.text.isupper()
+    def _is_municipal_code(self, at: int) -> bool:
+        """Is the number bound to three capitals where other words have none: "Estrada Municipal IBT-020"."""
+        tokens, before = self.tokens, self.tokens.words[at - 1]
+        bound = tokens.gaps[at] == HYPHEN and len(before) == 3
+        return bound and before.isupper() and not tokens.text.isupper()
 
     def _unit_for_number(self, at: int, unit: int) -> bool:
         """Does the unit behind the number show that it is the name's: "T 37 Qd 2", "Projetada 4 casa 2"."""
@@ -290,14 +303,15 @@ class StreetName:
         """Does the word at `at`, not the first, stand outside the name."""
         tokens, name = self.tokens, self.name
         key = tokens.keys[at]
-        if self._announces_number(at):
-            return True
-        if tokens.gaps[at] in (GLUED, HYPHEN):
-            return False
+        if self._announces_number(at) or tokens.gaps[at] in (GLUED, HYPHEN):
+            return self._announces_number(at)
         if at == name + 2 and is_road(tokens, self.kind, name):
             return key not in lx.SIDES
-        if tokens.gaps[at] == SLASH:
-            return True
+        return tokens.gaps[at] == SLASH or self._leaves_name(at)
+
+    def _leaves_name(self, at: int) -> bool:
+        """Does a quarter's first word, or any word behind a number that is the name, begin something else."""
+        tokens, key = self.tokens, self.tokens.keys[at]
         behind_number = self._after_number(at)
         if key in lx.STRONG_STARTERS and tokens.keys[at - 1] not in lx.BEFORE_NAMES:
             return behind_number or not self._number_ahead(at)

@@ -57,6 +57,7 @@ _WIDE_SLASH: Final = re.compile(r"(?<=\d) / (?=\d)")  # "1520 / 702" is a flat, 
 _DOTTED_SIGN: Final = re.compile(r"(?<=[^\W_])\.(?=[ºª°])")  # "n.º 12", "Prof.ª", "3.º andar"
 _DOUBLED: Final = re.compile("//|--")
 _HARD_CHARS: Final = frozenset(',;|()[]{}<>:"–—•=!?\\')
+_NUMBERS: Final = (NUM, CEP)
 _RAISED: Final = "º°"
 
 # What stands between two tokens: gap, does a full stop, does a colon (or equals sign) follow the first one.
@@ -72,8 +73,8 @@ def _separation(separator: str) -> _Separation:
 
 
 def _measure(separator: str) -> int:
-    if not separator:
-        return GLUED
+    if not separator.strip():
+        return BLANK if separator else GLUED
     if not _HARD_CHARS.isdisjoint(separator) or _DOUBLED.search(separator):
         return HARD
     if "-" in separator:
@@ -137,10 +138,8 @@ class Tokens:
                 colons.append(colon)
                 if dot and gap == BLANK:
                     gap = self._behind_full_stop(kind, key, separator)
-                elif kinds[-1] == CEP:
-                    gap = HARD
-                elif separator == "- " and key in lx.FLOORS and kinds[-1] == NUM:
-                    gap = BLANK  # "1- SUBSOLO"
+                elif kinds[-1] in _NUMBERS:
+                    gap = self._behind_number(gap, key, separator)
             words.append(word)
             kinds.append(kind)
             gaps.append(gap)
@@ -149,12 +148,22 @@ class Tokens:
             end = stop
         self.size = len(words)
         self.vocabulary = frozenset(keys)  # what no word of the text can set off need not be looked for
+        self._close(text[end:])
+        self.parens = self._bracketed() if "(" in text else [False] * self.size
+
+    def _close(self, rest: str) -> None:
+        """Note what stands behind the last token."""
         if self.size:
-            _, dot, colon = _separation(text[end:])
+            _, dot, colon = _separation(rest)
             self.dots.append(dot)
             self.colons.append(colon)
             self.gaps[0] = HARD
-        self.parens = self._bracketed() if "(" in text else [False] * self.size
+
+    def _behind_number(self, gap: int, key: str, separator: str) -> int:
+        """Return the gap behind a number or a CEP, which ends a field; "1- SUBSOLO" is a floor."""
+        if self.kinds[-1] == CEP:
+            return HARD
+        return BLANK if separator == "- " and key in lx.FLOORS else gap
 
     def _behind_full_stop(self, kind: int, key: str, separator: str) -> int:
         """Return the gap behind a full stop: HARD where it ends a sentence, not an abbreviation or an ordinal."""
@@ -163,15 +172,20 @@ class Tokens:
             if key in lx.FLOORS:
                 return BLANK  # "4. andar"
             return HYPHEN if kind == NUM and len(separator) == 1 else HARD  # "lote 3.8"
-        if before in lx.STREET_TYPES and before not in lx.LAST_RESORT_TYPES:  # "Praça. X", and "…, 121 RUA. VILA …"
-            return HARD if len(self.kinds) > 2 and self._numbers(-2) and self.gaps[-1] != HARD else BLANK
-        if len(before) == 1 and len(self.keys) > 1 and self.keys[-2] in lx.UNIT_WORDS and len(key) > 1:
-            return HARD  # "BLOCO A. CENTRO"
+        if before in lx.STREET_TYPES and before not in lx.LAST_RESORT_TYPES:
+            return HARD if self._trails_number() else BLANK  # "…, 121 RUA. VILA …", and "Praça. X"
+        if len(before) == 1:
+            return HARD if len(key) > 1 and self._is_unit_value() else BLANK  # "BLOCO A. CENTRO"
         return HARD if len(before) > 4 and before not in lx.LONG_ABBREVIATIONS else BLANK
 
-    def _numbers(self, at: int) -> bool:
-        """Is it a house number there, or that there is none: "121 RUA.", "SN RUA."."""
-        return self.kinds[at] == NUM or self.keys[at] in lx.NO_NUMBERS or self.keys[at] in lx.NUMBER_WORDS
+    def _trails_number(self) -> bool:
+        """Does the last token stand right behind a house number, or that there is none: "121 RUA.", "SN RUA."."""
+        if len(self.kinds) < 3 or self.gaps[-1] == HARD:
+            return False
+        return self.kinds[-2] == NUM or self.keys[-2] in lx.NO_NUMBERS or self.keys[-2] in lx.NUMBER_WORDS
+
+    def _is_unit_value(self) -> bool:
+        return len(self.keys) > 1 and self.keys[-2] in lx.UNIT_WORDS
 
     def _bracketed(self) -> list[bool]:
         """Say of each token whether it stands in brackets."""
@@ -224,15 +238,19 @@ class Tokens:
         return self._edges
 
 
+# What may stand in a text, what that is replaced by, and the pattern of where.
+_REPAIRS: Final = (
+    ((".0",), "", _EXCEL_FLOAT),
+    ((".P", ".p", ". P"), "CEP", _DOTTED_CEP),
+    ((" / ",), "/", _WIDE_SLASH),
+    ((".º", ".ª", ".°"), "", _DOTTED_SIGN),
+)
+
+
 def _unglue(text: str) -> str:
-    if ".0" in text:
-        text = _EXCEL_FLOAT.sub("", text)
-    if ".P" in text or ".p" in text or ". P" in text:
-        text = _DOTTED_CEP.sub("CEP", text)
-    if " / " in text:
-        text = _WIDE_SLASH.sub("/", text)
-    if ".º" in text or ".ª" in text or ".°" in text:
-        text = _DOTTED_SIGN.sub("", text)
+    for signs, replacement, pattern in _REPAIRS:
+        if any(sign in text for sign in signs):
+            text = pattern.sub(replacement, text)
     if not (text.isupper() or text.islower()):
         text = _CAMEL.sub(" ", _GLUED_TYPE.sub(r"\1 ", text))
     return text

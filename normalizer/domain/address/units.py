@@ -92,8 +92,11 @@ def _floor(evidence: Evidence, at: int, keyword: str) -> Unit | None:
         return None
     if tokens.keys[before] in lx.ORDINALS:
         return Unit(before, at + 1, f"{tokens.words[before].capitalize()} {keyword}", "")
-    if not evidence.numeric(before) or not _counts_floors(tokens, at):
-        return None
+    return _counted_floor(evidence, at, keyword) if evidence.numeric(before) and _counts_floors(tokens, at) else None
+
+
+def _counted_floor(evidence: Evidence, at: int, keyword: str) -> Unit:
+    tokens, before = evidence.tokens, at - 1
     floor = f"{tokens.keys[before]}º {keyword}"
     if tokens.key(at - 2) in lx.AND and evidence.numeric(at - 3):
         return Unit(at - 3, at + 1, f"{tokens.keys[at - 3]}º e {floor}", "")
@@ -200,7 +203,7 @@ def _stands_alone(evidence: Evidence, at: int) -> bool:
     opens = tokens.gaps[at] == HARD
     if not opens and evidence.marks[at - 1] not in (UNIT, NUMBER, LABEL) and tokens.kinds[at - 1] != NUM:
         return False
-    after = tokens.keys[at + 1] if at + 1 < tokens.size and tokens.gaps[at + 1] != HARD else ""
+    after = tokens.key(at + 1) if tokens.hard_end(at) > at + 1 else ""
     if after in _AFTER_ALONE or (tokens.keys[at] in lx.HOUSES and after in lx.HOUSE_LOOKS):
         return False
     return not (opens and after and after not in lx.UNIT_WORDS and evidence.free(at + 1))
@@ -296,16 +299,15 @@ def _lettered(evidence: Evidence, at: int, value: int) -> bool:
     """Is the value one letter. A letter that is a word counts in capitals or where nothing else can follow."""
     tokens = evidence.tokens
     key = tokens.keys[value]
-    following = value + 1
-    ends = following == tokens.size or tokens.gaps[following] == HARD
-    if len(key) != 1 or (key in _UNIT_LETTERS and not (ends and len(tokens.keys[at]) > 1)):
+    following, long = value + 1, len(tokens.keys[at]) > 1
+    if len(key) != 1 or (key in _UNIT_LETTERS and not (long and tokens.hard_end(value) == following)):
         return False
     if tokens.dots[value] and evidence.free(following) and tokens.gaps[following] == BLANK:
         return tokens.keys[following] in lx.UNIT_WORDS  # "Casa N. Sra. das Dores"
     closed = _closed(evidence, following) or tokens.keys[following] in lx.UNIT_WORDS
     if key in _LOOSE_LETTERS and not tokens.words[value].isupper():
         return closed
-    return closed or len(tokens.keys[at]) > 1
+    return closed or long
 
 
 def _continues(evidence: Evidence, at: int) -> bool:
@@ -323,12 +325,15 @@ def _continues(evidence: Evidence, at: int) -> bool:
 def _value(tokens: Tokens, start: int, end: int) -> str:
     written = ""
     for at in range(start, end):
-        word = tokens.words[at].replace(".", "")
-        if tokens.keys[at] in lx.JOINS_NUMBERS:
-            word = word.lower() if at > start and tokens.gaps[at] == BLANK and at + 1 < end else word.upper()
-        elif tokens.kinds[at] == WORD:
-            long = len(word) > 3 or tokens.keys[at] in lx.SIDES
-            word = word.capitalize() if long and tokens.keys[at] not in lx.ROMAN else word.upper()
+        joins = start < at < end - 1 and tokens.keys[at] in lx.JOINS_NUMBERS and tokens.gaps[at] == BLANK
         written += tokens.joint(at) if at > start else ""
-        written += word
+        written += (
+            tokens.words[at].lower() if joins else _value_word(tokens.words[at].replace(".", ""), tokens.keys[at])
+        )
     return written
+
+
+def _value_word(word: str, key: str) -> str:
+    """Return a word of a value: codes and letters in capitals, names proper ("Torre Norte")."""
+    long = len(word) > 3 or key in lx.SIDES
+    return word.capitalize() if long and key not in lx.ROMAN else word.upper()
