@@ -36,6 +36,6 @@ def alternatives(text: str) -> list[str]:
     if not any(sign in cleaned.lower() for sign in _SEVERAL):
         return [cleaned]
     edges = [0, *(cut.start() for cut in _SPLIT.finditer(cleaned)), len(cleaned)]
-    parts = (cleaned[start:end].strip() for start, end in pairwise(edges))
+    parts = [cleaned[start:end].strip() for start, end in pairwise(edges)]
     kept = [_MARKER.sub("", part).strip() for part in parts if not _OLD.search(part)]
-    return [part for part in kept if part] or [cleaned]
+    return list(filter(None, kept)) or [cleaned]

@@ -15,12 +15,13 @@ from normalizer.domain.address.passes import PASSES
 from normalizer.domain.address.rules import parse_address, readings
 from normalizer.domain.address.tokens import Tokens
 from normalizer.domain.address.words import WORDS
-from normalizer.domain.decision import Settled
+from normalizer.domain.decision import Settled, Undecided
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from normalizer.domain.address.readings import Reading
+    from normalizer.domain.address.value import Address
 
 _MARKS: Final = {
     mk.LABEL: "rótulo",
@@ -103,24 +104,40 @@ def explain(text: str) -> Explanation:
     part = alternatives(text)[0]
     tokens = Tokens(part[: tk.MAX_CHARS])
     evidence = Evidence(tokens, bytearray(tokens.size))
-    steps = [_step(evidence, mark) for mark in PASSES] if tokens.size else []
-    tried = (readings(evidence) or []) if tokens.size else []
-    decision = parse_address(text)
-    settled = decision if isinstance(decision, Settled) else None
-    best = next((reading.address for reading in tried if reading.address is not None), None)
-    objections = check(evidence, best) if best is not None else ()
+    steps = [_step(evidence, mark) for mark in PASSES if tokens.size]
+    tried = (readings(evidence) if tokens.size else None) or []
+    result, inferred, reason = _result(parse_address(text))
     return Explanation(
         texto=part,
         tokens=tuple(_token(tokens, at) for at in range(tokens.size)),
-        passos=tuple(step for step in steps if step.marcou),
+        passos=tuple(filter(_marked_any, steps)),
         leituras=tuple(_candidate(tokens, reading) for reading in tried),
         margem=_margin(tried),
         margem_minima=weights.MARGIN,
-        objecoes=tuple((each.field, _PROBLEMS[each.problem.value]) for each in objections),
-        resultado=settled.value.as_dict() if settled else None,
-        deduzido=settled.inferred if settled else (),
-        motivo=None if isinstance(decision, Settled) else decision.reason.value,
+        objecoes=tuple(_objections(evidence, tried)),
+        resultado=result,
+        deduzido=inferred,
+        motivo=reason,
     )
+
+
+def _result(
+    decision: Settled[Address] | Undecided,
+) -> tuple[dict[str, str | None] | None, tuple[str, ...], str | None]:
+    if isinstance(decision, Settled):
+        return decision.value.as_dict(), decision.inferred, None
+    return None, (), decision.reason.value
+
+
+def _marked_any(step: Step) -> bool:
+    return bool(step.marcou)
+
+
+def _objections(evidence: Evidence, tried: list[Reading]) -> Iterator[tuple[str, str]]:
+    """Yield what grounding has against the best reading."""
+    best = next((reading.address for reading in tried if reading.address is not None), None)
+    for found in check(evidence, best) if best is not None else ():
+        yield found.field, _PROBLEMS[found.problem.value]
 
 
 def _token(tokens: Tokens, at: int) -> Token:
@@ -174,16 +191,21 @@ def _lines(about: Explanation) -> Iterator[str]:
         yield f"  {step.passo:24} " + "; ".join(f"{words} = {mark}" for words, mark in step.marcou)
     yield "Leituras"
     for reading in about.leituras:
-        said = _one_line(reading.endereco) if reading.endereco else f"falhou: {reading.motivo}"
-        yield f"  {reading.pontos:5.2f}  {reading.cidade}, {reading.rua}  {said}"
+        yield f"  {reading.pontos:5.2f}  {reading.cidade}, {reading.rua}  {_said(reading.endereco, reading.motivo)}"
+    yield from _verdict(about)
+
+
+def _verdict(about: Explanation) -> Iterator[str]:
     if about.margem is not None:
         yield f"Margem    {about.margem} sobre a próxima leitura diferente; o mínimo é {about.margem_minima}"
     for name, problem in about.objecoes:
         yield f"Objeção   {name}: {problem}"
-    yield f"Resultado {_one_line(about.resultado) if about.resultado else f'em revisão: {about.motivo}'}"
+    yield f"Resultado {_said(about.resultado, about.motivo)}"
     if about.deduzido:
         yield f"Deduzido  {', '.join(about.deduzido)}"
 
 
-def _one_line(address: dict[str, str | None]) -> str:
+def _said(address: dict[str, str | None] | None, reason: str | None) -> str:
+    if address is None:
+        return f"em revisão: {reason}"
     return "; ".join(f"{name}={value}" for name, value in address.items() if value)

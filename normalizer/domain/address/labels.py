@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
@@ -91,11 +92,18 @@ def _stands_as_label(tokens: Tokens, at: int) -> bool:
     field = lx.LABELS[key]
     if field == lx.OTHER_FIELD:
         return tokens.kinds[following] != WORD or tokens.gaps[following] == HARD
-    if field == "cep":
-        return True
-    if key in lx.QUARTER_LABELS and tokens.hard_end(at) == at + 2 and tokens.keys[following] in lx.QUARTER_QUALIFIERS:
-        return False  # "Bairro Novo" is a name
-    return at == 0 or not (tokens.keys[at - 1] in lx.STREET_TYPES and tokens.gaps[at] != HARD)
+    return field == "cep" or not (_is_quarter_name(tokens, at) or _is_street_name(tokens, at))
+
+
+def _is_quarter_name(tokens: Tokens, at: int) -> bool:
+    """Is it the whole field "Bairro Novo", which is a name."""
+    named = tokens.keys[at] in lx.QUARTER_LABELS and tokens.hard_end(at) == at + 2
+    return named and tokens.keys[at + 1] in lx.QUARTER_QUALIFIERS
+
+
+def _is_street_name(tokens: Tokens, at: int) -> bool:
+    """Does a street's type stand before the label's word: "Rua Bairro Alto"."""
+    return at > 0 and tokens.keys[at - 1] in lx.STREET_TYPES and tokens.gaps[at] != HARD
 
 
 def _belongs_to_name(tokens: Tokens, at: int) -> bool:
@@ -147,11 +155,14 @@ def mark_empty_slots(evidence: Evidence) -> None:
             end += 1
         if tokens.phrase(at, end) in lx.NULL_SLOTS:
             evidence.mark(at, end, DROPPED)
-    if tokens.vocabulary.isdisjoint(lx.NONE_WORDS):
-        return
-    for at in range(tokens.size - 1):
-        if _lacks(tokens, at) and tokens.keys[at + 1] in lx.SLOT_NAMES and tokens.gaps[at + 1] != HARD:
+    if not tokens.vocabulary.isdisjoint(lx.NONE_WORDS):
+        for at in filter(partial(_lacks_slot, tokens), range(tokens.size - 1)):
             evidence.mark(at, at + 2, DROPPED)
+
+
+def _lacks_slot(tokens: Tokens, at: int) -> bool:
+    """Does "sem" or "s/" stand before a field that may be missing."""
+    return tokens.keys[at + 1] in lx.SLOT_NAMES and tokens.gaps[at + 1] != HARD and _lacks(tokens, at)
 
 
 def _lacks(tokens: Tokens, at: int) -> bool:
@@ -225,14 +236,18 @@ def mark_no_number(evidence: Evidence) -> None:
     if tokens.vocabulary.isdisjoint(lx.NONE_WORDS):
         return
     for at, key in enumerate(tokens.keys):
-        if key not in lx.NONE_WORDS or evidence.marks[at] != FREE:
-            continue
-        end = _none_end(tokens, at)
-        if end > at and not _numbered(tokens, end):
-            if evidence.no_number < 0:
-                evidence.no_number = end
-            announced = at > 0 and tokens.keys[at - 1] in lx.NUMBER_WORDS and tokens.gaps[at] != HARD
-            evidence.mark(at - 1 if announced else at, end, NUMBER)  # "Nº S/N"
+        if key in lx.NONE_WORDS and evidence.marks[at] == FREE:
+            end = _none_end(tokens, at)
+            if end > at and not _numbered(tokens, end):
+                _mark_none(evidence, at, end)
+
+
+def _mark_none(evidence: Evidence, at: int, end: int) -> None:
+    tokens = evidence.tokens
+    if evidence.no_number < 0:
+        evidence.no_number = end
+    announced = at > 0 and tokens.keys[at - 1] in lx.NUMBER_WORDS and tokens.gaps[at] != HARD
+    evidence.mark(at - 1 if announced else at, end, NUMBER)  # "Nº S/N"
 
 
 def _none_end(tokens: Tokens, at: int) -> int:
@@ -248,12 +263,18 @@ def _numbered(tokens: Tokens, end: int) -> bool:
 
 
 def _says_none(tokens: Tokens, at: int) -> bool:
-    label = at + 1
+    label, behind = at + 1, at + 2
     if tokens.keys[at] in lx.WITHOUT or tokens.gaps[label] != BLANK or tokens.dots[at]:
-        lady = len(tokens.keys[label]) == 1 and tokens.key(at + 2) in lx.LADY_TITLES
+        lady = len(tokens.keys[label]) == 1 and tokens.key(behind) in lx.LADY_TITLES
         return tokens.gaps[label] != HARD and not lady
-    if at + 2 == tokens.size or tokens.gaps[at + 2] == HARD:
+    if tokens.hard_end(label) == behind:
         return True
     # "travessa dos Pescadores s n praia": a name does not end in "s n", nor "N. Senhora" follow it.
-    named = at > 1 and tokens.kinds[at - 1] == WORD and len(tokens.keys[at - 1]) > 2 and tokens.gaps[at] != HARD
-    return named and tokens.keys[at - 1] not in lx.STREET_TYPES and tokens.keys[at + 2] not in lx.LADY
+    return tokens.keys[behind] not in lx.LADY and _is_named(tokens, at - 1)
+
+
+def _is_named(tokens: Tokens, at: int) -> bool:
+    """Does a name end at `at`, in the field that goes on behind it."""
+    if at < 1 or tokens.kinds[at] != WORD or tokens.gaps[at + 1] == HARD:
+        return False
+    return len(tokens.keys[at]) > 2 and tokens.keys[at] not in lx.STREET_TYPES

@@ -211,17 +211,18 @@ def _is_known(draft: Draft, start: int) -> bool:
 
 def _misplaced(draft: Draft, start: int, end: int) -> Reason | None:
     """Say why what may be a quarter's name is none where it stands."""
-    place = draft.place
     if end - start == 1 and _follows_label(draft.tokens, start):
         return Reason.DISTRICT_AMBIGUOUS  # "Bairro Novo" may be the whole name
-    behind_place = place.start < start or place.start == end
-    if start < draft.start.at and not _is_known(draft, start) and not behind_place:
+    if start < draft.start.at and not _is_known(draft, start) and not _is_beside_city(draft, start, end):
         return Reason.TEXT_UNEXPLAINED
     if start in draft.evidence.labelled:
         return None
     doubts = (_is_capital_apart,) if (start, end) == draft.evidence.slot else _DOUBTS
-    doubtful = any(doubt(draft, start, end) for doubt in doubts)
-    return Reason.DISTRICT_AMBIGUOUS if doubtful else None
+    return Reason.DISTRICT_AMBIGUOUS if any(doubt(draft, start, end) for doubt in doubts) else None
+
+
+def _is_beside_city(draft: Draft, start: int, end: int) -> bool:
+    return draft.place.start < start or draft.place.start == end
 
 
 def _follows_label(tokens: Tokens, at: int) -> bool:

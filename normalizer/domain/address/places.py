@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain import gazetteer
@@ -19,6 +20,7 @@ _STATE_NAMES: Final = {tuple(gazetteer.name_key(name).split()): uf for uf, name 
 _STATE_OPENERS: Final = frozenset({*lx.STATE_WORDS, *(words[0] for words in _STATE_NAMES)})
 _LONGEST: Final = gazetteer.MAX_NAME_WORDS
 _LONGEST_STATE: Final = max(map(len, _STATE_NAMES))
+_OF_STATE: Final = lx.OF | lx.AND
 _NICKNAME_WORDS: Final = 4
 _EXPLAINED: Final = (POSTCODE, LABEL, DROPPED, STATE)
 
@@ -99,16 +101,21 @@ def _spelled(evidence: Evidence, start: int) -> State | None:
     tokens, at = evidence.tokens, start
     if tokens.keys[at] in lx.STATE_WORDS:
         at += 1
-        while tokens.key(at) in lx.OF or tokens.key(at) in lx.AND:
+        while tokens.key(at) in _OF_STATE:
             at += 1
     for end in range(min(at + _LONGEST_STATE, tokens.size), at, -1):
         uf = _STATE_NAMES.get(tuple(tokens.keys[at:end]))
-        if uf in towns.NAMESAKES and start == at and tokens.key(end) == uf.lower():
-            continue  # "SAO PAULO - SP" is the city
-        if uf is not None and evidence.marks[end - 1] == FREE and HARD not in tokens.gaps[at + 1 : end]:
+        if uf is not None and _is_state(evidence, start, at, end, uf):
             return State(start, end, uf, spelled=True)
     sigla = tokens.key(at).upper() if start < at else ""
     return State(start, at + 1, sigla, spelled=True) if sigla in gazetteer.UF_NAMES else None
+
+
+def _is_state(evidence: Evidence, start: int, at: int, end: int, uf: str) -> bool:
+    """Is the name one field's, and not that of the city in "SAO PAULO - SP"."""
+    tokens = evidence.tokens
+    city = uf in towns.NAMESAKES and start == at and tokens.key(end) == uf.lower()
+    return not city and evidence.marks[end - 1] == FREE and HARD not in tokens.gaps[at + 1 : end]
 
 
 def places(evidence: Evidence) -> list[Place]:
@@ -153,23 +160,28 @@ def _state_bonus(evidence: Evidence, state: State) -> float:
 
 def cities_ending(evidence: Evidence, end: int, uf: str) -> Iterator[tuple[int, str, float]]:
     """Yield (start, official name, quality) of the cities of `uf` that the tokens before `end` spell."""
-    tokens = evidence.tokens
     longest = 0
-    for length in range(1, _LONGEST + 1):
-        start = end - length
-        if not evidence.free(start) or tokens.kinds[start] != WORD:
-            break
-        key = tokens.phrase(start, end)
+    for start in _name_starts(evidence, end):
+        length, key = end - start, evidence.tokens.phrase(start, end)
         name = gazetteer.municipalities(key).get(uf)
         if name is not None:
             longest = length
             yield start, name, weights.PER_CITY_WORD * length + _opens_field(evidence, start)
         elif (name := _nicknamed(key, length, uf)) is not None:
             yield start, name, weights.PER_NICKNAME_WORD * length + _opens_field(evidence, start)
-        if tokens.gaps[start] == HARD:
-            break
     if not longest or _short_before(evidence, end - longest):
         yield from (city for city in _abbreviated(evidence, end, uf) if end - city[0] > longest)
+
+
+def _name_starts(evidence: Evidence, end: int) -> Iterator[int]:
+    """Yield where a name of free words that ends before `end` may begin, in its field, the shortest first."""
+    tokens = evidence.tokens
+    for start in range(end - 1, end - 1 - _LONGEST, -1):
+        if not evidence.free(start) or tokens.kinds[start] != WORD:
+            return
+        yield start
+        if tokens.gaps[start] == HARD:
+            return
 
 
 def _nicknamed(key: str, length: int, uf: str) -> str | None:
@@ -302,17 +314,25 @@ def _resolve(
     """Return the state of a city that none follows, the token that says so, and how sure that is."""
     for uf in evidence.cep_ufs:
         if uf in by_uf:
-            elsewhere = gazetteer.CAPITALS[uf] == by_uf[uf] and _in_capital(evidence, uf) is False
-            return None if elsewhere else (uf, None, weights.CITY_BY_CEP)
+            return None if _is_elsewhere(evidence, uf, by_uf[uf]) else (uf, None, weights.CITY_BY_CEP)
     apart = [state for state in named if state.end <= start or state.start >= end]
     agreeing = [state for state in apart if state.uf in by_uf]
     if agreeing:
         return agreeing[-1].uf, agreeing[-1], weights.CITY_BY_STATE_APART
-    if evidence.ceps or any(not state.spelled for state in apart):
+    contradicted = bool(evidence.ceps) or any(not state.spelled for state in apart)
+    if contradicted or not _may_be_last(evidence, start, end):
         return None
-    if not _tail_bonus(evidence, end) and start not in evidence.labelled:
-        return None  # "Santos Dumont, Cascavel": the last one is the city
     return _by_name(evidence.tokens.phrase(start, end), by_uf)
+
+
+def _is_elsewhere(evidence: Evidence, uf: str, city: str) -> bool:
+    """Is it the capital's name, and the CEP one of another city."""
+    return gazetteer.CAPITALS[uf] == city and _in_capital(evidence, uf) is False
+
+
+def _may_be_last(evidence: Evidence, start: int, end: int) -> bool:
+    """Is it what the text ends with, or labelled: in "Santos Dumont, Cascavel" the last one is the city."""
+    return start in evidence.labelled or _tail_bonus(evidence, end) > 0
 
 
 def _by_name(key: str, by_uf: dict[str, str]) -> tuple[str, State | None, float] | None:
@@ -336,14 +356,18 @@ def _tail(evidence: Evidence, start: int, end: int) -> Iterator[Place]:
             return
         key = tokens.phrase(first, end)
         by_uf = gazetteer.municipalities(key)
-        known = gazetteer.nickname(key)
-        if known is not None and not by_uf and (len(key) <= 4 or key in towns.PLAIN_NICKNAMES):
+        known = None if by_uf else _plain_nickname(key)
+        if known is not None:
             yield Place(first, end, None, known.name, known.uf, weights.TAIL_IS_PLAIN)
-        for uf in evidence.cep_ufs:
-            if uf in by_uf:
-                yield Place(first, end, None, by_uf[uf], uf, weights.TAIL_BY_CEP + weights.PER_CITY_WORD * length)
+        for uf in filter(by_uf.__contains__, evidence.cep_ufs):
+            yield Place(first, end, None, by_uf[uf], uf, weights.TAIL_BY_CEP + weights.PER_CITY_WORD * length)
         for uf in _plain(evidence, first, key, by_uf):
             yield Place(first, end, None, by_uf[uf], uf, weights.TAIL_IS_PLAIN)
+
+
+def _plain_nickname(key: str) -> gazetteer.Municipality | None:
+    """Return what a short nickname, or one that is nothing else, stands for."""
+    return gazetteer.nickname(key) if len(key) <= 4 or key in towns.PLAIN_NICKNAMES else None
 
 
 def _plain(evidence: Evidence, first: int, key: str, by_uf: dict[str, str]) -> Iterator[str]:
@@ -352,15 +376,16 @@ def _plain(evidence: Evidence, first: int, key: str, by_uf: dict[str, str]) -> I
     uf = towns.coded_capital(key, tokens.keys[0]) if tokens.size > 1 else None
     if uf is not None:
         yield uf
-    alone = not evidence.cep_ufs and not states(evidence)
-    if alone and key in towns.PLAIN_CAPITALS and evidence.marks[first - 1] != LABEL:
-        yield towns.PLAIN_CAPITALS[key]
-    if evidence.ceps or len(by_uf) != 1 or " " not in key:
-        return
-    (uf,) = by_uf
-    named_like_state = key.endswith(gazetteer.name_key(gazetteer.UF_NAMES[uf]))
-    if named_like_state or (uf in towns.NAMESAKES and by_uf[uf] == gazetteer.CAPITALS[uf]):
-        yield uf
+    if key in towns.PLAIN_CAPITALS and evidence.marks[first - 1] != LABEL and not evidence.cep_ufs:
+        yield from () if states(evidence) else (towns.PLAIN_CAPITALS[key],)
+    if " " in key and len(by_uf) == 1 and not evidence.ceps:
+        yield from filter(partial(_is_like_state, key), by_uf)
+
+
+def _is_like_state(key: str, uf: str) -> bool:
+    """Is the only city so called named after its state: "Rio Grande do Sul", "São Paulo"."""
+    named = gazetteer.name_key(gazetteer.UF_NAMES[uf])
+    return key.endswith(named) or (uf in towns.NAMESAKES and key == gazetteer.name_key(gazetteer.CAPITALS[uf]))
 
 
 def _cep_bonus(evidence: Evidence, uf: str) -> float:

@@ -105,13 +105,18 @@ def _holds_other_field(keys: list[str], start: int, end: int) -> bool:
     first, last = keys[start], keys[end - 1]
     if first in lx.NO_NAMES or last in lx.PART_TAILS or _is_remark(keys, start, end):
         return True
-    if first in lx.QUARTER_LABELS and not (end - start == 2 and keys[start + 1] in lx.QUARTER_QUALIFIERS):
+    if first in lx.QUARTER_LABELS and not _is_label_name(keys, start, end):
         return keys[start + 1] not in lx.PREPOSITIONS
     if last in lx.CENTRE and keys[end - 2] not in lx.BEFORE_CENTRE:
         return True
     if first in lx.HOUSES:
         return _more_than_house_quarter(keys, start, end)
     return first in lx.PART_HEADS or _two_quarters(keys, start, end)
+
+
+def _is_label_name(keys: list[str], start: int, end: int) -> bool:
+    """Is it "Bairro Novo"."""
+    return end - start == 2 and keys[start + 1] in lx.QUARTER_QUALIFIERS
 
 
 def _is_remark(keys: list[str], start: int, end: int) -> bool:

@@ -151,15 +151,22 @@ def _mark_bare_label(draft: Draft) -> None:
     before = draft.place.start - 1
     if not draft.free(before):
         return
-    keys, key = draft.tokens.keys, draft.tokens.keys[before]
+    key = draft.tokens.keys[before]
     if key in lx.IN_TOWN or (draft.evidence.labelled and key in lx.TOWN_LABELS):
         draft.claim(before, before + 1, LABEL)
-    elif key in lx.OF_TOWN and before:
-        if draft.marks[before - 1] == LABEL:
-            draft.claim(before, before + 1, LABEL)
-        elif keys[before - 1] in lx.TOWN_NAMES:
-            opened = before > 1 and keys[before - 2] in lx.IN_THE
-            draft.claim(before - 2 if opened else before - 1, before + 1, LABEL)
+    elif key in lx.OF_TOWN:
+        first = _town_label(draft, before)
+        draft.claim(first, before + 1 if first <= before else first, LABEL)
+
+
+def _town_label(draft: Draft, of: int) -> int:
+    """Return where the label begins that the "de" at `of` ends; behind it where it ends none."""
+    keys = draft.tokens.keys
+    if of and draft.marks[of - 1] == LABEL:
+        return of
+    if not of or keys[of - 1] not in lx.TOWN_NAMES:
+        return of + 1
+    return of - 2 if of > 1 and keys[of - 2] in lx.IN_THE else of - 1
 
 
 def _mark_repeated_state(draft: Draft) -> None:
@@ -188,17 +195,11 @@ def _read_street(draft: Draft) -> bool:
         draft.street = standard.sector(tokens, start.at, draft.sector_end)
         return draft.sector_end > start.at and draft.claim(start.at, draft.sector_end, STREET)
     end = StreetName(tokens, draft.marks, start).end()
-    counted = start.name - start.at > 1 and tokens.kinds[start.at] == NUM  # "1ª Avenida"
-    if (
-        (end == start.name and not counted)
-        or not _is_whole(draft, end)
-        or (start.bare and not _is_named_like_a_street(draft, end))
-    ):
+    if not _is_whole(draft, end) or (start.bare and not _is_named_like_a_street(draft, end)):
         return False
-    if is_road(tokens, start.kind, start.name):
-        draft.street = f"{start.kind} {standard.road(tokens, start.name, end)}"
-    else:
-        draft.street = standard.street(tokens, start.kind, start.name, end)
+    coded = is_road(tokens, start.kind, start.name)
+    written = f"{start.kind} {standard.road(tokens, start.name, end)}" if coded else ""
+    draft.street = written or standard.street(tokens, start.kind, start.name, end)
     return draft.claim(start.at, end, STREET)
 
 
@@ -239,14 +240,10 @@ def _read_number(draft: Draft) -> Reason | None:
 
 def _read_lone_number(draft: Draft) -> Reason | None:
     """Read the number that is a field of its own behind a sector and its units: "QR 210 CONJUNTO 22, 1, SAMAMBAIA"."""
-    tokens, first = draft.tokens, draft.street_end()
-    numbers = [at for at in range(first, draft.place.start) if draft.numeric(at)]
-    alone = [at for at in numbers if tokens.gaps[at] == HARD and tokens.hard_end(at) == at + 1]
-    return (
-        _take_number(draft, alone[0])
-        if len(numbers) == 1 and alone and draft.evidence.slot[0] == alone[0] + 1
-        else None
-    )
+    numbers = [at for at in range(draft.street_end(), draft.place.start) if draft.numeric(at)]
+    if len(numbers) != 1 or not _is_whole_field(draft.tokens, numbers[0]):
+        return None
+    return _take_number(draft, numbers[0]) if draft.evidence.slot[0] == numbers[0] + 1 else None
 
 
 def _behind_number_word(draft: Draft, at: int) -> int:
@@ -274,22 +271,28 @@ def _may_be_code(draft: Draft, at: int) -> bool:
 
 def _read_later_number(draft: Draft) -> Reason | None:
     """Look for a number that a label announces, or that is a field of its own behind units."""
-    tokens = draft.tokens
     if draft.evidence.no_number >= 0:
         draft.score += weights.NO_NUMBER_APART
         return None
-    numbers = [at for at in range(tokens.size) if draft.numeric(at)]
+    numbers = [at for at in range(draft.tokens.size) if draft.numeric(at)]
     for at in numbers:
-        if draft.evidence.labelled.get(at) == "numero":
-            return _take_number(draft, at)
-        if at and tokens.keys[at - 1] in lx.NUMBER_WORDS and draft.free(at - 1):
-            draft.claim(at - 1, at, LABEL)
-            return _take_number(draft, at)
-        if len(numbers) == 1 and tokens.gaps[at] == HARD and tokens.hard_end(at) == at + 1:
+        if _is_announced(draft, at) or (len(numbers) == 1 and _is_whole_field(draft.tokens, at)):
             return _take_number(draft, at)
     if draft.evidence.units:
         draft.score += weights.UNITS_FOR_NUMBER
     return None
+
+
+def _is_announced(draft: Draft, at: int) -> bool:
+    """Does a label or "nº" stand before the number; explains the latter."""
+    if draft.evidence.labelled.get(at) == "numero":
+        return True
+    worded = at > 0 and draft.tokens.keys[at - 1] in lx.NUMBER_WORDS and draft.free(at - 1)
+    return worded and draft.claim(at - 1, at, LABEL)
+
+
+def _is_whole_field(tokens: Tokens, at: int) -> bool:
+    return tokens.gaps[at] == HARD and tokens.hard_end(at) == at + 1
 
 
 def _take_number(draft: Draft, at: int) -> Reason | None:
@@ -328,17 +331,21 @@ def _second_number(draft: Draft, at: int) -> Reason | None:
 def _letter(draft: Draft, at: int) -> Reason | None:
     """Read the letter of "83-B" as complement."""
     tokens = draft.tokens
-    key, word = tokens.keys[at], tokens.words[at]
-    if len(key) != 1 or tokens.dots[at]:
-        return None
+    key, word, gap = tokens.keys[at], tokens.words[at], tokens.gaps[at]
     ends = tokens.hard_end(at) == at + 1
-    if tokens.gaps[at] == HARD and not ends:
+    if len(key) != 1 or tokens.dots[at] or (gap == HARD and not ends):
         return None  # "…, 100, M VENTO, …"
-    loose = ends or (draft.marks[at + 1] != FREE and key not in _LABEL_LETTERS)
-    if tokens.gaps[at] in (GLUED, HYPHEN) or (loose and (key not in _LABEL_LETTERS or word.isupper())):
+    if gap in (GLUED, HYPHEN) or _is_loose_letter(draft, at, ends=ends):
         draft.add_part(at, at + 1, word.upper())
         return None
     return Reason.NUMBER_AMBIGUOUS if word.isupper() and key not in _LETTER_WORDS else None
+
+
+def _is_loose_letter(draft: Draft, at: int, *, ends: bool) -> bool:
+    """Does the letter close what is said of the house: "120 B, …", "250 S - …" (not the S of "S/N")."""
+    if draft.tokens.keys[at] in _LABEL_LETTERS:
+        return ends and draft.tokens.words[at].isupper()
+    return ends or draft.marks[at + 1] != FREE
 
 
 # -- whether it may stand ----------------------------------------------------------------------------------------

@@ -37,12 +37,21 @@ def mark_orders(evidence: Evidence) -> None:
         return
     evidence.ordered = True
     before = _order_start(tokens, found[0])
-    if any(at_street(tokens, at) for at in range(before)):
+    if _street_in(tokens, 0, before) is not None:
         evidence.mark(before, tokens.size, DROPPED)
-        return
-    start = next((at for at in range(found[-1] + 1, tokens.size) if at_street(tokens, at)), None)
+    else:
+        evidence.mark(0, _order_end(tokens, found[-1]), DROPPED)
+
+
+def _order_end(tokens: Tokens, last: int) -> int:
+    """Return where the street begins that a sentence of its own gives behind the order; the text's end otherwise."""
+    start = _street_in(tokens, last + 1, tokens.size)
     sentence_ends = start is not None and tokens.gaps[start] == HARD and tokens.dots[start - 1]
-    evidence.mark(0, start if start is not None and sentence_ends else tokens.size, DROPPED)
+    return start if start is not None and sentence_ends else tokens.size
+
+
+def _street_in(tokens: Tokens, start: int, end: int) -> int | None:
+    return next((at for at in range(start, end) if at_street(tokens, at)), None)
 
 
 def _is_no_order(tokens: Tokens, found: list[int]) -> bool:
@@ -134,16 +143,13 @@ def _is_empty(tokens: Tokens, start: int, end: int) -> bool:
 
 def _mark_note(evidence: Evidence, start: int, end: int) -> None:
     tokens = evidence.tokens
-    first = next(at for at in range(start, end) if tokens.keys[at] in lx.NOTE_WORDS)
-    if any(at_street(tokens, at) for at in range(start, end)):
+    if _street_in(tokens, start, end) is not None:
         return
-    begins = start if first - start < 2 else first
-    if any(tokens.kinds[at] != WORD for at in range(begins, first)):
-        begins = first
+    first = next(at for at in range(start, end) if tokens.keys[at] in lx.NOTE_WORDS)
+    worded = all(kind == WORD for kind in tokens.kinds[start:first])
+    begins = start if first - start < 2 and worded else first
     rest = tokens.size if tokens.colons[end - 1] or tokens.colons[first] else end
-    if any(at_street(tokens, at) for at in range(end, rest)):
-        rest = end
-    evidence.mark(begins, rest, DROPPED)
+    evidence.mark(begins, end if _street_in(tokens, end, rest) is not None else rest, DROPPED)
 
 
 def mark_capital(evidence: Evidence) -> None:

@@ -61,18 +61,16 @@ def _coded(evidence: Evidence, town: towns.Town) -> list[Start]:
 def sector_end(tokens: Tokens, start: int, units: list[Unit]) -> int:
     """Return where a sector or quadra that begins at `start` ends ("SHIS QI 11", "EQNP 8/12", "Quadra 1106 Sul").
 
-    A Quadra or Trecho right behind the sector's code belongs to it ("SMPW Quadra 17"); any other unit ends it. Returns
-    `start` when there is no number, and so no sector.
+    A Quadra or Trecho behind the sector's code belongs to it ("SMPW Quadra 17", "SBS, QD. 9"); any other unit ends
+    it. Returns `start` when there is neither a number nor a name, and so no sector.
     """
     areas = {unit.start: unit.end for unit in units if unit.keyword in lx.AREAS}
     others = {unit.start for unit in units} - areas.keys()
-    at, numbered = start, False
+    at, numbered, area = start, False, start in areas
     while at < tokens.size and at not in others:
         if at in areas and not numbered:
-            at, numbered = areas[at], True  # "SBS, QD. 9" too
-        elif (at == start or tokens.gaps[at] != HARD) and _continues(
-            tokens, start, at, numbered=numbered, area=start in areas
-        ):
+            at, numbered = areas[at], True
+        elif _continues(tokens, start, at, numbered=numbered, area=area):
             numbered = tokens.kinds[at] == NUM or (numbered and not _continued(tokens, start, at))
             at += 1
         else:
@@ -89,13 +87,16 @@ def _is_named(tokens: Tokens, start: int, end: int, others: set[int]) -> bool:
 def _continues(tokens: Tokens, start: int, at: int, *, numbered: bool, area: bool) -> bool:
     """Does the token belong to the sector. `numbered`: its number was read. `area`: a quadra opens it."""
     key, gap = tokens.keys[at], tokens.gaps[at]
+    if at > start and gap == HARD:
+        return False
     if tokens.kinds[at] == NUM:
         return not numbered or gap in (SLASH, HYPHEN) or _is_between(tokens, at)
     if not numbered:
         return tokens.kinds[at] == WORD and (key in towns.ALL_CODES or tokens.keys[start] in lx.SECTORS)
-    bound = len(key) == 1 and gap in (GLUED, HYPHEN)
-    sided = key in lx.QUADRA_SIDES and (area or tokens.kinds[start] == NUM)
-    return bound or sided or _continued(tokens, start, at)
+    if len(key) == 1:
+        return gap in (GLUED, HYPHEN)
+    sided = area or tokens.kinds[start] == NUM
+    return (sided and key in lx.QUADRA_SIDES) or _continued(tokens, start, at)
 
 
 def _is_between(tokens: Tokens, at: int) -> bool:

@@ -104,16 +104,16 @@ def _range_end(evidence: Evidence, at: int) -> int:
     """Return where the range ends that begins at `at`, or `at`."""
     tokens = evidence.tokens
     key, following = tokens.keys[at], at + 1
-    if key in lx.PARTIAL and _stands_apart(evidence, at):
-        return _part_end(tokens, at)
+    if key in lx.PARTIAL:
+        return _part_end(tokens, at) if _stands_apart(evidence, at) else at
     if key in lx.SIDE_OF_STREET and tokens.key(following) in lx.PARITY:
         return at + 2 if tokens.gaps[following] != HARD else at
     if not evidence.numeric(following):
         return at
-    if key in lx.TO:
-        return _limit_end(evidence, following)
-    opens = key in lx.BARE_OF and tokens.gaps[at] == HARD
     last = _limit_end(evidence, following)
+    if key in lx.TO:
+        return last
+    opens = key in lx.BARE_OF and tokens.gaps[at] == HARD
     return _open_range_end(evidence, last, at) if opens and tokens.key(last) in lx.UP_TO else at
 
 

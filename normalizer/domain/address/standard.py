@@ -29,20 +29,23 @@ _LETTER_WORDS: Final = frozenset("eao")
 @cache
 def accents() -> dict[str, str]:
     """Return {folded word: the word with its accents}, capitalised; only words that have one accented spelling."""
+    own = "\n".join(line for line in ACCENTS_FILE.read_text("utf-8").splitlines() if not line.startswith("#"))
+    table = {word_key(word): word for word in _WORDS.findall(own)}
+    for key, spellings in _spellings(own).items():
+        first, *others = spellings
+        if not others and not first.isascii() and key not in table and key not in lx.UNACCENTED:
+            table[key] = first.capitalize()
+    return table
+
+
+def _spellings(own: str) -> dict[str, set[str]]:
+    """Return {folded word: its spellings} of the municipalities' names and of our own list."""
     found: dict[str, set[str]] = {}
     names = (name for by_uf in gazetteer.municipality_names().values() for name in by_uf.values())
-    own = "\n".join(line for line in ACCENTS_FILE.read_text("utf-8").splitlines() if not line.startswith("#"))
     for text in (*names, own):
         for word in _WORDS.findall(text):
             found.setdefault(word_key(word), set()).add(word.lower())
-    table: dict[str, str] = {}
-    for word in _WORDS.findall(own):
-        table[word_key(word)] = word
-    for key in found.keys() - table.keys() - lx.UNACCENTED:
-        first, *others = found[key]
-        if not others and not first.isascii():
-            table[key] = first.capitalize()
-    return table
+    return found
 
 
 @lru_cache(maxsize=32_768)
@@ -57,9 +60,12 @@ def proper(word: str, *, first: bool = False) -> str:
     restored = accents().get(key)
     if restored is not None and _agree(lowered, restored.lower()):
         return restored
-    if word.islower() or word.isupper() or word.istitle():
-        return _capital(lowered)
-    return word
+    return word if _is_mixed(word) else _capital(lowered)
+
+
+def _is_mixed(word: str) -> bool:
+    """Has it capitals that somebody meant: "McDonald"."""
+    return not (word.islower() or word.isupper() or word.istitle())
 
 
 def _agree(typed: str, restored: str) -> bool:
@@ -80,16 +86,15 @@ def _title_at(tokens: Tokens, at: int, *, leads: bool) -> str | None:
     key = tokens.keys[at]
     if leads and key in lx.MARQUIS and tokens.key(at + 1) in lx.OF:
         return None if tokens.key(at + 2) in lx.SURNAMES else lx.MARQUIS[key]  # "Marques de Souza" is a family
-    if key in lx.DOTTED_TITLES and not tokens.dots[at]:
-        return None
-    if key in lx.WEAK_TITLES and (not (tokens.dots[at] or leads) or _is_word(tokens, at)):
-        return None
-    return lx.TITLES.get(key)
+    if tokens.dots[at]:
+        return lx.TITLES.get(key)
+    held = key in lx.DOTTED_TITLES or (key in lx.WEAK_TITLES and not leads)
+    return None if held or _is_word(tokens, at) else lx.TITLES.get(key)
 
 
 def _is_word(tokens: Tokens, at: int) -> bool:
     """Is the short title the word it looks like: the "Pé" of "Pé do Morro"."""
-    return tokens.keys[at] in lx.WORD_TITLES and tokens.key(at + 1) in lx.OF and not tokens.dots[at]
+    return tokens.keys[at] in lx.WORD_TITLES and tokens.key(at + 1) in lx.OF
 
 
 def _initial_at(tokens: Tokens, at: int, end: int) -> str | None:
@@ -142,14 +147,13 @@ def _written(tokens: Tokens, at: int, start: int, end: int, *, typed: bool, lead
     word, key = tokens.words[at], tokens.keys[at]
     if tokens.kinds[at] != WORD:
         return word.replace("°", "º")
-    if at > start and (inner := _inner(key, tokens.keys[at - 1])):
-        return inner
     if _is_code(tokens, at, start, end):
         return word.upper()
     if end - start == 1 and key in lx.STATE_STREETS:  # a street of that one word is called after the state
         return lx.STATE_STREETS[key]
-    title = _title_at(tokens, at, leads=leads and at == start) or _initial_at(tokens, at, end)
-    return title if title is not None and at + 1 < end else _word(tokens, at, start, end, typed=typed)
+    inner = _inner(key, tokens.keys[at - 1]) if at > start else None
+    long = inner or _title_at(tokens, at, leads=leads and at == start) or _initial_at(tokens, at, end)
+    return long if long and (inner or at + 1 < end) else _word(tokens, at, start, end, typed=typed)
 
 
 def _word(tokens: Tokens, at: int, start: int, end: int, *, typed: bool) -> str:

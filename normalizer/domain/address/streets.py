@@ -50,11 +50,11 @@ def at_street(tokens: Tokens, at: int, *, opens: bool = False) -> bool:
 
     `opens`: what stands before it is known to be no part of the address.
     """
-    if at < 0 or at + 1 >= tokens.size:
+    if not 0 <= at < tokens.size - 1 or tokens.keys[at] not in _OPEN_TYPES:
+        return False
+    if tokens.gaps[at + 1] == HARD and not tokens.colons[at]:
         return False
     key = tokens.keys[at]
-    if key not in _OPEN_TYPES or (tokens.gaps[at + 1] == HARD and not tokens.colons[at]):
-        return False
     if key in lx.EXTENSIONS and at and tokens.kinds[at - 1] != WORD:
         return False  # the extension of a phone
     return key not in lx.WEAK_TYPES or ((opens or tokens.gaps[at] == HARD) and _names(tokens, at))
@@ -137,11 +137,8 @@ def last_resorts(evidence: Evidence) -> list[Start]:
     first = next((at for at in range(tokens.size) if evidence.free(at)), None)
     if first is None:
         return []
-    found = [
-        Start(at, lx.STREET_TYPES[tokens.keys[at]], at + 1, weights.RURAL_TYPE)
-        for at in range(tokens.size - 1)
-        if tokens.keys[at] in lx.RURAL_TYPES and _opens_name(evidence, at)
-    ]
+    rural = [at for at in range(tokens.size - 1) if tokens.keys[at] in lx.RURAL_TYPES and _opens_name(evidence, at)]
+    found = [Start(at, lx.STREET_TYPES[tokens.keys[at]], at + 1, weights.RURAL_TYPE) for at in rural]
     kind = _locality(evidence, first)
     if kind is not None and tokens.keys[first] not in lx.RURAL_TYPES:
         found.append(Start(first, kind, first + 1, weights.LOCALITY))
@@ -249,12 +246,16 @@ class StreetName:
         before = tokens.keys[at - 1]
         if date_follows(tokens, at) or tokens.words[at][-1] in _ORDINALS or before in lx.KM:
             return True
-        if is_road(tokens, self.kind, at - 1) or self._is_municipal_code(at):
-            return True  # "BR 277", "Rodovia Fulano BR-101"
+        if self._is_road_code(at):
+            return True
         code = at - 1 == self.name and self._is_code(at - 1)
         if code and tokens.gaps[at] in (GLUED, HYPHEN):
             return True
         return (code or before in lx.NUMBERED_STREET_WORDS) and self._house_number_follows(at)
+
+    def _is_road_code(self, at: int) -> bool:
+        """Is it the number of "BR 277", "Rodovia Fulano BR-101", "Estrada Municipal IBT-020"."""
+        return is_road(self.tokens, self.kind, at - 1) or self._is_municipal_code(at)
 
     def _is_code(self, at: int) -> bool:
         key = self.tokens.keys[at]

@@ -58,6 +58,7 @@ _DOTTED_SIGN: Final = re.compile(r"(?<=[^\W_])\.(?=[ºª°])")  # "n.º 12", "Pr
 _DOUBLED: Final = re.compile("//|--")
 _HARD_CHARS: Final = frozenset(',;|()[]{}<>:"–—•=!?\\')
 _NUMBERS: Final = (NUM, CEP)
+_TRAILING_TYPES: Final = lx.STREET_TYPES.keys() - lx.LAST_RESORT_TYPES
 _RAISED: Final = "º°"
 
 # What stands between two tokens: gap, does a full stop, does a colon (or equals sign) follow the first one.
@@ -172,11 +173,13 @@ class Tokens:
             if key in lx.FLOORS:
                 return BLANK  # "4. andar"
             return HYPHEN if kind == NUM and len(separator) == 1 else HARD  # "lote 3.8"
-        if before in lx.STREET_TYPES and before not in lx.LAST_RESORT_TYPES:
-            return HARD if self._trails_number() else BLANK  # "…, 121 RUA. VILA …", and "Praça. X"
-        if len(before) == 1:
-            return HARD if len(key) > 1 and self._is_unit_value() else BLANK  # "BLOCO A. CENTRO"
-        return HARD if len(before) > 4 and before not in lx.LONG_ABBREVIATIONS else BLANK
+        if before in _TRAILING_TYPES:
+            ends = self._trails_number()  # "…, 121 RUA. VILA …", and "Praça. X"
+        elif len(before) == 1:
+            ends = len(key) > 1 and self._is_unit_value()  # "BLOCO A. CENTRO"
+        else:
+            ends = len(before) > 4 and before not in lx.LONG_ABBREVIATIONS
+        return HARD if ends else BLANK
 
     def _trails_number(self) -> bool:
         """Does the last token stand right behind a house number, or that there is none: "121 RUA.", "SN RUA."."""

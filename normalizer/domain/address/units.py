@@ -153,7 +153,7 @@ def _is_whole_field(evidence: Evidence, at: int) -> bool:
     tokens = evidence.tokens
     if at < 2 or len(tokens.keys[at]) < 4 or evidence.in_slot(at) or tokens.hard_end(at) != at + 1:
         return False
-    return tokens.gaps[at] == HARD or evidence.marks[at - 1] in (UNIT, NUMBER) or tokens.kinds[at - 1] == NUM
+    return tokens.gaps[at] == HARD or _is_behind_part(evidence, at)
 
 
 def _placed(evidence: Evidence, at: int) -> bool:
@@ -201,12 +201,17 @@ def _inside_name(evidence: Evidence, at: int) -> bool:
 def _stands_alone(evidence: Evidence, at: int) -> bool:
     tokens = evidence.tokens
     opens = tokens.gaps[at] == HARD
-    if not opens and evidence.marks[at - 1] not in (UNIT, NUMBER, LABEL) and tokens.kinds[at - 1] != NUM:
+    if not opens and not _is_behind_part(evidence, at):
         return False
     after = tokens.key(at + 1) if tokens.hard_end(at) > at + 1 else ""
     if after in _AFTER_ALONE or (tokens.keys[at] in lx.HOUSES and after in lx.HOUSE_LOOKS):
         return False
     return not (opens and after and after not in lx.UNIT_WORDS and evidence.free(at + 1))
+
+
+def _is_behind_part(evidence: Evidence, at: int) -> bool:
+    """Does it follow a unit, a number, or a label."""
+    return evidence.marks[at - 1] in (UNIT, NUMBER, LABEL) or evidence.tokens.kinds[at - 1] == NUM
 
 
 def _binds(tokens: Tokens, at: int, following: int) -> bool:
@@ -297,17 +302,14 @@ def _worded(tokens: Tokens, at: int, value: int) -> bool:
 
 def _lettered(evidence: Evidence, at: int, value: int) -> bool:
     """Is the value one letter. A letter that is a word counts in capitals or where nothing else can follow."""
-    tokens = evidence.tokens
-    key = tokens.keys[value]
-    following, long = value + 1, len(tokens.keys[at]) > 1
+    tokens, following = evidence.tokens, value + 1
+    key, long = tokens.keys[value], len(tokens.keys[at]) > 1
     if len(key) != 1 or (key in _UNIT_LETTERS and not (long and tokens.hard_end(value) == following)):
         return False
     if tokens.dots[value] and evidence.free(following) and tokens.gaps[following] == BLANK:
         return tokens.keys[following] in lx.UNIT_WORDS  # "Casa N. Sra. das Dores"
-    closed = _closed(evidence, following) or tokens.keys[following] in lx.UNIT_WORDS
-    if key in _LOOSE_LETTERS and not tokens.words[value].isupper():
-        return closed
-    return closed or long
+    worded = key in _LOOSE_LETTERS and not tokens.words[value].isupper()
+    return (long and not worded) or _closed(evidence, following) or tokens.keys[following] in lx.UNIT_WORDS
 
 
 def _continues(evidence: Evidence, at: int) -> bool:
