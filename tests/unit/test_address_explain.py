@@ -27,7 +27,7 @@ def test_a_refusal_is_explained():
 
     assert (about.resultado, about.motivo) == (None, "bairro ambíguo")
     assert about.leituras[0].motivo == "bairro ambíguo"
-    assert "falhou: bairro ambíguo" in str(about)
+    assert "em revisão: bairro ambíguo" in str(about)
 
 
 def test_readings_too_near_to_each_other_show_their_margin():

@@ -16,6 +16,8 @@ from normalizer.errors import Misconfigured
 CODE = sorted(Path(address.__file__).parent.rglob("*.py"))
 # The stored fields have names that are also words; `lexicon` names roles, and no words.
 NAMES = {*FIELDS, "texto"}
+# `lexicon` names roles, `explain` speaks to people.
+SPEAKING = {"lexicon.py", "explain.py"}
 PLAIN = re.compile(r"[^\W\d_]+(?: [^\W\d_]+)*")  # words and phrases; messages and patterns have signs
 
 
@@ -34,7 +36,7 @@ def literals(file):
             yield node.value
 
 
-@pytest.mark.parametrize("file", [file for file in CODE if file.name != "lexicon.py"], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [file for file in CODE if file.name not in SPEAKING], ids=lambda file: file.name)
 def test_no_word_of_the_file_stands_in_the_code(file):
     spelled = {spelling for word in WORDS.all for spelling in word.spellings if len(spelling) > 1}
     places = {phrase_key(name) for name in (*towns.gazetteer.UF_NAMES.values(), *towns.gazetteer.CAPITALS.values())}
