@@ -40,7 +40,7 @@ class Evidence:
 
     def free(self, at: int) -> bool:
         """Is the token there and still unexplained."""
-        return 0 <= at < len(self.marks) and self.marks[at] == FREE
+        return 0 <= at < self.tokens.size and not self.marks[at]
 
     def mark(self, start: int, end: int, kind: int) -> None:
         """Explain the tokens of [start, end) that are still free."""

@@ -49,6 +49,8 @@ def _coded(evidence: Evidence, town: towns.Town) -> list[Start]:
     """Return the starts that a code of the town shows, or the side of a quadra ("1106 Sul")."""
     tokens, marks = evidence.tokens, evidence.marks
     found: list[Start] = []
+    if not town.codes and not town.sided_quadra:
+        return found
     for at in range(tokens.size - 1):
         if marks[at] != FREE or not (tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)):
             continue
@@ -109,6 +111,8 @@ def _is_between(tokens: Tokens, at: int) -> bool:
 def mark_prefixes(evidence: Evidence) -> None:
     """Explain what says again that a sector follows: "ST SAUN", "Q SHIS QI 11"."""
     tokens = evidence.tokens
+    if lx.SECTOR_PREFIXES.isdisjoint(tokens.vocabulary):
+        return
     for at in range(tokens.size - 1):
         coded = tokens.keys[at + 1] in towns.ALL_CODES and len(tokens.keys[at + 1]) >= _NAMED_LETTERS
         if tokens.keys[at] in lx.SECTOR_PREFIXES and tokens.gaps[at] == HARD and coded:

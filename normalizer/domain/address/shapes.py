@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _ORDINALS: Final = "ºª°"
 _FEW_DIGITS: Final = 6
+_PAIR: Final = 2
+_SIGLAS: Final = frozenset(uf.lower() for uf in gazetteer.UF_NAMES)
+_RANGE_WORDS: Final = lx.PARTIAL | lx.SIDE_OF_STREET | lx.TO | lx.BARE_OF
 _CROSSING: Final = lx.STREET_TYPES.keys() - lx.LAST_RESORT_TYPES
 
 
@@ -39,8 +42,9 @@ def _city(tokens: Tokens) -> tuple[int, int]:
     while end > 1 and tokens.parens[end - 1]:
         end -= 1  # "BRASILIA (GAMA) - DF"
     city = tokens.hard_start(end - 1) if state else 0
-    known = gazetteer.municipalities(tokens.phrase(city, end)) if city else {}
-    return (city, end) if tokens.keys[state].upper() in known else (0, 0)
+    if not city or tokens.keys[state].upper() not in gazetteer.municipalities(tokens.phrase(city, end)):
+        return 0, 0
+    return city, end
 
 
 def _is_second_street(tokens: Tokens, at: int) -> bool:
@@ -49,7 +53,7 @@ def _is_second_street(tokens: Tokens, at: int) -> bool:
 
 
 def _is_sigla(tokens: Tokens, at: int) -> bool:
-    if tokens.kinds[at] != WORD or tokens.keys[at].upper() not in gazetteer.UF_NAMES:
+    if tokens.keys[at] not in _SIGLAS:
         return False
     return at + 1 == tokens.size or tokens.gaps[at + 1] == HARD or tokens.kinds[at + 1] != WORD
 
@@ -95,8 +99,8 @@ def _trails(evidence: Evidence, at: int) -> bool:
 def mark_ranges(evidence: Evidence) -> None:
     """Drop what was pasted from a CEP look-up: "de 77 ao fim", "até 90/91", "lado ímpar"; and a bare "PARTE"."""
     tokens = evidence.tokens
-    for at in range(2, tokens.size):
-        if evidence.free(at) and (end := _range_end(evidence, at)) > at:
+    for at, key in enumerate(tokens.keys):
+        if key in _RANGE_WORDS and at > 1 and evidence.free(at) and (end := _range_end(evidence, at)) > at:
             evidence.mark(at, end, DROPPED)
 
 
@@ -146,6 +150,8 @@ def _open_range_end(evidence: Evidence, at: int, start: int) -> int:
 def mark_counted_districts(evidence: Evidence) -> None:
     """Drop the district of a notary's office: a field such as "34º", "39º Subdistrito", "PRIMEIRO"."""
     tokens = evidence.tokens
+    if lx.ORDINALS.isdisjoint(tokens.vocabulary) and not any(sign in tokens.text for sign in _ORDINALS):
+        return
     for at in range(3, tokens.size):
         if tokens.gaps[at] != HARD or not evidence.free(at):
             continue
@@ -158,6 +164,8 @@ def mark_counted_districts(evidence: Evidence) -> None:
 def mark_second_numbers(evidence: Evidence) -> None:
     """Drop the second of two house numbers: "120 E 122", "1200 A 1210", "620 636"."""
     tokens = evidence.tokens
+    if tokens.kinds.count(NUM) < _PAIR:
+        return
     for at in range(2, tokens.size - 1):
         if not evidence.numeric(at) or not _is_house_number(evidence, at):
             continue
@@ -185,6 +193,8 @@ def _is_second(evidence: Evidence, first: int, second: int) -> bool:
 def mark_corners(evidence: Evidence) -> None:
     """Drop the other street of a corner: "C/ RUA X", "COM A RUA X", "/RUA X", up to the next field or plot."""
     tokens = evidence.tokens
+    if lx.MEETING.isdisjoint(tokens.vocabulary) and SLASH not in tokens.gaps:
+        return
     for at in range(2, tokens.size - 1):
         if evidence.free(at) and _meets_street(evidence, at):
             evidence.mark(at, corner_end(tokens, at), DROPPED)

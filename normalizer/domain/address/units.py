@@ -57,6 +57,8 @@ def _word(evidence: Evidence, at: int) -> Unit | None:
 def _phrase(evidence: Evidence, at: int) -> Unit | None:
     """Read a unit whose keyword is two words: "Área Especial 4", "Caixa Postal 22"."""
     tokens, last = evidence.tokens, at + 1
+    if tokens.keys[at] not in lx.PHRASE_FIRST:
+        return None
     keyword = lx.UNIT_PHRASES.get(tokens.phrase(at, at + 2))
     if keyword is None or not evidence.free(last) or tokens.gaps[last] == HARD:
         return None
