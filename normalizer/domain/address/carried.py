@@ -188,16 +188,16 @@ class Carrier:
     def _number_spans(self, number: str) -> list[Span]:
         tokens = self.tokens
         block, _, house = number.partition("-")
-        spans = [
-            (at, at + 1)
-            for at in range(tokens.size)
-            if tokens.kinds[at] == NUM and self.marks[at] == FREE and tokens.keys[at].lstrip("0") == block
-        ]
-        blocks = towns.town(self.address.estado, self.address.cidade).block_numbers
-        bound = {at for at, end in spans if blocks and tokens.is_number(end) and tokens.gaps[end] == HYPHEN}
+        numbers = [at for at in range(tokens.size) if tokens.kinds[at] == NUM and self.marks[at] == FREE]
+        found = [at for at in numbers if tokens.keys[at].lstrip("0") == block]
         if not house:
-            return [(at, end) for at, end in spans if at not in bound]
-        return [(at, end + 1) for at, end in spans if at in bound and tokens.key(end) == house]
+            return [(at, at + 1) for at in found if not self._is_block(at)]
+        return [(at, at + 2) for at in found if self._is_block(at) and tokens.key(at + 1) == house]
+
+    def _is_block(self, at: int) -> bool:
+        """Is it the block of "9-55", where block and house are one number."""
+        bound = self.tokens.is_number(at + 1) and self.tokens.gaps[at + 1] == HYPHEN
+        return bound and towns.town(self.address.estado, self.address.cidade).block_numbers
 
     def _part_spans(self, part: str) -> list[Span]:
         words = value_words(part)

@@ -312,17 +312,20 @@ def _resolve(
     evidence: Evidence, start: int, end: int, by_uf: dict[str, str], named: list[State]
 ) -> tuple[str, State | None, float] | None:
     """Return the state of a city that none follows, the token that says so, and how sure that is."""
-    for uf in evidence.cep_ufs:
-        if uf in by_uf:
-            return None if _is_elsewhere(evidence, uf, by_uf[uf]) else (uf, None, weights.CITY_BY_CEP)
-    apart = [state for state in named if state.end <= start or state.start >= end]
+    uf = next(filter(by_uf.__contains__, evidence.cep_ufs), None)
+    if uf is not None:
+        return None if _is_elsewhere(evidence, uf, by_uf[uf]) else (uf, None, weights.CITY_BY_CEP)
+    apart = [state for state in named if _is_apart(state, start, end)]
     agreeing = [state for state in apart if state.uf in by_uf]
     if agreeing:
         return agreeing[-1].uf, agreeing[-1], weights.CITY_BY_STATE_APART
-    contradicted = bool(evidence.ceps) or any(not state.spelled for state in apart)
-    if contradicted or not _may_be_last(evidence, start, end):
+    if evidence.ceps or not all(state.spelled for state in apart):
         return None
-    return _by_name(evidence.tokens.phrase(start, end), by_uf)
+    return _by_name(evidence.tokens.phrase(start, end), by_uf) if _may_be_last(evidence, start, end) else None
+
+
+def _is_apart(state: State, start: int, end: int) -> bool:
+    return state.end <= start or state.start >= end
 
 
 def _is_elsewhere(evidence: Evidence, uf: str, city: str) -> bool:

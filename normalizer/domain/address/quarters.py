@@ -107,11 +107,13 @@ def _holds_other_field(keys: list[str], start: int, end: int) -> bool:
         return True
     if first in lx.QUARTER_LABELS and not _is_label_name(keys, start, end):
         return keys[start + 1] not in lx.PREPOSITIONS
-    if last in lx.CENTRE and keys[end - 2] not in lx.BEFORE_CENTRE:
+    if _ends_in_other_centre(keys, end) or first in lx.PART_HEADS:
         return True
-    if first in lx.HOUSES:
-        return _more_than_house_quarter(keys, start, end)
-    return first in lx.PART_HEADS or _two_quarters(keys, start, end)
+    return _more_than_house_quarter(keys, start, end) if first in lx.HOUSES else _two_quarters(keys, start, end)
+
+
+def _ends_in_other_centre(keys: list[str], end: int) -> bool:
+    return keys[end - 1] in lx.CENTRE and keys[end - 2] not in lx.BEFORE_CENTRE
 
 
 def _is_label_name(keys: list[str], start: int, end: int) -> bool:

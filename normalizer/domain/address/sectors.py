@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import towns, weights
-from normalizer.domain.address.marks import DROPPED, FREE, LABEL
+from normalizer.domain.address.marks import DROPPED, LABEL
 from normalizer.domain.address.streets import Start, last_resorts, starts_behind, typed_starts
 from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 
@@ -47,17 +47,23 @@ def _quadras(evidence: Evidence, place: Place, town: towns.Town) -> list[Start]:
 
 def _coded(evidence: Evidence, town: towns.Town) -> list[Start]:
     """Return the starts that a code of the town shows, or the side of a quadra ("1106 Sul")."""
-    tokens, marks = evidence.tokens, evidence.marks
-    found: list[Start] = []
     if not town.codes and not town.sided_quadra:
-        return found
-    for at in range(tokens.size - 1):
-        if marks[at] != FREE or not (tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)):
-            continue
-        sided = town.sided_quadra and tokens.kinds[at] == NUM and tokens.keys[at + 1] in lx.QUADRA_SIDES
-        if tokens.keys[at] in town.codes or sided:
-            found.append(Start(at, "", at, weights.CODED_STREET))
-    return found
+        return []
+    found = [
+        at for at in range(evidence.tokens.size - 1) if _opens(evidence, at) and _is_code(evidence.tokens, at, town)
+    ]
+    return [Start(at, "", at, weights.CODED_STREET) for at in found]
+
+
+def _opens(evidence: Evidence, at: int) -> bool:
+    """Does the free token open a field, or follow what was explained."""
+    return evidence.free(at) and (evidence.tokens.gaps[at] == HARD or evidence.marks[at - 1] in (LABEL, DROPPED))
+
+
+def _is_code(tokens: Tokens, at: int, town: towns.Town) -> bool:
+    if tokens.keys[at] in town.codes:
+        return True
+    return town.sided_quadra and tokens.kinds[at] == NUM and tokens.keys[at + 1] in lx.QUADRA_SIDES
 
 
 def sector_end(tokens: Tokens, start: int, units: list[Unit]) -> int:
@@ -66,18 +72,22 @@ def sector_end(tokens: Tokens, start: int, units: list[Unit]) -> int:
     A Quadra or Trecho behind the sector's code belongs to it ("SMPW Quadra 17", "SBS, QD. 9"); any other unit ends
     it. Returns `start` when there is neither a number nor a name, and so no sector.
     """
-    areas = {unit.start: unit.end for unit in units if unit.keyword in lx.AREAS}
-    others = {unit.start for unit in units} - areas.keys()
-    at, numbered, area = start, False, start in areas
-    while at < tokens.size and at not in others:
-        if at in areas and not numbered:
-            at, numbered = areas[at], True
+    ends = {unit.start: unit.end for unit in units if unit.keyword in lx.AREAS}
+    others = {unit.start for unit in units} - ends.keys()
+    at, numbered, area = start, False, start in ends
+    while at not in others:
+        if at in ends and not numbered:
+            at, numbered = ends[at], True
         elif _continues(tokens, start, at, numbered=numbered, area=area):
-            numbered = tokens.kinds[at] == NUM or (numbered and not _continued(tokens, start, at))
-            at += 1
+            at, numbered = at + 1, _numbers(tokens, start, at, numbered=numbered)
         else:
             break
     return at if numbered or _is_named(tokens, start, at, others) else start
+
+
+def _numbers(tokens: Tokens, start: int, at: int, *, numbered: bool) -> bool:
+    """Is the sector's number read once the token at `at` is: the second code of "ARSE 72 QI 5" asks for another."""
+    return tokens.kinds[at] == NUM or (numbered and not _continued(tokens, start, at))
 
 
 def _is_named(tokens: Tokens, start: int, end: int, others: set[int]) -> bool:
@@ -88,17 +98,21 @@ def _is_named(tokens: Tokens, start: int, end: int, others: set[int]) -> bool:
 
 def _continues(tokens: Tokens, start: int, at: int, *, numbered: bool, area: bool) -> bool:
     """Does the token belong to the sector. `numbered`: its number was read. `area`: a quadra opens it."""
-    key, gap = tokens.keys[at], tokens.gaps[at]
-    if at > start and gap == HARD:
+    if at >= tokens.size or (at > start and tokens.gaps[at] == HARD):
         return False
     if tokens.kinds[at] == NUM:
-        return not numbered or gap in (SLASH, HYPHEN) or _is_between(tokens, at)
+        return not numbered or tokens.gaps[at] in (SLASH, HYPHEN) or _is_between(tokens, at)
     if not numbered:
-        return tokens.kinds[at] == WORD and (key in towns.ALL_CODES or tokens.keys[start] in lx.SECTORS)
-    if len(key) == 1:
-        return gap in (GLUED, HYPHEN)
-    sided = area or tokens.kinds[start] == NUM
-    return (sided and key in lx.QUADRA_SIDES) or _continued(tokens, start, at)
+        coded = tokens.keys[at] in towns.ALL_CODES or tokens.keys[start] in lx.SECTORS
+        return coded and tokens.kinds[at] == WORD
+    return _closes(tokens, start, at, area=area) or _continued(tokens, start, at)
+
+
+def _closes(tokens: Tokens, start: int, at: int, *, area: bool) -> bool:
+    """Is it the letter of "QNN 10-B" or the side of "Quadra 1106 Sul"."""
+    if len(tokens.keys[at]) == 1:
+        return tokens.gaps[at] in (GLUED, HYPHEN)
+    return tokens.keys[at] in lx.QUADRA_SIDES and (area or tokens.kinds[start] == NUM)
 
 
 def _is_between(tokens: Tokens, at: int) -> bool:

@@ -110,15 +110,16 @@ def _range_end(evidence: Evidence, at: int) -> int:
     key, following = tokens.keys[at], at + 1
     if key in lx.PARTIAL:
         return _part_end(tokens, at) if _stands_apart(evidence, at) else at
-    if key in lx.SIDE_OF_STREET and tokens.key(following) in lx.PARITY:
-        return at + 2 if tokens.gaps[following] != HARD else at
+    if key in lx.SIDE_OF_STREET:
+        sided = tokens.key(following) in lx.PARITY and tokens.gaps[following] != HARD
+        return at + 2 if sided else at
     if not evidence.numeric(following):
         return at
     last = _limit_end(evidence, following)
     if key in lx.TO:
         return last
-    opens = key in lx.BARE_OF and tokens.gaps[at] == HARD
-    return _open_range_end(evidence, last, at) if opens and tokens.key(last) in lx.UP_TO else at
+    opens = tokens.gaps[at] == HARD and tokens.key(last) in lx.UP_TO
+    return _open_range_end(evidence, last, at) if opens else at
 
 
 def _part_end(tokens: Tokens, at: int) -> int:

@@ -152,8 +152,13 @@ def _written(tokens: Tokens, at: int, start: int, end: int, *, typed: bool, lead
     if end - start == 1 and key in lx.STATE_STREETS:  # a street of that one word is called after the state
         return lx.STATE_STREETS[key]
     inner = _inner(key, tokens.keys[at - 1]) if at > start else None
-    long = inner or _title_at(tokens, at, leads=leads and at == start) or _initial_at(tokens, at, end)
-    return long if long and (inner or at + 1 < end) else _word(tokens, at, start, end, typed=typed)
+    long = inner or (_spelled_out(tokens, at, end, leads=leads and at == start) if at + 1 < end else None)
+    return long or _word(tokens, at, start, end, typed=typed)
+
+
+def _spelled_out(tokens: Tokens, at: int, end: int, *, leads: bool) -> str | None:
+    """Return what a title or an initial is short for, or None."""
+    return _title_at(tokens, at, leads=leads) or _initial_at(tokens, at, end)
 
 
 def _word(tokens: Tokens, at: int, start: int, end: int, *, typed: bool) -> str:

@@ -55,9 +55,9 @@ def at_street(tokens: Tokens, at: int, *, opens: bool = False) -> bool:
     if tokens.gaps[at + 1] == HARD and not tokens.colons[at]:
         return False
     key = tokens.keys[at]
-    if key in lx.EXTENSIONS and at and tokens.kinds[at - 1] != WORD:
-        return False  # the extension of a phone
-    return key not in lx.WEAK_TYPES or ((opens or tokens.gaps[at] == HARD) and _names(tokens, at))
+    if key in lx.WEAK_TYPES:
+        return (opens or tokens.gaps[at] == HARD) and _names(tokens, at)
+    return key not in lx.EXTENSIONS or at == 0 or tokens.kinds[at - 1] == WORD  # the extension of a phone
 
 
 def _names(tokens: Tokens, at: int) -> bool:
@@ -134,16 +134,16 @@ def starts_behind(evidence: Evidence, place: Place) -> list[Start]:
 def last_resorts(evidence: Evidence) -> list[Start]:
     """Return starts that only stand when no street type does: rural types, and a bare name before a number."""
     tokens = evidence.tokens
-    first = next((at for at in range(tokens.size) if evidence.free(at)), None)
-    if first is None:
+    first = evidence.marks.find(FREE)
+    if first < 0:
         return []
     rural = [at for at in range(tokens.size - 1) if tokens.keys[at] in lx.RURAL_TYPES and _opens_name(evidence, at)]
     found = [Start(at, lx.STREET_TYPES[tokens.keys[at]], at + 1, weights.RURAL_TYPE) for at in rural]
     kind = _locality(evidence, first)
-    if kind is not None and tokens.keys[first] not in lx.RURAL_TYPES:
+    if kind is None:
+        found.extend([_bare(tokens, first)] if _may_be_bare(evidence, first) else ())
+    elif first not in rural:
         found.append(Start(first, kind, first + 1, weights.LOCALITY))
-    elif kind is None and _may_be_bare(evidence, first):
-        found.append(_bare(tokens, first))
     return found
 
 

@@ -147,18 +147,18 @@ class Tokens:
             keys.append(key)
             starts.append(start)
             end = stop
-        self.size = len(words)
-        self.vocabulary = frozenset(keys)  # what no word of the text can set off need not be looked for
         self._close(text[end:])
-        self.parens = self._bracketed() if "(" in text else [False] * self.size
 
     def _close(self, rest: str) -> None:
-        """Note what stands behind the last token."""
+        """Note what stands behind the last token, and what of the text's words is in brackets."""
+        self.size = len(self.words)
+        self.vocabulary = frozenset(self.keys)  # what no word of the text can set off need not be looked for
         if self.size:
             _, dot, colon = _separation(rest)
             self.dots.append(dot)
             self.colons.append(colon)
             self.gaps[0] = HARD
+        self.parens = self._bracketed() if "(" in self.text else [False] * self.size
 
     def _behind_number(self, gap: int, key: str, separator: str) -> int:
         """Return the gap behind a number or a CEP, which ends a field; "1- SUBSOLO" is a floor."""

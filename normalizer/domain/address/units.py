@@ -310,8 +310,9 @@ def _lettered(evidence: Evidence, at: int, value: int) -> bool:
         return False
     if tokens.dots[value] and evidence.free(following) and tokens.gaps[following] == BLANK:
         return tokens.keys[following] in lx.UNIT_WORDS  # "Casa N. Sra. das Dores"
-    worded = key in _LOOSE_LETTERS and not tokens.words[value].isupper()
-    return (long and not worded) or _closed(evidence, following) or tokens.keys[following] in lx.UNIT_WORDS
+    if long and (key not in _LOOSE_LETTERS or tokens.words[value].isupper()):
+        return True
+    return _closed(evidence, following) or tokens.keys[following] in lx.UNIT_WORDS
 
 
 def _continues(evidence: Evidence, at: int) -> bool:
