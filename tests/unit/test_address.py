@@ -33,6 +33,9 @@ def refused(text: str) -> Reason:
 
 
 WAYS = {
+    "a roundabout": ("Rotat. Sul, 12, Centro, Ubá - MG", ["Rotatória Sul", "12", None, "Centro", "Ubá", "MG", None]),
+    "a mezzanine": ("Rua A, 1, mez., Centro, Ubá - MG", ["Rua A", "1", "Mezanino", "Centro", "Ubá", "MG", None]),
+    "a unionist": ("Rua Sind. Flor, 1, Sé, Ubá - MG", ["Rua Sindicalista Flor", "1", None, "Sé", "Ubá", "MG", None]),
     "commas": (
         "Rua Tiradentes, 40, Apto 3, Centro, Itajubá, MG, 37500-001",
         ["Rua Tiradentes", "40", "Apartamento 3", "Centro", "Itajubá", "MG", "37500-001"],
