@@ -19,7 +19,9 @@ from normalizer.domain.decision import Reason, Settled, Undecided
 from normalizer.domain.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from normalizer.domain.address.evidence import Evidence
 
 # The types that a street may begin with; settlements and localities are streets only where nothing else is.
 _TYPES: Final = {**lx.SETTLEMENTS, **lx.LOCALITIES, **lx.STREET_TYPES}
@@ -114,19 +116,19 @@ def _number(value: str | None, place: gazetteer.Municipality | None) -> tuple[st
 
     Where block and house are one number, "9-55", nothing is bound to it.
     """
-    if value is None:
+    tokens = Tokens(value or "")
+    at = next((at for at, key in enumerate(tokens.keys) if key not in lx.NUMBER_WORDS), tokens.size)
+    if not tokens.is_number(at):
         return None, None
-    tokens = Tokens(value)
-    at = 0
-    while at < tokens.size and tokens.keys[at] in lx.NUMBER_WORDS:
-        at += 1
-    if at >= tokens.size or tokens.kinds[at] != NUM:
-        return None, None
-    rest = at + 1
+    rest, number = at + 1, standard.number(tokens.keys[at])
     bound = tokens.words[rest].upper() if rest + 1 == tokens.size and len(tokens.keys[rest]) <= 5 else None
-    if bound and tokens.gaps[rest] == HYPHEN and place and towns.town(place.uf, place.name).block_numbers:
-        return f"{standard.number(tokens.keys[at])}-{bound}", None
-    return standard.number(tokens.keys[at]), bound
+    if bound and tokens.gaps[rest] == HYPHEN and _has_blocks(place):
+        return f"{number}-{bound}", None
+    return number, bound
+
+
+def _has_blocks(place: gazetteer.Municipality | None) -> bool:
+    return place is not None and towns.town(place.uf, place.name).block_numbers
 
 
 def _street(value: str | None, number: str | None) -> str | None:
@@ -153,12 +155,17 @@ def _type(tokens: Tokens) -> tuple[str | None, int]:
     kind = _TYPES.get(tokens.keys[0])
     if kind is None and tokens.key(1) in lx.PREPOSITIONS:
         kind = lx.OPENING_TYPES.get(tokens.keys[0])
-    if kind is None or tokens.size == 1 or not (tokens.gaps[1] != HARD or tokens.colons[0] or tokens.dots[0]):
+    if kind is None or not _is_bound(tokens):
         return None, 0
     name = 1
     while name + 1 < tokens.size and _TYPES.get(tokens.keys[name]) == kind:
         name += 1  # "RUA R. X"
     return kind, name
+
+
+def _is_bound(tokens: Tokens) -> bool:
+    """Does the first word belong to the next one: nothing, a colon or a full stop between them."""
+    return tokens.size > 1 and (tokens.gaps[1] != HARD or tokens.colons[0] or tokens.dots[0])
 
 
 def _written_street(tokens: Tokens, kind: str | None, name: int, end: int) -> str:
@@ -184,23 +191,30 @@ def _complement(bound: str | None, value: str | None) -> str | None:
     """Return the parts of the complement in their order; references and notes are left out."""
     parts = [bound] if bound else []
     if value is not None:
-        tokens = Tokens(f"1, {value}")  # behind a house number, as in a text
-        evidence = gather(tokens)
-        units = {unit.start: unit for unit in evidence.units}
-        at = 1
-        while at < tokens.size:
-            if at in units:
-                parts.append(standard.unit(units[at].keyword, units[at].value))
-                at = units[at].end
-            elif evidence.marks[at] == FREE and tokens.keys[at] not in lx.NUMBER_WORDS:
-                end = at + 1
-                while end < tokens.size and evidence.marks[end] == FREE and tokens.gaps[end] != HARD:
-                    end += 1
-                parts.append(_named(tokens, at, end))
-                at = end
-            else:
-                at += 1
+        parts.extend(_parts(gather(Tokens(f"1, {value}"))))  # behind a house number, as in a text
     return standard.joined(dict.fromkeys(parts))
+
+
+def _parts(evidence: Evidence) -> Iterator[str]:
+    tokens, at = evidence.tokens, 1
+    units = {unit.start: unit for unit in evidence.units}
+    while at < tokens.size:
+        if at in units:
+            yield standard.unit(units[at].keyword, units[at].value)
+            at = units[at].end
+        elif evidence.marks[at] == FREE and tokens.keys[at] not in lx.NUMBER_WORDS:
+            end = _name_end(evidence, at)
+            yield _named(tokens, at, end)
+            at = end
+        else:
+            at += 1
+
+
+def _name_end(evidence: Evidence, at: int) -> int:
+    end = at + 1
+    while evidence.free(end) and evidence.tokens.gaps[end] != HARD:
+        end += 1
+    return end
 
 
 def _named(tokens: Tokens, start: int, end: int) -> str:

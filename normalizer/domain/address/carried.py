@@ -118,17 +118,20 @@ class Carrier:
                 return 0
             if at > start and tokens.gaps[at] == HARD and not self._bridges(at):
                 return 0
-            if tokens.keys[at] == words[done] or self._same_number(at, words[done]):
-                done += 1
-            else:
-                for long in table.longs.get(tokens.keys[at], ()):
-                    if tuple(words[done : done + len(long)]) == long:
-                        done += len(long)
-                        break
-                else:
-                    return 0
-            at += 1
+            spelled = self._spelled_at(at, words, done, table)
+            if not spelled:
+                return 0
+            at, done = at + 1, done + spelled
         return at
+
+    def _spelled_at(self, at: int, words: list[str], done: int, table: Table) -> int:
+        """Return how many of the words from `done` on the token at `at` spells."""
+        key = self.tokens.keys[at]
+        if key == words[done] or self._same_number(at, words[done]):
+            return 1
+        return next(
+            (len(long) for long in table.longs.get(key, ()) if tuple(words[done : done + len(long)]) == long), 0
+        )
 
     def _bridges(self, at: int) -> bool:
         """Does a value go on behind a comma: "Sala, 02", "SBS, QD. 9"."""
@@ -186,13 +189,12 @@ class Carrier:
         ]
 
     def _number_spans(self, number: str) -> list[Span]:
-        tokens = self.tokens
         block, _, house = number.partition("-")
-        numbers = [at for at in range(tokens.size) if tokens.kinds[at] == NUM and self.marks[at] == FREE]
-        found = [at for at in numbers if tokens.keys[at].lstrip("0") == block]
+        keys = self.tokens.keys
+        found = [at for at, key in enumerate(keys) if key.lstrip("0") == block and self.evidence.numeric(at)]
         if not house:
             return [(at, at + 1) for at in found if not self._is_block(at)]
-        return [(at, at + 2) for at in found if self._is_block(at) and tokens.key(at + 1) == house]
+        return [(at, at + 2) for at in found if self._is_block(at) and self.tokens.key(at + 1) == house]
 
     def _is_block(self, at: int) -> bool:
         """Is it the block of "9-55", where block and house are one number."""

@@ -319,9 +319,8 @@ def _resolve(
     agreeing = [state for state in apart if state.uf in by_uf]
     if agreeing:
         return agreeing[-1].uf, agreeing[-1], weights.CITY_BY_STATE_APART
-    if evidence.ceps or not all(state.spelled for state in apart):
-        return None
-    return _by_name(evidence.tokens.phrase(start, end), by_uf) if _may_be_last(evidence, start, end) else None
+    alone = not evidence.ceps and all(state.spelled for state in apart)
+    return _by_name(evidence.tokens.phrase(start, end), by_uf) if alone and _may_be_last(evidence, start, end) else None
 
 
 def _is_apart(state: State, start: int, end: int) -> bool:

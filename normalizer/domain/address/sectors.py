@@ -102,10 +102,14 @@ def _continues(tokens: Tokens, start: int, at: int, *, numbered: bool, area: boo
         return False
     if tokens.kinds[at] == NUM:
         return not numbered or tokens.gaps[at] in (SLASH, HYPHEN) or _is_between(tokens, at)
-    if not numbered:
-        coded = tokens.keys[at] in towns.ALL_CODES or tokens.keys[start] in lx.SECTORS
-        return coded and tokens.kinds[at] == WORD
-    return _closes(tokens, start, at, area=area) or _continued(tokens, start, at)
+    if numbered:
+        return _closes(tokens, start, at, area=area) or _continued(tokens, start, at)
+    return tokens.kinds[at] == WORD and _is_named_by(tokens, start, at)
+
+
+def _is_named_by(tokens: Tokens, start: int, at: int) -> bool:
+    """Is it a code, or a word behind "Setor"."""
+    return tokens.keys[at] in towns.ALL_CODES or tokens.keys[start] in lx.SECTORS
 
 
 def _closes(tokens: Tokens, start: int, at: int, *, area: bool) -> bool:

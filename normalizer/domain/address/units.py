@@ -310,9 +310,8 @@ def _lettered(evidence: Evidence, at: int, value: int) -> bool:
         return False
     if tokens.dots[value] and evidence.free(following) and tokens.gaps[following] == BLANK:
         return tokens.keys[following] in lx.UNIT_WORDS  # "Casa N. Sra. das Dores"
-    if long and (key not in _LOOSE_LETTERS or tokens.words[value].isupper()):
-        return True
-    return _closed(evidence, following) or tokens.keys[following] in lx.UNIT_WORDS
+    worded = key in _LOOSE_LETTERS and not tokens.words[value].isupper()
+    return _closed(evidence, following) or tokens.keys[following] in lx.UNIT_WORDS or long > worded
 
 
 def _continues(evidence: Evidence, at: int) -> bool:
