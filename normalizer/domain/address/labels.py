@@ -28,14 +28,18 @@ def mark_labels(evidence: Evidence) -> None:
     serial = len(lx.SERIAL_LABELS & tokens.vocabulary) > _SERIAL and not any(tokens.colons)
     for at, key in enumerate(tokens.keys):
         field = lx.LABELS.get(key)
-        if field is None or evidence.in_city(at) or evidence.marks[at] == LABEL:
-            continue
-        if field == lx.OTHER_FIELD and evidence.marks[at] == DROPPED:
-            continue  # in the value of another one
-        if _announces(evidence, at, serial=serial):
-            _label(evidence, at, at + 1, field)
-        elif field != lx.OTHER_FIELD and _ends_in_colon(tokens, at):
-            _label(evidence, at, at + 2, field)
+        if field is not None and _may_be_label(evidence, at, field):
+            if _announces(evidence, at, serial=serial):
+                _label(evidence, at, at + 1, field)
+            elif field != lx.OTHER_FIELD and _ends_in_colon(tokens, at):
+                _label(evidence, at, at + 2, field)
+
+
+def _may_be_label(evidence: Evidence, at: int, field: str) -> bool:
+    """Is the word neither a label already, nor the city's name, nor in the value of another label."""
+    if evidence.in_city(at) or evidence.marks[at] == LABEL:
+        return False
+    return field != lx.OTHER_FIELD or evidence.marks[at] != DROPPED
 
 
 def _announces(evidence: Evidence, at: int, *, serial: bool) -> bool:
