@@ -234,17 +234,17 @@ def compose(name: str) -> dict[str, Any]:
 
 
 def expanded(value: Any, given: Mapping[str, str]) -> str:
-    """`${NAME:-default}`, `${NAME:?message}` and `$$`, as compose reads them."""
+    """`${NAME:-default}`, `${NAME-default}`, `${NAME:?message}` and `$$`, as compose reads them."""
 
     def one(match: re.Match[str]) -> str:
         name, how, word = match["name"], match["how"], match["word"]
-        if given.get(name):
+        if given.get(name) or (how == "-" and name in given):
             return given[name]
         if how == ":?":
             raise LookupError(f"{name}: {word}")
         return word or ""
 
-    pattern = re.compile(r"\$\{(?P<name>\w+)(?:(?P<how>:[-?])(?P<word>[^}]*))?\}")
+    pattern = re.compile(r"\$\{(?P<name>\w+)(?:(?P<how>:[-?]|-)(?P<word>[^}]*))?\}")
     return "$".join(pattern.sub(one, part) for part in str(value).split("$$"))
 
 
