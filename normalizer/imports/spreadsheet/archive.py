@@ -1,12 +1,13 @@
-"""A zip looked at before it is trusted: what it says it holds, what it really holds, and how far its cells reach.
+"""A zip looked at before it is trusted: which kind of sheet it is, and whether it holds what it says it holds.
 
-A zip bomb is small on disk and huge in memory, and its own headers may lie; a sheet of two cells at opposite corners is
-a bomb too, because the reader lays out the whole area between them.
+A zip bomb is small on disk and huge in memory, and its own headers may lie. Names inside may be written with
+backslashes or in other letters, and the main part may lie anywhere; `rebuilt` puts them where every reader looks.
 """
 
 from __future__ import annotations
 
 import io
+import posixpath
 import re
 import struct
 import zipfile
@@ -14,67 +15,117 @@ import zlib
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet.limits import Limits, megabytes, too_large
+from normalizer.imports.spreadsheet.limits import Limits, megabytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3L2H")
 _CHUNK: Final = 1 << 20
 _COMPRESSED_CHUNK: Final = 1 << 16
-_REFERENCE: Final = re.compile(rb"r\s*=\s*[\"']([A-Za-z]{1,5})([0-9]{1,9})[\"']")
-_OVERLAP: Final = 64  # longer than any cell reference, so that one cut in two is seen in the next piece
+_MAIN_PART: Final = re.compile(
+    rb"<(?:\w+:)?Relationship\b(?=[^>]*/officeDocument[\"'])[^>]*\bTarget\s*=\s*[\"']([^\"'>]{1,200})", re.IGNORECASE
+)
 
 
-def check_workbook(file: BinaryIO, where: str, limits: Limits) -> None:
-    """Raise InvalidInput unless `file` is a whole, unencrypted xlsx of bearable size. Nothing is kept in memory."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            parts = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, UnicodeError) as exc:
-        raise _truncated(where) from exc
-    names = {part.filename for part in parts}
-    if not any(name.lower() == "xl/workbook.xml" for name in names):
-        raise _other_zip(where, names)
-    _check_declared(parts, where, limits)
-    expanded = 0
-    for part in parts:
-        area = _Area()  # of every part: which of them are worksheets is for the file itself to say
-        for piece in _inflate(file, part, where):
-            expanded += len(piece)
-            if expanded > limits.expanded_bytes:
-                raise _bomb(where, f"mais de {megabytes(limits.expanded_bytes)} ao abrir")
-            area.see(piece)
-            area.check(where, limits)
+class Archive:
+    """The parts of a zip by their names as they should be: with slashes, without a leading one."""
+
+    def __init__(self, file: BinaryIO, limits: Limits) -> None:
+        self._file, self._limits = file, limits
+        try:
+            with zipfile.ZipFile(file) as archive:
+                infos = archive.infolist()
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, UnicodeError) as exc:
+            raise truncated() from exc
+        _check_declared(infos, limits)
+        self._parts = {info.filename.replace("\\", "/").lstrip("/"): info for info in infos}
+        self._names = {name.lower(): name for name in self._parts}
+        self.expanded = sum(info.file_size for info in infos)
+
+    def kind(self) -> str:
+        """`xlsx`, `xlsb` or `ods`. Raises InvalidInput for any other zip."""
+        if "content.xml" in self._names:
+            return "ods"
+        main = self.main_part()
+        if main.endswith(".bin"):
+            return "xlsb"
+        if main.endswith(".xml") and "word/" not in main and "ppt/" not in main:
+            return "xlsx"
+        raise _other_zip()
+
+    def main_part(self) -> str:
+        """The name of the workbook's own part, wherever it lies; empty where there is none."""
+        found = _MAIN_PART.search(self.read("_rels/.rels")) if "_rels/.rels" in self._names else None
+        told = found[1].decode("utf-8", "replace").lstrip("/").lower() if found else ""
+        likely = (told, "xl/workbook.xml", "xl/workbook.bin")
+        return next((self._names[name] for name in likely if name in self._names), "")
+
+    def read(self, name: str) -> bytes:
+        """A part's content, whole: for the small ones. Empty where there is none of that name."""
+        return b"".join(self.pieces(name))
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """A part's real content in pieces, whatever size its header says; a larger part is refused."""
+        info = self._parts.get(self._names.get(name.lower(), ""))
+        return iter(()) if info is None else _inflate(self._file, info)
+
+    def check(self) -> None:
+        """Raise InvalidInput unless every part is whole and no larger than it says."""
+        expanded = 0
+        for name in self._parts:
+            for piece in self.pieces(name):
+                expanded += len(piece)
+                if expanded > self._limits.expanded_bytes:
+                    raise _bomb(f"mais de {megabytes(self._limits.expanded_bytes)} ao abrir")
+
+    def rebuilt(self, mended: Callable[[str, bytes], bytes]) -> io.BytesIO:
+        """The same archive with its main part at `xl/workbook.xml` and each part passed through `mended`."""
+        main = self.main_part()
+        home, kept = posixpath.dirname(main), io.BytesIO()
+        with zipfile.ZipFile(kept, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name in self._parts:
+                archive.writestr(_moved(name, main, home), mended(name, self.read(name)))
+        kept.seek(0)
+        return kept
 
 
-def _check_declared(parts: list[zipfile.ZipInfo], where: str, limits: Limits) -> None:
+def _moved(name: str, main: str, home: str) -> str:
+    """Where calamine looks for a part: the workbook's folder is called `xl`, the workbook `workbook.xml`."""
+    if name == main:
+        return "xl/workbook.xml"
+    if name == posixpath.join(home, "_rels", f"{posixpath.basename(main)}.rels"):
+        return "xl/_rels/workbook.xml.rels"
+    inside = name.startswith(f"{home}/") if home else not name.startswith(("_rels/", "docProps/", "[Content"))
+    return f"xl/{name[len(home) :].lstrip('/')}" if inside else name
+
+
+def _check_declared(parts: list[zipfile.ZipInfo], limits: Limits) -> None:
     if len(parts) > limits.parts:
-        raise _bomb(where, f"{len(parts)} arquivos internos")
+        raise _bomb(f"{len(parts)} arquivos internos")
     if any(part.flag_bits & 1 for part in parts):
-        raise password_protected(where)
+        raise password_protected()
     expanded = sum(part.file_size for part in parts)
     if expanded > limits.expanded_bytes:
-        raise _bomb(where, f"{megabytes(expanded)} ao abrir")
+        raise _bomb(f"{megabytes(expanded)} ao abrir")
     for part in parts:
         if part.file_size > limits.ratio_from_bytes and part.file_size > limits.ratio * max(part.compress_size, 1):
-            raise _bomb(where, f"parte que cresce {part.file_size // max(part.compress_size, 1)} vezes ao abrir")
+            raise _bomb(f"parte que cresce {part.file_size // max(part.compress_size, 1)} vezes ao abrir")
 
 
-def _inflate(file: BinaryIO, part: zipfile.ZipInfo, where: str) -> Iterator[bytes]:
-    """Yield a part's real content in pieces, whatever size its header says; a larger part is refused."""
+def _inflate(file: BinaryIO, part: zipfile.ZipInfo) -> Iterator[bytes]:
     file.seek(part.header_offset)
     header = file.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size:
-        raise _truncated(where)
+        raise truncated()
     fields = _LOCAL_HEADER.unpack(header)
-    file.seek(fields[-2] + fields[-1], io.SEEK_CUR)
-    compressed = _pieces(file, part.compress_size)
+    at = part.header_offset + _LOCAL_HEADER.size + fields[-2] + fields[-1]
+    compressed = _pieces(file, at, part.compress_size)
     if part.compress_type == zipfile.ZIP_STORED:
         yield from compressed
         return
     if part.compress_type != zipfile.ZIP_DEFLATED:
-        raise _other_zip(where, set())
+        raise _other_zip()
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     seen = 0
     try:
@@ -83,81 +134,58 @@ def _inflate(file: BinaryIO, part: zipfile.ZipInfo, where: str) -> Iterator[byte
             while piece:
                 seen += len(piece)
                 if seen > part.file_size:
-                    raise _bomb(where, "parte maior do que o próprio arquivo declara")
+                    raise _bomb("parte maior do que o próprio arquivo declara")
                 yield piece
                 piece = inflater.decompress(inflater.unconsumed_tail, _CHUNK)
     except zlib.error as exc:
-        raise _truncated(where) from exc
-    if not inflater.eof:
-        raise _truncated(where)
+        raise truncated() from exc
+    if not inflater.eof and part.compress_size > 2:  # an empty part needs no end
+        raise truncated()
 
 
-def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """Yield the next `size` bytes of the file, or as many as there are."""
-    while size > 0 and (piece := file.read(min(size, _COMPRESSED_CHUNK))):
-        size -= len(piece)
+def _pieces(file: BinaryIO, at: int, size: int) -> Iterator[bytes]:
+    """The next `size` bytes of the file from `at`, or as many as there are."""
+    while size > 0:
+        file.seek(at)
+        piece = file.read(min(size, _COMPRESSED_CHUNK))
+        if not piece:
+            return
+        at, size = at + len(piece), size - len(piece)
         yield piece
 
 
-class _Area:
-    """The corner farthest from A1 that any cell of one worksheet names."""
-
-    def __init__(self) -> None:
-        self.columns = self.rows = 0
-        self._tail = b""
-
-    def see(self, piece: bytes) -> None:
-        piece = self._tail + piece
-        found = _REFERENCE.findall(piece)
-        if found:
-            columns, rows = map(set, zip(*found, strict=True))
-            self.rows = max(self.rows, *map(int, rows))
-            self.columns = max(self.columns, *map(_column_number, columns))
-        self._tail = piece[-_OVERLAP:]
-
-    def check(self, where: str, limits: Limits) -> None:
-        if self.columns > limits.columns or self.rows * self.columns > limits.cells:
-            found = f"área de {self.rows} linhas × {self.columns} colunas"
-            raise too_large(where, found=found, limit=f"{limits.cells} células e {limits.columns} colunas em uso")
-
-
-def _column_number(letters: bytes) -> int:
-    number = 0
-    for letter in letters.upper():
-        number = number * 26 + letter - 64
-    return number
-
-
-def password_protected(where: str) -> InvalidInput:
+def password_protected() -> InvalidInput:
     """The error for a workbook that only opens with a password."""
     return InvalidInput(
-        where=where,
+        where="",
         expected="uma planilha sem senha",
         found="um arquivo protegido por senha",
         mend="Abra no Excel, retire a senha (Arquivo → Informações → Proteger Pasta de Trabalho) e salve de novo.",
     )
 
 
-def _truncated(where: str) -> InvalidInput:
+def truncated() -> InvalidInput:
+    """The error for a zip that ends too early."""
     return InvalidInput(
-        where=where,
+        where="",
         expected="um arquivo .xlsx inteiro",
         found="um arquivo cortado ou danificado",
         mend="Exporte ou baixe a planilha outra vez.",
     )
 
 
-def _other_zip(where: str, names: set[str]) -> InvalidInput:
-    kind = "uma planilha binária (.xlsb)" if "xl/workbook.bin" in names else "um arquivo compactado que não é planilha"
-    kind = "uma planilha do LibreOffice (.ods)" if "content.xml" in names else kind
+def _other_zip() -> InvalidInput:
     return InvalidInput(
-        where=where, expected="uma planilha .xlsx, .xls ou .csv", found=kind, mend="Salve como .xlsx e importe de novo."
+        where="",
+        expected="uma planilha .xlsx, .xlsb, .ods, .xls ou .csv",
+        found="um arquivo compactado que não é planilha",
+        mend="Salve como .xlsx e importe de novo.",
     )
 
 
-def _bomb(where: str, found: str) -> InvalidInput:
+def _bomb(found: str) -> InvalidInput:
     return InvalidInput(
-        where=where,
+        where="",
         expected="uma planilha de tamanho razoável",
         found=f"conteúdo que explode ao ser descompactado ({found})",
         mend="Copie as linhas para uma planilha nova, salve como .xlsx e importe de novo.",

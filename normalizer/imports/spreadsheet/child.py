@@ -1,74 +1,106 @@
-"""The workbook reader's own process: a damaged file can make native code run out of memory, and that ends a process.
+"""The reading process: opens one file, and gives out its rows as they are asked for, within bounds it sets itself.
 
-Run by path with nothing of this package imported; its one argument is the number of an inherited descriptor of the
-file, so that nobody holds the file's bytes in memory. Frames on stdin and stdout: four bytes of length, then `marshal`.
-First frame out: `["sheets", [[name, visible], …]]` or `["refused", "password" | "damaged"]`. Then, as often as asked:
-`[name, start, count]` in, that many rows from 0-based `start` out, fewer at the end. End of input ends the process.
+Arguments: the number of an inherited descriptor of the file, its kind, the limits as JSON. Frames on stdin and stdout:
+four bytes of length, then `marshal`. First frame out: `["opened", [format, [[name, visible], …], doubts]]`, or
+`["refused", [where, expected, found, mend]]`, as instead of any other. Then, as often as asked, `[sheet, again]` in,
+the next rows out (from the first one when `again`): `["rows", [numbers, rows, unreadable cells, broken rows]]`, at the
+end `["rows", []]`. End of input ends the process.
 """
 
 from __future__ import annotations
 
-import datetime as dt
+import json
 import marshal
-import resource
+import os
 import struct
 import sys
-from collections.abc import Iterator
+from dataclasses import astuple
 from itertools import islice
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from python_calamine import CalamineSheet, CalamineWorkbook, PasswordError, SheetTypeEnum, SheetVisibleEnum
+from normalizer.errors import InvalidInput
+from normalizer.imports.spreadsheet import markup, workbook
+from normalizer.imports.spreadsheet.confine import OUT_OF_MEMORY, allow_no_descriptor, confine
+from normalizer.imports.spreadsheet.limits import Limits, bounded
+from normalizer.imports.spreadsheet.table import BrokenRow, Unreadable
 
-MEMORY_BYTES = 2 * 2**30
-CPU_S = 600
-_LENGTH = struct.Struct("<I")
+if TYPE_CHECKING:
+    from normalizer.imports.spreadsheet.table import NumberedRows, Source
+
+_LENGTH: Final = struct.Struct("<I")
+_ROWS_A_TRIP: Final = 500
+_CHARS_A_TRIP: Final = 1_000_000
+_OPENERS: Final = {
+    "zip": workbook.open_zip,
+    "ole": workbook.open_ole,
+    "markup": markup.open_markup,
+    "mhtml": markup.open_mhtml,
+}
 
 
 def main() -> None:
-    """Serve one workbook until the parent closes the pipe."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Serve one file until the parent closes the pipe."""
+    descriptor, kind, limits = int(sys.argv[1]), sys.argv[2], Limits(**json.loads(sys.argv[3]))
     given, answer = sys.stdin.buffer, sys.stdout.buffer
+    file = open(descriptor, "rb", closefd=False)  # noqa: SIM115 — it lives as long as the process
+    confine(os.fstat(descriptor).st_size, limits)
     try:
-        book = CalamineWorkbook.from_path(f"/dev/fd/{sys.argv[1]}")
-        sheets = [sheet for sheet in book.sheets_metadata if sheet.typ == SheetTypeEnum.WorkSheet]
-        _send(answer, ["sheets", [[sheet.name, sheet.visible == SheetVisibleEnum.Visible] for sheet in sheets]])
-        _serve(book, given, answer)
-    except PasswordError:
-        _send(answer, ["refused", "password"])
+        source = _OPENERS[kind](file, limits)
+        allow_no_descriptor()
+        sheets = [[sheet.name, sheet.visible] for sheet in source.sheets]
+        _send(answer, "opened", [source.format, sheets, [list(astuple(one)) for one in source.doubts]])
+        _serve(source, given, answer, limits)
+    except InvalidInput as refused:
+        _send(answer, "refused", [refused.where, refused.expected, refused.found, refused.mend])
+    except BrokenPipeError:
+        return
+    except MemoryError:
+        sys.exit(OUT_OF_MEMORY)
     except BaseException as error:  # noqa: BLE001 — panics of the native side are no Exception
-        if isinstance(error, KeyboardInterrupt | BrokenPipeError):
+        if isinstance(error, KeyboardInterrupt):
             return
-        _send(answer, ["refused", "damaged"])
+        _send(answer, "refused", _DAMAGED)
 
 
-def _serve(book: CalamineWorkbook, given: BinaryIO, answer: BinaryIO) -> None:
-    name: str | None = None
-    sheet: CalamineSheet | None = None
-    rows: Iterator[list[Any]] = iter(())
-    at = 0
+_DAMAGED: Final = [
+    "",
+    "uma planilha íntegra",
+    "um arquivo cortado ou danificado",
+    "Abra no Excel e salve de novo como .xlsx, ou exporte outra vez.",
+]
+
+
+def _serve(source: Source, given: BinaryIO, answer: BinaryIO, limits: Limits) -> None:
+    rows: NumberedRows = iter(())
     while (request := _receive(given)) is not None:
-        wanted, start, count = request
-        if wanted != name:
-            sheet = None  # let go of it before the next one is laid out
-            sheet = book.get_sheet_by_name(wanted)
-            name, at = wanted, -1
-        if sheet is not None and start != at:
-            rows, at = islice(sheet.iter_rows(), start, None), start
-        chunk = [[_plain(cell) for cell in row] for row in islice(rows, count)]
-        at += len(chunk)
-        _send(answer, chunk)
+        sheet, again = request
+        if again:
+            rows = iter(())  # let go of the last one before the next is laid out
+            rows = bounded(source.sheets[sheet].rows(), limits)
+        _send(answer, "rows", _chunk(rows))
 
 
-def _plain(cell: Any) -> Any:
-    if isinstance(cell, dt.datetime):
-        return f"{cell:%d/%m/%Y %H:%M:%S}"
-    if isinstance(cell, dt.date):
-        return f"{cell:%d/%m/%Y}"
-    if isinstance(cell, dt.time):
-        return f"{cell:%H:%M:%S}"
-    return cell if cell is None or isinstance(cell, str | float | int | bool) else str(cell)
+def _chunk(rows: NumberedRows) -> list[Any]:
+    """The next rows as plain values: what cannot be read beside them, by its place."""
+    numbers: list[int] = []
+    plain: list[list[Any]] = []
+    cells: dict[tuple[int, int], list[str]] = {}
+    broken: dict[int, list[str]] = {}
+    chars = 0
+    for number, row in islice(rows, _ROWS_A_TRIP):
+        at = len(plain)
+        if isinstance(row, BrokenRow):
+            broken[at] = [row.expected, row.found, row.mend]
+        for column, cell in enumerate(row):
+            if type(cell) is str:
+                chars += len(cell)
+            elif isinstance(cell, Unreadable):
+                cells[at, column] = [cell.expected, cell.found]
+        plain.append([None if isinstance(cell, Unreadable) else cell for cell in row] if cells else list(row))
+        numbers.append(number)
+        if chars > _CHARS_A_TRIP:
+            break
+    return [numbers, plain, cells, broken] if plain else []
 
 
 def _receive(stream: BinaryIO) -> Any:
@@ -76,11 +108,7 @@ def _receive(stream: BinaryIO) -> Any:
     return marshal.loads(stream.read(_LENGTH.unpack(head)[0])) if len(head) == _LENGTH.size else None  # noqa: S302
 
 
-def _send(stream: BinaryIO, value: Any) -> None:
-    body = marshal.dumps(value)
+def _send(stream: BinaryIO, kind: str, value: Any) -> None:
+    body = marshal.dumps([kind, value])
     stream.write(_LENGTH.pack(len(body)) + body)
     stream.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,10 +1,15 @@
-"""Size limits of a sheet, and the checks made before anything is parsed."""
+"""Size limits of a sheet, before it is parsed and in what comes out of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from normalizer.errors import InvalidInput
+from normalizer.imports.spreadsheet.table import BrokenRow, Unreadable
+
+if TYPE_CHECKING:
+    from normalizer.imports.spreadsheet.table import Cells, NumberedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +21,51 @@ class Limits:
     ratio: int = 100  # uncompressed to compressed, for parts above `ratio_from_bytes`; honest sheets stay below 50
     ratio_from_bytes: int = 2**20
     parts: int = 4_000
-    cells: int = 8_000_000  # rows × columns of the area in use
-    columns: int = 1_000
-    line_chars: int = 1_000_000  # one line of a csv file
+    reader_bytes: int = 300 * 2**20  # of the reading process; 100,000 rows × 30 columns take 292
+    cell_chars: int = 32_767  # what Excel allows
+    line_chars: int = 1_000_000  # one row, one line of a csv file
+    sheet_chars: int = 256 * 2**20
+
+    def memory_for(self, content_bytes: int) -> int:
+        """Bytes the reading process may add to its own for a file of this size, unpacked: little for a small one."""
+        return min(self.reader_bytes, 64 * 2**20 + 8 * content_bytes)
+
+    def cpu_s_for(self, file_bytes: int) -> int:
+        """Seconds of processor time for all that is asked of the reading process."""
+        return 8 + 2 * (file_bytes >> 20)
+
+
+def bounded(rows: NumberedRows, limits: Limits) -> NumberedRows:
+    """The rows with what is too long in them taken out and said so. Raises InvalidInput when all is too much."""
+    total = 0
+    for number, cells in rows:
+        size = sum([len(cell) for cell in cells if type(cell) is str])
+        if size <= limits.cell_chars:
+            yield number, cells
+        else:
+            yield number, _shortened(cells, limits)
+        total += min(size, limits.line_chars)
+        if total > limits.sheet_chars:
+            limit = f"{megabytes(limits.sheet_chars)} de texto"
+            raise too_large(f", linha {number}", found="uma planilha com mais do que isso", limit=limit)
+
+
+def _shortened(cells: Cells, limits: Limits) -> Cells:
+    most = limits.cell_chars
+    bearable = [_too_long(len(cell), most) if isinstance(cell, str) and len(cell) > most else cell for cell in cells]
+    size = sum(len(cell) for cell in bearable if isinstance(cell, str))
+    if isinstance(cells, BrokenRow) or size > limits.line_chars:
+        return BrokenRow(
+            [],
+            expected=f"no máximo {limits.line_chars} caracteres por linha",
+            found="uma linha maior do que isso",
+            mend="Confira se essa linha é de um agendamento; ela não foi usada.",
+        )
+    return bearable
+
+
+def _too_long(size: int, most: int) -> Unreadable:
+    return Unreadable(f"no máximo {most} caracteres numa célula", f"{size} caracteres")
 
 
 def too_large(where: str, *, found: str, limit: str) -> InvalidInput:

@@ -21,14 +21,14 @@ from normalizer.imports.spreadsheet.columns import (
 )
 from normalizer.imports.spreadsheet.delimited import open_csv
 from normalizer.imports.spreadsheet.limits import Limits, megabytes, too_large
-from normalizer.imports.spreadsheet.markup import is_markup, open_markup
 from normalizer.imports.spreadsheet.problem import Problem
+from normalizer.imports.spreadsheet.process import open_in_child
 from normalizer.imports.spreadsheet.refusals import empty, no_header, not_a_sheet, size_of
 from normalizer.imports.spreadsheet.rows import Row, RowReader
+from normalizer.imports.spreadsheet.sniff import kind_of
 from normalizer.imports.spreadsheet.table import BrokenRow
 from normalizer.imports.spreadsheet.values import text_of
 from normalizer.imports.spreadsheet.vocabulary import Vocabulary
-from normalizer.imports.spreadsheet.workbook import open_ole, open_xlsx
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -37,20 +37,7 @@ if TYPE_CHECKING:
 
 Source: TypeAlias = "str | Path | bytes"
 
-_ZIP: Final = b"PK\x03\x04"
-_OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _SNIFFED_BYTES: Final = 65_536
-_NOT_SHEETS: Final = (
-    b"%PDF",
-    b"\x89PNG",
-    b"\xff\xd8\xff",
-    b"GIF8",
-    b"{\\rtf",
-    b"Rar!",
-    b"7z\xbc\xaf",
-    b"\x1f\x8b",
-    b"PK",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +162,12 @@ def _open(source: Source, where: str, limits: Limits, vocabulary: Vocabulary) ->
 
     with open_binary() as stream:
         start = stream.read(_SNIFFED_BYTES)
-    if start.startswith((_ZIP, _OLE)):
-        with _real_file(source) as file:
-            return open_xlsx(file, where, limits) if start.startswith(_ZIP) else open_ole(file, where)
-    if start.startswith(_NOT_SHEETS):
+    kind = kind_of(start)
+    if kind == "other":
         raise not_a_sheet(where, "outro tipo de arquivo")
-    if is_markup(start):
-        return open_markup(open_binary, where, limits)
+    if kind != "csv":
+        with _real_file(source) as file:
+            return open_in_child(kind, file, where, limits)
     if not start.strip(b"\xef\xbb\xbf \r\n\t;,"):
         raise empty(where, "um arquivo sem conteúdo")
     return open_csv(open_binary, where, limits, vocabulary.of_header)

@@ -57,9 +57,29 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file of any format, opened: its visible tables, the names of the hidden ones, what is in doubt about it all."""
+    """A file of any format, opened: its visible tables, the names of the hidden ones, what is in doubt about it all.
+
+    `close()` lets go of it at once, whoever is reading.
+    """
 
     format: str
     tables: tuple[Table, ...]
     hidden: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+    close: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet(Table):
+    """A table where it is read, in the reading process."""
+
+    visible: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file as the reading process has opened it."""
+
+    format: str
+    sheets: Sequence[Sheet]
     doubts: tuple[Doubt, ...] = ()

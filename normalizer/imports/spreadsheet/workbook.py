@@ -1,126 +1,341 @@
-"""Workbooks through calamine, in a process of its own: xlsx (whatever its name says) and the old binary xls."""
+"""Workbooks, in the reading process: xlsx and xlsb (whatever their name says), the old binary xls, ods.
+
+calamine reads the Microsoft formats. What it leaves out is looked up beside it: merged cells, error values, formulas
+without their result; what it stumbles over is mended in a copy.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import marshal
+import datetime as dt
+import html
 import mmap
-import struct
-import subprocess
-import sys
-import weakref
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from python_calamine import (
+    CalamineError,
+    CalamineSheet,
+    CalamineWorkbook,
+    PasswordError,
+    SheetTypeEnum,
+    SheetVisibleEnum,
+)
+
 from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet.archive import check_workbook, password_protected
-from normalizer.imports.spreadsheet.table import NumberedRows, Opened, Table
+from normalizer.imports.spreadsheet.archive import Archive, password_protected
+from normalizer.imports.spreadsheet.confine import allow_memory
+from normalizer.imports.spreadsheet.markup import open_ods
+from normalizer.imports.spreadsheet.table import NumberedRows, Sheet, Source, Unreadable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from normalizer.imports.spreadsheet.limits import Limits
 
-_CHILD: Final = Path(__file__).with_name("child.py")
-_ROWS_A_TRIP: Final = 500
-_LENGTH: Final = struct.Struct("<I")
+Flaws = dict[int, dict[int, Unreadable]]
+
 # Streams of an Office file encrypted with a password ([MS-OFFCRYPTO] 2.3), as named in the OLE directory.
 _ENCRYPTED: Final = tuple(name.encode("utf-16-le") for name in ("EncryptedPackage", "EncryptionInfo"))
-_BIFF_STREAMS: Final = tuple(name.encode("utf-16-le") for name in ("Workbook", "Book"))
+_BIFF_STREAM: Final = re.compile(rb"(?i)w\0o\0r\0k\0b\0o\0o\0k\0|(?<=\0)b\0o\0o\0k\0\0\0")
+# An xls begins with BOF; FILEPASS (0x2F) follows, with WRITEPROT (0x86) at most between ([MS-XLS] 2.1.7.20.3).
+_FILEPASS: Final = re.compile(
+    rb"\x09\x08[\x08\x10]\x00\x00[\x05\x06]\x05\x00.{4,12}?(?:\x86\x00\x00\x00)?\x2f\x00[\x04-\xff]\x00", re.DOTALL
+)
+
+_SHEET_NAME: Final = re.compile(rb"<(?:\w+:)?sheet\b([^>]{1,2000})>")
+_RELATION: Final = re.compile(rb"<(?:\w+:)?Relationship\b([^>]{1,2000})>")
+_ATTRIBUTE: Final = re.compile(rb"([\w:]{1,40})\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
+_TAG: Final = re.compile(rb"<(?:\w+:)?(row|c|f|v|is)\b([^>]*)>([^<]{0,40})")
+_REFERENCE: Final = re.compile(rb"\br=[\"']([A-Za-z]{1,3})([0-9]{1,7})[\"']")
+_ERROR_CELL: Final = re.compile(rb"\bt=[\"']e[\"']")
+_TEXT_CELL: Final = re.compile(rb"\bt=[\"']str[\"']")
+_SUSPECT: Final = (b"<f", b":f>", b":f ", b't="e"', b"t='e'")
+_STYLED_NUMBER: Final = re.compile(
+    rb"(<(?:\w+:)?c\b[^>]*?) s=\"\d+\"([^>]*>(?:<(?:\w+:)?f\b[^>]*>[^<]*</(?:\w+:)?f>)?"
+    rb"<(?:\w+:)?v>(?:\d{8,}|\d\.\d+[eE]\+?\d))"
+)
+_NO_FORMULA: Final = Unreadable("um valor", "uma fórmula sem resultado calculado")
+_FAR: Final = dt.timedelta(days=366)  # a longer time of day is a number that was only shown as one
+_XLSB_SHORT_CELLS: Final = range(12, 19)  # [MS-XLSB] 2.4.7xx: calamine reads none of them
+_XLSB_LOOKED_AT: Final = 4_096
 
 
-def open_xlsx(file: BinaryIO, where: str, limits: Limits) -> Opened:
-    """Open an xlsx whose size and reach have been checked first. Raises InvalidInput. `file` is a real one."""
-    check_workbook(file, where, limits)
-    return _open("xlsx", file, where)
+def open_zip(file: BinaryIO, limits: Limits) -> Source:
+    """Open a zip that is a workbook, once it holds what it says."""
+    archive = Archive(file, limits)
+    allow_memory(limits.memory_for(archive.expanded))
+    kind = archive.kind()
+    archive.check()
+    if kind == "ods":
+        return open_ods(archive, limits)
+    if kind == "xlsb" and any(map(_has_short_cells, _worksheets(archive).values())):
+        raise _not_whole()
+    open_again = partial(_mended, archive) if kind == "xlsx" else None
+    try:
+        book = CalamineWorkbook.from_path(f"/dev/fd/{file.fileno()}")
+    except PasswordError:
+        raise password_protected() from None
+    except CalamineError:
+        if open_again is None:
+            raise
+        book = open_again()
+    return _source(kind, book, partial(_flaws, archive) if kind == "xlsx" else None, open_again)
 
 
-def open_ole(file: BinaryIO, where: str) -> Opened:
+def open_ole(file: BinaryIO, limits: Limits) -> Source:
     """Open an OLE file: a real xls. A password-protected workbook or another Office document is InvalidInput."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        encrypted = any(data.find(name) >= 0 for name in _ENCRYPTED)
-        is_workbook = any(data.find(name) >= 0 for name in _BIFF_STREAMS)
+        encrypted = any(data.find(name) >= 0 for name in _ENCRYPTED) or _FILEPASS.search(data)
+        is_workbook = _BIFF_STREAM.search(data)
     if encrypted:
-        raise password_protected(where)
+        raise password_protected()
     if not is_workbook:
         raise InvalidInput(
-            where=where,
+            where="",
             expected="uma planilha .xlsx, .xls ou .csv",
             found="outro documento do Office (ou um .xls cortado)",
             mend="Abra o arquivo no Excel e salve como .xlsx.",
         )
-    return _open("xls", file, where)
+    return _source("xls", CalamineWorkbook.from_path(f"/dev/fd/{file.fileno()}"), None, None)
 
 
-def _open(kind: str, file: BinaryIO, where: str) -> Opened:
-    reader = _Reader(file, where)
-    sheets = reader.sheets()
-    tables = tuple(Table(name, partial(reader.rows, name)) for name, visible in sheets if visible)
-    return Opened(kind, tables, tuple(name for name, visible in sheets if not visible))
+def _source(
+    kind: str,
+    book: CalamineWorkbook,
+    flaws: Callable[[str], Flaws] | None,
+    open_again: Callable[[], CalamineWorkbook] | None,
+) -> Source:
+    reading = _Book(book, flaws, open_again)
+    found = [one for one in book.sheets_metadata if one.typ == SheetTypeEnum.WorkSheet]
+    sheets = [
+        Sheet(one.name, partial(reading.rows, one.name), one.visible == SheetVisibleEnum.Visible) for one in found
+    ]
+    return Source(kind, sheets)
 
 
-class _Reader:
-    """The child that holds the workbook. It ends with this object; it keeps the sheet read last laid out."""
+class _Book:
+    """A workbook that lays out one sheet at a time, from a mended copy where the file itself cannot be read."""
 
-    def __init__(self, file: BinaryIO, where: str) -> None:
-        self._where = where
-        descriptor = file.fileno()
-        self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", str(_CHILD), str(descriptor)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # it holds nothing an operator could use: stack traces of the native reader
-            pass_fds=(descriptor,),
-        )
-        weakref.finalize(self, _end, self._process)
-
-    def sheets(self) -> list[tuple[str, bool]]:
-        """Return each sheet's name and whether it is visible: what the child says first, once."""
-        kind, answer = self._answer()
-        if kind != "sheets":
-            raise self._refusal(answer)
-        return [(name, visible) for name, visible in answer]
+    def __init__(
+        self,
+        book: CalamineWorkbook,
+        flaws: Callable[[str], Flaws] | None,
+        open_again: Callable[[], CalamineWorkbook] | None,
+    ) -> None:
+        self._book, self._flaws, self._open_again = book, flaws, open_again
+        self._sheet: tuple[str, CalamineSheet] | None = None
 
     def rows(self, name: str) -> NumberedRows:
-        at = 0
-        while rows := self._ask([name, at, _ROWS_A_TRIP]):
-            if rows[0] == "refused":
-                raise self._refusal(rows[1])
-            yield from enumerate(rows, start=at + 1)
-            at += len(rows)
+        flaws = self._flaws(name) if self._flaws is not None else {}
+        return _spread(self._cells(name), self._laid_out(name), flaws)
 
-    def _ask(self, request: Any) -> Any:
-        body = marshal.dumps(request)
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # the child is gone, and has nothing to say
-                self._process.stdin.write(_LENGTH.pack(len(body)) + body)
-                self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> Any:
-        stream = self._process.stdout
-        head = stream.read(_LENGTH.size) if stream is not None else b""
-        reply = stream.read(_LENGTH.unpack(head)[0]) if stream is not None and len(head) == _LENGTH.size else b""
-        if not reply:  # the child is gone: out of memory or of its limits
-            raise self._refusal("damaged")
-        return marshal.loads(reply)  # noqa: S302 — our own child's
-
-    def _refusal(self, why: str) -> InvalidInput:
-        if why == "password":
-            return password_protected(self._where)
-        return InvalidInput(
-            where=self._where,
-            expected="uma planilha íntegra",
-            found="um arquivo cortado ou danificado",
-            mend="Abra no Excel e salve de novo como .xlsx, ou exporte outra vez.",
-        )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
+    def _laid_out(self, name: str) -> CalamineSheet:
+        if self._sheet is None or self._sheet[0] != name:
+            self._sheet = None  # let go of it before the next one is laid out
             try:
-                pipe.close()
-            except BrokenPipeError:
-                continue
+                self._sheet = (name, self._book.get_sheet_by_name(name))
+            except CalamineError:
+                self._mend()
+                self._sheet = (name, self._book.get_sheet_by_name(name))
+        return self._sheet[1]
+
+    def _mend(self) -> None:
+        if self._open_again is None:
+            raise CalamineError("nothing to mend")
+        self._book, self._sheet, self._open_again = self._open_again(), None, None
+
+    def _cells(self, name: str) -> Iterator[list[Any]]:
+        at = 0
+        try:
+            for row in self._laid_out(name).iter_rows():
+                yield row
+                at += 1
+        except (OverflowError, ValueError):  # a number shown as a time of day
+            self._mend()
+            yield from islice(self._laid_out(name).iter_rows(), at, None)
+
+
+def _spread(rows: Iterator[list[Any]], sheet: CalamineSheet, flaws: Flaws) -> NumberedRows:
+    """Rows by their number, cut behind their last cell; of empty ones in a line only the first."""
+    left = sheet.start[1] if sheet.start else 0
+    merged = _Merged(sheet.merged_cell_ranges or (), left)
+    was_empty = False
+    for index, cells in enumerate(rows):
+        row = [_plain(cell) for cell in cells]
+        for column, flaw in flaws.get(index, {}).items():
+            if 0 <= column - left < len(row):
+                row[column - left] = flaw
+        while row and row[-1] == "":
+            row.pop()
+        merged.fill(index, row)
+        if row or not was_empty:
+            yield index + 1, row
+        was_empty = not row
+
+
+class _Merged:
+    """Values that were merged downwards, for each row that has anything of its own."""
+
+    def __init__(self, ranges: Iterable[tuple[tuple[int, int], tuple[int, int]]], left: int) -> None:
+        self._begins: dict[int, list[tuple[int, int]]] = {}
+        for (top, column), (bottom, _) in ranges:
+            if bottom > top and column >= left:
+                self._begins.setdefault(top, []).append((column - left, bottom))
+        self._open: dict[int, tuple[int, Any]] = {}  # by column: the last row, the value
+
+    def fill(self, index: int, row: list[Any]) -> None:
+        self._open = {column: one for column, one in self._open.items() if one[0] >= index}
+        for column, (_, value) in self._open.items() if row else ():
+            row.extend([""] * (column + 1 - len(row)))
+            row[column] = value if row[column] == "" else row[column]
+        for column, bottom in self._begins.get(index, ()):
+            if column < len(row) and row[column] != "":
+                self._open[column] = (bottom, row[column])
+
+
+def _plain(cell: Any) -> Any:
+    kind = type(cell)
+    if kind is str or kind is float or kind is bool or kind is int or cell is None:
+        return cell
+    writer = _WRITERS.get(kind)
+    return str(cell) if writer is None else writer(cell)
+
+
+def _time(cell: dt.timedelta) -> str | float:
+    if not dt.timedelta() <= cell < _FAR:
+        return cell / dt.timedelta(days=1)
+    minutes, seconds = divmod(round(cell.total_seconds()), 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+
+
+_WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
+    dt.datetime: lambda cell: f"{cell:%d/%m/%Y %H:%M:%S}",
+    dt.date: lambda cell: f"{cell:%d/%m/%Y}",
+    dt.time: lambda cell: f"{cell:%H:%M:%S}",
+    dt.timedelta: _time,
+}
+
+
+# -- what calamine does not tell --------------------------------------------------------------------------------------
+
+
+def _mended(archive: Archive) -> CalamineWorkbook:
+    """A copy without what stops calamine: error values it does not know, numbers shown as impossible times."""
+
+    def mend(name: str, content: bytes) -> bytes:
+        if b"sheetData" not in content[:8192] or not name.endswith(".xml"):
+            return content
+        content = content.replace(b't="e"', b't="str"').replace(b"t='e'", b"t='str'")
+        return _STYLED_NUMBER.sub(rb"\1\2", content)
+
+    return CalamineWorkbook.from_filelike(archive.rebuilt(mend))
+
+
+def _worksheets(archive: Archive) -> dict[str, Iterator[bytes]]:
+    """Each worksheet's content by the name of the sheet."""
+    main = archive.main_part()
+    home = posixpath.dirname(main)
+    relations = archive.read(posixpath.join(home, "_rels", posixpath.basename(main) + ".rels"))
+    targets: dict[str, str] = {}
+    for found in _RELATION.finditer(relations):
+        about = _attributes(found[1])
+        targets[about.get("id", "")] = about.get("target", "").replace("\\", "/")
+    if main.endswith(".bin"):
+        return {name: archive.pieces(_absolute(home, name)) for name in targets.values() if "worksheets/" in name}
+    sheets: dict[str, Iterator[bytes]] = {}
+    for found in _SHEET_NAME.finditer(archive.read(main)):
+        about = _attributes(found[1])
+        relation = next((value for key, value in about.items() if key.endswith(":id")), "")
+        sheets[about.get("name", "")] = archive.pieces(_absolute(home, targets.get(relation, "")))
+    return sheets
+
+
+def _absolute(home: str, target: str) -> str:
+    return target.lstrip("/") if target.startswith("/") else posixpath.normpath(posixpath.join(home, target))
+
+
+def _attributes(text: bytes) -> dict[str, str]:
+    return {
+        found[1].decode().lower(): html.unescape((found[2] or found[3] or b"").decode("utf-8", "replace"))
+        for found in _ATTRIBUTE.finditer(text)
+    }
+
+
+def _flaws(archive: Archive, name: str) -> Flaws:
+    """Where one sheet's cells hold an error value or a formula without its result, by 0-based row and column."""
+    flaws: Flaws = {}
+    kept = b""
+    for piece in _worksheets(archive).get(name, ()):
+        block, _, kept = (kept + piece).rpartition(b"row>")
+        if len(kept) > 1 << 20:  # a row without end
+            kept = b""
+        _look(block, flaws)
+    _look(kept, flaws)
+    return flaws
+
+
+def _look(block: bytes, flaws: Flaws) -> None:
+    if not any(mark in block for mark in _SUSPECT):
+        return
+    cell, formula = b"", False
+    for tag in _TAG.finditer(block):
+        kind, attributes, text = tag.groups()
+        if kind == b"f":
+            formula = True
+        elif kind in {b"v", b"is"}:
+            if kind == b"v" and _ERROR_CELL.search(cell):
+                _note(flaws, cell, Unreadable("um valor", f"o erro {text.decode('utf-8', 'replace')[:20]}"))
+            formula = formula and not text.strip() and not _TEXT_CELL.search(cell)
+        else:
+            if formula:
+                _note(flaws, cell, _NO_FORMULA)
+            cell, formula = attributes if kind == b"c" else b"", False
+    if formula:
+        _note(flaws, cell, _NO_FORMULA)
+
+
+def _note(flaws: Flaws, cell: bytes, flaw: Unreadable) -> None:
+    if found := _REFERENCE.search(cell):
+        column = 0
+        for letter in found[1].upper():
+            column = column * 26 + letter - 64
+        flaws.setdefault(int(found[2]) - 1, {})[column - 1] = flaw
+
+
+def _has_short_cells(pieces: Iterator[bytes]) -> bool:
+    """Whether a binary worksheet begins with cells that name no column: they would all come out in the first one."""
+    data, at = b"".join(islice(pieces, 1)), 0
+    for _ in range(_XLSB_LOOKED_AT):
+        kind, at = _varint(data, at, 2)
+        size, at = _varint(data, at, 4)
+        if kind in _XLSB_SHORT_CELLS:
+            return True
+        at += size
+        if at >= len(data):
+            return False
+    return False
+
+
+def _varint(data: bytes, at: int, most: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(most):
+        if at >= len(data):
+            return value, at
+        value |= (data[at] & 0x7F) << (7 * shift)
+        at += 1
+        if not data[at - 1] & 0x80:
+            break
+    return value, at
+
+
+def _not_whole() -> InvalidInput:
+    return InvalidInput(
+        where="",
+        expected="uma planilha que se leia por inteiro",
+        found="uma planilha binária (.xlsb) com células abreviadas",
+        mend="Abra no Excel ou no LibreOffice e salve como .xlsx.",
+    )

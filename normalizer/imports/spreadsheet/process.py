@@ -1,0 +1,164 @@
+"""The reading process as the program sees it: started for one file, asked for rows, ended with it or by force.
+
+What parses a file of somebody else's making is native code, and slow or hungry files are made on purpose. So it runs in
+a child with bounds on memory, processor time and descriptors, without our environment: what goes wrong there ends a
+process that holds nothing of ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import marshal
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+import weakref
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from normalizer.errors import InvalidInput, Misconfigured, NormalizerError
+from normalizer.imports.spreadsheet.confine import OUT_OF_MEMORY
+from normalizer.imports.spreadsheet.limits import megabytes
+from normalizer.imports.spreadsheet.table import BrokenRow, Doubt, NumberedRows, Opened, Table, Unreadable
+
+if TYPE_CHECKING:
+    from normalizer.imports.spreadsheet.limits import Limits
+    from normalizer.imports.spreadsheet.sniff import Kind
+
+_HERE: Final = Path(__file__).parent
+# The packages without their `__init__`, which would bring the whole program into the child.
+_START: Final = f"""
+import sys, types
+for name, path in {[(f"normalizer{name}", str(_HERE.parents[up])) for name, up in (("", 1), (".imports", 0))]!r}:
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [path]
+name = "normalizer.imports.spreadsheet"
+sys.modules[name] = types.ModuleType(name)
+sys.modules[name].__path__ = [{str(_HERE)!r}]
+from normalizer.imports.spreadsheet.child import main
+main()
+"""
+_LENGTH: Final = struct.Struct("<I")
+_NOT_STARTED: Final = 1  # Python's own, after a traceback
+_FRAME_BYTES: Final = 64 * 2**20
+_PATIENCE: Final = 4  # wall time to processor time: a loaded machine
+
+
+def open_in_child(kind: Kind, file: BinaryIO, where: str, limits: Limits) -> Opened:
+    """Open a file that needs a parser. Raises InvalidInput. `file` is a real one, and may be closed afterwards."""
+    reader = _Reader(kind, file, where, limits)
+    form, sheets, doubts = reader.opened()
+    tables = tuple(Table(name, partial(reader.rows, at)) for at, (name, visible) in enumerate(sheets) if visible)
+    hidden = tuple(name for name, visible in sheets if not visible)
+    return Opened(form, tables, hidden, tuple(Doubt(*one) for one in doubts), close=reader.close)
+
+
+class _Reader:
+    """The child that holds the file. It ends with this object, or when told to."""
+
+    def __init__(self, kind: Kind, file: BinaryIO, where: str, limits: Limits) -> None:
+        self._where, self._limits, self._is_late = where, limits, False
+        descriptor = file.fileno()
+        self._patience_s = _PATIENCE * limits.cpu_s_for(os.fstat(descriptor).st_size)
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-I", "-c", _START, str(descriptor), kind, json.dumps(asdict(limits))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # it holds nothing an operator could use: stack traces of the native reader
+            pass_fds=(descriptor,),
+            env={},
+            bufsize=0,
+        )
+        weakref.finalize(self, _end, self._process)
+
+    def close(self) -> None:
+        """End the child; whoever waits for it is told that the file could not be read."""
+        self._process.kill()
+
+    def opened(self) -> tuple[str, list[tuple[str, bool]], list[tuple[str, str, str]]]:
+        """Return the format, each sheet's name and whether it is visible, and what is in doubt."""
+        form, sheets, doubts = self._answer()
+        return form, sheets, doubts
+
+    def rows(self, sheet: int) -> NumberedRows:
+        again = True
+        while chunk := self._ask([sheet, again]):
+            again = False
+            numbers, rows, cells, broken = chunk
+            for (row, column), flaw in cells.items():
+                rows[row][column] = Unreadable(*flaw)
+            for row, (expected, found, mend) in broken.items():
+                rows[row] = BrokenRow(rows[row], expected=expected, found=found, mend=mend)
+            yield from zip(numbers, rows, strict=True)
+
+    def _ask(self, request: Any) -> Any:
+        body = marshal.dumps(request)
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # the child is gone, and has nothing to say
+                self._process.stdin.write(_LENGTH.pack(len(body)) + body)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        until = time.monotonic() + self._patience_s
+        head = self._receive(_LENGTH.size, until)
+        length = _LENGTH.unpack(head)[0]
+        if length > _FRAME_BYTES:
+            raise self._refusal()
+        kind, answer = marshal.loads(self._receive(length, until))  # noqa: S302 — our own child's
+        if kind == "refused":
+            where, expected, found, mend = answer
+            raise InvalidInput(where=self._where + where, expected=expected, found=found, mend=mend)
+        return answer
+
+    def _receive(self, size: int, until: float) -> bytes:
+        assert self._process.stdout is not None  # noqa: S101 — it was opened with a pipe
+        descriptor = self._process.stdout.fileno()
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
+        received = bytearray()
+        while len(received) < size:
+            if not waiting.poll(max(0, until - time.monotonic()) * 1_000):
+                self._is_late = True
+                raise self._refusal()
+            piece = os.read(descriptor, size - len(received))
+            if not piece:
+                raise self._refusal()
+            received += piece
+        return bytes(received)
+
+    def _refusal(self) -> NormalizerError:
+        """The error for a child that is gone: out of one of its bounds, ended by the file's damage, or by us."""
+        self.close()
+        ended = self._process.wait()
+        if ended == _NOT_STARTED:
+            mend = "Instale-o de novo com tudo o que ele usa (pip install -c constraints.txt -e .)."
+            return Misconfigured(
+                "O leitor de planilhas não começou: falta um pacote (lxml, python-calamine).", mend=mend
+            )
+        if self._is_late or ended == -signal.SIGXCPU:
+            found = "uma que não acaba de ser lida"
+            return _beyond(self._where, f"uma planilha que se leia em {self._patience_s // _PATIENCE} s", found)
+        if ended in {-signal.SIGABRT, OUT_OF_MEMORY}:
+            found = "um arquivo danificado, ou que pede mais do que isso (células soltas muito longe da tabela?)"
+            return _beyond(self._where, f"no máximo {megabytes(self._limits.reader_bytes)} de memória", found)
+        return _beyond(self._where, "uma planilha íntegra", "um arquivo cortado ou danificado")
+
+
+def _beyond(where: str, expected: str, found: str) -> InvalidInput:
+    mend = "Copie as linhas para uma planilha nova (se forem muitas, para várias), salve como .xlsx e importe de novo."
+    return InvalidInput(where=where, expected=expected, found=found, mend=mend)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
