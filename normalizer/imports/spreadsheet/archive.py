@@ -73,11 +73,15 @@ class Archive:
     def check(self) -> None:
         """Raise InvalidInput unless every part is whole and no larger than it says."""
         expanded = 0
-        for name in self._parts:
-            for piece in self.pieces(name):
+        for info in self._parts.values():
+            checksum = 0
+            for piece in _inflate(self._file, info):
+                checksum = zlib.crc32(piece, checksum)
                 expanded += len(piece)
                 if expanded > self._limits.expanded_bytes:
                     raise _bomb(f"mais de {megabytes(self._limits.expanded_bytes)} ao abrir")
+            if checksum != info.CRC:
+                raise truncated()
 
     def rebuilt(self, mended: Callable[[str, bytes], bytes]) -> io.BytesIO:
         """The same archive with its main part at `xl/workbook.xml` and each part passed through `mended`."""

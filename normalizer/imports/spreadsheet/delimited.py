@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Final
 from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import encoding
 from normalizer.imports.spreadsheet.columns import find_header, header_within
-from normalizer.imports.spreadsheet.limits import megabytes, too_large
+from normalizer.imports.spreadsheet.limits import bounded, megabytes, too_large
 from normalizer.imports.spreadsheet.table import BrokenRow, NumberedRows, Opened, Table, Unreadable
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def open_csv(open_binary: Callable[[], IO[bytes]], where: str, limits: Limits, a
     dialect = _dialect(_sample(lines()), also)
 
     def rows() -> NumberedRows:
-        read = _Records(lines(), dialect, where).rows()
+        read = bounded(_Records(lines(), dialect, where).rows(), limits, where)
         return read if charset.lost is None else _flagged(read, charset.lost)
 
     return Opened("csv", (Table("csv", rows),), doubts=charset.doubts)

@@ -35,7 +35,7 @@ class Limits:
         return 8 + 2 * (file_bytes >> 20)
 
 
-def bounded(rows: NumberedRows, limits: Limits) -> NumberedRows:
+def bounded(rows: NumberedRows, limits: Limits, where: str = "") -> NumberedRows:
     """The rows with what is too long in them taken out and said so. Raises InvalidInput when all is too much."""
     total = 0
     for number, cells in rows:
@@ -47,7 +47,7 @@ def bounded(rows: NumberedRows, limits: Limits) -> NumberedRows:
         total += min(size, limits.line_chars)
         if total > limits.sheet_chars:
             limit = f"{megabytes(limits.sheet_chars)} de texto"
-            raise too_large(f", linha {number}", found="uma planilha com mais do que isso", limit=limit)
+            raise too_large(f"{where}, linha {number}", found="uma planilha com mais do que isso", limit=limit)
 
 
 def _shortened(cells: Cells, limits: Limits) -> Cells:

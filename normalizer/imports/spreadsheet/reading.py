@@ -31,7 +31,7 @@ from normalizer.imports.spreadsheet.values import text_of
 from normalizer.imports.spreadsheet.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping
 
     from normalizer.imports.spreadsheet.table import Cells, Opened, Table
 
@@ -64,6 +64,11 @@ class Spreadsheet:
     _tables: tuple[Table, ...] = field(repr=False)
     _standing: tuple[Problem, ...] = ()
     problems: list[Problem] = field(default_factory=list, repr=False)
+    _close: Callable[[], None] = field(default=lambda: None, repr=False)
+
+    def close(self) -> None:
+        """Let go of the file at once; who is reading it gets InvalidInput. What is dropped is closed by itself."""
+        self._close()
 
     def rows(self) -> Iterator[Row]:
         """Yield the usable rows in order. What is wrong with a row is appended to `problems`; its neighbours go on."""
@@ -124,6 +129,7 @@ def read(
         _tables=tuple(table for table, _ in chosen),
         _standing=tuple(standing),
         problems=list(standing),
+        _close=opened.close,
     )
 
 

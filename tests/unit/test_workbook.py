@@ -1,0 +1,279 @@
+"""Workbooks as Excel and other programs leave them: merged, with errors, moved, damaged, hungry; and who reads them."""
+
+from __future__ import annotations
+
+import io
+import re
+import resource
+import subprocess
+import sys
+import zipfile
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xlsxwriter
+import xlwt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from normalizer.errors import InvalidInput
+from normalizer.imports.spreadsheet import Limits, process, read
+from normalizer.imports.spreadsheet.table import Unreadable
+
+HEADER = ["Nome", "Endereço", "CPF", "Data"]
+ANA = ["Ana Teste", "Rua das Flores, 10", "111.444.777-35", "01/12/2026"]
+BIA = ["Bia Teste", "Av. Brasil, 102", "529.982.247-25", "02/12/2026"]
+FIELDS = ("nome_paciente", "endereco_completo", "cpf", "data_agendamento")
+SHEET = "xl/worksheets/sheet1.xml"
+
+
+def xlsx(rows: list[list[Any]], *, merged: tuple[tuple[int, int, int, int, str], ...] = ()) -> bytes:
+    buffer = io.BytesIO()
+    book = xlsxwriter.Workbook(buffer)
+    sheet = book.add_worksheet("Agenda")
+    for number, cells in enumerate(rows):
+        for column, cell in enumerate(cells):
+            if cell != "":
+                sheet.write(number, column, cell)
+    for one in merged:
+        sheet.merge_range(*one)
+    book.close()
+    return buffer.getvalue()
+
+
+def parts_of(workbook: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(workbook)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def zipped(parts: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def changed(old: bytes, new: bytes, rows: list[list[Any]] | None = None) -> bytes:
+    """A workbook with something else in its worksheet."""
+    parts = parts_of(xlsx(rows or [HEADER, ANA, BIA]))
+    assert old in parts[SHEET]
+    return zipped({**parts, SHEET: parts[SHEET].replace(old, new)})
+
+
+def values(content: bytes) -> dict[int, list[str]]:
+    return {row.number: [row.values.get(name, "") for name in FIELDS] for row in read(content).rows()}
+
+
+class TestMerged:
+    def test_downwards_it_holds_for_each_row_that_has_anything(self) -> None:
+        content = xlsx(
+            [HEADER, ANA, ["", "", "529.982.247-25", ""], BIA, ["", "", "", ""]],
+            merged=((1, 0, 2, 0, "Ana Teste"), (1, 1, 2, 1, "Rua das Flores, 10"), (3, 0, 4, 0, "Bia Teste")),
+        )
+        assert values(content) == {2: ANA, 3: [*ANA[:2], "529.982.247-25", ""], 4: BIA}
+
+    def test_across_it_stands_in_the_first_column(self) -> None:
+        content = xlsx(
+            [["Nome", "Endereço", "", "CPF", "Data"], [ANA[0], ANA[1], "fundos", *ANA[2:]], [BIA[0], "", "", *BIA[2:]]],
+            merged=((0, 1, 0, 2, "Endereço"), (2, 1, 2, 2, "Av. Brasil, 102")),
+        )
+        assert values(content) == {2: ANA, 3: BIA}
+
+    def test_in_an_xls_and_beside_empty_columns(self) -> None:
+        book = xlwt.Workbook()
+        sheet = book.add_sheet("Agenda")
+        for number, cells in enumerate([HEADER, ANA, BIA]):
+            for column, cell in enumerate(cells):
+                if (number, column) not in {(1, 1), (2, 1)}:
+                    sheet.write(number + 3, column + 2, cell)
+        sheet.write_merge(4, 5, 3, 3, "Rua das Flores, 10")
+        buffer = io.BytesIO()
+        book.save(buffer)
+        assert values(buffer.getvalue()) == {5: ANA, 6: [BIA[0], ANA[1], *BIA[2:]]}
+
+
+class TestCellsThatHoldNoValue:
+    CELL = b'<c r="B2" t="s"><v>5</v></c>'
+
+    @pytest.mark.parametrize(
+        ("cell", "found"),
+        [
+            (b'<c r="B2" t="e"><v>#N/A</v></c>', "o erro #N/A"),
+            (b'<c r="B2" t="e"><f>X</f><v>#SPILL!</v></c>', "o erro #SPILL!"),
+            (b'<c r="B2" t="e"><v>#N\xc3\x83O.DISP</v></c>', "o erro #NÃO.DISP"),
+            (b'<c r="B2"><f>A1&amp;C1</f></c>', "uma fórmula sem resultado calculado"),
+            (b'<c r="B2"><f>A1</f><v/></c>', "uma fórmula sem resultado calculado"),
+            (b'<c r="B2"><f>A1</f><v></v></c>', "uma fórmula sem resultado calculado"),
+        ],
+    )
+    def test_are_reported_and_their_neighbours_read(self, cell: bytes, found: str) -> None:
+        sheet = read(changed(self.CELL, cell))
+        assert [row.values.get("endereco_completo") for row in sheet.rows()] == [None, BIA[1]]
+        assert [(one.row, one.column, one.found) for one in sheet.problems] == [(2, "Endereço", found)]
+
+    def test_an_empty_text_is_a_result(self) -> None:
+        sheet = read(changed(self.CELL, b'<c r="B2" t="str"><f>IF(1,"")</f><v></v></c>'))
+        assert len(list(sheet.rows())) == 2
+        assert not sheet.problems
+
+    def test_a_number_shown_as_an_impossible_time(self) -> None:
+        buffer = io.BytesIO()
+        book = xlsxwriter.Workbook(buffer)
+        sheet = book.add_worksheet()
+        for number, cells in enumerate([HEADER, ANA]):
+            sheet.write_row(number, 0, cells)
+        sheet.write_number(1, 2, 11144477735, book.add_format({"num_format": "[h]:mm"}))
+        book.close()
+        assert values(buffer.getvalue()) == {2: [*ANA[:2], "11144477735", ANA[3]]}
+
+    def test_a_cell_longer_than_excel_allows(self) -> None:
+        parts = parts_of(xlsx([HEADER, ANA, BIA]))
+        strings = parts["xl/sharedStrings.xml"].replace(b"Rua das Flores, 10", b"a" * 40_000)
+        sheet = read(zipped({**parts, "xl/sharedStrings.xml": strings}))
+        assert [row.values.get("endereco_completo") for row in sheet.rows()] == [None, BIA[1]]
+        assert [(one.row, one.found) for one in sheet.problems] == [(2, "40000 caracteres")]
+
+
+class TestOtherWriters:
+    def test_moved_parts(self) -> None:
+        parts = parts_of(xlsx([HEADER, ANA, BIA]))
+        parts["xl/workbook2.xml"] = parts.pop("xl/workbook.xml")
+        parts["xl/_rels/workbook2.xml.rels"] = parts.pop("xl/_rels/workbook.xml.rels")
+        parts["_rels/.rels"] = parts["_rels/.rels"].replace(b"xl/workbook.xml", b"xl/workbook2.xml")
+        assert values(zipped(parts)) == {2: ANA, 3: BIA}
+
+    def test_another_folder(self) -> None:
+        parts = {name.replace("xl/", "livro/"): content for name, content in parts_of(xlsx([HEADER, ANA, BIA])).items()}
+        parts["_rels/.rels"] = parts["_rels/.rels"].replace(b"xl/", b"livro/")
+        assert values(zipped(parts)) == {2: ANA, 3: BIA}
+
+    def test_backslashes_and_other_letters(self) -> None:
+        parts = parts_of(xlsx([HEADER, ANA, BIA]))
+        assert values(zipped({name.replace("/", "\\"): content for name, content in parts.items()})) == {2: ANA, 3: BIA}
+
+    def test_streams_in_capitals_and_a_password_in_an_xls(self) -> None:
+        book = xlwt.Workbook()
+        for number, cells in enumerate([HEADER, ANA]):
+            for column, text in enumerate(cells):
+                (book.add_sheet("Agenda") if not number and not column else book.get_sheet(0)).write(
+                    number, column, text
+                )
+        buffer = io.BytesIO()
+        book.save(buffer)
+        content = buffer.getvalue()
+        name = "Workbook".encode("utf-16-le")
+        assert values(content.replace(name, name.upper())) == {2: ANA}
+        after_bof = content.index(b"\x09\x08\x10\x00") + 20
+        protected = content[:after_bof] + b"\x2f\x00\x36\x00" + b"\1" * 0x36 + content[after_bof + 58 :]
+        with pytest.raises(InvalidInput, match="protegido por senha"):
+            read(protected)
+
+    def test_a_damaged_part_is_not_read(self) -> None:
+        content = bytearray(zipped(parts_of(xlsx([HEADER, ANA, BIA]))))
+        with zipfile.ZipFile(io.BytesIO(bytes(content))) as archive:
+            at = archive.getinfo("xl/sharedStrings.xml").header_offset
+        content[at + 14] ^= 1  # its checksum
+        central = content.index(b"xl/sharedStrings.xml", content.index(b"PK\1\2")) - 46
+        content[central + 16] ^= 1
+        with pytest.raises(InvalidInput, match="danificado"):
+            values(bytes(content))
+
+
+class TestTheReadingProcess:
+    @pytest.fixture
+    def started(self, monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+        started: list[subprocess.Popen[bytes]] = []
+
+        class Noted(subprocess.Popen[bytes]):
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                started.append(self)
+
+        monkeypatch.setattr(subprocess, "Popen", Noted)
+        return started
+
+    @pytest.mark.parametrize("content", [xlsx([HEADER, ANA]), b"<html><table><tr><td>Nome<td>CPF</tr></table></html>"])
+    def test_has_no_environment_and_few_descriptors(
+        self, started: list[subprocess.Popen[bytes]], content: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CACHE_SECRET", "segredo")
+        sheet = read(content)
+        proc = Path(f"/proc/{started[0].pid}")
+        assert (proc / "environ").read_bytes() == b""
+        assert re.search(r"Max open files +0 +0 ", (proc / "limits").read_text())
+        assert re.search(r"Max file size +0 +0 ", (proc / "limits").read_text())
+        assert list(sheet.rows()) is not None
+
+    def test_can_reach_no_network_and_no_file(self) -> None:
+        script = (
+            "import socket\nfrom normalizer.imports.spreadsheet.confine import allow_no_descriptor\n"
+            "allow_no_descriptor()\n"
+            "for use in (socket.socket, lambda: open('/etc/passwd')):\n"
+            "    try:\n        use()\n    except OSError as error:\n        print(error.errno)\n"
+        )
+        ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert ran.stdout.split() == ["24", "24"]
+
+    def test_a_string_that_is_used_a_thousand_times_is_not_held_a_thousand_times(self) -> None:
+        parts = parts_of(xlsx([HEADER, ANA, BIA]))
+        strings = parts["xl/sharedStrings.xml"].replace(b"Rua das Flores, 10", b"a" * 900_000)
+        cells = [
+            b"".join(b'<c r="%c%d" t="s"><v>5</v></c>' % (65 + column, row) for column in range(25))
+            for row in range(4, 16)
+        ]
+        far = b"".join(b'<row r="%d">%s</row>' % (row, line) for row, line in enumerate(cells, start=4))
+        bomb = {SHEET: parts[SHEET].replace(b"</sheetData>", far + b"</sheetData>")}
+        with pytest.raises(InvalidInput, match="de memória"):
+            values(zipped({**parts, "xl/sharedStrings.xml": strings, **bomb}))
+        assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 330 * 1024
+
+    def test_a_small_file_is_allowed_little(self) -> None:
+        limits = Limits()
+        assert limits.memory_for(9_000) < 80 * 2**20
+        assert limits.memory_for(2**40) == limits.reader_bytes
+
+    def test_one_that_does_not_end_is_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(process, "_START", "import time; time.sleep(600)")
+        monkeypatch.setattr(process, "_PATIENCE", 0.01)
+        with pytest.raises(InvalidInput, match="não acaba de ser lida"):
+            read(xlsx([HEADER, ANA]))
+
+    def test_reading_is_broken_off(self, started: list[subprocess.Popen[bytes]]) -> None:
+        sheet = read(xlsx([HEADER, *[ANA] * 2_000]))
+        rows = sheet.rows()
+        assert len(list(islice(rows, 3))) == 3
+        sheet.close()
+        with pytest.raises(InvalidInput):
+            list(rows)
+        assert started[0].wait() != 0
+
+    def test_what_is_unreadable_crosses_the_pipe(self) -> None:
+        sheet = read(changed(b'<c r="B2" t="s"><v>5</v></c>', b'<c r="B2" t="e"><v>#REF!</v></c>'))
+        ((_, _, cells),) = sheet.cells_of({("Agenda", 2)})
+        assert cells[1] == Unreadable("um valor", "o erro #REF!")
+
+
+# -- accidents --------------------------------------------------------------------------------------------------------
+
+_OWNER = re.compile(r"([a-h])\1\1+|(\d)\2\2")
+_ROWS = [
+    [f"Zé {a * 5}", f"Rua {a * 5}, 1", f"{n}{n}{n}.{n}{n}{n}.{n}{n}{n}-{n}{n}", ""] for n, a in enumerate("abcdefgh")
+]
+_WHOLE = xlsx([HEADER, *_ROWS])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0, 1, exclude_max=True), st.sampled_from(["cut", "flip", "drop", "double"]), st.integers(1, 255))
+def test_no_accident_mixes_two_patients(place: float, kind: str, mask: int) -> None:
+    at = int(place * len(_WHOLE))
+    byte = bytes([_WHOLE[at] ^ mask])
+    rest = {"cut": b"", "flip": byte + _WHOLE[at + 1 :], "drop": _WHOLE[at + 1 :], "double": byte + _WHOLE[at:]}[kind]
+    try:
+        rows = values(_WHOLE[:at] + rest)
+    except InvalidInput:
+        return
+    for cells in rows.values():
+        assert len({a or "abcdefgh"[int(n)] for text in cells for a, n in _OWNER.findall(text)}) <= 1, cells
