@@ -166,7 +166,13 @@ async def import_sheet(
         InvalidInput: nothing of the file can be used; nothing was written.
         StoreUnavailable: the store went away. Rows written so far stay; the same import run again completes it.
     """
-    sheet, plan = await asyncio.to_thread(_read_whole, source, name, limits, vocabulary)
+    opened: list[Spreadsheet] = []
+    try:
+        sheet, plan = await asyncio.to_thread(_read_whole, source, name, limits, vocabulary, opened.append)
+    except asyncio.CancelledError:
+        for one in opened:  # the thread would go on to the end
+            one.close()
+        raise
     about = {"arquivo": sheet.where, "formato": sheet.format, "linhas": plan.rows}
     import_id = None if dry_run else await store.create_import(about)
     report = ImportReport(
@@ -322,10 +328,15 @@ def _is_same(row: Row, one: str, other: str) -> bool:
 
 
 def _read_whole(
-    source: str | Path | bytes, name: str | None, limits: Limits | None, vocabulary: Vocabulary | None
+    source: str | Path | bytes,
+    name: str | None,
+    limits: Limits | None,
+    vocabulary: Vocabulary | None,
+    opened: Callable[[Spreadsheet], None] = lambda _: None,
 ) -> tuple[Spreadsheet, _Plan]:
     """Read every row once, so that a file that breaks off halfway is refused before the first write."""
     sheet = read(source, name=name, limits=limits, vocabulary=vocabulary)
+    opened(sheet)
     plan = _Plan(sheet)
     for row in sheet.rows():
         plan.note(row)

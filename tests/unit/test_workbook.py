@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 import subprocess
 import sys
+import threading
 import zipfile
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet import Limits, process, read
+from normalizer.imports.importing import import_sheet
+from normalizer.imports.spreadsheet import Limits, Row, Spreadsheet, process, read
 from normalizer.imports.spreadsheet.table import Unreadable
 
 HEADER = ["Nome", "Endereço", "CPF", "Data"]
@@ -277,3 +281,26 @@ def test_no_accident_mixes_two_patients(place: float, kind: str, mask: int) -> N
         return
     for cells in rows.values():
         assert len({a or "abcdefgh"[int(n)] for text in cells for a, n in _OWNER.findall(text)}) <= 1, cells
+
+
+async def test_an_import_that_is_given_up_lets_go_of_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, stopped = threading.Event(), threading.Event()
+    real = Spreadsheet.rows
+
+    def noted(sheet: Spreadsheet) -> Iterator[Row]:
+        opened.set()
+        try:
+            while True:
+                yield from real(sheet)
+        finally:
+            stopped.set()
+
+    monkeypatch.setattr(Spreadsheet, "rows", noted)
+    for content in (xlsx([HEADER, *[ANA] * 2_000]), ";".join(HEADER).encode() + b"\n" + ";".join(ANA).encode()):
+        opened.clear(), stopped.clear()
+        work = asyncio.create_task(import_sheet(content, store=None, enqueue=None, dry_run=True))  # type: ignore[arg-type]
+        await asyncio.to_thread(opened.wait)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert await asyncio.to_thread(stopped.wait, 60)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+import threading
 from collections import Counter, deque
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Final
 from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import encoding
 from normalizer.imports.spreadsheet.columns import find_header, header_within
-from normalizer.imports.spreadsheet.limits import bounded, megabytes, too_large
+from normalizer.imports.spreadsheet.limits import bounded, broken_off, megabytes, too_large
 from normalizer.imports.spreadsheet.table import BrokenRow, NumberedRows, Opened, Table, Unreadable
 
 if TYPE_CHECKING:
@@ -51,9 +52,14 @@ def open_csv(open_binary: Callable[[], IO[bytes]], where: str, limits: Limits, a
             mend="Confira se escolheu o arquivo certo; no Excel, use Salvar como → .xlsx.",
         )
 
+    closed = threading.Event()
+
     def lines() -> Iterator[str]:
         with open_binary() as stream:
-            yield from _bounded(charset.lines(stream, limits.line_chars + 1), where, limits)
+            for line in _bounded(charset.lines(stream, limits.line_chars + 1), where, limits):
+                if closed.is_set():
+                    raise broken_off(where)
+                yield line
 
     dialect = _dialect(_sample(lines()), also)
 
@@ -61,7 +67,7 @@ def open_csv(open_binary: Callable[[], IO[bytes]], where: str, limits: Limits, a
         read = bounded(_Records(lines(), dialect, where).rows(), limits, where)
         return read if charset.lost is None else _flagged(read, charset.lost)
 
-    return Opened("csv", (Table("csv", rows),), doubts=charset.doubts)
+    return Opened("csv", (Table("csv", rows),), doubts=charset.doubts, close=closed.set)
 
 
 def _looks_binary(open_binary: Callable[[], IO[bytes]], codec: str) -> bool:

@@ -78,6 +78,16 @@ def too_large(where: str, *, found: str, limit: str) -> InvalidInput:
     )
 
 
+def broken_off(where: str) -> InvalidInput:
+    """The error for a file that was closed while it was read."""
+    return InvalidInput(
+        where=where,
+        expected="uma leitura até o fim",
+        found="uma leitura interrompida",
+        mend="Importe a planilha de novo.",
+    )
+
+
 def megabytes(size: int) -> str:
     """`209715200` → `200 MB`."""
     return f"{size / 2**20:.0f} MB"

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from normalizer.errors import InvalidInput, Misconfigured, NormalizerError
 from normalizer.imports.spreadsheet.confine import OUT_OF_MEMORY
-from normalizer.imports.spreadsheet.limits import megabytes
+from normalizer.imports.spreadsheet.limits import broken_off, megabytes
 from normalizer.imports.spreadsheet.table import BrokenRow, Doubt, NumberedRows, Opened, Table, Unreadable
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class _Reader:
     """The child that holds the file. It ends with this object, or when told to."""
 
     def __init__(self, kind: Kind, file: BinaryIO, where: str, limits: Limits) -> None:
-        self._where, self._limits, self._is_late = where, limits, False
+        self._where, self._limits = where, limits
+        self._is_late = self._is_closed = False
         descriptor = file.fileno()
         self._patience_s = _PATIENCE * limits.cpu_s_for(os.fstat(descriptor).st_size)
         self._process = subprocess.Popen(  # noqa: S603
@@ -79,7 +80,8 @@ class _Reader:
         weakref.finalize(self, _end, self._process)
 
     def close(self) -> None:
-        """End the child; whoever waits for it is told that the file could not be read."""
+        """End the child; whoever waits for it is told so."""
+        self._is_closed = True
         self._process.kill()
 
     def opened(self) -> tuple[str, list[tuple[str, bool]], list[tuple[str, str, str]]]:
@@ -135,7 +137,9 @@ class _Reader:
 
     def _refusal(self) -> NormalizerError:
         """The error for a child that is gone: out of one of its bounds, ended by the file's damage, or by us."""
-        self.close()
+        if self._is_closed:
+            return broken_off(self._where)
+        self._process.kill()
         ended = self._process.wait()
         if ended == _NOT_STARTED:
             mend = "Instale-o de novo com tudo o que ele usa (pip install -c constraints.txt -e .)."
