@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+import struct
 import subprocess
 import sys
 import threading
@@ -183,6 +184,43 @@ class TestOtherWriters:
         content[central + 16] ^= 1
         with pytest.raises(InvalidInput, match="danificado"):
             values(bytes(content))
+
+
+def record(kind: int, body: bytes = b"") -> bytes:
+    head = bytes([kind]) if kind < 128 else bytes([kind & 0x7F | 0x80, kind >> 7])
+    return head + bytes([len(body) & 0x7F | 0x80, len(body) >> 7]) + body
+
+
+def xlsb(rows: list[list[str]], *, short: bool) -> bytes:
+    """A minimal [MS-XLSB] workbook; with `short`, cells behind the first name no column, as SheetJS writes them."""
+
+    def wide(text: str) -> bytes:
+        return struct.pack("<I", len(text)) + text.encode("utf-16-le")
+
+    bundle = record(156, struct.pack("<II", 0, 1) + wide("rId1") + wide("Agenda"))
+    sheet = record(129) + record(148, struct.pack("<IIII", 0, len(rows) - 1, 0, len(rows[0]) - 1)) + record(145)
+    for number, cells in enumerate(rows):
+        sheet += record(0, struct.pack("<IIHBBBI", number, 0, 300, 0, 0, 0, 0))
+        for column, text in enumerate(cells):
+            brief = short and column > 0
+            place = struct.pack("<I", 0) if brief else struct.pack("<II", column, 0)
+            sheet += record(17 if brief else 6, place + wide(text))
+    kinds = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    relation = f'<Relationships><Relationship Id="rId1" Type="{kinds}/%s" Target="%s"/></Relationships>'
+    return zipped(
+        {
+            "_rels/.rels": (relation % ("officeDocument", "xl/workbook.bin")).encode(),
+            "xl/workbook.bin": record(131) + record(143) + bundle + record(144) + record(132),
+            "xl/_rels/workbook.bin.rels": (relation % ("worksheet", "worksheets/sheet1.bin")).encode(),
+            "xl/worksheets/sheet1.bin": sheet + record(146) + record(130),
+        }
+    )
+
+
+def test_binary_workbooks_are_read_whole_or_refused() -> None:
+    assert values(xlsb([HEADER, ANA, BIA], short=False)) == {2: ANA, 3: BIA}
+    with pytest.raises(InvalidInput, match="células abreviadas"):
+        read(xlsb([HEADER, ANA, BIA], short=True))
 
 
 class TestTheReadingProcess:

@@ -32,6 +32,7 @@ _SAMPLE_LINES: Final = 150
 _SAMPLE_CHARS: Final = 1_000_000
 _CELL_LINES: Final = 64  # lines a quoted cell may go over
 _CELL_CHARS: Final = 32_767
+_MOST_COLUMNS: Final = 16_384
 _MOST_BROKEN: Final = 1_000
 _NO_TEXT: Final = {0: None, 0x1A: None}  # what DOS ends a file with
 _BLANKS: Final = re.compile(r"[ \t]*")
@@ -281,7 +282,7 @@ class _Records:
             cells = self._record(line)
             if isinstance(cells, BrokenRow):
                 self._broken += 1
-                if self._broken > _MOST_BROKEN:
+                if self._broken > max(_MOST_BROKEN, number // 5):
                     raise self._hopeless(number)
             yield number, cells
 
@@ -292,6 +293,8 @@ class _Records:
         dialect = self._dialect
         quoted = dialect.quote in line
         cells = self._quoted(line) if quoted else line.rstrip("\r\n").split(dialect.delimiter)
+        if len(cells) > _MOST_COLUMNS:
+            return self._report([], f"{len(cells)} células")
         if dialect.width and len(cells) != dialect.width:
             return self._settle(line, _plain(cells))
         return _plain(cells) if quoted or "'" in line else cells
@@ -329,7 +332,7 @@ class _Records:
             return self._report(line.split(dialect.delimiter), "uma célula com aspas sem par")
         if not any(cells):
             return cells
-        if header_within(0, cells) is not None:  # of another table below
+        if len(cells) > 1 and header_within(0, cells) is not None:  # of another table below
             self._dialect = replace(dialect, width=len(cells), figures=())
             return cells
         if dialect.leaves_out(cells) and line.endswith(("\n", "\r")):
@@ -359,7 +362,7 @@ class _Records:
         return InvalidInput(
             where=f"{self._where}, linha {number}",
             expected="um CSV com aspas em pares e o mesmo número de células em cada linha",
-            found=f"mais de {_MOST_BROKEN} linhas que não cabem no cabeçalho",
+            found=f"{self._broken} linhas que não cabem no cabeçalho",
             mend="Salve a planilha como .xlsx e importe de novo.",
         )
 

@@ -25,6 +25,7 @@ class Limits:
     cell_chars: int = 32_767  # what Excel allows
     line_chars: int = 1_000_000  # one row, one line of a csv file
     sheet_chars: int = 256 * 2**20
+    sheet_rows: int = 1_048_576  # Excel's own
 
     def memory_for(self, content_bytes: int) -> int:
         """Bytes the reading process may add to its own for a file of this size, unpacked: little for a small one."""
@@ -44,6 +45,9 @@ def bounded(rows: NumberedRows, limits: Limits, where: str = "") -> NumberedRows
             yield number, cells
         else:
             yield number, _shortened(cells, limits)
+        if number > limits.sheet_rows:
+            limit = f"{limits.sheet_rows} linhas"
+            raise too_large(f"{where}, linha {number}", found="uma planilha com mais do que isso", limit=limit)
         total += min(size, limits.line_chars)
         if total > limits.sheet_chars:
             limit = f"{megabytes(limits.sheet_chars)} de texto"
