@@ -32,6 +32,7 @@ _SAMPLE_LINES: Final = 150
 _SAMPLE_CHARS: Final = 1_000_000
 _CELL_LINES: Final = 64  # lines a quoted cell may go over
 _CELL_CHARS: Final = 32_767
+_EMPTY: Final = frozenset({"\n", "\r\n", "\r", '""\n', '""\r\n'})
 _MOST_COLUMNS: Final = 16_384
 _MOST_BROKEN: Final = 1_000
 _NO_TEXT: Final = {0: None, 0x1A: None}  # what DOS ends a file with
@@ -276,9 +277,13 @@ class _Records:
         self._broken = 0
 
     def rows(self) -> NumberedRows:
-        number = 0
+        number, was_empty = 0, False
         while (line := self._next()) is not None:
             number += 1
+            is_empty = line in _EMPTY
+            if is_empty and was_empty:  # of empty rows in a line only the first is given out
+                continue
+            was_empty = is_empty
             cells = self._record(line)
             if isinstance(cells, BrokenRow):
                 self._broken += 1
