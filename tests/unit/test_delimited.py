@@ -179,6 +179,11 @@ class TestEncodings:
         assert rows == dict.fromkeys(range(2, 7), JOAO)
         assert list(problems) == [None]
 
+    def test_a_title_without_its_letters_costs_its_column_only(self) -> None:
+        rows, problems = outcome("Nome;Endere?o;CPF\nJo?o;Rua S?o Jo?o, 1;111.444.777-35\n")
+        assert rows == {2: {"cpf": "111.444.777-35"}}
+        assert None in problems
+
     @pytest.mark.parametrize(
         "content",
         [

@@ -67,7 +67,7 @@ def open_csv(open_binary: Callable[[], IO[bytes]], where: str, limits: Limits, a
 
     def rows() -> NumberedRows:
         read = bounded(_Records(lines(), dialect, where).rows(), limits, where)
-        return read if charset.lost is None else _flagged(read, charset.lost)
+        return read if charset.lost is None else _flagged(read, charset.lost, dialect.header_row)
 
     return Opened("csv", (Table("csv", rows),), doubts=charset.doubts, close=closed.set)
 
@@ -101,10 +101,10 @@ def _sample(lines: Iterable[str]) -> list[str]:
     return sample
 
 
-def _flagged(rows: NumberedRows, lost: re.Pattern[str]) -> NumberedRows:
-    """Cells in which letters were lost on the way are no values."""
+def _flagged(rows: NumberedRows, lost: re.Pattern[str], header_row: int) -> NumberedRows:
+    """Cells in which letters were lost on the way are no values; titles are told apart by what is left of them."""
     for number, cells in rows:
-        whole = isinstance(cells, BrokenRow)
+        whole = isinstance(cells, BrokenRow) or number <= header_row
         yield number, cells if whole else [_LOST if lost.search(str(cell)) else cell for cell in cells]
 
 
@@ -120,7 +120,8 @@ class _Dialect:
 
     Attributes:
         wrapped: every line is quoted once more as a whole, as a csv pasted into one column comes out.
-        width: cells of the header row; 0 where that is not known.
+        header_row: the number of the header row; 0 where that is not known.
+        width: cells of the header row, or of most rows.
         ragged: half of the rows and more leave out what is empty at their end.
         figures: by column, the shapes of its figures (`000.000.000-00`) in the first good rows.
     """
@@ -129,6 +130,7 @@ class _Dialect:
     quote: str = '"'
     wrapped: bool = False
     blanks: bool = False
+    header_row: int = 0
     width: int = 0
     ragged: bool = False
     figures: tuple[frozenset[str], ...] = ()
@@ -235,7 +237,7 @@ def _dialect(sample: list[str], also: Also | None) -> _Dialect:
     width = len(header.titles) if header is not None else max(widths, key=lambda one: widths[one], default=0)
     good = [cells for number, cells in rows if len(cells) == width and (header is None or number > header.row)]
     figures = tuple(frozenset(shape for cells in good if (shape := _shape(str(cells[at])))) for at in range(width))
-    found = replace(best, width=width, figures=figures)
+    found = replace(best, header_row=0 if header is None else header.row, width=width, figures=figures)
     below = [cells for number, cells in rows if any(cells) and (header is None or number > header.row)]
     short = [cells for cells in below if len(cells) < width]
     ragged = 2 * len(short) >= len(below) > 0 and not any(found.resembles(cells)[1] for cells in short)
