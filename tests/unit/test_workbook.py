@@ -335,7 +335,8 @@ async def test_an_import_that_is_given_up_lets_go_of_its_file(monkeypatch: pytes
 
     monkeypatch.setattr(Spreadsheet, "rows", noted)
     for content in (xlsx([HEADER, *[ANA] * 2_000]), ";".join(HEADER).encode() + b"\n" + ";".join(ANA).encode()):
-        opened.clear(), stopped.clear()
+        opened.clear()
+        stopped.clear()
         work = asyncio.create_task(import_sheet(content, store=None, enqueue=None, dry_run=True))  # type: ignore[arg-type]
         await asyncio.to_thread(opened.wait)
         work.cancel()
