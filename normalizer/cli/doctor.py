@@ -17,18 +17,37 @@ from normalizer.cli.language import OPTIONS, SUBCOMMAND, Command, Group
 def doctor(
     lgpd: Annotated[bool, typer.Option("--lgpd", help="Também: o que fica onde, cifrado ou não, e se vaza.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Não chama a IA.")] = False,
+    registro: Annotated[
+        bool, typer.Option("--registro", help="Com --lgpd: só o registro de operações (art. 37) desta instalação.")
+    ] = False,
     log: Annotated[list[Path] | None, typer.Option(help="Procura dados pessoais neste arquivo de log.")] = None,
     as_json: Json = False,
 ) -> None:
     """Examina configuração, Redis, workers, MongoDB e IA, e diz em uma linha como corrigir cada problema."""
     from normalizer.operations.doctor import examine
 
+    if registro:
+        _print_record(lgpd=lgpd, as_json=as_json)
+        return
     report = asyncio.run(examine(lgpd=lgpd, offline=offline, logs=log or ()))
     if as_json:
         print_json(report.as_dict())
     else:
         report.show(Console(highlight=False))
     raise typer.Exit(report.exit_code)
+
+
+def _print_record(*, lgpd: bool, as_json: bool) -> None:
+    from normalizer.operations.doctor.processing_record import processing_record
+    from normalizer.settings import load_settings
+
+    if not lgpd:
+        raise typer.BadParameter("--registro vem com --lgpd.")
+    record = processing_record(load_settings())
+    if as_json:
+        print_json(dict(record))
+    else:
+        typer.echo("\n\n".join(f"{heading}\n  {text}." for heading, text in record.items()))
 
 
 cache = typer.Typer(

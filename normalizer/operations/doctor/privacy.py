@@ -59,14 +59,14 @@ def check_settings(settings: Settings) -> list[Finding]:
 def _link(name: str, url: str, *, encrypted: bool) -> Iterator[Finding]:
     if encrypted:
         yield good(AREA, f"{name}: ligação cifrada")
-    elif _is_internal(url):
+    elif is_internal(url):
         yield good(AREA, f"{name}: sem TLS, em rede interna")
     else:
         mend = "Use tls=true (MongoDB) ou rediss:// (Redis), ou a rede interna do Coolify."
         yield warning(AREA, f"{name}: dados de pacientes passam sem cifra por um endereço público.", mend)
 
 
-def _is_internal(url: str) -> bool:
+def is_internal(url: str) -> bool:
     """A bare service name, localhost or a private address."""
     host = urlsplit(url.split(",", 1)[0]).hostname or "localhost"
     try:
