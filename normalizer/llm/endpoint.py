@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 _KEPT_S: Final = 7 * 86_400
 _REDIS_S: Final = 2.0
 _AWAY: Final = (RedisError, OSError, TimeoutError)
-_FLEX_PAUSE_S: Final = 5.0  # after a refusal; doubles with each in a row, because a short shortage is the usual one
+_FLEX_PAUSE_S: Final = 1.0  # after two refusals in a row, doubled by each more: one alone is a short shortage
 _LONGEST_FLEX_PAUSE_S: Final = 600.0
 
 
@@ -101,7 +101,7 @@ class CapabilityStore:
 
 
 class FlexTier:
-    """Whether the half-price tier may be asked for: not for a while after a refusal, longer after each in a row."""
+    """Whether the half-price tier may be asked for: not for a while after refusals in a row."""
 
     def __init__(self, store: CapabilityStore | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._store, self._clock = store, clock
@@ -115,8 +115,11 @@ class FlexTier:
 
     async def refused(self) -> None:
         """It was refused, or too slow."""
-        pause_s = min(_LONGEST_FLEX_PAUSE_S, _FLEX_PAUSE_S * 2.0**self._refusals)
-        self._refusals, self._not_before = self._refusals + 1, self._clock() + pause_s
+        self._refusals += 1
+        if self._refusals == 1:
+            return
+        pause_s = min(_LONGEST_FLEX_PAUSE_S, _FLEX_PAUSE_S * 2.0 ** min(self._refusals - 2, 10))
+        self._not_before = self._clock() + pause_s
         log.info("llm.flex.refused", pause_s=pause_s)
         if self._store is not None:
             await self._store.refuse_flex(pause_s)
