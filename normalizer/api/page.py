@@ -31,7 +31,7 @@ from normalizer.domain.address.explain import explain
 from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import duration, many, money, number
-from normalizer.imports.spreadsheet import LABELS, UnknownColumns
+from normalizer.imports.spreadsheet import LABELS, Proposal, UnknownColumns
 from normalizer.store import Filter, ImportState
 from normalizer.store.records import source_text
 from normalizer.store.totals import BRASILIA
@@ -252,13 +252,20 @@ async def _previewed(request: Request, begun: Preview, patience_s: float) -> Res
     if begun.task is not None and await patiently(begun.task, patience_s):
         await begun.task  # what nobody foresaw
     context: dict[str, Any] = {"preview": begun, "name": begun.name, "labels": LABELS}
-    if isinstance(begun.refused, UnknownColumns) and begun.refused.titles:
+    if isinstance(begun.refused, UnknownColumns) and (begun.refused.titles or begun.refused.untitled):
+        context["proposed"] = {one.title: one for one in begun.refused.proposals}
         return templates.TemplateResponse(request, "colunas.html", context)
     if begun.refused is not None:
         raise begun.refused
     if not begun.is_over:
         return templates.TemplateResponse(request, "lendo.html", context)
-    return templates.TemplateResponse(request, "previa.html", context | {"report": preview_view(begun)})
+    return templates.TemplateResponse(
+        request, "previa.html", context | {"report": preview_view(begun), "proposed": _proposed(begun)}
+    )
+
+
+def _proposed(begun: Preview) -> dict[str, Proposal]:
+    return {one.title: one for one in begun.report.proposals} if begun.report is not None else {}
 
 
 def _access(request: Request) -> Access:

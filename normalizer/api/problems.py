@@ -98,7 +98,9 @@ def install(app: FastAPI) -> None:
         if isinstance(error, InvalidInput):
             errors = [{"campo": error.where, "esperado": error.expected, "corrigir": error.mend}]
             if isinstance(error, UnknownColumns):
-                errors += [{"campo": title, "esperado": "coluna=título=campo"} for title in error.titles]
+                proposed = {one.title: {"proposta": one.field, "evidencia": one.evidence} for one in error.proposals}
+                titles = error.titles or error.untitled
+                errors += [{"campo": one, "esperado": "coluna=título=campo", **proposed.get(one, {})} for one in titles]
             return problem(422, str(error), errors=errors)
         if isinstance(error, TransientError):
             log.warning("api.unavailable", error=type(error).__name__)

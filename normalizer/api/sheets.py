@@ -95,6 +95,15 @@ class RowProblem(BaseModel):
     corrigir: str
 
 
+class ProposalView(BaseModel):
+    """What a column that is not read may carry, by what its cells hold; `coluna=título=campo` accepts it."""
+
+    coluna: str = Field(examples=["Inscrição"])
+    campo: str = Field(examples=["cpf"])
+    evidencia: str = Field(examples=["97 % são CPFs válidos"])
+    exemplos: list[str] = Field(examples=[["“000.000.000-00”"]])
+
+
 class PreviewView(BaseModel):
     """What an import would do."""
 
@@ -120,6 +129,7 @@ class PreviewView(BaseModel):
         examples=[{"endereco_completo": 2}],
     )
     colunas_desconhecidas: list[str] = Field(description="Não são lidas; `coluna` diz o que são.", examples=[["Sexo"]])
+    propostas: list[ProposalView]
     total_problemas: int
     problemas: list[RowProblem] = Field(description="Os primeiros 200.")
 
@@ -184,6 +194,10 @@ def preview_view(preview: Preview) -> PreviewView:
         situacoes_desconhecidas=report.unknown_statuses,
         esvaziadas=dict(report.emptied),
         colunas_desconhecidas=list(report.unknown_columns),
+        propostas=[
+            ProposalView(coluna=one.title, campo=one.field, evidencia=one.evidence, exemplos=list(one.examples))
+            for one in report.proposals
+        ],
         total_problemas=preview.problems,
         problemas=[
             RowProblem(

@@ -143,6 +143,12 @@ def _notices(report: ImportReport) -> Iterator[str]:
     if report.unknown_columns:
         names = ", ".join(f"“{title}”" for title in report.unknown_columns[:20])
         yield f"colunas que não se reconhecem e não foram lidas: {names}. Se uma importa: --map “TÍTULO=CAMPO”."
+    for one in report.proposals:
+        shown = ", ".join(one.examples)
+        yield (
+            f"a coluna “{one.title}” parece {LABELS[one.field]}: {one.evidence} ({shown}). "
+            f"Se é, use --map “{one.title}={one.field}”."
+        )
     if report.unknown_statuses:
         names = ", ".join(f"“{status}” ({rows})" for status, rows in report.unknown_statuses.items())
         yield f"situações que o sistema não conhece, gravadas como “{DEFAULT_STATUS}” (o texto fica guardado): {names}."

@@ -27,6 +27,7 @@ from normalizer.imports.spreadsheet import (
     Header,
     Limits,
     Problem,
+    Proposal,
     Row,
     Spreadsheet,
     Vocabulary,
@@ -101,6 +102,7 @@ class ImportReport:
         emptied: texts that are stored and whose cells are empty now, by field; they stay unless `emptying` was said.
         unknown_statuses: those the backend has no name for, with their number of rows; the default is stored.
         unknown_columns: titles of columns that were not read because nobody knows what they carry.
+        proposals: what columns that were not read may carry, by what their cells hold.
         told_columns: titles read by what an operator said of them, now or in an earlier import, with their field.
     """
 
@@ -120,6 +122,7 @@ class ImportReport:
     told_columns: dict[str, str] = field(default_factory=dict)
     unknown_statuses: dict[str, int] = field(default_factory=dict)
     emptied: Counter[str] = field(default_factory=Counter)
+    proposals: tuple[Proposal, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; problems as objects with their masked findings."""
@@ -127,8 +130,17 @@ class ImportReport:
         names = {name: list(getattr(self, name)) for name in _NAMES}
         about = {"told_columns": self.told_columns, "unknown_statuses": self.unknown_statuses}
         about["emptied"] = dict(self.emptied)
+        proposed = [one.as_dict() for one in self.proposals]
         errors = [problem.as_dict() for problem in self.errors]
-        return {"import_id": self.import_id, "dry_run": self.dry_run, **counts, **names, **about, "errors": errors}
+        return {
+            "import_id": self.import_id,
+            "dry_run": self.dry_run,
+            **counts,
+            **names,
+            **about,
+            "proposals": proposed,
+            "errors": errors,
+        }
 
 
 _COUNTS: Final = ("rows", "new", "changed", "refreshed", "equal", "unqueued")
@@ -185,6 +197,7 @@ async def import_sheet(
         ignored_sheets=sheet.ignored_sheets,
         unknown_columns=tuple(dict.fromkeys(title for info in sheet.sheets for title in info.header.unknown)),
         unknown_statuses=dict(plan.unknown_statuses.most_common(_MOST_STATUSES)),
+        proposals=plan.proposals,
         told_columns={title: told for info in sheet.sheets for title, told in info.header.told.items()},
     )
     log.info("import.begun", import_id=import_id, format=sheet.format, rows=plan.rows)
@@ -278,6 +291,7 @@ class _Plan:
         self._last: dict[str, _Seen] = {}
         self._shared: dict[str, list[_Seen]] = {}
         self.problems: list[Problem] = []
+        self.proposals: tuple[Proposal, ...] = ()
         self.unknown_statuses: Counter[str] = Counter()
 
     @property
@@ -351,6 +365,7 @@ def _read_whole(
             mend="Confira se a planilha foi exportada com os agendamentos.",
         )
     plan.problems[:0] = sheet.problems
+    plan.proposals = sheet.proposals()
     return sheet, plan
 
 

@@ -145,7 +145,9 @@ async function importNow(button) {
   button.disabled = true;
   button.textContent = "Importando…";
   try {
-    await ask(`/api/imports?${about()}`, { method: "POST", body: sheet });
+    const query = about();
+    if (find('[name="esvaziar"]:checked', preview)) query.append("esvaziar", "true");
+    await ask(`/api/imports?${query}`, { method: "POST", body: sheet });
     say(`${sheet.name}: importação iniciada.`);
     busy = true;
     close();

@@ -3,6 +3,7 @@
 from normalizer.imports.spreadsheet.columns import ADDRESS_FIELDS, DOCUMENT_FIELDS, KEY_FIELD, Header
 from normalizer.imports.spreadsheet.limits import Limits, megabytes
 from normalizer.imports.spreadsheet.problem import Problem, mask
+from normalizer.imports.spreadsheet.proposals import Proposal
 from normalizer.imports.spreadsheet.reading import SheetInfo, Spreadsheet, read
 from normalizer.imports.spreadsheet.rows import Row
 from normalizer.imports.spreadsheet.vocabulary import LABELS, UnknownColumns, Vocabulary
@@ -15,6 +16,7 @@ __all__ = [
     "Header",
     "Limits",
     "Problem",
+    "Proposal",
     "Row",
     "SheetInfo",
     "Spreadsheet",

@@ -243,7 +243,7 @@ def find_header(rows: Iterable[tuple[int, Sequence[object]]], also: Also | None 
         if isinstance(cells, BrokenRow):
             continue
         header, score = _read_header(number, cells, also, above)
-        if score == 1 and sum(map(_is_filled, cells)) == 1:
+        if score == 1 and (sum(map(_is_filled, cells)) == 1 or _is_titled(header, cells)):
             single.append(header)
         if score > best_score:
             best, best_score = header, score
@@ -265,6 +265,12 @@ def header_within(number: int, cells: Sequence[object]) -> Header | None:
     filled = sum(map(_is_filled, cells))
     useful = header.fields & (ADDRESS_FIELDS | DOCUMENT_FIELDS)
     return header if useful and score >= max(_MIN_SCORE, (filled + 1) // 2) else None
+
+
+def _is_titled(header: Header, cells: Sequence[object]) -> bool:
+    """Whether a row of one known title may be the header: words alone, and that one useful."""
+    useful = header.fields & (ADDRESS_FIELDS | DOCUMENT_FIELDS)
+    return bool(useful) and all(isinstance(cell, str) and not _is_value(cell) for cell in cells if _is_filled(cell))
 
 
 def _over(above: Sequence[object], cells: Sequence[object]) -> Sequence[object]:

@@ -23,7 +23,8 @@ from normalizer.imports.spreadsheet.delimited import open_csv
 from normalizer.imports.spreadsheet.limits import Limits, megabytes, too_large
 from normalizer.imports.spreadsheet.problem import Problem
 from normalizer.imports.spreadsheet.process import open_in_child
-from normalizer.imports.spreadsheet.refusals import empty, no_header, not_a_sheet, size_of
+from normalizer.imports.spreadsheet.proposals import SAMPLE, Proposal, propose
+from normalizer.imports.spreadsheet.refusals import empty, no_header, not_a_sheet, size_of, untitled
 from normalizer.imports.spreadsheet.rows import Row, RowReader
 from normalizer.imports.spreadsheet.sniff import kind_of
 from normalizer.imports.spreadsheet.table import BrokenRow
@@ -65,16 +66,26 @@ class Spreadsheet:
     _standing: tuple[Problem, ...] = ()
     problems: list[Problem] = field(default_factory=list, repr=False)
     _close: Callable[[], None] = field(default=lambda: None, repr=False)
+    _samples: dict[str, list[Cells]] = field(default_factory=dict, repr=False)
 
     def close(self) -> None:
         """Let go of the file at once; who is reading it gets InvalidInput. What is dropped is closed by itself."""
         self._close()
+
+    def proposals(self) -> tuple[Proposal, ...]:
+        """What the columns nobody knows may carry, by the rows of the last pass."""
+        found: list[Proposal] = []
+        for info in self.sheets:
+            titles = {at: title for at, title in enumerate(info.header.titles) if title in info.header.unknown}
+            found += propose(titles, self._samples.get(info.name, ()), info.header.columns)
+        return tuple(found)
 
     def rows(self) -> Iterator[Row]:
         """Yield the usable rows in order. What is wrong with a row is appended to `problems`; its neighbours go on."""
         self.problems = list(self._standing)
         for info, table in zip(self.sheets, self._tables, strict=True):
             readers = self._readers(info.name, info.header)
+            sample = self._samples[info.name] = []
             for number, cells in table.rows():
                 if number <= info.header.row or readers[0].header.is_repeated_by(cells):
                     continue
@@ -83,6 +94,8 @@ class Spreadsheet:
                 elif (second := readers[0].second_header(number, cells)) is not None:
                     readers = self._readers(info.name, second)
                 else:
+                    if len(sample) < SAMPLE:
+                        sample.append(cells)
                     yield from filter(None, [reader.read(number, cells) for reader in readers])
 
     def _readers(self, name: str, header: Header) -> list[RowReader]:
@@ -115,6 +128,8 @@ def read(
         raise no_header(where, opened, [header for _, header in found if header is not None])
     learned: dict[str, dict[str, str]] = {}
     for table, header in chosen:
+        if header.row == 0:  # columns without titles are known by nothing that another sheet could be known by
+            continue
         for scope, meanings in vocabulary.learned(header, _brand_of(table, header)).items():
             learned.setdefault(scope, {}).update(meanings)
     standing = [problem for table, header in chosen for problem in _about_columns(table.name, header)]
@@ -135,6 +150,8 @@ def read(
 
 def _header_of(table: Table, vocabulary: Vocabulary) -> Header | None:
     header = find_header(table.rows(), vocabulary.of_header)
+    if header is None and vocabulary.is_of_letters:
+        return header_at(0, untitled(table), vocabulary.of_header)
     if header is None or not vocabulary.remembered or not (brand := _brand_of(table, header)):
         return header
     cells = next(cells for number, cells in table.rows() if number == header.row)

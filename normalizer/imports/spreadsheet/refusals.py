@@ -7,13 +7,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet.columns import HEADER_SEARCH_ROWS
-from normalizer.imports.spreadsheet.vocabulary import UnknownColumns
+from normalizer.imports.spreadsheet.columns import HEADER_SEARCH_ROWS, Header
+from normalizer.imports.spreadsheet.proposals import SAMPLE, propose
+from normalizer.imports.spreadsheet.table import BrokenRow
+from normalizer.imports.spreadsheet.vocabulary import LABELS, UnknownColumns
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from normalizer.imports.spreadsheet.columns import Header
     from normalizer.imports.spreadsheet.table import Opened, Table
 
 _EXPECTED: Final = (
@@ -24,6 +25,7 @@ _EXPLAIN: Final = (
 )
 _FIGURES: Final = re.compile(r"[0-9]{3}|@")
 _MOST_TITLES: Final = 100
+_MOST_PROPOSED: Final = 6
 
 
 def size_of(path: Path, where: str) -> int:
@@ -46,35 +48,68 @@ def no_header(where: str, opened: Opened, useless: list[Header]) -> InvalidInput
     if useless:
         header = useless[0]
         known = ", ".join(f"“{header.titles[i]}”" for i in header.columns)
-        return UnknownColumns(
-            where=f"{where}, linha {header.row}",
-            expected=_EXPECTED,
-            found=f"só as colunas {known[:200]}",
-            mend=_EXPLAIN if header.unknown else "Acrescente as colunas que faltam.",
-            titles=header.unknown[:_MOST_TITLES],
-        )
+        titles = {at: title for at, title in enumerate(header.titles) if title in header.unknown}
+        table = next(table for table in opened.tables if _holds(table, header))
+        return _unknown(f"{where}, linha {header.row}", f"só as colunas {known[:200]}", titles, table, header)
     if all(not any(True for _ in table.rows()) for table in opened.tables):
         hidden = f" ({len(opened.hidden)} ocultas não são lidas)" if opened.hidden else ""
         return empty(where, f"nenhuma linha nas planilhas visíveis{hidden}")
-    titles = next((found for table in opened.tables if (found := _likely_titles(table))), ())
+    nothing = f"nenhum título conhecido nas primeiras {HEADER_SEARCH_ROWS} linhas"
+    for table in opened.tables:
+        row, titles = _likely_titles(table)
+        if titles:
+            return _unknown(where, nothing, titles, table, Header(row, {}, (), ()))
+    table = next(table for table in opened.tables if any(True for _ in table.rows()))
+    letters = dict(enumerate(untitled(table)))
+    found = _unknown(where, nothing, letters, table, Header(0, {}, (), ()))
+    if found.proposals:
+        return found
+    mend = "Confira se é a planilha de agendamentos e se a linha de títulos não foi apagada."
+    return UnknownColumns(where=where, expected=_EXPECTED, found=nothing, mend=mend, titles=())
+
+
+def _unknown(where: str, found: str, titles: dict[int, str], table: Table, header: Header) -> UnknownColumns:
+    below = (cells for number, cells in table.rows() if number > header.row and not isinstance(cells, BrokenRow))
+    proposals = propose(titles, list(islice(below, SAMPLE)), header.columns)
+    said = "; ".join(
+        f"“{one.title}” pode ser {LABELS[one.field]}: {one.evidence}" for one in proposals[:_MOST_PROPOSED]
+    )
+    mend = f"{_EXPLAIN}{f' Pelo conteúdo, {said}.' if said else ''}" if titles else "Acrescente as colunas que faltam."
     return UnknownColumns(
         where=where,
         expected=_EXPECTED,
-        found=f"nenhum título conhecido nas primeiras {HEADER_SEARCH_ROWS} linhas",
-        mend=_EXPLAIN if titles else "Confira se é a planilha de agendamentos e se a linha de títulos não foi apagada.",
-        titles=titles[:_MOST_TITLES],
+        found=found,
+        mend=mend,
+        titles=tuple(titles.values())[:_MOST_TITLES] if header.row else (),
+        untitled=() if header.row else tuple(titles.values()),
+        proposals=proposals,
     )
 
 
-def _likely_titles(table: Table) -> tuple[str, ...]:
+def _holds(table: Table, header: Header) -> bool:
+    return any(number == header.row for number, _ in islice(table.rows(), HEADER_SEARCH_ROWS))
+
+
+def _likely_titles(table: Table) -> tuple[int, dict[int, str]]:
     """The first row that reads like titles: words alone, each once, and no figures as addresses and documents have."""
-    for _, cells in islice(table.rows(), HEADER_SEARCH_ROWS):
-        titles = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
+    for number, cells in islice(table.rows(), HEADER_SEARCH_ROWS):
+        titles = {at: cell.strip() for at, cell in enumerate(cells) if isinstance(cell, str) and cell.strip()}
         filled = [cell for cell in cells if cell is not None and cell != ""]
-        if len(titles) >= 2 and len(titles) == len(filled) == len(set(titles)):  # noqa: SIM102 — two questions
-            if not any(_FIGURES.search(title) or len(title) > 80 for title in titles):
-                return tuple(titles)
-    return ()
+        if len(titles) >= 2 and len(titles) == len(filled) == len(set(titles.values())):  # noqa: SIM102
+            if not any(_FIGURES.search(title) or len(title) > 80 for title in titles.values()):
+                return number, titles
+    return 0, {}
+
+
+def untitled(table: Table) -> list[str]:
+    """Names for the columns of a sheet without titles, as Excel letters them: `Coluna A` and so on."""
+    width = max((len(cells) for _, cells in islice(table.rows(), HEADER_SEARCH_ROWS)), default=0)
+    return [f"Coluna {_letters(index)}" for index in range(min(width, _MOST_TITLES))]
+
+
+def _letters(index: int) -> str:
+    before, last = divmod(index, 26)
+    return (_letters(before - 1) if before else "") + chr(ord("A") + last)
 
 
 def empty(where: str, found: str) -> InvalidInput:

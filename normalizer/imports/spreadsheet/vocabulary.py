@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from normalizer.imports.spreadsheet.columns import Header
+    from normalizer.imports.spreadsheet.proposals import Proposal
 
 #: Normalized title to stored field, or `IGNORED`.
 Meanings: TypeAlias = "Mapping[str, str]"
@@ -66,14 +68,29 @@ LABELS: Final = {
     "carro": "Carro",
 }
 _MOST_SAID: Final = 100
+_LETTER: Final = re.compile("coluna [a-z]{1,3}")
 
 
 class UnknownColumns(InvalidInput):
-    """No column is known to carry an address or a document; `titles` are those an operator can explain."""
+    """No column is known to carry an address or a document.
 
-    def __init__(self, *, where: str, expected: str, found: str, mend: str, titles: Sequence[str]) -> None:
+    `titles` are those an operator can explain, `untitled` the columns of a sheet without titles by their letters;
+    `proposals`, what some of them may be.
+    """
+
+    def __init__(
+        self,
+        *,
+        where: str,
+        expected: str,
+        found: str,
+        mend: str,
+        titles: Sequence[str],
+        untitled: Sequence[str] = (),
+        proposals: Sequence[Proposal] = (),
+    ) -> None:
         super().__init__(where=where, expected=expected, found=found, mend=mend)
-        self.titles = tuple(titles)
+        self.titles, self.untitled, self.proposals = tuple(titles), tuple(untitled), tuple(proposals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +121,11 @@ class Vocabulary:
         if len(said) > _MOST_SAID:
             raise _refused(titles[_MOST_SAID], f"até {_MOST_SAID} colunas indicadas", f"{len(said)}")
         return cls(said, remembered or {}, tuple(titles))
+
+    @property
+    def is_of_letters(self) -> bool:
+        """Whether columns are said by their letter, `Coluna C=cpf`: for a sheet without titles."""
+        return any(_LETTER.fullmatch(name) for name in self.said)
 
     def of_header(self, names: Sequence[str]) -> Meanings:
         """What is said of, or remembered for, a row of these normalized titles."""
