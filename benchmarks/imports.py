@@ -124,8 +124,8 @@ class TimedStore:
     store: AppointmentStore
     waited_s: float = 0.0
 
-    async def create_import(self, about: Mapping[str, Any]) -> str:
-        return await self._timed(self.store.create_import(about))
+    async def create_import(self, about: Mapping[str, Any], *, import_id: str | None = None) -> str:
+        return await self._timed(self.store.create_import(about, import_id=import_id))
 
     async def finish_import(self, import_id: str, outcome: Mapping[str, Any]) -> None:
         await self._timed(self.store.finish_import(import_id, outcome))

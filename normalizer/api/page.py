@@ -38,6 +38,7 @@ from normalizer.store.totals import BRASILIA
 
 HERE: Final = Path(__file__).parent
 _ROWS: Final = 15
+_FIRST_LOOK: Final = 0.08
 _LOOK: Final = 0.2  # of the API's patience, before the page is told how far a preview is
 _ORIGINS: Final = {"regras": "regra", "cache": "cache", "llm": "IA", "manual": "pessoa"}
 _STATES: Final = {"running": "Ativo", "paused": "Pausado", "draining": "Esvaziando"}
@@ -239,7 +240,7 @@ async def preview(
     """What importing the sheet would do, or how far the look at it is."""
     async with received(request, nome, limits=imports.limits) as upload:
         begun = previews.begin(upload, vocabulary)
-    return await _previewed(request, begun, _LOOK * patience_s)
+    return await _previewed(request, begun, _FIRST_LOOK * patience_s)
 
 
 @router.get("/pagina/previas/{preview_id}", response_class=HTMLResponse)

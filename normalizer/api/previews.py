@@ -35,7 +35,7 @@ class Preview:
     """One dry run: under way, ready, or refused.
 
     Attributes:
-        done, rows: rows compared so far, of how many; 0 of 0 while the file is read.
+        done, rows: rows compared so far, of how many; while the file is read, rows read so far, of 0.
         report: with its first problems only; `problems` counts them all.
         foreseen: None where it takes too long to tell (`normalizer estimate` has the time).
         refused: why nothing of it can be used, or what went wrong.
@@ -115,6 +115,7 @@ class Previews:
             enqueue=self._backend.tasks.enqueue_many,
             progress=moved,
             dry_run=True,
+            reading=lambda count: setattr(preview, "done", count),
             name=preview.name,
             limits=self._imports.limits,
             vocabulary=vocabulary,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -81,6 +81,10 @@ Patience = Annotated[float, Depends(patience_of)]
 TheVocabulary = Annotated[Vocabulary, Depends(vocabulary_of)]
 ImportId = Annotated[str, InPath(min_length=1, max_length=64)]
 Emptying = Annotated[bool, Query(description="Apaga o texto gravado onde a célula veio vazia.")]
+RequestKey = Annotated[
+    str | None,
+    Header(alias="Idempotency-Key", min_length=1, max_length=200, description="Como o cliente chama o pedido."),
+]
 FileName = Annotated[str | None, Query(max_length=300, description="Como as mensagens chamam o arquivo.")]
 
 
@@ -306,10 +310,14 @@ async def start(
     vocabulary: TheVocabulary,
     nome: FileName = None,
     esvaziar: Emptying = False,
+    idempotency_key: RequestKey = None,
 ) -> Started:
-    """Importa uma planilha: responde assim que se sabe que ela se aproveita, e segue gravando."""
+    """Importa uma planilha: responde assim que a recebe, e segue lendo e gravando: veja `/api/imports/{id}`.
+
+    Com `Idempotency-Key`, o mesmo pedido outra vez é a mesma importação.
+    """
     async with received(request, nome, limits=imports.limits) as upload:
-        import_id = await imports.start(upload, vocabulary, emptying=esvaziar)
+        import_id = await imports.start(upload, vocabulary, emptying=esvaziar, key=idempotency_key)
     response.headers["Location"] = f"/api/imports/{import_id}"
     return Started(id=import_id)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import AsyncIterator, Coroutine
@@ -19,7 +20,7 @@ import structlog
 from fastapi import HTTPException
 
 from normalizer.api.forms import file_part_of
-from normalizer.errors import NormalizerError, QueueUnavailable, TransientError
+from normalizer.errors import InvalidInput, NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.importing import import_sheet
 from normalizer.imports.progress import ImportJournal
 from normalizer.imports.spreadsheet import Limits, megabytes
@@ -37,6 +38,8 @@ log = structlog.get_logger(__name__)
 _AT_ONCE: Final = 2
 _WAITING: Final = 8
 _NAME_CHARS: Final = 120
+#: How long a request waits for its sheet to be refused, or for its rows to be known.
+_SNIFF_S: Final = 0.5
 _READ_PAST: Final = 20  # times the limit: who is still sending when the connection ends never reads why
 
 
@@ -50,6 +53,7 @@ class Upload:
 
     path: Path
     name: str
+    digest: str = ""
 
 
 @contextlib.asynccontextmanager
@@ -58,11 +62,13 @@ async def received(request: Request, name: str | None, *, limits: Limits) -> Asy
     descriptor, path = tempfile.mkstemp(prefix="normalizer-", suffix=".planilha")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            form, size = file_part_of(request), 0
+            form, size, digest = file_part_of(request), 0, hashlib.blake2b(digest_size=16)
             async for piece in request.stream():
                 size += len(piece)
                 if size <= limits.file_bytes:
-                    file.write(form.feed(piece) if form is not None else piece)
+                    content = form.feed(piece) if form is not None else piece
+                    file.write(content)
+                    digest.update(content)
                 elif size > _READ_PAST * limits.file_bytes:
                     break
         if size > limits.file_bytes:
@@ -70,7 +76,7 @@ async def received(request: Request, name: str | None, *, limits: Limits) -> Asy
         if form is not None:
             form.close()
             name = name or form.name
-        yield Upload(Path(path), file_name(name))
+        yield Upload(Path(path), file_name(name), digest.hexdigest())
     finally:
         Path(path).unlink(missing_ok=True)  # noqa: ASYNC240 — one entry of the temporary directory
 
@@ -90,21 +96,59 @@ class Imports:
         self._waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()  # kept, so that none is collected while it runs
 
-    async def start(self, upload: Upload, vocabulary: Vocabulary, *, emptying: bool = False) -> str:
-        """Begin the import and return its id as soon as the file is known to be usable; the rest goes on by itself.
+    async def start(
+        self, upload: Upload, vocabulary: Vocabulary, *, emptying: bool = False, key: str | None = None
+    ) -> str:
+        """Begin the import and return its id at once; reading and writing go on by themselves.
 
-        Raises InvalidInput when nothing of it can be used.
+        Args:
+            upload: the file, which is taken over.
+            vocabulary: what titles mean.
+            emptying: whether an empty cell empties what is stored.
+            key: what the client calls this request by; the same once more is the same import.
+
+        Raises:
+            InvalidInput: nothing of it can be used, and that was seen within a moment; later, the import is `recusada`.
         """
+        store = self._backend.store
+        import_id = await store.import_id_of(key)
+        about = {"arquivo": upload.name, "linhas": 0, "conteudo": upload.digest}
+        if not await store.announce_import(import_id, about) and not await self._was_cut_short(import_id, upload):
+            return import_id
         kept = upload.path.rename(upload.path.with_suffix(".importando"))
-        journal = ImportJournal(self._backend.store.desk())
-        task = self._go_on(self._run(kept, upload.name, vocabulary, journal, emptying=emptying))
+        journal = ImportJournal(store.desk())
+        task = self._go_on(self._run(kept, upload.name, vocabulary, journal, import_id=import_id, emptying=emptying))
         began = asyncio.create_task(journal.began.wait())
-        await asyncio.wait({task, began}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, began}, timeout=_SNIFF_S, return_when=asyncio.FIRST_COMPLETED)
         began.cancel()
-        if journal.import_id is None:
-            await task  # raises what went wrong
-            raise RuntimeError("an import ended before it began")
-        return journal.import_id
+        if task.done() and (error := task.exception()) is not None:
+            await store.forget_import(import_id)
+            raise error
+        self._go_on(self._note_refusal(task, import_id))
+        return import_id
+
+    async def _was_cut_short(self, import_id: str, upload: Upload) -> bool:
+        """Whether an import known by its key is to be done again. 422 when the key came with another file."""
+        record = await self._backend.store.get_import(import_id)
+        if record is None or record.content != upload.digest:
+            raise HTTPException(422, "Esta Idempotency-Key já foi usada com outro arquivo: use outra.")
+        return record.state(datetime.now(UTC)) is ImportState.BROKEN
+
+    async def _note_refusal(self, task: asyncio.Task[None], import_id: str) -> None:
+        """Once nobody waits for the answer any more: what was refused, or broke before it began, is noted."""
+        await asyncio.wait({task})
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        refused = isinstance(error, InvalidInput)
+        ended = (
+            {"status": ImportState.REFUSED.value, "recusa": str(error)}
+            if refused
+            else {"status": ImportState.BROKEN.value}
+        )
+        log.warning("api.import.refused", import_id=import_id, error=type(error).__name__)
+        with contextlib.suppress(NormalizerError):
+            await self._backend.store.desk().note(import_id, {**ended, "finished_at": datetime.now(UTC)})
 
     def undo(self, record: ImportRecord) -> asyncio.Task[None]:
         """Undo an import; it goes on whoever waits for it. What `undo_import` refuses, the task raises."""
@@ -128,9 +172,20 @@ class Imports:
             await undo_import(record, desk=backend.store.desk(), enqueue=backend.tasks.enqueue_many)
 
     async def _run(
-        self, path: Path, name: str, vocabulary: Vocabulary, journal: ImportJournal, *, emptying: bool
+        self,
+        path: Path,
+        name: str,
+        vocabulary: Vocabulary,
+        journal: ImportJournal,
+        *,
+        import_id: str,
+        emptying: bool,
     ) -> None:
-        backend = self._backend
+        backend, loop = self._backend, asyncio.get_running_loop()
+
+        def reading(count: int) -> None:
+            loop.call_soon_threadsafe(lambda: self._go_on(self._note_reading(import_id, count)))
+
         try:
             async with self.place():
                 await import_sheet(
@@ -142,6 +197,8 @@ class Imports:
                     vocabulary=vocabulary,
                     journal=journal,
                     emptying=emptying,
+                    import_id=import_id,
+                    reading=reading,
                 )
         except BaseException as error:
             if journal.import_id is None:
@@ -154,6 +211,10 @@ class Imports:
                 raise
         finally:
             path.unlink(missing_ok=True)  # noqa: ASYNC240
+
+    async def _note_reading(self, import_id: str, count: int) -> None:
+        with contextlib.suppress(NormalizerError):
+            await self._backend.store.desk().note(import_id, {"lidas": count})
 
     @contextlib.asynccontextmanager
     async def place(self) -> AsyncIterator[None]:

@@ -105,7 +105,9 @@ class ImportView(BaseModel):
     estado: str = Field(examples=["concluida"])
     criada_em: datetime | None
     linhas: int
+    lidas: int = Field(default=0, description="Enquanto a planilha é lida, antes de gravar.")
     gravadas: int
+    recusa: str | None = Field(default=None, description="Quando recusada: por quê, e como corrigir.")
     novas: int = 0
     alteradas: int = 0
     atualizadas: int = Field(default=0, description="Mudaram só outros campos, como o telefone.")
@@ -139,7 +141,9 @@ def import_view(record: ImportRecord, portions: Portions | None = None) -> Impor
         estado=record.state(now).value,
         criada_em=record.created_at,
         linhas=record.rows,
+        lidas=record.read,
         gravadas=record.written,
+        recusa=record.refusal,
         novas=record.new,
         alteradas=record.changed,
         atualizadas=record.refreshed,

@@ -39,6 +39,7 @@ log = structlog.get_logger(__name__)
 
 CHUNK: Final = 1_000
 _MOST_STATUSES: Final = 20
+_TOLD_EVERY: Final = 5_000  # rows read
 # What names an appointment where a sheet carries no id. The address and the documents are left out on purpose: a
 # corrected one is the same appointment, to be normalized again.
 _IDENTITY: Final = ("nome_paciente", "data_agendamento", "hora_agendamento", "nome_unidade", "tipo_consulta")
@@ -53,7 +54,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 class Store(Protocol):
     """What an import needs of the store; `AppointmentStore` is one."""
 
-    async def create_import(self, about: Mapping[str, Any]) -> str:
+    async def create_import(self, about: Mapping[str, Any], *, import_id: str | None = None) -> str:
         """Note that an import begins; returns its id."""
         ...
 
@@ -159,6 +160,8 @@ async def import_sheet(
     vocabulary: Vocabulary | None = None,
     journal: Journal | None = None,
     emptying: bool = False,
+    import_id: str | None = None,
+    reading: Callable[[int], None] | None = None,
 ) -> ImportReport:
     """Store every usable row as `pendente` and enqueue what is new or changed, 1,000 rows a round trip.
 
@@ -172,6 +175,8 @@ async def import_sheet(
         limits: bounds on size.
         vocabulary: what titles mean beyond the known names.
         journal: told when the import has its id, and after each round trip; not in a dry run.
+        import_id: the id it was announced with; otherwise the store gives one.
+        reading: called from another thread with the number of rows read, before any is written.
         emptying: an empty cell empties what is stored; otherwise it stays, and `emptied` counts it.
 
     Raises:
@@ -180,13 +185,14 @@ async def import_sheet(
     """
     opened: list[Spreadsheet] = []
     try:
-        sheet, plan = await asyncio.to_thread(_read_whole, source, name, limits, vocabulary, opened.append)
+        sheet, plan = await asyncio.to_thread(_read_whole, source, name, limits, vocabulary, opened.append, reading)
     except asyncio.CancelledError:
         for one in opened:  # the thread would go on to the end
             one.close()
         raise
     about = {"arquivo": sheet.where, "formato": sheet.format, "linhas": plan.rows}
-    import_id = None if dry_run else await store.create_import(about)
+    announced = {} if import_id is None else {"import_id": import_id}
+    import_id = None if dry_run else await store.create_import(about, **announced)
     report = ImportReport(
         import_id,
         dry_run,
@@ -347,13 +353,16 @@ def _read_whole(
     limits: Limits | None,
     vocabulary: Vocabulary | None,
     opened: Callable[[Spreadsheet], None] = lambda _: None,
+    reading: Callable[[int], None] | None = None,
 ) -> tuple[Spreadsheet, _Plan]:
     """Read every row once, so that a file that breaks off halfway is refused before the first write."""
     sheet = read(source, name=name, limits=limits, vocabulary=vocabulary)
     opened(sheet)
     plan = _Plan(sheet)
-    for row in sheet.rows():
+    for count, row in enumerate(sheet.rows(), 1):
         plan.note(row)
+        if reading is not None and count % _TOLD_EVERY == 0:
+            reading(count)
     if not plan.rows:
         headers = {(info.name, info.header.row) for info in sheet.sheets}
         unusable = [problem for problem in sheet.problems if (problem.sheet, problem.row) not in headers]

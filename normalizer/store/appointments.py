@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
@@ -287,12 +288,41 @@ class AppointmentStore:
         with translated():
             return await sample(self._appointments, limit, import_id)
 
-    async def create_import(self, about: Mapping[str, Any]) -> str:
-        """Note that an import begins (file name, row count …) and return its id."""
-        record = {"_id": ObjectId(), **about, "status": ImportState.RUNNING.value, "created_at": self._clock()}
+    async def create_import(self, about: Mapping[str, Any], *, import_id: str | None = None) -> str:
+        """Note that an import begins (file name, row count …), under its id where it has one, and return the id."""
+        native, now = ObjectId(import_id), self._clock()
+        began = {
+            "$set": {**about, "status": ImportState.RUNNING.value, "atualizado_em": now},
+            "$setOnInsert": {"created_at": now},
+        }
         with translated():
-            await self._imports.insert_one(record)
-        return str(record["_id"])
+            await self._imports.update_one({"_id": native}, {**began, "$unset": {"fase": ""}}, upsert=True)
+        return str(native)
+
+    async def import_id_of(self, key: str | None) -> str:
+        """The id of the import that a client calls by this key, whenever it asks; without a key a new one."""
+        if key is None:
+            return str(ObjectId())
+        return hashlib.blake2b(key.encode(), key=await self.secret(), digest_size=12).hexdigest()
+
+    async def announce_import(self, import_id: str, about: Mapping[str, Any]) -> bool:
+        """Note that an import was received and is being read; False when it was before."""
+        now = self._clock()
+        record = {
+            **about,
+            "status": ImportState.RUNNING.value,
+            "fase": "lendo",
+            "created_at": now,
+            "atualizado_em": now,
+        }
+        with translated():
+            made = await self._imports.update_one({"_id": ObjectId(import_id)}, {"$setOnInsert": record}, upsert=True)
+        return made.upserted_id is not None
+
+    async def forget_import(self, import_id: str) -> None:
+        """Take back an announced import that was refused before it wrote anything."""
+        with translated():
+            await self._imports.delete_one({"_id": ObjectId(import_id), "fase": "lendo"})
 
     async def finish_import(self, import_id: str, outcome: Mapping[str, Any]) -> None:
         """Note how an import ended; `outcome` holds counts and row numbers, never a patient's text."""

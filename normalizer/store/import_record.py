@@ -29,6 +29,7 @@ class ImportState(StrEnum):
     RUNNING = "em andamento"
     FINISHED = "concluida"
     BROKEN = "interrompida"
+    REFUSED = "recusada"
     UNDOING = "desfazendo"
     HALF_UNDONE = "desfeita em parte"
     UNDONE = "desfeita"
@@ -42,6 +43,9 @@ class ImportRecord:
         stored_state: as last written; ask `state`.
         rows: usable rows of the sheet.
         written: rows written so far.
+        read: rows read so far, before any is written.
+        refusal: why nothing of the sheet can be used, where that was seen after the request was answered.
+        content: a hash of the file, for a request that is told twice.
         new, changed, refreshed, equal: what became of them.
         removed, restored, kept: appointments, when it was undone.
         titles: per sheet, `{planilha, titulos}`.
@@ -54,6 +58,9 @@ class ImportRecord:
     moved_at: datetime | None = None
     rows: int = 0
     written: int = 0
+    read: int = 0
+    refusal: str | None = None
+    content: str | None = None
     new: int = 0
     changed: int = 0
     refreshed: int = 0
@@ -79,6 +86,9 @@ class ImportRecord:
             moved_at=utc(read.get("atualizado_em")) or created_at,
             rows=_number(read.get("linhas")),
             written=_number(read.get("usadas") if status is ImportState.FINISHED else read.get("feitas")),
+            read=_number(read.get("lidas")),
+            refusal=read.get("recusa"),
+            content=read.get("conteudo"),
             new=_number(read.get("novas")),
             changed=_number(read.get("alteradas")),
             refreshed=_number(read.get("atualizadas")),

@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 from python_calamine import CalamineWorkbook
 
-from normalizer.api import Access, create_app
+from normalizer.api import Access, create_app, uploads
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Kind, Normalized, Origin, Review
 from normalizer.domain.decision import Reason
@@ -295,6 +295,30 @@ class TestImports:
         assert (answer.status_code, answer.headers["content-type"]) == (422, PROBLEM)
         assert "planilha" in answer.json()["detail"]
         assert await get(client, "/api/imports") == []
+
+    async def test_a_request_told_twice_is_one_import(self, client: httpx.AsyncClient, backend: Backend) -> None:
+        called = AS_OPERATOR | {"Idempotency-Key": "planilha-de-segunda"}
+        answers = await asyncio.gather(
+            *(client.post("/api/imports", content=SHEET, headers=called) for _ in range(3)),
+        )
+        assert [answer.status_code for answer in answers] == [202] * 3
+        (import_id,) = {answer.json()["id"] for answer in answers}
+        await until(client, f"/api/imports/{import_id}", "estado", "concluida")
+        again = await client.post("/api/imports", content=SHEET, headers=called)
+        assert again.json()["id"] == import_id
+        assert [one["id"] for one in await get(client, "/api/imports")] == [import_id]
+        other = await client.post("/api/imports", content=SHEET + b"x", headers=called)
+        assert (other.status_code, "outro arquivo" in other.json()["detail"]) == (422, True)
+
+    async def test_the_answer_does_not_wait_for_the_reading(
+        self, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(uploads, "_SNIFF_S", 0)
+        answer = await client.post("/api/imports", content=b"%PDF-1.7 ...", headers=AS_OPERATOR)
+        assert answer.status_code == 202
+        refused = await until(client, f"/api/imports/{answer.json()['id']}", "estado", "recusada")
+        assert "planilha" in refused["recusa"]
+        assert refused["desfaz_ate"] is None
 
     async def test_a_zip_bomb_is_refused(self, client: httpx.AsyncClient) -> None:
         packed = io.BytesIO()

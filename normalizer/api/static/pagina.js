@@ -105,6 +105,7 @@ const target = find("#alvo");
 const input = find("#arquivo");
 const preview = find("#previa");
 let sheet = null;
+let request = "";  // one for each look at a sheet: pressed twice, it is imported once
 let told = [];  // what columns of unknown titles carry, as "título=campo"
 
 const about = () => new URLSearchParams([["nome", sheet.name], ...told.map((one) => ["coluna", one])]);
@@ -112,6 +113,7 @@ const about = () => new URLSearchParams([["nome", sheet.name], ...told.map((one)
 async function look(file, columns = []) {
   sheet = file;
   told = columns;
+  request = String(Math.random()).slice(2) + Date.now();
   const asked = find("form.meanings", preview);
   preview.hidden = false;
   preview.replaceChildren(Object.assign(document.createElement("p"), { className: "quiet", textContent: `Lendo ${file.name}…` }));
@@ -147,7 +149,7 @@ async function importNow(button) {
   try {
     const query = about();
     if (find('[name="esvaziar"]:checked', preview)) query.append("esvaziar", "true");
-    await ask(`/api/imports?${query}`, { method: "POST", body: sheet });
+    await ask(`/api/imports?${query}`, { method: "POST", body: sheet, headers: { "idempotency-key": request } });
     say(`${sheet.name}: importação iniciada.`);
     busy = true;
     close();
