@@ -66,6 +66,13 @@ class TestTitles:
         assert [(one.row, one.column) for one in problems] == [(1, "Nome"), (1, "Endereço")]
         assert "Valeu “Paciente”" in problems[0].mend
 
+    def test_where_both_are_filled_the_address_of_collection_wins_over_a_plain_one(self) -> None:
+        text = f"Nome;Endereço;Endereço Coleta;CPF\nAna;{ADDRESS};Rua B, 2;1\nBia;{ADDRESS};;2"
+        (ana, bia), problems = opened(text)
+        assert ("endereco_completo" in ana, ana["endereco_coleta"]) == (False, "Rua B, 2")
+        assert bia["endereco_completo"] == ADDRESS
+        assert [(one.column, one.found) for one in problems] == [("Endereço", "também “Endereço Coleta”")]
+
     def test_a_column_of_somebody_else_is_not_the_patients(self) -> None:
         text = f"Paciente;;Responsável;;Endereço\nNome;CPF;Nome;CPF;Endereço\nAna;;Mãe;111.444.777-35;{ADDRESS}"
         assert rows(text) == [{"nome_paciente": "Ana", "endereco_completo": ADDRESS}]

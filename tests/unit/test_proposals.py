@@ -198,6 +198,16 @@ def test_nothing_is_taken_by_default_and_an_accepted_one_is_remembered() -> None
     assert [row.values["endereco_completo"] for row in again.rows()] == ["Rua A, 1, Centro, Campinas - SP"]
 
 
+def test_a_title_that_its_cells_contradict_is_told_and_still_read_as_it_says() -> None:
+    rng = random.Random(7)
+    rows = [f"{person(rng)};{phone(rng)};{cpf(rng)};{address(rng)}" for _ in range(30)]
+    opened = read("\n".join(["Nome;CPF;Telefone;Endereço", *rows]).encode())
+    first = next(opened.rows())
+    assert first.values["cpf"].startswith(("(19)", "11", "+55"))
+    assert len(list(opened.rows())) == 30
+    assert {one.title: one.field for one in opened.proposals()} == {"CPF": "telefone", "Telefone": "cpf"}
+
+
 def test_columns_without_titles_are_said_by_their_letter_and_not_remembered() -> None:
     text = b"Ana Lima;111.444.777-35\nBia Rocha;529.982.247-25\n"
     opened = read(text, vocabulary=Vocabulary.of(["Coluna A=nome_paciente", "coluna b=cpf"]))

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from normalizer.domain.text import clean, fold
-from normalizer.imports.spreadsheet.table import BrokenRow
+from normalizer.imports.spreadsheet.table import BrokenRow, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -217,6 +217,13 @@ class Header:
         own = {"endereco_completo", "logradouro"}.isdisjoint(self.columns.values())
         return "endereco_coleta" if own and "endereco_coleta" in self.columns.values() else "endereco_completo"
 
+    @property
+    def general_address(self) -> str | None:
+        """The title of a plain “Endereço” beside one of collection, which is the more specific of the two."""
+        title = self.title_of("endereco_completo")
+        beside = "endereco_coleta" in self.columns.values() and name_of(title) == "endereco"
+        return title if beside else None
+
     def sources(self) -> dict[str, list[list[int]]]:
         """Per field its columns: those in one list have equal titles, and the filled one counts; lists are joined."""
         found: dict[str, dict[str, list[int]]] = {}
@@ -303,7 +310,7 @@ def _read_header(
         index: FIELD_OF_NAME[name] for index, name in known.items() if name in FIELD_OF_NAME and index not in others
     }
     blocks = _side_by_side({index: known[index] for index in fields})
-    titles = tuple("" if cell is None else str(cell) for cell in cells)
+    titles = tuple("" if cell is None or isinstance(cell, Unreadable) else str(cell) for cell in cells)
     said = {titles[index]: carried for index, carried in told.items()}
     first, *beside = [_columns(told if at == 0 else {}, block, known) for at, block in enumerate(blocks)]
     columns, passed = first
@@ -383,4 +390,4 @@ def _is_value(cell: object) -> bool:
     """Whether a cell reads like data, not like a title."""
     if isinstance(cell, str):
         return _VALUE.search(_ASIDE.sub("", cell)) is not None
-    return cell is not None and cell != ""
+    return cell is not None and cell != "" and not isinstance(cell, Unreadable)

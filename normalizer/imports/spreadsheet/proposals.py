@@ -25,6 +25,7 @@ SAMPLE: Final = 300
 _EXAMPLES: Final = 3
 _NEAR: Final = 2  # columns
 _HOUSE_DIGITS: Final = 4
+_HARDLY, _NEARLY = 0.1, 0.9  # shares of cells that speak for a title, and against it
 _LIFETIME_YEARS: Final = 3  # dates further apart than this are not those of an agenda
 _STREET: Final = re.compile(
     r"(?:r|rua|av|aven|avenida|tv|trav|travessa|al|alameda|estr|estrada|rod|rodovia|pca|praca|largo|lgo|beco|viela)"
@@ -190,6 +191,21 @@ def propose(titles: Mapping[int, str], rows: Sequence[Cells], carried: Mapping[i
     return tuple(proposal for proposal in chosen.values() if proposal.field not in alone)
 
 
+def contradictions(columns: Mapping[int, str], titles: Sequence[str], rows: Sequence[Cells]) -> tuple[Proposal, ...]:
+    """Columns of a known title in which hardly a cell is what it says, and nearly all are something else."""
+    found = []
+    for index, field in columns.items():
+        texts = [text for cells in rows if index < len(cells) and (text := text_of(cells[index]))]
+        own = [kind for kind in _KINDS if kind.field == field]
+        if not own or not texts or (best := _best(titles[index], texts)) is None:
+            continue
+        folded = _folded(texts)
+        says = sum(any(kind.holds(text) for kind in own) for text in folded) / len(folded)
+        if says < _HARDLY and best[1].share >= _NEARLY and best[1].field not in _excluded([field]):
+            found.append(best[1])
+    return tuple(found)
+
+
 def _may_follow(field: str, index: int, fields: Mapping[int, str]) -> bool:
     """A house's number stands right behind its street; anything else, anywhere."""
     return field != "numero" or any(fields.get(index - behind) in _STREETS for behind in range(1, _NEAR + 1))
@@ -201,7 +217,7 @@ def _excluded(carried: Iterable[str]) -> set[str]:
 
 
 def _best(title: str, texts: Sequence[str]) -> tuple[float, Proposal] | None:
-    folded = [" ".join(fold(clean(text)).split()) for text in texts]
+    folded = _folded(texts)
     scored = []
     for kind in _KINDS:
         share = sum(map(kind.holds, folded)) / len(folded)
@@ -213,6 +229,10 @@ def _best(title: str, texts: Sequence[str]) -> tuple[float, Proposal] | None:
     examples = [mask(text) for text, plain in zip(texts, folded, strict=True) if kind.holds(plain)]
     evidence = f"{round(100 * share)} % {kind.said}"
     return score, Proposal(title, kind.field, share, evidence, tuple(dict.fromkeys(examples))[:_EXAMPLES])
+
+
+def _folded(texts: Sequence[str]) -> list[str]:
+    return [" ".join(fold(clean(text)).split()) for text in texts]
 
 
 def _is_likely(field: str, texts: Sequence[str]) -> bool:

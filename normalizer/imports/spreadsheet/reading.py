@@ -23,7 +23,7 @@ from normalizer.imports.spreadsheet.delimited import open_csv
 from normalizer.imports.spreadsheet.limits import Limits, megabytes, too_large
 from normalizer.imports.spreadsheet.problem import Problem
 from normalizer.imports.spreadsheet.process import open_in_child
-from normalizer.imports.spreadsheet.proposals import SAMPLE, Proposal, propose
+from normalizer.imports.spreadsheet.proposals import SAMPLE, Proposal, contradictions, propose
 from normalizer.imports.spreadsheet.refusals import empty, no_header, not_a_sheet, size_of, untitled
 from normalizer.imports.spreadsheet.rows import Row, RowReader
 from normalizer.imports.spreadsheet.sniff import kind_of
@@ -77,7 +77,9 @@ class Spreadsheet:
         found: list[Proposal] = []
         for info in self.sheets:
             titles = {at: title for at, title in enumerate(info.header.titles) if title in info.header.unknown}
-            found += propose(titles, self._samples.get(info.name, ()), info.header.columns)
+            sample = self._samples.get(info.name, ())
+            found += propose(titles, sample, info.header.columns)
+            found += contradictions(info.header.columns, info.header.titles, sample)
         return tuple(found)
 
     def rows(self) -> Iterator[Row]:
@@ -222,6 +224,8 @@ def _about_columns(sheet: str, header: Header) -> list[Problem]:
         expected.append("uma coluna de documento (“Documento(s) do Paciente”, “CPF” ou “RG”)")
     mend = "Sem ela esse campo não é normalizado; acrescente a coluna se a tiver."
     missing = [Problem(sheet, header.row, None, one, "nenhuma", mend) for one in expected]
+    if (general := header.general_address) is not None and (taken := header.title_of("endereco_coleta")) is not None:
+        missing.append(_passed_over(sheet, header.row, general, taken))
     return missing + [_passed_over(sheet, header.row, title, taken) for title, taken in header.passed_over.items()]
 
 

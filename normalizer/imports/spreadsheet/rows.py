@@ -82,6 +82,7 @@ class RowReader:
         sources = header.sources()
         self._single = [(columns[0][0], name) for name, columns in sources.items() if columns == [columns[0][:1]]]
         self._several = [(name, columns) for name, columns in sources.items() if columns != [columns[0][:1]]]
+        self._general = header.general_address is not None
         self._in_parts = not header.fields.isdisjoint(PARTS | {"cep"})
         self._telling = [index for index, name in header.columns.items() if name in ADDRESS_FIELDS | DOCUMENT_FIELDS]
         self._moments = [
@@ -149,6 +150,8 @@ class RowReader:
             self._settle_key(number, values)
         if self._in_parts:
             join_parts(values, self.header.address_field)
+        if self._general and "endereco_coleta" in values:
+            values.pop("endereco_completo", None)
         if unread and not unread.isdisjoint(ADDRESS_PARTS):
             unread.add(self.header.address_field)
         for name in unread & values.keys():  # of an address in parts, some could be read
