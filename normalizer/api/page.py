@@ -38,7 +38,7 @@ from normalizer.store.totals import BRASILIA
 
 HERE: Final = Path(__file__).parent
 _ROWS: Final = 15
-_FIRST_LOOK: Final = 0.08
+_FIRST_LOOK: Final = 0.05
 _LOOK: Final = 0.2  # of the API's patience, before the page is told how far a preview is
 _ORIGINS: Final = {"regras": "regra", "cache": "cache", "llm": "IA", "manual": "pessoa"}
 _STATES: Final = {"running": "Ativo", "paused": "Pausado", "draining": "Esvaziando"}

@@ -39,7 +39,7 @@ _AT_ONCE: Final = 2
 _WAITING: Final = 8
 _NAME_CHARS: Final = 120
 #: How long a request waits for its sheet to be refused, or for its rows to be known.
-_SNIFF_S: Final = 0.5
+_SNIFF_S: Final = 0.3
 _READ_PAST: Final = 20  # times the limit: who is still sending when the connection ends never reads why
 
 
