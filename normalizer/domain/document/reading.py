@@ -37,9 +37,12 @@ _ISSUER: Final = re.compile(
 _QUALIFIERS: Final = frozenset({Label.GENERAL, Label.NATIONAL})
 # Whose a number is may stand behind it: "111.444.777-35 (mãe)", "… cpf do responsável legal".
 _OTHERS: Final = "|".join(word for word, label in LABELS.items() if label == Label.OTHERS)
+_OWNER: Final = rf"({_OTHERS}|paciente)\b"
 _OWNER_AFTER: Final = re.compile(
-    rf" ?[(,–-]? ?(?:(?:cpf|rg|doc[a-z]*) )?(?:e )?(?:d[aeo]s? )?({_OTHERS}|paciente)\b"
-    r"[^0-9:=;|\n,()]{0,40}(?=[;|\n,()]|\Z)"
+    rf" ?(?:\((?:(?:cpf|rg|doc[a-z]*) )?(?:d[aeo]s? )?{_OWNER}[^0-9:=;|\n()]{{0,40}}\)"
+    rf"|[,–-]? ?(?:(?:cpf|rg|doc[a-z]*) (?:d[aeo]s? )?|d[aeo]s? ){_OWNER}[^0-9:=;|\n,()]{{0,40}}(?=[;|\n,()]|\Z)"
+    # a name behind it says whose child the patient is: "CPF 111.444.777-35, mãe Maria"
+    rf"|[–-]? ?{_OWNER} ?(?=[;|\n,()]|\Z))"
 )
 # Ends what was said of somebody: "mãe: Maria CPF …; CPF …".
 _OWNER_ENDS: Final = frozenset(";|\n")
@@ -218,7 +221,7 @@ class _Reader:
         if after is None:
             return (self.label_owner or self.owner) == Label.OTHERS
         self.told_until = after.end()
-        return label_of(after[1]) == Label.OTHERS
+        return label_of(after[after.lastindex or 1]) == Label.OTHERS
 
     def _run(self, run: str, label: int, token: re.Match[str]) -> None:
         parts = run.split("-")
