@@ -43,7 +43,7 @@ def import_(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Mostra o que mudaria, sem gravar nada.")] = False,
     columns: Columns = None,
     emptying: Annotated[
-        bool, typer.Option("--empty", help="Apaga o texto gravado onde a célula veio vazia; sem isto, ele fica.")
+        bool, typer.Option("--clear-empty", help="Apaga o texto gravado onde a célula veio vazia; sem isto, ele fica.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -90,7 +90,7 @@ def _emptied(report: ImportReport, *, emptying: bool) -> Iterator[str]:
     if report.emptied:
         names = ", ".join(f"{LABELS[name]} ({number(rows)})" for name, rows in report.emptied.items())
         end = "será apagado" if report.dry_run else "foi apagado"
-        kept = "fica como está. Para apagá-lo, importe com --empty"
+        kept = "fica como está. Para apagá-lo, importe com --clear-empty"
         yield f"células vazias onde há texto gravado: {names}. O texto gravado {end if emptying else kept}."
 
 
