@@ -243,7 +243,7 @@ def _may_be(tokens: Tokens, at: int, word: str) -> bool:
         return True
     if word in lx.CITY_SHORTS.get(key, ()):
         return True
-    if not tokens.dots[at] or key[0] != word[0] or len(key) >= len(word):
+    if not tokens.dots[at] or key[:1] != word[0] or len(key) >= len(word):
         return False
     return len(key) == 1 or (len(key) >= 3 and _subsequence(key, word))  # "G. Valadares", "Juaz. do Norte"
 
