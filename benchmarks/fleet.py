@@ -157,8 +157,9 @@ class Fleet:
     def age(self, by: dt.timedelta) -> None:
         """Let every row have waited that long."""
         with pymongo.MongoClient[dict[str, Any]](self.sink.url) as client:
-            since = {"normalizacao.atualizado_em": dt.datetime.now(dt.UTC) - by}
-            client[_DATABASE]["appointments"].update_many({}, {"$set": since})
+            since = dt.datetime.now(dt.UTC) - by
+            clocks = {"updated_at": since, "normalizacao.atualizado_em": since}  # the backend's account, and ours
+            client[_DATABASE]["appointments"].update_many({}, {"$set": clocks})
 
     def reconcile(self) -> int:
         """Look for lost rows as a replica does, in this process. Returns how many waited."""
