@@ -138,7 +138,8 @@ def test_it_enforces_its_limits_and_tells_them(serve):
 
 
 def test_it_enforces_tokens(serve):
-    client = serve(tpm=1_000, window_s=30)
+    used = complete(serve(), TEXT).json()["usage"]["total_tokens"]
+    client = serve(tpm=2 * used + used // 2, window_s=30)
 
     assert [complete(client, TEXT).status_code for _ in range(3)] == [200, 200, 429]
 
