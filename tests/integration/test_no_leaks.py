@@ -149,7 +149,7 @@ def test_a_broken_world_says_no_more(
         odd: Any = [record.get("endereco_coleta")] if at % 3 else {"texto": record.get("documento_completo")}
         field = "endereco_coleta" if at % 3 else "documento_completo"
         deployment.appointments.update_one({"_id": record["_id"]}, {"$set": {field: odd, "normalizacao.endereco": 7}})
-    post_faults(deployment, {"kind": "status", "status": 401})
+    post_faults(deployment, {"kind": "status", "status": 401, "times": 1_000})  # the control question's, too
 
     worker = deployment.start_ready_worker(LOG_LEVEL="DEBUG", ENVIRONMENT="production", MAX_TRIES="1")
     deployment.wait(
