@@ -44,9 +44,11 @@ def test_a_thousand_rows_at_15_tokens_a_second(deploy):
 
 def test_leases_outlive_the_stalls_of_full_groups(deploy):
     """Two full groups at a time and leases of two seconds: they are renewed while the event loop is busy with rules."""
-    settings = {"ARQ_MAX_JOBS": "2", "BATCH_MAX_ITEMS": "250"}
-    deployment = deploy(rows=1_500, hard=0.1, latency_ms=2_500, settings=settings)
-    deployment.put(make_rows(1_500, hard=0.1))
+    # Four full groups, all at once. The embedded store reads its whole collection for every guarded write: not its pace
+    # is asked here, so a group has time for it.
+    settings = {"ARQ_MAX_JOBS": "2", "BATCH_MAX_ITEMS": "250", "ARQ_JOB_TIMEOUT": "120"}
+    deployment = deploy(rows=1_000, hard=0.1, latency_ms=2_500, settings=settings)
+    deployment.put(make_rows(1_000, hard=0.1))
     workers = [deployment.start_worker() for _ in range(2)]
     deployment.wait_until_all_ended()
 
