@@ -287,7 +287,7 @@ class Deployment:
     def age_pending(self) -> None:
         """Move the clock for reconcile: what waits has waited for an hour."""
         hour_ago = datetime.now(UTC) - timedelta(hours=1)
-        aged = {"$set": {"normalizacao.atualizado_em": hour_ago}}
+        aged = {"$set": {"updated_at": hour_ago, "normalizacao.atualizado_em": hour_ago}}
         self.appointments.update_many({"normalizacao.status": "pendente"}, aged)
 
     # --- states to wait for ---
