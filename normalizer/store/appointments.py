@@ -54,6 +54,7 @@ from normalizer.store.records import (
     change_of,
     failure_of,
     not_fenced_off,
+    overtaking,
     pending_of,
     unchanged,
     waiting_again,
@@ -162,14 +163,17 @@ class AppointmentStore:
             await indexes.ensure(self._appointments, (self._images, self._problems))
 
     async def load(self, ids: Sequence[str]) -> dict[str, Appointment]:
-        """The appointments that these ids name (`id`, else `_id`), in one query per 500; an unknown one is absent."""
+        """The appointments that these ids name, in one query per 500, and one more where some are named by `_id`."""
         found: dict[str, Appointment] = {}
         secret = await self.secret()
         with translated():
             for chunk in batched(ids):
                 async with self._turns.take():
                     records = await read(self._appointments, named(chunk), _SOURCE_FIELDS)
-                found |= _by_name(chunk, records, secret=secret)
+                    found |= _by_name(chunk, records, secret=secret)
+                    if rest := [name for name in chunk if name not in found]:
+                        records = await read(self._appointments, named(rest, "_id"), _SOURCE_FIELDS)
+                        found |= _by_name(rest, records, secret=secret)
         return found
 
     async def save(self, results: Sequence[Result]) -> SaveReport:
@@ -179,7 +183,13 @@ class AppointmentStore:
             StoreUnavailable: MongoDB is away and not one row was written.
         """
         secret = await self.secret()
-        report = await self._write("store.save", [partial(_result_write, row, secret) for row in results])
+        report = await self._write("store.save", [partial(_result_write, row, secret, unchanged) for row in results])
+        if report.conflicts:  # rare; an older claim's result may be what has changed
+            left = [row for row in results if row.appointment.id in set(report.conflicts)]
+            rest = await self._write("store.save", [partial(_result_write, row, secret, overtaking) for row in left])
+            report.saved |= rest.saved
+            report.refused |= rest.refused
+            report.conflicts, report.failed = rest.conflicts, [*report.failed, *rest.failed]
         await self._totals.add(results, report.saved)
         return report
 
@@ -426,10 +436,12 @@ def _by_name(names: Sequence[str], records: Sequence[Record], *, secret: bytes) 
     return {name: found for name in names if (found := by_id.get(name) or by_key.get(name)) is not None}
 
 
-def _result_write(result: Result, secret: bytes, now: datetime) -> GuardedWrite:
+def _result_write(
+    result: Result, secret: bytes, guard: Callable[[Result], dict[str, Any]], now: datetime
+) -> GuardedWrite:
     seen = result.appointment
     change = change_of(result, now, secret=secret)
-    return GuardedWrite(seen.id, seen.key, unchanged(result), change, result.ending.status, result.fence)
+    return GuardedWrite(seen.id, seen.key, guard(result), change, result.ending.status, result.fence)
 
 
 def _failure_write(appointment: Appointment, cause: str, fence: int, now: datetime) -> GuardedWrite:

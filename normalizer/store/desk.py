@@ -108,6 +108,7 @@ class Desk:
         """One appointment as stored; None when there is none, or it is not ours."""
         with translated():
             found: Record | None = await self._appointments.find_one(named([appointment_id]))
+            found = found or await self._appointments.find_one(named([appointment_id], "_id"))
         return found if found is not None and status_of(found) is not None else None
 
     async def correct(self, record: Record, values: Mapping[Kind, Address | Document]) -> Record | None:

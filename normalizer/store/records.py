@@ -194,15 +194,25 @@ def keyed_hash(content: object, *, secret: bytes) -> str:
 def unchanged(result: Result) -> dict[str, Any]:
     """The filter that holds while texts and results are as loaded, nobody corrected them, no newer claim has written.
 
-    Results may differ where an older claim has written since. `$eq` also matches an absent field against None; `$not
-    $gt` also matches an absent fence.
+    `$eq` also matches an absent field against None; `$not $gt` also matches an absent fence. That an older claim may
+    have written since is a filter of its own, `overtaking`: under an `$or` some servers leave the index on `_id` alone.
     """
     seen = result.appointment
-    texts = {name: {"$eq": seen.sources.get(name)} for kind in result.outcomes for name in SOURCES[kind]}
     results = {RESULT_FIELD[kind]: {"$eq": seen.results.get(kind)} for kind in result.outcomes}
+    return {**_untouched(result), **results, **not_fenced_off(result.fence)}
+
+
+def overtaking(result: Result) -> dict[str, Any]:
+    """The filter that holds where an older claim has written since; the results are then its, and give way."""
+    fences = {"$ne": result.appointment.fence, "$not": {"$gt": result.fence}}
+    return {**_untouched(result), "normalizacao.fence": fences}
+
+
+def _untouched(result: Result) -> dict[str, Any]:
+    seen = result.appointment
+    texts = {name: {"$eq": seen.sources.get(name)} for kind in result.outcomes for name in SOURCES[kind]}
     by_hand = {_CORRECTED_AT[kind]: {"$eq": seen.corrected_at.get(kind)} for kind in result.outcomes}
-    or_ours = {"$or": [results, {"normalizacao.fence": {"$ne": seen.fence}}]} if results else {}
-    return {**texts, **or_ours, **by_hand, **not_fenced_off(result.fence)}
+    return texts | by_hand
 
 
 def not_fenced_off(fence: int) -> dict[str, Any]:
