@@ -27,6 +27,7 @@ from normalizer.domain.wording import number
 from normalizer.errors import Misconfigured
 from normalizer.imports.importing import import_sheet
 from normalizer.llm.tokens import counter
+from normalizer.queue.waiting import raise_if_cancelled
 from normalizer.runtime import open_producer
 from normalizer.settings import Settings, load_settings, settings_of
 from normalizer.simulation import baseline, embedded
@@ -217,6 +218,7 @@ async def _run(
 async def _beating(tasks: TaskService, workers: list[embedded.Child]) -> None:
     """Wait until every worker is up: what a start takes is no row's."""
     while len((await tasks.status()).replicas) < len(workers):
+        raise_if_cancelled()
         _all_running(workers)
         await asyncio.sleep(_REFRESH_S)
 
@@ -246,6 +248,7 @@ async def _wait(store: AppointmentStore, report: ImportReport, workers: list[emb
         task = bar.add_task("normalizando", total=report.rows)
         moved, ended = time.monotonic(), -1
         while True:
+            raise_if_cancelled()
             counts = await store.count_by_status()
             now_ended = sum(count for status, count in counts.items() if status != Status.PENDING)
             if now_ended != ended:
