@@ -43,7 +43,7 @@ from normalizer.runtime import Producer, open_cache, open_producer
 from normalizer.settings import settings_of
 from normalizer.simulation import embedded
 from normalizer.simulation.sheets import COLUMNS, Mess, ScenarioRow, generate
-from normalizer.store.intake import ImportRow
+from normalizer.store import ImportRow
 
 HERE: Final = Path(__file__).resolve().parent
 RESULTS: Final = HERE / "results" / "rows.json"

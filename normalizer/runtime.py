@@ -159,7 +159,7 @@ async def known_columns(settings: Settings) -> dict[str, dict[str, str]]:
     """What is remembered of column titles, to look at; nothing where MongoDB cannot be reached."""
     try:
         async with AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name) as store:
-            return await store.desk().columns()
+            return await store.columns.known()
     except (TransientError, Misconfigured) as error:
         log.info("columns.not_consulted", error=type(error).__name__)
         return {}
@@ -362,7 +362,7 @@ async def _store(settings: Settings, stack: contextlib.AsyncExitStack) -> Appoin
 
 
 async def _cache(settings: Settings, store: AppointmentStore, redis: Any) -> Cache:
-    return _cache_of(settings, redis, b"" if settings.cache_secret else await store.secret())
+    return _cache_of(settings, redis, b"" if settings.cache_secret else await store.secret.get())
 
 
 async def _existing_cache(settings: Settings, stack: contextlib.AsyncExitStack) -> Cache:
@@ -370,7 +370,7 @@ async def _existing_cache(settings: Settings, stack: contextlib.AsyncExitStack) 
     if settings.cache_secret is None:
         store = AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name)
         stack.push_async_callback(store.close)
-        own = await store.known_secret()
+        own = await store.secret.peek()
     service = task_service(settings, attempts=1)
     stack.push_async_callback(service.close)
     redis = await service.get_pool()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import APIRouter, HTTPException, Query
@@ -25,8 +24,7 @@ from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.domain.document import Document
 from normalizer.operations.corrections import address_of, correct, document_of
 from normalizer.runtime import Backend
-from normalizer.store import Filter
-from normalizer.store.records import revision_of, source_text
+from normalizer.store import Filter, ImportRecord, StoredAppointment
 
 router = APIRouter(prefix="/api/appointments", tags=["agendamentos"], responses=responses(401, 403, 429, 503))
 
@@ -78,12 +76,17 @@ class Correction(BaseModel):
         return found
 
 
-async def known_appointment(backend: Backend, appointment_id: str) -> dict[str, Any]:
-    """The record. 404 when there is none, or it is not ours."""
-    found = await backend.store.desk().one(appointment_id)
+async def known_appointment(backend: Backend, appointment_id: str) -> StoredAppointment:
+    """The appointment. 404 when there is none, or it is not ours."""
+    found = await backend.store.one(appointment_id)
     if found is None:
         raise HTTPException(404, "Não há agendamento com este id.")
     return found
+
+
+async def import_of(backend: Backend, found: StoredAppointment) -> ImportRecord | None:
+    """The import that wrote on it last."""
+    return await backend.store.imports.get(found.import_id) if found.import_id else None
 
 
 def is_clear(role: Role, shown: Documents) -> bool:
@@ -93,13 +96,13 @@ def is_clear(role: Role, shown: Documents) -> bool:
     return shown == "abertos"
 
 
-async def apply_correction(backend: Backend, record: Mapping[str, Any], wanted: Correction) -> Mapping[str, Any]:
-    """Store it; returns the record as it is now. 409 when somebody was faster, 422 when nothing was given."""
+async def apply_correction(backend: Backend, seen: StoredAppointment, wanted: Correction) -> StoredAppointment:
+    """Store it; returns the appointment as it is now. 409 when somebody was faster, 422 when nothing was given."""
     values = wanted.values()
     if not values:
         raise HTTPException(422, "Informe endereco ou documento.")
-    stale = wanted.revisao is not None and wanted.revisao != revision_of(record)
-    after = None if stale else await correct(record, values, desk=backend.store.desk(), cache=backend.cache)
+    stale = wanted.revisao is not None and wanted.revisao != seen.revision
+    after = None if stale else await correct(seen, values, store=backend.store, cache=backend.cache)
     if after is None:
         raise HTTPException(409, "O agendamento mudou desde que foi mostrado: abra-o de novo.")
     return after
@@ -121,8 +124,8 @@ async def browse(
     """Agendamentos, os últimos tocados primeiro."""
     clear = is_clear(role, documentos)
     chosen = Filter(status, import_id, origem, causa, id_agendamento)
-    page = await backend.store.desk().browse(chosen, skip=(pagina - 1) * tamanho, limit=tamanho)
-    items = [appointment_view(record, clear=clear) for record in page.records]
+    page = await backend.store.browse(chosen, skip=(pagina - 1) * tamanho, limit=tamanho)
+    items = [appointment_view(found, clear=clear) for found in page.appointments]
     return AppointmentPage(total=page.total, pagina=pagina, tamanho=tamanho, itens=items)
 
 
@@ -132,34 +135,32 @@ async def one(
 ) -> AppointmentDetail:
     """Um agendamento e a linha do tempo dele."""
     clear = is_clear(role, documentos)
-    record = await known_appointment(backend, appointment_id)
-    import_id = (record.get("normalizacao") or {}).get("import_id")
-    about = await backend.store.get_import(str(import_id)) if import_id else None
-    return appointment_detail(record, about, clear=clear)
+    found = await known_appointment(backend, appointment_id)
+    return appointment_detail(found, await import_of(backend, found), clear=clear)
 
 
 @router.get("/{appointment_id}/leitura", responses=responses(404))
 async def reading(appointment_id: AppointmentId, _: Operator, backend: TheBackend) -> dict[str, Any]:
     """Como as regras leem o endereço: palavras, passos, leituras com pontos, objeções. Mostra o texto por inteiro."""
-    record = await known_appointment(backend, appointment_id)
-    return explain(source_text(record, Kind.ADDRESS)).as_dict()
+    found = await known_appointment(backend, appointment_id)
+    return explain(found.texts[Kind.ADDRESS].text).as_dict()
 
 
 @router.patch("/{appointment_id}", responses=responses(400, 404, 409, 413, 422))
 async def patch(appointment_id: AppointmentId, wanted: Correction, _: Operator, backend: TheBackend) -> AppointmentView:
     """Corrige o endereço, o documento ou os dois. Textos iguais passam a ter este endereço."""
-    record = await known_appointment(backend, appointment_id)
-    return appointment_view(await apply_correction(backend, record, wanted), clear=False)
+    seen = await known_appointment(backend, appointment_id)
+    return appointment_view(await apply_correction(backend, seen, wanted), clear=False)
 
 
 @router.post("/{appointment_id}/retry", responses=responses(404, 409))
 async def retry(appointment_id: AppointmentId, _: Operator, backend: TheBackend) -> Requeued:
     """Coloca de novo na fila."""
-    record = await known_appointment(backend, appointment_id)
-    pending = await backend.store.desk().requeue_one(record)
+    seen = await known_appointment(backend, appointment_id)
+    pending = await backend.store.requeue_one(seen)
     if pending is None:
         raise HTTPException(409, "O agendamento mudou agora mesmo: tente de novo.")
-    if text := source_text(record, Kind.ADDRESS):
+    if text := seen.texts[Kind.ADDRESS].text:
         await backend.cache.forget_many(Kind.ADDRESS, [text])
     await backend.tasks.enqueue_many([pending.id], fingerprints={pending.id: pending.fingerprint})
     return Requeued(enfileirados=1)

@@ -116,15 +116,15 @@ class Live:
 
     async def _read(self, before: Snapshot | None) -> Snapshot:
         now = datetime.now(UTC)
-        backend, desk = self._backend, self._backend.store.desk()
+        backend, store = self._backend, self._backend.store
         try:
             last = before.overview if before else None
-            overview = await read_overview(backend.store, backend.tasks, before=last, lane=backend.read_lane)
-            portions = await desk.portions_of_all(overview.counts)
-            records = await desk.imports(_SHOWN_IMPORTS)
-            newest = await desk.portions(records[0].id) if records else None
+            overview = await read_overview(store, backend.tasks, before=last, lane=backend.read_lane)
+            portions = await store.totals.portions(overview.counts)
+            records = await store.imports.recent(_SHOWN_IMPORTS)
+            newest = await store.imports.portions(records[0].id) if records else None
             imports = [import_view(one, newest if at == 0 else None) for at, one in enumerate(records)]
-            today = await desk.concluded_today()
+            today = await store.totals.concluded_today()
         except NormalizerError as error:
             if before is None:
                 return Snapshot(now, None, Progress(), (), 0, str(error))

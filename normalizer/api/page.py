@@ -19,6 +19,7 @@ from normalizer.api.appointments import (
     AppointmentId,
     Correction,
     apply_correction,
+    import_of,
     known_appointment,
 )
 from normalizer.api.live import Snapshot, failures
@@ -33,7 +34,6 @@ from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import duration, many, money, number
 from normalizer.imports.spreadsheet import LABELS, Proposal, UnknownColumns
 from normalizer.store import Filter, ImportState
-from normalizer.store.records import source_text
 from normalizer.store.totals import BRASILIA
 
 HERE: Final = Path(__file__).parent
@@ -209,11 +209,9 @@ async def row(request: Request, appointment_id: AppointmentId, role: Reader, bac
 @router.get("/pagina/agendamentos/{appointment_id}/corrigir", response_class=HTMLResponse)
 async def correction(request: Request, appointment_id: AppointmentId, _: Operator, backend: TheBackend) -> Response:
     """The form to correct one appointment, with its texts in full: a document is corrected by reading it."""
-    record = await known_appointment(backend, appointment_id)
-    import_id = (record.get("normalizacao") or {}).get("import_id")
-    about = await backend.store.get_import(str(import_id)) if import_id else None
-    one = appointment_detail(record, about, clear=True)
-    reading = explain(source_text(record, Kind.ADDRESS))
+    found = await known_appointment(backend, appointment_id)
+    one = appointment_detail(found, await import_of(backend, found), clear=True)
+    reading = explain(found.texts[Kind.ADDRESS].text)
     return templates.TemplateResponse(request, "corrigir.html", {"one": one, "reading": reading})
 
 
@@ -303,7 +301,7 @@ def _panel(snapshot: Snapshot, role: Role) -> dict[str, Any]:
 
 
 async def _table(backend: TheBackend, chosen: Filter, page: int) -> dict[str, Any]:
-    found = await backend.store.desk().browse(chosen, skip=(page - 1) * _ROWS, limit=_ROWS)
+    found = await backend.store.browse(chosen, skip=(page - 1) * _ROWS, limit=_ROWS)
     names = {
         "status": chosen.status.value if chosen.status else "",
         "origem": chosen.origin.value if chosen.origin else "",
@@ -312,7 +310,7 @@ async def _table(backend: TheBackend, chosen: Filter, page: int) -> dict[str, An
     }
     pages = max(1, -(-min(found.total, 10_000) // _ROWS))
     return {
-        "rows": [appointment_view(record, clear=False) for record in found.records],
+        "rows": [appointment_view(one, clear=False) for one in found.appointments],
         "total": found.total,
         "page": page,
         "pages": pages,

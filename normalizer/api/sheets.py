@@ -18,9 +18,8 @@ from normalizer.api.views import ImportView, import_view
 from normalizer.errors import InvalidInput
 from normalizer.imports import error_sheet
 from normalizer.imports.spreadsheet import Vocabulary
-from normalizer.imports.undo import counts_of
 from normalizer.runtime import Backend
-from normalizer.store import ImportRecord, Undone
+from normalizer.store import ImportRecord
 
 XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _BODY: Final = {
@@ -72,7 +71,7 @@ async def vocabulary_of(
     ] = None,
 ) -> Vocabulary:
     """What titles mean: as said in this request, and as remembered."""
-    return Vocabulary.of(coluna or (), await backend.store.desk().columns())
+    return Vocabulary.of(coluna or (), await backend.store.columns.known())
 
 
 TheImports = Annotated[Imports, Depends(imports_of)]
@@ -245,7 +244,7 @@ KnownPreview = Annotated[Preview, Depends(known_preview)]
 
 async def known_import(backend: Backend, import_id: str) -> ImportRecord:
     """The import's record. 404 when there is none."""
-    found = await backend.store.get_import(import_id)
+    found = await backend.store.imports.get(import_id)
     if found is None:
         raise HTTPException(404, "Não há importação com este id.")
     return found
@@ -298,7 +297,7 @@ async def preview_progress(_: Operator, begun: KnownPreview) -> PreviewState:
 @router.get("/colunas")
 async def columns(_: Reader, backend: TheBackend) -> list[Columns]:
     """O que se lembra de títulos de colunas, por cabeçalho e por marca."""
-    return [Columns(de=scope, colunas=known) for scope, known in (await backend.store.desk().columns()).items()]
+    return [Columns(de=scope, colunas=known) for scope, known in (await backend.store.columns.known()).items()]
 
 
 @router.post("", status_code=202, openapi_extra=_BODY, responses=responses(413, 422))
@@ -325,14 +324,14 @@ async def start(
 @router.get("")
 async def recent(_: Reader, backend: TheBackend) -> list[ImportView]:
     """As últimas importações."""
-    return [import_view(record) for record in await backend.store.desk().imports()]
+    return [import_view(record) for record in await backend.store.imports.recent()]
 
 
 @router.get("/{import_id}", responses=responses(404))
 async def one(import_id: ImportId, _: Reader, backend: TheBackend) -> ImportView:
     """Uma importação e até onde chegaram os agendamentos dela."""
     record = await known_import(backend, import_id)
-    return import_view(record, await backend.store.desk().portions(record.id))
+    return import_view(record, await backend.store.imports.portions(record.id))
 
 
 @router.get("/{import_id}/erros", responses=responses(404))
@@ -345,9 +344,18 @@ async def problems(
 ) -> ProblemPage:
     """As linhas da planilha que não se aproveitaram, guardadas por sete dias."""
     record = await known_import(backend, import_id)
-    rows = await backend.store.desk().problems(import_id, skip=(pagina - 1) * tamanho, limit=tamanho)
+    rows = await backend.store.problems.of(import_id, skip=(pagina - 1) * tamanho, limit=tamanho)
     itens = [
-        RowProblem(planilha=row["planilha"], linha=row["linha"], **about) for row in rows for about in row["problemas"]
+        RowProblem(
+            planilha=row.sheet,
+            linha=row.number,
+            coluna=problem.column,
+            esperado=problem.expected,
+            encontrado=problem.found,
+            corrigir=problem.fix,
+        )
+        for row in rows
+        for problem in row.problems
     ]
     return ProblemPage(total=record.problems, itens=itens)
 
@@ -356,7 +364,7 @@ async def problems(
 async def sheet_to_correct(import_id: ImportId, _: Operator, backend: TheBackend) -> Response:
     """O que precisa de uma pessoa, com as colunas originais, "Erro" e "Como corrigir": corrija e importe de novo."""
     record = await known_import(backend, import_id)
-    content = await error_sheet.gather(record, desk=backend.store.desk())
+    content = await error_sheet.gather(record, store=backend.store)
     return sheet_response(content, "para-corrigir.xlsx")
 
 
@@ -383,8 +391,8 @@ async def undo(
     except InvalidInput as refused:
         raise HTTPException(409, str(refused)) from None
     record = await known_import(backend, import_id)
-    counts = counts_of(Undone(record.removed, record.restored, record.kept))
-    return Undo(estado=record.stored_state.value, **counts)
+    state = record.stored_state.value
+    return Undo(estado=state, removidos=record.removed, restaurados=record.restored, mantidos=record.kept)
 
 
 def sheet_response(content: bytes, name: str) -> Response:

@@ -25,7 +25,7 @@ from normalizer.imports.importing import import_sheet
 from normalizer.imports.progress import ImportJournal
 from normalizer.imports.spreadsheet import Limits, megabytes
 from normalizer.imports.undo import undo_import
-from normalizer.store import ImportRecord, ImportState
+from normalizer.store import ImportNotes, ImportRecord, ImportState
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -111,25 +111,25 @@ class Imports:
             InvalidInput: nothing of it can be used, and that was seen within a moment; later, the import is `recusada`.
         """
         store = self._backend.store
-        import_id = await store.import_id_of(key)
-        about = {"arquivo": upload.name, "linhas": 0, "conteudo": upload.digest}
-        if not await store.announce_import(import_id, about) and not await self._was_cut_short(import_id, upload):
+        import_id = await store.imports.id_of(key)
+        is_new = await store.imports.announce(import_id, file=upload.name, content=upload.digest)
+        if not is_new and not await self._was_cut_short(import_id, upload):
             return import_id
         kept = upload.path.rename(upload.path.with_suffix(".importando"))
-        journal = ImportJournal(store.desk())
+        journal = ImportJournal(store)
         task = self._go_on(self._run(kept, upload.name, vocabulary, journal, import_id=import_id, emptying=emptying))
         began = asyncio.create_task(journal.began.wait())
         await asyncio.wait({task, began}, timeout=_SNIFF_S, return_when=asyncio.FIRST_COMPLETED)
         began.cancel()
         if task.done() and (error := task.exception()) is not None:
-            await store.forget_import(import_id)
+            await store.imports.forget(import_id)
             raise error
         self._go_on(self._note_refusal(task, import_id))
         return import_id
 
     async def _was_cut_short(self, import_id: str, upload: Upload) -> bool:
         """Whether an import known by its key is to be done again. 422 when the key came with another file."""
-        record = await self._backend.store.get_import(import_id)
+        record = await self._backend.store.imports.get(import_id)
         if record is None or record.content != upload.digest:
             raise HTTPException(422, "Esta Idempotency-Key já foi usada com outro arquivo: use outra.")
         return record.state(datetime.now(UTC)) is ImportState.BROKEN
@@ -140,15 +140,12 @@ class Imports:
         error = None if task.cancelled() else task.exception()
         if error is None:
             return
-        refused = isinstance(error, InvalidInput)
-        ended = (
-            {"status": ImportState.REFUSED.value, "recusa": str(error)}
-            if refused
-            else {"status": ImportState.BROKEN.value}
-        )
+        ended = ImportNotes(state=ImportState.BROKEN)
+        if isinstance(error, InvalidInput):
+            ended = ImportNotes(state=ImportState.REFUSED, refusal=str(error))
         log.warning("api.import.refused", import_id=import_id, error=type(error).__name__)
         with contextlib.suppress(NormalizerError):
-            await self._backend.store.desk().note(import_id, {**ended, "finished_at": datetime.now(UTC)})
+            await self._backend.store.imports.end(import_id, **ended)
 
     def undo(self, record: ImportRecord) -> asyncio.Task[None]:
         """Undo an import; it goes on whoever waits for it. What `undo_import` refuses, the task raises."""
@@ -169,7 +166,7 @@ class Imports:
     async def _undo(self, record: ImportRecord) -> None:
         backend = self._backend
         with contextlib.suppress(QueueUnavailable):  # all is restored; the workers take up what waits
-            await undo_import(record, desk=backend.store.desk(), enqueue=backend.tasks.enqueue_many)
+            await undo_import(record, store=backend.store, enqueue=backend.tasks.enqueue_many)
 
     async def _run(
         self,
@@ -205,8 +202,7 @@ class Imports:
                 raise
             log.warning("api.import.interrupted", import_id=journal.import_id, error=type(error).__name__)
             with contextlib.suppress(NormalizerError):
-                ended = {"status": ImportState.BROKEN.value, "finished_at": datetime.now(UTC)}
-                await backend.store.desk().note(journal.import_id, ended)
+                await backend.store.imports.end(journal.import_id, state=ImportState.BROKEN)
             if isinstance(error, asyncio.CancelledError):
                 raise
         finally:
@@ -214,7 +210,7 @@ class Imports:
 
     async def _note_reading(self, import_id: str, count: int) -> None:
         with contextlib.suppress(NormalizerError):
-            await self._backend.store.desk().note(import_id, {"lidas": count})
+            await self._backend.store.imports.note(import_id, read=count)
 
     @contextlib.asynccontextmanager
     async def place(self) -> AsyncIterator[None]:

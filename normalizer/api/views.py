@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -10,17 +9,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normalizer.api import masking
 from normalizer.domain.address.value import FIELDS
-from normalizer.domain.appointment import Kind, Origin, Status
-from normalizer.imports.error_sheet import causes_of
-from normalizer.store import ImportRecord, Portions
-from normalizer.store.identity import identity_of
-from normalizer.store.records import RESULT_FIELD, ours, revision_of, source_text
+from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Status
+from normalizer.store import ImportRecord, Portions, StoredAppointment
 
 SOURCE_OF: Final = {
     Origin.RULES.value: "pelas regras",
     Origin.CACHE.value: "pelo cache",
     Origin.MODEL.value: "pela IA",
     Origin.MANUAL.value: "por uma pessoa",
+}
+_LAST_STEP: Final = {
+    Status.PENDING: "na fila",
+    Status.DONE: "salvo",
+    Status.REVIEW: "espera uma pessoa",
+    Status.FAILED: "falhou",
 }
 
 
@@ -120,16 +122,16 @@ class ImportView(BaseModel):
     progresso: Progress | None = None
 
 
-def appointment_view(record: Mapping[str, Any], *, clear: bool) -> AppointmentView:
+def appointment_view(stored: StoredAppointment, *, clear: bool) -> AppointmentView:
     """A stored appointment as shown."""
-    return AppointmentView(**_fields(record, clear=clear))
+    return AppointmentView(**_fields(stored, clear=clear))
 
 
 def appointment_detail(
-    record: Mapping[str, Any], about_import: ImportRecord | None, *, clear: bool
+    stored: StoredAppointment, about_import: ImportRecord | None, *, clear: bool
 ) -> AppointmentDetail:
     """A stored appointment with its way so far."""
-    return AppointmentDetail(**_fields(record, clear=clear), linha_do_tempo=_timeline(record, about_import))
+    return AppointmentDetail(**_fields(stored, clear=clear), linha_do_tempo=_timeline(stored, about_import))
 
 
 def import_view(record: ImportRecord, portions: Portions | None = None) -> ImportView:
@@ -163,77 +165,58 @@ def progress_of(portions: Portions) -> Progress:
     return Progress(**{origin.value: portions.by_origin[origin] for origin in Origin}, **rest, total=portions.total)
 
 
-def _fields(record: Mapping[str, Any], *, clear: bool) -> dict[str, Any]:
-    about = ours(record)
-    name = str(record.get("nome_paciente") or "")
+def _fields(stored: StoredAppointment, *, clear: bool) -> dict[str, Any]:
+    name = stored.fields.get("nome_paciente", "")
+    said = ("id_agendamento", "data_agendamento", "hora_agendamento", "nome_unidade")
     return {
-        "id": identity_of(record),
-        "id_agendamento": _text(record.get("id_agendamento")),
+        **{field: stored.fields.get(field) for field in said},
+        "id": stored.id,
         "paciente": (name if clear else masking.initials(name)) or None,
-        "data_agendamento": _text(record.get("data_agendamento")),
-        "hora_agendamento": _text(record.get("hora_agendamento")),
-        "nome_unidade": _text(record.get("nome_unidade")),
-        "status": str(about.get("status")),
-        "causas": causes_of(record) if about.get("status") in {Status.REVIEW, Status.FAILED} else [],
-        "tentativas": int(about.get("tentativas") or 0),
-        "atualizado_em": about.get("atualizado_em"),
-        "import_id": _text(about.get("import_id")),
-        "revisao": revision_of(record),
+        "status": stored.status.value,
+        "causas": stored.causes,
+        "tentativas": stored.tries,
+        "atualizado_em": stored.moved_at,
+        "import_id": stored.import_id,
+        "revisao": stored.revision,
         "documentos": "abertos" if clear else "mascarados",
-        "endereco": _text_of(record, Kind.ADDRESS, clear=clear),
-        "documento": _text_of(record, Kind.DOCUMENT, clear=clear),
+        "endereco": _text_of(stored, Kind.ADDRESS, clear=clear),
+        "documento": _text_of(stored, Kind.DOCUMENT, clear=clear),
     }
 
 
-def _text_of(record: Mapping[str, Any], kind: Kind, *, clear: bool) -> Text:
-    about = ours(record).get(kind.value)
-    about = about if isinstance(about, Mapping) else {}
-    text, value = source_text(record, kind), record.get(RESULT_FIELD[kind])
-    value = dict(value) if isinstance(value, Mapping) else None
-    understood = about.get("entendido")
+def _text_of(stored: StoredAppointment, kind: Kind, *, clear: bool) -> Text:
+    found = stored.texts[kind]
+    text, value, understood = found.text, found.value, found.understood
     if kind is Kind.ADDRESS and value is not None:
         value = {name: value.get(name) for name in FIELDS}
-    if not clear:
-        read = [*(value or {}).values(), *(understood or {}).values()] if isinstance(understood, Mapping | None) else []
-        text = masking.address_text(text, read) if kind is Kind.ADDRESS else masking.document_text(text)
-        value = masking.document_value(value) if kind is Kind.DOCUMENT else value
-        understood = understood if kind is Kind.ADDRESS else None
+    if not clear and kind is Kind.ADDRESS:
+        text = masking.address_text(text, [*(value or {}).values(), *(understood or {}).values()])
+    elif not clear:
+        text, value, understood = masking.document_text(text), masking.document_value(value), None
     return Text(
         texto=text,
-        normalizado=value,
-        origem=about.get("origem"),
-        motivo=about.get("motivo"),
-        entendido=dict(understood) if isinstance(understood, Mapping) else None,
-        deduzido=[str(name) for name in about.get("deduzido") or () if value is not None],
+        normalizado=None if value is None else dict(value),
+        origem=found.origin,
+        motivo=found.reason,
+        entendido=None if understood is None else dict(understood),
+        deduzido=[] if value is None else list(found.inferred),
     )
 
 
-def _timeline(record: Mapping[str, Any], about_import: ImportRecord | None) -> list[Step]:
-    about = ours(record)
+def _timeline(stored: StoredAppointment, about_import: ImportRecord | None) -> list[Step]:
     steps = []
     if about_import is not None:
         steps.append(Step(etapa="importado", em=about_import.created_at, detalhe=about_import.file or None))
-    ended = None if about.get("status") == Status.PENDING else about.get("atualizado_em")
-    for kind, label in ((Kind.ADDRESS, "endereço"), (Kind.DOCUMENT, "documento")):
-        found = about.get(kind.value)
-        if not isinstance(found, Mapping) or not found.get("origem"):
+    ended = None if stored.status is Status.PENDING else stored.moved_at
+    for kind, text in stored.texts.items():
+        if text.origin in {None, ABSENT}:
             continue
-        by = SOURCE_OF.get(found["origem"], "")
-        if found["origem"] == Origin.MANUAL:
-            steps.append(Step(etapa=f"{label} corrigido {by}", em=found.get("corrigido_em")))
-        elif record.get(RESULT_FIELD[kind]) is None:
-            steps.append(Step(etapa=f"{label} deixado em revisão {by}", em=ended, detalhe=found.get("motivo")))
+        label, by = LABELS[kind], SOURCE_OF.get(str(text.origin), "")
+        if text.origin == Origin.MANUAL:
+            steps.append(Step(etapa=f"{label} corrigido {by}", em=text.corrected_at))
+        elif text.value is None:
+            steps.append(Step(etapa=f"{label} deixado em revisão {by}", em=ended, detalhe=text.reason))
         else:
-            steps.append(Step(etapa=f"{label} lido {by}", em=ended, detalhe=found.get("motivo")))
-    status = about.get("status")
-    last = {"pendente": "na fila", "concluido": "salvo", "revisar": "espera uma pessoa", "falhou": "falhou"}
-    steps.append(
-        Step(etapa=last.get(str(status), str(status)), em=about.get("atualizado_em"), detalhe=about.get("erro"))
-    )
+            steps.append(Step(etapa=f"{label} lido {by}", em=ended, detalhe=text.reason))
+    steps.append(Step(etapa=_LAST_STEP[stored.status], em=stored.moved_at, detalhe=stored.error))
     return steps
-
-
-def _text(value: object) -> str | None:
-    if isinstance(value, datetime):
-        return f"{value:%d/%m/%Y}"
-    return None if value is None or value == "" else str(value)

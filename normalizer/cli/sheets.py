@@ -57,16 +57,16 @@ def import_(
 
     async def run() -> Any:
         async with open_producer() as producer:
-            desk = producer.store.desk()
+            store = producer.store
             with bar(file.name) as moved:
                 return await import_sheet(
                     file,
-                    store=producer.store,
+                    store=store,
                     enqueue=producer.tasks.enqueue_many,
                     progress=moved,
                     dry_run=dry_run,
-                    vocabulary=Vocabulary.of(columns or (), await desk.columns()),
-                    journal=ImportJournal(desk),
+                    vocabulary=Vocabulary.of(columns or (), await store.columns.known()),
+                    journal=ImportJournal(store),
                     emptying=emptying,
                 )
 
@@ -199,8 +199,7 @@ def undo(
     async def run() -> Any:
         async with open_producer() as producer:
             record = await _known_import(producer, import_id)
-            desk, enqueue = producer.store.desk(), producer.tasks.enqueue_many
-            return await undo_import(record, desk=desk, enqueue=enqueue)
+            return await undo_import(record, store=producer.store, enqueue=producer.tasks.enqueue_many)
 
     undone = asyncio.run(run())
     counts = {"removidos": undone.removed, "restaurados": undone.restored, "mantidos": undone.kept}
@@ -223,7 +222,7 @@ def export_errors(
     async def run() -> bytes:
         async with open_producer() as producer:
             record = await _known_import(producer, import_id)
-            return await gather(record, desk=producer.store.desk())
+            return await gather(record, store=producer.store)
 
     content = asyncio.run(run())
     try:
@@ -249,7 +248,7 @@ def imports(as_json: Json = False) -> None:
 
     async def run() -> list[ImportView]:
         async with open_producer() as producer:
-            return [import_view(record) for record in await producer.store.desk().imports()]
+            return [import_view(record) for record in await producer.store.imports.recent()]
 
     found = asyncio.run(run())
     if as_json:
@@ -264,7 +263,7 @@ def imports(as_json: Json = False) -> None:
 
 
 async def _known_import(producer: Any, import_id: str) -> ImportRecord:
-    found: ImportRecord | None = await producer.store.get_import(import_id)
+    found: ImportRecord | None = await producer.store.imports.get(import_id)
     if found is None:
         mend = "`normalizer imports` lista os ids."
         raise InvalidInput(where=import_id, expected="o id de uma importação", found="nenhuma com este id", mend=mend)

@@ -5,18 +5,24 @@ Cells are written as text, never as formulas or links: what a sheet brought in d
 
 from __future__ import annotations
 
-import datetime as dt
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import xlsxwriter
 
-from normalizer.domain.appointment import Kind, Status
+from normalizer.domain.appointment import Status
 from normalizer.store import Filter
 
 if TYPE_CHECKING:
-    from normalizer.store import Desk, ImportRecord
+    from normalizer.store import (
+        AppointmentStore,
+        CellProblem,
+        ImportRecord,
+        ProblemRow,
+        SheetTitles,
+        StoredAppointment,
+    )
 
 ERROR, MEND = "Erro", "Como corrigir"
 #: Stored fields under the titles a sheet is read by (normalizer.imports.spreadsheet.columns).
@@ -69,92 +75,72 @@ def template() -> bytes:
 
 
 def error_report(
-    titles: Sequence[Mapping[str, Any]],
-    rows: Iterable[Mapping[str, Any]],
-    review: Iterable[Mapping[str, Any]] = (),
+    titles: Sequence[SheetTitles], rows: Sequence[ProblemRow], review: Sequence[StoredAppointment] = ()
 ) -> bytes:
     """An xlsx of what needs a person: rows with their original columns, then appointments in review; each with why.
 
     Args:
-        titles: per sheet of the import, `{planilha, titulos}`.
-        rows: rows with problems, as `ImportJournal` keeps them; those of no row (a missing column) have no cells.
-        review: appointments as stored, in review or failed.
+        titles: per sheet of the import.
+        rows: rows with problems; those of no row (a missing column) have no cells.
+        review: appointments in review or failed.
     """
     out = io.BytesIO()
-    waiting = list(review)
-    kept = list(rows)
     with xlsxwriter.Workbook(out, {**_NEVER_FORMULAS, "in_memory": True}) as book:
         taken: set[str] = set()
         for sheet in titles:
-            mine = [row for row in kept if row["planilha"] == sheet["planilha"] and row.get("celulas")]
+            mine = [row for row in rows if row.sheet == sheet.sheet and row.cells]
             if mine:
-                page = book.add_worksheet(_sheet_name(str(sheet["planilha"]), taken))
-                _original(book, page, list(sheet["titulos"]), mine)
-        if waiting:
-            _review(book, book.add_worksheet(_sheet_name("Para revisar", taken)), waiting)
-        whole = [row for row in kept if not row.get("celulas")]
+                page = book.add_worksheet(_sheet_name(sheet.sheet, taken))
+                _original(book, page, sheet.titles, mine)
+        if review:
+            _review(book, book.add_worksheet(_sheet_name("Para revisar", taken)), review)
+        whole = [row for row in rows if not row.cells]
         if whole or not taken:
             _whole(book.add_worksheet(_sheet_name("Avisos", taken)), whole)
     return out.getvalue()
 
 
-async def gather(record: ImportRecord, *, desk: Desk) -> bytes:
+async def gather(record: ImportRecord, *, store: AppointmentStore) -> bytes:
     """The error report of one import: what its sheet could not give, and what of it is in review or failed now."""
-    review: list[Mapping[str, Any]] = []
+    review: list[StoredAppointment] = []
     for status in (Status.FAILED, Status.REVIEW):
-        page = await desk.browse(Filter(status=status, import_id=record.id), limit=_MOST_REVIEW_ROWS)
-        review += page.records
-    return error_report(record.titles, await desk.problems(record.id), review)
+        page = await store.browse(Filter(status=status, import_id=record.id), limit=_MOST_REVIEW_ROWS)
+        review += page.appointments
+    return error_report(record.titles, await store.problems.of(record.id), review)
 
 
-def _original(book: Any, page: Any, titles: list[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    width = max([len(titles), *(len(row["celulas"]) for row in rows)])
+def _original(book: Any, page: Any, titles: Sequence[str], rows: Sequence[ProblemRow]) -> None:
+    width = max([len(titles), *(len(row.cells) for row in rows)])
     _head(book, page, [*titles, *[""] * (width - len(titles)), ERROR, MEND])
     for line, row in enumerate(rows, 1):
-        for column, text in enumerate(row["celulas"]):
+        for column, text in enumerate(row.cells):
             _cell(page, line, column, text)
-        _cell(page, line, width, "; ".join(_said(problem) for problem in row["problemas"]))
-        _cell(page, line, width + 1, " ".join(dict.fromkeys(problem["corrigir"] for problem in row["problemas"])))
+        _cell(page, line, width, "; ".join(_said(problem) for problem in row.problems))
+        _cell(page, line, width + 1, " ".join(dict.fromkeys(problem.fix for problem in row.problems)))
 
 
-def _review(book: Any, page: Any, records: Sequence[Mapping[str, Any]]) -> None:
-    names = [name for name in TITLES if any(record.get(name) for record in records)]
+def _review(book: Any, page: Any, appointments: Sequence[StoredAppointment]) -> None:
+    names = [name for name in TITLES if any(name in one.fields for one in appointments)]
     _head(book, page, [*(TITLES[name] for name in names), ERROR, MEND])
-    for line, record in enumerate(records, 1):
+    for line, one in enumerate(appointments, 1):
         for column, name in enumerate(names):
-            _cell(page, line, column, _as_typed(record, name))
-        _cell(page, line, len(names), "; ".join(causes_of(record)))
+            _cell(page, line, column, one.fields.get(name))
+        _cell(page, line, len(names), "; ".join(one.causes))
         _cell(page, line, len(names) + 1, _REVIEW_HELP)
 
 
-def _as_typed(record: Mapping[str, Any], name: str) -> object:
-    """A stored value as a sheet says it, so that importing it again changes nothing."""
-    value = record.get(f"{name}_informado") or record.get(name)
-    return f"{value:%d/%m/%Y}" if isinstance(value, dt.datetime) else value
-
-
-def causes_of(record: Mapping[str, Any]) -> list[str]:
-    """Why an appointment is in review or failed, for people."""
-    about = record.get("normalizacao") or {}
-    if about.get("status") == Status.FAILED and about.get("erro"):
-        return [str(about["erro"])]
-    labels = {Kind.ADDRESS: "endereço", Kind.DOCUMENT: "documento"}
-    motives = [(labels[kind], (about.get(kind.value) or {}).get("motivo")) for kind in Kind]
-    return [f"{label}: {motive}" for label, motive in motives if motive]
-
-
-def _whole(page: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+def _whole(page: Any, rows: Sequence[ProblemRow]) -> None:
     page.set_column(0, 0, 120)
     if not rows:
         page.write_string(0, 0, "Nenhuma linha com problema.")
     for line, row in enumerate(rows):
-        said = "; ".join(f"{_said(problem)}. {problem['corrigir']}" for problem in row["problemas"])
-        _cell(page, line, 0, f"{row['planilha']}: {said}")
+        said = "; ".join(f"{_said(problem)}. {problem.fix}" for problem in row.problems)
+        _cell(page, line, 0, f"{row.sheet}: {said}")
 
 
-def _said(problem: Mapping[str, Any]) -> str:
-    column = f"{problem['coluna']}: " if problem.get("coluna") else ""
-    return f"{column}esperado {problem['esperado']}; encontrado {problem['encontrado']}"
+def _said(problem: CellProblem) -> str:
+    column = f"{problem.column}: " if problem.column else ""
+    return f"{column}esperado {problem.expected}; encontrado {problem.found}"
 
 
 def _head(book: Any, page: Any, titles: Sequence[str]) -> None:

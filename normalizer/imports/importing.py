@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import structlog
 
@@ -33,7 +33,10 @@ from normalizer.imports.spreadsheet import (
     Vocabulary,
     read,
 )
-from normalizer.store import ImportRow, UpsertReport
+from normalizer.store import ImportNotes, ImportRow, ImportState, UpsertReport
+
+if TYPE_CHECKING:
+    from normalizer.store import AppointmentStore
 
 log = structlog.get_logger(__name__)
 
@@ -49,26 +52,6 @@ _TEXTS: Final = ADDRESS_FIELDS | DOCUMENT_FIELDS
 _DOCUMENTS: Final = sorted(DOCUMENT_FIELDS)
 
 Progress: TypeAlias = Callable[[int, int], None]
-
-
-class Store(Protocol):
-    """What an import needs of the store; `AppointmentStore` is one."""
-
-    async def create_import(self, about: Mapping[str, Any], *, import_id: str | None = None) -> str:
-        """Note that an import begins; returns its id."""
-        ...
-
-    async def finish_import(self, import_id: str, outcome: Mapping[str, Any]) -> None:
-        """Note how it ended."""
-        ...
-
-    async def upsert_rows(self, rows: Sequence[ImportRow], import_id: str) -> UpsertReport:
-        """Write rows; equal ones are not touched."""
-        ...
-
-    async def preview_rows(self, rows: Sequence[ImportRow]) -> UpsertReport:
-        """The same comparison, nothing written."""
-        ...
 
 
 class Journal(Protocol):
@@ -125,6 +108,12 @@ class ImportReport:
     emptied: Counter[str] = field(default_factory=Counter)
     proposals: tuple[Proposal, ...] = ()
 
+    def notes(self) -> ImportNotes:
+        """For the record of an import that has ended."""
+        counts = ImportNotes(new=self.new, changed=self.changed, refreshed=self.refreshed, equal=self.equal)
+        told = ImportNotes(used=self.rows, unqueued=self.unqueued, problems=len(self.errors))
+        return {**counts, **told, "state": ImportState.FINISHED}
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON; problems as objects with their masked findings."""
         counts = {name: getattr(self, name) for name in _COUNTS}
@@ -151,7 +140,7 @@ _NAMES: Final = ("sheets", "hidden_sheets", "ignored_sheets", "unknown_columns")
 async def import_sheet(
     source: str | Path | bytes,
     *,
-    store: Store,
+    store: AppointmentStore,
     enqueue: Enqueue,
     progress: Progress | None = None,
     dry_run: bool = False,
@@ -190,9 +179,8 @@ async def import_sheet(
         for one in opened:  # the thread would go on to the end
             one.close()
         raise
-    about = {"arquivo": sheet.where, "formato": sheet.format, "linhas": plan.rows}
-    announced = {} if import_id is None else {"import_id": import_id}
-    import_id = None if dry_run else await store.create_import(about, **announced)
+    about = ImportNotes(file=sheet.where, format=sheet.format, rows=plan.rows)
+    import_id = None if dry_run else await store.imports.begin(import_id, **about)
     report = ImportReport(
         import_id,
         dry_run,
@@ -227,7 +215,7 @@ async def import_sheet(
     if import_id is not None:
         report.unqueued = await feed.finish()
         counts = {counted: getattr(report, counted) for counted in _COUNTS}
-        await store.finish_import(import_id, {**counts, "problemas": len(report.errors)})
+        await store.imports.end(import_id, **report.notes())
         log.info("import.finished", import_id=import_id, **counts, problems=len(report.errors))
     return report
 

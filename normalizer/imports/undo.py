@@ -7,22 +7,24 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from normalizer.errors import InvalidInput, NormalizerError
-from normalizer.store import ImportState
+from normalizer.store import ImportNotes, ImportState
 from normalizer.store.undo import WINDOW
 
 if TYPE_CHECKING:
     from normalizer.imports.importing import Enqueue
-    from normalizer.store import Desk, ImportRecord, Undone
+    from normalizer.store import AppointmentStore, ImportRecord, Undone
 
 _ENQUEUED_AT_ONCE: Final = 1_000
 
 
-async def undo_import(record: ImportRecord, *, desk: Desk, enqueue: Enqueue, now: datetime | None = None) -> Undone:
+async def undo_import(
+    record: ImportRecord, *, store: AppointmentStore, enqueue: Enqueue, now: datetime | None = None
+) -> Undone:
     """Put back what the import wrote; rows that waited before wait again. How far it is, is noted as it goes.
 
     Args:
         record: the import, as the store gives it.
-        desk: what restores.
+        store: what restores.
         enqueue: puts appointment ids in the queue. Redis away raises QueueUnavailable after all is restored; the
             workers' reconcile then takes the rows up.
         now: the time, UTC.
@@ -37,25 +39,25 @@ async def undo_import(record: ImportRecord, *, desk: Desk, enqueue: Enqueue, now
     import_id = record.id
 
     async def noted(undone: Undone) -> None:
-        await desk.note(import_id, counts_of(undone))
+        await store.imports.note(import_id, **_counts(undone))
 
-    await desk.note(import_id, {"status": ImportState.UNDOING.value})
+    await store.imports.note(import_id, state=ImportState.UNDOING)
     try:
-        undone = await desk.undo(import_id, moved=noted)
+        undone = await store.undo(import_id, moved=noted)
     except BaseException:
         with contextlib.suppress(NormalizerError):
-            await desk.note(import_id, {"status": ImportState.HALF_UNDONE.value})
+            await store.imports.note(import_id, state=ImportState.HALF_UNDONE)
         raise
-    await desk.note(import_id, {"status": ImportState.UNDONE.value, "desfeita_em": now, **counts_of(undone)})
+    ended: ImportNotes = {**_counts(undone), "state": ImportState.UNDONE}
+    await store.imports.end(import_id, **ended)
     for start in range(0, len(undone.pending), _ENQUEUED_AT_ONCE):
         chunk = {item.id: item.fingerprint for item in undone.pending[start : start + _ENQUEUED_AT_ONCE]}
         await enqueue(list(chunk), fingerprints=chunk)
     return undone
 
 
-def counts_of(undone: Undone) -> dict[str, int]:
-    """As they are stored and shown."""
-    return {"removidos": undone.removed, "restaurados": undone.restored, "mantidos": undone.kept}
+def _counts(undone: Undone) -> ImportNotes:
+    return ImportNotes(removed=undone.removed, restored=undone.restored, kept=undone.kept)
 
 
 def _refused(state: ImportState) -> InvalidInput:

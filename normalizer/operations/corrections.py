@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from normalizer.cache import Cache, Entry
 from normalizer.domain.address import Address
@@ -19,10 +19,9 @@ from normalizer.domain.document.value import Cpf, long_rg_is_valid, rg_is_valid
 from normalizer.domain.gazetteer import UF_NAMES, municipalities, name_key, uf_of_cep
 from normalizer.domain.text import clean
 from normalizer.errors import InvalidInput
-from normalizer.store.records import source_text
 
 if TYPE_CHECKING:
-    from normalizer.store import Desk
+    from normalizer.store import AppointmentStore, StoredAppointment
 
 _LONGEST: Final = 200
 _NUMBER: Final = re.compile(r"[0-9]{1,8}|[0-9]{1,3}-[0-9]{1,4}", re.ASCII)  # block and house in one: "9-55"
@@ -61,17 +60,21 @@ def document_of(fields: Mapping[str, str | None]) -> Document:
 
 
 async def correct(
-    record: Mapping[str, Any], values: Mapping[Kind, Address | Document], *, desk: Desk, cache: Cache | None
-) -> Mapping[str, Any] | None:
+    seen: StoredAppointment,
+    values: Mapping[Kind, Address | Document],
+    *,
+    store: AppointmentStore,
+    cache: Cache | None,
+) -> StoredAppointment | None:
     """Store a person's values and let every equal address text have them from now on.
 
-    Returns the record as it is now; None when somebody wrote on it since it was read.
+    Returns the appointment as it is now; None when somebody wrote on it since it was read.
     """
-    after = await desk.correct(dict(record), values)
+    after = await store.correct(seen, values)
     if after is None:
         return None
     address = values.get(Kind.ADDRESS)
-    text = source_text(record, Kind.ADDRESS)
+    text = seen.texts[Kind.ADDRESS].text
     if cache is not None and isinstance(address, Address) and text:
         await cache.put_many(Kind.ADDRESS, {text: Entry(address=address.as_dict(), manual=True)})
     return after

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from normalizer.store import ImportNotes, ImportState
+
 if TYPE_CHECKING:
     from normalizer.store import AppointmentStore, Migrated
 
@@ -22,14 +24,15 @@ async def migrate(store: AppointmentStore, *, apply: bool) -> tuple[str | None, 
     """Mend what needs it, or only count; returns the id it can be undone by, for a day. Raises StoreUnavailable."""
     if not apply:
         return None, await store.migrate(None)
-    desk, import_id = store.desk(), await store.create_import({"arquivo": "migração", "formato": "migrate"})
+    import_id = await store.imports.begin(file="migração", format="migrate")
 
     async def noted(so_far: Migrated) -> None:
-        await desk.note(import_id, {"linhas": so_far.seen, "feitas": so_far.changed})
+        await store.imports.note(import_id, rows=so_far.seen, written=so_far.changed)
 
     migrated = await store.migrate(import_id, moved=noted)
-    ended = {"linhas": migrated.seen, "rows": migrated.seen, "refreshed": migrated.changed}
-    await store.finish_import(import_id, {**ended, "mudancas": dict(migrated.by_change)})
+    ended = ImportNotes(state=ImportState.FINISHED, rows=migrated.seen, used=migrated.seen, refreshed=migrated.changed)
+    ended["changes"] = migrated.by_change
+    await store.imports.end(import_id, **ended)
     return import_id, migrated
 
 

@@ -114,7 +114,7 @@ async def read_overview(
 
     Raises StoreUnavailable or QueueUnavailable.
     """
-    queue, counts, now = await tasks.status(), await store.open_counts(), time.time()
+    queue, counts, now = await tasks.status(), await store.totals.counts(), time.time()
     model_status = None if lane is None else await lane(tasks)
     first = Overview(now, queue, counts, None, model_status, await store.outbox().count_failed())
     if before is None:

@@ -1,23 +1,25 @@
 """The only package that speaks to MongoDB. Truth about every appointment is here; the queue may lose everything.
 
-`AppointmentStore` is the whole interface; the other names are what it takes and gives.
+`AppointmentStore` is the whole interface; the other names are what it and its repositories take and give.
 """
 
-from normalizer.store.appointments import AppointmentStore
-from normalizer.store.desk import Desk, Filter, Page, Portions
-from normalizer.store.import_record import ImportRecord, ImportState
-from normalizer.store.intake import ImportRow, UpsertReport
+from normalizer.store.appointments import AppointmentStore, Page
+from normalizer.store.import_record import CellProblem, ImportNotes, ImportRecord, ImportState, ProblemRow, SheetTitles
 from normalizer.store.migration import Migrated
-from normalizer.store.overview import Counts, Sample
+from normalizer.store.overview import Counts, Portions, Sample
+from normalizer.store.queries import Filter
 from normalizer.store.records import Pending, Result
+from normalizer.store.stored_appointment import StoredAppointment, StoredText
 from normalizer.store.undo import Undone
+from normalizer.store.upsert import ImportRow, UpsertReport
 from normalizer.store.writes import SaveReport
 
 __all__ = [
     "AppointmentStore",
+    "CellProblem",
     "Counts",
-    "Desk",
     "Filter",
+    "ImportNotes",
     "ImportRecord",
     "ImportRow",
     "ImportState",
@@ -25,9 +27,13 @@ __all__ = [
     "Page",
     "Pending",
     "Portions",
+    "ProblemRow",
     "Result",
     "Sample",
     "SaveReport",
+    "SheetTitles",
+    "StoredAppointment",
+    "StoredText",
     "Undone",
     "UpsertReport",
 ]

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from bson import ObjectId
-from pymongo.errors import DuplicateKeyError
-from pymongo.read_concern import ReadConcern
-
+from normalizer.domain.address import Address
 from normalizer.domain.appointment import PRIVATE_FIELDS, Appointment, Kind, Status
-from normalizer.errors import StoreUnavailable
+from normalizer.domain.document import Document
 from normalizer.observability.tracing import span
 from normalizer.store import indexes
 from normalizer.store.connection import (
     Client,
     Record,
     batched,
-    by_native_id,
     chunks_of,
     durable,
     each_of,
@@ -35,36 +28,37 @@ from normalizer.store.connection import (
     settled,
     translated,
 )
-from normalizer.store.desk import Desk, thaw
+from normalizer.store.corrections import as_read, correction_of
 from normalizer.store.diagnosis import Diagnosis, diagnose
 from normalizer.store.identity import named, text_of
-from normalizer.store.import_record import STORED_AS, ImportRecord, ImportState
-from normalizer.store.intake import ImportRow, Intake, UpsertReport
+from normalizer.store.imports import ColumnTitles, Imports, ProblemRows
 from normalizer.store.migration import Migrated, migrate
 from normalizer.store.outbox import Outbox, marked
-from normalizer.store.overview import Counts, Sample, count, sample
+from normalizer.store.overview import PATIENCE_MS, Counts, Sample, count, sample
 from normalizer.store.pressure import Stride, Turns
-from normalizer.store.queries import any_of, because_of, waiting
+from normalizer.store.queries import Filter, any_of, because_of, waiting
 from normalizer.store.records import (
     ALL_SOURCES,
     RESULT_FIELD,
     Pending,
     Result,
     appointment_of,
-    change_of,
-    failure_of,
-    not_fenced_off,
-    overtaking,
+    fingerprint_of,
+    ours,
     pending_of,
-    unchanged,
+    revision_of,
+    status_of,
     waiting_again,
 )
+from normalizer.store.secret import Secret
+from normalizer.store.stored_appointment import StoredAppointment
 from normalizer.store.totals import Totals
-from normalizer.store.writes import GuardedWrite, SaveReport, straighten, write_all
+from normalizer.store.undo import Undone, put_back
+from normalizer.store.upsert import ImportRow, Upsert, UpsertReport
+from normalizer.store.writes import GuardedWrite, SaveReport, failure_write, result_write, straighten, write_all
 
-_HASH_KEY_ID = "hash"
-_SECRET_BYTES = 32
-_SECRET_TRIES = 10
+#: How deep one may page; beyond it a filter finds more.
+DEEPEST: Final = 10_000
 _ABOUT_KINDS = [
     f"normalizacao.{kind}.{name}" for kind in Kind for name in ("origem", "gravado", "corrigido_em", "corrigido_de")
 ]
@@ -91,8 +85,18 @@ def now_utc() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the appointments that were asked for, last touched first; `total` is cut at `DEEPEST` + 1."""
+
+    appointments: Sequence[StoredAppointment]
+    total: int
+
+
 class AppointmentStore:
-    """Appointments in MongoDB. Every method may raise `StoreUnavailable`; ids are strings, whatever `_id` is.
+    """Appointments in MongoDB; its attributes are the repositories of the other collections.
+
+    Every method may raise `StoreUnavailable`; ids are strings, whatever `_id` is.
 
     Args:
         client: a motor client or a pymongo AsyncMongoClient; see `connect` for one from a URL.
@@ -116,17 +120,20 @@ class AppointmentStore:
     ) -> None:
         self._client, self._owned, self._announces = client, owned, announces
         self._clock = clock
-        self._secret: bytes | None = None
         self._stride, self._turns = Stride(), Turns()
-        self._appointments = open_collection(self._client, database, "appointments")
-        self._imports = open_collection(self._client, database, "normalizer_imports", lasting=True)
-        self._images = open_collection(self._client, database, "normalizer_undo", lasting=True)
-        self._problems = open_collection(self._client, database, "normalizer_problems", lasting=True)
-        self._columns = open_collection(self._client, database, "normalizer_columns", lasting=True)
-        self._secrets = open_collection(self._client, database, "normalizer_secrets", lasting=True)
-        totals = open_collection(self._client, database, "normalizer_totals")
-        self._totals = Totals(totals, self._appointments, clock=clock)
-        self._events = open_collection(self._client, database, "normalizer_events")
+        opened = partial(open_collection, client, database)
+        self._appointments = opened("appointments")
+        self._images, self._problems = (
+            opened("normalizer_undo", lasting=True),
+            opened("normalizer_problems", lasting=True),
+        )
+        self.secret = Secret(opened("normalizer_secrets", lasting=True), clock=clock)
+        self._import_records = opened("normalizer_imports", lasting=True)
+        self.imports = Imports(self._import_records, self._appointments, secret=self.secret.get, clock=clock)
+        self.problems = ProblemRows(self._problems, clock=clock)
+        self.columns = ColumnTitles(opened("normalizer_columns", lasting=True), clock=clock)
+        self.totals = Totals(opened("normalizer_totals"), self._appointments, clock=clock)
+        self._events = opened("normalizer_events")
 
     @classmethod
     def connect(cls, url: str, database: str, *, announces: bool = False) -> Self:
@@ -165,7 +172,7 @@ class AppointmentStore:
     async def load(self, ids: Sequence[str]) -> dict[str, Appointment]:
         """The appointments that these ids name, in one query per 500, and one more where some are named by `_id`."""
         found: dict[str, Appointment] = {}
-        secret = await self.secret()
+        secret = await self.secret.get()
         with translated():
             for chunk in batched(ids):
                 async with self._turns.take():
@@ -182,21 +189,15 @@ class AppointmentStore:
         Raises:
             StoreUnavailable: MongoDB is away and not one row was written.
         """
-        secret = await self.secret()
-        report = await self._write("store.save", [partial(_result_write, row, secret, unchanged) for row in results])
-        if report.conflicts:  # rare; an older claim's result may be what has changed
-            left = [row for row in results if row.appointment.id in set(report.conflicts)]
-            rest = await self._write("store.save", [partial(_result_write, row, secret, overtaking) for row in left])
-            report.saved |= rest.saved
-            report.refused |= rest.refused
-            report.conflicts, report.failed = rest.conflicts, [*report.failed, *rest.failed]
-        await self._totals.add(results, report.saved)
+        secret = await self.secret.get()
+        report = await self._write("store.save", [partial(result_write, row, secret=secret) for row in results])
+        await self.totals.add(results, report.saved)
         return report
 
     async def mark_failed(self, causes: Mapping[str, tuple[str, int]]) -> SaveReport:
         """End appointments as `falhou`: id to (cause, fence). Not where a newer claim has written."""
         known = await self.load(list(causes))
-        rows = [partial(_failure_write, each, *causes[name]) for name, each in known.items()]
+        rows = [partial(failure_write, each, *causes[name]) for name, each in known.items()]
         report = await self._write("store.mark_failed", rows)
         report.conflicts.extend(causes.keys() - known.keys())
         return report
@@ -204,13 +205,13 @@ class AppointmentStore:
     async def upsert_rows(self, rows: Sequence[ImportRow], import_id: str) -> UpsertReport:
         """Write rows of a sheet; a row equal to the last import's is not touched."""
         with span("store.upsert", rows=len(rows)) as facts:
-            report = await (await self._intake(import_id)).upsert(rows)
+            report = await (await self._upsert(import_id)).write(rows)
             facts |= {"new": len(report.new), "changed": len(report.changed)}
             return report
 
     async def preview_rows(self, rows: Sequence[ImportRow]) -> UpsertReport:
         """What `upsert_rows` would report; writes nothing."""
-        return await (await self._intake("")).preview(rows)
+        return await (await self._upsert("")).preview(rows)
 
     async def pending(self, *, limit: int = 1_000, older_than_s: float = 0.0) -> AsyncGenerator[list[Pending], None]:
         """What has waited for over `older_than_s` to be normalized, whoever stored it, oldest first, `limit` at a time.
@@ -218,7 +219,7 @@ class AppointmentStore:
         Another worker's `processing` counts as waiting after ten minutes: it has died over it. A record that does not
         say since when waits from now on.
         """
-        secret, now = await self.secret(), self._clock()
+        secret, now = await self.secret.get(), self._clock()
         for each in waiting(now - timedelta(seconds=older_than_s), now - _DIED_OVER_IT):
             with translated():
                 await self._appointments.update_many(each.undated(), {"$set": {each.clock: now}})
@@ -244,7 +245,7 @@ class AppointmentStore:
         chosen = any_of(statuses)
         if reasons is not None:
             chosen = {"$and": [chosen, because_of(reasons)]}
-        secret = await self.secret()
+        secret = await self.secret.get()
         async for chunk in self._chunks(chosen, limit):
             with translated():
                 await self._put_back([record["_id"] for record in chunk], any_of(statuses), again=again)
@@ -258,12 +259,8 @@ class AppointmentStore:
         with translated():
             cursor = raw(self._appointments).find(chosen, _PENDING_FIELDS)
             async for chunk in chunks_of(each_of(cursor.sort(order, 1) if order else cursor), limit):
-                await thaw(self._imports, chunk)
+                await self.imports.recount(ours(record).get("import_id") for record in chunk)
                 yield [record for record in chunk if record["_id"] is not None]
-
-    async def open_counts(self) -> Counts:
-        """Where all appointments stand and why the open ones are open, at a cost that follows the open ones."""
-        return await self._totals.counts()
 
     async def counts(self, import_id: str | None = None) -> Counts:
         """How many stand where and why, of one import or of all."""
@@ -288,7 +285,7 @@ class AppointmentStore:
         chosen: dict[str, Any] = {"normalizacao.status": {"$exists": True}}
         if import_id is not None:
             chosen["normalizacao.import_id"] = import_id
-        secret = await self.secret()
+        secret = await self.secret.get()
         with translated():
             async for record in each_of(raw(self._appointments).find(chosen, _SOURCE_FIELDS)):
                 yield appointment_of(record, secret=secret)
@@ -298,54 +295,60 @@ class AppointmentStore:
         with translated():
             return await sample(self._appointments, limit, import_id)
 
-    async def create_import(self, about: Mapping[str, Any], *, import_id: str | None = None) -> str:
-        """Note that an import begins (file name, row count …), under its id where it has one, and return the id."""
-        native, now = ObjectId(import_id), self._clock()
-        began = {
-            "$set": {**about, "status": ImportState.RUNNING.value, "atualizado_em": now},
-            "$setOnInsert": {"created_at": now},
-        }
+    async def browse(self, chosen: Filter, *, skip: int = 0, limit: int = 50) -> Page:
+        """Appointments that are ours, last touched first."""
+        query = chosen.query(self._clock())
         with translated():
-            await self._imports.update_one({"_id": native}, {**began, "$unset": {"fase": ""}}, upsert=True)
-        return str(native)
+            # As the index has them: a further key would have MongoDB sort every appointment.
+            cursor = self._appointments.find(query).sort("updated_at", -1)
+            found = [StoredAppointment.of(record) async for record in cursor.skip(min(skip, DEEPEST)).limit(limit)]
+            total = await self._appointments.count_documents(query, limit=DEEPEST + 1, maxTimeMS=PATIENCE_MS)
+        return Page(found, total)
 
-    async def import_id_of(self, key: str | None) -> str:
-        """The id of the import that a client calls by this key, whenever it asks; without a key a new one."""
-        if key is None:
-            return str(ObjectId())
-        return hashlib.blake2b(key.encode(), key=await self.secret(), digest_size=12).hexdigest()
+    async def one(self, appointment_id: str) -> StoredAppointment | None:
+        """One appointment; None when there is none, or it is not ours."""
+        with translated():
+            found: Record | None = await self._appointments.find_one(named([appointment_id]))
+            found = found or await self._appointments.find_one(named([appointment_id], "_id"))
+        return StoredAppointment.of(found) if found is not None and status_of(found) is not None else None
 
-    async def announce_import(self, import_id: str, about: Mapping[str, Any]) -> bool:
-        """Note that an import was received and is being read; False when it was before."""
+    async def correct(
+        self, seen: StoredAppointment, values: Mapping[Kind, Address | Document]
+    ) -> StoredAppointment | None:
+        """Write a person's results on what the person saw; None when somebody wrote on it since."""
         now = self._clock()
-        record = {
-            **about,
-            "status": ImportState.RUNNING.value,
-            "fase": "lendo",
-            "created_at": now,
-            "atualizado_em": now,
-        }
-        with translated():
-            made = await self._imports.update_one({"_id": ObjectId(import_id)}, {"$setOnInsert": record}, upsert=True)
-        return made.upserted_id is not None
+        change = correction_of(seen, values, now, secret=await self.secret.get())
+        if self._announces:
+            change = marked(change, Status(change["$set"].get("normalizacao.status") or seen.status), now)
+        return await self._write_on(seen, change, list(values))
 
-    async def forget_import(self, import_id: str) -> None:
-        """Take back an announced import that was refused before it wrote anything."""
-        with translated():
-            await self._imports.delete_one({"_id": ObjectId(import_id), "fase": "lendo"})
+    async def requeue_one(self, seen: StoredAppointment) -> Pending | None:
+        """Put one back to `pendente`, all of it to be read anew; None when somebody wrote on it since."""
+        again = {"normalizacao.revisao": seen.revision + 1, "normalizacao.refazer": list(Kind)}
+        if await self._write_on(seen, {"$set": {**waiting_again(self._clock()), **again}}) is None:
+            return None
+        secret = await self.secret.get()
+        return Pending(seen.id, fingerprint_of(seen.sources, seen.revision + 1, secret=secret))
 
-    async def finish_import(self, import_id: str, outcome: Mapping[str, Any]) -> None:
-        """Note how an import ended; `outcome` holds counts and row numbers, never a patient's text."""
-        counts = {STORED_AS.get(name, name): value for name, value in outcome.items()}
-        ended = {"status": ImportState.FINISHED.value, **counts, "finished_at": self._clock()}
+    async def _write_on(
+        self, seen: StoredAppointment, change: Mapping[str, Any], kinds: Sequence[Kind] = ()
+    ) -> StoredAppointment | None:
+        durably = durable(self._appointments)
         with translated():
-            await self._imports.update_one(by_native_id(import_id), {"$set": ended})
+            if not (await durably.update_one(as_read(seen, kinds), change)).modified_count:
+                return None
+            await self.imports.recount([seen.import_id])
+            return StoredAppointment.of(await durably.find_one({"_id": seen.handle}))
 
-    async def get_import(self, import_id: str) -> ImportRecord | None:
-        """What is known of an import; None when there is no such import."""
+    async def undo(self, import_id: str, *, moved: Callable[[Undone], Awaitable[None]] | None = None) -> Undone:
+        """Put back what the import wrote, telling how far it is. Whether it may be undone is the caller's to judge."""
+        secret = await self.secret.get()
         with translated():
-            found: Record | None = await self._imports.find_one(by_native_id(import_id))
-        return None if found is None else ImportRecord.of(found)
+            undone = await put_back(
+                durable(self._appointments), self._images, import_id, secret=secret, clock=self._clock, moved=moved
+            )
+        await self.problems.forget(import_id)
+        return undone
 
     async def migrate(
         self, import_id: str | None, *, moved: Callable[[Migrated], Awaitable[None]] | None = None
@@ -355,49 +358,9 @@ class AppointmentStore:
             durable(self._appointments), self._images, import_id=import_id, clock=self._clock, moved=moved
         )
 
-    def desk(self) -> Desk:
-        """What an operator does with appointments and imports: look, correct, undo."""
-        return Desk(
-            durable(self._appointments),
-            self._imports,
-            self._images,
-            self._problems,
-            self._columns,
-            totals=self._totals,
-            secret=self.secret,
-            clock=self._clock,
-            announces=self._announces,
-        )
-
     def outbox(self) -> Outbox:
         """What has to be told outside."""
-        return Outbox(self._appointments, self._imports, self._events, clock=self._clock)
-
-    async def secret(self) -> bytes:
-        """32 random bytes of this database, the same for every replica: keys hashes when CACHE_SECRET is unset."""
-        if self._secret is None:
-            with translated():
-                self._secret = await self._get_or_create_secret()
-        return self._secret
-
-    async def known_secret(self) -> bytes | None:
-        """`secret`, if there is one already: creates nothing."""
-        with translated():
-            found = await self._secrets.find_one({"_id": _HASH_KEY_ID})
-        return None if found is None else bytes(found["valor"])
-
-    async def _get_or_create_secret(self) -> bytes:
-        """Whoever inserts first decides; the others read. Again, while the winner's insert is not visible yet."""
-        # By majority: what a failover takes back must not have keyed a hash.
-        secret = self._secrets.with_options(read_concern=ReadConcern("majority"))
-        for _ in range(_SECRET_TRIES):
-            found = await secret.find_one({"_id": _HASH_KEY_ID})
-            if found is not None:
-                return bytes(found["valor"])
-            fresh = {"_id": _HASH_KEY_ID, "valor": secrets.token_bytes(_SECRET_BYTES), "created_at": self._clock()}
-            with suppress(DuplicateKeyError):
-                await self._secrets.insert_one(fresh)
-        raise StoreUnavailable("MongoDB não devolve o segredo que guarda.")
+        return Outbox(self._appointments, self._import_records, self._events, clock=self._clock)
 
     async def _write(self, name: str, rows: Sequence[Callable[[datetime], GuardedWrite]]) -> SaveReport:
         with span(name, rows=len(rows)) as facts:
@@ -410,9 +373,9 @@ class AppointmentStore:
             facts |= {"failed": len(report.failed), "refused": len(report.refused)}
             return report
 
-    async def _intake(self, import_id: str) -> Intake:
-        secret = await self.secret()
-        return Intake(durable(self._appointments), import_id, secret=secret, clock=self._clock, images=self._images)
+    async def _upsert(self, import_id: str) -> Upsert:
+        secret = await self.secret.get()
+        return Upsert(durable(self._appointments), import_id, secret=secret, clock=self._clock, images=self._images)
 
     async def _put_back(self, keys: list[Any], among: Mapping[str, Any], *, again: bool) -> None:
         fields = waiting_again(self._clock()) | ({"normalizacao.refazer": list(Kind)} if again else {})
@@ -436,24 +399,10 @@ def _by_name(names: Sequence[str], records: Sequence[Record], *, secret: bytes) 
     return {name: found for name in names if (found := by_id.get(name) or by_key.get(name)) is not None}
 
 
-def _result_write(
-    result: Result, secret: bytes, guard: Callable[[Result], dict[str, Any]], now: datetime
-) -> GuardedWrite:
-    seen = result.appointment
-    change = change_of(result, now, secret=secret)
-    return GuardedWrite(seen.id, seen.key, guard(result), change, result.ending.status, result.fence)
-
-
-def _failure_write(appointment: Appointment, cause: str, fence: int, now: datetime) -> GuardedWrite:
-    change = failure_of(cause, fence, now)
-    return GuardedWrite(appointment.id, appointment.key, not_fenced_off(fence), change, Status.FAILED, fence)
-
-
 def _announced(row: Callable[[datetime], GuardedWrite], now: datetime) -> GuardedWrite:
     write = row(now)
     return replace(write, change=marked(write.change, write.status, now))
 
 
 def _one_revision_on(record: Record) -> Record:
-    revision = (record.get("normalizacao") or {}).get("revisao") or 0
-    return {**record, "normalizacao": {"revisao": revision + 1}}
+    return {**record, "normalizacao": {"revisao": revision_of(record) + 1}}

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypedDict, Unpack
 
 from normalizer.store.connection import utc
 from normalizer.store.undo import WINDOW
 
 #: An import or an undo that has not moved for so long has lost its process.
 _SILENT: Final = timedelta(minutes=2)
-#: What counts of an import are stored as; earlier versions stored them under the first names.
-STORED_AS: Final = {
-    "new": "novas",
-    "changed": "alteradas",
-    "refreshed": "atualizadas",
-    "equal": "iguais",
-    "rows": "usadas",
-}
+_COUNTS: Final = (
+    *("rows", "read", "new", "changed", "refreshed", "equal", "problems"),
+    *("removed", "restored", "kept"),
+)
 
 
 class ImportState(StrEnum):
@@ -33,6 +29,121 @@ class ImportState(StrEnum):
     UNDOING = "desfazendo"
     HALF_UNDONE = "desfeita em parte"
     UNDONE = "desfeita"
+
+
+class ImportNotes(TypedDict, total=False):
+    """What may be noted of an import, by the names of `ImportRecord`; `used` and `changes` when it has ended."""
+
+    state: ImportState
+    file: str
+    format: str
+    content: str
+    rows: int
+    read: int
+    written: int
+    used: int
+    new: int
+    changed: int
+    refreshed: int
+    equal: int
+    unqueued: int
+    problems: int
+    removed: int
+    restored: int
+    kept: int
+    refusal: str
+    hidden_sheets: Sequence[str]
+    ignored_sheets: Sequence[str]
+    titles: Sequence[SheetTitles]
+    changes: Mapping[str, int]
+    finished_at: datetime
+
+
+#: The stored names; those not named here are stored as they are.
+_STORED: Final = {
+    "state": "status",
+    "file": "arquivo",
+    "format": "formato",
+    "content": "conteudo",
+    "rows": "linhas",
+    "read": "lidas",
+    "written": "feitas",
+    "used": "usadas",
+    "new": "novas",
+    "changed": "alteradas",
+    "refreshed": "atualizadas",
+    "equal": "iguais",
+    "problems": "problemas",
+    "removed": "removidos",
+    "restored": "restaurados",
+    "kept": "mantidos",
+    "refusal": "recusa",
+    "hidden_sheets": "ocultas",
+    "ignored_sheets": "ignoradas",
+    "titles": "titulos",
+    "changes": "mudancas",
+}
+#: As earlier versions stored counts.
+_EARLIER: Final = {name: _STORED[name] for name in ("new", "changed", "refreshed", "equal")} | {"rows": "usadas"}
+
+
+def stored_notes(**known: Unpack[ImportNotes]) -> dict[str, Any]:
+    """Notes as they are stored."""
+    return {_STORED.get(name, name): _plain(value) for name, value in known.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [each.as_stored() if isinstance(each, SheetTitles) else each for each in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+@dataclass(frozen=True, slots=True)
+class SheetTitles:
+    """The header of one sheet of an imported file."""
+
+    sheet: str
+    titles: Sequence[str]
+
+    def as_stored(self) -> dict[str, Any]:
+        """The document."""
+        return {"planilha": self.sheet, "titulos": list(self.titles)}
+
+
+@dataclass(frozen=True, slots=True)
+class CellProblem:
+    """One thing of a row that cannot be used; `found` is masked."""
+
+    column: str | None
+    expected: str
+    found: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemRow:
+    """A row that could not be used whole. Without a number, or without cells: a problem of the sheet, not of a row."""
+
+    sheet: str
+    number: int | None
+    problems: Sequence[CellProblem]
+    cells: Sequence[str] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """From the stored document."""
+        problems = [CellProblem(*[one.get(name) for name in _PROBLEM]) for one in stored.get("problemas") or ()]
+        return cls(stored["planilha"], stored.get("linha"), problems, tuple(stored.get("celulas") or ()))
+
+    def as_stored(self) -> dict[str, Any]:
+        """The document."""
+        problems = [dict(zip(_PROBLEM, astuple(one), strict=True)) for one in self.problems]
+        return {"planilha": self.sheet, "linha": self.number, "problemas": problems, "celulas": list(self.cells)}
+
+
+_PROBLEM: Final = ("coluna", "esperado", "encontrado", "corrigir")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +159,7 @@ class ImportRecord:
         content: a hash of the file, for a request that is told twice.
         new, changed, refreshed, equal: what became of them.
         removed, restored, kept: appointments, when it was undone.
-        titles: per sheet, `{planilha, titulos}`.
+        titles: per sheet.
     """
 
     id: str
@@ -71,35 +182,27 @@ class ImportRecord:
     kept: int = 0
     hidden_sheets: Sequence[str] = ()
     ignored_sheets: Sequence[str] = ()
-    titles: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    titles: Sequence[SheetTitles] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
         """From the stored document, of this version or an earlier one."""
-        read = {STORED_AS.get(name, name): value for name, value in stored.items()}
-        created_at, status = utc(read.get("created_at")), _state(read.get("status"))
+        read = {_EARLIER.get(name, name): value for name, value in stored.items()}
+        created_at, state = utc(read.get("created_at")), _state(read.get("status"))
+        counts = {name: _number(read.get(_STORED[name])) for name in _COUNTS}
         return cls(
             id=str(read["_id"]),
             file=str(read.get("arquivo") or ""),
-            stored_state=status,
+            stored_state=state,
             created_at=created_at,
             moved_at=utc(read.get("atualizado_em")) or created_at,
-            rows=_number(read.get("linhas")),
-            written=_number(read.get("usadas") if status is ImportState.FINISHED else read.get("feitas")),
-            read=_number(read.get("lidas")),
+            written=_number(read.get("usadas") if state is ImportState.FINISHED else read.get("feitas")),
             refusal=read.get("recusa"),
             content=read.get("conteudo"),
-            new=_number(read.get("novas")),
-            changed=_number(read.get("alteradas")),
-            refreshed=_number(read.get("atualizadas")),
-            equal=_number(read.get("iguais")),
-            problems=_number(read.get("problemas")),
-            removed=_number(read.get("removidos")),
-            restored=_number(read.get("restaurados")),
-            kept=_number(read.get("mantidos")),
             hidden_sheets=tuple(map(str, read.get("ocultas") or ())),
             ignored_sheets=tuple(map(str, read.get("ignoradas") or ())),
-            titles=tuple(read.get("titulos") or ()),
+            titles=tuple(SheetTitles(str(one["planilha"]), tuple(one["titulos"])) for one in read.get("titulos") or ()),
+            **counts,
         )
 
     def state(self, now: datetime) -> ImportState:

@@ -19,9 +19,9 @@ from normalizer.domain.decision import Reason
 from normalizer.domain.stored_form import stored_form
 from normalizer.store.connection import UNREADABLE, Collection, Record, chunks_of, each_of, raw, translated
 from normalizer.store.identity import text_of
-from normalizer.store.intake import UNNAMED
 from normalizer.store.records import RESULT_FIELD, TRACKING, about, ours, status_of
 from normalizer.store.undo import keep_images
+from normalizer.store.upsert import UNNAMED
 
 _CHUNK: Final = 250
 _ABSENT: Final = frozenset({Reason.ADDRESS_MISSING.value, Reason.DOCUMENT_MISSING.value})

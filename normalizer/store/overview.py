@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from normalizer.domain.appointment import Kind, Origin, Status
+from normalizer.domain.appointment import ABSENT, Kind, Origin, Status
 from normalizer.store.connection import Collection, chunks_of, settled
 from normalizer.store.queries import any_of
-from normalizer.store.records import ALL_SOURCES, RESULT_FIELD, source_text
+from normalizer.store.records import ALL_SOURCES, RESULT_FIELD, status_of
+from normalizer.store.stored_appointment import source_text
 
 
 @dataclass(slots=True)
@@ -30,6 +31,19 @@ class Counts:
     by_reason: dict[Kind, Counter[str]] = field(default_factory=lambda: {kind: Counter() for kind in Kind})
     by_note: dict[Kind, Counter[str]] = field(default_factory=lambda: {kind: Counter() for kind in Kind})
     by_error: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.by_status.total()
+
+
+@dataclass(slots=True)
+class Portions:
+    """How far appointments are, each counted once: by status, and the concluded ones by who read the address."""
+
+    by_status: Counter[str] = field(default_factory=Counter)
+    by_origin: Counter[str] = field(default_factory=Counter)
 
     @property
     def total(self) -> int:
@@ -84,6 +98,27 @@ def stored_origins(chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
     group: dict[str, Any] = {kind.value: f"$normalizacao.{kind}.origem" for kind in Kind}
     group |= {"status": "$normalizacao.status", "deles": "$normalization_status"}
     return [{"$match": dict(chosen)}, {"$group": {"_id": group, "n": {"$sum": 1}}}]
+
+
+async def portions_of(appointments: Collection, import_id: str) -> Portions:
+    """Of one import's appointments."""
+    portions = Portions()
+    steps = stored_origins({"normalizacao.import_id": import_id})
+    async for chunk in chunks_of(await settled(appointments.aggregate(steps, maxTimeMS=PATIENCE_MS))):
+        for row in chunk:
+            found, number = row["_id"], row["n"]
+            record = {"normalizacao": {"status": found.get("status")}, "normalization_status": found.get("deles")}
+            status = status_of(record) or Status.PENDING
+            portions.by_status[status.value] += number
+            if status is Status.DONE:
+                portions.by_origin[read_by(found.get("endereco"), found.get("documento"))] += number
+    return portions
+
+
+def read_by(*origins: Any) -> str:
+    """Who read an appointment: the address's reader, else the document's; rules where there was nothing to read."""
+    known = [origin for origin in origins if isinstance(origin, str) and origin != ABSENT]
+    return known[0] if known else Origin.RULES.value
 
 
 async def count(collection: Collection, import_id: str | None) -> Counts:

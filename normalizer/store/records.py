@@ -26,7 +26,6 @@ from normalizer.domain.appointment import (
     ABSENT,
     ADDRESS_SOURCES,
     DOCUMENT_SOURCES,
-    LABELS,
     PRIVATE_FIELDS,
     Absent,
     Appointment,
@@ -128,11 +127,6 @@ def appointment_of(record: Mapping[str, Any], *, secret: bytes) -> Appointment:
     )
 
 
-def source_text(record: Mapping[str, Any], kind: Kind) -> str:
-    """The text of a kind, as it would be normalized."""
-    return Appointment("", {name: record.get(name) for name in ALL_SOURCES}).text(kind)
-
-
 def status_of(record: Mapping[str, Any]) -> Status | None:
     """Where an appointment stands; None for one that neither we nor the backend keep account of."""
     own, told = _STATUS.get(ours(record).get("status")), _TOLD.get(record.get("normalization_status"))
@@ -168,15 +162,19 @@ def about(record: Mapping[str, Any], kind: Kind) -> Mapping[str, Any]:
 
 
 def pending_of(record: Mapping[str, Any], *, secret: bytes) -> Pending:
-    """Its id and fingerprint. The revision is part of the content: the same text to be done again is a new job."""
-    content = [record.get(name) for name in ALL_SOURCES]
-    return Pending(identity_of(record), keyed_hash([revision_of(record), *content], secret=secret))
+    """Its id and fingerprint."""
+    return Pending(identity_of(record), fingerprint_of(record, revision_of(record), secret=secret))
+
+
+def fingerprint_of(sources: Mapping[str, Any], revision: int, *, secret: bytes) -> str:
+    """What a job of it is named by. With the revision: the same text to be done again is a new job."""
+    return keyed_hash([revision, *[sources.get(name) for name in ALL_SOURCES]], secret=secret)
 
 
 def revision_of(record: Mapping[str, Any]) -> int:
     """How often we have written on it."""
     found = ours(record).get("revisao")
-    return int(found) if isinstance(found, int) else 0
+    return int(found) if isinstance(found, int | float) else 0
 
 
 def ours(record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -251,47 +249,6 @@ def waiting_again(now: datetime) -> dict[str, Any]:
     }
 
 
-def corrected_change(
-    record: Mapping[str, Any], values: Mapping[Kind, Address | Document], now: datetime, *, secret: bytes
-) -> dict[str, Any]:
-    """The update that writes a person's results, and remembers the texts the person saw."""
-    fields: dict[str, Any] = {}
-    for kind, value in values.items():
-        written = _value_fields(kind, value)
-        seen = {name: written.get(name, record.get(name)) for name in SOURCES[kind]}
-        noted = {"origem": Origin.MANUAL.value, "versao": _VERSION[kind], "corrigido_em": now, "corrigido_de": seen}
-        fields |= {**written, _ABOUT[kind]: {**noted, **_written(value, secret)}}
-    status = _status_after(record, [kind for kind in Kind if kind not in values])
-    if status in {Status.DONE, Status.REVIEW}:
-        left = [
-            f"{LABELS[kind]}: {motive}"
-            for kind in Kind
-            if kind not in values and (motive := _open_motive(record, kind))
-        ]
-        tracking = Tracking.FAILED if left else Tracking.COMPLETED
-        fields |= {"normalization_status": tracking.value, "normalization_error": "; ".join(left) or None}
-    if status is not status_of(record):
-        fields |= {"normalizacao.status": status.value, "normalizacao.erro": None}
-    fields |= {"normalizacao.atualizado_em": now, "updated_at": now}
-    return {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
-
-
-def _status_after(record: Mapping[str, Any], rest: Sequence[Kind]) -> Status:
-    """The status once a person has settled all but the `rest`: what is still to be done there decides."""
-    status = status_of(record) or Status.PENDING
-    if rest and status is Status.PENDING:
-        return status
-    if any(_open_motive(record, kind) for kind in rest):
-        return Status.REVIEW
-    empty = [kind for kind in rest if record.get(RESULT_FIELD[kind]) is None]
-    return status if empty and status is Status.FAILED else Status.DONE
-
-
-def _open_motive(record: Mapping[str, Any], kind: Kind) -> str | None:
-    """Why a kind waits for a person; None where it does not."""
-    return None if record.get(RESULT_FIELD[kind]) is not None else about(record, kind).get("motivo")
-
-
 def _closing(ending: Ending, cause: str | None, fence: int, now: datetime) -> dict[str, Any]:
     return {
         "normalizacao.status": ending.status.value,
@@ -305,30 +262,30 @@ def _closing(ending: Ending, cause: str | None, fence: int, now: datetime) -> di
 
 
 def _fields_of(kind: Kind, outcome: Outcome, secret: bytes) -> dict[str, Any]:
-    noted: dict[str, Any] = {"versao": _VERSION[kind]}
     match outcome:
         case Normalized():
-            noted |= {"origem": outcome.origin.value, **_written(outcome.value, secret)}
+            noted = noted_of(kind, outcome.origin, outcome.value, secret)
             if outcome.note is not None:
                 noted["motivo"] = outcome.note.value
             if outcome.inferred:
                 noted["deduzido"] = list(outcome.inferred)
-            return {**_value_fields(kind, outcome.value), _ABOUT[kind]: noted}
+            return {**value_fields(kind, outcome.value), _ABOUT[kind]: noted}
         case Review():
-            noted |= {"origem": outcome.origin.value, "motivo": outcome.reason.value}
-            understood = {"entendido": dict(outcome.understood)} if outcome.understood else {}
-            return {RESULT_FIELD[kind]: None, _ABOUT[kind]: {**noted, **understood}}
+            noted = {"versao": _VERSION[kind], "origem": outcome.origin.value, "motivo": outcome.reason.value}
+            if outcome.understood:
+                noted["entendido"] = dict(outcome.understood)
+            return {RESULT_FIELD[kind]: None, _ABOUT[kind]: noted}
         case Absent():
-            return {RESULT_FIELD[kind]: None, _ABOUT[kind]: {**noted, "origem": ABSENT}}
+            return {RESULT_FIELD[kind]: None, _ABOUT[kind]: {"versao": _VERSION[kind], "origem": ABSENT}}
         case Rejected():
             return {}
         case _:
             assert_never(outcome)
 
 
-def _written(value: Address | Document, secret: bytes) -> dict[str, str]:
-    """What tells our result from one that a person put in its place."""
-    return {"gravado": value_hash(value.as_dict(), secret=secret)}
+def noted_of(kind: Kind, origin: Origin, value: Address | Document, secret: bytes) -> dict[str, Any]:
+    """Who gave a value and by which rules; `gravado` tells it from one that somebody else puts in its place."""
+    return {"versao": _VERSION[kind], "origem": origin.value, "gravado": value_hash(value.as_dict(), secret=secret)}
 
 
 def value_hash(value: Mapping[str, Any], *, secret: bytes) -> str:
@@ -336,7 +293,7 @@ def value_hash(value: Mapping[str, Any], *, secret: bytes) -> str:
     return keyed_hash({name: each for name, each in value.items() if each}, secret=secret)
 
 
-def _value_fields(kind: Kind, value: Address | Document) -> dict[str, Any]:
+def value_fields(kind: Kind, value: Address | Document) -> dict[str, Any]:
     """The result, and for a document its mirrors `cpf` and `rg`: only those it has, so that nothing is erased."""
     stored = value.as_dict()
     mirrored = {name: stored[name] for name in ("cpf", "rg") if stored.get(name)} if kind is Kind.DOCUMENT else {}

@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
-from typing import Any, Final
+from typing import Final
 
 from pymongo.errors import ExecutionTimeout, PyMongoError
 
-from normalizer.domain.appointment import ABSENT, Absent, Kind, Origin, Rejected, Status
+from normalizer.domain.appointment import Absent, Kind, Origin, Rejected, Status
 from normalizer.store.connection import Collection, chunks_of, settled, translated
-from normalizer.store.overview import PATIENCE_MS, Counts, count_open, stored_origins
+from normalizer.store.overview import PATIENCE_MS, Counts, Portions, count_open, read_by, stored_origins
 from normalizer.store.queries import UNACCOUNTED
 from normalizer.store.records import Result
 
@@ -60,7 +60,11 @@ class Totals:
             found = await self._totals.find_one({"_id": self._day()})
         return int((found or {}).get("concluidos") or 0)
 
-    async def by_origin(self, concluded: int) -> Counter[str]:
+    async def portions(self, counts: Counts) -> Portions:
+        """How far all appointments are, of which these are the `counts`."""
+        return Portions(Counter(counts.by_status), await self._by_origin(counts.by_status[Status.DONE]))
+
+    async def _by_origin(self, concluded: int) -> Counter[str]:
         """So many concluded appointments by who read them, in the shares of all that were ever concluded."""
         await self._count_what_was_before()
         kept: Counter[str] = Counter()
@@ -99,12 +103,6 @@ class Totals:
 
     def _day(self) -> str:
         return self._clock().astimezone(BRASILIA).date().isoformat()
-
-
-def read_by(*origins: Any) -> str:
-    """Who read an appointment: the address's reader, else the document's; rules where there was nothing to read."""
-    known = [origin for origin in origins if isinstance(origin, str) and origin != ABSENT]
-    return known[0] if known else Origin.RULES.value
 
 
 def _origin_of(result: Result, kind: Kind) -> str | None:

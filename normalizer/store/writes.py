@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from normalizer.domain.appointment import Status
+from normalizer.domain.appointment import Appointment, Status
 from normalizer.errors import StoreUnavailable
 from normalizer.store.connection import Collection, translated, utc
 from normalizer.store.identity import identity_of
 from normalizer.store.pressure import Stride, Turns
-from normalizer.store.records import ours
+from normalizer.store.records import Result, change_of, failure_of, not_fenced_off, ours, overtaking, unchanged
 
 # A field of ours that is no sub-document or no number (a typed model dumps null): put right, and written again.
 # 14 TypeMismatch, 28 PathNotViable.
@@ -44,7 +44,11 @@ class SaveReport:
 
 @dataclass(frozen=True, slots=True)
 class GuardedWrite:
-    """One row's conditional update; `key` is its `_id`, `id` what the report calls it."""
+    """One row's conditional update; `key` is its `_id`, `id` what the report calls it.
+
+    `overtaking`: the condition to try once more where the first does not hold. Tried by itself: under an `$or` of the
+    two some servers leave the index on `_id` alone.
+    """
 
     id: str
     key: Any
@@ -52,6 +56,20 @@ class GuardedWrite:
     change: Mapping[str, Any]
     status: Status
     fence: int
+    overtaking: Mapping[str, Any] = field(default_factory=dict)
+
+
+def result_write(result: Result, now: datetime, *, secret: bytes) -> GuardedWrite:
+    """Writes a result where texts and results are as loaded, or an older claim has written since."""
+    seen = result.appointment
+    change, guards = change_of(result, now, secret=secret), (unchanged(result), overtaking(result))
+    return GuardedWrite(seen.id, seen.key, guards[0], change, result.ending.status, result.fence, guards[1])
+
+
+def failure_write(appointment: Appointment, cause: str, fence: int, now: datetime) -> GuardedWrite:
+    """Ends an appointment as `falhou` where no newer claim has written."""
+    change = failure_of(cause, fence, now)
+    return GuardedWrite(appointment.id, appointment.key, not_fenced_off(fence), change, Status.FAILED, fence)
 
 
 async def write_all(
@@ -104,8 +122,12 @@ async def _write_chunk(
             errors = {index: code for index, code in errors.items() if index not in misshapen}
             errors |= {misshapen[index]: code for index, code in still.items()}
         attempted = [write for index, write in enumerate(writes) if index not in errors]
-        all_matched = matched == len(attempted)
-        written = {write.id for write in attempted} if all_matched else await _written(collection, attempted, now)
+        written = await _written(collection, attempted, matched, now)
+        if late := [write for write in attempted if write.id not in written and write.overtaking]:
+            matched, refused = await _bulk(collection, [replace(write, condition=write.overtaking) for write in late])
+            written |= await _written(collection, late, matched, now)
+            positions = {write.id: index for index, write in enumerate(writes)}
+            errors |= {positions[late[index].id]: code for index, code in refused.items()}
     _sort_in(report, writes, errors, written)
 
 
@@ -134,8 +156,10 @@ async def straighten(collection: Collection, keys: Sequence[Any]) -> None:
     )
 
 
-async def _written(collection: Collection, writes: Sequence[GuardedWrite], now: datetime) -> set[str]:
-    """Which of these the bulk wrote. The server answers with a count only, so the rows are asked for our mark."""
+async def _written(collection: Collection, writes: Sequence[GuardedWrite], matched: int, now: datetime) -> set[str]:
+    """Which of these the bulk wrote. The server answers with a count: short of all, rows are asked for our mark."""
+    if matched == len(writes):
+        return {write.id for write in writes}
     wanted = {"id": 1, "normalizacao.fence": 1, "normalizacao.atualizado_em": 1}
     marks = {write.id: write.fence for write in writes}
     found: set[str] = set()

@@ -343,7 +343,7 @@ async def test_rows_of_earlier_versions_are_mended_and_the_mending_is_undone(
     assert (absent["normalizacao"]["status"], absent["normalizacao"]["endereco"]["origem"]) == ("concluido", "ausente")
 
     async with open_producer(settings) as producer:
-        undone = await producer.store.desk().undo(str(import_id))
+        undone = await producer.store.undo(str(import_id))
     assert undone.restored == len(before)
     after = [found async for found in repository.appointments.find()]
     for row in (*before, *after):

@@ -606,9 +606,9 @@ class TestAppointments:
         assert after["endereco"]["normalizado"]["cep"] == "85801-000"
         assert (after["endereco"]["origem"], after["status"]) == ("manual", "concluido")
         assert "52998224725" not in answer.text
-        stored = await backend.store.desk().one(before["id"])
+        stored = await backend.store.one(before["id"])
         assert stored is not None
-        assert stored["cpf"] == "52998224725"
+        assert stored.sources["cpf"] == "52998224725"
         known = await backend.cache.get_many(Kind.ADDRESS, ["Av. Brasil, 100, Centro, Cascavel, PR"])
         assert [(entry.manual, entry.address["numero"]) for entry in known.values() if entry.address] == [(True, "101")]
 

@@ -21,7 +21,7 @@ from normalizer.llm.model_status import ModelStatus
 from normalizer.llm.pricing import Spending
 from normalizer.operations.events import Dispatcher, StreamSender
 from normalizer.operations.events.senders import Refused, Taken
-from normalizer.store import AppointmentStore, Result
+from normalizer.store import AppointmentStore, ImportState, Result
 from normalizer.store.outbox import Event, Outbox
 
 ADDRESS = Address(rua="Rua das Flores", numero="10", cidade="Campinas", estado="SP")
@@ -226,8 +226,8 @@ async def test_an_import_is_told_once_when_nothing_of_it_waits_and_when_it_is_un
     store: AppointmentStore, outbox: Outbox, mongo: Any, redis: AsyncRedis, clock: Clock
 ) -> None:
     work = dispatcher(outbox, redis, clock, webhook=Receiver())
-    import_id = await store.create_import({"arquivo": "agenda.csv", "linhas": 1})
-    await store.finish_import(import_id, {"rows": 1, "new": 1})
+    import_id = await store.imports.begin(file="agenda.csv", rows=1)
+    await store.imports.end(import_id, state=ImportState.FINISHED, used=1, new=1)
     mongo["appointments"].insert_one({"_id": "x", "normalizacao": {"status": "pendente", "import_id": import_id}})
 
     await work.observe()

@@ -106,7 +106,7 @@ async def test_an_empty_cell_asks_before_it_empties(store, tasks, mongo) -> None
 
 async def test_a_cell_that_cannot_be_read_empties_nothing(store, tasks, mongo) -> None:
     await import_sheet(f"{HEADER}\na;Ana;rua x, 1;RG 1234567\n".encode(), store=store, enqueue=tasks.enqueue_many)
-    import_id = await store.create_import({})
+    import_id = await store.imports.begin()
     unread = frozenset({"endereco_coleta", "documento_completo"})
     report = await store.upsert_rows([ImportRow("a", {"nome_paciente": "Ana Maria"}, unread)], import_id)
     assert (report.changed, report.refreshed, dict(report.emptied)) == ({}, 1, {})

@@ -76,7 +76,7 @@ async def life(url: str, database: str) -> list[Any]:
         waiting = [each async for chunk in store.pending(limit=500, older_than_s=0) for each in chunk]
         retried = [each async for chunk in store.requeue({Status.REVIEW}) for each in chunk]
         counts = [await store.counts(), await store.counts("second"), await store.count_by_reason()]
-        page = await store.desk().undo("second")
+        page = await store.undo("second")
         by_key = {id_: number for number, id_ in enumerate(ids)}
         return [
             len(first.new),

@@ -18,7 +18,7 @@ from normalizer.domain.decision import Reason
 from normalizer.domain.document import Document
 from normalizer.errors import Misconfigured, StoreUnavailable
 from normalizer.simulation import embedded
-from normalizer.store import AppointmentStore, ImportRow, Result
+from normalizer.store import AppointmentStore, ImportRow, ImportState, Result
 from normalizer.store.appointments import now_utc
 from normalizer.store.connection import UNREADABLE, decoded
 from normalizer.store.records import appointment_of
@@ -523,17 +523,17 @@ async def test_the_natural_key_is_unique_and_appointments_that_came_by_another_w
 
 
 async def test_an_import_is_noted_from_start_to_end(store):
-    import_id = await store.create_import({"arquivo": "agenda.xlsx"})
-    assert (await store.get_import(import_id)).stored_state == "em andamento"
-    await store.finish_import(import_id, {"linhas": 3})
-    noted = await store.get_import(import_id)
+    import_id = await store.imports.begin(file="agenda.xlsx")
+    assert (await store.imports.get(import_id)).stored_state == "em andamento"
+    await store.imports.end(import_id, state=ImportState.FINISHED, rows=3)
+    noted = await store.imports.get(import_id)
     assert (noted.id, noted.stored_state, noted.rows, noted.file) == (
         import_id,
         "concluida",
         3,
         "agenda.xlsx",
     )
-    assert await store.get_import(str(ObjectId())) is None
+    assert await store.imports.get(str(ObjectId())) is None
 
 
 # --- overview -----------------------------------------------------------------------------------------------------
@@ -592,7 +592,7 @@ async def test_samples_show_text_and_result(store):
 async def test_the_secret_is_made_once_and_shared(store, mongo_url, database):
     client = pymongo.AsyncMongoClient(mongo_url)
     others = [AppointmentStore(client, database) for _ in range(5)]
-    secrets = await asyncio.gather(store.secret(), *(other.secret() for other in others))
+    secrets = await asyncio.gather(store.secret.get(), *(other.secret.get() for other in others))
     assert len(set(secrets)) == 1
     assert len(secrets[0]) == 32
     await client.close()
@@ -789,7 +789,7 @@ async def test_an_appointment_is_found_by_its_id_and_by_its_native_id(store, app
 
 async def test_a_group_is_loaded_by_one_query(store, appointments, mongo):
     appointments.insert_many([record(id=f"{UUID[:-3]}{number}") for number in range(100, 300)])
-    await store.secret()
+    await store.secret.get()
     mongo.command("profile", 0)
     before = mongo.command("serverStatus")["opcounters"]["query"]
     assert len(await store.load([f"{UUID[:-3]}{number}" for number in range(100, 300)])) == 200

@@ -12,7 +12,7 @@ import pytest_asyncio
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Absent, Kind, Normalized, Origin, Review, Status
 from normalizer.domain.decision import Reason
-from normalizer.store import AppointmentStore, ImportRow, Result
+from normalizer.store import AppointmentStore, ImportRow, ImportState, Result
 from normalizer.store.connection import open_client
 from normalizer.store.diagnosis import weaknesses
 
@@ -43,9 +43,9 @@ async def store(mongo_url: str, database: str, clock: Clock) -> AsyncIterator[Ap
 
 
 async def put(store: AppointmentStore, *keys: str) -> str:
-    import_id = await store.create_import({"arquivo": "agenda.csv"})
+    import_id = await store.imports.begin(file="agenda.csv")
     await store.upsert_rows([ImportRow(key, {"endereco_completo": f"rua {key}"}) for key in keys], import_id)
-    await store.finish_import(import_id, {})
+    await store.imports.end(import_id, state=ImportState.FINISHED)
     return import_id
 
 
@@ -67,12 +67,12 @@ async def test_all_accounts_are_counted_and_what_nobody_keeps_is_not(store: Appo
     theirs = [{"normalization_status": status} for status in ("pending", "processing", "failed", "completed")]
     mongo.appointments.insert_many([*theirs, {"nome_paciente": "Fulano Fictício"}])
 
-    counts = await store.open_counts()
+    counts = await store.totals.counts()
 
     assert dict(counts.by_status) == {"pendente": 3, "revisar": 1, "falhou": 1, "concluido": 4}
     assert counts.by_reason[Kind.ADDRESS] == {"cidade não identificada": 1}
     assert counts.by_error.total() == 1
-    portions = await store.desk().portions_of_all(counts)
+    portions = await store.totals.portions(counts)
     assert portions.by_origin.total() == 4
     assert portions.by_origin["cache"] > 0
 
@@ -80,34 +80,34 @@ async def test_all_accounts_are_counted_and_what_nobody_keeps_is_not(store: Appo
 async def test_today_ends_at_midnight_in_brasilia(store: AppointmentStore, clock: Clock) -> None:
     await put(store, "a", "b")
     await end(store, READ, READ)
-    assert await store.desk().concluded_today() == 2
+    assert await store.totals.concluded_today() == 2
     clock.now += timedelta(hours=14)  # 23:00 in Brasília
-    assert await store.desk().concluded_today() == 2
+    assert await store.totals.concluded_today() == 2
     clock.now += timedelta(hours=1)
-    assert await store.desk().concluded_today() == 0
+    assert await store.totals.concluded_today() == 0
 
 
 async def test_what_earlier_versions_concluded_is_counted_once(store: AppointmentStore, mongo: Any) -> None:
     old = {"status": "concluido", "endereco": {"origem": "llm"}}
     mongo.appointments.insert_many([{"normalizacao": old} for _ in range(3)])
-    counts = await store.open_counts()
-    assert (await store.desk().portions_of_all(counts)).by_origin == {"llm": 3}
+    counts = await store.totals.counts()
+    assert (await store.totals.portions(counts)).by_origin == {"llm": 3}
     assert mongo.normalizer_totals.find_one({"_id": "antes"})["por"] == {"llm": 3}
 
 
 async def test_an_import_s_figures_are_kept_once_none_waits_and_counted_anew_after_a_change(
     store: AppointmentStore, mongo: Any
 ) -> None:
-    import_id, desk = await put(store, "a", "b"), store.desk()
-    assert (await desk.portions(import_id)).by_status == {"pendente": 2}
+    import_id = await put(store, "a", "b")
+    assert (await store.imports.portions(import_id)).by_status == {"pendente": 2}
     await end(store, READ, Review(Reason.CITY_UNKNOWN, Origin.RULES))
-    figures = await desk.portions(import_id)
+    figures = await store.imports.portions(import_id)
     assert figures.by_status == {"concluido": 1, "revisar": 1}
     assert mongo.normalizer_imports.find_one()["figuras"]["estados"] == {"concluido": 1, "revisar": 1}
-    assert await desk.portions(import_id) == figures
+    assert await store.imports.portions(import_id) == figures
 
     assert [len(chunk) async for chunk in store.requeue({Status.REVIEW})] == [1]
-    assert (await desk.portions(import_id)).by_status == {"concluido": 1, "pendente": 1}
+    assert (await store.imports.portions(import_id)).by_status == {"concluido": 1, "pendente": 1}
 
 
 @pytest.mark.parametrize(

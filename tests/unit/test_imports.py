@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from normalizer.errors import InvalidInput, QueueUnavailable, StoreUnavailable
 from normalizer.imports.importing import CHUNK, ImportReport, import_sheet, key_of
 from normalizer.imports.spreadsheet import Row
-from normalizer.store import ImportRow, UpsertReport
+from normalizer.store import ImportNotes, ImportRow, UpsertReport
 
 HEADER = "Id do agendamento;Nome do Paciente;Endereço Coleta;Documento(s) do Paciente;Status"
 
@@ -23,20 +23,22 @@ class MemoryStore:
     """Rows by key, compared as the real store compares them."""
 
     rows: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    imports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    noted: list[ImportNotes] = field(default_factory=list)
     calls: list[int] = field(default_factory=list)
     fails_at_call: int | None = None
 
-    async def create_import(self, about: Mapping[str, Any]) -> str:
-        import_id = f"import-{len(self.imports) + 1}"
-        self.imports[import_id] = dict(about)
-        return import_id
+    @property
+    def imports(self) -> MemoryStore:
+        return self
 
-    async def finish_import(self, import_id: str, outcome: Mapping[str, Any]) -> None:
-        self.imports[import_id] |= {"outcome": dict(outcome)}
+    async def begin(self, import_id: str | None = None, **known: Unpack[ImportNotes]) -> str:
+        self.noted.append(known)
+        return import_id or f"import-{len(self.noted)}"
+
+    async def end(self, import_id: str, **known: Unpack[ImportNotes]) -> None:
+        self.noted[int(import_id.removeprefix("import-")) - 1] |= known
 
     async def upsert_rows(self, rows: Sequence[ImportRow], import_id: str) -> UpsertReport:
-        assert import_id in self.imports
         self.calls.append(len(rows))
         if self.fails_at_call == len(self.calls):
             raise StoreUnavailable("away")
@@ -110,7 +112,7 @@ async def test_rows_are_stored_then_enqueued_by_the_thousand(store: MemoryStore,
         "documento_completo": "RG 1234574",
         "status": "Confirmado",
     }
-    assert store.imports["import-1"]["outcome"]["new"] == 2001
+    assert store.noted[0]["new"] == 2001
 
 
 async def test_the_same_file_again_changes_nothing(store: MemoryStore, queue: MemoryQueue) -> None:
@@ -139,10 +141,10 @@ async def test_an_emptied_text_is_gone_and_a_missing_column_is_left_alone(
 
 async def test_a_dry_run_writes_nothing(store: MemoryStore, queue: MemoryQueue) -> None:
     await run(many(3), store, queue)
-    before = dict(store.rows), dict(store.imports), list(queue.ids)
+    before = dict(store.rows), list(store.noted), list(queue.ids)
     report = await run(many(5), store, queue, dry_run=True)
     assert (report.import_id, report.new, report.equal) == (None, 2, 3)
-    assert (store.rows, store.imports, queue.ids) == before
+    assert (store.rows, store.noted, queue.ids) == before
 
 
 async def test_a_bad_file_is_refused_before_anything_is_written(store: MemoryStore, queue: MemoryQueue) -> None:
@@ -150,7 +152,7 @@ async def test_a_bad_file_is_refused_before_anything_is_written(store: MemorySto
     for source in (b"", b"nada", HEADER.encode(), broken):
         with pytest.raises(InvalidInput):
             await run(source, store, queue)
-    assert (store.rows, store.imports, queue.ids) == ({}, {}, [])
+    assert (store.rows, store.noted, queue.ids) == ({}, [], [])
 
 
 async def test_of_rows_with_one_key_the_last_counts_and_the_others_are_named(
@@ -208,7 +210,7 @@ async def test_row_problems_are_counted_not_raised(store: MemoryStore, queue: Me
     assert report.rows == 1
     assert [problem.row for problem in report.errors] == [3]
     assert report.as_dict()["errors"][0]["sheet"] == "csv"
-    assert store.imports["import-1"]["outcome"]["problemas"] == 1
+    assert store.noted[0]["problems"] == 1
 
 
 async def test_a_queue_that_is_away_costs_no_row_and_is_not_waited_for_again_and_again(store: MemoryStore) -> None:
@@ -233,7 +235,7 @@ async def test_an_import_cut_short_is_completed_by_the_same_file(store: MemorySt
     store.fails_at_call = 2
     with pytest.raises(StoreUnavailable):
         await run(many(2500), store, queue)
-    assert "outcome" not in store.imports["import-1"]
+    assert "state" not in store.noted[0]
     store.fails_at_call = None
     report = await run(many(2500), store, queue)
     assert (report.new, report.equal) == (1500, 1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Unpack
 
 import pytest
 
@@ -13,7 +13,8 @@ from normalizer.errors import InvalidInput, StoreUnavailable
 from normalizer.imports.undo import (
     undo_import,
 )
-from normalizer.store import ImportRecord, ImportState, Undone
+from normalizer.store import ImportNotes, ImportRecord, ImportState, Undone
+from normalizer.store.import_record import stored_notes
 
 RUNNING, FINISHED, BROKEN = ImportState.RUNNING, ImportState.FINISHED, ImportState.BROKEN
 UNDOING, HALF_UNDONE, UNDONE = ImportState.UNDOING, ImportState.HALF_UNDONE, ImportState.UNDONE
@@ -21,17 +22,23 @@ NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
 
 @dataclass
-class MemoryDesk:
+class MemoryStore:
     """One import, and an undo of two pieces."""
 
     record: dict[str, Any]
     breaks: bool = False
     noted: list[Mapping[str, Any]] = field(default_factory=list)
 
-    async def note(self, import_id: str, about: Mapping[str, Any]) -> None:
+    @property
+    def imports(self) -> MemoryStore:
+        return self
+
+    async def note(self, import_id: str, **known: Unpack[ImportNotes]) -> None:
         assert import_id == self.record["_id"]
-        self.noted.append(about)
-        self.record |= {**about, "atualizado_em": NOW}
+        self.noted.append(known)
+        self.record |= {**stored_notes(**known), "atualizado_em": NOW}
+
+    end = note
 
     async def undo(self, import_id: str, *, moved: Callable[[Undone], Awaitable[None]]) -> Undone:
         undone = Undone(removed=500)
@@ -73,29 +80,29 @@ def test_what_has_not_moved_has_lost_its_process(
 
 
 async def test_how_far_it_is_is_told_and_at_the_end_that_it_is_undone() -> None:
-    desk = MemoryDesk(an_import(FINISHED))
+    store = MemoryStore(an_import(FINISHED))
 
-    await undo_import(ImportRecord.of(desk.record), desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
+    await undo_import(ImportRecord.of(store.record), store=store, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
 
-    assert [about.get("status") for about in desk.noted] == [UNDOING, None, None, UNDONE]
-    assert [about.get("restaurados") for about in desk.noted] == [None, 0, 7, 7]
+    assert [known.get("state") for known in store.noted] == [UNDOING, None, None, UNDONE]
+    assert [known.get("restored") for known in store.noted] == [None, 0, 7, 7]
 
 
 async def test_one_that_breaks_off_can_be_undone_again() -> None:
-    desk = MemoryDesk(an_import(FINISHED), breaks=True)
+    store = MemoryStore(an_import(FINISHED), breaks=True)
 
     with pytest.raises(StoreUnavailable):
-        await undo_import(ImportRecord.of(desk.record), desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
-    assert ImportRecord.of(desk.record).state(NOW) == HALF_UNDONE
-    desk.breaks = False
-    await undo_import(ImportRecord.of(desk.record), desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
+        await undo_import(ImportRecord.of(store.record), store=store, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
+    assert ImportRecord.of(store.record).state(NOW) == HALF_UNDONE
+    store.breaks = False
+    await undo_import(ImportRecord.of(store.record), store=store, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
 
-    assert desk.record["status"] == UNDONE
+    assert store.record["status"] == UNDONE
 
 
 async def test_nobody_undoes_what_is_being_undone() -> None:
-    desk = MemoryDesk(an_import(UNDOING))
+    store = MemoryStore(an_import(UNDOING))
 
     with pytest.raises(InvalidInput, match="já está sendo desfeita"):
-        await undo_import(ImportRecord.of(desk.record), desk=desk, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
-    assert desk.noted == []
+        await undo_import(ImportRecord.of(store.record), store=store, enqueue=enqueue, now=NOW)  # type: ignore[arg-type]
+    assert store.noted == []

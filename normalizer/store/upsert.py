@@ -68,7 +68,7 @@ class UpsertReport:
     emptied: Counter[str] = field(default_factory=Counter)
 
 
-class Intake:
+class Upsert:
     """Writes rows of one import. Safe to run twice at once: the unique key decides who inserts."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Intake:
         self._images = images
         self._report = UpsertReport()
 
-    async def upsert(self, rows: Sequence[ImportRow]) -> UpsertReport:
+    async def write(self, rows: Sequence[ImportRow]) -> UpsertReport:
         """Write all rows, 500 at a time. Of rows with one key the last counts. StoreUnavailable on an outage."""
         distinct = {row.key: row for row in rows}
         with translated():
@@ -93,7 +93,7 @@ class Intake:
         return self._report
 
     async def preview(self, rows: Sequence[ImportRow]) -> UpsertReport:
-        """What `upsert` would report, without a write; a new row, which has no id yet, stands under its key."""
+        """What `write` would report, without a write; a new row, which has no id yet, stands under its key."""
         distinct = {row.key: row for row in rows}
         with translated():
             for chunk in batched(distinct.values(), BULK):

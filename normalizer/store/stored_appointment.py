@@ -1,0 +1,127 @@
+"""`StoredAppointment`: an appointment as people look at it. What was typed, what became of it, and by whom.
+
+It holds a patient's data: who shows it masks it. The worker's own view is `normalizer.domain.appointment.Appointment`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+
+from normalizer.domain.appointment import LABELS, Appointment, Kind, Status
+from normalizer.store.connection import utc
+from normalizer.store.identity import identity_of
+from normalizer.store.records import ALL_SOURCES, RESULT_FIELD, about, ours, revision_of, status_of
+
+
+@dataclass(frozen=True, slots=True)
+class StoredText:
+    """One of the two texts of an appointment, and its answer.
+
+    Attributes:
+        text: as it would be normalized.
+        value: the result, None where there is none.
+        origin: who answered (`Origin`, or `ausente`); None while nobody did.
+        reason: why it is in review, or what was left out of the value.
+        understood: in review, the fields that were clear.
+        inferred: what the value has and the text does not say.
+        corrected_at: when a person answered last.
+    """
+
+    text: str
+    value: Mapping[str, Any] | None = None
+    origin: str | None = None
+    reason: str | None = None
+    understood: Mapping[str, str] | None = None
+    inferred: tuple[str, ...] = ()
+    corrected_at: datetime | None = None
+
+    @property
+    def open_reason(self) -> str | None:
+        """Why it waits for a person; None where it does not."""
+        return self.reason if self.value is None else None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAppointment:
+    """One appointment.
+
+    Attributes:
+        id: the one identity, as `normalizer.store.identity` tells it.
+        handle: the store's own key of the record.
+        revision: how often we have written on it; a write of a person's is conditional on it.
+        error: the cause of `falhou`.
+        moved_at: when its status last changed.
+        fields: what a sheet would say of it, by stored name: as typed, where that could not be stored as typed.
+        sources: the source fields as stored, which a write is conditional on.
+        texts: both, by kind.
+    """
+
+    id: str
+    handle: Any = field(repr=False)
+    status: Status
+    revision: int
+    tries: int
+    error: str | None
+    moved_at: datetime | None
+    import_id: str | None
+    fields: Mapping[str, str] = field(repr=False)
+    sources: Mapping[str, Any] = field(repr=False)
+    texts: Mapping[Kind, StoredText] = field(repr=False)
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """From the stored document, whoever wrote it."""
+        mark, status = ours(stored), status_of(stored) or Status.PENDING
+        tries, error = mark.get("tentativas"), mark.get("erro") or stored.get("normalization_error")
+        return cls(
+            id=identity_of(stored),
+            handle=stored["_id"],
+            status=status,
+            revision=revision_of(stored),
+            tries=int(tries) if isinstance(tries, int | float) else 0,
+            error=str(error) if error and status is Status.FAILED else None,
+            moved_at=utc(mark.get("atualizado_em")),
+            import_id=str(found) if (found := mark.get("import_id")) else None,
+            fields={name: text for name in stored if (text := _as_typed(stored, name))},
+            sources={name: stored.get(name) for name in ALL_SOURCES},
+            texts={kind: _text_of(stored, kind) for kind in Kind},
+        )
+
+    @property
+    def causes(self) -> list[str]:
+        """Why it needs a person or failed, for people; empty where neither is so."""
+        if self.error is not None:
+            return [self.error]
+        if self.status not in {Status.REVIEW, Status.FAILED}:
+            return []
+        return [f"{LABELS[kind]}: {text.reason}" for kind, text in self.texts.items() if text.reason]
+
+
+def _text_of(stored: Mapping[str, Any], kind: Kind) -> StoredText:
+    noted, value = about(stored, kind), stored.get(RESULT_FIELD[kind])
+    understood = noted.get("entendido")
+    return StoredText(
+        text=source_text(stored, kind),
+        value=value if isinstance(value, Mapping) else None,
+        origin=noted.get("origem"),
+        reason=noted.get("motivo"),
+        understood=understood if isinstance(understood, Mapping) else None,
+        inferred=tuple(map(str, noted.get("deduzido") or ())),
+        corrected_at=utc(noted.get("corrigido_em")),
+    )
+
+
+def source_text(stored: Mapping[str, Any], kind: Kind) -> str:
+    """The text of a kind, as it would be normalized."""
+    return Appointment("", {name: stored.get(name) for name in ALL_SOURCES}).text(kind)
+
+
+def _as_typed(stored: Mapping[str, Any], name: str) -> str:
+    """A stored value as a sheet says it, so that importing it again changes nothing; empty for what no sheet says."""
+    value = stored.get(f"{name}_informado") or stored[name]
+    if isinstance(value, datetime):
+        return f"{value:%d/%m/%Y}"
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
