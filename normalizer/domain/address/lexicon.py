@@ -78,6 +78,7 @@ TO: Final = _keys("to")
 BREAKS_OFF: Final = PREPOSITIONS - _keys("no-break")  # the last word of a name that is not whole
 ROMAN: Final = _keys("roman")
 ROMAN_LETTERS: Final = _keys("roman-letter")
+NUMERALS: Final = _table("numeral")
 SIDES: Final = _keys("side")
 QUADRA_SIDES: Final = _keys("quadra-side")
 LONG_ABBREVIATIONS: Final = _keys("abbreviation-long")

@@ -18,6 +18,7 @@ from normalizer.domain.address.marks import FREE
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import places, states
 from normalizer.domain.address.readings import Reading, read
+from normalizer.domain.address.second_look import second_look
 from normalizer.domain.address.sectors import starts
 from normalizer.domain.address.streets import at_street
 from normalizer.domain.address.tokens import HARD, MAX_CHARS, NUM, WORD, Tokens
@@ -25,19 +26,33 @@ from normalizer.domain.decision import Reason, Settled, Undecided
 
 if TYPE_CHECKING:
     from normalizer.domain.address.evidence import Evidence
+    from normalizer.domain.address.postal import PostalBase
     from normalizer.domain.address.value import Address
 
 _PLACES_TRIED: Final = 4
+# What a base may decide: which words are street, quarter and city. It knows nothing of numbers.
+_PLACED: Final = frozenset(
+    {
+        Reason.DISTRICT_AMBIGUOUS,
+        Reason.ADDRESS_AMBIGUOUS,
+        Reason.TEXT_UNEXPLAINED,
+        Reason.STREET_UNKNOWN,
+        Reason.NOT_GROUNDED,
+    }
+)
 
 
-def parse_address(text: str) -> Settled[Address] | Undecided:
-    """Read the address in `text` by rules alone. Total: never raises, whatever the text."""
+def parse_address(text: str, base: PostalBase | None = None) -> Settled[Address] | Undecided:
+    """Read the address in `text` by rules alone. Total: never raises, whatever the text.
+
+    `base` decides what the rules leave open, and nothing else (`second_look`).
+    """
     parts = alternatives(text)
     for part in parts[:-1]:
-        decision = _parse(part)
+        decision = _parse(part, base)
         if isinstance(decision, Settled) or _names_a_street(part):
             return decision  # the first address counts, even when it cannot be settled
-    return _parse(parts[-1])
+    return _parse(parts[-1], base)
 
 
 def _names_a_street(text: str) -> bool:
@@ -45,7 +60,7 @@ def _names_a_street(text: str) -> bool:
     return any(at_street(tokens, at) for at in range(tokens.size))
 
 
-def _parse(text: str) -> Settled[Address] | Undecided:
+def _parse(text: str, base: PostalBase | None) -> Settled[Address] | Undecided:
     if not text:
         return Undecided(Reason.ADDRESS_MISSING)
     if len(text) > MAX_CHARS:
@@ -55,6 +70,13 @@ def _parse(text: str) -> Settled[Address] | Undecided:
     if refused is not None:
         return Undecided(refused)
     evidence = gather(tokens)
+    decision = _read(evidence)
+    if base is None or isinstance(decision, Settled):
+        return decision
+    return decision if decision.reason not in _PLACED else _confirmed(evidence, base) or decision
+
+
+def _read(evidence: Evidence) -> Settled[Address] | Undecided:
     found = readings(evidence)
     if found is None:
         return Undecided(_why_no_place(evidence))
@@ -62,6 +84,16 @@ def _parse(text: str) -> Settled[Address] | Undecided:
     if isinstance(decision, Settled) and check(evidence, decision.value):
         return Undecided(Reason.NOT_GROUNDED, _understood(decision.value))
     return decision
+
+
+def _confirmed(evidence: Evidence, base: PostalBase) -> Settled[Address] | None:
+    """Return the one reading in which street and quarter are those of a row of the base; None if there is none."""
+    held = [
+        decision
+        for sight, shown in second_look(evidence, base)
+        if isinstance(decision := _read(shown), Settled) and sight.holds(decision.value)
+    ]
+    return held[0] if held and all(each.value == held[0].value for each in held) else None
 
 
 def _refused_outright(tokens: Tokens) -> Reason | None:
