@@ -94,6 +94,12 @@ async def get(client: httpx.AsyncClient, path: str, headers: dict[str, str] | No
     return answer.json()
 
 
+@pytest.fixture(autouse=True)
+def reads_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sheet that cannot be read is refused in the answer itself, also on a busy machine."""
+    monkeypatch.setattr(uploads, "_SNIFF_S", 60)
+
+
 async def until(client: httpx.AsyncClient, path: str, name: str, value: str) -> Any:
     """What stands at `path` once it says so."""
     async with asyncio.timeout(60):
