@@ -35,7 +35,6 @@ from typing import Any, TypeVar
 from benchmarks.circumstances import environment
 from benchmarks.sink import start_sink
 from normalizer.imports.importing import import_sheet
-from normalizer.imports.progress import ImportJournal
 from normalizer.runtime import open_producer
 from normalizer.settings import settings_of
 from normalizer.simulation import embedded
@@ -147,8 +146,7 @@ async def _alone(sheet: Path) -> dict[str, Any]:
             began, cpu = time.perf_counter(), _cpu_s()
             enqueue = producer.tasks.enqueue_many
             async with TimedStore.connect(os.environ["MONGODB_URL"], os.environ["DATABASE_NAME"]) as store:
-                journal = ImportJournal(store)
-                report = await import_sheet(sheet, store=store, enqueue=enqueue, dry_run=dry_run, journal=journal)
+                report = await import_sheet(sheet, store=store, enqueue=enqueue, dry_run=dry_run)
             wall = time.perf_counter() - began
             counts = {"rows": report.rows, "new": report.new, "equal": report.equal, "problems": len(report.errors)}
             spent = {"wall_s": wall, "store_s": store.waited_s, "own_s": wall - store.waited_s, "cpu_s": _cpu_s() - cpu}

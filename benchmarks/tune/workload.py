@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from normalizer.domain.address import parse_address
 from normalizer.domain.appointment import Appointment, Kind
 from normalizer.domain.text import canonical
-from normalizer.imports.importing import usable_rows
+from normalizer.imports.plan import usable_rows
 from normalizer.worker.pipeline import needs_model
 
 if TYPE_CHECKING:

@@ -107,7 +107,7 @@ class Previews:
 
     async def _compare(self, preview: Preview, path: Path, vocabulary: Vocabulary) -> None:
         def moved(done: int, rows: int) -> None:
-            preview.phase, preview.done, preview.rows = "comparando", done, rows
+            preview.phase, preview.done, preview.rows = "comparando" if rows else "lendo", done, rows
 
         report = await import_sheet(
             path,
@@ -115,7 +115,6 @@ class Previews:
             enqueue=self._backend.tasks.enqueue_many,
             progress=moved,
             dry_run=True,
-            reading=lambda count: setattr(preview, "done", count),
             name=preview.name,
             limits=self._imports.limits,
             vocabulary=vocabulary,

@@ -22,7 +22,6 @@ from fastapi import HTTPException
 from normalizer.api.forms import file_part_of
 from normalizer.errors import InvalidInput, NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.importing import import_sheet
-from normalizer.imports.progress import ImportJournal
 from normalizer.imports.spreadsheet import Limits, megabytes
 from normalizer.imports.undo import undo_import
 from normalizer.store import ImportNotes, ImportRecord, ImportState
@@ -116,11 +115,11 @@ class Imports:
         if not is_new and not await self._was_cut_short(import_id, upload):
             return import_id
         kept = upload.path.rename(upload.path.with_suffix(".importando"))
-        journal = ImportJournal(store)
-        task = self._go_on(self._run(kept, upload.name, vocabulary, journal, import_id=import_id, emptying=emptying))
-        began = asyncio.create_task(journal.began.wait())
-        await asyncio.wait({task, began}, timeout=_SNIFF_S, return_when=asyncio.FIRST_COMPLETED)
-        began.cancel()
+        begun = asyncio.Event()
+        task = self._go_on(self._run(kept, upload.name, vocabulary, begun, import_id=import_id, emptying=emptying))
+        known = asyncio.create_task(begun.wait())
+        await asyncio.wait({task, known}, timeout=_SNIFF_S, return_when=asyncio.FIRST_COMPLETED)
+        known.cancel()
         if task.done() and (error := task.exception()) is not None:
             await store.imports.forget(import_id)
             raise error
@@ -173,15 +172,18 @@ class Imports:
         path: Path,
         name: str,
         vocabulary: Vocabulary,
-        journal: ImportJournal,
+        begun: asyncio.Event,
         *,
         import_id: str,
         emptying: bool,
     ) -> None:
-        backend, loop = self._backend, asyncio.get_running_loop()
+        backend = self._backend
 
-        def reading(count: int) -> None:
-            loop.call_soon_threadsafe(lambda: self._go_on(self._note_reading(import_id, count)))
+        def progress(done: int, rows: int) -> None:
+            if rows:
+                begun.set()
+            else:
+                self._go_on(self._note_reading(import_id, done))
 
         try:
             async with self.place():
@@ -192,17 +194,16 @@ class Imports:
                     name=name,
                     limits=self.limits,
                     vocabulary=vocabulary,
-                    journal=journal,
+                    progress=progress,
                     emptying=emptying,
                     import_id=import_id,
-                    reading=reading,
                 )
         except BaseException as error:
-            if journal.import_id is None:
+            if not begun.is_set():
                 raise
-            log.warning("api.import.interrupted", import_id=journal.import_id, error=type(error).__name__)
+            log.warning("api.import.interrupted", import_id=import_id, error=type(error).__name__)
             with contextlib.suppress(NormalizerError):
-                await backend.store.imports.end(journal.import_id, state=ImportState.BROKEN)
+                await backend.store.imports.end(import_id, state=ImportState.BROKEN)
             if isinstance(error, asyncio.CancelledError):
                 raise
         finally:

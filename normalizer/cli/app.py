@@ -107,4 +107,4 @@ def bar(name: str) -> Iterator[Callable[[int, int], None]]:
         disable=not stderr.is_terminal,
     ) as shown:
         task = shown.add_task("", total=None)
-        yield lambda done, rows: shown.update(task, completed=done, total=rows)
+        yield lambda done, rows: shown.update(task, completed=done, total=rows or None)

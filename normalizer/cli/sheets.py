@@ -49,7 +49,6 @@ def import_(
 ) -> None:
     """Importa uma planilha: grava os agendamentos como pendentes e coloca-os na fila."""
     from normalizer.imports.importing import import_sheet
-    from normalizer.imports.progress import ImportJournal
     from normalizer.imports.spreadsheet import Vocabulary
     from normalizer.runtime import open_producer
 
@@ -66,7 +65,6 @@ def import_(
                     progress=moved,
                     dry_run=dry_run,
                     vocabulary=Vocabulary.of(columns or (), await store.columns.known()),
-                    journal=ImportJournal(store),
                     emptying=emptying,
                 )
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.errors import InvalidInput, QueueUnavailable, StoreUnavailable
-from normalizer.imports.importing import CHUNK, ImportReport, import_sheet, key_of
+from normalizer.imports.importing import CHUNK, ImportReport, import_sheet
+from normalizer.imports.plan import key_of
 from normalizer.imports.spreadsheet import Row
-from normalizer.store import ImportNotes, ImportRow, UpsertReport
+from normalizer.store import ImportNotes, ImportRow, ProblemRow, UpsertReport
 
 HEADER = "Id do agendamento;Nome do Paciente;Endereço Coleta;Documento(s) do Paciente;Status"
 
@@ -30,6 +31,17 @@ class MemoryStore:
     @property
     def imports(self) -> MemoryStore:
         return self
+
+    problems = columns = imports
+
+    async def note(self, import_id: str, **known: Unpack[ImportNotes]) -> None:
+        """How far it is."""
+
+    async def keep(self, import_id: str, rows: Sequence[ProblemRow]) -> None:
+        """Rows with problems."""
+
+    async def remember(self, learned: Mapping[str, Mapping[str, str]]) -> None:
+        """What titles mean."""
 
     async def begin(self, import_id: str | None = None, **known: Unpack[ImportNotes]) -> str:
         self.noted.append(known)
@@ -105,7 +117,7 @@ async def test_rows_are_stored_then_enqueued_by_the_thousand(store: MemoryStore,
     assert (report.rows, report.new, report.changed, report.equal) == (2001, 2001, 0, 0)
     assert store.calls == queue.round_trips == [1000, 1000, 1]
     assert queue.ids == [f"a-{n}" for n in range(2001)]
-    assert seen == [(1000, 2001), (2000, 2001), (2001, 2001)]
+    assert seen == [(0, 2001), (1000, 2001), (2000, 2001), (2001, 2001)]
     assert store.rows["a-7"] == {
         "nome_paciente": "Ana Exemplo",
         "endereco_coleta": "rua x, 7",

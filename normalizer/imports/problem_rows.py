@@ -1,4 +1,4 @@
-"""Follows an import for those outside its process: how far it is, which rows could not be used, with their cells."""
+"""Record of an import for those outside its process: its header, and rows that could not be used, with their cells."""
 
 from __future__ import annotations
 
@@ -17,37 +17,21 @@ if TYPE_CHECKING:
 MOST_ROWS: Final = 10_000
 
 
-class ImportJournal:
-    """Writes what `import_sheet` tells into the store.
-
-    Args:
-        store: where it is kept.
-    """
-
-    def __init__(self, store: AppointmentStore) -> None:
-        self._store = store
-        self.import_id: str | None = None
-        self.began = asyncio.Event()
-
-    async def begun(self, import_id: str, sheet: Spreadsheet, problems: Sequence[Problem]) -> None:
-        """Keep the rows with problems, and what was said of the titles, before anything is written."""
-        rows = await asyncio.to_thread(_rows, sheet, problems)
-        await self._store.imports.note(
-            import_id,
-            titles=[SheetTitles(info.name, info.header.titles) for info in sheet.sheets],
-            hidden_sheets=sheet.hidden_sheets,
-            ignored_sheets=sheet.ignored_sheets,
-            problems=len(problems),
-            written=0,
-        )
-        await self._store.problems.keep(import_id, rows)
-        await self._store.columns.remember(sheet.learned)
-        self.import_id = import_id
-        self.began.set()
-
-    async def moved(self, import_id: str, done: int) -> None:
-        """Note the progress."""
-        await self._store.imports.note(import_id, written=done)
+async def keep_header_and_problems(
+    store: AppointmentStore, import_id: str, sheet: Spreadsheet, problems: Sequence[Problem]
+) -> None:
+    """Keep the rows with problems, and what was said of the titles, before anything is written."""
+    rows = await asyncio.to_thread(_rows, sheet, problems)
+    await store.imports.note(
+        import_id,
+        titles=[SheetTitles(info.name, info.header.titles) for info in sheet.sheets],
+        hidden_sheets=sheet.hidden_sheets,
+        ignored_sheets=sheet.ignored_sheets,
+        problems=len(problems),
+        written=0,
+    )
+    await store.problems.keep(import_id, rows)
+    await store.columns.remember(sheet.learned)
 
 
 def _rows(sheet: Spreadsheet, problems: Sequence[Problem]) -> list[ProblemRow]:
