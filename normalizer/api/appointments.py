@@ -24,7 +24,7 @@ from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.domain.document import Document
 from normalizer.operations.corrections import address_of, correct, document_of
 from normalizer.runtime import Backend
-from normalizer.store import Filter, ImportRecord, StoredAppointment
+from normalizer.store import Attention, Filter, ImportRecord, StoredAppointment
 
 router = APIRouter(prefix="/api/appointments", tags=["agendamentos"], responses=responses(401, 403, 429, 503))
 
@@ -117,13 +117,17 @@ async def browse(
     origem: Origin | None = None,
     causa: Annotated[str | None, Query(max_length=200, description="Motivo da revisão ou causa da falha.")] = None,
     id_agendamento: Annotated[str | None, Query(max_length=200)] = None,
+    conferir: Annotated[
+        Attention | None,
+        Query(description="Resolvidos que pedem um olhar: data que não se leu, número recusado junto de um bom."),
+    ] = None,
     pagina: Annotated[int, Query(ge=1, le=1_000)] = 1,
     tamanho: Annotated[int, Query(ge=1, le=200)] = 50,
     documentos: Shown = "mascarados",
 ) -> AppointmentPage:
     """Agendamentos, os últimos tocados primeiro."""
     clear = is_clear(role, documentos)
-    chosen = Filter(status, import_id, origem, causa, id_agendamento)
+    chosen = Filter(status, import_id, origem, causa, id_agendamento, conferir)
     page = await backend.store.browse(chosen, skip=(pagina - 1) * tamanho, limit=tamanho)
     items = [appointment_view(found, clear=clear) for found in page.appointments]
     return AppointmentPage(total=page.total, pagina=pagina, tamanho=tamanho, itens=items)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +15,7 @@ from normalizer.api.views import ImportView, Progress, import_view, progress_of
 from normalizer.domain.appointment import Status
 from normalizer.errors import NormalizerError
 from normalizer.operations.status import Overview, read_overview
+from normalizer.store import Attention
 
 if TYPE_CHECKING:
     from normalizer.runtime import Backend
@@ -34,6 +35,7 @@ class Snapshot:
         progress: of all appointments.
         imports: the last ones, the newest with its progress.
         concluded_today: since midnight in Brasília.
+        attention: how many are settled and yet to be looked at.
     """
 
     at: datetime
@@ -41,6 +43,7 @@ class Snapshot:
     progress: Progress
     imports: Sequence[ImportView]
     concluded_today: int
+    attention: Mapping[Attention, int] = field(default_factory=dict)
     trouble: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -51,6 +54,7 @@ class Snapshot:
             "problema": self.trouble,
             **status,
             "concluidos_hoje": self.concluded_today,
+            "a_conferir": {name.value: number for name, number in self.attention.items()},
             "progresso": self.progress.model_dump(),
             "importacoes": [one.model_dump(mode="json") for one in self.imports],
         }
@@ -125,18 +129,11 @@ class Live:
             newest = await store.imports.portions(records[0].id) if records else None
             imports = [import_view(one, newest if at == 0 else None) for at, one in enumerate(records)]
             today = await store.totals.concluded_today()
+            attention = await store.attention()
         except NormalizerError as error:
-            if before is None:
-                return Snapshot(now, None, Progress(), (), 0, str(error))
-            return Snapshot(
-                now,
-                before.overview,
-                before.progress,
-                before.imports,
-                before.concluded_today,
-                trouble=str(error),
-            )
-        return Snapshot(now, overview, progress_of(portions), imports, today)
+            last_known = before or Snapshot(now, None, Progress(), (), 0)
+            return replace(last_known, at=now, trouble=str(error))
+        return Snapshot(now, overview, progress_of(portions), imports, today, attention)
 
 
 def failures(overview: Overview | None) -> list[tuple[str, str, int]]:

@@ -33,7 +33,7 @@ from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import duration, many, money, number
 from normalizer.imports.spreadsheet import LABELS, Proposal, UnknownColumns
-from normalizer.store import Filter, ImportState
+from normalizer.store import Attention, Filter, ImportState
 from normalizer.store.totals import BRASILIA
 
 HERE: Final = Path(__file__).parent
@@ -43,6 +43,15 @@ _LOOK: Final = 0.2  # of the API's patience, before the page is told how far a p
 _ORIGINS: Final = {"regras": "regra", "cache": "cache", "llm": "IA", "manual": "pessoa"}
 _STATES: Final = {"running": "Ativo", "paused": "Pausado", "draining": "Esvaziando"}
 _STATUS: Final = {"pendente": "na fila", "concluido": "concluído", "revisar": "revisar", "falhou": "falhou"}
+_ATTENTION: Final = {
+    "data": ("Data que não se leu", "Veja o que foi escrito, e corrija na planilha ou no sistema."),
+    "documento": ("Número recusado ao lado de outro que vale", "Confira com o paciente: o outro foi gravado."),
+}
+_POLICIES: Final = {
+    "dispensado": "não faz falta",
+    "coleta": "falta só onde se colhe em casa",
+    "sempre": "falta sempre",
+}
 _ADDRESS_LABELS: Final = {
     "rua": "Rua",
     "numero": "Número",
@@ -106,6 +115,8 @@ templates.env.filters |= {
 }
 templates.env.globals |= {
     "origins": _ORIGINS,
+    "attention": _ATTENTION,
+    "policies": _POLICIES,
     "states": _STATES,
     "statuses": _STATUS,
     "ufs": UF_NAMES,
@@ -186,6 +197,7 @@ async def table(
     origem: Annotated[str, Query(max_length=20)] = "",
     causa: Annotated[str, Query(max_length=200)] = "",
     busca: Annotated[str, Query(max_length=200)] = "",
+    conferir: Annotated[str, Query(max_length=20)] = "",
     pagina: Annotated[int, Query(ge=1, le=500)] = 1,
 ) -> Response:
     """The table of appointments."""
@@ -194,6 +206,7 @@ async def table(
         origin=Origin(origem) if origem in set(Origin) else None,
         cause=causa or None,
         key=busca.strip() or None,
+        attention=Attention(conferir) if conferir in set(Attention) else None,
     )
     context = await _table(backend, chosen, pagina) | {"operator": role >= Role.OPERATOR}
     return templates.TemplateResponse(request, "tabela.html", context)
@@ -307,6 +320,7 @@ async def _table(backend: TheBackend, chosen: Filter, page: int) -> dict[str, An
         "origem": chosen.origin.value if chosen.origin else "",
         "causa": chosen.cause or "",
         "busca": chosen.key or "",
+        "conferir": chosen.attention.value if chosen.attention else "",
     }
     pages = max(1, -(-min(found.total, 10_000) // _ROWS))
     return {

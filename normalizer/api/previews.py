@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from normalizer.domain.policy import Policies
 from normalizer.errors import NormalizerError
 from normalizer.imports.estimate import Forecast, forecast
 from normalizer.imports.importing import ImportReport, import_sheet
@@ -37,6 +38,7 @@ class Preview:
     Attributes:
         done, rows: rows compared so far, of how many; while the file is read, rows read so far, of 0.
         report: with its first problems only; `problems` counts them all.
+        policies: what is decided about missing addresses.
         foreseen: None where it takes too long to tell (`normalizer estimate` has the time).
         refused: why nothing of it can be used, or what went wrong.
     """
@@ -49,6 +51,7 @@ class Preview:
     rows: int = 0
     report: ImportReport | None = None
     problems: int = 0
+    policies: Policies = field(default_factory=Policies)
     foreseen: Forecast | None = None
     refused: NormalizerError | None = None
     task: asyncio.Task[None] | None = field(default=None, repr=False)
@@ -119,6 +122,7 @@ class Previews:
             limits=self._imports.limits,
             vocabulary=vocabulary,
         )
+        preview.policies = await self._backend.store.policies.read()
         preview.problems = len(report.errors)
         del report.errors[_MOST_PROBLEMS:]
         preview.report = report

@@ -15,6 +15,7 @@ from normalizer.api.problems import responses
 from normalizer.api.system import TheBackend
 from normalizer.api.uploads import Imports, received
 from normalizer.api.views import ImportView, import_view
+from normalizer.domain.policy import BRAND, UNIT, WhenMissing
 from normalizer.errors import InvalidInput
 from normalizer.imports import error_sheet
 from normalizer.imports.spreadsheet import Vocabulary
@@ -107,6 +108,16 @@ class ProposalView(BaseModel):
     exemplos: list[str] = Field(examples=[["“000.000.000-00”"]])
 
 
+class LackingView(BaseModel):
+    """Rows of a brand, or else of a unit, without an address; `/api/politicas/endereco` decides what that means."""
+
+    marca: str | None = Field(default=None, examples=["Clínica Exemplo"])
+    unidade: str | None = None
+    linhas: int = Field(examples=[1237])
+    em_casa: int = Field(description="Com carro, ou exame que se colhe em casa.", examples=[20])
+    quando: WhenMissing = Field(description="O que vale hoje.")
+
+
 class PreviewView(BaseModel):
     """What an import would do."""
 
@@ -131,6 +142,7 @@ class PreviewView(BaseModel):
         description="Campo → linhas: há texto gravado e a célula veio vazia. Ele fica, salvo com `esvaziar=true`.",
         examples=[{"endereco_completo": 2}],
     )
+    sem_endereco: list[LackingView]
     colunas_desconhecidas: list[str] = Field(description="Não são lidas; `coluna` diz o que são.", examples=[["Sexo"]])
     propostas: list[ProposalView]
     total_problemas: int
@@ -197,6 +209,16 @@ def preview_view(preview: Preview) -> PreviewView:
         situacoes_desconhecidas=report.unknown_statuses,
         esvaziadas=dict(report.emptied),
         colunas_desconhecidas=list(report.unknown_columns),
+        sem_endereco=[
+            LackingView(
+                marca=one.name if one.field == BRAND else None,
+                unidade=one.name if one.field == UNIT else None,
+                linhas=one.rows,
+                em_casa=one.at_home,
+                quando=preview.policies.by_scope.get(scope, WhenMissing.NEVER),
+            )
+            for scope, one in report.lacking.items()
+        ],
         propostas=[
             ProposalView(coluna=one.title, campo=one.field, evidencia=one.evidence, exemplos=list(one.examples))
             for one in report.proposals

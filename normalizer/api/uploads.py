@@ -24,6 +24,7 @@ from normalizer.errors import InvalidInput, NormalizerError, QueueUnavailable, T
 from normalizer.imports.importing import import_sheet
 from normalizer.imports.spreadsheet import Limits, megabytes
 from normalizer.imports.undo import undo_import
+from normalizer.operations.migrate import begun, carry_out
 from normalizer.store import ImportNotes, ImportRecord, ImportState
 
 if TYPE_CHECKING:
@@ -149,6 +150,16 @@ class Imports:
     def undo(self, record: ImportRecord) -> asyncio.Task[None]:
         """Undo an import; it goes on whoever waits for it. What `undo_import` refuses, the task raises."""
         return self._go_on(self._undo(record))
+
+    async def migrate(self) -> str:
+        """Bring what is stored up to the policies and forms of now; goes on by itself, is undone as an import is."""
+        store = self._backend.store
+        import_id = await begun(store)
+        self._go_on(self._note_refusal(self._go_on(self._migrate(import_id)), import_id))
+        return import_id
+
+    async def _migrate(self, import_id: str) -> None:
+        await carry_out(self._backend.store, import_id)
 
     async def close(self) -> None:
         """Stop what runs; the same sheet imported again, or undone again, completes it."""

@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from normalizer.api import masking
 from normalizer.domain.address.value import FIELDS
 from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Status
+from normalizer.imports.spreadsheet.problem import shown
 from normalizer.store import ImportRecord, Portions, StoredAppointment
 
+_UNREAD_DATE: Final = "data_agendamento_informado"
 SOURCE_OF: Final = {
     Origin.RULES.value: "pelas regras",
     Origin.CACHE.value: "pelo cache",
@@ -52,6 +54,11 @@ class AppointmentView(BaseModel):
     nome_unidade: str | None = None
     status: str = Field(examples=["concluido"])
     causas: list[str] = Field(examples=[[]])
+    conferir: list[str] = Field(
+        default=[],
+        examples=[["data escrita “31/02/2026”"]],
+        description="Resolvido, e pede um olhar.",
+    )
     tentativas: int = Field(examples=[1])
     atualizado_em: datetime | None
     import_id: str | None
@@ -167,13 +174,17 @@ def progress_of(portions: Portions) -> Progress:
 
 def _fields(stored: StoredAppointment, *, clear: bool) -> dict[str, Any]:
     name = stored.fields.get("nome_paciente", "")
-    said = ("id_agendamento", "data_agendamento", "hora_agendamento", "nome_unidade")
+    said = ["id_agendamento", "data_agendamento", "hora_agendamento", "nome_unidade"]
+    if _UNREAD_DATE in stored.fields:
+        said.remove("data_agendamento")  # whatever stands there is shown as what is to be looked at
     return {
+        "data_agendamento": None,
         **{field: stored.fields.get(field) for field in said},
         "id": stored.id,
         "paciente": (name if clear else masking.initials(name)) or None,
         "status": stored.status.value,
         "causas": stored.causes,
+        "conferir": _to_look_at(stored, clear=clear),
         "tentativas": stored.tries,
         "atualizado_em": stored.moved_at,
         "import_id": stored.import_id,
@@ -182,6 +193,16 @@ def _fields(stored: StoredAppointment, *, clear: bool) -> dict[str, Any]:
         "endereco": _text_of(stored, Kind.ADDRESS, clear=clear),
         "documento": _text_of(stored, Kind.DOCUMENT, clear=clear),
     }
+
+
+def _to_look_at(stored: StoredAppointment, *, clear: bool) -> list[str]:
+    found = []
+    if date := stored.fields.get(_UNREAD_DATE):
+        found.append(f"data escrita {f'“{date}”' if clear else shown(date)}")
+    document = stored.texts[Kind.DOCUMENT]
+    if document.reason and document.value is not None:
+        found.append(f"documento: {document.reason}")
+    return found
 
 
 def _text_of(stored: StoredAppointment, kind: Kind, *, clear: bool) -> Text:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _KINDS_SHOWN = 20
 _LINES_SHOWN = 5
+_LACKING = "só são pergunta onde a política da marca ou unidade o diz (PUT /api/politicas/endereco)"
 
 Columns = Annotated[
     list[str] | None,
@@ -134,6 +135,9 @@ def _check(columns: Sequence[str] | None) -> None:
 
 def _notices(report: ImportReport) -> Iterator[str]:
     """What was left out without being an error of a row."""
+    for lacking in report.lacking.values() if report.dry_run else ():
+        visited = f", {number(lacking.at_home)} de coleta em casa" if lacking.at_home else ""
+        yield f"{many(lacking.rows, 'linha')} de {lacking.name} sem endereço{visited}: {_LACKING}."
     for name in report.hidden_sheets:
         yield f"a planilha oculta “{name}” não foi lida. Se tem agendamentos, reexiba-a no Excel e importe de novo."
     for name in report.ignored_sheets:

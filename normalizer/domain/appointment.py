@@ -137,6 +137,7 @@ class Appointment:
         again: kinds that somebody asked for anew, results that are there included.
         defect: why the record cannot be worked on at all.
         import_id: the import that wrote on it last; None where no import did.
+        needs_address: whether a missing address is a question for a person (`domain/policy.py`).
         private: what else of the patient no address text may carry out: the name first, then phone and card numbers.
     """
 
@@ -151,6 +152,7 @@ class Appointment:
     again: frozenset[Kind] = frozenset()
     defect: str | None = None
     import_id: str | None = None
+    needs_address: bool = False
     private: tuple[str, ...] = field(default=(), repr=False)
 
     def text(self, kind: Kind) -> str:

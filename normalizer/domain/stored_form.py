@@ -98,3 +98,5 @@ _FORMS: Final[Mapping[str, Callable[[Any], object]]] = {
     "telefone": lambda value: phone_of(str(value)),
     "status": lambda value: status_of(str(value)) or DEFAULT_STATUS,
 }
+#: Fields that have a form; what it cannot hold stands in the field of the same name and `_informado`.
+FORMED: Final = frozenset(_FORMS)

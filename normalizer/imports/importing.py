@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
+from normalizer.domain.policy import BRAND, UNIT, is_home_collection, scope_of
 from normalizer.errors import QueueUnavailable
 from normalizer.imports.plan import Progress, chosen_rows, read_whole, unwatched
 from normalizer.imports.problem_rows import keep_header_and_problems
 from normalizer.imports.spreadsheet import Limits, Problem, Proposal, Spreadsheet, Vocabulary
 from normalizer.store import ImportNotes, ImportRow, ImportState, UpsertReport
+from normalizer.store.upsert import UNNAMED
 
 if TYPE_CHECKING:
     from normalizer.store import AppointmentStore
@@ -40,6 +42,20 @@ class Enqueue(Protocol):
 
 
 @dataclass(slots=True)
+class Lacking:
+    """Rows of one brand (`nome_marca`), or else unit, that carry no address; `at_home` of them are visited."""
+
+    name: str
+    field: str
+    rows: int = 0
+    at_home: int = 0
+
+    def as_dict(self) -> dict[str, str | int]:
+        """For JSON."""
+        return {self.field: self.name, "rows": self.rows, "at_home": self.at_home}
+
+
+@dataclass(slots=True)
 class ImportReport:
     """What an import did, or in a dry run would do.
 
@@ -53,6 +69,7 @@ class ImportReport:
         emptied: texts that are stored and whose cells are empty now, by field; they stay unless `emptying` was said.
         unknown_statuses: those the backend has no name for, with their number of rows; the default is stored.
         unknown_columns: titles of columns that were not read because nobody knows what they carry.
+        lacking: rows without an address, by brand or unit, under the scope a policy for them is kept under.
         proposals: what columns that were not read may carry, by what their cells hold.
         told_columns: titles read by what an operator said of them, now or in an earlier import, with their field.
     """
@@ -74,6 +91,7 @@ class ImportReport:
     unknown_statuses: dict[str, int] = field(default_factory=dict)
     emptied: Counter[str] = field(default_factory=Counter)
     proposals: tuple[Proposal, ...] = ()
+    lacking: dict[str, Lacking] = field(default_factory=dict)
 
     def notes(self) -> ImportNotes:
         """For the record of an import that has ended."""
@@ -95,6 +113,7 @@ class ImportReport:
             **counts,
             **names,
             **about,
+            "lacking": [one.as_dict() for one in self.lacking.values()],
             "proposals": proposed,
             "errors": errors,
         }
@@ -178,6 +197,7 @@ async def import_sheet(
             _count(report, upserted)
             await feed.put({**upserted.new, **upserted.changed})
             await store.imports.note(import_id, written=done + len(chunk))
+        _count_lacking(report.lacking, chunk)
         done += len(chunk)
         progress(done, report.rows)
     if import_id is not None:
@@ -223,3 +243,14 @@ def _count(report: ImportReport, upserted: UpsertReport) -> None:
     report.refreshed += upserted.refreshed
     report.equal += upserted.equal
     report.emptied += upserted.emptied
+
+
+def _count_lacking(lacking: dict[str, Lacking], rows: Sequence[ImportRow]) -> None:
+    for row in rows:
+        if row.fields.get("endereco_completo") or row.fields.get("endereco_coleta"):
+            continue
+        named = next((name for name in (BRAND, UNIT) if row.fields.get(name)), BRAND)
+        name = str(row.fields.get(named) or UNNAMED[named])
+        found = lacking.setdefault(scope_of(named, name) or named, Lacking(name, named))
+        found.rows += 1
+        found.at_home += is_home_collection(row.fields)

@@ -100,6 +100,7 @@ def chosen_rows(sheet: Spreadsheet, plan: Plan, *, emptying: bool = False) -> It
         if (key := plan.key_of(row)) is not None:
             values = {name: value for name, value in row.values.items() if name != KEY_FIELD}
             fields = {name: None for name in empty[row.sheet] if name not in row.unread} | stored_form(values)
+            fields |= {f"{name}_informado": text for name, text in row.written.items()}
             kept = row.unread if emptying else row.unread | (empty[row.sheet].keys() - values.keys())
             yield ImportRow(key, fields, kept)
 

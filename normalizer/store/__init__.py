@@ -7,7 +7,7 @@ from normalizer.store.appointments import AppointmentStore, Page
 from normalizer.store.import_record import CellProblem, ImportNotes, ImportRecord, ImportState, ProblemRow, SheetTitles
 from normalizer.store.migration import Migrated
 from normalizer.store.overview import Counts, Portions, Sample
-from normalizer.store.queries import Filter
+from normalizer.store.queries import Attention, Filter
 from normalizer.store.records import Pending, Result
 from normalizer.store.stored_appointment import StoredAppointment, StoredText
 from normalizer.store.undo import Undone
@@ -16,6 +16,7 @@ from normalizer.store.writes import SaveReport
 
 __all__ = [
     "AppointmentStore",
+    "Attention",
     "CellProblem",
     "Counts",
     "Filter",

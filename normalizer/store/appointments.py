@@ -12,6 +12,8 @@ from typing import Any, Final, Self
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import PRIVATE_FIELDS, Appointment, Kind, Status
 from normalizer.domain.document import Document
+from normalizer.domain.policy import FIELDS as POLICY_FIELDS
+from normalizer.domain.policy import Policies
 from normalizer.observability.tracing import span
 from normalizer.store import indexes
 from normalizer.store.connection import (
@@ -35,8 +37,9 @@ from normalizer.store.imports import ColumnTitles, Imports, ProblemRows
 from normalizer.store.migration import Migrated, migrate
 from normalizer.store.outbox import Outbox, marked
 from normalizer.store.overview import PATIENCE_MS, Counts, Sample, count, sample
+from normalizer.store.policies import PolicyBook
 from normalizer.store.pressure import Stride, Turns
-from normalizer.store.queries import Filter, any_of, because_of, waiting
+from normalizer.store.queries import Attention, Filter, any_of, because_of, waiting
 from normalizer.store.records import (
     ALL_SOURCES,
     RESULT_FIELD,
@@ -74,6 +77,7 @@ _SOURCE_FIELDS = dict.fromkeys(
     ],
     1,
 )
+_POLICY_FIELDS = _SOURCE_FIELDS | dict.fromkeys(POLICY_FIELDS, 1)
 _PENDING_FIELDS = {"id": 1, **dict.fromkeys(ALL_SOURCES, 1), "normalizacao.revisao": 1, "normalizacao.import_id": 1}
 # The old worker gave a job five minutes.
 _DIED_OVER_IT = timedelta(minutes=10)
@@ -132,6 +136,7 @@ class AppointmentStore:
         self.imports = Imports(self._import_records, self._appointments, secret=self.secret.get, clock=clock)
         self.problems = ProblemRows(self._problems, clock=clock)
         self.columns = ColumnTitles(opened("normalizer_columns", lasting=True), clock=clock)
+        self.policies = PolicyBook(opened("normalizer_policies", lasting=True), clock=clock)
         self.totals = Totals(opened("normalizer_totals"), self._appointments, clock=clock)
         self._events = opened("normalizer_events")
 
@@ -172,15 +177,16 @@ class AppointmentStore:
     async def load(self, ids: Sequence[str]) -> dict[str, Appointment]:
         """The appointments that these ids name, in one query per 500, and one more where some are named by `_id`."""
         found: dict[str, Appointment] = {}
-        secret = await self.secret.get()
+        secret, policies = await self.secret.get(), await self.policies.recent()
+        wanted = _POLICY_FIELDS if policies.by_scope else _SOURCE_FIELDS
         with translated():
             for chunk in batched(ids):
                 async with self._turns.take():
-                    records = await read(self._appointments, named(chunk), _SOURCE_FIELDS)
-                    found |= _by_name(chunk, records, secret=secret)
+                    records = await read(self._appointments, named(chunk), wanted)
+                    found |= _by_name(chunk, records, secret=secret, policies=policies)
                     if rest := [name for name in chunk if name not in found]:
-                        records = await read(self._appointments, named(rest, "_id"), _SOURCE_FIELDS)
-                        found |= _by_name(rest, records, secret=secret)
+                        records = await read(self._appointments, named(rest, "_id"), wanted)
+                        found |= _by_name(rest, records, secret=secret, policies=policies)
         return found
 
     async def save(self, results: Sequence[Result]) -> SaveReport:
@@ -305,6 +311,16 @@ class AppointmentStore:
             total = await self._appointments.count_documents(query, limit=DEEPEST + 1, maxTimeMS=PATIENCE_MS)
         return Page(found, total)
 
+    async def attention(self) -> Counter[Attention]:
+        """How many are settled and yet to be looked at, each cut at `DEEPEST` + 1; from an index of those alone."""
+        found: Counter[Attention] = Counter()
+        with translated():
+            for each in Attention:
+                found[each] = await self._appointments.count_documents(
+                    each.query(), limit=DEEPEST + 1, maxTimeMS=PATIENCE_MS
+                )
+        return found
+
     async def one(self, appointment_id: str) -> StoredAppointment | None:
         """One appointment; None when there is none, or it is not ours."""
         with translated():
@@ -348,6 +364,7 @@ class AppointmentStore:
                 durable(self._appointments), self._images, import_id, secret=secret, clock=self._clock, moved=moved
             )
         await self.problems.forget(import_id)
+        await self.imports.recount_all()  # whose appointments came back is not known here
         return undone
 
     async def migrate(
@@ -355,7 +372,13 @@ class AppointmentStore:
     ) -> Migrated:
         """Bring records of earlier versions into today's forms, under this import's id; None only counts."""
         return await migrate(
-            durable(self._appointments), self._images, import_id=import_id, clock=self._clock, moved=moved
+            durable(self._appointments),
+            self._images,
+            import_id=import_id,
+            policies=await self.policies.read(),
+            clock=self._clock,
+            recount=self.imports.recount,
+            moved=moved,
         )
 
     def outbox(self) -> Outbox:
@@ -387,12 +410,14 @@ class AppointmentStore:
             )
 
 
-def _by_name(names: Sequence[str], records: Sequence[Record], *, secret: bytes) -> dict[str, Appointment]:
+def _by_name(
+    names: Sequence[str], records: Sequence[Record], *, secret: bytes, policies: Policies
+) -> dict[str, Appointment]:
     """Appointments by the name they were asked for. Of several with one `id` the one that waits to be normalized."""
     by_id: dict[str, Appointment] = {}
     by_key: dict[str, Appointment] = {}
     for record in records:
-        appointment = appointment_of(record, secret=secret)
+        appointment = appointment_of(record, secret=secret, policies=policies)
         by_key[text_of(record["_id"])] = appointment
         if appointment.id not in by_id or appointment.status in {None, Status.PENDING}:
             by_id[appointment.id] = appointment

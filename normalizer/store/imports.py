@@ -105,6 +105,11 @@ class Imports:
             with translated():
                 await self._imports.update_many(chosen, {"$unset": {"figuras": ""}})
 
+    async def recount_all(self) -> None:
+        """Appointments of any import may have changed."""
+        with translated():
+            await self._imports.update_many({"figuras": {"$exists": True}}, {"$unset": {"figuras": ""}})
+
 
 class ProblemRows:
     """Rows of sheets that could not be used whole, for some days: `normalizer_problems`."""

@@ -37,7 +37,10 @@ _PLAIN_ID: Final = Index("normalizer_id_plain", (("id", 1),), {"sparse": True})
 # What waits, what is open and what was touched last, whoever wrote it; the last key spares reading `failed` records.
 _STATE: Final = Index("normalizer_state", (("normalization_status", 1), ("updated_at", 1), ("normalizacao.status", 1)))
 _IMPORT: Final = Index("normalizer_import", (("normalizacao.import_id", 1),), {"sparse": True})
-APPOINTMENTS: Final = (_KEY, _STATE, _IMPORT)
+# Sparse: what is to be looked at though it is settled, which is little.
+_UNREAD_DATE: Final = Index("normalizer_unread_date", (("data_agendamento_informado", 1),), {"sparse": True})
+_NOTED: Final = Index("normalizer_noted", (("normalizacao.documento.motivo", 1),), {"sparse": True})
+APPOINTMENTS: Final = (_KEY, _STATE, _IMPORT, _UNREAD_DATE, _NOTED)
 PASSING: Final = (
     Index("normalizer_import", (("import_id", 1),)),
     Index(EXPIRY, (("expira_em", 1),), {"expireAfterSeconds": 0}),
@@ -53,7 +56,7 @@ async def ensure(appointments: Collection, passing: tuple[Collection, ...]) -> N
         Misconfigured: records with one natural key forbid the index on it.
     """
     there = await names_of(appointments)
-    for index in (_STATE, _IMPORT):
+    for index in (_STATE, _IMPORT, _UNREAD_DATE, _NOTED):
         await index.create(appointments)
     for collection in passing:
         for index in PASSING:

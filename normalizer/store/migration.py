@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from pymongo import UpdateOne
 
-from normalizer.domain.appointment import ABSENT, LABELS, Kind, Status, Tracking
+from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Status, Tracking
 from normalizer.domain.decision import Reason
+from normalizer.domain.policy import Policies
 from normalizer.domain.stored_form import stored_form
 from normalizer.store.connection import UNREADABLE, Collection, Record, chunks_of, each_of, raw, translated
 from normalizer.store.identity import text_of
@@ -24,6 +25,7 @@ from normalizer.store.undo import keep_images
 from normalizer.store.upsert import UNNAMED
 
 _CHUNK: Final = 250
+_NO_POLICIES: Final = Policies()
 _ABSENT: Final = frozenset({Reason.ADDRESS_MISSING.value, Reason.DOCUMENT_MISSING.value})
 
 
@@ -44,9 +46,9 @@ class Migrated:
     by_change: Counter[str] = field(default_factory=Counter)
 
 
-def mended(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def mended(record: Mapping[str, Any], policies: Policies = _NO_POLICIES) -> dict[str, dict[str, Any]]:
     """The fields to set on a record, by what the change is called; empty where nothing is to be done. Pure."""
-    changes = _account(record)
+    changes = _account(record, needs_address=policies.need_address(record))
     if ours(record).get("linha") is not None:  # an import of ours stored it; the forms of others are theirs
         changes |= _forms(record)
     return {name: fields for name, fields in changes.items() if fields}
@@ -75,24 +77,25 @@ def _naive(value: object) -> object:
     return value.replace(tzinfo=None) if isinstance(value, datetime) else value
 
 
-def _account(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What is not there is no question; and the backend's account says what ours does."""
-    gone = [kind for kind in Kind if about(record, kind).get("motivo") in _ABSENT and _is_empty(record, kind)]
-    absent: dict[str, Any] = {
-        f"normalizacao.{kind}": {"versao": about(record, kind).get("versao"), "origem": ABSENT} for kind in gone
-    }
-    left = {
-        kind: motive
-        for kind in Kind
-        if kind not in gone and _is_empty(record, kind) and (motive := about(record, kind).get("motivo"))
-    }
+def _account(record: Mapping[str, Any], *, needs_address: bool) -> dict[str, dict[str, Any]]:
+    """What is not there is no question, unless it is needed; and the backend's account says what ours does."""
+    needed = {Kind.ADDRESS} if needs_address else set()
+    empty = [kind for kind in Kind if _is_empty(record, kind)]
+    gone = [kind for kind in empty if about(record, kind).get("motivo") in _ABSENT and kind not in needed]
+    asked = [kind for kind in empty if about(record, kind).get("origem") == ABSENT and kind in needed]
+    noted = {kind: {"versao": about(record, kind).get("versao"), "origem": ABSENT} for kind in gone}
+    missing = {"origem": Origin.RULES.value, "motivo": Reason.ADDRESS_MISSING.value}
+    noted |= {kind: {**about(record, kind), **missing} for kind in asked}
+    left = {kind: motive for kind in empty if (motive := noted.get(kind, about(record, kind)).get("motivo"))}
+    changed: dict[str, Any] = {f"normalizacao.{kind}": value for kind, value in noted.items()}
     status = status_of(record)
-    if gone and status is Status.REVIEW and not left:
-        status = Status.DONE
-        absent["normalizacao.status"] = status.value
+    if noted and status in {Status.REVIEW, Status.DONE}:
+        status = Status.REVIEW if left else Status.DONE
+        changed["normalizacao.status"] = status.value
     told = _told(record, status, [f"{LABELS[kind]}: {motive}" for kind, motive in left.items()])
-    stale = bool(gone) or record.get("normalization_status") is None
-    return {"ausente": absent, "acompanhamento": told if stale and status is not None else {}}
+    stale = bool(noted) or record.get("normalization_status") is None
+    account = told if stale and status is not None else {}
+    return {"falta" if asked else "ausente": changed, "acompanhamento": account}
 
 
 def _told(record: Mapping[str, Any], status: Status | None, left: list[str]) -> dict[str, Any]:
@@ -115,7 +118,9 @@ async def migrate(
     images: Collection,
     *,
     import_id: str | None,
+    policies: Policies = _NO_POLICIES,
     clock: Callable[[], datetime],
+    recount: Callable[[Iterable[str | None]], Awaitable[None]],
     moved: Callable[[Migrated], Awaitable[None]] | None = None,
 ) -> Migrated:
     """Mend every record of ours, 250 at a time; count only where `import_id` is None. Safe to repeat and to break off.
@@ -129,7 +134,10 @@ async def migrate(
             sound = [record for record in chunk if UNREADABLE not in record]
             migrated.seen += len(chunk)
             migrated.skipped += len(chunk) - len(sound)
-            await _mend(appointments, images, sound, migrated, import_id, clock)
+            changes = [(record, found) for record in sound if (found := mended(record, policies))]
+            await _mend(appointments, images, changes, migrated, import_id, clock)
+            if import_id is not None:
+                await recount(ours(record).get("import_id") for record, _ in changes)
             if moved is not None:
                 await moved(migrated)
     return migrated
@@ -138,12 +146,11 @@ async def migrate(
 async def _mend(
     appointments: Collection,
     images: Collection,
-    records: list[Record],
+    changes: list[tuple[Record, dict[str, dict[str, Any]]]],
     migrated: Migrated,
     import_id: str | None,
     clock: Callable[[], datetime],
 ) -> None:
-    changes = [(record, found) for record in records if (found := mended(record))]
     for _, found in changes:
         migrated.by_change.update(found.keys())
     if import_id is None or not changes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, Final
 
 from normalizer.domain.appointment import Kind, Origin, Status, Tracking
@@ -76,6 +77,19 @@ def because_of(reasons: Collection[str]) -> dict[str, Any]:
     return {"$or": [{place: {"$in": list(reasons)}} for place in places]}
 
 
+class Attention(StrEnum):
+    """What is settled and yet to be looked at: a date nobody can read, a number refused beside a good one."""
+
+    DATE = "data"
+    DOCUMENT = "documento"
+
+    def query(self) -> dict[str, Any]:
+        """As MongoDB takes it, from an index of those alone."""
+        if self is Attention.DATE:
+            return {"data_agendamento_informado": {"$gt": ""}}
+        return {"normalizacao.documento.motivo": {"$gt": ""}, "documento_normalizado": {"$type": "object"}}
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Which appointments; None asks for all."""
@@ -85,6 +99,7 @@ class Filter:
     origin: Origin | None = None
     cause: str | None = None
     key: str | None = None
+    attention: Attention | None = None
 
     def query(self, now: datetime) -> dict[str, Any]:
         """As MongoDB takes it. What no index can find is looked for among open appointments, or in the last month."""
@@ -95,9 +110,11 @@ class Filter:
             together.append({KEY_FIELD: self.key})
         if self.origin is not None:
             together.append({"$or": [{f"normalizacao.{kind}.origem": self.origin.value} for kind in Kind]})
+        if self.attention is not None:
+            together.append(self.attention.query())
         if self.cause is not None:
             together.append(because_of([self.cause]))
-        indexed = self.import_id is not None or self.key is not None
+        indexed = any(one is not None for one in (self.import_id, self.key, self.attention))
         if (self.origin or self.cause) and not indexed and self.status in {None, Status.DONE}:
             together.append({"updated_at": {"$gte": now - _WINDOW}})
         return together[0] if len(together) == 1 else {"$and": together}

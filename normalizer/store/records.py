@@ -42,6 +42,7 @@ from normalizer.domain.appointment import (
     text_of,
 )
 from normalizer.domain.document import Document
+from normalizer.domain.policy import Policies
 from normalizer.store.connection import UNREADABLE
 from normalizer.store.identity import identity_of
 
@@ -51,6 +52,7 @@ RESULT_FIELD: Mapping[Kind, str] = {Kind.ADDRESS: "endereco_normalizado", Kind.D
 DOCUMENT_RULES_VERSION = 3
 _VERSION: Mapping[Kind, int] = {Kind.ADDRESS: RULES_VERSION, Kind.DOCUMENT: DOCUMENT_RULES_VERSION}
 _KINDS = tuple(Kind)
+_NO_POLICIES = Policies()
 _UNREADABLE = "registro ilegível: um campo não é texto UTF-8 ou não é BSON válido; corrija-o no MongoDB"
 _STATUS: Mapping[object, Status] = {status.value: status for status in Status}
 TRACKING: Mapping[Status, Sequence[Tracking]] = {
@@ -105,7 +107,7 @@ class Pending:
     fingerprint: str
 
 
-def appointment_of(record: Mapping[str, Any], *, secret: bytes) -> Appointment:
+def appointment_of(record: Mapping[str, Any], *, secret: bytes, policies: Policies = _NO_POLICIES) -> Appointment:
     """The stored document as the rest of the program sees it."""
     mark = ours(record)
     touched = [kind for kind in _KINDS if mark.get(kind)]  # most records were never corrected
@@ -124,6 +126,7 @@ def appointment_of(record: Mapping[str, Any], *, secret: bytes) -> Appointment:
         import_id=str(found) if (found := mark.get("import_id")) else None,
         private=tuple([text_of(record.get(name)) for name in PRIVATE_FIELDS]),
         defect=_UNREADABLE if UNREADABLE in record else None,
+        needs_address=policies.need_address(record),
     )
 
 

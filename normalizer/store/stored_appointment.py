@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from normalizer.domain.appointment import LABELS, Appointment, Kind, Status
 from normalizer.store.connection import utc
 from normalizer.store.identity import identity_of
 from normalizer.store.records import ALL_SOURCES, RESULT_FIELD, about, ours, revision_of, status_of
+
+_AS_WRITTEN: Final = "_informado"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class StoredAppointment:
             error=str(error) if error and status is Status.FAILED else None,
             moved_at=utc(mark.get("atualizado_em")),
             import_id=str(found) if (found := mark.get("import_id")) else None,
-            fields={name: text for name in stored if (text := _as_typed(stored, name))},
+            fields={name: text for name in _names(stored) if (text := _as_typed(stored, name))},
             sources={name: stored.get(name) for name in ALL_SOURCES},
             texts={kind: _text_of(stored, kind) for kind in Kind},
         )
@@ -119,9 +121,14 @@ def source_text(stored: Mapping[str, Any], kind: Kind) -> str:
     return Appointment("", {name: stored.get(name) for name in ALL_SOURCES}).text(kind)
 
 
+def _names(stored: Mapping[str, Any]) -> list[str]:
+    """Every field, those included of which there is only what was written."""
+    return list(dict.fromkeys([*stored, *(name.removesuffix(_AS_WRITTEN) for name in stored)]))
+
+
 def _as_typed(stored: Mapping[str, Any], name: str) -> str:
     """A stored value as a sheet says it, so that importing it again changes nothing; empty for what no sheet says."""
-    value = stored.get(f"{name}_informado") or stored[name]
+    value = stored.get(f"{name}{_AS_WRITTEN}") or stored.get(name)
     if isinstance(value, datetime):
         return f"{value:%d/%m/%Y}"
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""

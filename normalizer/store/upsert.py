@@ -14,6 +14,7 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from normalizer.domain.appointment import Kind
+from normalizer.domain.stored_form import FORMED
 from normalizer.store.connection import BULK, Collection, Record, batched, read, translated
 from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.records import (
@@ -29,6 +30,7 @@ from normalizer.store.records import (
 from normalizer.store.undo import keep_images
 
 _DUPLICATE_KEY = 11000
+_AS_WRITTEN: Final = frozenset({f"{name}_informado" for name in FORMED})
 _MIRRORED: Final = frozenset({"cpf", "rg"})  # filled by results, too
 #: What the backend's typed model demands of every appointment, where a sheet does not say it.
 UNNAMED: Final = dict.fromkeys(("nome_marca", "nome_unidade", "nome_paciente"), "Não informado")
@@ -195,6 +197,9 @@ class Upsert:
         unread = {"_id": record["_id"], "normalizacao.linha": {"$eq": ours(record).get("linha")}}
         touched = {"updated_at": self._clock(), "normalizacao.tocado_por": self._import_id}
         change: dict[str, Any] = {"$set": {**fields, **touched}}
+        # What an earlier sheet wrote illegibly, and this one does not, is not to be looked at any more.
+        if gone := [one for name in fields if (one := f"{name}_informado") in _AS_WRITTEN and one not in fields]:
+            change["$unset"] = dict.fromkeys(gone, "")
         if grow:
             change |= {"$inc": {"normalizacao.revisao": grow}}
         return UpdateOne(unread, change)

@@ -214,10 +214,13 @@ def _progress(
 
 
 def _seen(appointment: Appointment, kind: Kind, outcome: Outcome) -> Outcome:
-    """The outcome; where it is that there is no text, but a field holds something else, that is for a person."""
-    if isinstance(outcome, Absent) and appointment.is_unreadable(kind):
+    """The outcome; a text that is not there is for a person where a field holds something else, or one is needed."""
+    if not isinstance(outcome, Absent):
+        return outcome
+    if appointment.is_unreadable(kind):
         return Review(Reason.NOT_TEXT, Origin.RULES)
-    return outcome
+    needed = kind is Kind.ADDRESS and appointment.needs_address
+    return Review(outcome.reason, Origin.RULES) if needed else outcome
 
 
 def needs_model(decision: Decision[Address]) -> TypeGuard[Undecided]:

@@ -87,14 +87,14 @@ async function refresh() {
 }
 
 function choose(values) {
-  for (const name of ["status", "origem", "busca", "causa"]) filters.elements[name].value = values[name] || "";
+  for (const name of ["status", "origem", "busca", "causa", "conferir"]) filters.elements[name].value = values[name] || "";
   page = 1;
   return refresh();
 }
 
 filters.addEventListener("submit", (event) => event.preventDefault());
 filters.addEventListener("input", (event) => {
-  if (event.target.name !== "causa") filters.elements.causa.value = "";
+  filters.elements.causa.value = filters.elements.conferir.value = "";
   clearTimeout(filters.timer);
   filters.timer = setTimeout(() => { page = 1; refresh(); }, 250);
 });
@@ -143,10 +143,21 @@ function explain(form) {
   look(sheet, [...new FormData(form)].filter(([, field]) => field).map(([title, field]) => `${title}=${field}`));
 }
 
+// What a missing address means, where something else was chosen than holds.
+async function decide() {
+  for (const set of preview.querySelectorAll("[data-policy]")) {
+    const quando = find("input:checked", set)?.value;
+    const { now, marca, unidade } = set.dataset;
+    if (quando && quando !== now) await sendJson("/api/politicas/endereco", "PUT", { marca, unidade, quando });
+    set.dataset.now = quando || now;
+  }
+}
+
 async function importNow(button) {
   button.disabled = true;
   button.textContent = "Importando…";
   try {
+    await decide();
     const query = about();
     if (find('[name="esvaziar"]:checked', preview)) query.append("esvaziar", "true");
     await ask(`/api/imports?${query}`, { method: "POST", body: sheet, headers: { "idempotency-key": request } });
@@ -296,8 +307,8 @@ document.addEventListener("click", async (event) => {
     else if ("cancel" in data) shut(button.closest("tr"));
     else if (data.page) { page = Number(data.page); await refresh(); }
     else if ("clear" in data) await choose({});
-    else if ("cause" in data) {
-      await choose({ status: data.status, causa: data.cause });
+    else if ("cause" in data || data.attention) {
+      await choose({ status: data.status, causa: data.cause, conferir: data.attention });
       find("#t-tabela").scrollIntoView({ block: "start" });
     }
   } catch (error) {

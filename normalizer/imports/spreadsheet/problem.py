@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Final
 
 _SHOWN_CHARS: Final = 24
+# Few figures with date marks between them: a CPF has eleven, and an RG is written with points alone.
+_DATE: Final = r"[0-9]{1,4}[/-][0-9]{1,2}(?:[/-][0-9]{1,4})?"
+_TIME: Final = r"[0-9]{1,2}[:h][0-9]{0,2}(?::[0-9]{2})?"
+_WHEN: Final = re.compile(rf"{_DATE}(?:[ T]+{_TIME})?|{_TIME}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,12 @@ class Problem:
         if self.column is not None:
             where.append(f"coluna “{self.column}”")
         return f"{', '.join(where)}: esperado {self.expected}; encontrado {self.found}. {self.mend}"
+
+
+def shown(value: object) -> str:
+    """A cell as it was typed where it can be no patient's: figures as dates and times have them; else its shape."""
+    text = "" if value is None else str(value).strip()
+    return f"“{text}”" if _WHEN.fullmatch(text) else mask(value)
 
 
 def mask(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -22,12 +22,12 @@ from normalizer.imports.spreadsheet.columns import (
     header_within,
 )
 from normalizer.imports.spreadsheet.joining import PARTS, join_parts
-from normalizer.imports.spreadsheet.problem import Problem, mask
+from normalizer.imports.spreadsheet.problem import Problem, mask, shown
 from normalizer.imports.spreadsheet.table import Unreadable
 from normalizer.imports.spreadsheet.values import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from normalizer.imports.spreadsheet.table import Cells
 
@@ -61,12 +61,14 @@ class Row:
     """One usable row: where it stands (1-based, as Excel shows it) and its non-empty values by stored field name.
 
     `unread` names the fields whose cell holds something that could not be read: not in `values`, and yet not empty.
+    `written` has dates and times that mean nothing, by field, as they were typed.
     """
 
     sheet: str
     number: int
     values: dict[str, str]
     unread: frozenset[str] = frozenset()
+    written: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str | None:
@@ -119,8 +121,8 @@ class RowReader:
             return None
         if "nome_paciente" in values:
             values["nome_paciente"] = _LINES.sub(" ", values["nome_paciente"])
-        self._settle_moments(number, values)
-        return Row(self._sheet, number, values, frozenset(unread))
+        written = self._settle_moments(number, values)
+        return Row(self._sheet, number, values, frozenset(unread), written)
 
     def _is_separator(self, cells: Cells) -> bool:
         """Whether the row holds a day and nothing else, as agendas made by hand part their days."""
@@ -180,8 +182,12 @@ class RowReader:
         if _ROUNDED.fullmatch(key) or _NO_ID.fullmatch(key):
             del values[KEY_FIELD]
 
-    def _settle_moments(self, number: int, values: dict[str, str]) -> None:
-        """Dates as `dd/mm/aaaa` and times as `hh:mm`, from whichever column holds them; what is unclear is reported."""
+    def _settle_moments(self, number: int, values: dict[str, str]) -> dict[str, str]:
+        """Dates as `dd/mm/aaaa` and times as `hh:mm`, from whichever column holds them; what is unclear is reported.
+
+        Returns what could not be read and stands in no other column either, as it was typed.
+        """
+        written: dict[str, str] = {}
         for names in self._moments:
             date_field, whole, time_field = names
             dates, times = [], []
@@ -190,7 +196,8 @@ class RowReader:
                     continue
                 date, time, understood = _spelled(text)
                 if not understood or not (time if name == time_field else date):
-                    self._report(number, name, _WHEN[name == time_field, name == whole], mask(text))
+                    self._report(number, name, _WHEN[name == time_field, name == whole], shown(text))
+                    written.setdefault(time_field if name == time_field else date_field, text)
                 dates.append(date)
                 # a workbook's date is midnight without anybody having said so
                 times.append("" if name == date_field and time == _MIDNIGHT else time)
@@ -200,6 +207,7 @@ class RowReader:
                 values[time_field] = time
         if self._day is not None:
             values.setdefault("data_agendamento", self._day)
+        return {name: text for name, text in written.items() if name not in values} if written else written
 
     def _report(self, number: int, name: str, expected: str, found: str) -> None:
         mend = "Corrija a célula; o resto da linha foi aproveitado."

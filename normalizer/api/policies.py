@@ -1,0 +1,65 @@
+"""Policies over HTTP: what a missing address means for a brand or a unit, from now on and for what is stored."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel, ConfigDict, Field
+
+from normalizer.api.access import Operator, Reader
+from normalizer.api.problems import responses
+from normalizer.api.sheets import Started, TheImports
+from normalizer.api.system import TheBackend
+from normalizer.domain.policy import BRAND, UNIT, WhenMissing, scope_of
+
+router = APIRouter(prefix="/api/politicas/endereco", tags=["políticas"], responses=responses(401, 403, 429, 503))
+
+_Name = Annotated[str | None, Field(max_length=200)]
+
+
+class PolicyView(BaseModel):
+    """When a missing address is a question: `dispensado` never, `coleta` when somebody drives there, `sempre`."""
+
+    escopo: str = Field(examples=["marca:clinica exemplo"])
+    quando: WhenMissing
+
+
+class PolicyChoice(BaseModel):
+    """A policy for one brand or for one unit; a unit's own comes before its brand's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    marca: _Name = Field(default=None, examples=["Clínica Exemplo"])
+    unidade: _Name = None
+    quando: WhenMissing
+
+    @property
+    def scope(self) -> str | None:
+        """What it is kept under; None unless exactly one name was given."""
+        given = [(BRAND, self.marca), (UNIT, self.unidade)]
+        found = [scope for name, value in given if (scope := scope_of(name, value)) is not None]
+        return found[0] if len(found) == 1 else None
+
+
+@router.get("", summary="Políticas para o endereço que falta")
+async def policies(_: Reader, backend: TheBackend) -> list[PolicyView]:
+    """O que se decidiu, por marca ou unidade; para as outras vale `dispensado`."""
+    known = await backend.store.policies.read()
+    return [PolicyView(escopo=scope, quando=when) for scope, when in sorted(known.by_scope.items())]
+
+
+@router.put("", summary="Decide por uma marca ou unidade", responses=responses(400, 413, 422))
+async def decide(choice: PolicyChoice, _: Operator, backend: TheBackend) -> PolicyView:
+    """Vale, em segundos, para o que for normalizado daqui em diante; `aplicar` leva-o ao que já está gravado."""
+    scope = choice.scope
+    if scope is None:
+        raise HTTPException(422, "Informe marca ou unidade: uma das duas, com o nome.")
+    await backend.store.policies.decide(scope, choice.quando)
+    return PolicyView(escopo=scope, quando=choice.quando)
+
+
+@router.post("/aplicar", status_code=202, summary="Aplica ao que já está gravado")
+async def apply(_: Operator, imports: TheImports) -> Started:
+    """Passa os agendamentos gravados pelas políticas de agora; desfaz-se por 24 horas como uma importação."""
+    return Started(id=await imports.migrate())
