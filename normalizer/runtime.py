@@ -38,6 +38,7 @@ from normalizer.observability.prometheus import Exposition, Sources
 from normalizer.observability.sentry import reporter
 from normalizer.observability.tracing import open_tracing, span
 from normalizer.operations import events
+from normalizer.operations.steering import Order, steer
 from normalizer.queue.connection import OUTAGE, redis_settings
 from normalizer.queue.group import Group
 from normalizer.queue.serializer import job_deserializer, job_serializer
@@ -165,6 +166,19 @@ async def known_columns(settings: Settings) -> dict[str, dict[str, str]]:
         return {}
 
 
+async def steer_queue(settings: Settings, order: Order) -> str:
+    """Tell the queue, and say in what state it is then; `resume` lets model calls start, too. QueueUnavailable."""
+    mongodb_url = settings.mongodb_url.get_secret_value()
+    async with (
+        task_service(settings) as service,
+        AppointmentStore.connect(mongodb_url, settings.database_name) as store,
+    ):
+        await steer(order, tasks=service, state=store.durable_state)
+        if order is Order.RESUME:
+            await reopen_lane(settings, service)
+        return (await service.status()).state
+
+
 def lane_name(settings: Settings) -> str:
     """What limits, breaker and capabilities of the model lane are kept under: endpoint and model."""
     return f"{urlsplit(settings.base_url or OPENAI_URL).hostname}:{settings.openai_model}"
@@ -221,7 +235,12 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         store = await _store(settings, stack)
         service = await _tasks(settings, stack)
         cache = await _cache(settings, store, ctx["redis"])
-        ledger = Ledger(ctx["redis"], model=settings.openai_model, daily_budget_usd=settings.daily_budget_usd)
+        ledger = Ledger(
+            ctx["redis"],
+            model=settings.openai_model,
+            daily_budget_usd=settings.daily_budget_usd,
+            keep=store.durable_state.add_spending,
+        )
         shared = Shared(ctx["redis"], cache, ledger)
         client, gate = _client(settings, stack, shared=shared), _gate(settings, ctx["redis"])
         coalescer = _coalescer(settings, stack, client, gate, shared=shared)
@@ -229,7 +248,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
             stack.push_async_callback(cancel_and_wait, asyncio.create_task(_check_endpoint(client), name="llm-check"))
         street_type = settings.address_default_street_type
         pipeline = Pipeline(cache=cache, coalescer=coalescer, kinds=_kinds(settings), street_type=street_type)
-        ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service)
+        ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service, cache, ledger)
         await _tell(settings, stack, store, service, ctx["redis"])
         if settings.metrics_port:
             sources = Sources(service, worker, coalescer, cache, ledger, settings.daily_budget_usd)
@@ -268,6 +287,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         shutdown_grace_s=settings.shutdown_grace_s,
         version=__version__,
         on_group_end=metrics.group_done,
+        on_emptied=tasks.refill,
         **arq_options,
     )
     return worker

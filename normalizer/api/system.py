@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterable
 from dataclasses import asdict
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
@@ -20,6 +19,7 @@ from normalizer.domain.appointment import Status
 from normalizer.errors import NormalizerError
 from normalizer.observability.prometheus import CONTENT_TYPE_LATEST
 from normalizer.operations.retry import put_back
+from normalizer.operations.steering import Order, steer
 from normalizer.runtime import Backend
 from normalizer.store.outbox import DESTINATIONS
 
@@ -49,14 +49,6 @@ class Health(BaseModel):
     """`ok`, or it would be a problem."""
 
     estado: str = Field(examples=["ok"])
-
-
-class Order(StrEnum):
-    """What one may tell the queue."""
-
-    PAUSE = "pause"
-    RESUME = "resume"
-    DRAIN = "drain"
 
 
 class QueueState(BaseModel):
@@ -135,9 +127,9 @@ async def cost(_: Reader, backend: TheBackend) -> dict[str, Any]:
 
 
 @router.post("/fila/{ordem}")
-async def steer(ordem: Order, _: Operator, backend: TheBackend) -> QueueState:
+async def order(ordem: Order, _: Operator, backend: TheBackend) -> QueueState:
     """pause: ninguém pega mais nada; drain: além disso, devolve o que não começou; resume: retoma."""
-    await getattr(backend.tasks, ordem.value)()
+    await steer(ordem, tasks=backend.tasks, state=backend.store.durable_state)
     if ordem is Order.RESUME:
         await backend.reopen_lane(backend.tasks)
     return QueueState(estado=(await backend.tasks.status()).state)

@@ -13,6 +13,7 @@ from normalizer.cli.app import Json, app, print_json
 from normalizer.cli.language import OPTIONS, Command
 from normalizer.domain.appointment import Status
 from normalizer.domain.wording import many
+from normalizer.operations.steering import Order
 
 _WATCH_S = 2.0
 
@@ -49,19 +50,19 @@ def status(
 @app.command(cls=Command, options_metavar=OPTIONS)
 def pause(as_json: Json = False) -> None:
     """Nenhum worker pega agendamentos até `normalizer resume`; os que já começaram terminam."""
-    _steer("pause", "Pausado.", as_json=as_json)
+    _steer(Order.PAUSE, "Pausado.", as_json=as_json)
 
 
 @app.command(cls=Command, options_metavar=OPTIONS)
 def drain(as_json: Json = False) -> None:
     """Como pause, e os grupos em andamento não começam mais nada."""
-    _steer("drain", "Esvaziando.", as_json=as_json)
+    _steer(Order.DRAIN, "Esvaziando.", as_json=as_json)
 
 
 @app.command(cls=Command, options_metavar=OPTIONS)
 def resume(as_json: Json = False) -> None:
     """Retoma depois de pause ou drain; a IA também, se estava em pausa ou recusada."""
-    _steer("resume", "Retomado.", as_json=as_json)
+    _steer(Order.RESUME, "Retomado.", as_json=as_json)
 
 
 @app.command(cls=Command, options_metavar=OPTIONS)
@@ -100,19 +101,11 @@ def retry(
         typer.echo(f"{many(queued, 'agendamento')} de volta à fila.")
 
 
-def _steer(order: str, said: str, *, as_json: bool) -> None:
-    from normalizer.queue.service import TaskService
-    from normalizer.runtime import reopen_lane
+def _steer(order: Order, said: str, *, as_json: bool) -> None:
+    from normalizer.runtime import steer_queue
     from normalizer.settings import load_settings
 
-    async def run() -> str:
-        async with TaskService() as tasks:
-            await getattr(tasks, order)()
-            if order == "resume":
-                await reopen_lane(load_settings(), tasks)
-            return (await tasks.status()).state
-
-    state = asyncio.run(run())
+    state = asyncio.run(steer_queue(load_settings(), order))
     if as_json:
         print_json({"estado": state})
     else:

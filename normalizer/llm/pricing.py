@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.resources import files
@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from redis.exceptions import RedisError
 
+from normalizer.errors import TransientError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from redis.asyncio import Redis
     from redis.asyncio.client import Pipeline
@@ -29,6 +31,7 @@ log = structlog.get_logger(__name__)
 _KEPT_DAYS: Final = 92
 _KEPT_IMPORTS: Final = 100
 _REDIS_S: Final = 2.0
+_KEEPING_S: Final = 5.0
 _IMPORTS_KEY: Final = "norm:usage:imports"
 _WARN_AT: Final = 0.8
 
@@ -123,6 +126,7 @@ class Ledger:
     Args:
         model: whose prices count.
         daily_budget_usd: 0 = no budget. At 80 % a warning is logged, once a day and process; at 100 % `spent` is true.
+        keep: counts a call into its day where no emptied Redis loses it; see `restore`.
         clock: the current time, UTC.
     """
 
@@ -132,17 +136,20 @@ class Ledger:
         *,
         model: str,
         daily_budget_usd: float = 0.0,
+        keep: Callable[[str, Mapping[str, float]], Awaitable[None]] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._redis, self._price, self._budget_usd, self._clock = redis, price(model), daily_budget_usd, clock
+        self._keep = keep
         self._known: tuple[str, float] = ("", 0.0)
         self._warned: str | None = None
 
     async def record(self, usage: Usage, records: int, *, imports: Mapping[str, int] | None = None) -> None:
         """Count one answered call of `records`; `imports` says how many of them each import brought."""
-        day = self._today()
+        day, cost_usd = self._today(), self._price.of(usage)
+        whole = Spending(usage.calls, records, usage.tokens_in, usage.tokens_out, cost_usd)
         pipe = self._redis.pipeline(transaction=False)
-        cost_usd = self._count(pipe, day, usage, records, imports or {})
+        self._count(pipe, day, whole, imports or {})
         try:
             async with asyncio.timeout(_REDIS_S):
                 total_usd = float((await pipe.execute())[len(_COUNTS)])
@@ -151,6 +158,7 @@ class Ledger:
             total_usd = cost_usd + (known_usd if known_day == day else 0.0)
         self._known = (day, total_usd)
         self._warn(day, total_usd)
+        await self._keep_call(day, whole)
 
     async def spent(self) -> bool:
         """Tell whether today's budget is used up, by all replicas together."""
@@ -186,24 +194,40 @@ class Ledger:
         ids = [name.decode() if isinstance(name, bytes) else str(name) for name in found]
         return dict(zip(ids, await self._read(list(map(_import_key, ids))), strict=True))
 
+    async def restore(self, kept: Mapping[str, Mapping[str, float]]) -> None:
+        """Bring the days of an emptied Redis back to what was kept of them. Raises RedisError."""
+        found = dict(zip(kept, await self._read(list(map(_day_key, kept))), strict=True))
+        pipe = self._redis.pipeline(transaction=False)
+        for day, counts in kept.items():
+            if found[day].usd < counts.get("usd", 0.0) or found[day].calls < counts.get("calls", 0):
+                pipe.hset(_day_key(day), mapping={name: repr(number) for name, number in counts.items()})
+                pipe.expire(_day_key(day), timedelta(days=_KEPT_DAYS))
+        await pipe.execute()
+
     async def _read(self, keys: Sequence[str]) -> list[Spending]:
         pipe = self._redis.pipeline(transaction=False)
         for key in keys:
             pipe.hgetall(key)
         return [Spending.read(stored) for stored in await pipe.execute()] if keys else []
 
-    def _count(self, pipe: Pipeline, day: str, usage: Usage, records: int, imports: Mapping[str, int]) -> float:
-        """Queue the commands that count one call. Returns US$."""
-        usd = self._price.of(usage)
-        whole = Spending(usage.calls, records, usage.tokens_in, usage.tokens_out, usd)
+    async def _keep_call(self, day: str, whole: Spending) -> None:
+        if self._keep is None:
+            return
+        try:
+            async with asyncio.timeout(_KEEPING_S):
+                await self._keep(day, asdict(whole))
+        except (TransientError, TimeoutError) as error:
+            log.warning("llm.spending.not_kept", error=type(error).__name__)
+
+    def _count(self, pipe: Pipeline, day: str, whole: Spending, imports: Mapping[str, int]) -> None:
+        """Queue the commands that count one call."""
         _count(pipe, _day_key(day), whole)
         for import_id, brought in imports.items():
-            _count(pipe, _import_key(import_id), _part(whole, brought / max(1, records), brought))
+            _count(pipe, _import_key(import_id), _part(whole, brought / max(1, whole.records), brought))
             pipe.zadd(_IMPORTS_KEY, {import_id: self._clock().timestamp()})
         if imports:
             pipe.expire(_IMPORTS_KEY, timedelta(days=_KEPT_DAYS))
             pipe.zremrangebyrank(_IMPORTS_KEY, 0, -_KEPT_IMPORTS - 1)
-        return usd
 
     def _today(self) -> str:
         return self._clock().date().isoformat()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
 from redis.exceptions import ResponseError
 
+from normalizer.errors import TransientError
 from normalizer.queue.connection import OUTAGE
 from normalizer.queue.leases import Claim, ClaimTerms, Leases
 from normalizer.queue.redis_health import is_damage
@@ -22,10 +23,17 @@ log = structlog.get_logger(__name__)
 
 _NEVER: Final = float("inf")
 _REMIND_S: Final = 60.0
+_REFILL_AGAIN_MS: Final = 2_000
 
 
 class Claimer:
     """Claims from several queues as one worker.
+
+    Args:
+        redis: the connection.
+        queues: in turn.
+        terms: what stays the same from claim to claim.
+        refill: puts back what an emptied Redis held and no job brings back; nothing is claimed before it has.
 
     Attributes:
         wait_s: after a claim that brought nothing: when the next job is due; 0 if asking again helps at once.
@@ -36,8 +44,15 @@ class Claimer:
         redis_ahead_ms: Redis's clock before this host's.
     """
 
-    def __init__(self, redis: Redis, queues: Sequence[Leases], terms: ClaimTerms) -> None:
-        self._redis, self._terms = redis, terms
+    def __init__(
+        self,
+        redis: Redis,
+        queues: Sequence[Leases],
+        terms: ClaimTerms,
+        *,
+        refill: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._redis, self._terms, self._refill = redis, terms, refill
         self._turns = deque(queues)
         self._doubtful: list[tuple[Leases, str]] = []
         self.redis_ahead_ms = 0.0
@@ -55,6 +70,8 @@ class Claimer:
             leases = self._turns[0]
             self._turns.rotate(-1)
             claim = await self._claim(leases, slots, alone=alone, max_items=max_items)
+            if claim.status == "emptied":
+                claim = await self._refilled(leases, claim)
             found.append(claim)
             self.isolating = leases if claim.status == "isolate" else None
             if claim.group or claim.stock:
@@ -117,6 +134,17 @@ class Claimer:
         if claim.now_ms:
             self.redis_ahead_ms = claim.now_ms - time.time() * 1000
         return claim
+
+    async def _refilled(self, leases: Leases, claim: Claim) -> Claim:
+        """Fill the emptied Redis, and come again; later, where that cannot be done now."""
+        try:
+            if self._refill is not None:
+                await self._refill()
+        except TransientError as error:
+            self.problem = f"{leases.keys.queue}: {error}"
+            return Claim("empty", claim.token, _REFILL_AGAIN_MS)
+        await leases.refilled()
+        return Claim("more", claim.token, 0)
 
     def _tell_damage(self, queue: str, error: ResponseError) -> None:
         """A queue that is no sorted set, or keys of ours that are something else: the other queues go on."""

@@ -88,7 +88,7 @@ class Claim:
     """What a claim brought: a group, jobs for stock arq, or why nothing.
 
     Attributes:
-        status: "more" says to ask again at once, "isolate" to let running groups end first.
+        status: "more" says to ask again at once, "isolate" to let running groups end first, "emptied" to refill Redis.
         token: of this claim.
         wait_ms: until the next job is due; -1 if none is known of.
         now_ms: Redis's clock.
@@ -98,7 +98,7 @@ class Claim:
         stock: ids and scores of jobs that arq's own `run_job` has to run.
     """
 
-    status: Literal["ok", "empty", "more", "paused", "isolate"]
+    status: Literal["ok", "empty", "more", "paused", "emptied", "isolate"]
     token: str
     wait_ms: int = -1
     now_ms: int = 0
@@ -142,7 +142,8 @@ class JobEnd:
 class ClaimTerms:
     """What stays the same from claim to claim of a worker; see claim.lua.
 
-    `hold_ms` is how long stock arq workers, which know no leases, keep off a job of a worker that died.
+    `hold_ms` is how long stock arq workers, which know no leases, keep off a job of a worker that died; `refills` asks
+    for "emptied" in place of a first claim.
     """
 
     worker_id: str
@@ -153,6 +154,7 @@ class ClaimTerms:
     stock_ms: int
     heed_aborts: bool
     head_start_ms: int = HEAD_START_MS
+    refills: bool = False
     _tokens: Iterator[int] = field(default_factory=lambda: itertools.count(1), repr=False)
 
     def token(self) -> str:
@@ -208,6 +210,7 @@ class Leases:
                 int(terms.heed_aborts),
                 int(foreign_first),
                 MAX_PICKLE_BYTES,
+                int(terms.refills),
                 *terms.functions,
             ],
         )
@@ -269,6 +272,10 @@ class Leases:
     async def abandon(self, tokens: Iterable[str]) -> int:
         """Give back what claims took whose answer was lost. Returns the number of jobs."""
         return int(await self._scripts["abandon"](keys=self._group_keys, args=list(tokens)))
+
+    async def refilled(self) -> None:
+        """Let claims go on: Redis holds again what it held before it was emptied."""
+        await self._redis.set(self.keys.fence, 0, nx=True)
 
     async def drop(self, job_ids: Iterable[bytes]) -> None:
         """Take entries out of the queue whose id is no text: nobody could run or name them."""

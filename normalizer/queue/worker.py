@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from functools import cached_property, partial
@@ -90,6 +90,7 @@ class BatchWorker(Worker):
         head_start_ms: how far single jobs were moved ahead of bulk imports; see `TaskService.enqueue`.
         version: shown in the replica's health.
         on_group_end: told a group's kind, number of jobs and seconds.
+        on_emptied: called with `ctx` before anything is claimed from a Redis that holds no claim's trace.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class BatchWorker(Worker):
         head_start_ms: int = HEAD_START_MS,
         version: str = __version__,
         on_group_end: Callable[[str, int, float], None] | None = None,
+        on_emptied: Callable[[Mapping[Any, Any]], Awaitable[None]] | None = None,
         **arq_options: Any,
     ) -> None:
         has_batches = any(isinstance(function, BatchFunction) for function in functions)
@@ -116,6 +118,7 @@ class BatchWorker(Worker):
         self.queue_names = tuple(queue_names) or (self.queue_name,)
         self.groups: dict[str, GroupState] = {}
         self._lease_s, self._head_start_ms = lease_s, head_start_ms
+        self._on_emptied = on_emptied
         self._version, self._on_group_end, self._started_ms = version, on_group_end, timestamp_ms()
         where = describe(self.redis_settings) if self.redis_settings else "redis_pool"
         # Leases are renewed as often: nobody's can have run out sooner.
@@ -143,7 +146,8 @@ class BatchWorker(Worker):
 
     @cached_property
     def _claimer(self) -> Claimer:
-        return Claimer(self.pool, list(self._queues.values()), self._claim_terms)
+        refill = None if self._on_emptied is None else partial(self._on_emptied, self.ctx)
+        return Claimer(self.pool, list(self._queues.values()), self._claim_terms, refill=refill)
 
     @cached_property
     def _claim_terms(self) -> ClaimTerms:
@@ -157,6 +161,7 @@ class BatchWorker(Worker):
             stock_ms=int((self.in_progress_timeout_s or 0) * 1000),
             heed_aborts=self.allow_abort_jobs,
             head_start_ms=self._head_start_ms,
+            refills=self._on_emptied is not None,
         )
 
     @property

@@ -4,6 +4,7 @@
 """
 
 from normalizer.store.appointments import AppointmentStore, Page
+from normalizer.store.durable_state import DurableState
 from normalizer.store.import_record import CellProblem, ImportNotes, ImportRecord, ImportState, ProblemRow, SheetTitles
 from normalizer.store.migration import Migrated
 from normalizer.store.overview import Counts, Portions, Sample
@@ -19,6 +20,7 @@ __all__ = [
     "Attention",
     "CellProblem",
     "Counts",
+    "DurableState",
     "Filter",
     "ImportNotes",
     "ImportRecord",

@@ -32,6 +32,7 @@ from normalizer.store.connection import (
 )
 from normalizer.store.corrections import as_read, correction_of
 from normalizer.store.diagnosis import Diagnosis, diagnose
+from normalizer.store.durable_state import DurableState
 from normalizer.store.identity import named, text_of
 from normalizer.store.imports import ColumnTitles, Imports, ProblemRows
 from normalizer.store.migration import Migrated, migrate
@@ -138,6 +139,7 @@ class AppointmentStore:
         self.columns = ColumnTitles(opened("normalizer_columns", lasting=True), clock=clock)
         self.policies = PolicyBook(opened("normalizer_policies", lasting=True), clock=clock)
         self.totals = Totals(opened("normalizer_totals"), self._appointments, clock=clock)
+        self.durable_state = DurableState(opened("normalizer_state", lasting=True), self._appointments, clock=clock)
         self._events = opened("normalizer_events")
 
     @classmethod
@@ -173,6 +175,7 @@ class AppointmentStore:
         """
         with translated():
             await indexes.ensure(self._appointments, (self._images, self._problems))
+            await self.durable_state.ensure_indexes()
 
     async def load(self, ids: Sequence[str]) -> dict[str, Appointment]:
         """The appointments that these ids name, in one query per 500, and one more where some are named by `_id`."""

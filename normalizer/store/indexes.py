@@ -11,6 +11,7 @@ from normalizer.errors import Misconfigured
 from normalizer.store.connection import Collection
 
 KEY_FIELD: Final = "id_agendamento"
+CORRECTED_AT: Final = "normalizacao.endereco.corrigido_em"
 EXPIRY: Final = "normalizer_expiry"
 # Duplicates, or an index of the same keys or name with other options.
 _CANNOT_BE: Final = frozenset({11000, 85, 86})
@@ -40,7 +41,8 @@ _IMPORT: Final = Index("normalizer_import", (("normalizacao.import_id", 1),), {"
 # Sparse: what is to be looked at though it is settled, which is little.
 _UNREAD_DATE: Final = Index("normalizer_unread_date", (("data_agendamento_informado", 1),), {"sparse": True})
 _NOTED: Final = Index("normalizer_noted", (("normalizacao.documento.motivo", 1),), {"sparse": True})
-APPOINTMENTS: Final = (_KEY, _STATE, _IMPORT, _UNREAD_DATE, _NOTED)
+_CORRECTED: Final = Index("normalizer_corrected", ((CORRECTED_AT, 1),), {"sparse": True})
+APPOINTMENTS: Final = (_KEY, _STATE, _IMPORT, _UNREAD_DATE, _NOTED, _CORRECTED)
 PASSING: Final = (
     Index("normalizer_import", (("import_id", 1),)),
     Index(EXPIRY, (("expira_em", 1),), {"expireAfterSeconds": 0}),
@@ -56,7 +58,7 @@ async def ensure(appointments: Collection, passing: tuple[Collection, ...]) -> N
         Misconfigured: records with one natural key forbid the index on it.
     """
     there = await names_of(appointments)
-    for index in (_STATE, _IMPORT, _UNREAD_DATE, _NOTED):
+    for index in (_STATE, _IMPORT, _UNREAD_DATE, _NOTED, _CORRECTED):
         await index.create(appointments)
     for collection in passing:
         for index in PASSING:

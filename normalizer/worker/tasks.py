@@ -1,4 +1,4 @@
-"""The functions the worker runs: `normalize_appointment` (a batch function) and `reconcile` (cron).
+"""The functions the worker runs: `normalize_appointment` (a batch function), `reconcile` (cron), `refill`.
 
 They tie the queue to the store and the pipeline: load once, save and settle each appointment as soon as it is decided.
 """
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from normalizer.domain.appointment import Appointment, Normalized, Review, Status
-from normalizer.errors import NormalizerError, StoreUnavailable, TransientError
+from normalizer.cache import Entry
+from normalizer.domain.appointment import Appointment, Kind, Normalized, Review, Status
+from normalizer.errors import NormalizerError, QueueUnavailable, StoreUnavailable, TransientError
 from normalizer.observability import metrics
 from normalizer.queue.group import ClaimedJob, Done, Failed, Group, Settlement, Snooze
 from normalizer.store import AppointmentStore, Result, SaveReport
@@ -24,6 +25,8 @@ from normalizer.store.identity import text_of
 from normalizer.worker.pipeline import Deferred, Finished, Pipeline, Progress
 
 if TYPE_CHECKING:
+    from normalizer.cache import Cache
+    from normalizer.llm.pricing import Ledger
     from normalizer.queue.service import TaskService
 
 log = structlog.get_logger(__name__)
@@ -52,6 +55,8 @@ class Normalization:
     store: AppointmentStore
     pipeline: Pipeline
     tasks: TaskService
+    cache: Cache | None = None
+    ledger: Ledger | None = None
 
 
 async def normalize_appointment(ctx: Mapping[str, Any], group: Group) -> None:
@@ -110,6 +115,27 @@ async def reconcile(ctx: Mapping[str, Any]) -> int:
     if looked_at:
         log.info("reconcile.enqueued", appointments=looked_at)
     return looked_at
+
+
+async def refill(ctx: Mapping[str, Any]) -> None:
+    """Put back into an emptied Redis what no job and no model can bring back, before anything is claimed from it.
+
+    The pause comes last: whoever finds it there finds the rest as well. Raises StoreUnavailable, QueueUnavailable.
+    """
+    work: Normalization = ctx[CONTEXT_KEY]
+    state, corrected = work.store.durable_state, 0
+    if work.ledger is not None:
+        await work.ledger.restore(await state.spending())
+    if work.cache is not None:
+        async for chunk in state.corrections():
+            said = {text: Entry(address=address.as_dict(), manual=True) for text, address in chunk.items()}
+            if not await work.cache.put_many(Kind.ADDRESS, said):
+                raise QueueUnavailable("O Redis parou de responder enquanto recebia as correções.")
+            corrected += len(said)
+    order = await state.pause()
+    if order in {"pause", "drain"}:
+        await getattr(work.tasks, order)()
+    log.info("redis.refilled", corrections=corrected, paused=order is not None)
 
 
 async def _jobs_by_name(group: Group) -> dict[str, list[ClaimedJob]]:

@@ -10,10 +10,12 @@
 --       6 free slots: a group takes one, a stock job takes one   7 in-progress time of a stock job, ms
 --       8 head_start_ms   9 "1" if this worker runs no group now   10 "1" if aborts are honoured
 --      11 "1" if it is the turn of a job that was set aside in `foreign`   12 largest payload, bytes
---      13.. names of the batch functions; none: every payload is taken for a batch job
+--      13 "1" if somebody refills an emptied Redis before it is claimed from
+--      14.. names of the batch functions; none: every payload is taken for a batch job
 -- RETURN {status, wait_ms, now_ms, fence, kind, group, stock}
 --       status "ok" | "empty" | "more" (come again at once: a part of what is due could not be taken)
---            | "paused" | "isolate" (finish what runs, then come back alone)
+--            | "paused" | "emptied" (never claimed from: refill, then set the fence) | "isolate" (finish what runs,
+--            then come back alone)
 --       kind "normal" | "suspect" | "exclusive" | "dead"
 --       group flat {id, score, try, payload, ...}    stock flat {id, score, ...}
 --             try 0: somebody asked to abort it; payload "": it was too large to hand out
@@ -29,12 +31,13 @@ local queue, leases, holds, sizes, claims, suspects, quarantine, foreign, fence_
 local lease_ms, hold_ms, token, worker = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local max_items, slots, stock_ms = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local head_start_ms, alone, heed_aborts = tonumber(ARGV[8]), ARGV[9] == '1', ARGV[10] == '1'
-local foreign_first, largest = ARGV[11] == '1', tonumber(ARGV[12])
+local foreign_first, largest, refills = ARGV[11] == '1', tonumber(ARGV[12]), ARGV[13] == '1'
 local WALK = 750 + max_items  -- rows looked at in one call
 local PATIENCE = 500  -- locked rows among the first so many are passed by, later ones set aside
 local LOCKED_ASIDE_MS = 10000
 
 if redis.call('EXISTS', paused) == 1 then return {'paused', -1} end
+if refills and redis.call('EXISTS', fence_key) == 0 then return {'emptied', -1} end
 
 local now_us = clock_us()
 local now = math.floor(now_us / 1000)
@@ -64,8 +67,8 @@ local kind, limit = nil, max_items
 local told_to_isolate, rows_left, aside = false, WALK, 0
 
 local function looks_batch(payload)
-  if #ARGV < 13 then return true end
-  for i = 13, #ARGV do
+  if #ARGV < 14 then return true end
+  for i = 14, #ARGV do
     if string.find(payload, ARGV[i], 1, true) then return true end
   end
   return false
