@@ -28,7 +28,7 @@ import openai
 from redis.asyncio import Redis
 
 from benchmarks.circumstances import environment
-from normalizer.cache import Cache, Entry
+from normalizer.cache import Cache
 from normalizer.domain.address import RULES_VERSION, Address, parse_address
 from normalizer.domain.decision import Decision, Settled
 from normalizer.domain.text import canonical
@@ -146,7 +146,7 @@ class Bench:
         client = LlmClient(api_key="simulated", model=MODEL, base_url=self._provider.url)
         coalescer = Coalescer(
             client,
-            remember=self._remember if cache else _forget,
+            cache=self.cache if cache else None,
             count=counter(MODEL),
             gate=SharedGate(self._redis, name=what, rpm=self._given.rpm, tpm=self._given.tpm),
             budget=Budget(items=50),
@@ -189,9 +189,6 @@ class Bench:
                 }
             return sum(isinstance(decided.get(text), Settled) for text in texts)
 
-    async def _remember(self, decisions: Mapping[str, Decision[Address]]) -> None:
-        await self.cache.put_many(KIND, {text: Entry.of(decision) for text, decision in decisions.items()})
-
     async def _stats(self) -> dict[str, int]:
         stats = await asyncio.to_thread(_json_of, f"{self._provider.root_url}/stats")
         return {"calls": stats["requests"], "tokens_in": stats["tokens_in"], "tokens_out": stats["tokens_out"]}
@@ -199,10 +196,6 @@ class Bench:
     @staticmethod
     def _since(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
         return {name: after[name] - before[name] for name in before}
-
-
-async def _forget(_decisions: Mapping[str, Decision[Address]]) -> None:
-    pass
 
 
 def _json_of(url: str) -> dict[str, Any]:

@@ -26,10 +26,6 @@ from normalizer.llm.tokens import counter
 from normalizer.simulation.provider import Options, build_app
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from normalizer.domain.address import Address
-    from normalizer.domain.decision import Decision
     from normalizer.llm.answer import Usage
 
 RESULTS: Final = Path(__file__).parent / "results" / "tier.json"
@@ -68,7 +64,6 @@ async def measure(rows: int, refused: float | None) -> Way:
     way = Way(rows)
     coalescer = Coalescer(
         client,
-        remember=_forget,
         count=counter(MODEL),
         gate=LocalGate(),
         ledger=way,  # type: ignore[arg-type] # counts as the ledger does, without a Redis
@@ -90,10 +85,6 @@ async def measure(rows: int, refused: float | None) -> Way:
     way.by_tier, way.refused = stats["by_tier"], stats["by_status"].get("429", 0)
     way.usd_per_1000 = round(1_000 * way.usd / rows, 6)
     return way
-
-
-async def _forget(_decisions: Mapping[str, Decision[Address]]) -> None:
-    """Every text is asked anew."""
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,10 +16,9 @@ from arq.connections import RedisSettings
 from pydantic import SecretStr
 
 from normalizer import __version__
-from normalizer.cache import Cache, Entry
-from normalizer.domain.address import RULES_VERSION, Address
+from normalizer.cache import Cache
+from normalizer.domain.address import RULES_VERSION
 from normalizer.domain.appointment import Kind
-from normalizer.domain.decision import Decision
 from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.estimate import Lane
 from normalizer.llm.client import OPENAI_URL, LlmClient
@@ -413,24 +412,11 @@ def _cache_of(settings: Settings, redis: Any, own_secret: bytes) -> Cache:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the model lane shares with other replicas."""
+    """Beside the limits, what the model lane shares with other replicas; loose texts share nothing."""
 
     redis: Any
     cache: Cache
     ledger: Ledger
-
-    async def remember(self, decisions: Mapping[str, Decision[Address]]) -> None:
-        """Put what the model settled, or could not, into the shared cache."""
-        await self.cache.put_many(Kind.ADDRESS, {text: Entry.of(decision) for text, decision in decisions.items()})
-
-    async def recall(self, texts: Sequence[str]) -> Mapping[str, Decision[Address]]:
-        """What the shared cache knows of `texts` by now."""
-        known = await self.cache.get_many(Kind.ADDRESS, texts, again=True)
-        return {text: entry.decision for text, entry in known.items()}
-
-    def mark(self, text: str) -> str:
-        """What may stand for `text` in a Redis key."""
-        return self.cache.mark(Kind.ADDRESS, text)
 
 
 def _client(settings: Settings, stack: contextlib.AsyncExitStack, *, shared: Shared | None) -> LlmClient | None:
@@ -455,15 +441,16 @@ def _coalescer(
     """The model lane; None without a client."""
     if client is None:
         return None
+    flight = None if shared is None else SharedSingleFlight(shared.redis, cache=shared.cache, lease_s=settings.lease_s)
     coalescer = Coalescer(
         client,
-        remember=_forget if shared is None else shared.remember,
+        cache=None if shared is None else shared.cache,
         count=counter(settings.openai_model),
         gate=gate,
         budget=Budget(items=50),
         size=BatchSize(start=settings.llm_records_per_call),
         linger_ms=settings.batch_linger_ms,
-        shared_flight=None if shared is None else _shared(settings, shared),
+        shared_flight=flight,
         ledger=None if shared is None else shared.ledger,
         flex=settings.llm_service_tier == "flex",
     )
@@ -493,14 +480,6 @@ def _gate(settings: Settings, redis: Any) -> SharedGate:
         largest=settings.llm_max_concurrency,
         longest_pause_s=settings.llm_max_pause_s,
     )
-
-
-def _shared(settings: Settings, shared: Shared) -> SharedSingleFlight:
-    return SharedSingleFlight(shared.redis, mark=shared.mark, recall=shared.recall, lease_s=settings.lease_s)
-
-
-async def _forget(_decisions: Mapping[str, Decision[Address]]) -> None:
-    """Loose texts leave no trace."""
 
 
 def secret_of(value: SecretStr | None) -> str | None:

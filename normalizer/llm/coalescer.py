@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
+from normalizer.cache import Entry
+from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Decision, Reason, Undecided
 from normalizer.domain.text import canonical
 from normalizer.errors import ProviderRefused, TransientError
@@ -28,6 +30,7 @@ from normalizer.llm.single_flight import InFlight, PendingText, TextContext, Wai
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from normalizer.cache import Cache
     from normalizer.domain.address import Address
     from normalizer.llm.client import LlmClient
     from normalizer.llm.pricing import Ledger
@@ -60,7 +63,7 @@ class Coalescer:
 
     Args:
         model: asks one batch.
-        remember: stores decisions; awaited before anyone is told of them.
+        cache: where answers are kept before anyone is told of them; None (loose texts) leaves no trace.
         count: tokens of a text.
         gate: rate limit, concurrency and breaker.
         budget: what one call may hold at most.
@@ -78,8 +81,8 @@ class Coalescer:
         self,
         model: LlmClient,
         *,
-        remember: Callable[[Mapping[str, Decision[Address]]], Awaitable[None]],
         count: Callable[[str], int],
+        cache: Cache | None = None,
         gate: Gate | None = None,
         budget: Budget | None = None,
         size: BatchSize | None = None,
@@ -91,7 +94,7 @@ class Coalescer:
         ledger: Ledger | None = None,
         seed: int | None = None,
     ) -> None:
-        self._remember, self._count, self._ledger = remember, count, ledger
+        self._cache, self._count, self._ledger = cache, count, ledger
         self._gate = gate or LocalGate()
         size, pace = size or BatchSize(), pace or Pace()
         self._line = PendingTexts(
@@ -313,7 +316,9 @@ class Coalescer:
         if not decided:
             return
         try:
-            await self._remember({entry.text: decision for entry, decision in decided})
+            if self._cache is not None:
+                answers = {entry.text: Entry.of(decision) for entry, decision in decided}
+                await self._cache.put_many(Kind.ADDRESS, answers)
         except Exception:  # costs money later, not the answer now
             log.exception("llm.remember.failed", records=len(decided))
         if self._shared is not None:

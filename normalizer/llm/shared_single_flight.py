@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from redis.exceptions import RedisError
 
+from normalizer.domain.appointment import Kind
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from redis.asyncio import Redis
 
+    from normalizer.cache import Cache
     from normalizer.domain.address import Address
     from normalizer.domain.decision import Decision
     from normalizer.llm.single_flight import PendingText
@@ -33,8 +36,7 @@ class SharedSingleFlight:
 
     Args:
         redis: shared by all replicas.
-        mark: the keyed hash of a text; no text is ever a Redis key.
-        recall: what the shared cache knows by now, keyed by text.
+        cache: where the answers of other replicas arrive; it names texts by a keyed hash, since none is a Redis key.
         lease_s: a dead replica's texts are asked by another after this long.
         poll_s: how often the cache is looked up for what others are asking about.
     """
@@ -43,12 +45,11 @@ class SharedSingleFlight:
         self,
         redis: Redis,
         *,
-        mark: Callable[[str], str],
-        recall: Callable[[Sequence[str]], Awaitable[Mapping[str, Decision[Address]]]],
+        cache: Cache,
         lease_s: float = 15.0,
         poll_s: float = 0.25,
     ) -> None:
-        self._redis, self._mark, self._recall = redis, mark, recall
+        self._redis, self._cache = redis, cache
         self._lease_s, self._poll_s = lease_s, poll_s
         self._token = secrets.token_hex(8)
         self._held: dict[PendingText, str] = {}
@@ -95,7 +96,7 @@ class SharedSingleFlight:
 
     async def _claim(self, entries: Sequence[PendingText]) -> list[PendingText]:
         """Take the leases that are free, in one round trip; return the entries whose lease another holds."""
-        marks = {entry: self._mark(entry.text) for entry in entries}
+        marks = {entry: self._cache.mark(Kind.ADDRESS, entry.text) for entry in entries}
         known = {mark: entry for entry, mark in self._held.items()}
         for entry, mark in marks.items():
             if (earlier := known.get(mark)) is not None:  # this process asked before, and gave up
@@ -117,8 +118,9 @@ class SharedSingleFlight:
 
     async def _answer(self, entries: Sequence[PendingText]) -> list[PendingText]:
         """End what the cache knows by now: another replica may have answered since this one looked."""
-        known = await self._recall([entry.text for entry in entries]) if entries else {}
-        answered = [(entry, known[entry.text]) for entry in entries if entry.text in known]
+        texts = [entry.text for entry in entries]
+        known = await self._cache.get_many(Kind.ADDRESS, texts, again=True) if entries else {}
+        answered = [(entry, known[entry.text].decision) for entry in entries if entry.text in known]
         found = [entry for entry, _ in answered]
         await self.release(found)
         if answered:

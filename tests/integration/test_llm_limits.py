@@ -26,7 +26,6 @@ async def replica(url, redis_url, texts, limits, answered):
         client = LlmClient(api_key="test", model="simulated", base_url=url)
         coalescer = Coalescer(
             client,
-            remember=forget,
             count=tokens.counter("gpt-6-luna"),
             gate=SharedGate(redis, name="test", window_s=WINDOW_S, **limits),
             size=BatchSize(start=10, largest=10),
@@ -37,10 +36,6 @@ async def replica(url, redis_url, texts, limits, answered):
             answered.update(text for text, outcome in outcomes.items() if not isinstance(outcome, TransientError))
         await coalescer.close()
         await client.close()
-
-
-async def forget(_decisions):
-    pass
 
 
 @pytest.mark.slow

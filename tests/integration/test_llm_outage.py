@@ -21,15 +21,15 @@ class Lane:
         self.remembered = {}
         self.coalescer = Coalescer(
             self.client,
-            remember=self.remember,
+            cache=self,
             count=tokens.counter("gpt-6-luna"),
             gate=gate,
             linger_ms=0,
             call_timeout_s=timeout_s,
         )
 
-    async def remember(self, decisions):
-        self.remembered |= decisions
+    async def put_many(self, _kind, entries):
+        self.remembered |= {text: entry.decision for text, entry in entries.items()}
 
     async def ask(self, texts, for_s=20.0):
         outcomes = {}

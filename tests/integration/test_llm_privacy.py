@@ -78,11 +78,8 @@ async def sent(start_provider):
     texts, secrets = burdened()
     provider = start_provider()
 
-    async def forget(_decisions):
-        pass
-
     client = LlmClient(api_key="test", model="simulated", base_url=provider.url)
-    coalescer = Coalescer(client, remember=forget, count=tokens.counter("gpt-6-luna"), linger_ms=0)
+    coalescer = Coalescer(client, count=tokens.counter("gpt-6-luna"), linger_ms=0)
     answered = 0
     async for outcomes in coalescer.resolve_many(texts, deadline=asyncio.get_running_loop().time() + 60):
         answered += len(outcomes)
@@ -122,11 +119,8 @@ async def test_a_lone_number_that_is_the_appointments_rg_does_not_leave_as_a_cep
     """Eight digits, no label, and of the state's CEP range: only the document beside it tells what they are."""
     provider = start_provider()
 
-    async def forget(_decisions):
-        pass
-
     client = LlmClient(api_key="test", model="simulated", base_url=provider.url)
-    coalescer = Coalescer(client, remember=forget, count=tokens.counter("gpt-6-luna"), linger_ms=0)
+    coalescer = Coalescer(client, count=tokens.counter("gpt-6-luna"), linger_ms=0)
     text = "rj rio de janeiro jardim tal rua das acácias 12 22790285"  # in no order the rules read
     appointments = [
         Appointment("a", {"endereco_completo": text, "documento_completo": "RG 22.790.285, CPF 111.444.777-35"}),

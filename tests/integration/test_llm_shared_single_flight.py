@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from redis.asyncio import Redis
 
-from normalizer.cache import Cache, Entry
+from normalizer.cache import Cache
 from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
 from normalizer.llm.coalescer import Coalescer
@@ -28,27 +28,17 @@ class Replica:
         self.go = asyncio.Event()
         self.go.set()
         self.asked = asyncio.Event()
-        self.shared_flight = SharedSingleFlight(redis, mark=self.mark, recall=self.recall, lease_s=lease_s, poll_s=0.02)
+        self.shared_flight = SharedSingleFlight(redis, cache=self.cache, lease_s=lease_s, poll_s=0.02)
         self.coalescer = Coalescer(
             self,
-            remember=self.remember,
+            cache=self.cache,
             count=tokens.counter("gpt-6-luna"),
             shared_flight=self.shared_flight,
             linger_ms=0,
         )
 
-    def mark(self, text):
-        return self.cache.mark(KIND, text)
-
     def keys(self, texts):
-        return [f"norm:asking:{self.mark(text)}" for text in texts]
-
-    async def recall(self, texts):
-        found = await self.cache.get_many(KIND, texts)
-        return {text: entry.decision for text, entry in found.items()}
-
-    async def remember(self, decisions):
-        await self.cache.put_many(KIND, {text: Entry.of(decision) for text, decision in decisions.items()})
+        return [f"norm:asking:{self.cache.mark(KIND, text)}" for text in texts]
 
     async def complete(self, records, **options):
         self.asked.set()

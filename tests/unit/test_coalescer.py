@@ -58,7 +58,7 @@ class Lane:
         self.gate = settings.setdefault("gate", LocalGate())
         self.coalescer = Coalescer(
             self,
-            remember=self.remember,
+            cache=self,
             count=tokens.counter("gpt-6-luna"),
             call_timeout_s=timeout_s,
             seed=1,
@@ -81,8 +81,8 @@ class Lane:
         await self.go.wait()
         return await self.client.complete(records, **options)
 
-    async def remember(self, decisions):
-        self.remembered |= decisions
+    async def put_many(self, _kind, entries):
+        self.remembered |= {text: entry.decision for text, entry in entries.items()}
 
     def faults(self, *faults):
         self.provider.faults[:] = faults
@@ -223,10 +223,10 @@ async def test_answers_are_remembered_before_anyone_is_told(lane):
 async def test_a_memory_that_fails_costs_no_answer(lane):
     it = lane()
 
-    async def fail(_decisions):
+    async def fail(_kind, _entries):
         raise OSError("gone")
 
-    it.coalescer._remember = fail
+    it.put_many = fail
 
     expect_right(await it.ask(TEXTS[:2]), TEXTS[:2])
 
