@@ -14,7 +14,7 @@ from typing import Any, Final
 from normalizer.domain.document import cpf_is_valid
 from normalizer.domain.document.tokens import LABELS
 from normalizer.domain.text import clean, fold
-from normalizer.llm.redaction import outgoing, placeholders
+from normalizer.llm.redaction import placeholders, redact
 
 HIDDEN: Final = "•"
 _SHOWN: Final = 2
@@ -55,7 +55,7 @@ def address_text(text: str, understood: Iterable[str | None] = ()) -> str:
         understood: values of its fields.
     """
     known = {fold(word) for value in understood if value for word in _WORD.findall(value)}
-    sent = outgoing(_LONG_RUN.sub(_unless_a_cep, clean(_plain(text))))
+    sent = redact(_LONG_RUN.sub(_unless_a_cep, clean(_plain(text))))
     kept = {name: _unknown(words, known) for name, words in zip(placeholders(), sent.kept, strict=False)}
     return _PLACEHOLDER.sub(lambda found: kept.get(found[0], found[0]), sent.text)
 

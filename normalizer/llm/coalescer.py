@@ -97,7 +97,7 @@ class Coalescer:
         self._cache, self._count, self._ledger = cache, count, ledger
         self._gate = gate or LocalGate()
         size, pace = size or BatchSize(), pace or Pace()
-        self._line = PendingTexts(
+        self._pending = PendingTexts(
             budget=budget or Budget(), size=size, pace=pace, linger_s=linger_ms / 1000, call_timeout_s=call_timeout_s
         )
         self._caller = ModelCaller(
@@ -108,10 +108,10 @@ class Coalescer:
         self._prompt_tokens = prompt_tokens(count)
         self.refused: ProviderRefused | None = None
         """Why the lane stands still; shown by `status` and `doctor`."""
-        self._flights = InFlight()
+        self._in_flight = InFlight()
         self._shared = shared_flight
         if shared_flight is not None:
-            shared_flight.attach(alive=self._flights.holds, ours=self._requeue, answered=self._flights.land)
+            shared_flight.attach(alive=self._in_flight.holds, ours=self._requeue, answered=self._in_flight.resolve)
         self._announced: int | None = None
         self._wake = asyncio.Event()
         self._dispatcher: asyncio.Task[None] | None = None
@@ -165,7 +165,7 @@ class Coalescer:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._shared is not None:
             await self._shared.close()
-        self._flights.land_all(_stopping())
+        self._in_flight.resolve_all(_stopping())
 
     # -- texts come in
 
@@ -177,7 +177,7 @@ class Coalescer:
             return
         for text in dict.fromkeys(texts):
             context = contexts.get(text, TextContext())
-            if self._flights.join(text, waiter, context):
+            if self._in_flight.join(text, waiter, context):
                 continue
             record = Record.of(text, withheld=context.withheld)
             if (reason := _unaskable(record)) is not None:
@@ -186,34 +186,34 @@ class Coalescer:
             cost = cost_of(record, self._count)
             deadline = waiter.deadline
             entry = PendingText(canonical(text), text, record, cost, now, deadline, deadline - now, context=context)
-            self._flights.start(entry, waiter)
-            self._line.add(entry)
+            self._in_flight.start(entry, waiter)
+            self._pending.add(entry)
         if self._dispatcher is None or self._dispatcher.done():
             self._dispatcher = asyncio.create_task(self._dispatch(), name="llm-coalescer")
         self._wake.set()
 
     def _forget(self, waiter: Waiter) -> None:
         """Take a caller off its entries; what nobody waits for and nobody has asked yet is not asked."""
-        self._flights.leave(waiter)
-        self._line.keep(self._wanted)
+        self._in_flight.leave(waiter)
+        self._pending.keep(self._wanted)
 
     async def _when(self, stopped: Callable[[], Awaitable[None]], waiter: Waiter) -> None:
         """Give a caller that is stopping back what no call holds yet."""
         await stopped()
         stopping = _stopping()
-        for entry in self._line.waiting():
+        for entry in self._pending.waiting():
             if texts := entry.waiters.pop(waiter, None):
                 waiter.tell(dict.fromkeys(texts, stopping))
-        self._line.keep(self._wanted)
+        self._pending.keep(self._wanted)
 
     def _requeue(self, entries: list[PendingText]) -> None:
         """Put texts back that were on their way."""
-        self._line.put_back(entries)
+        self._pending.put_back(entries)
         self._wake.set()
 
     def _wanted(self, entry: PendingText) -> bool:
         if not entry.waiters:
-            self._flights.drop(entry)
+            self._in_flight.drop(entry)
         return bool(entry.waiters)
 
     # -- batches go out
@@ -222,8 +222,8 @@ class Coalescer:
         while True:
             await self._until_due()
             await self._gate.free()
-            self._give_back(self._line.take_late(_now()), TransientError("too little time left to ask the model"))
-            batch = self._line.next_batch(_now())
+            self._give_back(self._pending.take_late(_now()), TransientError("too little time left to ask the model"))
+            batch = self._pending.next_batch(_now())
             try:
                 await self._start(batch)
             except Exception as error:  # a bug must leave nobody waiting
@@ -231,7 +231,7 @@ class Coalescer:
                 self._give_back(batch, TransientError(f"the model lane broke ({type(error).__name__})"))
 
     async def _start(self, batch: list[PendingText]) -> None:
-        """Start a call, or put the batch back into the line."""
+        """Start a call, or put the batch back."""
         if self._shared is not None:
             batch = await self._shared.take(batch)
         if not batch:
@@ -241,7 +241,7 @@ class Coalescer:
             return
         admission = await self._gate.admit(self._tokens(batch))
         if isinstance(admission, Denied):
-            self._line.put_back(batch)
+            self._pending.put_back(batch)
             await self._hold(admission)
             return
         task = asyncio.create_task(self._call(batch, admission), name="llm-call")
@@ -249,7 +249,7 @@ class Coalescer:
         task.add_done_callback(self._calls.discard)
 
     async def _until_due(self) -> None:
-        while (wait_s := self._line.due_in(_now(), nothing_more=self._announced == 0)) is None or wait_s > 0:
+        while (wait_s := self._pending.due_in(_now(), nothing_more=self._announced == 0)) is None or wait_s > 0:
             self._wake.clear()
             try:
                 async with asyncio.timeout(wait_s):
@@ -259,17 +259,17 @@ class Coalescer:
 
     def _out_of_budget(self, batch: list[PendingText]) -> None:
         """Send everything to review for today; never remembered, so that tomorrow it can be asked."""
-        left = [*batch, *self._line.take_all()]
+        left = [*batch, *self._pending.take_all()]
         log.warning("llm.budget.spent", records=len(left))
-        self._flights.land([(entry, Undecided(Reason.MODEL_BUDGET)) for entry in left])
+        self._in_flight.resolve([(entry, Undecided(Reason.MODEL_BUDGET)) for entry in left])
 
     async def _hold(self, denied: Denied) -> None:
         """Wait until a call may start; whoever has not that much time gets its texts back at once.
 
         When that is not soon nobody waits: cache and rules must not stand behind it.
         """
-        late = self._line.take_all() if denied.closed else self._line.take_due_by(_now() + denied.wait_s)
-        self._flights.land([(entry, self.refused or denied.error) for entry in late])
+        late = self._pending.take_all() if denied.closed else self._pending.take_due_by(_now() + denied.wait_s)
+        self._in_flight.resolve([(entry, self.refused or denied.error) for entry in late])
         if not denied.closed:
             await asyncio.sleep(denied.wait_s)
 
@@ -285,7 +285,7 @@ class Coalescer:
             return
         if result.answered:
             self.refused = None
-        self._flights.land(result.given_up)
+        self._in_flight.resolve(result.given_up)
         if result.later:
             self._requeue([entry for entry in result.later if self._wanted(entry)])
         if result.again:
@@ -299,15 +299,15 @@ class Coalescer:
         for entry, size in wanted:
             entry.cost, entry.since = replace(entry.cost, max_call_size=size), _now()
         self.stats.asked_again += len(wanted)
-        self._line.add_again(entry for entry, _ in wanted)
+        self._pending.add_again(entry for entry, _ in wanted)
         self._wake.set()
 
     def _stop(self, error: ProviderRefused) -> None:
         """Everybody's texts go back; the gate lets one call find out whether the operator has mended it."""
         log.error("llm.lane.stopped", problem=error.problem)
         self.refused = error
-        self._line.take_all()
-        self._flights.land_all(error)
+        self._pending.take_all()
+        self._in_flight.resolve_all(error)
 
     # -- answers come out
 
@@ -323,10 +323,10 @@ class Coalescer:
             log.exception("llm.remember.failed", records=len(decided))
         if self._shared is not None:
             await self._shared.release(entry for entry, _ in decided)
-        self._flights.land(decided)
+        self._in_flight.resolve(decided)
 
     def _give_back(self, entries: Iterable[PendingText], error: TransientError) -> None:
-        self._flights.land([(entry, error) for entry in entries])
+        self._in_flight.resolve([(entry, error) for entry in entries])
 
 
 def _now() -> float:

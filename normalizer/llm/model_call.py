@@ -28,8 +28,8 @@ from normalizer.errors import (
 )
 from normalizer.llm.answer import Answer, Usage
 from normalizer.llm.estimate import max_tokens_out
+from normalizer.llm.evaluation import Again, evaluate_record, half, next_call_size
 from normalizer.llm.provider_errors import FIX
-from normalizer.llm.salvage import Again, evaluate_record, half, next_call_size
 from normalizer.observability import metrics
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The line of texts waiting for a call: when a batch is due, and which texts it takes. Pure: time is an argument."""
+"""Queue of texts waiting for a call: when a batch is due, and which texts it takes. Pure: time is an argument."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PendingTexts:
         budget: what one call may hold at most.
         size: how many records a call may hold, adapted below the budget to what comes back valid.
         pace: how long calls take, learned.
-        linger_s: how long a text waits for max_call_size.
+        linger_s: how long a text waits for others to share its call.
         call_timeout_s: a call is planned to end within.
 
     All other times are points on one clock, in seconds.
@@ -46,7 +46,7 @@ class PendingTexts:
         self._again.extend(entries)
 
     def waiting(self) -> list[PendingText]:
-        """Everything in the line."""
+        """All of them."""
         return [*self._again, *self._fresh]
 
     def due_in(self, now: float, *, nothing_more: bool) -> float | None:
@@ -59,7 +59,7 @@ class PendingTexts:
         return max(0.0, min(entry.since for entry in waiting) + self._linger_s - now)
 
     def next_batch(self, now: float) -> list[PendingText]:
-        """Take the next batch out of the line, sized so that it ends before its first deadline; empty if none.
+        """Take the next batch out, sized so that it ends before its first deadline; empty if none.
 
         Texts with the same `max_call_size` go together: one that must be alone would else cut the call of the others.
         """

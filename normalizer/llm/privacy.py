@@ -92,7 +92,7 @@ _NAMED_AFTER_PEOPLE: Final = frozenset(_BEFORE_NAMES.split())
 
 
 @dataclass(frozen=True, slots=True)
-class Withheld:
+class PatientData:
     """What must not leave with an address even where nothing announces it.
 
     Attributes:
@@ -104,7 +104,7 @@ class Withheld:
     names: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, patients: Iterable[Sequence[str]]) -> Withheld:
+    def of(cls, patients: Iterable[Sequence[str]]) -> PatientData:
         """Of each patient: the document text, then the name, then texts with other numbers (phones, cards)."""
         numbers: set[str] = set()
         names: set[str] = set()
@@ -118,8 +118,8 @@ class Withheld:
                 numbers |= {number[-length:] for number in found if 10 <= len(number) <= 13 for length in (8, 9)}
         return cls(frozenset(numbers), frozenset(names))
 
-    def __or__(self, other: Withheld) -> Withheld:
-        return Withheld(self.numbers | other.numbers, self.names | other.names)
+    def __or__(self, other: PatientData) -> PatientData:
+        return PatientData(self.numbers | other.numbers, self.names | other.names)
 
 
 def numbers_of(document_text: str) -> frozenset[str]:
@@ -128,7 +128,7 @@ def numbers_of(document_text: str) -> frozenset[str]:
     return frozenset("".join(filter(str.isdigit, number)) for number in found)
 
 
-def stripped(text: str, *, withheld: Withheld | None = None) -> str:
+def stripped(text: str, *, withheld: PatientData | None = None) -> str:
     """Return `text` without e-mails, labelled names, phones and runs of seven or more digits other than its CEP.
 
     Args:
@@ -145,7 +145,7 @@ def stripped(text: str, *, withheld: Withheld | None = None) -> str:
     return _BLANKS.sub(" ", kept).strip()
 
 
-def _without(withheld: Withheld, text: str) -> str:
+def _without(withheld: PatientData, text: str) -> str:
     carried = "".join(filter(str.isdigit, text))
     for number in withheld.numbers:
         if number in carried:

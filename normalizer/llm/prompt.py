@@ -16,8 +16,8 @@ from importlib.resources import files
 from typing import Any, Final, TypeAlias
 
 from normalizer.domain.text import clean
-from normalizer.llm.privacy import Withheld
-from normalizer.llm.redaction import Outgoing, outgoing
+from normalizer.llm.privacy import PatientData
+from normalizer.llm.redaction import Redacted, redact
 
 Segments: TypeAlias = Mapping[str, str | None]
 
@@ -51,16 +51,16 @@ class Record:
     """Whether it may be more than an address (orders, markup, very long) and must not share a call."""
 
     @classmethod
-    def of(cls, text: str, *, withheld: Withheld | None = None) -> Record:
+    def of(cls, text: str, *, withheld: PatientData | None = None) -> Record:
         """Make `text` fit to leave the machine, also without what is `withheld`. May come out empty."""
         cleaned = clean(text)
         suspicious = len(cleaned) > _LONG_RECORD_CHARS or _ORDERS.search(cleaned) is not None
-        leaving = outgoing(cleaned, withheld=withheld)
+        leaving = redact(cleaned, withheld=withheld)
         return cls(" ".join(leaving.text.split()), leaving.kept, suspicious)
 
     def restored(self, segments: Segments | None) -> Segments | None:
         """Return what an answer says of this record, its placeholders replaced by the words they stand for."""
-        return None if segments is None else Outgoing(self.text, self.kept).restored(segments)
+        return None if segments is None else Redacted(self.text, self.kept).restored(segments)
 
 
 def slot(index: int) -> str:

@@ -21,7 +21,7 @@ from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import places, states
 from normalizer.domain.address.streets import at_street
 from normalizer.domain.address.tokens import HARD, MAX_CHARS, NUM, WORD, Tokens
-from normalizer.llm.privacy import Withheld, stripped
+from normalizer.llm.privacy import PatientData, stripped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,7 +64,7 @@ _PLACEHOLDER: Final = re.compile(rf"#[A-Z]{{1,{_LETTERS}}}(?![A-Za-z])")
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class Redacted:
     """A text as it may leave the machine, and the words that stay here, in the order of their placeholders."""
 
     text: str
@@ -79,7 +79,7 @@ class Outgoing:
         }
 
 
-def outgoing(text: str, *, withheld: Withheld | None = None) -> Outgoing:
+def redact(text: str, *, withheld: PatientData | None = None) -> Redacted:
     """Return what of a cleaned address text may leave.
 
     Args:
@@ -95,7 +95,7 @@ def outgoing(text: str, *, withheld: Withheld | None = None) -> Outgoing:
         written += [tokens.text[at:first], placeholder]
         kept.append(tokens.text[first:last])
         at = last
-    return Outgoing("".join([*written, tokens.text[at:]]), tuple(kept))
+    return Redacted("".join([*written, tokens.text[at:]]), tuple(kept))
 
 
 def _sent(evidence: Evidence) -> bytearray:

@@ -13,7 +13,7 @@ from normalizer.domain.address import Address
 from normalizer.domain.decision import Decision
 from normalizer.domain.text import canonical
 from normalizer.errors import NormalizerError, TransientError
-from normalizer.llm.privacy import Withheld
+from normalizer.llm.privacy import PatientData
 from normalizer.llm.prompt import Record
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class TextContext:
         interactive: it came alone: a person may be waiting for it.
     """
 
-    withheld: Withheld = field(default_factory=Withheld)
+    withheld: PatientData = field(default_factory=PatientData)
     import_id: str | None = None
     interactive: bool = False
 
@@ -165,7 +165,7 @@ class InFlight:
         if self._entries.get(entry.key) is entry:
             del self._entries[entry.key]
 
-    def land(self, outcomes: Sequence[tuple[PendingText, Outcome]]) -> None:
+    def resolve(self, outcomes: Sequence[tuple[PendingText, Outcome]]) -> None:
         """End entries and tell their waiters: one message per caller, however many of its texts are in it."""
         messages: dict[Waiter, dict[str, Outcome]] = {}
         for entry, outcome in outcomes:
@@ -175,6 +175,6 @@ class InFlight:
         for waiter, message in messages.items():
             waiter.tell(message)
 
-    def land_all(self, error: NormalizerError) -> None:
+    def resolve_all(self, error: NormalizerError) -> None:
         """End every entry with `error`."""
-        self.land([(entry, error) for entry in self._entries.values()])
+        self.resolve([(entry, error) for entry in self._entries.values()])

@@ -18,7 +18,7 @@ from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.document import Document, parse_document
 from normalizer.domain.text import canonical
 from normalizer.errors import NormalizerError
-from normalizer.llm.privacy import Withheld
+from normalizer.llm.privacy import PatientData
 from normalizer.llm.single_flight import TextContext, Waiter
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class _Text:
 
     def context(self, *, interactive: bool) -> TextContext:
         """What the model lane must know: what of the patients never leaves; the first import pays."""
-        withheld = Withheld.of((each.text(Kind.DOCUMENT), *each.private) for each in self.waiting)
+        withheld = PatientData.of((each.text(Kind.DOCUMENT), *each.private) for each in self.waiting)
         import_id = next((each.import_id for each in self.waiting if each.import_id), None)
         return TextContext(withheld, import_id, interactive)
 

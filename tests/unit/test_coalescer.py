@@ -15,7 +15,7 @@ from normalizer.llm.client import CONTROL, LlmClient
 from normalizer.llm.coalescer import Coalescer
 from normalizer.llm.limits import LocalGate
 from normalizer.llm.packing import BatchSize, Budget, Pace
-from normalizer.llm.privacy import Withheld
+from normalizer.llm.privacy import PatientData
 from normalizer.llm.prompt import Record
 from normalizer.llm.single_flight import TextContext
 from normalizer.simulation.provider import Fault, Options, build_app
@@ -511,7 +511,7 @@ async def test_an_import_is_charged_for_the_texts_it_brought(lane):
 async def test_what_one_caller_withholds_of_a_shared_text_leaves_for_none(lane):
     it = lane(linger_ms=50)
     text = "Rua do Sol, 12, Centro, Itu, SP 13300123"
-    number = Withheld(numbers=frozenset({"13300123"}))
+    number = PatientData(numbers=frozenset({"13300123"}))
 
     await asyncio.gather(it.ask([text]), it.ask([text], contexts={text: TextContext(withheld=number)}))
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.domain.text import clean
-from normalizer.llm.privacy import Withheld, numbers_of, stripped
+from normalizer.llm.privacy import PatientData, numbers_of, stripped
 
 GOLD = Path(__file__).parents[1] / "gold" / "dev_addresses.jsonl"
 SEVEN_DIGITS = re.compile(r"\d(?:[.\-/–]?\d){6,}")
@@ -75,7 +75,7 @@ def test_a_number_of_the_appointments_documents_stays_here_in_any_spelling(numbe
     withheld = numbers_of("RG 22.790.285 SSP/RJ, CPF 111.444.777-35")
 
     assert withheld >= {"22790285", "11144477735"}
-    assert stripped(f"Rua X 10, Recreio, Rio de Janeiro RJ {number}", withheld=Withheld(withheld)).endswith(
+    assert stripped(f"Rua X 10, Recreio, Rio de Janeiro RJ {number}", withheld=PatientData(withheld)).endswith(
         "Janeiro RJ"
     )
 
@@ -103,7 +103,7 @@ def test_no_document_of_the_appointment_leaves(number, sign, shape, address):
     grouped = sign.join([number[:-8], number[-8:-5], number[-5:-2], number[-2:]]).strip(". -/")
     typed = address.format(shape.format(grouped))
 
-    sent = stripped(clean(typed), withheld=Withheld(numbers_of(f"RG {number}")))
+    sent = stripped(clean(typed), withheld=PatientData(numbers_of(f"RG {number}")))
 
     assert number not in re.sub(r"\D", "", sent)
 
@@ -127,12 +127,12 @@ def test_no_document_of_the_appointment_leaves(number, sign, shape, address):
 def test_the_patients_own_name_and_phone_stay_here_without_any_label(typed, sent):
     patient = ("", "Maria José da Silva", "(11) 98765-4321 / 1134567890", "")
 
-    assert stripped(typed, withheld=Withheld.of([patient])) == sent
+    assert stripped(typed, withheld=PatientData.of([patient])) == sent
 
 
 def test_what_two_patients_withhold_is_withheld_together():
-    one = Withheld.of([("RG 12345678", "Ana Lima", "")])
-    two = Withheld.of([("CPF 11144477735", "Rui Prado", "1134567890")])
+    one = PatientData.of([("RG 12345678", "Ana Lima", "")])
+    two = PatientData.of([("CPF 11144477735", "Rui Prado", "1134567890")])
 
     together = one | two
 
@@ -166,7 +166,7 @@ ENDLESS = {
 def test_any_text_is_read_in_bounded_time(text):
     started = time.process_time()
 
-    stripped(text, withheld=Withheld.of([("CPF 11144477735 RG 22790285", "Ana de Souza Lima", "11987654321")]))
+    stripped(text, withheld=PatientData.of([("CPF 11144477735 RG 22790285", "Ana de Souza Lima", "11987654321")]))
 
     assert time.process_time() - started < 2.0
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.domain.text import clean, fold
-from normalizer.llm.redaction import Outgoing, outgoing, placeholders
+from normalizer.llm.redaction import Redacted, placeholders, redact
 from tests.unit.loose_cells import NAMES, loose_cells
 
 
@@ -28,11 +28,11 @@ from tests.unit.loose_cells import NAMES, loose_cells
     ],
 )
 def test_what_may_be_a_person_stays_here(typed, sent):
-    assert outgoing(typed).text == sent
+    assert redact(typed).text == sent
 
 
 def test_the_words_of_placeholders_come_back_in_any_field():
-    leaving = outgoing("Rua B, 12, Recreio dos Bandeirantes, Ed. Modelo Azul, Itu SP")
+    leaving = redact("Rua B, 12, Recreio dos Bandeirantes, Ed. Modelo Azul, Itu SP")
     assert leaving.kept == ("Recreio dos Bandeirantes", "Modelo Azul")
     answer = {"rua": "Rua B", "bairro": "#A", "complemento": "Ed. #B", "numero": None, "cep": "#Z"}
     back = {"bairro": "Recreio dos Bandeirantes", "complemento": "Ed. Modelo Azul"}
@@ -43,13 +43,13 @@ def test_there_are_placeholders_for_every_word_of_the_longest_text():
     names = list(islice(placeholders(), 5_000))
     assert len(set(names)) == 5_000
     kept = tuple(f"p{number}" for number in range(5_000))
-    said = Outgoing("", kept).restored({name: name for name in names})
+    said = Redacted("", kept).restored({name: name for name in names})
     assert list(said.values()) == list(kept)
 
 
 def test_no_name_of_500_loose_cells_is_sent():
     for cell, secrets in loose_cells(500, random.Random(7)):
-        sent = outgoing(clean(cell)).text
+        sent = redact(clean(cell)).text
         assert not secrets & set(re.findall(r"[a-z]+", fold(sent))), sent
         assert not re.search(r"\d(?:[.\-/ ]?\d){8,}", sent)
 
@@ -60,4 +60,4 @@ def test_the_cells_hold_names():
 
 @given(st.text(max_size=200))
 def test_any_text_may_be_asked_about(text):
-    outgoing(clean(text))
+    redact(clean(text))

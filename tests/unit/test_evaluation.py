@@ -3,8 +3,8 @@
 import pytest
 
 from normalizer.domain.decision import Reason, Settled, Undecided
+from normalizer.llm.evaluation import Again, evaluate_record, half, next_call_size
 from normalizer.llm.prompt import FIELDS
-from normalizer.llm.salvage import Again, evaluate_record, half, next_call_size
 
 TEXT = "R. das Flores, 12, Centro, Itu, SP, 13300-000"
 
