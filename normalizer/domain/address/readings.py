@@ -37,6 +37,8 @@ class Reading:
     address: Address | None = None
     reason: Reason = Reason.ADDRESS_AMBIGUOUS
     understood: dict[str, str] = field(default_factory=dict)
+    marks: bytes = b""  # of each token, as far as this reading came
+    complement: str | None = None
 
 
 @dataclass(slots=True)
@@ -105,11 +107,12 @@ def read(evidence: Evidence, place: Place, start: Start) -> Reading:
     reason = None if _read_place(draft) and _read_street(draft) else Reason.STREET_UNKNOWN
     for step in _STEPS:
         reason = reason or step(draft)
-    reading = Reading(place, start, draft.score)
+    reading = Reading(place, start, draft.score, marks=bytes(draft.marks))
     if reason is None:
         reading.address = _address(draft)
     else:
         reading.reason, reading.understood = reason, _understood(draft)
+        reading.complement = standard.joined(part for _, part in sorted(draft.parts))
     return reading
 
 
