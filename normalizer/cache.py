@@ -125,6 +125,15 @@ class Cache:
         """Return the keyed hash of a text, the same in all replicas: what may stand for it in a Redis key."""
         return self._rings[0].mark(kind, text)
 
+    def seal(self, name: str, value: bytes) -> bytes:
+        """Encrypt something that is kept under a name elsewhere, as answers are here."""
+        return self._rings[0].seal(name, value)
+
+    def unseal(self, name: str, value: bytes) -> bytes | None:
+        """What was sealed under this name; None where it was not, or by a secret that is no longer known."""
+        opened = (ring.open(name, value) for ring in self._rings)
+        return next((found for found in opened if found is not None), None)
+
     async def get_many(self, kind: str, texts: Sequence[str], *, again: bool = False) -> dict[str, Entry]:
         """Return what is known, keyed by the given texts; unknown texts are left out. L1, then one MGET.
 
@@ -164,15 +173,16 @@ class Cache:
             self._owed[key] = ring.seal(key, _written(entry)), self._ttl_ms(entry)
         return await self._pay()
 
-    async def forget_many(self, kind: str, texts: Sequence[str]) -> None:
-        """Forget machine answers, so that the texts are read afresh (`retry --review`); manual ones stay."""
+    async def forget_many(self, kind: str, texts: Sequence[str], *, manual: bool = False) -> None:
+        """Forget machine answers, so that the texts are read afresh (`retry --review`); manual ones if asked to."""
         keys = []
         for text in texts:
             mark = self.mark(kind, text)
             known = self._l1.get(f"{kind}:{mark}")
-            if known is not None and not known.manual:
+            if known is not None and (manual or not known.manual):
                 del self._l1[f"{kind}:{mark}"]
-            keys += [self._key(kind, ring.mark(kind, text), manual=False) for ring in self._rings]
+            for said_by_hand in {False, manual}:
+                keys += [self._key(kind, ring.mark(kind, text), manual=said_by_hand) for ring in self._rings]
         for key in keys:
             self._owed.pop(key, None)
         if keys:

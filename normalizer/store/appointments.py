@@ -54,6 +54,7 @@ from normalizer.store.records import (
     status_of,
     waiting_again,
 )
+from normalizer.store.review import Questions
 from normalizer.store.secret import Secret
 from normalizer.store.stored_appointment import StoredAppointment
 from normalizer.store.totals import Totals
@@ -140,6 +141,16 @@ class AppointmentStore:
         self.policies = PolicyBook(opened("normalizer_policies", lasting=True), clock=clock)
         self.totals = Totals(opened("normalizer_totals"), self._appointments, clock=clock)
         self.durable_state = DurableState(opened("normalizer_state", lasting=True), self._appointments, clock=clock)
+        self._decisions = opened("normalizer_decisions", lasting=True)
+        self.questions = Questions(
+            durable(self._appointments),
+            self.imports,
+            self._images,
+            self._decisions,
+            secret=self.secret.get,
+            clock=clock,
+            announces=announces,
+        )
         self._events = opened("normalizer_events")
 
     @classmethod
@@ -176,6 +187,7 @@ class AppointmentStore:
         with translated():
             await indexes.ensure(self._appointments, (self._images, self._problems))
             await self.durable_state.ensure_indexes()
+            await indexes.DECISIONS.create(self._decisions)
 
     async def load(self, ids: Sequence[str]) -> dict[str, Appointment]:
         """The appointments that these ids name, in one query per 500, and one more where some are named by `_id`."""

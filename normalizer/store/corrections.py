@@ -14,9 +14,9 @@ from normalizer.store.stored_appointment import StoredAppointment
 
 
 def correction_of(
-    seen: StoredAppointment, values: Mapping[Kind, Address | Document], now: datetime, *, secret: bytes
+    seen: StoredAppointment, values: Mapping[Kind, Address | Document | None], now: datetime, *, secret: bytes
 ) -> dict[str, Any]:
-    """The update that writes a person's results, and remembers the texts the person saw."""
+    """The update that writes a person's results, and remembers the texts the person saw; None says there is none."""
     fields: dict[str, Any] = {}
     for kind, value in values.items():
         written = value_fields(kind, value)
@@ -33,6 +33,20 @@ def correction_of(
         fields |= {"normalizacao.status": status.value, "normalizacao.erro": None}
     fields |= {"normalizacao.atualizado_em": now, "updated_at": now}
     return {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
+
+
+def reopening_of(seen: StoredAppointment, kind: Kind, before: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """The update that takes a person's word on one kind back: its fields are `before` again, and it is asked again."""
+    noted = before.get(f"normalizacao.{kind}") or {}
+    reasons = {each: text.open_reason for each, text in seen.texts.items()} | {kind: noted.get("motivo")}
+    ending = {
+        "normalizacao.status": Status.REVIEW.value,
+        "normalizacao.atualizado_em": now,
+        "normalization_status": Tracking.FAILED.value,
+        "normalization_error": "; ".join(f"{LABELS[each]}: {one}" for each, one in reasons.items() if one) or None,
+        "updated_at": now,
+    }
+    return {"$set": {**before, **ending}, "$inc": {"normalizacao.revisao": 1}}
 
 
 def status_after(seen: StoredAppointment, rest: Sequence[Kind]) -> Status:

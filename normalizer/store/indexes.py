@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pymongo.errors import OperationFailure
 
+from normalizer.domain.appointment import Kind
 from normalizer.errors import Misconfigured
 from normalizer.store.connection import Collection
 
@@ -42,11 +43,17 @@ _IMPORT: Final = Index("normalizer_import", (("normalizacao.import_id", 1),), {"
 _UNREAD_DATE: Final = Index("normalizer_unread_date", (("data_agendamento_informado", 1),), {"sparse": True})
 _NOTED: Final = Index("normalizer_noted", (("normalizacao.documento.motivo", 1),), {"sparse": True})
 _CORRECTED: Final = Index("normalizer_corrected", ((CORRECTED_AT, 1),), {"sparse": True})
-APPOINTMENTS: Final = (_KEY, _STATE, _IMPORT, _UNREAD_DATE, _NOTED, _CORRECTED)
+# What a person is asked, by what it is asked of: only records in review are in these.
+_QUESTIONS: Final = tuple(
+    Index(f"normalizer_questions_{kind}", ((f"normalizacao.{kind}.perguntas", 1),), {"sparse": True}) for kind in Kind
+)
+APPOINTMENTS: Final = (_KEY, _STATE, _IMPORT, _UNREAD_DATE, _NOTED, _CORRECTED, *_QUESTIONS)
 PASSING: Final = (
     Index("normalizer_import", (("import_id", 1),)),
     Index(EXPIRY, (("expira_em", 1),), {"expireAfterSeconds": 0}),
 )
+#: What was decided on a question, the last one at the end.
+DECISIONS: Final = Index("normalizer_question", (("chave", 1), ("numero", 1)))
 #: Of earlier versions: each costs a write on every result, and nothing reads them any more.
 _RETIRED: Final = ("normalizer_status", "normalizer_waiting", "normalizer_seats")
 
@@ -58,7 +65,7 @@ async def ensure(appointments: Collection, passing: tuple[Collection, ...]) -> N
         Misconfigured: records with one natural key forbid the index on it.
     """
     there = await names_of(appointments)
-    for index in (_STATE, _IMPORT, _UNREAD_DATE, _NOTED, _CORRECTED):
+    for index in (_STATE, _IMPORT, _UNREAD_DATE, _NOTED, _CORRECTED, *_QUESTIONS):
         await index.create(appointments)
     for collection in passing:
         for index in PASSING:

@@ -8,7 +8,8 @@ last. `refazer` lists the kinds whose result is to be replaced even if it is not
 hash of the result we wrote, so that another's is told from it; `deduzido` names what the address has and its text does
 not say ("tipo", "estado"); a text that is not there has `origem` "ausente". The
 backend's own account (`normalization_status`, `normalization_job_id`, `normalization_error`, `updated_at`) is written
-with it. A kind that a person corrected carries `corrigido_em` and `corrigido_de`, the texts the person saw.
+with it. A kind that a person corrected carries `corrigido_em` and `corrigido_de`, the texts the person saw. One that
+waits for a person carries `perguntas`, the keys of what is asked of it: equal texts share one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, assert_never
 import orjson
 
 from normalizer.domain.address import RULES_VERSION, Address
+from normalizer.domain.address.doubts import town_without_state
 from normalizer.domain.appointment import (
     ABSENT,
     ADDRESS_SOURCES,
@@ -43,6 +45,7 @@ from normalizer.domain.appointment import (
 )
 from normalizer.domain.document import Document
 from normalizer.domain.policy import Policies
+from normalizer.domain.text import canonical
 from normalizer.store.connection import UNREADABLE
 from normalizer.store.identity import identity_of
 
@@ -229,8 +232,27 @@ def change_of(result: Result, now: datetime, *, secret: bytes) -> dict[str, Any]
     fields["normalization_job_id"] = result.job_id
     for kind, outcome in result.outcomes.items():
         fields |= _fields_of(kind, outcome, secret)
+        if isinstance(outcome, Review):
+            text = result.appointment.text(kind)
+            asked = questions(kind, text, outcome.reason, outcome.understood, secret=secret)
+            fields[_ABOUT[kind]]["perguntas"] = asked
     change: dict[str, Any] = {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
     return change | {"$unset": {"normalizacao.refazer": ""}} if result.appointment.again else change
+
+
+#: What a question's key begins with: a text of each kind, or what several texts lack.
+QUESTION: Mapping[Kind, str] = {Kind.ADDRESS: "e", Kind.DOCUMENT: "d"}
+LACK = "f"
+
+
+def questions(kind: Kind, text: str, reason: str, understood: Mapping[str, str] | None, *, secret: bytes) -> list[str]:
+    """The keys of what a text in review asks: what it means, and, if it names a town only, where that lies.
+
+    Equal texts in review for one reason have one key, wherever they came from; nobody reads a text off it.
+    """
+    asked = [QUESTION[kind] + keyed_hash([kind, reason, canonical(text)], secret=secret)]
+    town = town_without_state(text) if kind is Kind.ADDRESS and not (understood or {}).get("estado") else None
+    return asked if town is None else [*asked, LACK + keyed_hash([LACK, town.name, *town.ufs], secret=secret)]
 
 
 def failure_of(cause: str, fence: int, now: datetime) -> dict[str, Any]:
@@ -279,15 +301,17 @@ def _fields_of(kind: Kind, outcome: Outcome, secret: bytes) -> dict[str, Any]:
                 noted["entendido"] = dict(outcome.understood)
             return {RESULT_FIELD[kind]: None, _ABOUT[kind]: noted}
         case Absent():
-            return {RESULT_FIELD[kind]: None, _ABOUT[kind]: {"versao": _VERSION[kind], "origem": ABSENT}}
+            return {RESULT_FIELD[kind]: None, _ABOUT[kind]: noted_of(kind, Origin.RULES, None, secret)}
         case Rejected():
             return {}
         case _:
             assert_never(outcome)
 
 
-def noted_of(kind: Kind, origin: Origin, value: Address | Document, secret: bytes) -> dict[str, Any]:
+def noted_of(kind: Kind, origin: Origin, value: Address | Document | None, secret: bytes) -> dict[str, Any]:
     """Who gave a value and by which rules; `gravado` tells it from one that somebody else puts in its place."""
+    if value is None:
+        return {"versao": _VERSION[kind], "origem": ABSENT}
     return {"versao": _VERSION[kind], "origem": origin.value, "gravado": value_hash(value.as_dict(), secret=secret)}
 
 
@@ -296,8 +320,10 @@ def value_hash(value: Mapping[str, Any], *, secret: bytes) -> str:
     return keyed_hash({name: each for name, each in value.items() if each}, secret=secret)
 
 
-def value_fields(kind: Kind, value: Address | Document) -> dict[str, Any]:
+def value_fields(kind: Kind, value: Address | Document | None) -> dict[str, Any]:
     """The result, and for a document its mirrors `cpf` and `rg`: only those it has, so that nothing is erased."""
+    if value is None:
+        return {RESULT_FIELD[kind]: None}
     stored = value.as_dict()
     mirrored = {name: stored[name] for name in ("cpf", "rg") if stored.get(name)} if kind is Kind.DOCUMENT else {}
     return {RESULT_FIELD[kind]: stored, **mirrored}

@@ -5,7 +5,7 @@ An image is stored before the write it belongs to: an import that breaks off can
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -53,12 +53,16 @@ async def keep_images(
 ) -> None:
     """Store what the named records hold now, in the fields an import is about to write and those normalizing writes."""
     found = collection.find({"_id": {"$in": list(touched)}})
-    kept = [_image(record, touched[record["_id"]], import_id, now) async for record in found]
+    await insert_images(images, [_image(record, touched[record["_id"]], import_id, now) async for record in found])
+
+
+async def insert_images(images: Collection, kept: Sequence[Record]) -> None:
+    """Store images before the writes they belong to; one that is there already is the true one."""
     if not kept:
         return
     try:
         await images.insert_many(kept, ordered=False)
-    except BulkWriteError as partial:  # a chunk written twice: the first image is the true one
+    except BulkWriteError as partial:  # a chunk written twice
         errors = (partial.details or {}).get("writeErrors", [])
         if not errors or any(error.get("code") != _DUPLICATE_KEY for error in errors):
             raise
@@ -72,8 +76,13 @@ def _image(record: Record, written: Mapping[str, Any], import_id: str, now: date
         "registro": record["_id"],
         "antes": {name: record[name] for name in names if name in record},
         "ausentes": [name for name in names if name not in record],
-        "expira_em": now + WINDOW + _SLACK,
+        "expira_em": expiry(now),
     }
+
+
+def expiry(now: datetime) -> datetime:
+    """When an image made now is of no use any more."""
+    return now + WINDOW + _SLACK
 
 
 async def put_back(

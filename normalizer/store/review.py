@@ -1,0 +1,518 @@
+"""`Questions`: what waits for a person, grouped by what is asked, and what persons decided.
+
+A row in review carries the keys of its questions (`records.questions`); an index finds all rows of one. A decision is
+noted before its rows are written, under the next number of its question: of two who decide at once the second finds the
+number taken. What each row held before is kept for a day, as an import's is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+from pymongo import UpdateOne
+from pymongo.errors import DuplicateKeyError
+
+from normalizer.domain.address import Address
+from normalizer.domain.appointment import Kind, Status
+from normalizer.domain.document import Document
+from normalizer.store.connection import BULK, Record, chunks_of, settled, translated, utc
+from normalizer.store.connection import Collection as Stored
+from normalizer.store.corrections import as_read, correction_of, reopening_of
+from normalizer.store.identity import named
+from normalizer.store.imports import Imports
+from normalizer.store.outbox import marked
+from normalizer.store.overview import PATIENCE_MS
+from normalizer.store.records import LACK, QUESTION, RESULT_FIELD, about, questions
+from normalizer.store.stored_appointment import StoredAppointment
+from normalizer.store.undo import expiry, insert_images
+
+_KIND: Final = {LACK: Kind.ADDRESS, **{letter: kind for kind, letter in QUESTION.items()}}
+_OPEN: Final = {"normalization_status": "failed", "normalizacao.status": Status.REVIEW.value}
+_STAMPED: Final = 500  # rows of earlier versions that one look gives their keys
+_RECENT: Final = 3_000  # concluded rows that are looked through for what they tell of a unit or a patient
+_MOST_TOLD: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which questions; None asks for all."""
+
+    kind: Kind | None = None
+    motive: str | None = None
+    import_id: str | None = None
+    unit: str | None = None
+
+    def query(self) -> dict[str, Any]:
+        """As MongoDB takes it."""
+        found: dict[str, Any] = dict(_OPEN)
+        if self.import_id is not None:
+            found["normalizacao.import_id"] = self.import_id
+        if self.unit is not None:
+            found["nome_unidade"] = self.unit
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One open text of a question, with what tells of its patient. Holds patients' data."""
+
+    id: str
+    text: str
+    motive: str
+    understood: Mapping[str, str]
+    unit: str
+    patient: str
+    contact: frozenset[str]
+    natural_key: str
+    date: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of `count` open appointments, of which one is the example."""
+
+    key: str
+    count: int
+    example: Example
+
+    @property
+    def kind(self) -> Kind:
+        """Of the texts."""
+        return kind_of(self.key)
+
+    @property
+    def is_lack(self) -> bool:
+        """Whether it asks what several texts lack, and not what one text means."""
+        return self.key.startswith(LACK)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An answer that settles a lack and not yet the text: what is known of it from now on."""
+
+    fields: Mapping[str, str]
+
+
+#: What a person said of a text; None says that there is nothing.
+Answer: TypeAlias = Address | Document | Known | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One decision on a question. `content` is sealed: the canonical text and what was decided.
+
+    Attributes:
+        count: appointments it wrote on.
+        left: of those, how many still wait for something else.
+    """
+
+    key: str
+    number: int
+    action: str
+    scope: str
+    motive: str
+    at: datetime
+    state: str = "aplicando"
+    count: int = 0
+    left: int = 0
+    content: bytes = b""
+
+    @property
+    def id(self) -> str:
+        """Its name everywhere."""
+        return f"{self.key}-{self.number}"
+
+    @property
+    def kind(self) -> Kind:
+        """Of the texts it decided on."""
+        return kind_of(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What a concluded appointment holds that may be of the same patient. Holds patients' data."""
+
+    patient: str
+    contact: frozenset[str]
+    address: Mapping[str, str | None] | None
+    document: Mapping[str, str | None] | None
+
+
+_Seen: TypeAlias = tuple[StoredAppointment, Record]
+
+
+def kind_of(key: str) -> Kind:
+    """The kind of text that a question is asked of; of an address where the key is none of ours."""
+    return _KIND.get(key[:1], Kind.ADDRESS)
+
+
+class Questions:
+    """Every method may raise `StoreUnavailable`. `AppointmentStore.questions` is one."""
+
+    def __init__(
+        self,
+        appointments: Stored,
+        imports: Imports,
+        images: Stored,
+        decisions: Stored,
+        *,
+        secret: Callable[[], Awaitable[bytes]],
+        clock: Callable[[], datetime],
+        announces: bool = False,
+    ) -> None:
+        self._appointments, self._imports = appointments, imports
+        self._images, self._decisions = images, decisions
+        self._secret, self._clock, self._announces = secret, clock, announces
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    async def open(self, chosen: Chosen, *, after: tuple[int, str] | None = None, limit: int = 20) -> list[Question]:
+        """The questions by how many appointments ask them, the most first; `after`: count and key of the last seen."""
+        with translated():
+            groups = await self._grouped(chosen, after, limit)
+            if any(group["_id"] is None for group in groups) and await self._stamp():
+                groups = await self._grouped(chosen, after, limit)
+            counts = {group["_id"]: (group["n"], group["um"]) for group in groups if group["_id"] is not None}
+            wanted = {"_id": {"$in": [example for _, example in counts.values()]}}
+            records = {record["_id"]: record async for record in self._appointments.find(wanted)}
+        found = [
+            Question(key, count, _example(records[example], kind_of(key)))
+            for key, (count, example) in counts.items()
+            if example in records
+        ]
+        return [one for one in found if chosen.motive in {None, one.example.motive}]
+
+    async def count(self, chosen: Chosen) -> int:
+        """How many appointments ask something."""
+        with translated():
+            return int(await self._appointments.count_documents(chosen.query(), maxTimeMS=PATIENCE_MS))
+
+    async def one(self, key: str) -> Question | None:
+        """One question; None when nobody asks it any more."""
+        query = _asking(key)
+        with translated():
+            count = await self._appointments.count_documents(query, maxTimeMS=PATIENCE_MS)
+            record = await self._appointments.find_one(query) if count else None
+        return Question(key, count, _example(record, kind_of(key))) if record is not None else None
+
+    async def cities_of(self, units: Collection[str]) -> dict[str, tuple[str, str]]:
+        """The city and state that most of a unit's recent addresses lie in, by unit."""
+        place = {"unidade": "$nome_unidade", "cidade": "$endereco_normalizado.cidade"}
+        place["estado"] = "$endereco_normalizado.estado"
+        steps = [
+            *_recent(),
+            {"$match": {"nome_unidade": {"$in": list(units)}, "endereco_normalizado.estado": {"$type": "string"}}},
+            {"$group": {"_id": place, "n": {"$sum": 1}}},
+            {"$sort": {"n": 1}},
+        ]
+        found: dict[str, tuple[str, str]] = {}
+        async for row in self._aggregate(steps):
+            found[str(row["_id"]["unidade"])] = (str(row["_id"]["cidade"]), str(row["_id"]["estado"]))
+        return found
+
+    async def elsewhere(self, patients: Collection[str]) -> list[Elsewhere]:
+        """Recent results of appointments whose patients are called so, the last ones first."""
+        steps = [*_recent(), {"$match": {"nome_paciente": {"$in": list(patients)}}}, {"$limit": 200}]
+        return [
+            Elsewhere(
+                str(record.get("nome_paciente")),
+                _contact(record),
+                record.get(RESULT_FIELD[Kind.ADDRESS]),
+                record.get(RESULT_FIELD[Kind.DOCUMENT]),
+            )
+            async for record in self._aggregate(steps)
+        ]
+
+    async def _grouped(self, chosen: Chosen, after: tuple[int, str] | None, limit: int) -> list[Record]:
+        motives = [f"normalizacao.{kind}.motivo" for kind in Kind]
+        query = chosen.query()
+        if chosen.motive is not None:
+            query["$or"] = [{name: chosen.motive} for name in motives]
+        asked = [_keys_of(kind) for kind in Kind if chosen.kind in {None, kind}]
+        steps: list[dict[str, Any]] = [
+            {"$match": query},
+            {"$project": {"p": {"$concatArrays": asked}}},
+            {"$unwind": {"path": "$p", "preserveNullAndEmptyArrays": True}},
+            {"$group": {"_id": "$p", "n": {"$sum": 1}, "um": {"$first": "$_id"}}},
+            {"$sort": {"n": -1, "_id": 1}},
+        ]
+        if after is not None:
+            later = [{"n": {"$lt": after[0]}}, {"n": after[0], "_id": {"$gt": after[1]}}]
+            steps.append({"$match": {"$or": later}})
+        return [group async for group in self._aggregate([*steps, {"$limit": limit}])]
+
+    async def _aggregate(self, steps: list[dict[str, Any]]) -> AsyncIterator[Record]:
+        with translated():
+            cursor = await settled(self._appointments.aggregate(steps, maxTimeMS=PATIENCE_MS))
+            async for chunk in chunks_of(cursor):
+                for record in chunk:
+                    yield record
+
+    async def _stamp(self) -> int:
+        """Give open rows of earlier versions the keys of their questions, some at a time; how many."""
+        secret, stamped = await self._secret(), 0
+        for kind in Kind:
+            mark = f"normalizacao.{kind}"
+            old = {f"{mark}.motivo": {"$exists": True}, f"{mark}.perguntas": {"$exists": False}}
+            found = self._appointments.find({**_OPEN, **old, RESULT_FIELD[kind]: None}).limit(_STAMPED)
+            writes = [_asking_now(StoredAppointment.of(record), kind, secret) async for record in found]
+            if writes:
+                stamped += (await self._appointments.bulk_write(writes, ordered=False)).modified_count
+        return stamped
+
+    # -- deciding -----------------------------------------------------------------------------------------------------
+
+    async def last_decisions(self, keys: Collection[str]) -> dict[str, Decision]:
+        """The last decision on each of these questions that was ever decided on."""
+        with translated():
+            cursor = self._decisions.find({"chave": {"$in": list(keys)}}, {"registros": 0}).sort("numero", 1)
+            return {record["chave"]: _decision(record) async for record in cursor}
+
+    async def begin(self, decision: Decision) -> bool:
+        """Note a decision before its rows are written; False where somebody took its number."""
+        record = {
+            "_id": decision.id,
+            "chave": decision.key,
+            "numero": decision.number,
+            "acao": decision.action,
+            "escopo": decision.scope,
+            "motivo": decision.motive,
+            "em": decision.at,
+            "estado": decision.state,
+            "conteudo": decision.content,
+            "registros": [],
+        }
+        try:
+            with translated():
+                await self._insert(record)
+        except _Taken:
+            return False
+        return True
+
+    async def _insert(self, record: Record) -> None:
+        try:
+            await self._decisions.insert_one(record)
+        except DuplicateKeyError:
+            raise _Taken from None
+
+    async def apply(
+        self,
+        decision: Decision,
+        answers: Callable[[Sequence[str]], Awaitable[Mapping[str, Answer]]],
+        *,
+        only: str | None = None,
+    ) -> Decision | None:
+        """Write what a person said on every row that asks, or on `only` this one; None where none asks any more.
+
+        A row that somebody writes on meanwhile is read again. Safe to repeat.
+        """
+        count = left = 0
+        query = _asking(decision.key)
+        if only is not None:
+            query["$or"] = [named([only]), named([only], "_id")]
+        with translated():
+            while records := await self._appointments.find(query).limit(BULK).to_list(None):
+                asking = await self._still_asking(records, decision)
+                given = await answers([seen.texts[decision.kind].text for seen, _ in asking])
+                written, waiting = await self._write(decision, asking, given)
+                count, left = count + written, left + waiting
+                if asking and not written:
+                    break
+            about_it = {"estado": "aplicada", "total": count, "restam": left}
+            if not count:
+                await self._decisions.delete_one({"_id": decision.id})
+                return None
+            await self._decisions.update_one({"_id": decision.id}, {"$set": about_it})
+            found = await self._decisions.find_one({"_id": decision.id}, {"registros": 0})
+        return _decision(found)
+
+    async def _still_asking(self, records: Sequence[Record], decision: Decision) -> list[_Seen]:
+        """Those whose text is still the one that asked; the others get the keys of what they ask now."""
+        kind, secret = decision.kind, await self._secret()
+        seen = [(StoredAppointment.of(record), record) for record in records]
+        moved = [one for one, _ in seen if decision.key not in _asked(one, kind, secret)]
+        if moved:
+            writes = [_asking_now(one, kind, secret) for one in moved]
+            await self._appointments.bulk_write(writes, ordered=False)
+        return [(one, record) for one, record in seen if one not in moved]
+
+    async def _write(
+        self, decision: Decision, asking: Sequence[_Seen], answers: Mapping[str, Answer]
+    ) -> tuple[int, int]:
+        """How many rows were written, and how many of them still wait."""
+        if not asking:
+            return 0, 0
+        kind, now, secret = decision.kind, self._clock(), await self._secret()
+        await insert_images(self._images, [_image(seen, record, decision, now) for seen, record in asking])
+        writes = []
+        for seen, record in asking:
+            change = self._change(seen, record, decision, answers[seen.texts[kind].text], now, secret)
+            writes.append(UpdateOne({**as_read(seen, [kind]), RESULT_FIELD[kind]: None}, change))
+        written = (await self._appointments.bulk_write(writes, ordered=False)).modified_count
+        names = [seen.id for seen, _ in asking]
+        await self._decisions.update_one({"_id": decision.id}, {"$addToSet": {"registros": {"$each": names}}})
+        await self._imports.recount(seen.import_id for seen, _ in asking)
+        return written, sum(isinstance(answers[seen.texts[kind].text], Known) for seen, _ in asking)
+
+    def _change(
+        self,
+        seen: StoredAppointment,
+        record: Record,
+        decision: Decision,
+        answer: Answer,
+        now: datetime,
+        secret: bytes,
+    ) -> dict[str, Any]:
+        kind = decision.kind
+        if isinstance(answer, Known):
+            change = _informed(record, kind, answer, decision.key, now)
+        else:
+            change = correction_of(seen, {kind: answer}, now, secret=secret)
+        change["$set"][f"normalizacao.{kind}"]["decisao"] = decision.id
+        told = change["$set"].get("normalizacao.status")
+        return marked(change, Status(told), now) if self._announces and told else change
+
+    # -- what was decided -----------------------------------------------------------------------------------------
+
+    async def decisions(self, limit: int = 20) -> list[Decision]:
+        """The last ones, newest first; `limit` 0 gives all."""
+        with translated():
+            cursor = self._decisions.find({}, {"registros": 0}).sort("em", -1).limit(limit)
+            return [_decision(record) async for record in cursor]
+
+    async def undo(self, decision_id: str) -> tuple[int, int, list[str]] | None:
+        """Ask again: how many rows, how many somebody has written on since and are kept, and the texts.
+
+        None when there is no such decision, or it was undone.
+        """
+        with translated():
+            found = await self._decisions.find_one(
+                {"_id": decision_id, "estado": {"$ne": "desfeita"}}, {"registros": 0}
+            )
+            if found is None:
+                return None
+            kind, restored, kept = kind_of(found["chave"]), 0, 0
+            texts: dict[str, None] = {}
+            async for chunk in chunks_of(self._images.find({"import_id": decision_id}).sort("revisao", 1)):
+                rows = {image["registro"]: image for image in chunk}
+                back = await self._reopen(decision_id, kind, rows)
+                restored, kept = restored + len(back), kept + len(rows) - len(back)
+                texts |= dict.fromkeys(seen.texts[kind].text for seen in back)
+                await self._images.delete_many({"_id": {"$in": [image["_id"] for image in chunk]}})
+            await self._decisions.update_one({"_id": decision_id}, {"$set": {"estado": "desfeita"}})
+        return restored, kept, list(texts)
+
+    async def _reopen(self, decision_id: str, kind: Kind, images: Mapping[Any, Record]) -> list[StoredAppointment]:
+        """Put back what the rows held that this decision was the last to write on; those rows."""
+        mine = {"_id": {"$in": list(images)}, f"normalizacao.{kind}.decisao": decision_id}
+        back = []
+        for seen in [StoredAppointment.of(record) async for record in self._appointments.find(mine)]:
+            before = {name.replace("/", "."): value for name, value in images[seen.handle]["antes"].items()}
+            change = reopening_of(seen, kind, before, self._clock())
+            if (await self._appointments.update_one(as_read(seen, [kind]), change)).modified_count:
+                back.append(seen)
+        await self._imports.recount(seen.import_id for seen in back)
+        return back
+
+    async def forget(self, appointment_id: str) -> int:
+        """Erase every decision on this appointment's texts, and what it wrote over; how many."""
+        with translated():
+            ids = [each["_id"] async for each in self._decisions.find({"registros": appointment_id}, {"_id": 1})]
+            await self._images.delete_many({"import_id": {"$in": ids}})
+            return int((await self._decisions.delete_many({"_id": {"$in": ids}})).deleted_count)
+
+
+class _Taken(Exception):
+    """The decision's number."""
+
+
+def _asking(key: str) -> dict[str, Any]:
+    return {f"normalizacao.{kind_of(key)}.perguntas": key, **_OPEN}
+
+
+def _keys_of(kind: Kind) -> dict[str, Any]:
+    """The keys of a row's questions on one kind; none where a result was put there meanwhile."""
+    keys = {"$ifNull": [f"$normalizacao.{kind}.perguntas", []]}
+    return {"$cond": [{"$gt": [f"${RESULT_FIELD[kind]}", None]}, [], keys]}
+
+
+def _recent() -> list[dict[str, Any]]:
+    return [
+        {"$match": {"normalization_status": "completed"}},
+        {"$sort": {"updated_at": -1}},
+        {"$limit": _RECENT},
+    ]
+
+
+def _asked(seen: StoredAppointment, kind: Kind, secret: bytes) -> list[str]:
+    text = seen.texts[kind]
+    return questions(kind, text.text, str(text.reason), text.understood, secret=secret)
+
+
+def _asking_now(seen: StoredAppointment, kind: Kind, secret: bytes) -> UpdateOne:
+    keys = {f"normalizacao.{kind}.perguntas": _asked(seen, kind, secret)}
+    return UpdateOne(as_read(seen, [kind]), {"$set": keys})
+
+
+def _informed(record: Record, kind: Kind, answer: Known, key: str, now: datetime) -> dict[str, Any]:
+    """The update that adds what is known of a text which still waits for something else."""
+    mark = about(record, kind)
+    understood = {**(mark.get("entendido") or {}), **answer.fields}
+    left = [asked for asked in mark.get("perguntas") or () if asked != key]
+    fields = {f"normalizacao.{kind}": {**mark, "entendido": understood, "perguntas": left}, "updated_at": now}
+    return {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
+
+
+def _image(seen: StoredAppointment, record: Record, decision: Decision, now: datetime) -> Record:
+    """What the decision writes over."""
+    kind = decision.kind
+    mirrors = ("cpf", "rg") if kind is Kind.DOCUMENT else ()
+    before = {name: record.get(name) for name in (RESULT_FIELD[kind], *mirrors)}
+    return {
+        "_id": f"{decision.id}:{seen.handle}:{seen.revision}",  # read again, it is another one
+        "revisao": seen.revision,
+        "import_id": decision.id,
+        "registro": seen.handle,
+        "antes": {**before, f"normalizacao/{kind}": dict(about(record, kind))},  # a stored name has no point
+        "expira_em": expiry(now),
+    }
+
+
+def _example(record: Record, kind: Kind) -> Example:
+    seen = StoredAppointment.of(record)
+    text = seen.texts[kind]
+    return Example(
+        id=seen.id,
+        text=text.text,
+        motive=text.reason or "",
+        understood=dict(text.understood or {}),
+        unit=seen.fields.get("nome_unidade", ""),
+        patient=seen.fields.get("nome_paciente", ""),
+        contact=_contact(record),
+        natural_key=seen.fields.get("id_agendamento", ""),
+        date=utc(record.get("data_agendamento")),
+    )
+
+
+def _contact(record: Record) -> frozenset[str]:
+    """What tells a patient from another of the same name: phone and cards, as typed."""
+    names = ("telefone", "carteira_convenio", "documento_completo", "cpf")
+    return frozenset(str(record[name]) for name in names if record.get(name))
+
+
+def _decision(record: Record) -> Decision:
+    return Decision(
+        key=str(record["chave"]),
+        number=int(record["numero"]),
+        action=str(record["acao"]),
+        scope=str(record["escopo"]),
+        motive=str(record["motivo"]),
+        at=record["em"],
+        state=str(record["estado"]),
+        count=int(record.get("total") or 0),
+        left=int(record.get("restam") or 0),
+        content=bytes(record.get("conteudo") or b""),
+    )
