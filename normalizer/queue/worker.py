@@ -21,14 +21,13 @@ from typing import Any
 import structlog
 from arq.connections import RedisSettings, log_redis_info
 from arq.constants import abort_jobs_ss, in_progress_key_prefix
-from arq.jobs import DeserializationError, SerializationError, deserialize_job_raw, serialize_result
 from arq.utils import timestamp_ms
 from arq.worker import Worker, logger
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from normalizer import __version__
 from normalizer.queue.claimer import Claimer
-from normalizer.queue.connection import OUTAGE, SOCKET_TIMEOUT_S, describe, open_pool, reconnect_idle
+from normalizer.queue.connection import OUTAGE, describe, open_pool, reconnect_idle
 from normalizer.queue.group import BatchFunction, ClaimedJob, GroupState, batch_func
 from normalizer.queue.health import (
     BEAT_S,
@@ -53,10 +52,12 @@ from normalizer.queue.leases import (
     SettleAction,
 )
 from normalizer.queue.other_queues import note_other_queues
+from normalizer.queue.payloads import DAMAGED, TOO_LARGE, read_claim, refusal
 from normalizer.queue.redis_health import RedisHealth, is_damage
 from normalizer.queue.runner import OVERRUN_S, Runner, Tally, Terms
-from normalizer.queue.serializer import MAX_PICKLE_BYTES, job_serializer
+from normalizer.queue.serializer import job_serializer
 from normalizer.queue.server import server_problem
+from normalizer.queue.sweeper import Sweeper
 from normalizer.queue.waiting import cancel_and_wait, raise_if_cancelled, wait_for_event
 from normalizer.queue.wakeups import Wakeups
 
@@ -65,14 +66,9 @@ __all__ = ["BatchWorker", "batch_func"]
 log = structlog.get_logger(__name__)
 
 _GROUP = "group:"
-_SWEEP_S = 1.0
 _LOOK_AROUND_S = 300.0
-#: Grace period after start-up or an outage: live workers get this long to renew before expired leases are reclaimed.
-_GRACE_S = SOCKET_TIMEOUT_S + 1.0
 #: Polls of an idle worker, in `poll_delay`s: with arq's half second and the beats this is under two commands a second.
 _IDLE_POLLS = 1.25
-_TOO_LARGE = f"o conteúdo do job tem mais que {MAX_PICKLE_BYTES} bytes; enfileire só o id"
-_DAMAGED = "as chaves deste job no Redis não são do tipo que o arq grava; apague-as e enfileire de novo"
 #: The queue of the job that this task runs: arq's own code knows one queue only.
 _queue_of_task: ContextVar[str | None] = ContextVar("normalizer_queue", default=None)
 
@@ -222,7 +218,8 @@ class BatchWorker(Worker):
         self._renewer.start()
         self._lag = LagProbe(self._renewer.loop_moved)
         wakeups = Wakeups(self.pool, list(self._queues), self._wake.set)
-        chores = [self._lag.run(), self._beat(), self._sweep_always()]
+        sweeper = Sweeper(self._queues.values(), self._health, lease_s=self._lease_s, idle=self._is_idle)
+        chores = [self._lag.run(), self._beat(), sweeper.run()]
         chores += [] if self.burst else [wakeups.listen(), self._look_around()]
         self._chores = [self.loop.create_task(chore) for chore in chores]
         self._opened = True
@@ -260,6 +257,9 @@ class BatchWorker(Worker):
         if isinstance(error, ReadOnlyError):  # the one failure that leaves connections to the wrong server open
             await reconnect_idle(self.pool)
         return self._health.failed(error)
+
+    def _is_idle(self) -> bool:
+        return self._claimer.empty and not self.groups
 
     async def _burst_is_over(self) -> bool:
         enough = 0 <= self.max_burst_jobs <= self._jobs_started()
@@ -326,43 +326,16 @@ class BatchWorker(Worker):
 
     async def _start(self, leases: Leases, claim: Claim) -> None:
         """Start what was claimed; nothing is awaited before every group is in the renewer's hands."""
-        jobs, others = self._read(claim)
-        for function, mine in jobs.items():
+        found = read_claim(claim, self.batch_functions, self.job_deserializer)
+        for function, jobs in found.groups.items():
             self._last_claim_ms = timestamp_ms()
-            self._start_group(leases.keys, claim, self.batch_functions[function], mine)
-        for job_id, score in claim.stock:
-            if (name := _text(job_id)) is not None:
-                await self._start_stock(leases.keys.queue, name, score)
-        await self._start_others(leases, claim, others)
-        ids = [*(job.job_id for job in claim.group), *(job_id for job_id, _ in claim.stock)]
-        damaged = [job_id for job_id in ids if _text(job_id) is None]
-        if damaged:
-            log.warning("queue.ids.unreadable", jobs=len(damaged), queue=leases.keys.queue)
-            await leases.drop(damaged)
-
-    def _read(self, claim: Claim) -> tuple[dict[str, list[ClaimedJob]], list[ClaimedPayload]]:
-        """Claimed payloads by batch function; and what looked like one's job but is arq's (or cannot be read)."""
-        jobs: dict[str, list[ClaimedJob]] = {}
-        others: list[ClaimedPayload] = []
-        for claimed in claim.group:
-            job = self._job(claim, claimed)
-            if job is not None:
-                jobs.setdefault(job.function, []).append(job)
-            elif _text(claimed.job_id) is not None:
-                others.append(claimed)
-        return jobs, others
-
-    def _job(self, claim: Claim, claimed: ClaimedPayload) -> ClaimedJob | None:
-        job_id = _text(claimed.job_id)
-        try:
-            name, args, kwargs, tried, at_ms = deserialize_job_raw(claimed.payload, deserializer=self.job_deserializer)
-            if job_id is None or name not in self.batch_functions:
-                return None
-            tries = max(claimed.tries, tried or 0) if claimed.tries else 0
-            place = (claim.fence, claim.token, claimed.score, claimed.payload)
-            return ClaimedJob(job_id, name, tuple(args), kwargs, tries, at_ms, *place)
-        except (SerializationError, TypeError):  # arq fails it, and says why
-            return None
+            self._start_group(leases.keys, claim, self.batch_functions[function], jobs)
+        for job_id, score in found.stock:
+            await self._start_stock(leases.keys.queue, job_id, score)
+        await self._start_others(leases, claim, found.others)
+        if found.damaged:
+            log.warning("queue.ids.unreadable", jobs=len(found.damaged), queue=leases.keys.queue)
+            await leases.drop(found.damaged)
 
     def _start_group(self, keys: Keys, claim: Claim, function: BatchFunction, jobs: Sequence[ClaimedJob]) -> None:
         deadline = self.loop.time() + self._timeout_s(function)
@@ -406,7 +379,7 @@ class BatchWorker(Worker):
                 raise
             log.warning("queue.job.damaged", job=job_id, queue=queue_name)
             self.jobs_failed += 1
-            await self.finish_failed_job(job_id, self._refusal(queue_name, job_id, _DAMAGED))
+            await self.finish_failed_job(job_id, refusal(queue_name, job_id, DAMAGED, self.job_serializer))
 
     def _stock_over(self) -> None:
         self._release_sem_dec_counter_on_complete()
@@ -427,16 +400,11 @@ class BatchWorker(Worker):
                 await self._start_stock(leases.keys.queue, job_id, end.score)
 
     def _too_large(self, leases: Leases, job: ClaimedPayload) -> JobEnd:
-        log.warning("queue.job.too_large", job=job.job_id.decode(), queue=leases.keys.queue)
+        job_id, queue_name = job.job_id.decode(), leases.keys.queue
+        log.warning("queue.job.too_large", job=job_id, queue=queue_name)
         keep_ms = None if self.keep_result_forever else int(self.keep_result_s * 1000)
-        result = b"" if keep_ms == 0 else self._refusal(leases.keys.queue, job.job_id.decode(), _TOO_LARGE)
+        result = b"" if keep_ms == 0 else refusal(queue_name, job_id, TOO_LARGE, self.job_serializer)
         return JobEnd(SettleAction.FINISH, result=result or b"", result_ms=keep_ms)
-
-    def _refusal(self, queue_name: str, job_id: str, why: str) -> bytes | None:
-        """The result of a job that could not be read."""
-        now, error = timestamp_ms(), DeserializationError(why)
-        where = (now, now, job_id, queue_name, job_id)
-        return serialize_result("<unknown>", (), {}, 1, 0, False, error, *where, serializer=self.job_serializer)
 
     # -- once per poll ------------------------------------------------------------------------------------------------
 
@@ -472,18 +440,6 @@ class BatchWorker(Worker):
             if mine := asked & group.open.keys():
                 await self._runner.abort(group, mine)
 
-    async def _sweep_always(self) -> None:
-        """Put jobs of dead replicas back: a task of its own, so that no claim can starve it."""
-        while True:
-            await asyncio.sleep(_SWEEP_S)
-            if self._claimer.empty and not self.groups:  # a leased job stands in its queue
-                continue
-            for leases in self._queues.values():
-                try:
-                    await self._sweep(leases)
-                except OUTAGE as error:
-                    log.debug("queue.sweep.failed", error=type(error).__name__)
-
     async def _look_around(self) -> None:
         """Look now and then for jobs under names that nobody serves; `status` and `doctor` tell of them."""
         while True:
@@ -493,20 +449,6 @@ class BatchWorker(Worker):
             except OUTAGE as error:
                 log.debug("queue.look_around.failed", error=type(error).__name__)
             await asyncio.sleep(_LOOK_AROUND_S)
-
-    async def _sweep(self, leases: Leases) -> None:
-        """Sweep one queue; not right after an outage, when live workers could not renew either."""
-        while True:
-            now_ms = await self._health.call(leases.clock_ms)
-            if not self._health.up_for(min(self._lease_s, _GRACE_S)):
-                return
-            sweeping = partial(leases.sweep, before_ms=now_ms + self._lease_s * 1000 / 3)
-            swept = await self._health.call(sweeping)
-            for token, jobs in swept.items():
-                if jobs:
-                    log.warning("queue.orphans.put_back", worker=token.rpartition(":")[0], jobs=jobs)
-            if not swept:
-                return
 
     # -- health -------------------------------------------------------------------------------------------------------
 
@@ -595,14 +537,6 @@ class BatchWorker(Worker):
         await cancel_and_wait(*self._chores)
         if self._renewer is not None:  # None where the start failed
             await self._renewer.stop()
-
-
-def _text(job_id: bytes) -> str | None:
-    """The id as arq writes it; None if it is no text."""
-    try:
-        return job_id.decode()
-    except UnicodeDecodeError:
-        return None
 
 
 _STOCK = inspect.signature(Worker).parameters
