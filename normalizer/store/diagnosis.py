@@ -62,7 +62,9 @@ async def diagnose(client: Client, appointments: Collection, passing: Sequence[C
 
 def weaknesses(write_concern: Mapping[str, Any], hello: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What of the URL's write concern and of the topology may lose an acknowledged write, and how to mend it."""
-    if write_concern.get("w") in {0, 1} or write_concern.get("j") is False:
+    if write_concern.get("w") == 0:
+        yield "MONGODB_URL pede w=0: ninguém saberia se algo foi gravado.", "Tire w da URL."
+    elif write_concern.get("w") == 1 or write_concern.get("j") is False:
         asked = ", ".join(f"{name}={value}" for name, value in sorted(write_concern.items()))
         yield f"MONGODB_URL pede {asked}: uma troca de primário pode desfazer resultados.", "Tire w e j da URL."
     if hello.get("msg") == "isdbgrid":

@@ -115,6 +115,7 @@ async def test_an_import_s_figures_are_kept_once_none_waits_and_counted_anew_aft
     [
         ({}, {"setName": "rs", "hosts": ["a", "b", "c"]}, []),
         ({"w": "majority", "j": True}, {"msg": "isdbgrid"}, []),
+        ({"w": 0}, {"setName": "rs", "hosts": ["a", "b", "c"]}, ["w=0"]),
         ({"w": 1}, {"setName": "rs", "hosts": ["a", "b", "c"]}, ["w=1"]),
         ({"j": False}, {"setName": "rs", "hosts": ["a", "b", "c"]}, ["j=False"]),
         ({}, {}, ["um nó só"]),

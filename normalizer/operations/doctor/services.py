@@ -43,13 +43,34 @@ async def check_redis(redis: Redis) -> list[Finding]:
         took_s = time.perf_counter() - before
         info: Mapping[str, Any] = await redis.info()
         scripts = await _scripts_run(redis)
+        syncs = await _syncs(redis)
     except ResponseError as error:
         mend = "Dê ao usuário do Redis os comandos INFO, TIME, EVAL e EVALSHA (ACL)."
         return [wrong(REDIS, f"o Redis recusou um comando ({type(error).__name__}).", mend)]
     except (RedisError, OSError) as error:
         return [Finding(REDIS, Level.AWAY, f"o Redis parou de responder ({type(error).__name__}).", "Veja o log dele.")]
     skew_s = abs(float(seconds) + float(micros) / 1e6 - (started + took_s / 2)) - took_s / 2
-    return [*_version(info, took_s), *scripts, *_memory(info), *_persistence(info), *_clock(skew_s), *_role(info)]
+    return [
+        *_version(info, took_s),
+        *scripts,
+        *_memory(info),
+        *_persistence(info),
+        *syncs,
+        *_clock(skew_s),
+        *_role(info),
+    ]
+
+
+async def _syncs(redis: Redis) -> list[Finding]:
+    """Whether the AOF reaches the disk; where an ACL keeps CONFIG from us, nobody can say."""
+    try:
+        found: Mapping[str, Any] = await redis.config_get("appendfsync")
+    except ResponseError:
+        return []
+    if found.get("appendfsync") != "no":
+        return []
+    mend = "Configure appendfsync everysec: com no, uma queda da máquina perde até meio minuto da fila."
+    return [warning(REDIS, "appendfsync é no.", mend)]
 
 
 async def _scripts_run(redis: Redis) -> list[Finding]:
