@@ -261,7 +261,7 @@ def room(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]
 
 
 def memory(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]:
-    """Portions of rows, one after the other, for so many minutes; the worker's memory along the way.
+    """ProgressCounts of rows, one after the other, for so many minutes; the worker's memory along the way.
 
     More different texts than the worker's own cache holds, again and again; a few of each portion are new, and only
     the model reads them.

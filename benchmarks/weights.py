@@ -1,4 +1,4 @@
-"""Which weights of the address rules matter: `python -m benchmarks.weights`.
+"""Weights of the address rules, by how much each matters: `python -m benchmarks.weights`.
 
 Changes every number of `domain/address/weights.py`, one at a time, down and up by half a point, reads all gold
 addresses with it, and prints how many are no longer right and how many wrong ones are accepted. A weight that changes

@@ -20,7 +20,7 @@ from normalizer.cache import Cache
 from normalizer.domain.address import RULES_VERSION
 from normalizer.domain.appointment import Kind
 from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, TransientError
-from normalizer.imports.estimate import Lane
+from normalizer.imports.estimate import LaneLimits
 from normalizer.llm.client import OPENAI_URL, LlmClient
 from normalizer.llm.coalescer import Coalescer
 from normalizer.llm.endpoint import CapabilityStore
@@ -87,7 +87,7 @@ class Backend:
     tasks: TaskService
     cache: Cache
     exposition: Exposition
-    lane: Lane
+    lane: LaneLimits
     read_lane: Callable[[TaskService], Awaitable[ModelStatus | None]]
     reopen_lane: Callable[[TaskService], Awaitable[None]]
 
@@ -200,9 +200,9 @@ async def read_lane(settings: Settings, tasks: TaskService) -> ModelStatus | Non
     )
 
 
-def lane_of(settings: Settings) -> Lane:
+def lane_of(settings: Settings) -> LaneLimits:
     """The model lane as the settings have it."""
-    return Lane(
+    return LaneLimits(
         model=settings.openai_model,
         has_key=settings.openai_api_key is not None,
         records_per_call=settings.llm_records_per_call,

@@ -21,7 +21,7 @@ from normalizer.api.access import Access, Admission
 from normalizer.api.connections import BoundedProtocol, OnceAMinute, allow_open_files
 from normalizer.api.live import Live
 from normalizer.api.previews import PATIENCE_S, Previews
-from normalizer.api.uploads import Imports
+from normalizer.api.uploads import Uploads
 from normalizer.errors import Misconfigured
 from normalizer.imports.spreadsheet import Limits
 from normalizer.runtime import Backend, open_backend
@@ -82,14 +82,14 @@ def create_app(
     async def life(app: FastAPI) -> AsyncIterator[None]:
         app.state.backend = backend
         app.state.live = Live(backend, every_s=every_s)
-        app.state.imports = Imports(backend, limits=limits)
-        app.state.previews = Previews(backend, app.state.imports)
+        app.state.uploads = Uploads(backend, limits=limits)
+        app.state.previews = Previews(backend, app.state.uploads)
         try:
             yield
         finally:
             await app.state.live.close()
             await app.state.previews.close()
-            await app.state.imports.close()
+            await app.state.uploads.close()
 
     # The interactive docs of FastAPI load scripts from a third party: the page serves openapi.json alone.
     app = FastAPI(

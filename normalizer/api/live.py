@@ -124,16 +124,16 @@ class Live:
         try:
             last = before.overview if before else None
             overview = await read_overview(store, backend.tasks, before=last, lane=backend.read_lane)
-            portions = await store.totals.portions(overview.counts)
+            counted = await store.totals.progress(overview.counts)
             records = await store.imports.recent(_SHOWN_IMPORTS)
-            newest = await store.imports.portions(records[0].id) if records else None
+            newest = await store.imports.progress(records[0].id) if records else None
             imports = [import_view(one, newest if at == 0 else None) for at, one in enumerate(records)]
             today = await store.totals.concluded_today()
             attention = await store.attention()
         except NormalizerError as error:
             last_known = before or Snapshot(now, None, Progress(), (), 0)
             return replace(last_known, at=now, trouble=str(error))
-        return Snapshot(now, overview, progress_of(portions), imports, today, attention)
+        return Snapshot(now, overview, progress_of(counted), imports, today, attention)
 
 
 def failures(overview: Overview | None) -> list[tuple[str, str, int]]:

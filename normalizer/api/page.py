@@ -24,7 +24,7 @@ from normalizer.api.appointments import (
 )
 from normalizer.api.live import Snapshot, failures
 from normalizer.api.previews import Preview, patiently
-from normalizer.api.sheets import FileName, KnownPreview, Patience, TheImports, ThePreviews, TheVocabulary, preview_view
+from normalizer.api.sheets import FileName, KnownPreview, Patience, ThePreviews, TheUploads, TheVocabulary, preview_view
 from normalizer.api.system import TheBackend, TheLive
 from normalizer.api.uploads import received
 from normalizer.api.views import appointment_detail, appointment_view
@@ -125,14 +125,14 @@ templates.env.globals |= {
 
 
 @router.get("/", response_class=HTMLResponse)
-async def home(request: Request, backend: TheBackend, live: TheLive, imports: TheImports) -> Response:
+async def home(request: Request, backend: TheBackend, live: TheLive, uploads: TheUploads) -> Response:
     """The page, or the door to it."""
     role = identify(request, None)
     if role is None:
         return templates.TemplateResponse(request, "entrar.html", {"wrong": False})
     snapshot = await live.now()
     context = _panel(snapshot, role) | await _table(backend, Filter(), 1)
-    context |= {"session": not _access(request).is_open, "most_bytes": imports.limits.file_bytes}
+    context |= {"session": not _access(request).is_open, "most_bytes": uploads.limits.file_bytes}
     return templates.TemplateResponse(request, "pagina.html", context)
 
 
@@ -242,14 +242,14 @@ async def correct(
 async def preview(
     request: Request,
     _: Operator,
-    imports: TheImports,
+    uploads: TheUploads,
     previews: ThePreviews,
     vocabulary: TheVocabulary,
     patience_s: Patience,
     nome: FileName = None,
 ) -> Response:
     """What importing the sheet would do, or how far the look at it is."""
-    async with received(request, nome, limits=imports.limits) as upload:
+    async with received(request, nome, limits=uploads.limits) as upload:
         begun = previews.begin(upload, vocabulary)
     return await _previewed(request, begun, _FIRST_LOOK * patience_s)
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normalizer.api.access import Operator, Reader
 from normalizer.api.problems import responses
-from normalizer.api.sheets import Started, TheImports
+from normalizer.api.sheets import Started, TheUploads
 from normalizer.api.system import TheBackend
 from normalizer.domain.policy import BRAND, UNIT, WhenMissing, scope_of
 
@@ -60,6 +60,6 @@ async def decide(choice: PolicyChoice, _: Operator, backend: TheBackend) -> Poli
 
 
 @router.post("/aplicar", status_code=202, summary="Aplica ao que já está gravado")
-async def apply(_: Operator, imports: TheImports) -> Started:
+async def apply(_: Operator, uploads: TheUploads) -> Started:
     """Passa os agendamentos gravados pelas políticas de agora; desfaz-se por 24 horas como uma importação."""
-    return Started(id=await imports.migrate())
+    return Started(id=await uploads.migrate())

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from normalizer.domain.policy import Policies
 from normalizer.errors import NormalizerError
-from normalizer.imports.estimate import Forecast, forecast
+from normalizer.imports.estimate import SheetEstimate, estimate_sheet
 from normalizer.imports.importing import ImportReport, import_sheet
 
 if TYPE_CHECKING:
-    from normalizer.api.uploads import Imports, Upload
+    from normalizer.api.uploads import Upload, Uploads
     from normalizer.imports.spreadsheet import Vocabulary
     from normalizer.runtime import Backend
 
@@ -52,7 +52,7 @@ class Preview:
     report: ImportReport | None = None
     problems: int = 0
     policies: Policies = field(default_factory=Policies)
-    foreseen: Forecast | None = None
+    foreseen: SheetEstimate | None = None
     refused: NormalizerError | None = None
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
@@ -67,12 +67,12 @@ class Previews:
 
     Args:
         backend: what the sheets are compared with.
-        imports: whose places they share.
+        uploads: whose places they share.
         clock: seconds, for forgetting them.
     """
 
-    def __init__(self, backend: Backend, imports: Imports, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._backend, self._imports, self._clock = backend, imports, clock
+    def __init__(self, backend: Backend, uploads: Uploads, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._backend, self._uploads, self._clock = backend, uploads, clock
         self._kept: dict[str, Preview] = {}
 
     def begin(self, upload: Upload, vocabulary: Vocabulary) -> Preview:
@@ -98,7 +98,7 @@ class Previews:
 
     async def _run(self, preview: Preview, path: Path, vocabulary: Vocabulary) -> None:
         try:
-            async with self._imports.place():
+            async with self._uploads.place():
                 preview.phase = "lendo"
                 await self._compare(preview, path, vocabulary)
                 preview.phase = "estimando"
@@ -119,7 +119,7 @@ class Previews:
             progress=moved,
             dry_run=True,
             name=preview.name,
-            limits=self._imports.limits,
+            limits=self._uploads.limits,
             vocabulary=vocabulary,
         )
         preview.policies = await self._backend.store.policies.read()
@@ -131,12 +131,12 @@ class Previews:
         backend = self._backend
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FORECAST_S):
-                preview.foreseen = await forecast(
+                preview.foreseen = await estimate_sheet(
                     path,
                     lane=backend.lane,
                     cache=backend.cache,
                     name=preview.name,
-                    limits=self._imports.limits,
+                    limits=self._uploads.limits,
                     vocabulary=vocabulary,
                 )
 

@@ -13,7 +13,7 @@ from normalizer.api.access import Operator, Reader
 from normalizer.api.previews import Preview, Previews, patiently
 from normalizer.api.problems import responses
 from normalizer.api.system import TheBackend
-from normalizer.api.uploads import Imports, received
+from normalizer.api.uploads import Uploads, received
 from normalizer.api.views import ImportView, import_view
 from normalizer.domain.policy import BRAND, UNIT, WhenMissing
 from normalizer.errors import InvalidInput
@@ -42,9 +42,9 @@ _SHEET_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
 router = APIRouter(prefix="/api/imports", tags=["importações"], responses=responses(401, 403, 429, 503))
 
 
-def imports_of(request: Request) -> Imports:
-    """The app's one runner of imports."""
-    runner: Imports = request.app.state.imports
+def uploads_of(request: Request) -> Uploads:
+    """The app's one runner of uploaded imports."""
+    runner: Uploads = request.app.state.uploads
     return runner
 
 
@@ -75,7 +75,7 @@ async def vocabulary_of(
     return Vocabulary.of(coluna or (), await backend.store.columns.known())
 
 
-TheImports = Annotated[Imports, Depends(imports_of)]
+TheUploads = Annotated[Uploads, Depends(uploads_of)]
 ThePreviews = Annotated[Previews, Depends(previews_of)]
 Patience = Annotated[float, Depends(patience_of)]
 TheVocabulary = Annotated[Vocabulary, Depends(vocabulary_of)]
@@ -292,13 +292,13 @@ async def preview(
     response: Response,
     _: Operator,
     previews: ThePreviews,
-    imports: TheImports,
+    uploads: TheUploads,
     patience_s: Patience,
     vocabulary: TheVocabulary,
     nome: FileName = None,
 ) -> PreviewView | Response:
     """Mostra o que a importação faria, sem gravar nada. Se demora, responde 202 e segue: veja `previas/{id}`."""
-    async with received(request, nome, limits=imports.limits) as upload:
+    async with received(request, nome, limits=uploads.limits) as upload:
         begun = previews.begin(upload, vocabulary)
     if begun.task is not None and await patiently(begun.task, patience_s):
         await begun.task  # what nobody foresaw
@@ -327,7 +327,7 @@ async def start(
     request: Request,
     response: Response,
     _: Operator,
-    imports: TheImports,
+    uploads: TheUploads,
     vocabulary: TheVocabulary,
     nome: FileName = None,
     esvaziar: Emptying = False,
@@ -337,8 +337,8 @@ async def start(
 
     Com `Idempotency-Key`, o mesmo pedido outra vez é a mesma importação.
     """
-    async with received(request, nome, limits=imports.limits) as upload:
-        import_id = await imports.start(upload, vocabulary, emptying=esvaziar, key=idempotency_key)
+    async with received(request, nome, limits=uploads.limits) as upload:
+        import_id = await uploads.start(upload, vocabulary, emptying=esvaziar, key=idempotency_key)
     response.headers["Location"] = f"/api/imports/{import_id}"
     return Started(id=import_id)
 
@@ -353,7 +353,7 @@ async def recent(_: Reader, backend: TheBackend) -> list[ImportView]:
 async def one(import_id: ImportId, _: Reader, backend: TheBackend) -> ImportView:
     """Uma importação e até onde chegaram os agendamentos dela."""
     record = await known_import(backend, import_id)
-    return import_view(record, await backend.store.imports.portions(record.id))
+    return import_view(record, await backend.store.imports.progress(record.id))
 
 
 @router.get("/{import_id}/erros", responses=responses(404))
@@ -399,11 +399,11 @@ async def undo(
     response: Response,
     _: Operator,
     backend: TheBackend,
-    imports: TheImports,
+    uploads: TheUploads,
     patience_s: Patience,
 ) -> Undo:
     """Desfaz uma importação das últimas 24 horas. Se demora, responde 202 e segue: veja `/api/imports/{id}`."""
-    task = imports.undo(await known_import(backend, import_id))
+    task = uploads.undo(await known_import(backend, import_id))
     try:
         if await patiently(task, patience_s):
             await task

@@ -18,7 +18,7 @@ from normalizer.api.problems import responses
 from normalizer.domain.appointment import Status
 from normalizer.errors import NormalizerError
 from normalizer.observability.prometheus import CONTENT_TYPE_LATEST
-from normalizer.operations.retry import put_back
+from normalizer.operations.retry import requeue
 from normalizer.operations.steering import Order, steer
 from normalizer.runtime import Backend
 from normalizer.store.outbox import DESTINATIONS
@@ -141,7 +141,7 @@ async def retry(wanted: RetryRequest, _: Operator, backend: TheBackend) -> Reque
     allowed = {Status.FAILED, Status.REVIEW}
     if not set(wanted.status) <= allowed:
         raise HTTPException(422, "Só o que falhou ou está em revisão volta à fila.")
-    queued = await put_back(
+    queued = await requeue(
         set(wanted.status), store=backend.store, tasks=backend.tasks, cache=backend.cache, reasons=wanted.causas
     )
     return Requeued(enfileirados=queued)

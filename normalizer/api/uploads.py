@@ -87,7 +87,7 @@ def file_name(given: str | None) -> str:
     return "".join(char for char in last if char.isprintable()).strip()[:_NAME_CHARS] or "planilha enviada"
 
 
-class Imports:
+class Uploads:
     """Runs imports of uploaded sheets in this process, a few at a time."""
 
     def __init__(self, backend: Backend, *, limits: Limits | None = None) -> None:

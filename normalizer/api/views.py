@@ -11,7 +11,7 @@ from normalizer.api import masking
 from normalizer.domain.address.value import FIELDS
 from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Status
 from normalizer.imports.spreadsheet.problem import shown
-from normalizer.store import ImportRecord, Portions, StoredAppointment
+from normalizer.store import ImportRecord, ProgressCounts, StoredAppointment
 
 _UNREAD_DATE: Final = "data_agendamento_informado"
 SOURCE_OF: Final = {
@@ -141,7 +141,7 @@ def appointment_detail(
     return AppointmentDetail(**_fields(stored, clear=clear), linha_do_tempo=_timeline(stored, about_import))
 
 
-def import_view(record: ImportRecord, portions: Portions | None = None) -> ImportView:
+def import_view(record: ImportRecord, counted: ProgressCounts | None = None) -> ImportView:
     """A stored import as shown."""
     now = datetime.now(UTC)
     return ImportView(
@@ -162,14 +162,14 @@ def import_view(record: ImportRecord, portions: Portions | None = None) -> Impor
         planilhas_ignoradas=list(record.ignored_sheets),
         desfeitas=record.removed + record.restored + record.kept,
         desfaz_ate=record.undo_until(now),
-        progresso=progress_of(portions) if portions is not None else None,
+        progresso=progress_of(counted) if counted is not None else None,
     )
 
 
-def progress_of(portions: Portions) -> Progress:
+def progress_of(counted: ProgressCounts) -> Progress:
     """Concluded by who read the address; the rest by status."""
-    rest = {status.value: portions.by_status[status] for status in Status if status is not Status.DONE}
-    return Progress(**{origin.value: portions.by_origin[origin] for origin in Origin}, **rest, total=portions.total)
+    rest = {status.value: counted.by_status[status] for status in Status if status is not Status.DONE}
+    return Progress(**{origin.value: counted.by_origin[origin] for origin in Origin}, **rest, total=counted.total)
 
 
 def _fields(stored: StoredAppointment, *, clear: bool) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Coloca de novo na fila o que falhou ou está em revisão (sem opção: o que falhou)."""
-    from normalizer.operations.retry import put_back
+    from normalizer.operations.retry import requeue
     from normalizer.runtime import open_producer
 
     statuses = {Status.FAILED} if failed or not review else set()
@@ -90,7 +90,7 @@ def retry(
 
     async def run() -> int:
         async with open_producer() as producer:
-            return await put_back(
+            return await requeue(
                 statuses, store=producer.store, tasks=producer.tasks, cache=producer.cache, again=again
             )
 

@@ -168,7 +168,7 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """Diz antes de importar o que a planilha custaria: textos, chamadas, tokens, US$ e minutos. Não grava nada."""
-    from normalizer.imports.estimate import Forecast, forecast
+    from normalizer.imports.estimate import SheetEstimate, estimate_sheet
     from normalizer.imports.spreadsheet import Vocabulary
     from normalizer.runtime import known_columns, lane_of, open_known_answers
     from normalizer.settings import load_settings
@@ -176,11 +176,11 @@ def estimate(
     _check(columns)
     settings = load_settings()
 
-    async def run() -> Forecast:
+    async def run() -> SheetEstimate:
         remembering = asyncio.create_task(known_columns(settings))
         async with open_known_answers(settings) as known:
             vocabulary = Vocabulary.of(columns or (), await remembering)
-            return await forecast(file, lane=lane_of(settings), cache=known, vocabulary=vocabulary)
+            return await estimate_sheet(file, lane=lane_of(settings), cache=known, vocabulary=vocabulary)
 
     foreseen = asyncio.run(run())
     if as_json:

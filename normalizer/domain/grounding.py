@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from normalizer.domain.address.grounding import Problem, Violation, violations
+from normalizer.domain.address.grounding import Violation, ViolationKind, violations
 
-__all__ = ["Problem", "Violation", "grounding_version", "violations"]
+__all__ = ["Violation", "ViolationKind", "grounding_version", "violations"]
 
 _HERE: Final = Path(__file__).parent
 _BYTES: Final = 8

@@ -33,7 +33,7 @@ _PARSES_PER_LOOP_TURN: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class LaneLimits:
     """The model lane as it is set up.
 
     Attributes:
@@ -55,7 +55,7 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class SheetEstimate:
     """What an import of this sheet would take. Texts are counted by identity, as they are asked.
 
     Attributes:
@@ -73,7 +73,7 @@ class Forecast:
     by_rules: int
     asked: Estimate
     cache_consulted: bool
-    lane: Lane
+    lane: LaneLimits
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON document of `estimate --json`."""
@@ -131,15 +131,15 @@ class Forecast:
         yield "Nada foi gravado nem enviado."
 
 
-async def forecast(
+async def estimate_sheet(
     source: str | Path | bytes,
     *,
-    lane: Lane,
+    lane: LaneLimits,
     cache: Cache | None,
     name: str | None = None,
     limits: Limits | None = None,
     vocabulary: Vocabulary | None = None,
-) -> Forecast:
+) -> SheetEstimate:
     """Read a sheet as an import would and say what it would take.
 
     Args:
@@ -166,7 +166,7 @@ async def forecast(
         concurrency=lane.concurrency,
         tier=lane.tier,
     )
-    return Forecast(
+    return SheetEstimate(
         rows=rows,
         problems=problems,
         addresses=len(addresses),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from normalizer.store import AppointmentStore
 
 
-async def put_back(
+async def requeue(
     statuses: Collection[Status],
     *,
     store: AppointmentStore,

@@ -192,7 +192,7 @@ async def _run(
     directory: Path,
     stack: contextlib.ExitStack,
     console: Console,
-    usage: Callable[[], Usage],
+    usage: Callable[[], ProviderUsage],
     then: Callable[[Settings, Summary], Awaitable[None]] | None,
     services: Mapping[str, embedded.Child],
 ) -> Summary:
@@ -263,7 +263,7 @@ async def _wait(store: AppointmentStore, report: ImportReport, workers: list[emb
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class ProviderUsage:
     """What the model was asked and answered."""
 
     calls: int
@@ -281,7 +281,7 @@ async def _summarize(
     settings: Settings,
     report: ImportReport,
     labels: Path,
-    usage: Usage,
+    usage: ProviderUsage,
     seconds: float,
     cpu_s: Mapping[str, float],
 ) -> Summary:
@@ -323,15 +323,17 @@ async def _summarize(
     )
 
 
-def _usage_of(provider: embedded.ProviderService | None, directory: Path) -> Usage:
+def _usage_of(provider: embedded.ProviderService | None, directory: Path) -> ProviderUsage:
     """Counted at the simulated provider; for a live one, what the workers logged of each call."""
     if provider is not None:
         with urllib.request.urlopen(f"{provider.root_url}/stats", timeout=10) as answer:  # noqa: S310 — loopback
             stats = json.load(answer)
-        return Usage(stats["requests"], stats["tokens_in"], stats["tokens_out"])
+        return ProviderUsage(stats["requests"], stats["tokens_in"], stats["tokens_out"])
     lines = (line for log in directory.glob("worker-*.log") for line in log.read_text(encoding="utf-8").splitlines())
     calls = [json.loads(line) for line in lines if '"llm.batch.completed"' in line]
-    return Usage(len(calls), sum(call["tokens_in"] for call in calls), sum(call["tokens_out"] for call in calls))
+    return ProviderUsage(
+        len(calls), sum(call["tokens_in"] for call in calls), sum(call["tokens_out"] for call in calls)
+    )
 
 
 def _sample(sample: Sample) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from normalizer.store.appointments import AppointmentStore, Page
 from normalizer.store.durable_state import DurableState
 from normalizer.store.import_record import CellProblem, ImportNotes, ImportRecord, ImportState, ProblemRow, SheetTitles
 from normalizer.store.migration import Migrated
-from normalizer.store.overview import Counts, Portions, Sample
+from normalizer.store.overview import Counts, ProgressCounts, Sample
 from normalizer.store.queries import Attention, Filter
 from normalizer.store.records import Pending, Result
 from normalizer.store.stored_appointment import StoredAppointment, StoredText
@@ -29,8 +29,8 @@ __all__ = [
     "Migrated",
     "Page",
     "Pending",
-    "Portions",
     "ProblemRow",
+    "ProgressCounts",
     "Result",
     "Sample",
     "SaveReport",

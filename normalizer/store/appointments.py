@@ -58,7 +58,7 @@ from normalizer.store.review import Questions
 from normalizer.store.secret import Secret
 from normalizer.store.stored_appointment import StoredAppointment
 from normalizer.store.totals import Totals
-from normalizer.store.undo import Undone, put_back
+from normalizer.store.undo import Undone, restore
 from normalizer.store.upsert import ImportRow, Upsert, UpsertReport
 from normalizer.store.writes import GuardedWrite, SaveReport, failure_write, result_write, straighten, write_all
 
@@ -269,7 +269,7 @@ class AppointmentStore:
         secret = await self.secret.get()
         async for chunk in self._chunks(chosen, limit):
             with translated():
-                await self._put_back([record["_id"] for record in chunk], any_of(statuses), again=again)
+                await self._set_pending([record["_id"] for record in chunk], any_of(statuses), again=again)
             grown = [_one_revision_on(record) for record in chunk]
             yield [pending_of(record, secret=secret) for record in grown]
 
@@ -375,7 +375,7 @@ class AppointmentStore:
         """Put back what the import wrote, telling how far it is. Whether it may be undone is the caller's to judge."""
         secret = await self.secret.get()
         with translated():
-            undone = await put_back(
+            undone = await restore(
                 durable(self._appointments), self._images, import_id, secret=secret, clock=self._clock, moved=moved
             )
         await self.problems.forget(import_id)
@@ -415,7 +415,7 @@ class AppointmentStore:
         secret = await self.secret.get()
         return Upsert(durable(self._appointments), import_id, secret=secret, clock=self._clock, images=self._images)
 
-    async def _put_back(self, keys: list[Any], among: Mapping[str, Any], *, again: bool) -> None:
+    async def _set_pending(self, keys: list[Any], among: Mapping[str, Any], *, again: bool) -> None:
         fields = waiting_again(self._clock()) | ({"normalizacao.refazer": list(Kind)} if again else {})
         for chunk in batched(keys):
             await straighten(self._appointments, chunk)

@@ -1,4 +1,4 @@
-"""What Redis holds and nothing could rebuild, kept here as well: the pause, what was spent, what people corrected.
+"""Durable copy of what Redis holds and nothing could rebuild: the pause, what was spent, what people corrected.
 
 Redis answers first, as long as it has not been emptied; `worker.tasks.refill` puts these back when it was.
 """

@@ -13,7 +13,7 @@ from bson import ObjectId
 from normalizer.domain.appointment import Status
 from normalizer.store.connection import BULK, Collection, Record, batched, by_native_id, translated
 from normalizer.store.import_record import ImportNotes, ImportRecord, ImportState, ProblemRow, stored_notes
-from normalizer.store.overview import Portions, portions_of
+from normalizer.store.overview import ProgressCounts, progress_of_import
 
 #: How long the rows a sheet's import could not use are kept, with their cells.
 _PROBLEMS_KEPT: Final = timedelta(days=7)
@@ -85,21 +85,21 @@ class Imports:
             cursor = self._imports.find({}).sort("created_at", -1).limit(limit)
             return [ImportRecord.of(record) async for record in cursor]
 
-    async def portions(self, import_id: str) -> Portions:
+    async def progress(self, import_id: str) -> ProgressCounts:
         """How far an import's appointments are. Figures are kept once none of them waits any more."""
         with translated():
             about = await self._imports.find_one(by_native_id(import_id), {"figuras": 1})
             if about and (kept := about.get("figuras")):
-                return Portions(Counter(kept["estados"]), Counter(kept["origens"]))
-            portions = await portions_of(self._appointments, import_id)
-            if portions.total and not portions.by_status[Status.PENDING]:
-                figures = {"estados": dict(portions.by_status), "origens": dict(portions.by_origin)}
+                return ProgressCounts(Counter(kept["estados"]), Counter(kept["origens"]))
+            counted = await progress_of_import(self._appointments, import_id)
+            if counted.total and not counted.by_status[Status.PENDING]:
+                figures = {"estados": dict(counted.by_status), "origens": dict(counted.by_origin)}
                 over = {**by_native_id(import_id), "status": {"$ne": ImportState.RUNNING.value}}
                 await self._imports.update_one(over, {"$set": {"figuras": figures}})
-        return portions
+        return counted
 
     async def recount(self, import_ids: Iterable[str | None]) -> None:
-        """Appointments of imports that were over have changed: `portions` counts them anew."""
+        """Appointments of imports that were over have changed: `progress` counts them anew."""
         if names := set(import_ids) - {None}:
             chosen = {"_id": {"$in": [by_native_id(str(name))["_id"] for name in names]}, "figuras": {"$exists": True}}
             with translated():

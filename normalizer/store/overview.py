@@ -39,7 +39,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Portions:
+class ProgressCounts:
     """How far appointments are, each counted once: by status, and the concluded ones by who read the address."""
 
     by_status: Counter[str] = field(default_factory=Counter)
@@ -100,19 +100,19 @@ def stored_origins(chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"$match": dict(chosen)}, {"$group": {"_id": group, "n": {"$sum": 1}}}]
 
 
-async def portions_of(appointments: Collection, import_id: str) -> Portions:
+async def progress_of_import(appointments: Collection, import_id: str) -> ProgressCounts:
     """Of one import's appointments."""
-    portions = Portions()
+    counted = ProgressCounts()
     steps = stored_origins({"normalizacao.import_id": import_id})
     async for chunk in chunks_of(await settled(appointments.aggregate(steps, maxTimeMS=PATIENCE_MS))):
         for row in chunk:
             found, number = row["_id"], row["n"]
             record = {"normalizacao": {"status": found.get("status")}, "normalization_status": found.get("deles")}
             status = status_of(record) or Status.PENDING
-            portions.by_status[status.value] += number
+            counted.by_status[status.value] += number
             if status is Status.DONE:
-                portions.by_origin[read_by(found.get("endereco"), found.get("documento"))] += number
-    return portions
+                counted.by_origin[read_by(found.get("endereco"), found.get("documento"))] += number
+    return counted
 
 
 def read_by(*origins: Any) -> str:

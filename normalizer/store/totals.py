@@ -15,7 +15,7 @@ from pymongo.errors import ExecutionTimeout, PyMongoError
 
 from normalizer.domain.appointment import Absent, Kind, Origin, Rejected, Status
 from normalizer.store.connection import Collection, chunks_of, settled, translated
-from normalizer.store.overview import PATIENCE_MS, Counts, Portions, count_open, read_by, stored_origins
+from normalizer.store.overview import PATIENCE_MS, Counts, ProgressCounts, count_open, read_by, stored_origins
 from normalizer.store.queries import UNACCOUNTED
 from normalizer.store.records import Result
 
@@ -60,9 +60,9 @@ class Totals:
             found = await self._totals.find_one({"_id": self._day()})
         return int((found or {}).get("concluidos") or 0)
 
-    async def portions(self, counts: Counts) -> Portions:
+    async def progress(self, counts: Counts) -> ProgressCounts:
         """How far all appointments are, of which these are the `counts`."""
-        return Portions(Counter(counts.by_status), await self._by_origin(counts.by_status[Status.DONE]))
+        return ProgressCounts(Counter(counts.by_status), await self._by_origin(counts.by_status[Status.DONE]))
 
     async def _by_origin(self, concluded: int) -> Counter[str]:
         """So many concluded appointments by who read them, in the shares of all that were ever concluded."""

@@ -85,7 +85,7 @@ def expiry(now: datetime) -> datetime:
     return now + WINDOW + _SLACK
 
 
-async def put_back(
+async def restore(
     collection: Collection,
     images: Collection,
     import_id: str,

@@ -21,7 +21,7 @@ from bson import Binary
 from normalizer.domain.appointment import Status
 from normalizer.imports.importing import import_sheet
 from normalizer.operations.migrate import migrate
-from normalizer.operations.retry import put_back
+from normalizer.operations.retry import requeue
 from normalizer.runtime import build_worker, open_producer
 from normalizer.settings import Settings, settings_of
 from normalizer.worker import tasks as normalization
@@ -176,7 +176,7 @@ async def test_what_is_there_is_replaced_only_where_somebody_asks(
     await work(settings)
     async with open_producer(settings) as producer:
         parts: Any = {"store": producer.store, "tasks": producer.tasks, "cache": producer.cache}
-        assert await put_back({Status.DONE}, **parts) == 1
+        assert await requeue({Status.DONE}, **parts) == 1
     await work(settings)
     kept = await repository.find(one)
     assert kept is not None
@@ -184,7 +184,7 @@ async def test_what_is_there_is_replaced_only_where_somebody_asks(
 
     async with open_producer(settings) as producer:
         parts = {"store": producer.store, "tasks": producer.tasks, "cache": producer.cache}
-        assert await put_back({Status.DONE}, **parts, again=True) == 1
+        assert await requeue({Status.DONE}, **parts, again=True) == 1
     await work(settings)
     asked = await repository.find(one)
     assert asked is not None

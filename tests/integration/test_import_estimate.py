@@ -12,7 +12,7 @@ from normalizer.cache import Entry
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Reason
 from normalizer.errors import InvalidInput
-from normalizer.imports.estimate import Lane, forecast
+from normalizer.imports.estimate import LaneLimits, estimate_sheet
 from normalizer.runtime import lane_of, open_known_answers, open_producer
 from normalizer.settings import Settings, settings_of
 from tests.integration.command import Ran
@@ -39,12 +39,12 @@ def settings(redis_url: str, mongo_url: str, database: str) -> Settings:
 
 
 @pytest.fixture
-def lane(settings: Settings) -> Lane:
+def lane(settings: Settings) -> LaneLimits:
     return lane_of(settings)
 
 
-async def test_texts_are_counted_by_who_would_answer_them(lane: Lane) -> None:
-    foreseen = await forecast(SHEET, lane=lane, cache=None)
+async def test_texts_are_counted_by_who_would_answer_them(lane: LaneLimits) -> None:
+    foreseen = await estimate_sheet(SHEET, lane=lane, cache=None)
 
     said = foreseen.as_dict()
     assert (said["linhas"], said["problemas"]) == (33, 0)
@@ -57,40 +57,40 @@ async def test_texts_are_counted_by_who_would_answer_them(lane: Lane) -> None:
     assert "Sem OPENAI_API_KEY" in "\n".join(foreseen.lines())
 
 
-async def test_what_the_cache_knows_costs_nothing(settings: Settings, lane: Lane) -> None:
+async def test_what_the_cache_knows_costs_nothing(settings: Settings, lane: LaneLimits) -> None:
     async with open_producer(settings) as producer:
         known = dict.fromkeys(HARD[:20], Entry(reason=Reason.MODEL_NO_ANSWER))
         await producer.cache.put_many(Kind.ADDRESS, known)
 
     async with open_known_answers(settings) as cache:
-        said = (await forecast(SHEET, lane=lane, cache=cache)).as_dict()
+        said = (await estimate_sheet(SHEET, lane=lane, cache=cache)).as_dict()
 
     assert said["cache_consultado"]
     assert (said["do_cache"], said["por_regras"], said["para_a_ia"], said["chamadas"]) == (20, 1, 10, 1)
 
 
-async def test_an_appointment_that_stands_twice_counts_once(lane: Lane) -> None:
+async def test_an_appointment_that_stands_twice_counts_once(lane: LaneLimits) -> None:
     twice = SHEET + b"\n" + SHEET.split(b"\n")[1]
 
-    said = (await forecast(twice, lane=lane, cache=None)).as_dict()
+    said = (await estimate_sheet(twice, lane=lane, cache=None)).as_dict()
 
     assert (said["linhas"], said["problemas"]) == (33, 1)
 
 
 async def test_a_budget_that_would_not_do_is_named() -> None:
-    lane = Lane(model="gpt-6-luna", has_key=True, daily_budget_usd=1e-6)
+    lane = LaneLimits(model="gpt-6-luna", has_key=True, daily_budget_usd=1e-6)
 
-    assert "DAILY_BUDGET_USD" in "\n".join((await forecast(SHEET, lane=lane, cache=None)).lines())
+    assert "DAILY_BUDGET_USD" in "\n".join((await estimate_sheet(SHEET, lane=lane, cache=None)).lines())
 
 
-async def test_a_file_that_is_no_sheet_is_refused(lane: Lane) -> None:
+async def test_a_file_that_is_no_sheet_is_refused(lane: LaneLimits) -> None:
     with pytest.raises(InvalidInput):
-        await forecast(b"%PDF-1.7", lane=lane, cache=None, name="agenda.pdf")
+        await estimate_sheet(b"%PDF-1.7", lane=lane, cache=None, name="agenda.pdf")
 
 
-async def test_looking_leaves_no_trace(settings: Settings, lane: Lane, mongo: Any, redis: Any) -> None:
+async def test_looking_leaves_no_trace(settings: Settings, lane: LaneLimits, mongo: Any, redis: Any) -> None:
     async with open_known_answers(settings) as cache:
-        await forecast(SHEET, lane=lane, cache=cache)
+        await estimate_sheet(SHEET, lane=lane, cache=cache)
 
     assert mongo.list_collection_names() == []
     assert await redis.dbsize() == 0

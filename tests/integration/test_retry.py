@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from normalizer.cache import Entry
 from normalizer.domain.appointment import Kind, Status
 from normalizer.domain.decision import Reason, Undecided
-from normalizer.operations.retry import put_back
+from normalizer.operations.retry import requeue
 from normalizer.runtime import build_worker, open_producer
 from normalizer.settings import Settings, settings_of
 from normalizer.worker import pipeline
@@ -64,7 +64,7 @@ async def test_what_the_model_could_not_read_is_asked_again_after_a_retry(
         assert mongo["appointments"].find_one({"_id": "a"})["normalizacao"]["status"] == "revisar"
         assert (await producer.cache.get_many(Kind.ADDRESS, [TEXT]))[TEXT].reason is Reason.MODEL_NO_ANSWER
 
-        assert await put_back([Status.REVIEW], **services) == 1
+        assert await requeue([Status.REVIEW], **services) == 1
         await work(settings, wiser)
 
     assert mongo["appointments"].find_one({"_id": "a"})["endereco_normalizado"] == ADDRESS
@@ -80,7 +80,7 @@ async def test_only_what_was_asked_for_is_forgotten(settings: Settings, mongo: A
     async with open_producer(settings) as producer:
         await producer.cache.put_many(Kind.ADDRESS, {f"{TEXT} a": negative, f"{TEXT} b": negative})
 
-        queued = await put_back([Status.FAILED], store=producer.store, tasks=producer.tasks, cache=producer.cache)
+        queued = await requeue([Status.FAILED], store=producer.store, tasks=producer.tasks, cache=producer.cache)
 
         left = await producer.cache.get_many(Kind.ADDRESS, [f"{TEXT} a", f"{TEXT} b"])
         assert (queued, list(left)) == (1, [f"{TEXT} b"])

@@ -97,10 +97,10 @@ class TestBrowse:
         await end(store, {Kind.ADDRESS: Normalized(ADDRESS, Origin.CACHE)})
         await put(c=TEXT)
 
-        portions = await store.imports.portions(import_id)
+        portions = await store.imports.progress(import_id)
 
         assert (portions.total, dict(portions.by_origin)) == (2, {"cache": 2})
-        everything = await store.totals.portions(await store.totals.counts())
+        everything = await store.totals.progress(await store.totals.counts())
         assert everything.by_status["pendente"] == 1
 
 

@@ -72,7 +72,7 @@ async def test_all_accounts_are_counted_and_what_nobody_keeps_is_not(store: Appo
     assert dict(counts.by_status) == {"pendente": 3, "revisar": 1, "falhou": 1, "concluido": 4}
     assert counts.by_reason[Kind.ADDRESS] == {"cidade não identificada": 1}
     assert counts.by_error.total() == 1
-    portions = await store.totals.portions(counts)
+    portions = await store.totals.progress(counts)
     assert portions.by_origin.total() == 4
     assert portions.by_origin["cache"] > 0
 
@@ -91,7 +91,7 @@ async def test_what_earlier_versions_concluded_is_counted_once(store: Appointmen
     old = {"status": "concluido", "endereco": {"origem": "llm"}}
     mongo.appointments.insert_many([{"normalizacao": old} for _ in range(3)])
     counts = await store.totals.counts()
-    assert (await store.totals.portions(counts)).by_origin == {"llm": 3}
+    assert (await store.totals.progress(counts)).by_origin == {"llm": 3}
     assert mongo.normalizer_totals.find_one({"_id": "antes"})["por"] == {"llm": 3}
 
 
@@ -99,15 +99,15 @@ async def test_an_import_s_figures_are_kept_once_none_waits_and_counted_anew_aft
     store: AppointmentStore, mongo: Any
 ) -> None:
     import_id = await put(store, "a", "b")
-    assert (await store.imports.portions(import_id)).by_status == {"pendente": 2}
+    assert (await store.imports.progress(import_id)).by_status == {"pendente": 2}
     await end(store, READ, Review(Reason.CITY_UNKNOWN, Origin.RULES))
-    figures = await store.imports.portions(import_id)
+    figures = await store.imports.progress(import_id)
     assert figures.by_status == {"concluido": 1, "revisar": 1}
     assert mongo.normalizer_imports.find_one()["figuras"]["estados"] == {"concluido": 1, "revisar": 1}
-    assert await store.imports.portions(import_id) == figures
+    assert await store.imports.progress(import_id) == figures
 
     assert [len(chunk) async for chunk in store.requeue({Status.REVIEW})] == [1]
-    assert (await store.imports.portions(import_id)).by_status == {"concluido": 1, "pendente": 1}
+    assert (await store.imports.progress(import_id)).by_status == {"concluido": 1, "pendente": 1}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from benchmarks.quality import ADDRESS_SETS, SETS, addresses_of, judge
 from normalizer.domain import grounding
 from normalizer.domain.address import FIELDS, Address, parse_address, standardize
 from normalizer.domain.decision import Reason, Settled, Undecided
-from normalizer.domain.grounding import Problem, violations
+from normalizer.domain.grounding import ViolationKind, violations
 
 GOLD = Path(__file__).parents[1] / "gold"
 ROWS = [
@@ -128,8 +128,8 @@ def test_a_refused_answer_has_a_reason(answer, reason):
 def test_violations_name_the_field_and_hold_no_value():
     found = violations(TEXT, Address.from_dict(RIGHT | {"numero": "999", "cep": "78600-001"}))
     assert {(violation.field, violation.problem) for violation in found} == {
-        ("numero", Problem.INVENTED),
-        ("cep", Problem.INVENTED),
+        ("numero", ViolationKind.INVENTED),
+        ("cep", ViolationKind.INVENTED),
     }
     assert "999" not in repr(found)
 

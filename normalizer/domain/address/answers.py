@@ -8,7 +8,7 @@ from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard, towns
 from normalizer.domain.address.deduced import deduced
-from normalizer.domain.address.grounding import Problem, Violation, violations
+from normalizer.domain.address.grounding import Violation, ViolationKind, violations
 from normalizer.domain.address.marks import FREE
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import cities_ending, states
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 _TYPES: Final = {**lx.SETTLEMENTS, **lx.LOCALITIES, **lx.STREET_TYPES}
 _LONGEST_FIELD: Final = 200
 _REASONS: Final = {
-    ("cidade", Problem.WRONG_KIND): Reason.CITY_UNKNOWN,
-    ("estado", Problem.CONFLICT): Reason.CITY_STATE_CONFLICT,
-    ("estado", Problem.INVENTED): Reason.STATE_UNKNOWN,
-    ("cep", Problem.CONFLICT): Reason.CEP_STATE_CONFLICT,
-    ("complemento", Problem.OMITTED): Reason.TEXT_UNEXPLAINED,
-    ("texto", Problem.OMITTED): Reason.TEXT_UNEXPLAINED,
-    ("cep", Problem.OMITTED): Reason.TEXT_UNEXPLAINED,
+    ("cidade", ViolationKind.WRONG_KIND): Reason.CITY_UNKNOWN,
+    ("estado", ViolationKind.CONFLICT): Reason.CITY_STATE_CONFLICT,
+    ("estado", ViolationKind.INVENTED): Reason.STATE_UNKNOWN,
+    ("cep", ViolationKind.CONFLICT): Reason.CEP_STATE_CONFLICT,
+    ("complemento", ViolationKind.OMITTED): Reason.TEXT_UNEXPLAINED,
+    ("texto", ViolationKind.OMITTED): Reason.TEXT_UNEXPLAINED,
+    ("cep", ViolationKind.OMITTED): Reason.TEXT_UNEXPLAINED,
 }
 
 

@@ -1,4 +1,4 @@
-"""What of an address its text does not say, though what it says implies it: stored marked, as `deduzido`."""
+"""Deduced fields of an address: its text does not say them, though it implies them; stored marked, as `deduzido`."""
 
 from __future__ import annotations
 

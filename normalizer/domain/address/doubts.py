@@ -1,4 +1,4 @@
-"""What a person is asked about a text the rules leave open: what of it is understood, what is left, how it may be read.
+"""Doubts about a text that the rules leave open: what is understood, what is left, how it may be read.
 
 Nothing here decides. `inferred` tells what of a proposal the text does not carry; whoever chooses it answers for that.
 """
@@ -14,7 +14,7 @@ from normalizer.domain.address import marks as mk
 from normalizer.domain.address import standard
 from normalizer.domain.address.cells import alternatives
 from normalizer.domain.address.deduced import deduced
-from normalizer.domain.address.grounding import Problem, violations
+from normalizer.domain.address.grounding import ViolationKind, violations
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.quarters import chunks
 from normalizer.domain.address.rules import parse_address, readings
@@ -36,7 +36,7 @@ _MOST_LEFT: Final = 4  # runs of words; a text of which more is left has to be t
 _LAST_FIELD: Final = re.compile(r"[,;|()/:]|\s[-–—]\s")
 _TRAILING: Final = " .,;:|/()-–—"
 _TAIL_CHARS: Final = 80
-_UNSAID: Final = frozenset({Problem.INVENTED, Problem.CONFLICT})
+_UNSAID: Final = frozenset({ViolationKind.INVENTED, ViolationKind.CONFLICT})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How the rules read a text, step by step: tokens, marks of each pass, readings with scores, grounding's objections."""
+"""Explanation of a reading by the rules, step by step: tokens, marks of each pass, readings with scores, objections."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _SEARCH_LIMIT: Final = 400
 
 
-class Problem(StrEnum):
+class ViolationKind(StrEnum):
     """What is wrong with a field that is not grounded."""
 
     INVENTED = "invented"  # the text does not carry it
@@ -48,7 +48,7 @@ class Violation:
     """One field of an address that may not be stored for its text. Holds no value: it may be logged."""
 
     field: str
-    problem: Problem
+    problem: ViolationKind
 
 
 def violations(text: str, address: Address) -> tuple[Violation, ...]:
@@ -61,7 +61,7 @@ def violations(text: str, address: Address) -> tuple[Violation, ...]:
         if not found:
             return ()
         best = found if best is None or len(found) < len(best) else best
-    return best if best is not None else (Violation("rua", Problem.INVENTED),)
+    return best if best is not None else (Violation("rua", ViolationKind.INVENTED),)
 
 
 def check(evidence: Evidence, address: Address) -> tuple[Violation, ...]:
@@ -81,13 +81,13 @@ class _Check:
         found = [*self._place(), *self._postcode()]
         wanted = Carrier(self.evidence, self.address).wanted()
         missing = [name for name, spans in wanted if not spans]
-        found.extend(Violation(name, Problem.INVENTED) for name in dict.fromkeys(missing))
+        found.extend(Violation(name, ViolationKind.INVENTED) for name in dict.fromkeys(missing))
         if not missing:
             if self._assign(wanted):
                 found.extend(self._kinds())
                 found.extend(self._omitted())
             else:
-                found.append(Violation(self._contested(wanted), Problem.CLAIMED_TWICE))
+                found.append(Violation(self._contested(wanted), ViolationKind.CLAIMED_TWICE))
         yield from found
 
     # -- city, state and CEP -------------------------------------------------------------------------------------
@@ -96,11 +96,11 @@ class _Check:
         address = self.address
         by_uf = gazetteer.municipalities(gazetteer.name_key(address.cidade))
         if not by_uf:
-            yield Violation("cidade", Problem.WRONG_KIND)
+            yield Violation("cidade", ViolationKind.WRONG_KIND)
         elif by_uf.get(address.estado) != address.cidade:
-            yield Violation("estado", Problem.CONFLICT)
+            yield Violation("estado", ViolationKind.CONFLICT)
         elif not self._carries_state(by_uf):
-            yield Violation("estado", Problem.INVENTED)
+            yield Violation("estado", ViolationKind.INVENTED)
 
     def _carries_state(self, by_uf: dict[str, str]) -> bool:
         address = self.address
@@ -118,11 +118,11 @@ class _Check:
         cep = self.address.cep
         if cep is None:
             if ceps:
-                yield Violation("cep", Problem.OMITTED)
+                yield Violation("cep", ViolationKind.OMITTED)
         elif cep.replace("-", "") not in ceps:
-            yield Violation("cep", Problem.INVENTED)
+            yield Violation("cep", ViolationKind.INVENTED)
         if any(uf != self.address.estado for uf in self.evidence.cep_ufs):
-            yield Violation("cep", Problem.CONFLICT)
+            yield Violation("cep", ViolationKind.CONFLICT)
 
     # -- one token, one field ------------------------------------------------------------------------------------
 
@@ -192,23 +192,23 @@ class _Check:
 
     def _kinds(self) -> Iterator[Violation]:
         for name in Kinds(self.evidence, self.address, self.chosen).wrong():
-            yield Violation(name, Problem.WRONG_KIND)
+            yield Violation(name, ViolationKind.WRONG_KIND)
         yield from self._beside_city(dict(self.chosen)["cidade"])
 
     def _beside_city(self, city: Span) -> Iterator[Violation]:
         """The state behind the city is its own; what is named like a state, and has a state behind it, is the city."""
         behind = [state for state in self.unclaimed if state.start >= city[1]]
         if behind and behind[0].start == city[1] and behind[0].uf != self.address.estado:
-            yield Violation("estado", Problem.CONFLICT)
+            yield Violation("estado", ViolationKind.CONFLICT)
         if len(behind) > 1 and behind[0].spelled and behind[1].start == behind[0].end:
-            yield Violation("cidade", Problem.WRONG_KIND)
+            yield Violation("cidade", ViolationKind.WRONG_KIND)
 
     def _omitted(self) -> Iterator[Violation]:
         left = Omitted(self.evidence, self.address, self.chosen)
         if left.units():
-            yield Violation("complemento", Problem.OMITTED)
+            yield Violation("complemento", ViolationKind.OMITTED)
         if left.words():
-            yield Violation("texto", Problem.OMITTED)
+            yield Violation("texto", ViolationKind.OMITTED)
 
 
-__all__ = ["Problem", "Violation", "check", "violations"]
+__all__ = ["Violation", "ViolationKind", "check", "violations"]

@@ -1,4 +1,4 @@
-"""What a column of an unknown title may carry, by what its cells hold: proposed with its evidence, never assumed."""
+"""Proposals for columns of unknown titles, by what their cells hold: shown with its evidence, never assumed."""
 
 from __future__ import annotations
 
