@@ -19,7 +19,7 @@ from normalizer import __version__
 from normalizer.cache import Cache
 from normalizer.domain.address import RULES_VERSION
 from normalizer.domain.appointment import Kind
-from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, TransientError
+from normalizer.errors import Misconfigured, QueueUnavailable, TransientError
 from normalizer.imports.estimate import LaneLimits
 from normalizer.llm.client import OPENAI_URL, LlmClient
 from normalizer.llm.coalescer import Coalescer
@@ -243,8 +243,8 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         shared = Shared(ctx["redis"], cache, ledger)
         client, gate = _client(settings, stack, shared=shared), _gate(settings, ctx["redis"])
         coalescer = _coalescer(settings, stack, client, gate, shared=shared)
-        if client is not None:
-            stack.push_async_callback(cancel_and_wait, asyncio.create_task(_check_endpoint(client), name="llm-check"))
+        if coalescer is not None:  # nobody waits for it
+            stack.push_async_callback(cancel_and_wait, asyncio.create_task(coalescer.greet(), name="llm-greeting"))
         street_type = settings.address_default_street_type
         pipeline = Pipeline(cache=cache, coalescer=coalescer, kinds=_kinds(settings), street_type=street_type)
         ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service, cache, ledger)
@@ -456,19 +456,6 @@ def _coalescer(
     )
     stack.push_async_callback(coalescer.close)
     return coalescer
-
-
-async def _check_endpoint(client: LlmClient) -> None:
-    """Say at start what is wrong with key, URL or model, by a call that costs nothing; nobody waits for it."""
-    try:
-        names = await client.models()
-    except Misconfigured as error:
-        log.error("llm.endpoint.refuses", problem=error.problem, fix=error.mend)
-    except NormalizerError as error:  # many endpoints list no models
-        log.info("llm.endpoint.lists_no_models", error=type(error).__name__)
-    else:
-        if names and client.model not in names:
-            log.warning("llm.model.not_listed", model=client.model, fix="Confira OPENAI_MODEL.")
 
 
 def _gate(settings: Settings, redis: Any) -> SharedGate:

@@ -12,6 +12,7 @@ import json
 import re
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import openai
@@ -35,7 +36,7 @@ from normalizer.llm.provider_errors import FIX, body_of, translated, words
 from normalizer.observability.tracing import span
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from normalizer.llm.endpoint import CapabilityStore
 
@@ -47,6 +48,7 @@ OPENAI_URL: Final = "https://api.openai.com/v1"
 CONTROL: Final = Record.of("Jardim Aurora, 12, rua das Acácias, SP, Campinas")
 """The control question: a made-up address. Where it is refused, the endpoint refuses everything, not a text."""
 _CONTROL_TOKENS_OUT: Final = 200
+_GREETING: Final = ({"role": "user", "content": "Oi"},)
 _ABOUT_SHAPE: Final = ("response_format", "json_schema", "json_object", "structured output", "grammar")
 _OPTIONAL: Final = ("reasoning_effort", "reasoning", "temperature", "store", "service_tier")
 _TOKEN_LIMITS: Final = ("max_tokens", "max_completion_tokens")
@@ -127,6 +129,23 @@ class LlmClient:
             else:
                 return replace(answer, usage=spent + answer.usage)
 
+    async def greet(self, *, timeout_s: float) -> Answer:
+        """Ask for one token: what it says does not matter, only that key, URL and model are taken.
+
+        Raises like `complete`, but not UnusableAnswer: a single token need not be an answer.
+        """
+        await self._recall()
+        build = partial(self._bare, _GREETING, 1)
+        try:
+            return await self._answer_to(build, records=0, sent_chars=len(_GREETING[0]["content"]), timeout_s=timeout_s)
+        except UnusableAnswer as error:
+            return Answer((), error.usage or NOTHING_USED, 0.0)
+
+    async def has_answered(self) -> bool:
+        """Whether this endpoint has answered for this model, here or, within a week, anywhere."""
+        await self._recall()
+        return self._has_answered
+
     @property
     def mode(self) -> Mode:
         """How the shape of answers is asked for by now."""
@@ -163,22 +182,27 @@ class LlmClient:
     async def _exchange(
         self, records: Sequence[Record], max_tokens_out: int, timeout_s: float, *, flex: bool
     ) -> Answer:
-        started = time.monotonic()
-        with translated():
-            async with asyncio.timeout(timeout_s):
-                response = await self._send(records, max_tokens_out, flex=flex)
+        build = partial(self._request, records, max_tokens_out, flex=flex)
         sent_chars = sum(len(message["content"]) for message in build_messages(records))
-        limits = {k.lower(): v for k, v in response.headers.items() if k.lower().startswith("x-ratelimit-")}
-        answer = read_answer(
-            _json(response, sent_chars=sent_chars),
-            records=len(records),
-            sent_chars=sent_chars,
-            seconds=time.monotonic() - started,
-            headers=limits,
-        )
+        answer = await self._answer_to(build, records=len(records), sent_chars=sent_chars, timeout_s=timeout_s)
         self._has_answered = True
         await self._remember()
         return answer
+
+    async def _answer_to(
+        self, build: Callable[[], dict[str, Any]], *, records: int, sent_chars: int, timeout_s: float
+    ) -> Answer:
+        started = time.monotonic()
+        with translated():
+            async with asyncio.timeout(timeout_s):
+                response = await self._send(build)
+        return read_answer(
+            _json(response, sent_chars=sent_chars),
+            records=records,
+            sent_chars=sent_chars,
+            seconds=time.monotonic() - started,
+            headers={k.lower(): v for k, v in response.headers.items() if k.lower().startswith("x-ratelimit-")},
+        )
 
     async def _recall(self) -> None:
         """Start where an earlier process ended."""
@@ -196,10 +220,10 @@ class LlmClient:
             self._kept = self.capabilities
             await self._memory.remember(self._kept)
 
-    async def _send(self, records: Sequence[Record], max_tokens_out: int, *, flex: bool) -> Any:
+    async def _send(self, build: Callable[[], dict[str, Any]]) -> Any:
         """Send, and learn once what this endpoint does not take: schema, then JSON mode, then optional parameters."""
         while True:
-            asked, request = self.capabilities, self._request(records, max_tokens_out, flex=flex)
+            asked, request = self.capabilities, build()
             try:
                 return (await self._sdk.chat.completions.with_raw_response.create(**request)).http_response
             except (openai.BadRequestError, openai.UnprocessableEntityError, openai.InternalServerError) as error:
@@ -207,18 +231,24 @@ class LlmClient:
                     raise
 
     def _request(self, records: Sequence[Record], max_tokens_out: int, *, flex: bool) -> dict[str, Any]:
-        known = self.capabilities
-        request: dict[str, Any] = {"model": self.model, "messages": build_messages(records), **self._options}
-        request |= {"service_tier": "flex"} if flex else {}
-        request = {name: value for name, value in request.items() if name not in known.without}
-        if extra := request.get("extra_body"):
-            request["extra_body"] = {name: value for name, value in extra.items() if name not in known.without}
-        request[self._token_limit(known)] = max_tokens_out
+        known, request = self.capabilities, self._bare(build_messages(records), max_tokens_out)
+        if flex and "service_tier" not in known.without:
+            request["service_tier"] = "flex"
         if known.mode is Mode.STRICT:
             schema = {"name": "addresses", "strict": True, "schema": response_schema(len(records))}
             request["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif known.mode is Mode.JSON:
             request["response_format"] = {"type": "json_object"}
+        return request
+
+    def _bare(self, messages: Sequence[Mapping[str, str]], max_tokens_out: int) -> dict[str, Any]:
+        """What every request carries: model, messages, and the options that the endpoint takes."""
+        known = self.capabilities
+        request: dict[str, Any] = {"model": self.model, "messages": messages, **self._options}
+        request = {name: value for name, value in request.items() if name not in known.without}
+        if extra := request.get("extra_body"):
+            request["extra_body"] = {name: value for name, value in extra.items() if name not in known.without}
+        request[self._token_limit(known)] = max_tokens_out
         return request
 
     def _token_limit(self, known: EndpointCapabilities) -> str:

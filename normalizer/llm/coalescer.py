@@ -118,6 +118,11 @@ class Coalescer:
         self._calls: set[asyncio.Task[None]] = set()
         self._closed = False
 
+    async def greet(self) -> None:
+        """At the start of a worker: see `ModelCaller.greet`. A wrong model stops the lane before a row finds it out."""
+        if (refusal := await self._caller.greet()) is not None:
+            self._stop(refusal)
+
     def announce(self) -> Announcement:
         """Say that a group is on its way which may bring texts.
 

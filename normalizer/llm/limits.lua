@@ -11,7 +11,7 @@
 --          returns {"ok", slot} | {"wait", us} (the limit) | {"paused", us} (the provider asked) | {"closed", us}
 -- finish:  slot, tokens reserved, tokens used, outcome ("ok" | "limited" | "down" | "refused" | "none"), pause_us, failures_to_open,
 --          open_us, rpm, tpm (as the provider's headers state them, 0 = not said), reason ('' = none), probe_after_us
---          (a pause of this length ends with one call that finds out, not with all of them)
+--          (a pause of this length ends with one call that finds out, not with all of them), longest_us (no stop is longer)
 --          returns {"ok", 0}
 
 local key = KEYS[1]
@@ -113,7 +113,7 @@ local function finish()
     if outcome == 'refused' then open_us = pause end
     if failures >= threshold then
       local opened = redis.call('HINCRBY', key, 'opened', 1)
-      local length = math.max(pause, open_us * math.min(2 ^ (opened - 1), 4))
+      local length = math.min(tonumber(ARGV[13]), math.max(pause, open_us * math.min(2 ^ (opened - 1), 4)))
       redis.call('HSET', key, 'open_until', math.max(number('open_until'), now + length))
     end
   else

@@ -168,7 +168,7 @@ class LocalGate:
         self._probing = False
         self._concurrency.end(succeeded=None)
         self._failures = self._failures_to_open
-        self._pause(_REFUSED_S)
+        self._pause(min(_REFUSED_S, self._longest_pause_s))
 
     def _pause(self, seconds: float) -> None:
         self._not_before = max(self._not_before, self._clock() + seconds)
@@ -184,7 +184,7 @@ class SharedGate:
         window_s: the provider's window; counted a sixtieth longer, because calls arrive later than they leave.
         failures_to_open, open_s: so many failures in a row close the lane for so long (growing to four times that),
             then one call probes.
-        longest_pause_s: whatever `Retry-After` says, one call probes after this long.
+        longest_pause_s: whatever `Retry-After` or the breaker says, one call probes after this long.
     """
 
     def __init__(
@@ -302,6 +302,7 @@ class SharedGate:
             stated.limit_tokens,
             reason,
             _us(_LONGEST_HOLD_S),
+            _us(self._longest_pause_s),
         )
 
     async def _run(self, *arguments: str | int) -> tuple[str, int] | None:

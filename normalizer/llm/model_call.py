@@ -29,6 +29,7 @@ from normalizer.errors import (
 from normalizer.llm.answer import Answer, Usage
 from normalizer.llm.estimate import max_tokens_out
 from normalizer.llm.evaluation import Again, evaluate_record, half, next_call_size
+from normalizer.llm.limits import Denied
 from normalizer.llm.provider_errors import FIX
 from normalizer.observability import metrics
 
@@ -47,6 +48,7 @@ log = structlog.get_logger(__name__)
 _MAX_FAILURES: Final = 4
 _MAX_FAILURES_ALONE: Final = 2  # a text that breaks an endpoint that is well, this often, is the one at fault
 _CONTROL_S: Final = 30.0
+_GREETING_TOKENS: Final = 20  # two words and their frame
 _SHOWN: Final = 4.0  # times what the endpoint has shown it needs, before a call is left
 _MARGIN_S: Final = 1.0  # of the jobs' time, to save and settle what came
 _FLEX_SHARE: Final = 4.0  # times what a call should take must be left, so that a refused flex call can be asked again
@@ -135,6 +137,37 @@ class ModelCaller:
         self._answered_at = _now()
         await self._gate.succeeded(admitted, answer)
         return await self._read(texts, answer)
+
+    async def greet(self) -> ProviderRefused | None:
+        """Why the endpoint takes no call at all, found out before the first text; None where it may take some.
+
+        A model that answered within a week, or is listed, is believed, which costs nothing; another is asked for one
+        token.
+        """
+        if await self._client.has_answered() or await self._lists_its_model():
+            return None
+        admitted = await self._gate.admit(_GREETING_TOKENS)
+        if isinstance(admitted, Denied):
+            return None
+        try:
+            answer = await self._client.greet(timeout_s=_CONTROL_S)
+        except NormalizerError as error:
+            await self._count([], error.usage, 0.0)
+            if isinstance(error, Misconfigured):
+                refusal = self._refusal_of(error)
+                await self._gate.refused(admitted, refusal)
+                return refusal
+            await self._gate.failed(admitted, error if isinstance(error, TransientError) else None)
+            return None
+        await self._gate.succeeded(admitted, answer)
+        await self._count([], answer.usage, answer.seconds)
+        return None
+
+    async def _lists_its_model(self) -> bool:
+        try:
+            return self._client.model in await self._client.models()
+        except NormalizerError:  # many endpoints list no models
+            return False
 
     def _time_for(self, left_s: float, tokens_out: int) -> float:
         """How long a call may take: what the endpoint has shown it needs, as far as the jobs have so much time left.

@@ -45,11 +45,11 @@ TEXTS = list(LABELS)
 class Lane:
     """A coalescer, the provider behind it, and what was remembered."""
 
-    def __init__(self, *, hold=False, options=None, timeout_s=60.0, **settings):
+    def __init__(self, *, hold=False, options=None, timeout_s=60.0, model="gpt-6-luna", **settings):
         app = build_app(LABELS, options or Options())
         self.provider = app.state.provider
         http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app))
-        self.client = LlmClient(api_key="test", model="gpt-6-luna", base_url="http://simulated/v1", http_client=http)
+        self.client = LlmClient(api_key="test", model=model, base_url="http://simulated/v1", http_client=http)
         self.go = asyncio.Event()
         if not hold:
             self.go.set()
@@ -65,16 +65,8 @@ class Lane:
             **{"linger_ms": 0, **settings},
         )
 
-    @property
-    def url(self):
-        return self.client.url
-
-    @property
-    def model(self):
-        return self.client.model
-
-    def ask_control(self, **options):
-        return self.client.ask_control(**options)
+    def __getattr__(self, name):
+        return getattr(self.client, name)
 
     async def complete(self, records, **options):
         self.asked.set()
@@ -409,7 +401,10 @@ async def test_a_text_that_cannot_be_answered_in_time_comes_back_as_transient(la
 
 async def test_an_answer_that_comes_after_its_caller_left_is_remembered(lane):
     it = lane(hold=True)
-    await it.ask(TEXTS[:2], for_s=0.05)
+    asking = asyncio.create_task(it.ask(TEXTS[:2]))
+    await it.asked.wait()
+    asking.cancel()
+    await asyncio.wait([asking])
 
     it.go.set()
     await asyncio.gather(*it.coalescer._calls)
@@ -576,6 +571,44 @@ async def test_no_word_of_a_text_is_in_what_is_said_of_a_refusal(lane):
     outcomes = await it.ask(TEXTS[:1])
 
     assert "Flores" not in str(outcomes[TEXTS[0]])
+
+
+@pytest.mark.parametrize(
+    ("model", "fault", "asked"),
+    [
+        ("simulated", None, 0),  # it is listed
+        ("alias", None, 1),
+        ("alias", Fault("reasoned"), 1),  # a token of thought is no fault
+        ("alias", Fault("status", status=400, message="no reason given"), 1),  # of a single token, perhaps
+        ("alias", Fault("status", status=503), 1),
+    ],
+)
+async def test_at_start_an_endpoint_is_asked_for_a_token_only_where_nothing_is_known_of_it(lane, model, fault, asked):
+    it = lane(model=model)
+    it.faults(*([fault] if fault else []))
+
+    await it.coalescer.greet()
+
+    assert [body["max_tokens"] for body in it.provider.requests] == [1] * asked
+    assert it.coalescer.refused is None
+    it.faults()
+    expect_right(await it.ask(TEXTS[:1]), TEXTS[:1])
+    seen = len(it.provider.requests)
+    await it.coalescer.greet()
+    assert len(it.provider.requests) == seen, "an answer is greeting enough"
+
+
+@pytest.mark.parametrize("fault", [fault for fault in WRONG_EVERYWHERE if "model" in str(fault.message)])
+async def test_a_wrong_model_is_told_at_start_before_a_row_finds_it_out(lane, fault):
+    it = lane(model="typo")
+    it.faults(replace(fault, times=1_000))
+
+    await it.coalescer.greet()
+
+    assert len(it.provider.requests) == 1
+    assert all(word in str(it.coalescer.refused) for word in ("typo", fault.message))
+    assert {type(outcome) for outcome in (await it.ask(TEXTS[:5])).values()} == {ProviderRefused}
+    assert len(it.provider.requests) == 1
 
 
 @pytest.mark.parametrize(
