@@ -99,4 +99,11 @@ class Misconfigured(NormalizerError):
 
 
 class ProviderRefused(Misconfigured):
-    """The provider refuses every call (key, account, model, URL): none may be made until the operator acts."""
+    """The provider refuses every call (key, account, model, URL): none may be made until the operator acts.
+
+    `retry_after_s`: when one call finds out whether that was done.
+    """
+
+    def __init__(self, problem: str, *, mend: str, retry_after_s: float | None = None) -> None:
+        super().__init__(problem, mend=mend)
+        self.retry_after_s = retry_after_s

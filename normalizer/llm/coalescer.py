@@ -274,7 +274,8 @@ class Coalescer:
         When that is not soon nobody waits: cache and rules must not stand behind it.
         """
         late = self._pending.take_all() if denied.closed else self._pending.take_due_by(_now() + denied.wait_s)
-        self._in_flight.resolve([(entry, self.refused or denied.error) for entry in late])
+        error = denied.error if self.refused is None else _still(self.refused, denied.wait_s)
+        self._in_flight.resolve([(entry, error) for entry in late])
         if not denied.closed:
             await asyncio.sleep(denied.wait_s)
 
@@ -336,6 +337,10 @@ class Coalescer:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _still(refused: ProviderRefused, wait_s: float) -> ProviderRefused:
+    return ProviderRefused(refused.problem, mend=refused.mend, retry_after_s=wait_s)
 
 
 def _unaskable(record: Record) -> Reason | None:

@@ -108,13 +108,15 @@ local function finish()
     redis.call('HDEL', key, 'failures', 'open_until', 'probe_until', 'opened', 'refused', 'asked', 'probe')
   elseif outcome == 'down' or outcome == 'refused' then
     local failures = redis.call('HINCRBY', key, 'failures', outcome == 'down' and 1 or threshold)
+    local open_until = number('open_until')
     redis.call('HDEL', key, 'probe_until')
     if outcome == 'refused' then redis.call('HSET', key, 'refused', ARGV[11]) end
     if outcome == 'refused' then open_us = pause end
     if failures >= threshold then
-      local opened = redis.call('HINCRBY', key, 'opened', 1)
+      -- calls that were under way when it opened tell nothing new
+      local opened = open_until > now and number('opened') or redis.call('HINCRBY', key, 'opened', 1)
       local length = math.min(tonumber(ARGV[13]), math.max(pause, open_us * math.min(2 ^ (opened - 1), 4)))
-      redis.call('HSET', key, 'open_until', math.max(number('open_until'), now + length))
+      redis.call('HSET', key, 'open_until', math.max(open_until, now + length))
     end
   else
     redis.call('HDEL', key, 'probe_until')

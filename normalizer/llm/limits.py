@@ -168,7 +168,8 @@ class LocalGate:
         self._probing = False
         self._concurrency.end(succeeded=None)
         self._failures = self._failures_to_open
-        self._pause(min(_REFUSED_S, self._longest_pause_s))
+        error.retry_after_s = min(_REFUSED_S, self._longest_pause_s)
+        self._pause(error.retry_after_s)
 
     def _pause(self, seconds: float) -> None:
         self._not_before = max(self._not_before, self._clock() + seconds)
@@ -277,7 +278,8 @@ class SharedGate:
         if not call.slot:
             await self._local.refused(call, error)
             return
-        await self._finish(call, 0, "refused", _REFUSED_S, reason=error.problem)
+        error.retry_after_s = min(_REFUSED_S, self._longest_pause_s)
+        await self._finish(call, 0, "refused", error.retry_after_s, reason=error.problem)
 
     async def _finish(
         self,

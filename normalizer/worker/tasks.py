@@ -17,7 +17,7 @@ import structlog
 
 from normalizer.cache import Entry
 from normalizer.domain.appointment import Appointment, Kind, Normalized, Review, Status
-from normalizer.errors import NormalizerError, QueueUnavailable, StoreUnavailable, TransientError
+from normalizer.errors import NormalizerError, ProviderRefused, QueueUnavailable, StoreUnavailable, TransientError
 from normalizer.observability import metrics
 from normalizer.queue.group import ClaimedJob, Done, Failed, Group, Settlement, Snooze
 from normalizer.store import AppointmentStore, Result, SaveReport
@@ -176,15 +176,23 @@ async def _save_and_settle(
     work: Normalization, group: Group, jobs: Mapping[str, Sequence[ClaimedJob]], progress: Sequence[Progress]
 ) -> None:
     settlements: dict[str, Settlement] = {}
-    for item in progress:
-        if isinstance(item, Deferred):
-            settlements |= _every(jobs, [item.appointment.id], _back(item.error, _PROVIDER_RETRY_S))
+    for error, ids in _by_error(progress).items():
+        settlements |= _every(jobs, ids, _back(error, _PROVIDER_RETRY_S))
     finished = [item for item in progress if isinstance(item, Finished) and _is_wanted(item, group, jobs)]
     results = {item.appointment.id: _result(item, jobs[item.appointment.id]) for item in finished}
     report = await work.store.save(list(results.values()))
     _note(finished, jobs, report.saved)
     _log_saved(group, finished, report.saved)
     await group.settle(settlements | _settlements(jobs, report, results))
+
+
+def _by_error(progress: Sequence[Progress]) -> dict[NormalizerError, list[str]]:
+    """What was deferred by each error. It comes back at one time, so that it shares calls again."""
+    ids: dict[NormalizerError, list[str]] = {}
+    for item in progress:
+        if isinstance(item, Deferred):
+            ids.setdefault(item.error, []).append(item.appointment.id)
+    return ids
 
 
 def _settlements(
@@ -248,10 +256,11 @@ def _every(
 
 def _back(error: NormalizerError, default_s: float) -> Snooze:
     """Later, without counting a try: the outage is nobody's row's fault."""
-    asked = error.retry_after_s if isinstance(error, TransientError) else None
+    asked = error.retry_after_s if isinstance(error, TransientError | ProviderRefused) else None
     asked = None if asked is None else min(asked, _LONGEST_WAIT_S)
     return Snooze(after_s=_jittered(default_s if asked is None else asked))
 
 
 def _jittered(seconds: float) -> float:
-    return seconds * random.uniform(0.8, 1.2)
+    """Never sooner than it was said to be of use."""
+    return seconds * random.uniform(1.0, 1.2)

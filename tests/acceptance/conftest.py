@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.acceptance.harness import Deployment, make_rows, write_labels
 from tests.proxy import TcpProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 _databases = itertools.count(1)
@@ -46,11 +47,23 @@ def mongo_link(breakable_mongo: embedded.MongoService) -> Iterator[TcpProxy]:
         yield link
 
 
-@pytest.fixture
-def deploy(
-    tmp_path: Path, breakable_valkey: embedded.RedisService, breakable_mongo: embedded.MongoService
-) -> Iterator[Callable[..., Deployment]]:
-    """Deploy without workers: `deploy(rows=300, hard=0.3, latency_ms=200, settings={...})`; rows are not yet put in."""
+class Deploy(Protocol):
+    """Deploys without workers, and puts no rows in: `deploy(rows=300, hard=0.3, latency_ms=200, settings={...})`."""
+
+    def __call__(
+        self,
+        *,
+        rows: int = 300,
+        hard: float = 0.3,
+        labels: Path | None = None,
+        settings: dict[str, str] | None = None,
+        **provider_options: object,
+    ) -> Deployment: ...
+
+
+@contextlib.contextmanager
+def deploying(folder: Path, valkey: embedded.RedisService, mongo: embedded.MongoService) -> Iterator[Deploy]:
+    """What `deploy` is; for a module that shares one deployment among its tests."""
     running: list[tuple[Deployment, embedded.ProviderService]] = []
 
     def start(
@@ -61,15 +74,15 @@ def deploy(
         settings: dict[str, str] | None = None,
         **provider_options: object,
     ) -> Deployment:
-        breakable_valkey.start()
-        breakable_mongo.start()
-        directory = tmp_path / f"deployment-{len(running) + 1}"
+        valkey.start()
+        mongo.start()
+        directory = folder / f"deployment-{len(running) + 1}"
         labelled = labels or write_labels(directory / "labels.jsonl", make_rows(rows, hard=hard))
         provider = embedded.start_provider(labelled, directory=directory / "provider", **provider_options)
         deployment = Deployment(
             directory,
-            redis_url=breakable_valkey.url,
-            mongo_url=breakable_mongo.url,
+            redis_url=valkey.url,
+            mongo_url=mongo.url,
             database=f"acceptance_{next(_databases)}",
             provider=provider,
             settings=settings or {},
@@ -78,7 +91,18 @@ def deploy(
         deployment.redis.flushall()
         return deployment
 
-    yield start
-    for deployment, provider in running:
-        deployment.close()
-        provider.kill()
+    try:
+        yield start
+    finally:
+        for deployment, provider in running:
+            deployment.close()
+            provider.kill()
+
+
+@pytest.fixture
+def deploy(
+    tmp_path: Path, breakable_valkey: embedded.RedisService, breakable_mongo: embedded.MongoService
+) -> Iterator[Deploy]:
+    """A fresh deployment for one test; see `Deploy`."""
+    with deploying(tmp_path, breakable_valkey, breakable_mongo) as start:
+        yield start

@@ -21,15 +21,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 import pymongo
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ConnectionError as RedisAway
 
 from normalizer.domain.address import parse_address, standardize
 from normalizer.domain.decision import Settled, Undecided
 from normalizer.domain.text import canonical
+from normalizer.llm.model_status import ModelStatus, read_model_status
 from normalizer.llm.prompt import Record
 from normalizer.queue.health import REPLICAS, replica_key
 from normalizer.queue.leases import Keys
@@ -317,6 +320,11 @@ class Deployment:
         """The provider's own count of what it answered."""
         return self._provider("stats")
 
+    def lane(self) -> ModelStatus:
+        """How the model lane stands, as `status` reads it."""
+        name = f"{urlsplit(self.provider.url).hostname}:{MODEL}"
+        return asyncio.run(_read_lane(self.redis_url, name))
+
     def fault(self, *faults: dict[str, Any]) -> None:
         """Script the provider's next failures (see normalizer/simulation/provider/); none: it is well again."""
         request = urllib.request.Request(f"{self.provider.root_url}/faults", data=json.dumps(faults).encode())  # noqa: S310
@@ -408,6 +416,13 @@ class Deployment:
     def _provider(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.provider.root_url}/{path}", timeout=10) as answer:  # noqa: S310
             return json.load(answer)
+
+
+async def _read_lane(redis_url: str, name: str) -> ModelStatus:
+    async with AsyncRedis.from_url(redis_url) as redis:
+        found = await read_model_status(redis, name=name, model=MODEL, has_key=True, daily_budget_usd=0.0)
+        assert found is not None
+        return found
 
 
 def _causes(records: Iterable[dict[str, Any]]) -> Counter[str]:

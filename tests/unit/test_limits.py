@@ -182,6 +182,24 @@ async def test_a_failed_probe_opens_the_breaker_for_longer(replica):
     assert [round(wait_s / 0.05) for wait_s in waits] == [1, 2, 4, 4], "doubled, up to four times"
 
 
+async def test_calls_under_way_when_the_provider_refused_do_not_lengthen_the_stop(replica):
+    gate = replica()
+    calls = [await admit(gate) for _ in range(4)]
+    for call in calls:
+        await gate.refused(call, ProviderRefused("no such model", mend=""))
+
+    assert 59 < (await gate.admit(1)).wait_s < 61
+
+
+async def test_no_stop_is_longer_than_the_longest_pause(replica):
+    down, refused = (replica(name=name, failures_to_open=1, open_s=100, longest_pause_s=2) for name in ("d", "r"))
+    await down.failed(await admit(down), ProviderUnavailable("down"))
+    await refused.refused(await admit(refused), ProviderRefused("no such model", mend=""))
+
+    assert (await down.admit(1)).wait_s < 3
+    assert (await refused.admit(1)).wait_s < 3
+
+
 async def test_a_429_is_no_failure_of_the_provider(replica):
     gate = replica(failures_to_open=1)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from normalizer.errors import Misconfigured, TransientError
 from normalizer.llm.endpoint import CapabilityStore
+from normalizer.llm.pricing import Ledger
 from normalizer.operations.doctor import configuration, model, privacy, services, webhook
 from normalizer.operations.doctor.finding import Finding, Level, Report
 from normalizer.queue.health import GONE_S
@@ -64,8 +65,10 @@ async def _model(settings: Settings, *, ask: bool) -> list[Finding]:
     """The endpoint is asked afresh, for endpoints learn; the workers are told what came out."""
     try:
         async with task_service(settings, attempts=1) as tasks:
-            memory = CapabilityStore(await tasks.get_pool(), lane_name(settings))
-            return await model.check_model(settings, ask=ask, memory=memory)
+            redis = await tasks.get_pool()
+            memory = CapabilityStore(redis, lane_name(settings))
+            ledger = Ledger(redis, model=settings.openai_model, daily_budget_usd=settings.daily_budget_usd)
+            return await model.check_model(settings, ask=ask, memory=memory, ledger=ledger)
     except (Misconfigured, TransientError):  # without Redis, which `_queue` speaks of
         return await model.check_model(settings, ask=ask)
 

@@ -13,21 +13,26 @@ from normalizer.llm.rate_limit_headers import RateLimitHeaders
 from normalizer.operations.doctor.finding import Finding, Level, good, warning, wrong
 
 if TYPE_CHECKING:
+    from normalizer.llm.answer import Answer, Usage
     from normalizer.llm.endpoint import CapabilityStore, EndpointCapabilities
     from normalizer.llm.model_status import ModelStatus
+    from normalizer.llm.pricing import Ledger
     from normalizer.settings import Settings
 
 MODEL: Final = "IA"
 _TRY_ANOTHER: Final = "Confira OPENAI_MODEL e OPENAI_BASE_URL."
 
 
-async def check_model(settings: Settings, *, ask: bool = True, memory: CapabilityStore | None = None) -> list[Finding]:
+async def check_model(
+    settings: Settings, *, ask: bool = True, memory: CapabilityStore | None = None, ledger: Ledger | None = None
+) -> list[Finding]:
     """Key, model, schema support, latency and limits, by one small paid call with a made-up address.
 
     Args:
         settings: key, endpoint, model and limits.
         ask: False makes no call at all.
         memory: told how the endpoint must be asked, so that the workers need not find it out.
+        ledger: told what the call used.
     """
     key = settings.openai_api_key
     if not settings.address_normalization_enabled:
@@ -43,7 +48,7 @@ async def check_model(settings: Settings, *, ask: bool = True, memory: Capabilit
     except Misconfigured as error:
         return [*findings, Finding(MODEL, Level.SETTING, error.problem, error.mend)]
     try:
-        return [*findings, *await _call(client, settings, memory)]
+        return [*findings, *await _call(client, settings, memory, ledger)]
     finally:
         await client.close()
 
@@ -71,9 +76,11 @@ def _price(model: str) -> Iterator[Finding]:
         yield warning(MODEL, f"{model} não está na tabela de preços.", mend)
 
 
-async def _call(client: LlmClient, settings: Settings, memory: CapabilityStore | None) -> list[Finding]:
+async def _call(
+    client: LlmClient, settings: Settings, memory: CapabilityStore | None, ledger: Ledger | None
+) -> list[Finding]:
     try:
-        answer = await client.ask_control(timeout_s=30)
+        answer = await _ask(client, ledger)
     except Misconfigured as error:
         return [wrong(MODEL, f"{error.problem}{_said(error)}", error.mend), *await _known_models(client, settings)]
     except TransientError as error:
@@ -96,6 +103,22 @@ async def _call(client: LlmClient, settings: Settings, memory: CapabilityStore |
         mend = "Compare com `normalizer normalize address` antes de confiar neste modelo."
         findings.append(warning(MODEL, "o modelo não soube ler um endereço fácil.", mend))
     return [*findings, *_limits(RateLimitHeaders.read(answer.headers), settings)]
+
+
+async def _ask(client: LlmClient, ledger: Ledger | None) -> Answer:
+    """The control question; what it used is counted, whatever came back."""
+    usage: Usage | None = None
+    try:
+        answer = await client.ask_control(timeout_s=30)
+        usage = answer.usage
+    except NormalizerError as error:
+        usage = error.usage
+        raise
+    else:
+        return answer
+    finally:
+        if ledger is not None and usage is not None and usage.calls:
+            await ledger.record(usage, 0)
 
 
 def _adapted(found: EndpointCapabilities) -> Iterator[Finding]:

@@ -11,6 +11,8 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 Slots = list[tuple[str, list[str]]]
+NO_CHOICES_TOKENS = 10
+"""What the answer without choices says it cost."""
 _MISPLACED = frozenset({"missing", "swap", "shift", "duplicate", "unknown", "arity", "invent"})
 
 
@@ -94,7 +96,7 @@ def no_answer(fault: Fault) -> Response | None:
     if fault.kind == "not_json":
         return Response('{"choices": [', media_type="application/json")
     if fault.kind == "no_choices":
-        usage = {"prompt_tokens": 10, "completion_tokens": 0}
+        usage = {"prompt_tokens": NO_CHOICES_TOKENS, "completion_tokens": 0}
         return JSONResponse({"object": "chat.completion", "choices": [], "usage": usage})
     if fault.kind == "body_error":
         return JSONResponse({"error": {"code": fault.code or 500, "message": fault.message or "simulated error"}})

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from normalizer.domain.text import canonical
 from normalizer.llm import tokens
 from normalizer.llm.prompt import FIELDS, Record
-from normalizer.simulation.provider.faults import Fault, Slots, no_answer, render, spoil
+from normalizer.simulation.provider.faults import NO_CHOICES_TOKENS, Fault, Slots, no_answer, render, spoil
 from normalizer.simulation.provider.limits import Options, Window
 from normalizer.simulation.provider.replies import completion, error
 
@@ -104,6 +104,7 @@ class Provider:
         if fault is not None and fault.kind == "status":
             return error(fault.status, fault.code or "simulated_fault", fault.retry_after_s, message=fault.message)
         if fault is not None and (other := no_answer(fault)) is not None:
+            self.totals["tokens_in"] += NO_CHOICES_TOKENS if fault.kind == "no_choices" else 0
             return other
         if body.get("service_tier") == "flex" and self._random.random() < self.options.flex_refused:
             return error(429, "resource_unavailable", None, message="simulated: flex is out of capacity")
