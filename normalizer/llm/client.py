@@ -8,6 +8,7 @@ halves, `ProviderRefused` → stop. What an endpoint does not take is given up o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import time
@@ -159,6 +160,19 @@ class LlmClient:
         body = _json(response.http_response)
         listed = body.get("data") if isinstance(body, dict) else None
         return [str(entry["id"]) for entry in listed or () if isinstance(entry, dict) and "id" in entry]
+
+    async def offers_model(self, *, timeout_s: float = 10.0) -> bool:
+        """Whether the endpoint says that it has this model, by name or in its list: costs nothing. Many do not say."""
+        with contextlib.suppress(NormalizerError), translated():
+            async with asyncio.timeout(timeout_s):
+                response = await self._sdk.models.with_raw_response.retrieve(self.model)
+            body = _json(response.http_response)
+            if isinstance(body, dict) and body.get("id") == self.model:
+                return True
+        try:
+            return self.model in await self.models(timeout_s=timeout_s)
+        except NormalizerError:
+            return False
 
     async def close(self) -> None:
         """Close the connections."""

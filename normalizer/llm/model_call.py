@@ -141,10 +141,10 @@ class ModelCaller:
     async def greet(self) -> ProviderRefused | None:
         """Why the endpoint takes no call at all, found out before the first text; None where it may take some.
 
-        A model that answered within a week, or is listed, is believed, which costs nothing; another is asked for one
+        A model that answered within a week, or is offered, is believed, which costs nothing; another is asked for one
         token.
         """
-        if await self._client.has_answered() or await self._lists_its_model():
+        if await self._client.has_answered() or await self._client.offers_model():
             return None
         admitted = await self._gate.admit(_GREETING_TOKENS)
         if isinstance(admitted, Denied):
@@ -162,12 +162,6 @@ class ModelCaller:
         await self._gate.succeeded(admitted, answer)
         await self._count([], answer.usage, answer.seconds)
         return None
-
-    async def _lists_its_model(self) -> bool:
-        try:
-            return self._client.model in await self._client.models()
-        except NormalizerError:  # many endpoints list no models
-            return False
 
     def _time_for(self, left_s: float, tokens_out: int) -> float:
         """How long a call may take: what the endpoint has shown it needs, as far as the jobs have so much time left.

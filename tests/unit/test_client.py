@@ -359,6 +359,23 @@ async def test_no_error_repeats_what_was_sent(client, route):
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    ("by_name", "listed", "offers"),
+    [
+        ((200, {"id": "gpt-6-luna"}), (500, {}), True),
+        ((404, {}), (200, {"data": [{"id": "gpt-6-luna"}]}), True),
+        ((404, {}), (200, {"data": [{"id": "other"}]}), False),
+        ((404, {}), (404, {}), False),
+    ],
+)
+async def test_an_endpoint_may_say_that_it_has_the_model(client, httpx2_mock, by_name, listed, offers):
+    httpx2_mock._assert_all_called = False
+    for path, (status, body) in (("models/gpt-6-luna", by_name), ("models", listed)):
+        httpx2_mock.get(f"{URL}/{path}").respond(status, json=body)
+
+    assert await client.offers_model() is offers
+
+
 async def test_models_are_listed_for_the_doctor(client, httpx2_mock):
     httpx2_mock.get(f"{URL}/models").respond(json={"object": "list", "data": [{"id": "gpt-6-luna", "object": "model"}]})
 

@@ -27,6 +27,12 @@ def build_app(labels: Mapping[str, Mapping[str, Any] | None], options: Options |
     async def models(_: Request) -> Response:
         return JSONResponse({"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "simulated"}]})
 
+    async def model(request: Request) -> Response:
+        name = request.path_params["name"]
+        if not provider.has(name):
+            return error(404, "model_not_found", None)
+        return JSONResponse({"id": name, "object": "model", "owned_by": "simulated"})
+
     async def stats(_: Request) -> Response:
         return JSONResponse(provider.stats())
 
@@ -48,6 +54,7 @@ def build_app(labels: Mapping[str, Mapping[str, Any] | None], options: Options |
         routes=[
             Route("/v1/chat/completions", completions, methods=["POST"]),
             Route("/v1/models", models),
+            Route("/v1/models/{name:path}", model),
             Route("/stats", stats),
             Route("/requests", requests),
             Route("/faults", faults, methods=["POST"]),

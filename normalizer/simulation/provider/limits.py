@@ -14,7 +14,8 @@ class Options:
 
     A call takes `latency_ms` to its first token and then `tokens_per_s`; `spread` is the standard deviation of the
     logarithm of that time (0.3: half of the calls within a fifth of the median, one in twenty 1.6 times as long).
-    `flex_refused` is the share of calls for the half-price tier that it refuses.
+    Without `any_model` it has none but `simulated`. `flex_refused` is the share of calls for the half-price tier that
+    it refuses.
     """
 
     latency_ms: float = 0.0
@@ -24,6 +25,7 @@ class Options:
     tpm: int = 0
     window_s: float = 60.0
     schema: bool = True
+    any_model: bool = True
     flex_refused: float = 0.0
     seed: int = 1
 

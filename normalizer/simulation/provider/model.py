@@ -21,7 +21,7 @@ from normalizer.llm import tokens
 from normalizer.llm.prompt import FIELDS, Record
 from normalizer.simulation.provider.faults import NO_CHOICES_TOKENS, Fault, Slots, no_answer, render, spoil
 from normalizer.simulation.provider.limits import Options, Window
-from normalizer.simulation.provider.replies import completion, error
+from normalizer.simulation.provider.replies import MODEL, completion, error
 
 DOCUMENT_FIELDS = ("cpf", "rg", "cpf_formatted", "rg_formatted")
 _RECORD_LINE = re.compile(r"^(r\d{2}): (.*)$", re.MULTILINE)
@@ -55,6 +55,10 @@ class Provider:
         self.by_fault: Counter[str] = Counter()
         self.by_tier: Counter[str] = Counter()
         self._under_way = 0
+
+    def has(self, model: str) -> bool:
+        """Whether a call may name this model."""
+        return self.options.any_model or model == MODEL
 
     def stats(self) -> dict[str, Any]:
         """What was asked and answered since the start or the last reset."""
@@ -99,13 +103,21 @@ class Provider:
 
     def _failure(self, body: Mapping[str, Any], fault: Fault | None) -> Response | None:
         """What is sent in place of an answer, if anything."""
-        if fault is not None and fault.kind == "drop_connection":
+        if fault is None:
+            return self._refusal(body)
+        if fault.kind == "drop_connection":
             return Response(b"{", headers={"content-length": "1000"})  # the server then breaks off
-        if fault is not None and fault.kind == "status":
+        if fault.kind == "status":
             return error(fault.status, fault.code or "simulated_fault", fault.retry_after_s, message=fault.message)
-        if fault is not None and (other := no_answer(fault)) is not None:
+        if (other := no_answer(fault)) is not None:
             self.totals["tokens_in"] += NO_CHOICES_TOKENS if fault.kind == "no_choices" else 0
             return other
+        return self._refusal(body)
+
+    def _refusal(self, body: Mapping[str, Any]) -> Response | None:
+        """What this provider never takes, by its options."""
+        if not self.has(model := str(body.get("model"))):
+            return error(400, "400", None, message=f"{model} is not a valid model ID")
         if body.get("service_tier") == "flex" and self._random.random() < self.options.flex_refused:
             return error(429, "resource_unavailable", None, message="simulated: flex is out of capacity")
         if not self.options.schema and _carries(body, "json_schema"):
