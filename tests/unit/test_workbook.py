@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from normalizer.errors import InvalidInput
 from normalizer.imports.importing import import_sheet
 from normalizer.imports.spreadsheet import Limits, Row, Spreadsheet, process, read
+from normalizer.imports.spreadsheet.records import Ole
 from normalizer.imports.spreadsheet.table import Unreadable
 
 HEADER = ["Nome", "Endereço", "CPF", "Data"]
@@ -191,7 +192,7 @@ def record(kind: int, body: bytes = b"") -> bytes:
     return head + bytes([len(body) & 0x7F | 0x80, len(body) >> 7]) + body
 
 
-def xlsb(rows: list[list[str]], *, short: bool) -> bytes:
+def xlsb(rows: list[list[str]], *, short: bool = False, more: bytes = b"", end: bytes = b"") -> bytes:
     """A minimal [MS-XLSB] workbook; with `short`, cells behind the first name no column, as SheetJS writes them."""
 
     def wide(text: str) -> bytes:
@@ -205,6 +206,7 @@ def xlsb(rows: list[list[str]], *, short: bool) -> bytes:
             brief = short and column > 0
             place = struct.pack("<I", 0) if brief else struct.pack("<II", column, 0)
             sheet += record(17 if brief else 6, place + wide(text))
+    sheet += more
     kinds = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
     relation = f'<Relationships><Relationship Id="rId1" Type="{kinds}/%s" Target="%s"/></Relationships>'
     return zipped(
@@ -212,13 +214,124 @@ def xlsb(rows: list[list[str]], *, short: bool) -> bytes:
             "_rels/.rels": (relation % ("officeDocument", "xl/workbook.bin")).encode(),
             "xl/workbook.bin": record(131) + record(143) + bundle + record(144) + record(132),
             "xl/_rels/workbook.bin.rels": (relation % ("worksheet", "worksheets/sheet1.bin")).encode(),
-            "xl/worksheets/sheet1.bin": sheet + record(146) + record(130),
+            "xl/worksheets/sheet1.bin": sheet + record(146) + end + record(130),
         }
     )
 
 
+def xlsb_row(number: int, cells: dict[int, bytes]) -> bytes:
+    """A row of records that hold something after their column and style."""
+    row = record(0, struct.pack("<IIHBBBI", number, 0, 300, 0, 0, 0, 0))
+    for column, held in cells.items():
+        row += record(held[0], struct.pack("<II", column, 0) + held[1:])
+    return row
+
+
+def told(content: bytes) -> list[tuple[int | None, str | None, str]]:
+    sheet = read(content)
+    list(sheet.rows())
+    return [(one.row, one.column, one.found) for one in sheet.problems]
+
+
+class TestBinary:
+    """What the native reader leaves out of xls and xlsb is looked up in their records."""
+
+    def test_errors_in_xlsb_are_reported(self) -> None:
+        cells = {0: b"\x06" + struct.pack("<I", 3) + "Eva".encode("utf-16-le"), 1: b"\x03\x2a", 2: b"\x0b\x17\0\0"}
+        content = xlsb([HEADER, ANA], more=xlsb_row(2, cells))
+        assert values(content) == {2: ANA, 3: ["Eva", "", "", ""]}
+        assert told(content) == [(3, "Endereço", "o erro #N/A"), (3, "CPF", "o erro #REF!")]
+
+    def test_merged_cells_in_xlsb_hold_for_each_row(self) -> None:
+        bia = ["", "", "529.982.247-25", "02/12/2026"]
+        merged = b"".join(record(176, struct.pack("<4I", 1, 2, column, column)) for column in (0, 1))
+        assert values(xlsb([HEADER, ANA, bia], end=merged)) == {2: ANA, 3: [*ANA[:2], *bia[2:]]}
+
+    def test_errors_in_xls_are_reported(self) -> None:
+        buffer = io.BytesIO()
+        book = xlwt.Workbook()
+        for name in ("Outra", "Agenda"):
+            sheet = book.add_sheet(name)
+            for number, cells in enumerate([HEADER, ANA, BIA] if name == "Agenda" else []):
+                for column, cell in enumerate(cells):
+                    if (number, column) != (2, 1):
+                        sheet.write(number, column, cell)
+        sheet.row(2).set_cell_error(1, 0x0F)
+        book.save(buffer)
+        assert values(buffer.getvalue()) == {2: ANA, 3: [BIA[0], "", *BIA[2:]]}
+        assert told(buffer.getvalue()) == [(3, "Endereço", "o erro #VALUE!")]
+
+    def test_an_error_in_xls_that_a_formula_gives(self) -> None:
+        buffer = io.BytesIO()
+        book = xlwt.Workbook()
+        sheet = book.add_sheet("Agenda")
+        for number, cells in enumerate([HEADER, ANA]):
+            for column, cell in enumerate(cells):
+                sheet.write(number, column, xlwt.Formula("1/7") if (number, column) == (1, 1) else cell)
+        book.save(buffer)
+        result = re.compile(rb"(\x06\0.\0\x01\0\x01\0..).{8}", re.DOTALL)
+        assert len(result.findall(buffer.getvalue())) == 1
+        error = b"\x02\0\x07\0\0\0\xff\xff"
+        content = result.sub(lambda found: found[1] + error, buffer.getvalue())
+        assert told(content) == [(2, "Endereço", "o erro #DIV/0!")]
+
+    def test_a_small_stream_among_others(self) -> None:
+        """Below 4,096 bytes a stream lies in the sectors of another one."""
+        header = bytearray(512)
+        header[30:34] = struct.pack("<HH", 9, 6)
+        header[48:52], header[56:64] = struct.pack("<I", 1), struct.pack("<II", 4096, 2)
+        header[68:76], header[76:80] = struct.pack("<II", 0xFFFFFFFE, 0), struct.pack("<I", 0)
+        header[80:512] = b"\xff" * 432
+        fat = struct.pack("<5I", 0xFFFFFFFD, *[0xFFFFFFFE] * 3, 0).ljust(512, b"\xff")
+
+        def entry(name: str, start: int, size: int) -> bytes:
+            text = name.encode("utf-16-le") + b"\0\0"
+            return (
+                text.ljust(64, b"\0") + struct.pack("<H", len(text)) + bytes(50) + struct.pack("<III", start, size, 0)
+            )
+
+        directory = entry("Root Entry", 3, 512) + entry("Workbook", 2, 100) + bytes(256)
+        small = struct.pack("<4I", 0xFFFFFFFF, 0xFFFFFFFF, 5, 0xFFFFFFFF).ljust(20, b"\xff") + b"\xfe\xff\xff\xff"
+        data = bytes(range(256)) * 2
+        stream = Ole(bytes(header) + fat + directory + small.ljust(512, b"\xff") + data).stream("workbook")
+        assert stream.content == data[128:192] + data[320:356]
+        assert [stream.place(at) for at in (0, 63, 64)] == [2048 + 128, 2048 + 191, 2048 + 320]
+
+
+class TestFarCells:
+    """A few cells so far from the table that all of it could not be laid out: left out, and said so."""
+
+    FAR = (None, None, "células soltas muito longe dela, que não foram lidas")
+
+    @pytest.mark.parametrize("place", ["XFD1048576", "C16777217", "AMJ9"])
+    def test_in_xlsx(self, place: str) -> None:
+        row = re.sub("[A-Z]", "", place)
+        cell = f'<row r="{row}"><c r="{place}"><v>1</v></c></row></sheetData>'.encode()
+        content = changed(b"</sheetData>", cell)
+        assert values(content) == {2: ANA, 3: BIA}
+        assert told(content) == ([] if place == "AMJ9" else [self.FAR])
+
+    def test_in_xls(self) -> None:
+        buffer = io.BytesIO()
+        book = xlwt.Workbook()
+        sheet = book.add_sheet("Agenda")
+        for number, cells in enumerate([HEADER, ANA, BIA]):
+            for column, cell in enumerate(cells):
+                sheet.write(number, column, cell)
+        sheet.write(65_535, 255, xlwt.Formula('"x"'))
+        book.save(buffer)
+        assert values(buffer.getvalue()) == {2: ANA, 3: BIA}
+        assert told(buffer.getvalue()) == [self.FAR]
+
+    def test_in_xlsb(self) -> None:
+        number = b"\x05" + struct.pack("<d", 1.0)
+        content = xlsb([HEADER, ANA, BIA], more=xlsb_row(1_048_575, {3: number, 16_383: number}))
+        assert values(content) == {2: ANA, 3: BIA}
+        assert told(content) == [self.FAR]
+
+
 def test_binary_workbooks_are_read_whole_or_refused() -> None:
-    assert values(xlsb([HEADER, ANA, BIA], short=False)) == {2: ANA, 3: BIA}
+    assert values(xlsb([HEADER, ANA, BIA])) == {2: ANA, 3: BIA}
     with pytest.raises(InvalidInput, match="células abreviadas"):
         read(xlsb([HEADER, ANA, BIA], short=True))
 
@@ -236,7 +349,9 @@ class TestTheReadingProcess:
         monkeypatch.setattr(subprocess, "Popen", Noted)
         return started
 
-    @pytest.mark.parametrize("content", [xlsx([HEADER, ANA]), b"<html><table><tr><td>Nome<td>CPF</tr></table></html>"])
+    @pytest.mark.parametrize(
+        "content", [xlsx([HEADER, ANA]), b"<html><table><tr><td>Nome<td>CPF</tr></table></html>", b"Nome;CPF\nAna;1\n"]
+    )
     def test_has_no_environment_and_few_descriptors(
         self, started: list[subprocess.Popen[bytes]], content: bytes, monkeypatch: pytest.MonkeyPatch
     ) -> None:

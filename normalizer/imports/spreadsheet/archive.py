@@ -6,6 +6,7 @@ backslashes or in other letters, and the main part may lie anywhere; `rebuilt` p
 
 from __future__ import annotations
 
+import html
 import io
 import posixpath
 import re
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3L2H")
 _CHUNK: Final = 1 << 20
 _COMPRESSED_CHUNK: Final = 1 << 16
-_MAIN_PART: Final = re.compile(
-    rb"<(?:\w+:)?Relationship\b(?=[^>]*/officeDocument[\"'])[^>]*\bTarget\s*=\s*[\"']([^\"'>]{1,200})", re.IGNORECASE
-)
+_RELATION: Final = re.compile(rb"<(?:\w+:)?Relationship\b([^>]{1,2000})>", re.IGNORECASE)
+_ATTRIBUTE: Final = re.compile(rb"([\w:]{1,40})\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 
 
 class Archive:
@@ -56,10 +56,20 @@ class Archive:
 
     def main_part(self) -> str:
         """The name of the workbook's own part, wherever it lies; empty where there is none."""
-        found = _MAIN_PART.search(self.read("_rels/.rels")) if "_rels/.rels" in self._names else None
-        told = found[1].decode("utf-8", "replace").lstrip("/").lower() if found else ""
-        likely = (told, "xl/workbook.xml", "xl/workbook.bin")
+        told = [target.lower() for one, target in self.relations("").items() if one.endswith("/officeDocument")]
+        likely = (*told, "xl/workbook.xml", "xl/workbook.bin")
         return next((self._names[name] for name in likely if name in self._names), "")
+
+    def relations(self, part: str) -> dict[str, str]:
+        """The parts that one points to, by id and by type; those of the whole for an empty name."""
+        home, name = posixpath.split(part)
+        found: dict[str, str] = {}
+        for one in _RELATION.finditer(self.read(posixpath.join(home, "_rels", f"{name}.rels"))):
+            about = attributes(one[1])
+            target = about.get("target", "").replace("\\", "/")
+            target = target.lstrip("/") if target.startswith("/") else posixpath.normpath(posixpath.join(home, target))
+            found |= dict.fromkeys((about.get("id", ""), about.get("type", "")), target)
+        return found
 
     def read(self, name: str) -> bytes:
         """A part's content, whole: for the small ones. Empty where there is none of that name."""
@@ -84,7 +94,7 @@ class Archive:
                 raise truncated()
 
     def rebuilt(self, mended: Callable[[str, bytes], bytes]) -> io.BytesIO:
-        """The same archive with its main part at `xl/workbook.xml` and each part passed through `mended`."""
+        """The same archive with its main part where calamine looks for it, and each part passed through `mended`."""
         main = self.main_part()
         home, kept = posixpath.dirname(main), io.BytesIO()
         with zipfile.ZipFile(kept, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -94,12 +104,21 @@ class Archive:
         return kept
 
 
+def attributes(tag: bytes) -> dict[str, str]:
+    """The attributes inside a tag, their names in small letters."""
+    return {
+        found[1].decode().lower(): html.unescape((found[2] or found[3] or b"").decode("utf-8", "replace"))
+        for found in _ATTRIBUTE.finditer(tag)
+    }
+
+
 def _moved(name: str, main: str, home: str) -> str:
-    """Where calamine looks for a part: the workbook's folder is called `xl`, the workbook `workbook.xml`."""
+    """Where calamine looks for a part: the workbook's folder is called `xl`, the workbook `workbook`."""
+    whole = f"workbook{posixpath.splitext(main)[1]}"
     if name == main:
-        return "xl/workbook.xml"
+        return f"xl/{whole}"
     if name == posixpath.join(home, "_rels", f"{posixpath.basename(main)}.rels"):
-        return "xl/_rels/workbook.xml.rels"
+        return f"xl/_rels/{whole}.rels"
     inside = name.startswith(f"{home}/") if home else not name.startswith(("_rels/", "docProps/", "[Content"))
     return f"xl/{name[len(home) :].lstrip('/')}" if inside else name
 

@@ -1,51 +1,48 @@
 """The reading process: opens one file, and gives out its rows as they are asked for, within bounds it sets itself.
 
-Arguments: the number of an inherited descriptor of the file, its kind, the limits as JSON. Frames on stdin and stdout:
-four bytes of length, then `marshal`. First frame out: `["opened", [format, [[name, visible], …], doubts]]`, or
-`["refused", [where, expected, found, mend]]`, as instead of any other. Then, as often as asked, `[sheet, again]` in,
-the next rows out (from the first one when `again`): `["rows", [numbers, rows, unreadable cells, broken rows]]`, at the
-end `["rows", []]`. End of input ends the process.
+Argument: the number of an inherited descriptor of the file. Frames on stdin and stdout: four bytes of length, then
+`marshal`. First frame in: `[kind, limits, meanings of titles, whether far cells are left out]`; out: `["opened",
+[format, [[name, visible], …], doubts]]`, or `["refused", [where, expected, found, mend]]`, as instead of any other.
+Then, as often as asked, `[sheet, again]` in, the next rows out (from the first one when `again`): `["rows", [numbers,
+rows, unreadable cells, broken rows]]`, at the end `["rows", []]`. End of input ends the process.
 """
 
 from __future__ import annotations
 
-import json
 import marshal
 import os
 import struct
 import sys
 from dataclasses import astuple
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet import markup, workbook
 from normalizer.imports.spreadsheet.confine import OUT_OF_MEMORY, allow_no_descriptor, confine
 from normalizer.imports.spreadsheet.limits import Limits, bounded
 from normalizer.imports.spreadsheet.table import BrokenRow, Unreadable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from normalizer.imports.spreadsheet.sniff import Kind
     from normalizer.imports.spreadsheet.table import NumberedRows, Source
 
 _LENGTH: Final = struct.Struct("<I")
 _ROWS_A_TRIP: Final = 500
 _CHARS_A_TRIP: Final = 1_000_000
-_OPENERS: Final = {
-    "zip": workbook.open_zip,
-    "ole": workbook.open_ole,
-    "markup": markup.open_markup,
-    "mhtml": markup.open_mhtml,
-}
 
 
 def main() -> None:
     """Serve one file until the parent closes the pipe."""
-    descriptor, kind, limits = int(sys.argv[1]), sys.argv[2], Limits(**json.loads(sys.argv[3]))
-    given, answer = sys.stdin.buffer, sys.stdout.buffer
+    descriptor, given, answer = int(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer
+    kind, most, meanings, compact = _receive(given)
+    opener, limits = _opener(kind, meanings, compact=compact), Limits(**most)
     file = open(descriptor, "rb", closefd=False)  # noqa: SIM115 — it lives as long as the process
     confine(os.fstat(descriptor).st_size, limits)
     try:
-        source = _OPENERS[kind](file, limits)
+        source = opener(file, limits)
         allow_no_descriptor()
         sheets = [[sheet.name, sheet.visible] for sheet in source.sheets]
         _send(answer, "opened", [source.format, sheets, [list(astuple(one)) for one in source.doubts]])
@@ -60,6 +57,21 @@ def main() -> None:
         if isinstance(error, KeyboardInterrupt):
             return
         _send(answer, "refused", _DAMAGED)
+
+
+def _opener(kind: Kind, meanings: Sequence[Any], *, compact: bool) -> Callable[[BinaryIO, Limits], Source]:
+    """What reads a file of this kind, with no parser loaded that does not."""
+    if kind == "csv":
+        from normalizer.imports.spreadsheet import delimited, vocabulary
+
+        return partial(delimited.open_csv, also=vocabulary.Vocabulary(*meanings).of_header)
+    if kind in {"markup", "mhtml"}:
+        from normalizer.imports.spreadsheet import markup
+
+        return markup.open_markup if kind == "markup" else markup.open_mhtml
+    from normalizer.imports.spreadsheet import workbook
+
+    return partial(workbook.open_zip if kind == "zip" else workbook.open_ole, compact=compact)
 
 
 _DAMAGED: Final = [

@@ -1,4 +1,4 @@
-"""csv in the spellings Brazil exports: any usual delimiter, quoted or not, lines of any ending, one dialect a file.
+"""csv as Brazil exports it, in the reading process: any usual delimiter, quoted or not, any line end, one dialect.
 
 A record that does not fit is never stretched until it does: it is read again as another program would have written it,
 and kept where exactly one row of the header's width comes of it. Otherwise it is reported with its line, and reading
@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import csv
 import re
-import threading
 from collections import Counter, deque
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import encoding
 from normalizer.imports.spreadsheet.columns import find_header, header_within
-from normalizer.imports.spreadsheet.limits import bounded, broken_off, megabytes, too_large
-from normalizer.imports.spreadsheet.table import BrokenRow, NumberedRows, Opened, Table, Unreadable
+from normalizer.imports.spreadsheet.limits import megabytes, too_large
+from normalizer.imports.spreadsheet.table import BrokenRow, NumberedRows, Sheet, Source, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from normalizer.imports.spreadsheet.columns import Also, Header
     from normalizer.imports.spreadsheet.limits import Limits
@@ -43,46 +43,35 @@ _APOSTROPHE: Final = re.compile(r"'(?=[0-9=+@-])")
 _SEPARATOR_LINE: Final = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 
 
-def open_csv(open_binary: Callable[[], IO[bytes]], where: str, limits: Limits, also: Also | None = None) -> Opened:
+def open_csv(file: BinaryIO, limits: Limits, also: Also | None = None) -> Source:
     """Open a delimited text; its dialect is the one under which the header row is found. Raises InvalidInput."""
-    charset = encoding.detect(open_binary)
-    if _looks_binary(open_binary, charset.codec):
+    again = partial(encoding.rewound, file)
+    charset = encoding.detect(again)
+    if not charset.codec.startswith(("utf-16", "utf-32")) and encoding.is_binary(again().read(4096)):
         raise InvalidInput(
-            where=where,
+            where="",
             expected="uma planilha .xlsx, .xls ou .csv",
             found="um arquivo que não é planilha nem texto",
             mend="Confira se escolheu o arquivo certo; no Excel, use Salvar como → .xlsx.",
         )
 
-    closed = threading.Event()
-
     def lines() -> Iterator[str]:
-        with open_binary() as stream:
-            for line in _bounded(charset.lines(stream, limits.line_chars + 1), where, limits):
-                if closed.is_set():
-                    raise broken_off(where)
-                yield line
+        return _bounded(charset.lines(again(), limits.line_chars + 1), limits)
 
     dialect = _dialect(_sample(lines()), also)
 
     def rows() -> NumberedRows:
-        read = bounded(_Records(lines(), dialect, where).rows(), limits, where)
+        read = _Records(lines(), dialect).rows()
         return read if charset.lost is None else _flagged(read, charset.lost, dialect.header_row)
 
-    return Opened("csv", (Table("csv", rows),), doubts=charset.doubts, close=closed.set)
+    return Source("csv", [Sheet("csv", rows)], charset.doubts)
 
 
-def _looks_binary(open_binary: Callable[[], IO[bytes]], codec: str) -> bool:
-    with open_binary() as stream:
-        start = stream.read(4096)
-    return not codec.startswith(("utf-16", "utf-32")) and encoding.is_binary(start)
-
-
-def _bounded(lines: Iterable[str], where: str, limits: Limits) -> Iterator[str]:
+def _bounded(lines: Iterable[str], limits: Limits) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         if len(line) > limits.line_chars:
             limit = f"{megabytes(limits.line_chars)} por linha"
-            raise too_large(f"{where}, linha {number}", found="uma linha maior do que isso", limit=limit)
+            raise too_large(f", linha {number}", found="uma linha maior do que isso", limit=limit)
         yield line.translate(_NO_TEXT) if "\0" in line or "\x1a" in line else line
 
 
@@ -272,9 +261,9 @@ def _rank(dialect: _Dialect, sample: list[str], also: Also | None) -> tuple[int,
 class _Records:
     """One pass over the records of a file. A cell of several lines is one row, as Excel numbers them."""
 
-    def __init__(self, lines: Iterable[str], dialect: _Dialect, where: str = "") -> None:
+    def __init__(self, lines: Iterable[str], dialect: _Dialect) -> None:
         self._lines = map(_unwrapped, lines) if dialect.wrapped else iter(lines)
-        self._dialect, self._where = dialect, where
+        self._dialect = dialect
         self._ahead: deque[str] = deque()
         self._broken = 0
 
@@ -367,7 +356,7 @@ class _Records:
 
     def _hopeless(self, number: int) -> InvalidInput:
         return InvalidInput(
-            where=f"{self._where}, linha {number}",
+            where=f", linha {number}",
             expected="um CSV com aspas em pares e o mesmo número de células em cada linha",
             found=f"{self._broken} linhas que não cabem no cabeçalho",
             mend="Salve a planilha como .xlsx e importe de novo.",

@@ -12,7 +12,7 @@ import io
 import re
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, BinaryIO, Final
 
 from normalizer.imports.spreadsheet.table import Doubt
 
@@ -71,6 +71,12 @@ class Charset:
         text = io.TextIOWrapper(stream, encoding=self.codec, errors="normalizer.stray", newline="")
         while line := text.readline(most_chars):
             yield _once(line) if self.twice else line
+
+
+def rewound(file: BinaryIO) -> IO[bytes]:
+    """The file from its first byte. Only the last one that was asked for is read on: all have one place in it."""
+    file.seek(0)
+    return open(file.fileno(), "rb", closefd=False)  # no new descriptor: there is none to be had
 
 
 def detect(open_binary: Callable[[], IO[bytes]]) -> Charset:

@@ -29,14 +29,14 @@ class Limits:
 
     def memory_for(self, content_bytes: int) -> int:
         """Bytes the reading process may add to its own for a file of this size, unpacked: little for a small one."""
-        return min(self.reader_bytes, 64 * 2**20 + 8 * content_bytes)
+        return min(self.reader_bytes, 64 * 2**20 + 16 * content_bytes)
 
     def cpu_s_for(self, file_bytes: int) -> int:
         """Seconds of processor time for all that is asked of the reading process."""
         return 8 + 2 * (file_bytes >> 20)
 
 
-def bounded(rows: NumberedRows, limits: Limits, where: str = "") -> NumberedRows:
+def bounded(rows: NumberedRows, limits: Limits) -> NumberedRows:
     """The rows with what is too long in them taken out and said so. Raises InvalidInput when all is too much."""
     total = 0
     for number, cells in rows:
@@ -47,11 +47,11 @@ def bounded(rows: NumberedRows, limits: Limits, where: str = "") -> NumberedRows
             yield number, _shortened(cells, limits)
         if number > limits.sheet_rows:
             limit = f"{limits.sheet_rows} linhas"
-            raise too_large(f"{where}, linha {number}", found="uma planilha com mais do que isso", limit=limit)
+            raise too_large(f", linha {number}", found="uma planilha com mais do que isso", limit=limit)
         total += min(size, limits.line_chars)
         if total > limits.sheet_chars:
             limit = f"{megabytes(limits.sheet_chars)} de texto"
-            raise too_large(f"{where}, linha {number}", found="uma planilha com mais do que isso", limit=limit)
+            raise too_large(f", linha {number}", found="uma planilha com mais do que isso", limit=limit)
 
 
 def _shortened(cells: Cells, limits: Limits) -> Cells:

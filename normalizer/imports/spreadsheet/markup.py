@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import islice
-from typing import IO, TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias
 
 from lxml import etree
 
@@ -48,7 +48,7 @@ _NO_DAY: Final = frozenset({"1899-12-30", "1899-12-31", "1900-01-00", "1904-01-0
 
 def open_markup(file: BinaryIO, limits: Limits) -> Source:
     """Open an HTML file, all its tables as one, or an Excel 2003 XML file, each worksheet on its own."""
-    again = partial(_rewound, file)
+    again = partial(encoding.rewound, file)
     charset = encoding.detect(again)
 
     def pieces() -> Iterator[str]:
@@ -75,11 +75,6 @@ def open_ods(archive: Archive, limits: Limits) -> Source:
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise password_protected()
     return _of_sheets("ods", _OpenDocument, lambda: archive.pieces("content.xml"), limits)
-
-
-def _rewound(file: BinaryIO) -> IO[bytes]:
-    file.seek(0)
-    return open(file.fileno(), "rb", closefd=False)  # no new descriptor: there is none to be had
 
 
 def _page(content: bytes) -> Iterator[str]:

@@ -8,7 +8,6 @@ process that holds nothing of ours.
 from __future__ import annotations
 
 import contextlib
-import json
 import marshal
 import os
 import select
@@ -31,6 +30,7 @@ from normalizer.imports.spreadsheet.table import BrokenRow, Doubt, NumberedRows,
 if TYPE_CHECKING:
     from normalizer.imports.spreadsheet.limits import Limits
     from normalizer.imports.spreadsheet.sniff import Kind
+    from normalizer.imports.spreadsheet.vocabulary import Vocabulary
 
 _HERE: Final = Path(__file__).parent
 # The packages without their `__init__`, which would bring the whole program into the child.
@@ -51,47 +51,67 @@ _FRAME_BYTES: Final = 64 * 2**20
 _PATIENCE: Final = 4  # wall time to processor time: a loaded machine
 
 
-def open_in_child(kind: Kind, file: BinaryIO, where: str, limits: Limits) -> Opened:
-    """Open a file that needs a parser. Raises InvalidInput. `file` is a real one, and may be closed afterwards."""
-    reader = _Reader(kind, file, where, limits)
-    form, sheets, doubts = reader.opened()
+def open_in_child(kind: Kind, file: BinaryIO, where: str, limits: Limits, vocabulary: Vocabulary) -> Opened:
+    """Open a file of a known kind. Raises InvalidInput. `file` is a real one, and may be closed afterwards."""
+    reader = _Reader(kind, file, where, limits, vocabulary)
+    form, sheets = reader.opened()
     tables = tuple(Table(name, partial(reader.rows, at)) for at, (name, visible) in enumerate(sheets) if visible)
     hidden = tuple(name for name, visible in sheets if not visible)
-    return Opened(form, tables, hidden, tuple(Doubt(*one) for one in doubts), close=reader.close)
+    return Opened(form, tables, hidden, reader.doubts, reader.close)
+
+
+class _OutOfMemory(InvalidInput):
+    """What the file asks for is more than its reading process may have."""
 
 
 class _Reader:
-    """The child that holds the file. It ends with this object, or when told to."""
+    """The child that holds the file. It ends with this object, or when told to.
 
-    def __init__(self, kind: Kind, file: BinaryIO, where: str, limits: Limits) -> None:
-        self._where, self._limits = where, limits
-        self._is_late = self._is_closed = False
-        descriptor = file.fileno()
-        self._patience_s = _PATIENCE * limits.cpu_s_for(os.fstat(descriptor).st_size)
+    A workbook that cannot be laid out because of a few cells far away is read once more without them: that takes a look
+    at every cell, which others are spared.
+    """
+
+    def __init__(self, kind: Kind, file: BinaryIO, where: str, limits: Limits, vocabulary: Vocabulary) -> None:
+        self._kind, self._where, self._limits, self._vocabulary = kind, where, limits, vocabulary
+        self._is_late = self._is_closed = self._is_compact = False
+        self._descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
+        self._patience_s = _PATIENCE * limits.cpu_s_for(os.fstat(self._descriptor).st_size)
+        self.doubts: list[Doubt] = []
+        self._start()
+
+    def _start(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-c", _START, str(descriptor), kind, json.dumps(asdict(limits))],
+            [sys.executable, "-I", "-c", _START, str(self._descriptor)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # it holds nothing an operator could use: stack traces of the native reader
-            pass_fds=(descriptor,),
+            pass_fds=(self._descriptor,),
             env={},
             bufsize=0,
         )
         weakref.finalize(self, _end, self._process)
+        remembered = {scope: dict(meanings) for scope, meanings in self._vocabulary.remembered.items()}
+        self._send([self._kind, asdict(self._limits), [dict(self._vocabulary.said), remembered], self._is_compact])
 
     def close(self) -> None:
         """End the child; whoever waits for it is told so."""
         self._is_closed = True
         self._process.kill()
 
-    def opened(self) -> tuple[str, list[tuple[str, bool]], list[tuple[str, str, str]]]:
-        """Return the format, each sheet's name and whether it is visible, and what is in doubt."""
-        form, sheets, doubts = self._answer()
-        return form, sheets, doubts
+    def opened(self) -> tuple[str, list[tuple[str, bool]]]:
+        """Return the format, and each sheet's name and whether it is visible."""
+        try:
+            form, sheets, doubts = self._answer()
+        except _OutOfMemory:
+            self._begin_compact()
+            return self.opened()
+        self.doubts[:] = [Doubt(*one) for one in doubts]
+        return form, sheets
 
     def rows(self, sheet: int) -> NumberedRows:
         again = True
-        while chunk := self._ask([sheet, again]):
+        while chunk := self._chunk(sheet, again=again):
             again = False
             numbers, rows, cells, broken = chunk
             for (row, column), flaw in cells.items():
@@ -100,12 +120,29 @@ class _Reader:
                 rows[row] = BrokenRow(rows[row], expected=expected, found=found, mend=mend)
             yield from zip(numbers, rows, strict=True)
 
-    def _ask(self, request: Any) -> Any:
-        body = marshal.dumps(request)
+    def _chunk(self, sheet: int, *, again: bool) -> Any:
+        try:
+            self._send([sheet, again])
+            return self._answer()
+        except _OutOfMemory:
+            if not again:
+                raise
+            self._begin_compact()
+            self.opened()
+            return self._chunk(sheet, again=True)
+
+    def _begin_compact(self) -> None:
+        """Start anew without far cells. Raises what is being handled where that was done or is of no use."""
+        if self._is_compact or self._kind not in {"zip", "ole"}:
+            raise  # noqa: PLE0704
+        self._is_compact = True
+        self._start()
+
+    def _send(self, message: Any) -> None:
+        body = marshal.dumps(message)
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):  # the child is gone, and has nothing to say
                 self._process.stdin.write(_LENGTH.pack(len(body)) + body)
-        return self._answer()
 
     def _answer(self) -> Any:
         until = time.monotonic() + self._patience_s
@@ -151,13 +188,15 @@ class _Reader:
             return _beyond(self._where, f"uma planilha que se leia em {self._patience_s // _PATIENCE} s", found)
         if ended in {-signal.SIGABRT, OUT_OF_MEMORY}:
             found = "um arquivo danificado, ou que pede mais do que isso (células soltas muito longe da tabela?)"
-            return _beyond(self._where, f"no máximo {megabytes(self._limits.reader_bytes)} de memória", found)
+            return _beyond(
+                self._where, f"no máximo {megabytes(self._limits.reader_bytes)} de memória", found, _OutOfMemory
+            )
         return _beyond(self._where, "uma planilha íntegra", "um arquivo cortado ou danificado")
 
 
-def _beyond(where: str, expected: str, found: str) -> InvalidInput:
+def _beyond(where: str, expected: str, found: str, error: type[InvalidInput] = InvalidInput) -> InvalidInput:
     mend = "Copie as linhas para uma planilha nova (se forem muitas, para várias), salve como .xlsx e importe de novo."
-    return InvalidInput(where=where, expected=expected, found=found, mend=mend)
+    return error(where=where, expected=expected, found=found, mend=mend)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

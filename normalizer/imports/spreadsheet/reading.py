@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import tempfile
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO, Final, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from normalizer.imports.spreadsheet.columns import (
     ADDRESS_FIELDS,
@@ -19,7 +18,6 @@ from normalizer.imports.spreadsheet.columns import (
     find_header,
     header_at,
 )
-from normalizer.imports.spreadsheet.delimited import open_csv
 from normalizer.imports.spreadsheet.limits import Limits, megabytes, too_large
 from normalizer.imports.spreadsheet.problem import Problem
 from normalizer.imports.spreadsheet.process import open_in_child
@@ -182,20 +180,13 @@ def _open(source: Source, where: str, limits: Limits, vocabulary: Vocabulary) ->
     if size > limits.file_bytes:
         raise too_large(where, found=megabytes(size), limit=megabytes(limits.file_bytes))
 
-    def open_binary() -> IO[bytes]:
-        return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
-
-    with open_binary() as stream:
-        start = stream.read(_SNIFFED_BYTES)
-    kind = kind_of(start)
-    if kind == "other":
-        raise not_a_sheet(where, "outro tipo de arquivo")
-    if kind != "csv":
-        with _real_file(source) as file:
-            return open_in_child(kind, file, where, limits)
-    if not start.strip(b"\xef\xbb\xbf \r\n\t;,"):
-        raise empty(where, "um arquivo sem conteúdo")
-    return open_csv(open_binary, where, limits, vocabulary.of_header)
+    with _real_file(source) as file:
+        start = file.read(_SNIFFED_BYTES)
+        if (kind := kind_of(start)) == "other":
+            raise not_a_sheet(where, "outro tipo de arquivo")
+        if kind == "csv" and not start.strip(b"\xef\xbb\xbf \r\n\t;,"):
+            raise empty(where, "um arquivo sem conteúdo")
+        return open_in_child(kind, file, where, limits, vocabulary)
 
 
 @contextlib.contextmanager
@@ -207,7 +198,7 @@ def _real_file(source: bytes | Path) -> Iterator[BinaryIO]:
         return
     with tempfile.TemporaryFile() as unnamed:
         unnamed.write(source)
-        unnamed.flush()
+        unnamed.seek(0)
         yield unnamed
 
 

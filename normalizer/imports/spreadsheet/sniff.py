@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-#: `zip`, `ole`, `markup` and `mhtml` are read in a process of their own, `csv` is text, `other` is no sheet.
+#: How the reading process is to read it; `other` is no sheet.
 Kind: TypeAlias = Literal["zip", "ole", "markup", "mhtml", "csv", "other"]
 
 _ZIP: Final = b"PK\x03\x04"

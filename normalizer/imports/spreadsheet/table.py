@@ -59,14 +59,14 @@ class Doubt:
 class Opened:
     """A file of any format, opened: its visible tables, the names of the hidden ones, what is in doubt about it all.
 
-    `close()` lets go of it at once, whoever is reading.
+    `doubts` may grow until each table's first rows were asked for. `close()` lets go of it at once, whoever is reading.
     """
 
     format: str
     tables: tuple[Table, ...]
-    hidden: tuple[str, ...] = ()
-    doubts: tuple[Doubt, ...] = ()
-    close: Callable[[], None] = lambda: None
+    hidden: tuple[str, ...]
+    doubts: Sequence[Doubt]
+    close: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,9 @@ without their result; what it stumbles over is mended in a copy.
 from __future__ import annotations
 
 import datetime as dt
-import html
+import io
 import mmap
-import posixpath
 import re
-from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -26,17 +24,17 @@ from python_calamine import (
 )
 
 from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet.archive import Archive, password_protected
+from normalizer.imports.spreadsheet import records
+from normalizer.imports.spreadsheet.archive import Archive, attributes, password_protected
 from normalizer.imports.spreadsheet.confine import allow_memory
 from normalizer.imports.spreadsheet.markup import open_ods
-from normalizer.imports.spreadsheet.table import NumberedRows, Sheet, Source, Unreadable
+from normalizer.imports.spreadsheet.records import Extent, Flaws, Notes
+from normalizer.imports.spreadsheet.table import Doubt, NumberedRows, Sheet, Source, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from normalizer.imports.spreadsheet.limits import Limits
-
-Flaws = dict[int, dict[int, Unreadable]]
 
 # Streams of an Office file encrypted with a password ([MS-OFFCRYPTO] 2.3), as named in the OLE directory.
 _ENCRYPTED: Final = tuple(name.encode("utf-16-le") for name in ("EncryptedPackage", "EncryptionInfo"))
@@ -47,10 +45,9 @@ _FILEPASS: Final = re.compile(
 )
 
 _SHEET_NAME: Final = re.compile(rb"<(?:\w+:)?sheet\b([^>]{1,2000})>")
-_RELATION: Final = re.compile(rb"<(?:\w+:)?Relationship\b([^>]{1,2000})>")
-_ATTRIBUTE: Final = re.compile(rb"([\w:]{1,40})\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
+_CELL: Final = re.compile(rb"<(?:\w+:)?c\b([^>]*[^>/])>.*?</(?:\w+:)?c>", re.DOTALL)
 _TAG: Final = re.compile(rb"<(?:\w+:)?(row|c|f|v|is)\b([^>]*)>([^<]{0,40})")
-_REFERENCE: Final = re.compile(rb"\br=[\"']([A-Za-z]{1,3})([0-9]{1,7})[\"']")
+_REFERENCE: Final = re.compile(rb"\br=[\"']([A-Za-z]{1,3})([0-9]{1,10})[\"']")
 _ERROR_CELL: Final = re.compile(rb"\bt=[\"']e[\"']")
 _TEXT_CELL: Final = re.compile(rb"\bt=[\"']str[\"']")
 _SUSPECT: Final = (b"<f", b":f>", b":f ", b't="e"', b"t='e'")
@@ -59,34 +56,30 @@ _STYLED_NUMBER: Final = re.compile(
     rb"<(?:\w+:)?v>(?:\d{8,}|\d\.\d+[eE]\+?\d))"
 )
 _NO_FORMULA: Final = Unreadable("um valor", "uma fórmula sem resultado calculado")
-_FAR: Final = dt.timedelta(days=366)  # a longer time of day is a number that was only shown as one
-_XLSB_SHORT_CELLS: Final = range(12, 19)  # [MS-XLSB] 2.4.7xx: calamine reads none of them
-_XLSB_LOOKED_AT: Final = 4_096
+_LONG: Final = dt.timedelta(days=366)  # a longer time of day is a number that was only shown as one
 
 
-def open_zip(file: BinaryIO, limits: Limits) -> Source:
-    """Open a zip that is a workbook, once it holds what it says."""
+def open_zip(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Source:
+    """Open a zip that is a workbook, once it holds what it says; `compact` without cells far from their table."""
     archive = Archive(file, limits)
     allow_memory(limits.memory_for(archive.expanded))
     kind = archive.kind()
     archive.check()
     if kind == "ods":
         return open_ods(archive, limits)
-    if kind == "xlsb" and any(map(_has_short_cells, _worksheets(archive).values())):
-        raise _not_whole()
-    open_again = partial(_mended, archive) if kind == "xlsx" else None
+    far: list[str] = []
+    mended = partial(_mended, archive, far if compact else None)
     try:
-        book = CalamineWorkbook.from_path(f"/dev/fd/{file.fileno()}")
+        book = mended() if compact else CalamineWorkbook.from_path(f"/dev/fd/{file.fileno()}")
     except PasswordError:
         raise password_protected() from None
     except CalamineError:
-        if open_again is None:
-            raise
-        book = open_again()
-    return _source(kind, book, partial(_flaws, archive) if kind == "xlsx" else None, open_again)
+        book = mended()
+    notes = _xlsb_notes(archive) if kind == "xlsb" else partial(_xlsx_notes, archive)
+    return _source(kind, book, notes, mended, far)
 
 
-def open_ole(file: BinaryIO, limits: Limits) -> Source:
+def open_ole(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Source:
     """Open an OLE file: a real xls. A password-protected workbook or another Office document is InvalidInput."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         encrypted = any(data.find(name) >= 0 for name in _ENCRYPTED) or _FILEPASS.search(data)
@@ -100,38 +93,51 @@ def open_ole(file: BinaryIO, limits: Limits) -> Source:
             found="outro documento do Office (ou um .xls cortado)",
             mend="Abra o arquivo no Excel e salve como .xlsx.",
         )
-    return _source("xls", CalamineWorkbook.from_path(f"/dev/fd/{file.fileno()}"), None, None)
+    file.seek(0)
+    content, far = file.read(), list[str]()
+    if compact:
+        content, leaves_out = records.xls_without_far_cells(content)
+        far += ["xls"] if leaves_out else []
+    book = CalamineWorkbook.from_filelike(io.BytesIO(content))
+    found = records.xls_notes(records.Ole(content).stream("workbook", "book").content)
+    by_name = dict(zip((one.name for one in book.sheets_metadata), found, strict=False))
+    return _source("xls", book, lambda name: by_name.get(name, Notes()), None, far)
 
 
 def _source(
     kind: str,
     book: CalamineWorkbook,
-    flaws: Callable[[str], Flaws] | None,
+    notes: Callable[[str], Notes],
     open_again: Callable[[], CalamineWorkbook] | None,
+    far: Sequence[str],
 ) -> Source:
-    reading = _Book(book, flaws, open_again)
+    reading = _Book(book, notes, open_again)
     found = [one for one in book.sheets_metadata if one.typ == SheetTypeEnum.WorkSheet]
     sheets = [
         Sheet(one.name, partial(reading.rows, one.name), one.visible == SheetVisibleEnum.Visible) for one in found
     ]
-    return Source(kind, sheets)
+    return Source(kind, sheets, (_FAR,) if far else ())
+
+
+_FAR: Final = Doubt(
+    "células perto da tabela",
+    "células soltas muito longe dela, que não foram lidas",
+    "Se não forem sobras, traga-as para junto da tabela; se forem, apague-as (Ctrl+End no Excel mostra a última).",
+)
 
 
 class _Book:
     """A workbook that lays out one sheet at a time, from a mended copy where the file itself cannot be read."""
 
     def __init__(
-        self,
-        book: CalamineWorkbook,
-        flaws: Callable[[str], Flaws] | None,
-        open_again: Callable[[], CalamineWorkbook] | None,
+        self, book: CalamineWorkbook, notes: Callable[[str], Notes], open_again: Callable[[], CalamineWorkbook] | None
     ) -> None:
-        self._book, self._flaws, self._open_again = book, flaws, open_again
+        self._book, self._notes, self._open_again = book, notes, open_again
         self._sheet: tuple[str, CalamineSheet] | None = None
 
     def rows(self, name: str) -> NumberedRows:
-        flaws = self._flaws(name) if self._flaws is not None else {}
-        return _spread(self._cells(name), self._laid_out(name), flaws)
+        notes = self._notes(name)
+        return _spread(self._cells(name), self._laid_out(name), notes)
 
     def _laid_out(self, name: str) -> CalamineSheet:
         if self._sheet is None or self._sheet[0] != name:
@@ -159,10 +165,10 @@ class _Book:
             yield from islice(self._laid_out(name).iter_rows(), at, None)
 
 
-def _spread(rows: Iterator[list[Any]], sheet: CalamineSheet, flaws: Flaws) -> NumberedRows:
+def _spread(rows: Iterator[list[Any]], sheet: CalamineSheet, notes: Notes) -> NumberedRows:
     """Rows by their number, cut behind their last cell; of empty ones in a line only the first."""
-    left = sheet.start[1] if sheet.start else 0
-    merged = _Merged(sheet.merged_cell_ranges or (), left)
+    left, flaws = sheet.start[1] if sheet.start else 0, notes.flaws
+    merged = _Merged(notes.merged or sheet.merged_cell_ranges or (), left)
     was_empty = False
     for index, cells in enumerate(rows):
         row = [_plain(cell) for cell in cells]
@@ -206,7 +212,7 @@ def _plain(cell: Any) -> Any:
 
 
 def _time(cell: dt.timedelta) -> str | float:
-    if not dt.timedelta() <= cell < _FAR:
+    if not dt.timedelta() <= cell < _LONG:
         return cell / dt.timedelta(days=1)
     minutes, seconds = divmod(round(cell.total_seconds()), 60)
     return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
@@ -223,59 +229,73 @@ _WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
 # -- what calamine does not tell --------------------------------------------------------------------------------------
 
 
-def _mended(archive: Archive) -> CalamineWorkbook:
-    """A copy without what stops calamine: error values it does not know, numbers shown as impossible times."""
+def _mended(archive: Archive, far: list[str] | None) -> CalamineWorkbook:
+    """A copy without what stops calamine: error values it does not know, numbers shown as impossible times.
+
+    Where there is a list for their sheets, without cells far from the others either.
+    """
 
     def mend(name: str, content: bytes) -> bytes:
+        if far is not None and name.endswith(".bin") and "worksheets/" in name:
+            content, leaves_out = records.xlsb_without_far_cells(content)
+            far.extend([name] if leaves_out else [])
         if b"sheetData" not in content[:8192] or not name.endswith(".xml"):
             return content
+        if far is not None:
+            content, leaves_out = _without_far_cells(content)
+            far.extend([name] if leaves_out else [])
         content = content.replace(b't="e"', b't="str"').replace(b"t='e'", b"t='str'")
         return _STYLED_NUMBER.sub(rb"\1\2", content)
 
     return CalamineWorkbook.from_filelike(archive.rebuilt(mend))
 
 
-def _worksheets(archive: Archive) -> dict[str, Iterator[bytes]]:
-    """Each worksheet's content by the name of the sheet."""
+def _without_far_cells(content: bytes) -> tuple[bytes, bool]:
+    """A worksheet in which cells far from its table are left out, and whether there are any."""
+
+    def place(cell: re.Match[bytes]) -> tuple[int, int]:
+        found = _REFERENCE.search(cell[1])
+        return _place(found) if found else (0, 0)
+
+    extent = Extent(map(place, _CELL.finditer(content)))
+    if not extent.leaves_out:
+        return content, False
+    return _CELL.sub(lambda cell: cell[0] if extent.holds(*place(cell)) else b"", content), True
+
+
+def _worksheets(archive: Archive) -> dict[str, str]:
+    """The part of each worksheet by the name of the sheet."""
     main = archive.main_part()
-    home = posixpath.dirname(main)
-    relations = archive.read(posixpath.join(home, "_rels", posixpath.basename(main) + ".rels"))
-    targets: dict[str, str] = {}
-    for found in _RELATION.finditer(relations):
-        about = _attributes(found[1])
-        targets[about.get("id", "")] = about.get("target", "").replace("\\", "/")
+    targets = archive.relations(main)
     if main.endswith(".bin"):
-        return {name: archive.pieces(_absolute(home, name)) for name in targets.values() if "worksheets/" in name}
-    sheets: dict[str, Iterator[bytes]] = {}
+        return {name: targets.get(relation, "") for relation, name in records.xlsb_names(archive.read(main))}
+    sheets: dict[str, str] = {}
     for found in _SHEET_NAME.finditer(archive.read(main)):
-        about = _attributes(found[1])
+        about = attributes(found[1])
         relation = next((value for key, value in about.items() if key.endswith(":id")), "")
-        sheets[about.get("name", "")] = archive.pieces(_absolute(home, targets.get(relation, "")))
+        sheets[about.get("name", "")] = targets.get(relation, "")
     return sheets
 
 
-def _absolute(home: str, target: str) -> str:
-    return target.lstrip("/") if target.startswith("/") else posixpath.normpath(posixpath.join(home, target))
+def _xlsb_notes(archive: Archive) -> Callable[[str], Notes]:
+    try:
+        found = {name: records.xlsb_notes(archive.pieces(part)) for name, part in _worksheets(archive).items()}
+    except ValueError:
+        raise _not_whole() from None
+    return lambda name: found.get(name, Notes())
 
 
-def _attributes(text: bytes) -> dict[str, str]:
-    return {
-        found[1].decode().lower(): html.unescape((found[2] or found[3] or b"").decode("utf-8", "replace"))
-        for found in _ATTRIBUTE.finditer(text)
-    }
-
-
-def _flaws(archive: Archive, name: str) -> Flaws:
-    """Where one sheet's cells hold an error value or a formula without its result, by 0-based row and column."""
+def _xlsx_notes(archive: Archive, name: str) -> Notes:
+    """Where one sheet's cells hold an error value or a formula without its result."""
     flaws: Flaws = {}
     kept = b""
-    for piece in _worksheets(archive).get(name, ()):
+    for piece in archive.pieces(_worksheets(archive).get(name, "")):
         block, _, kept = (kept + piece).rpartition(b"row>")
         if len(kept) > 1 << 20:  # a row without end
             kept = b""
         _look(block, flaws)
     _look(kept, flaws)
-    return flaws
+    return Notes(flaws)
 
 
 def _look(block: bytes, flaws: Flaws) -> None:
@@ -300,36 +320,16 @@ def _look(block: bytes, flaws: Flaws) -> None:
 
 def _note(flaws: Flaws, cell: bytes, flaw: Unreadable) -> None:
     if found := _REFERENCE.search(cell):
-        column = 0
-        for letter in found[1].upper():
-            column = column * 26 + letter - 64
-        flaws.setdefault(int(found[2]) - 1, {})[column - 1] = flaw
+        row, column = _place(found)
+        flaws.setdefault(row, {})[column] = flaw
 
 
-def _has_short_cells(pieces: Iterator[bytes]) -> bool:
-    """Whether a binary worksheet begins with cells that name no column: they would all come out in the first one."""
-    data, at = b"".join(islice(pieces, 1)), 0
-    for _ in range(_XLSB_LOOKED_AT):
-        kind, at = _varint(data, at, 2)
-        size, at = _varint(data, at, 4)
-        if kind in _XLSB_SHORT_CELLS:
-            return True
-        at += size
-        if at >= len(data):
-            return False
-    return False
-
-
-def _varint(data: bytes, at: int, most: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(most):
-        if at >= len(data):
-            return value, at
-        value |= (data[at] & 0x7F) << (7 * shift)
-        at += 1
-        if not data[at - 1] & 0x80:
-            break
-    return value, at
+def _place(reference: re.Match[bytes]) -> tuple[int, int]:
+    """`B7` → row 6, column 1."""
+    column = 0
+    for letter in reference[1].upper():
+        column = column * 26 + letter - 64
+    return int(reference[2]) - 1, column - 1
 
 
 def _not_whole() -> InvalidInput:
