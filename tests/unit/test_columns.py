@@ -10,6 +10,8 @@ from normalizer.imports.spreadsheet import Problem, Vocabulary, read
 from normalizer.imports.spreadsheet.columns import field_of, find_header
 from normalizer.imports.spreadsheet.joining import join_parts
 
+pytestmark = pytest.mark.usefixtures("read_here")
+
 ADDRESS = "Rua das Flores, 10, Centro, Campinas - SP"
 
 

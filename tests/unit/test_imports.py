@@ -16,6 +16,8 @@ from normalizer.imports.plan import key_of
 from normalizer.imports.spreadsheet import Row
 from normalizer.store import ImportNotes, ImportRow, ProblemRow, UpsertReport
 
+pytestmark = pytest.mark.usefixtures("read_here")
+
 HEADER = "Id do agendamento;Nome do Paciente;Endereço Coleta;Documento(s) do Paciente;Status"
 
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import Spreadsheet, read
 
+pytestmark = pytest.mark.usefixtures("read_here")
+
 ANA = {"nome_paciente": "Ana Teste", "endereco_completo": "Rua das Flores, 10", "cpf": "111.444.777-35"}
 BIA = {"nome_paciente": "Bia Teste", "endereco_completo": "Av. Brasil, 102", "cpf": "529.982.247-25"}
 HEADER = "<tr><th>Nome</th><th>Endereço</th><th>CPF</th></tr>"

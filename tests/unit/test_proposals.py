@@ -14,6 +14,8 @@ from normalizer.imports.spreadsheet import UnknownColumns, Vocabulary, read
 from normalizer.imports.spreadsheet.columns import field_of
 from tests.unit.test_imports import MemoryQueue, MemoryStore
 
+pytestmark = pytest.mark.usefixtures("read_here")
+
 SHEETS = 60
 FIRST = [
     "Ana",

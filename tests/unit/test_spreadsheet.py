@@ -23,6 +23,8 @@ from normalizer.imports.spreadsheet import Limits, Problem, Row, Spreadsheet, ma
 from normalizer.imports.spreadsheet.columns import find_header, normalize_title
 from normalizer.imports.spreadsheet.values import text_of
 
+pytestmark = pytest.mark.usefixtures("read_here")
+
 HEADER = ["Id do agendamento", "Nome do Paciente", "Endereço Coleta", "Documento(s) do Paciente"]
 ROWS = [
     ["a-1", "Ana Exemplo", "rua das acácias,10,centro,bauru,SP,17010-000", "CPF: 111.444.777-35"],
@@ -415,7 +417,7 @@ class TestHostileWorkbooks:
         parts = parts_of(xlsx([HEADER, *ROWS]))
         far = b'<row r="1048576"><c r="XFD1048576"><v>1</v></c></row></sheetData>'
         sheet = parts[self.SHEET].replace(b"</sheetData>", far)
-        assert "muito longe da tabela" in refusal(zipped({**parts, self.SHEET: sheet}))
+        assert values(zipped({**parts, self.SHEET: sheet})) == EXPECTED
 
     def test_what_is_only_formatted_far_away_is_no_table(self) -> None:
         parts = parts_of(xlsx([HEADER, *ROWS]))
@@ -444,11 +446,11 @@ class TestHostileWorkbooks:
     def test_formulas_are_text_or_their_last_value(self) -> None:
         assert values(csv([HEADER, ["a-1", "=HYPERLINK(1)", "@rua", "+RG 1"]]))[0]["nome_paciente"] == "=HYPERLINK(1)"
 
-    def test_an_xls_that_claims_four_billion_rows_ends_its_reader_not_us(self) -> None:
+    def test_an_xls_that_claims_four_billion_rows_has_those_it_has(self) -> None:
         data = bytearray(xls([HEADER, *ROWS]))
         dimensions = data.index(b"\x00\x02\x0e\x00", 512)  # BIFF8 DIMENSIONS: first row, last row …
         struct.pack_into("<I", data, dimensions + 8, 0xFFFFFFCF)
-        assert "danificado" in refusal(bytes(data))
+        assert values(bytes(data)) == EXPECTED
 
     def test_the_reader_ends_with_the_sheet(self, monkeypatch: pytest.MonkeyPatch) -> None:
         started: list[subprocess.Popen[bytes]] = []

@@ -13,6 +13,8 @@ from normalizer.imports.spreadsheet.columns import FIELD_OF_NAME, IGNORED, MOMEN
 from normalizer.imports.spreadsheet.reading import header_at
 from normalizer.imports.spreadsheet.vocabulary import brand_scope
 
+pytestmark = pytest.mark.usefixtures("read_here")
+
 ROW = "Clínica Um;Ana;rua x, 1;RG 1234567"
 SHEET = f"Nome da Marca;Nome do Paciente;Residência do cliente;Papéis\n{ROW}\n".encode()
 PAIRS = ("Residência do cliente=endereco_completo", "PAPEIS = Documento(s) do Paciente")

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from normalizer.errors import InvalidInput
 from normalizer.imports.importing import import_sheet
-from normalizer.imports.spreadsheet import Limits, Row, Spreadsheet, process, read
+from normalizer.imports.spreadsheet import Limits, Row, Spreadsheet, Vocabulary, process, read
 from normalizer.imports.spreadsheet.records import Ole
 from normalizer.imports.spreadsheet.table import Unreadable
 
@@ -375,6 +375,17 @@ class TestTheReadingProcess:
         )
         ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         assert ran.stdout.split() == ["24", "24"]
+
+    def test_a_csv_is_read_there_by_what_was_said_of_its_titles(self) -> None:
+        content = b'Quem;Onde\nAna Teste;Rua A, 1\nEva\xff T;Rua "B; 2\n'
+        sheet = read(content, vocabulary=Vocabulary.of(["Quem=nome_paciente", "Onde=endereco_completo"]))
+        assert [list(row.values.values()) for row in sheet.rows()] == [["Ana Teste", "Rua A, 1"]]
+        assert [(one.row, one.found) for one in sheet.problems][-1] == (
+            3,
+            "uma célula com aspas sem par",
+        )
+        with pytest.raises(InvalidInput, match=r"^arquivo enviado, linha 2: .* por linha"):
+            list(read(b"Nome;CPF\n" + b"a" * 1_100_000).rows())
 
     def test_a_string_that_is_used_a_thousand_times_is_not_held_a_thousand_times(self) -> None:
         parts = parts_of(xlsx([HEADER, ANA, BIA]))

@@ -38,11 +38,11 @@ def main() -> None:
     """Serve one file until the parent closes the pipe."""
     descriptor, given, answer = int(sys.argv[1]), sys.stdin.buffer, sys.stdout.buffer
     kind, most, meanings, compact = _receive(given)
-    opener, limits = _opener(kind, meanings, compact=compact), Limits(**most)
+    open_source, limits = opener(kind, meanings, compact=compact), Limits(**most)
     file = open(descriptor, "rb", closefd=False)  # noqa: SIM115 — it lives as long as the process
     confine(os.fstat(descriptor).st_size, limits)
     try:
-        source = opener(file, limits)
+        source = open_source(file, limits)
         allow_no_descriptor()
         sheets = [[sheet.name, sheet.visible] for sheet in source.sheets]
         _send(answer, "opened", [source.format, sheets, [list(astuple(one)) for one in source.doubts]])
@@ -59,7 +59,7 @@ def main() -> None:
         _send(answer, "refused", _DAMAGED)
 
 
-def _opener(kind: Kind, meanings: Sequence[Any], *, compact: bool) -> Callable[[BinaryIO, Limits], Source]:
+def opener(kind: Kind, meanings: Sequence[Any], *, compact: bool) -> Callable[[BinaryIO, Limits], Source]:
     """What reads a file of this kind, with no parser loaded that does not."""
     if kind == "csv":
         from normalizer.imports.spreadsheet import delimited, vocabulary
