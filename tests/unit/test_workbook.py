@@ -377,7 +377,7 @@ class TestTheReadingProcess:
         assert ran.stdout.split() == ["24", "24"]
 
     def test_a_csv_is_read_there_by_what_was_said_of_its_titles(self) -> None:
-        content = b'Quem;Onde\nAna Teste;Rua A, 1\nEva\xff T;Rua "B; 2\n'
+        content = b'Quem;Onde\nAna Teste;Rua A, 1\nEva;"Rua B\n'
         sheet = read(content, vocabulary=Vocabulary.of(["Quem=nome_paciente", "Onde=endereco_completo"]))
         assert [list(row.values.values()) for row in sheet.rows()] == [["Ana Teste", "Rua A, 1"]]
         assert [(one.row, one.found) for one in sheet.problems][-1] == (
