@@ -23,6 +23,7 @@ from redis import Redis
 from benchmarks.sink import SinkService, start_sink
 from benchmarks.supply import Supplied, import_rows, known_addresses
 from normalizer.cache import Entry
+from normalizer.domain.address import deduced
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Settled
 from normalizer.queue.health import REPLICAS
@@ -249,7 +250,9 @@ class Fleet:
         known = iter(known_addresses(supplied).items())
         async with open_producer(settings_of(self.environment)) as producer:
             while chunk := dict(itertools.islice(known, _CHUNK)):
-                entries = {text: Entry.of(Settled(address)) for text, address in chunk.items()}
+                entries = {
+                    text: Entry.of(Settled(address, inferred=deduced(text, address))) for text, address in chunk.items()
+                }
                 await producer.cache.put_many(Kind.ADDRESS, entries)
 
     async def _reconcile(self) -> int:

@@ -34,8 +34,9 @@ from redis import Redis
 from benchmarks.circumstances import environment
 from benchmarks.sink import start_sink
 from normalizer.cache import Entry
-from normalizer.domain.address import Address
+from normalizer.domain.address import Address, deduced
 from normalizer.domain.appointment import Kind, Status
+from normalizer.domain.decision import Settled
 from normalizer.domain.grounding import violations
 from normalizer.domain.text import canonical
 from normalizer.queue.service import QUEUE_NAME
@@ -162,7 +163,8 @@ def _known(rows: Iterator[ScenarioRow], known: dict[str, Entry]) -> Iterator[Sce
     for row in rows:
         expected = row.address.expected if row.address else None
         if row.address and expected and not violations(row.address.text, Address.from_dict(expected)):
-            known[row.address.text] = Entry(address=expected)
+            address = Address.from_dict(expected)
+            known[row.address.text] = Entry.of(Settled(address, inferred=deduced(row.address.text, address)))
             yield row
 
 

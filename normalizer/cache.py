@@ -12,7 +12,7 @@ import asyncio
 import os
 import random
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from redis.exceptions import RedisError
 
-from normalizer.domain.address import Address
+from normalizer.domain.address import Address, deduced
 from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.grounding import grounding_version, violations
 from normalizer.domain.text import fingerprint
@@ -53,19 +53,21 @@ class Entry:
     reason: Reason | None = None
     manual: bool = False
     """A person said so: it never expires, and no machine's answer replaces it."""
+    inferred: tuple[str, ...] = ()
+    """What of the address its text does not say itself."""
 
     @classmethod
     def of(cls, decision: Decision[Address]) -> Entry:
         """Return what is worth remembering of a decision."""
         if isinstance(decision, Settled):
-            return cls(address=decision.value.as_dict())
+            return cls(address=decision.value.as_dict(), inferred=decision.inferred)
         return cls(reason=decision.reason)
 
     @property
     def decision(self) -> Decision[Address]:
         """The decision that was remembered; raises ValueError if the address is not whole."""
         if self.address is not None:
-            return Settled(Address.from_dict(self.address))
+            return Settled(Address.from_dict(self.address), inferred=self.inferred)
         return Undecided(self.reason or Reason.MODEL_NO_ANSWER)
 
 
@@ -266,8 +268,8 @@ class Cache:
                 continue
             if len(found) % _ENTRIES_PER_LOOP_TURN == 0:
                 await asyncio.sleep(0)
-            entry, grounded = _read(ring.open(key, value), manual=manual)
-            if entry is None or (not grounded and not _holds(text, entry)):
+            entry = _read(text, ring.open(key, value), manual=manual)
+            if entry is None:
                 self._stats.rejected += 1
                 continue
             found[text] = entry
@@ -339,24 +341,33 @@ def _derive(secret: bytes, purpose: bytes) -> bytes:
 
 
 def _written(entry: Entry) -> bytes:
-    said = {"address": entry.address, "reason": entry.reason}
+    said = {"address": entry.address, "reason": entry.reason, "inferred": entry.inferred}
     return orjson.dumps(said | {"grounded": grounding_version().hex()})
 
 
-def _read(value: bytes | None, *, manual: bool) -> tuple[Entry | None, bool]:
-    """What was written, and whether it says that the grounding of this very version has passed it.
+def _read(text: str, value: bytes | None, *, manual: bool) -> Entry | None:
+    """What was written; None where it is unreadable, or where the text does not carry it.
 
-    `manual` follows from the key that the value lies under and is sealed for.
+    What another version of the grounding let pass is held against the text again, and what the text does not say looked
+    for again. `manual` follows from the key that the value lies under and is sealed for.
     """
     if value is None:
-        return None, False
+        return None
     try:
         stored = orjson.loads(value)
-        reason = stored.get("reason")
-        entry = Entry(stored.get("address"), Reason(reason) if reason else None, manual)
-        return entry, stored.get("grounded") == grounding_version().hex()
+        reason, inferred = stored.get("reason"), tuple(stored.get("inferred", ()))
+        entry = Entry(stored.get("address"), Reason(reason) if reason else None, manual, inferred)
+        return entry if stored.get("grounded") == grounding_version().hex() else _read_again(text, entry)
     except (ValueError, AttributeError, TypeError):
-        return None, False
+        return None
+
+
+def _read_again(text: str, entry: Entry) -> Entry | None:
+    if not _holds(text, entry):
+        return None
+    if entry.address is None or entry.manual:
+        return entry
+    return replace(entry, inferred=deduced(text, Address.from_dict(entry.address)))
 
 
 def _holds(text: str, entry: Entry) -> bool:

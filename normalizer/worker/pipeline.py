@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
-from normalizer.domain.address import DEFAULT_TYPE, TYPE, Address, deduced, parse_address
+from normalizer.domain.address import DEFAULT_TYPE, TYPE, Address, parse_address
 from normalizer.domain.appointment import Absent, Appointment, Kind, Normalized, Origin, Outcome, Review
 from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.document import Document, parse_document
@@ -165,7 +165,7 @@ class Pipeline:
     def _decide(self, item: _Text, entry: Entry | None) -> list[_Decided]:
         if entry is not None:
             origin = Origin.MANUAL if entry.manual else Origin.CACHE
-            outcome = self._address(_outcome(_marked(item.text, entry), origin))
+            outcome = self._address(_outcome(entry.decision, origin))
             return [(each, outcome) for each in item.waiting]
         decision = parse_address(item.text)
         if not needs_model(decision):
@@ -234,14 +234,6 @@ def _distinct(appointments: Sequence[Appointment]) -> list[_Text]:
         text = appointment.text(Kind.ADDRESS)
         by_identity.setdefault(canonical(text), _Text(text)).waiting.append(appointment)
     return list(by_identity.values())
-
-
-def _marked(text: str, entry: Entry) -> Decision[Address]:
-    """A kept answer with what its text does not say; what a person stored is theirs."""
-    decision = entry.decision
-    if entry.manual or not isinstance(decision, Settled):
-        return decision
-    return replace(decision, inferred=deduced(text, decision.value))
 
 
 def _hand_out(item: _Text, answer: Decision[Address] | NormalizerError) -> Iterator[_Decided]:

@@ -218,6 +218,30 @@ async def test_a_sealed_answer_is_grounded_again_when_the_rules_have_changed_sin
     assert found == ({TEXT: INVENTED} if since == "grounded by this version" else {})
 
 
+@pytest.mark.parametrize("since", ["written by this version", "the rules have changed", "written before it was told"])
+async def test_what_the_text_does_not_say_is_told_with_the_answer(make, monkeypatch, since):
+    untyped = "das Flores, 12, Centro, Itu, 13300-000"
+    entry = Entry(address=ADDRESS, inferred=("tipo", "estado"))
+    with monkeypatch.context() as earlier:
+        if since == "the rules have changed":
+            earlier.setattr(normalizer.cache, "grounding_version", lambda: b"earlier!")
+            earlier.setattr(normalizer.cache, "_written", _without("inferred", normalizer.cache._written))
+        elif since == "written before it was told":
+            earlier.setattr(normalizer.cache, "_written", _without("grounded", normalizer.cache._written))
+        await make().put_many(KIND, {untyped: entry})
+
+    assert await make().get_many(KIND, [untyped]) == {untyped: entry}
+
+
+def _without(name, written):
+    """What an earlier version wrote, which did not know the field."""
+
+    def write(entry):
+        return json.dumps({key: value for key, value in json.loads(written(entry)).items() if key != name}).encode()
+
+    return write
+
+
 async def test_lifetimes_are_spread_and_negative_ones_short(make, redis):
     await make().put_many(KIND, along_the_street(30))
     positive = {(await redis.pttl(key)) / 1000 / DAY_S async for key in redis.scan_iter()}
@@ -411,7 +435,14 @@ async def test_a_reason_replaces_an_address_in_the_first_tier(make):
     assert await cache.get_many(KIND, [TEXT]) == {TEXT: NEGATIVE}
 
 
-@pytest.mark.parametrize("decision", [Settled(Address.from_dict(ADDRESS)), Undecided(Reason.MODEL_REFUSED)])
+DECISIONS = [
+    Settled(Address.from_dict(ADDRESS)),
+    Settled(Address.from_dict(ADDRESS), inferred=("tipo", "estado")),
+    Undecided(Reason.MODEL_REFUSED),
+]
+
+
+@pytest.mark.parametrize("decision", DECISIONS)
 def test_a_decision_survives_being_remembered(decision):
     assert Entry.of(decision).decision == decision
 
