@@ -106,7 +106,7 @@ def ending_of(outcomes: Mapping[Kind, Outcome], kept: Collection[Kind] = ()) -> 
     errors = [
         outcome.cause if isinstance(outcome, Rejected) else f"{LABELS[kind]}: {outcome.reason}"
         for kind, outcome in outcomes.items()
-        if isinstance(outcome, Review | Rejected)
+        if isinstance(outcome, (Review, Rejected))
     ]
     found = set(map(type, outcomes.values()))
     if errors:
@@ -162,17 +162,18 @@ class Appointment:
     def _address_text(self) -> str:
         address = self._source("endereco_completo") or self._source("endereco_coleta")
         cep = self._source("cep")
-        carried = "".join(filter(str.isdigit, address))
         cep_digits = "".join(filter(str.isdigit, cep))
-        if address and cep_digits and cep_digits not in carried:
+        if address and cep_digits and cep_digits not in "".join(filter(str.isdigit, address)):
             return f"{address}, CEP {cep}"
         return address
 
     def _document_text(self) -> str:
         """The typed text, and beside it the numbers of the other two fields that it does not carry."""
-        whole = self._source("documento_completo")
+        whole, cpf, rg = self._source("documento_completo"), self._source("cpf"), self._source("rg")
+        if not cpf and not rg:
+            return whole
         carried = "".join(filter(str.isdigit, whole))
-        labelled = (("CPF", self._source("cpf")), ("RG", self._source("rg")))
+        labelled = (("CPF", cpf), ("RG", rg))
         others = [f"{label}: {value}" for label, value in labelled if value and not _is_carried(value, carried)]
         return ", ".join([whole, *others] if carried or not others else others)
 

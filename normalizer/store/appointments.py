@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, Self
@@ -441,7 +441,7 @@ def _by_name(
 
 def _announced(row: Callable[[datetime], GuardedWrite], now: datetime) -> GuardedWrite:
     write = row(now)
-    return replace(write, change=marked(write.change, write.status, now))
+    return write._replace(change=marked(write.change, write.status, now))
 
 
 def _one_revision_on(record: Record) -> Record:

@@ -19,9 +19,10 @@ def correction_of(
     """The update that writes a person's results, and remembers the texts the person saw; None says there is none."""
     fields: dict[str, Any] = {}
     for kind, value in values.items():
-        written = value_fields(kind, value)
+        stored = None if value is None else value.as_dict()
+        written = value_fields(kind, stored)
         texts = {name: written.get(name, seen.sources[name]) for name in SOURCES[kind]}
-        noted = {**noted_of(kind, Origin.MANUAL, value, secret), "corrigido_em": now, "corrigido_de": texts}
+        noted = {**noted_of(kind, Origin.MANUAL, stored, secret), "corrigido_em": now, "corrigido_de": texts}
         fields |= {**written, f"normalizacao.{kind}": noted}
     rest = [kind for kind in Kind if kind not in values]
     status = status_after(seen, rest)

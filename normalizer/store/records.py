@@ -1,4 +1,4 @@
-"""The stored shape of an appointment, and what is written on it. Pure: no client, no clock.
+"""The stored shape of an appointment, and what is written on it. Pure: no client, no clock. Sub-documents are dicts.
 
 Everything of ours lies under `normalizacao`:
 `{status, endereco, documento, tentativas, erro, atualizado_em, import_id, fence, revisao, linha, fontes}`.
@@ -18,11 +18,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, assert_never
+from functools import cache, cached_property
+from typing import Any, TypeAlias, assert_never
 
 import orjson
 
-from normalizer.domain.address import RULES_VERSION, Address
+from normalizer.domain.address import RULES_VERSION
 from normalizer.domain.address.doubts import town_without_state
 from normalizer.domain.appointment import (
     ABSENT,
@@ -43,7 +44,6 @@ from normalizer.domain.appointment import (
     ending_of,
     text_of,
 )
-from normalizer.domain.document import Document
 from normalizer.domain.policy import Policies
 from normalizer.domain.text import canonical
 from normalizer.store.connection import UNREADABLE
@@ -55,6 +55,8 @@ RESULT_FIELD: Mapping[Kind, str] = {Kind.ADDRESS: "endereco_normalizado", Kind.D
 DOCUMENT_RULES_VERSION = 3
 _VERSION: Mapping[Kind, int] = {Kind.ADDRESS: RULES_VERSION, Kind.DOCUMENT: DOCUMENT_RULES_VERSION}
 _KINDS = tuple(Kind)
+#: An address or a document as it is stored, by field.
+Stored: TypeAlias = Mapping[str, str | None]
 _NO_POLICIES = Policies()
 _UNREADABLE = "registro ilegível: um campo não é texto UTF-8 ou não é BSON válido; corrija-o no MongoDB"
 _STATUS: Mapping[object, Status] = {status.value: status for status in Status}
@@ -73,7 +75,7 @@ _ABOUT: Mapping[Kind, str] = {kind: f"normalizacao.{kind}" for kind in Kind}
 _CORRECTED_AT: Mapping[Kind, str] = {kind: f"normalizacao.{kind}.corrigido_em" for kind in Kind}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Result:
     """What one claim found out about one appointment.
 
@@ -91,7 +93,7 @@ class Result:
     tries: int
     job_id: str | None = None
 
-    @property
+    @cached_property
     def ending(self) -> Ending:
         """What becomes of the appointment."""
         return ending_of(self.outcomes, self.appointment.kept)
@@ -144,7 +146,7 @@ def _is_kept(record: Mapping[str, Any], kind: Kind, secret: bytes) -> bool:
     mark, value = about(record, kind), record.get(RESULT_FIELD[kind])
     if mark and holds_by_hand(record, kind):
         return True
-    if not isinstance(value, Mapping) or not any(value.values()):
+    if not isinstance(value, dict) or not any(value.values()):
         return False
     written = mark.get("gravado")
     return not mark if written is None else written != value_hash(value, secret=secret)
@@ -158,13 +160,13 @@ def sources_hash(fields: Mapping[str, Any], *, secret: bytes) -> str:
 def holds_by_hand(record: Mapping[str, Any], kind: Kind) -> bool:
     """Whether a person's correction stands: made, and the texts are still those it was made on."""
     seen = about(record, kind).get("corrigido_de")
-    return isinstance(seen, Mapping) and all(record.get(name) == seen.get(name) for name in SOURCES[kind])
+    return isinstance(seen, dict) and all(record.get(name) == seen.get(name) for name in SOURCES[kind])
 
 
 def about(record: Mapping[str, Any], kind: Kind) -> Mapping[str, Any]:
     """What we noted of one kind; empty where we never wrote it."""
     found = ours(record).get(kind)
-    return found if isinstance(found, Mapping) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def pending_of(record: Mapping[str, Any], *, secret: bytes) -> Pending:
@@ -186,13 +188,20 @@ def revision_of(record: Mapping[str, Any]) -> int:
 def ours(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """The sub-document `normalizacao`; empty when it is absent."""
     found = record.get("normalizacao")
-    return found if isinstance(found, Mapping) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def keyed_hash(content: object, *, secret: bytes) -> str:
     """16 hex digits. Keyed, because a bare hash of a CPF is reversed in minutes by hashing all CPFs."""
     packed = orjson.dumps(content, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
-    return hashlib.blake2b(packed, key=secret[:64], digest_size=8).hexdigest()
+    digest = _keyed(secret).copy()
+    digest.update(packed)
+    return digest.hexdigest()
+
+
+@cache  # a process has one secret, and taking the key in is half of hashing a short text
+def _keyed(secret: bytes) -> hashlib.blake2b:
+    return hashlib.blake2b(key=secret[:64], digest_size=8)
 
 
 def unchanged(result: Result) -> dict[str, Any]:
@@ -289,12 +298,13 @@ def _closing(ending: Ending, cause: str | None, fence: int, now: datetime) -> di
 def _fields_of(kind: Kind, outcome: Outcome, secret: bytes) -> dict[str, Any]:
     match outcome:
         case Normalized():
-            noted = noted_of(kind, outcome.origin, outcome.value, secret)
+            stored = outcome.value.as_dict()
+            noted = noted_of(kind, outcome.origin, stored, secret)
             if outcome.note is not None:
                 noted["motivo"] = outcome.note.value
             if outcome.inferred:
                 noted["deduzido"] = list(outcome.inferred)
-            return {**value_fields(kind, outcome.value), _ABOUT[kind]: noted}
+            return {**value_fields(kind, stored), _ABOUT[kind]: noted}
         case Review():
             noted = {"versao": _VERSION[kind], "origem": outcome.origin.value, "motivo": outcome.reason.value}
             if outcome.understood:
@@ -308,11 +318,11 @@ def _fields_of(kind: Kind, outcome: Outcome, secret: bytes) -> dict[str, Any]:
             assert_never(outcome)
 
 
-def noted_of(kind: Kind, origin: Origin, value: Address | Document | None, secret: bytes) -> dict[str, Any]:
+def noted_of(kind: Kind, origin: Origin, stored: Stored | None, secret: bytes) -> dict[str, Any]:
     """Who gave a value and by which rules; `gravado` tells it from one that somebody else puts in its place."""
-    if value is None:
+    if stored is None:
         return {"versao": _VERSION[kind], "origem": ABSENT}
-    return {"versao": _VERSION[kind], "origem": origin.value, "gravado": value_hash(value.as_dict(), secret=secret)}
+    return {"versao": _VERSION[kind], "origem": origin.value, "gravado": value_hash(stored, secret=secret)}
 
 
 def value_hash(value: Mapping[str, Any], *, secret: bytes) -> str:
@@ -320,10 +330,9 @@ def value_hash(value: Mapping[str, Any], *, secret: bytes) -> str:
     return keyed_hash({name: each for name, each in value.items() if each}, secret=secret)
 
 
-def value_fields(kind: Kind, value: Address | Document | None) -> dict[str, Any]:
+def value_fields(kind: Kind, stored: Stored | None) -> dict[str, Any]:
     """The result, and for a document its mirrors `cpf` and `rg`: only those it has, so that nothing is erased."""
-    if value is None:
+    if stored is None:
         return {RESULT_FIELD[kind]: None}
-    stored = value.as_dict()
     mirrored = {name: stored[name] for name in ("cpf", "rg") if stored.get(name)} if kind is Kind.DOCUMENT else {}
     return {RESULT_FIELD[kind]: stored, **mirrored}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
@@ -42,8 +43,7 @@ class SaveReport:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class GuardedWrite:
+class GuardedWrite(NamedTuple):
     """One row's conditional update; `key` is its `_id`, `id` what the report calls it.
 
     `overtaking`: the condition to try once more where the first does not hold. Tried by itself: under an `$or` of the
@@ -56,14 +56,15 @@ class GuardedWrite:
     change: Mapping[str, Any]
     status: Status
     fence: int
-    overtaking: Mapping[str, Any] = field(default_factory=dict)
+    overtaking: Callable[[], Mapping[str, Any]] | None = None
 
 
 def result_write(result: Result, now: datetime, *, secret: bytes) -> GuardedWrite:
     """Writes a result where texts and results are as loaded, or an older claim has written since."""
     seen = result.appointment
-    change, guards = change_of(result, now, secret=secret), (unchanged(result), overtaking(result))
-    return GuardedWrite(seen.id, seen.key, guards[0], change, result.ending.status, result.fence, guards[1])
+    change, condition = change_of(result, now, secret=secret), unchanged(result)
+    late = partial(overtaking, result)
+    return GuardedWrite(seen.id, seen.key, condition, change, result.ending.status, result.fence, late)
 
 
 def failure_write(appointment: Appointment, cause: str, fence: int, now: datetime) -> GuardedWrite:
@@ -123,8 +124,9 @@ async def _write_chunk(
             errors |= {misshapen[index]: code for index, code in still.items()}
         attempted = [write for index, write in enumerate(writes) if index not in errors]
         written = await _written(collection, attempted, matched, now)
-        if late := [write for write in attempted if write.id not in written and write.overtaking]:
-            matched, refused = await _bulk(collection, [replace(write, condition=write.overtaking) for write in late])
+        lost = [write for write in attempted if write.id not in written]
+        if late := [write._replace(condition=write.overtaking()) for write in lost if write.overtaking]:
+            matched, refused = await _bulk(collection, late)
             written |= await _written(collection, late, matched, now)
             positions = {write.id: index for index, write in enumerate(writes)}
             errors |= {positions[late[index].id]: code for index, code in refused.items()}

@@ -9,7 +9,7 @@ import contextlib
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ async def normalize_appointment(ctx: Mapping[str, Any], group: Group) -> None:
         found = await work.store.load(list(named))
         nobody = named.keys() - found.keys()
         metrics.appointments_unknown(len(nobody))
-        await group.settle(_every(named, nobody, _NOBODY))
+        await group.settle(_every(named, dict.fromkeys(nobody, _NOBODY)))
         appointments = {each.id: each for each in found.values()}
         jobs: dict[str, list[ClaimedJob]] = defaultdict(list)
         for name, each in found.items():
@@ -162,8 +162,8 @@ async def _give_up(
     causes = {each.id: each.defect or "" for each in broken}
     await work.store.mark_failed({name: (cause, group.fence) for name, cause in causes.items()})
     metrics.appointments_ended([Status.FAILED] * len(broken))
-    for name, cause in causes.items():
-        await group.settle(_every(jobs, [name], _done(name, Status.FAILED, errors=[cause])))
+    ends = {name: _done(name, Status.FAILED, errors=[cause]) for name, cause in causes.items()}
+    await group.settle(_every(jobs, ends))
 
 
 def _appointment_id(job: ClaimedJob) -> str | None:
@@ -175,15 +175,15 @@ def _appointment_id(job: ClaimedJob) -> str | None:
 async def _save_and_settle(
     work: Normalization, group: Group, jobs: Mapping[str, Sequence[ClaimedJob]], progress: Sequence[Progress]
 ) -> None:
-    settlements: dict[str, Settlement] = {}
+    deferred: dict[str, Settlement] = {}
     for error, ids in _by_error(progress).items():
-        settlements |= _every(jobs, ids, _back(error, _PROVIDER_RETRY_S))
+        deferred |= dict.fromkeys(ids, _back(error, _PROVIDER_RETRY_S))
     finished = [item for item in progress if isinstance(item, Finished) and _is_wanted(item, group, jobs)]
     results = {item.appointment.id: _result(item, jobs[item.appointment.id]) for item in finished}
     report = await work.store.save(list(results.values()))
     _note(finished, jobs, report.saved)
     _log_saved(group, finished, report.saved)
-    await group.settle(settlements | _settlements(jobs, report, results))
+    await group.settle(_every(jobs, deferred) | _settlements(jobs, report, results))
 
 
 def _by_error(progress: Sequence[Progress]) -> dict[NormalizerError, list[str]]:
@@ -198,17 +198,17 @@ def _by_error(progress: Sequence[Progress]) -> dict[NormalizerError, list[str]]:
 def _settlements(
     jobs: Mapping[str, Sequence[ClaimedJob]], report: SaveReport, results: Mapping[str, Result]
 ) -> dict[str, Settlement]:
-    settlements: dict[str, Settlement] = {}
+    ends: dict[str, Settlement] = {}
     for appointment_id, status in report.saved.items():
         result = results[appointment_id]
-        done = _done(appointment_id, status, fields=result.fields_normalized, errors=result.ending.errors)
-        settlements |= _every(jobs, [appointment_id], done)
+        ends[appointment_id] = _done(
+            appointment_id, status, fields=result.fields_normalized, errors=result.ending.errors
+        )
     # A conflict is an edit that won: the new text is normalized in the next turn.
-    settlements |= _every(jobs, report.conflicts, Snooze())
-    settlements |= _every(jobs, report.failed, Snooze(after_s=_jittered(_STORE_RETRY_S)))
-    for appointment_id, cause in report.refused.items():
-        settlements |= _every(jobs, [appointment_id], Failed(cause))
-    return settlements
+    ends |= dict.fromkeys(report.conflicts, Snooze())
+    ends |= dict.fromkeys(report.failed, Snooze(after_s=_jittered(_STORE_RETRY_S)))
+    ends |= {appointment_id: Failed(cause) for appointment_id, cause in report.refused.items()}
+    return _every(jobs, ends)
 
 
 def _is_wanted(item: Finished, group: Group, jobs: Mapping[str, Sequence[ClaimedJob]]) -> bool:
@@ -244,14 +244,21 @@ def _result(item: Finished, jobs: Sequence[ClaimedJob]) -> Result:
 
 def _done(appointment_id: str, status: Status, *, fields: Sequence[str] = (), errors: Sequence[str] = ()) -> Done:
     """The result in the shape that the deployed backend's pages read, and ours beside it."""
-    theirs = {"success": True, "appointment_id": appointment_id, "fields_normalized": list(fields)}
-    return Done({**theirs, "errors": list(errors) or None, "id": appointment_id, "status": str(status)})
+    return Done(
+        {
+            "success": True,
+            "appointment_id": appointment_id,
+            "fields_normalized": list(fields),
+            "errors": list(errors) or None,
+            "id": appointment_id,
+            "status": status.value,
+        }
+    )
 
 
-def _every(
-    jobs: Mapping[str, Sequence[ClaimedJob]], appointment_ids: Iterable[str], settlement: Settlement
-) -> dict[str, Settlement]:
-    return {job.job_id: settlement for appointment_id in appointment_ids for job in jobs[appointment_id]}
+def _every(jobs: Mapping[str, Sequence[ClaimedJob]], ends: Mapping[str, Settlement]) -> dict[str, Settlement]:
+    """How each job ends, from how its appointment did."""
+    return {job.job_id: how for appointment_id, how in ends.items() for job in jobs[appointment_id]}
 
 
 def _back(error: NormalizerError, default_s: float) -> Snooze:

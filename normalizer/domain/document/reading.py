@@ -267,11 +267,11 @@ class _Reader:
             self._guess(digits, written, token)
 
     def _as_cpf(self, digits: str, *, dangling: bool) -> None:
-        length = len(digits)
-        if length == 11 and not cpf_is_valid(digits):
-            self.cpf_problem = self.cpf_problem or Reason.CPF_CHECK_DIGIT
-        elif 9 <= length <= 11 and not dangling and cpf_is_valid(digits.zfill(11)):
+        length, checks = len(digits), cpf_is_valid(digits.zfill(11))
+        if length >= 9 and checks and not dangling:
             self._found(self.cpfs, digits.zfill(11))
+        elif length == 11 and not checks:
+            self.cpf_problem = self.cpf_problem or Reason.CPF_CHECK_DIGIT
         else:
             self.cpf_problem = self.cpf_problem or (Reason.CPF_MASKED if dangling else Reason.CPF_LENGTH)
             if rg_is_valid(digits) and not dangling:
