@@ -11,16 +11,21 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 if TYPE_CHECKING:
     from fastapi import Request
 
+_FIELD_BYTES: Final = 1024 * 1024
+_MOST_FIELDS: Final = 20
 _FORM: Final = b"multipart/form-data"
 _UNREADABLE: Final = "O formulário não se lê: envie o arquivo com curl -F arquivo=@agenda.xlsx ou --data-binary."
 _NO_FILE: Final = "O formulário não traz arquivo: envie um, por exemplo com curl -F arquivo=@agenda.xlsx."
 
 
 class FilePart:
-    """The first file of a form, and its name once that has come."""
+    """The first file of a form, and its name once that has come; `fields` are the form's others, bounded."""
 
     def __init__(self, boundary: bytes) -> None:
         self.name: str | None = None
+        self.fields: dict[str, bytearray] = {}
+        self._current: bytearray | None = None
+        self._is_in_file = False
         self._is_file = self._is_over = False
         self._field, self._value = bytearray(), bytearray()
         self._pieces: list[bytes] = []
@@ -56,19 +61,29 @@ class FilePart:
         self._value += data[start:end]
 
     def _on_header_end(self) -> None:
-        if self._field.lower() == b"content-disposition" and not self._is_over:
-            given = parse_options_header(bytes(self._value))[1].get(b"filename")
-            self._is_file = given is not None
-            self.name = given.decode("utf-8", "replace") if given else self.name
+        if self._field.lower() == b"content-disposition":
+            options = parse_options_header(bytes(self._value))[1]
+            given = options.get(b"filename")
+            self._current = bytearray() if given is None else None
+            if self._current is not None and len(self.fields) < _MOST_FIELDS:
+                self.fields[options.get(b"name", b"").decode("utf-8", "replace")] = self._current
+            elif given is not None and not self._is_over:
+                self._is_file = self._is_in_file = True
+                self.name = given.decode("utf-8", "replace") or self.name
         self._field.clear()
         self._value.clear()
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._is_file and not self._is_over:
+        if self._is_in_file:
             self._pieces.append(data[start:end])
+        elif self._current is not None:
+            self._current += data[start:end]
+            if len(self._current) > _FIELD_BYTES:
+                raise HTTPException(413, "Um campo do formulário é grande demais.")
 
     def _on_part_end(self) -> None:
-        self._is_over = self._is_over or self._is_file
+        self._is_over = self._is_over or self._is_in_file
+        self._is_in_file, self._current = False, None
 
 
 def file_part_of(request: Request) -> FilePart | None:

@@ -24,7 +24,17 @@ from normalizer.api.appointments import (
 )
 from normalizer.api.live import Snapshot, failures
 from normalizer.api.previews import Preview, patiently
-from normalizer.api.sheets import FileName, KnownPreview, Patience, ThePreviews, TheUploads, TheVocabulary, preview_view
+from normalizer.api.sheets import (
+    ColumnView,
+    FileName,
+    KnownPreview,
+    Patience,
+    PreviewView,
+    ThePreviews,
+    TheUploads,
+    TheVocabulary,
+    preview_view,
+)
 from normalizer.api.system import TheBackend, TheLive
 from normalizer.api.uploads import received
 from normalizer.api.views import appointment_detail, appointment_view
@@ -32,7 +42,7 @@ from normalizer.domain.address.explain import explain
 from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import duration, many, money, number
-from normalizer.imports.spreadsheet import LABELS, Proposal, UnknownColumns
+from normalizer.imports.spreadsheet import LABELS, UnknownColumns
 from normalizer.store import Attention, Filter, ImportState
 from normalizer.store.totals import BRASILIA
 
@@ -103,7 +113,22 @@ def segments(progress: Any) -> list[tuple[str, str, int, float, float]]:
     return found
 
 
+def button(report: PreviewView) -> str:
+    """What the button of a preview does, in as few words: `Importar 37 novos e reler 2`."""
+    told = [
+        (report.novas, f"importar {many(report.novas, 'novo')}"),
+        (report.alteradas, f"reler {many(report.alteradas, 'alterado')}"),
+        (report.atualizadas, f"atualizar {number(report.atualizadas)}"),
+    ]
+    said = [words for count, words in told if count]
+    if not said:
+        return "Importar assim mesmo"
+    whole = f"{', '.join(said[:-1])} e {said[-1]}" if len(said) > 1 else said[0]
+    return whole[0].upper() + whole[1:]
+
+
 templates.env.filters |= {
+    "button": button,
     "number": number,
     "money": money,
     "many": many,
@@ -265,19 +290,34 @@ async def _previewed(request: Request, begun: Preview, patience_s: float) -> Res
         await begun.task  # what nobody foresaw
     context: dict[str, Any] = {"preview": begun, "name": begun.name, "labels": LABELS}
     if isinstance(begun.refused, UnknownColumns) and (begun.refused.titles or begun.refused.untitled):
-        context["proposed"] = {one.title: one for one in begun.refused.proposals}
-        return templates.TemplateResponse(request, "colunas.html", context)
+        return templates.TemplateResponse(request, "colunas.html", context | _unknown(begun, begun.refused))
     if begun.refused is not None:
         raise begun.refused
     if not begun.is_over:
         return templates.TemplateResponse(request, "lendo.html", context)
-    return templates.TemplateResponse(
-        request, "previa.html", context | {"report": preview_view(begun), "proposed": _proposed(begun)}
-    )
+    proposed = {one.title: one for one in begun.report.proposals} if begun.report is not None else {}
+    context |= {"report": preview_view(begun), "groups": begun.groups, "proposed": proposed}
+    return templates.TemplateResponse(request, "previa.html", context)
 
 
-def _proposed(begun: Preview) -> dict[str, Proposal]:
-    return {one.title: one for one in begun.report.proposals} if begun.report is not None else {}
+def _unknown(begun: Preview, refused: UnknownColumns) -> dict[str, Any]:
+    """The columns of a sheet of which nothing useful is known yet."""
+    proposed = {one.title: one for one in refused.proposals}
+    columns = [
+        ColumnView(
+            titulo=title,
+            campo=begun.told.get(title),
+            evidencia=proposed[title].evidence if title in proposed else "não se sabe o que traz",
+            exemplos=list(proposed[title].examples) if title in proposed else [],
+        )
+        for title in refused.titles or refused.untitled
+    ]
+    columns += [
+        ColumnView(titulo=title, campo=field, evidencia="como foi indicado", exemplos=[])
+        for title, field in begun.told.items()
+        if title not in (refused.titles or refused.untitled)
+    ]
+    return {"columns": columns, "proposed": proposed}
 
 
 def _access(request: Request) -> Access:

@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -15,6 +15,7 @@ from normalizer.domain.policy import Policies
 from normalizer.errors import NormalizerError
 from normalizer.imports.estimate import SheetEstimate, estimate_sheet
 from normalizer.imports.importing import ImportReport, import_sheet
+from normalizer.imports.spreadsheet import ProblemGroup, grouped
 
 if TYPE_CHECKING:
     from normalizer.api.uploads import Upload, Uploads
@@ -38,6 +39,8 @@ class Preview:
     Attributes:
         done, rows: rows compared so far, of how many; while the file is read, rows read so far, of 0.
         report: with its first problems only; `problems` counts them all.
+        told: titles and what was said of them in this request.
+        groups: equal problems together, the most frequent first.
         policies: what is decided about missing addresses.
         foreseen: None where it takes too long to tell (`normalizer estimate` has the time).
         refused: why nothing of it can be used, or what went wrong.
@@ -51,6 +54,8 @@ class Preview:
     rows: int = 0
     report: ImportReport | None = None
     problems: int = 0
+    told: dict[str, str] = field(default_factory=dict)
+    groups: list[ProblemGroup] = field(default_factory=list)
     policies: Policies = field(default_factory=Policies)
     foreseen: SheetEstimate | None = None
     refused: NormalizerError | None = None
@@ -79,8 +84,9 @@ class Previews:
         """Take the file over and begin."""
         self._forget()
         kept = upload.path.rename(upload.path.with_suffix(".previa"))
-        preview = Preview(secrets.token_hex(12), upload.name, self._clock())
-        preview.task = asyncio.create_task(self._run(preview, kept, vocabulary))
+        told = dict(zip(vocabulary.titles, vocabulary.said.values(), strict=False))
+        preview = Preview(secrets.token_hex(12), upload.name, self._clock(), told=told)
+        preview.task = asyncio.create_task(self._run(preview, kept, replace(vocabulary, edits=upload.edits)))
         self._kept[preview.id] = preview
         return preview
 
@@ -124,6 +130,7 @@ class Previews:
         )
         preview.policies = await self._backend.store.policies.read()
         preview.problems = len(report.errors)
+        preview.groups = grouped(report.errors)
         del report.errors[_MOST_PROBLEMS:]
         preview.report = report
 

@@ -16,12 +16,16 @@ from normalizer.api.system import TheBackend
 from normalizer.api.uploads import Uploads, received
 from normalizer.api.views import ImportView, import_view
 from normalizer.domain.policy import BRAND, UNIT, WhenMissing
+from normalizer.domain.wording import many
 from normalizer.errors import InvalidInput
 from normalizer.imports import error_sheet
-from normalizer.imports.spreadsheet import Vocabulary
+from normalizer.imports.importing import ImportReport
+from normalizer.imports.spreadsheet import ADDRESS_FIELDS, DOCUMENT_FIELDS, ProblemGroup, Vocabulary
 from normalizer.runtime import Backend
 from normalizer.store import ImportRecord
 
+_MOST_GROUPS: Final = 100
+_MOST_ROWS_SHOWN: Final = 1_000
 XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _BODY: Final = {
     "requestBody": {
@@ -30,7 +34,13 @@ _BODY: Final = {
         "content": {
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
             "multipart/form-data": {
-                "schema": {"type": "object", "properties": {"arquivo": {"type": "string", "format": "binary"}}}
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "arquivo": {"type": "string", "format": "binary"},
+                        "edicoes": {"type": "string", "description": "JSON: [{planilha, coluna, linhas, valor}]"},
+                    },
+                }
             },
         },
     }
@@ -108,6 +118,27 @@ class ProposalView(BaseModel):
     exemplos: list[str] = Field(examples=[["“000.000.000-00”"]])
 
 
+class ColumnView(BaseModel):
+    """A column: its title, the field it is read as (nulo: não é lida), por quê, e três valores."""
+
+    titulo: str = Field(examples=["Inscrição"])
+    campo: str | None = Field(examples=["cpf"])
+    evidencia: str = Field(examples=["97 % são CPFs válidos", "pelo título"])
+    exemplos: list[str] = Field(examples=[["“000.000.000-00”"]])
+
+
+class ProblemGroupView(BaseModel):
+    """Equal problems together."""
+
+    planilha: str
+    coluna: str | None
+    problema: str = Field(examples=["31/02/2026 não existe"])
+    encontrado: str
+    corrigir: str
+    vezes: int = Field(examples=[300])
+    linhas: list[int] = Field(description="As primeiras 1.000.")
+
+
 class LackingView(BaseModel):
     """Rows of a brand, or else of a unit, without an address; `/api/politicas/endereco` decides what that means."""
 
@@ -143,10 +174,17 @@ class PreviewView(BaseModel):
         examples=[{"endereco_completo": 2}],
     )
     sem_endereco: list[LackingView]
+    colunas: list[ColumnView]
+    faltam_colunas: list[str] = Field(
+        description="`endereco` ou `documento`: nenhuma coluna o traz; diga qual, com `coluna`.",
+        examples=[["documento"]],
+    )
     colunas_desconhecidas: list[str] = Field(description="Não são lidas; `coluna` diz o que são.", examples=[["Sexo"]])
     propostas: list[ProposalView]
     total_problemas: int
     problemas: list[RowProblem] = Field(description="Os primeiros 200.")
+    grupos: list[ProblemGroupView] = Field(description="Os problemas iguais juntos, os mais frequentes primeiro.")
+    em_palavras: str = Field(examples=["37 agendamentos novos entram na fila."])
 
 
 class PreviewState(BaseModel):
@@ -223,6 +261,13 @@ def preview_view(preview: Preview) -> PreviewView:
             ProposalView(coluna=one.title, campo=one.field, evidencia=one.evidence, exemplos=list(one.examples))
             for one in report.proposals
         ],
+        colunas=[
+            ColumnView(titulo=one.title, campo=one.field, evidencia=one.evidence, exemplos=list(one.examples))
+            for one in report.columns
+        ],
+        faltam_colunas=_lacking_columns(report),
+        grupos=[_group_view(group) for group in preview.groups[:_MOST_GROUPS]],
+        em_palavras=outcome_of(report),
         total_problemas=preview.problems,
         problemas=[
             RowProblem(
@@ -236,6 +281,38 @@ def preview_view(preview: Preview) -> PreviewView:
             for one in report.errors
         ],
     )
+
+
+def _group_view(group: ProblemGroup) -> ProblemGroupView:
+    one = group.problem
+    return ProblemGroupView(
+        planilha=one.sheet,
+        coluna=one.column,
+        problema=group.said,
+        encontrado=one.found,
+        corrigir=one.mend,
+        vezes=max(1, len(group.rows)),
+        linhas=list(group.rows[:_MOST_ROWS_SHOWN]),
+    )
+
+
+def _lacking_columns(report: ImportReport) -> list[str]:
+    """Which of the two texts no column carries."""
+    read = {one.field for one in report.columns}
+    wanted = {"endereco": ADDRESS_FIELDS | {"logradouro"}, "documento": DOCUMENT_FIELDS}
+    return [name for name, fields in wanted.items() if read.isdisjoint(fields)]
+
+
+def outcome_of(report: ImportReport) -> str:
+    """What importing would do, in words."""
+    parts = [
+        (report.new, "agendamento novo entra na fila", "agendamentos novos entram na fila"),
+        (report.changed, "muda de texto e é lido de novo", "mudam de texto e são lidos de novo"),
+        (report.refreshed, "muda só em outros campos", "mudam só em outros campos"),
+        (report.equal, "fica como está", "ficam como estão"),
+    ]
+    said = "; ".join(many(count, one, more) for count, one, more in parts if count)
+    return f"{said}." if said else "Nada muda."
 
 
 def preview_state(preview: Preview) -> PreviewState:

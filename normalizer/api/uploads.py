@@ -11,18 +11,19 @@ import hashlib
 import os
 import tempfile
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from fastapi import HTTPException
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from normalizer.api.forms import file_part_of
 from normalizer.errors import InvalidInput, NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.importing import import_sheet
-from normalizer.imports.spreadsheet import Limits, megabytes
+from normalizer.imports.spreadsheet import CellEdits, Limits, megabytes
 from normalizer.imports.undo import undo_import
 from normalizer.operations.migrate import begun, carry_out
 from normalizer.store import ImportNotes, ImportRecord, ImportState
@@ -54,6 +55,7 @@ class Upload:
     path: Path
     name: str
     digest: str = ""
+    edits: CellEdits = field(default_factory=CellEdits)
 
 
 @contextlib.asynccontextmanager
@@ -73,12 +75,41 @@ async def received(request: Request, name: str | None, *, limits: Limits) -> Asy
                     break
         if size > limits.file_bytes:
             raise HTTPException(413, f"A planilha passa de {megabytes(limits.file_bytes)}: divida-a.")
+        edits = CellEdits()
         if form is not None:
             form.close()
             name = name or form.name
-        yield Upload(Path(path), file_name(name), digest.hexdigest())
+            said = bytes(form.fields.get("edicoes", b""))
+            edits = edits_of(said)
+            digest.update(said)
+        yield Upload(Path(path), file_name(name), digest.hexdigest(), edits)
     finally:
         Path(path).unlink(missing_ok=True)  # noqa: ASYNC240 — one entry of the temporary directory
+
+
+class CellEdit(BaseModel):
+    """A text for the cells of one column, in these rows; the file stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    planilha: str = Field(examples=["Agenda"])
+    coluna: str = Field(examples=["Data Agendamento"])
+    linhas: list[int] = Field(min_length=1, max_length=20_000, examples=[[7, 12]])
+    valor: str = Field(examples=["28/02/2026"])
+
+
+_EDITS: Final = TypeAdapter(list[CellEdit])
+
+
+def edits_of(said: bytes) -> CellEdits:
+    """Of the form's field `edicoes`, a JSON list of `CellEdit`. 422 for anything else."""
+    if not said:
+        return CellEdits()
+    try:
+        found = _EDITS.validate_json(said)
+    except ValidationError:
+        raise HTTPException(422, "edicoes: esperada uma lista de {planilha, coluna, linhas, valor}.") from None
+    return CellEdits.of((one.planilha, one.coluna, one.linhas, one.valor) for one in found)
 
 
 def file_name(given: str | None) -> str:
@@ -116,6 +147,7 @@ class Uploads:
         if not is_new and not await self._was_cut_short(import_id, upload):
             return import_id
         kept = upload.path.rename(upload.path.with_suffix(".importando"))
+        vocabulary = replace(vocabulary, edits=upload.edits)
         begun = asyncio.Event()
         task = self._go_on(self._run(kept, upload.name, vocabulary, begun, import_id=import_id, emptying=emptying))
         known = asyncio.create_task(begun.wait())

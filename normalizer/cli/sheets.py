@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from normalizer.cli.language import OPTIONS, Command
 from normalizer.domain.stored_form import DEFAULT_STATUS
 from normalizer.domain.wording import many, number
 from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet.problem import Problem
+from normalizer.imports.spreadsheet.problem import Problem, grouped
 from normalizer.imports.spreadsheet.vocabulary import LABELS
 
 if TYPE_CHECKING:
@@ -95,19 +96,16 @@ def _emptied(report: ImportReport, *, emptying: bool) -> Iterator[str]:
 
 def _grouped(problems: Sequence[Problem]) -> Iterator[str]:
     """Problems of one kind together, most frequent first, with the lines they are on."""
-    kinds: dict[tuple[str, str | None, str, str, str], list[int]] = {}
-    for one in problems:
-        kinds.setdefault((one.sheet, one.column, one.expected, one.found, one.mend), []).append(one.row or 0)
-    shown = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
-    for (sheet, column, expected, found, mend), rows in shown[:_KINDS_SHOWN]:
-        if len(rows) == 1:
-            yield str(Problem(sheet, rows[0] or None, column, expected, found, mend))
+    found = grouped(problems)
+    for group in found[:_KINDS_SHOWN]:
+        one, rows = group.problem, group.rows
+        if len(rows) <= 1:
+            yield str(replace(one, row=rows[0] if rows else None))
             continue
         lines = ", ".join(map(str, rows[:_LINES_SHOWN])) + (" …" if len(rows) > _LINES_SHOWN else "")
-        what = f"coluna “{column}”: " if column is not None else ""
-        yield f"{number(len(rows))} × {what}esperado {expected}; encontrado {found} (linhas {lines}). {mend}"
-    if len(shown) > _KINDS_SHOWN:
-        rest = sum(len(rows) for _, rows in shown[_KINDS_SHOWN:])
+        what = f"coluna “{one.column}”: " if one.column is not None else ""
+        yield f"{number(len(rows))} × {what}{group.said} (linhas {lines}). {one.mend}"
+    if rest := sum(len(group.rows) for group in found[_KINDS_SHOWN:]):
         yield f"… e mais {many(rest, 'problema')}."
 
 

@@ -20,7 +20,7 @@ from normalizer.domain.policy import BRAND, UNIT, is_home_collection, scope_of
 from normalizer.errors import QueueUnavailable
 from normalizer.imports.plan import Progress, chosen_rows, read_whole, unwatched
 from normalizer.imports.problem_rows import keep_header_and_problems
-from normalizer.imports.spreadsheet import Limits, Problem, Proposal, Spreadsheet, Vocabulary
+from normalizer.imports.spreadsheet import ColumnSeen, Limits, Problem, Proposal, Spreadsheet, Vocabulary
 from normalizer.store import ImportNotes, ImportRow, ImportState, UpsertReport
 from normalizer.store.upsert import UNNAMED
 
@@ -71,6 +71,7 @@ class ImportReport:
         unknown_columns: titles of columns that were not read because nobody knows what they carry.
         lacking: rows without an address, by brand or unit, under the scope a policy for them is kept under.
         proposals: what columns that were not read may carry, by what their cells hold.
+        columns: every column that has a title, with what it is read as.
         told_columns: titles read by what an operator said of them, now or in an earlier import, with their field.
     """
 
@@ -92,6 +93,7 @@ class ImportReport:
     emptied: Counter[str] = field(default_factory=Counter)
     proposals: tuple[Proposal, ...] = ()
     lacking: dict[str, Lacking] = field(default_factory=dict)
+    columns: tuple[ColumnSeen, ...] = ()
 
     def notes(self) -> ImportNotes:
         """For the record of an import that has ended."""
@@ -180,6 +182,7 @@ async def import_sheet(
         unknown_columns=tuple(dict.fromkeys(title for info in sheet.sheets for title in info.header.unknown)),
         unknown_statuses=dict(plan.unknown_statuses.most_common(_MOST_STATUSES)),
         proposals=plan.proposals,
+        columns=plan.columns,
         told_columns={title: told for info in sheet.sheets for title, told in info.header.told.items()},
     )
     log.info("import.begun", import_id=import_id, format=sheet.format, rows=plan.rows)

@@ -19,6 +19,7 @@ from normalizer.imports.spreadsheet import (
     ADDRESS_FIELDS,
     DOCUMENT_FIELDS,
     KEY_FIELD,
+    ColumnSeen,
     Header,
     Limits,
     Problem,
@@ -88,7 +89,7 @@ def read_whole(
             mend="Confira se a planilha foi exportada com os agendamentos.",
         )
     plan.problems[:0] = sheet.problems
-    plan.proposals = sheet.proposals()
+    plan.proposals, plan.columns = sheet.proposals(), sheet.columns()
     return sheet, plan
 
 
@@ -131,6 +132,7 @@ class Plan:
         self._shared: dict[str, list[_Seen]] = {}
         self.problems: list[Problem] = []
         self.proposals: tuple[Proposal, ...] = ()
+        self.columns: tuple[ColumnSeen, ...] = ()
         self.unknown_statuses: Counter[str] = Counter()
 
     @property

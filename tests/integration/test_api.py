@@ -792,3 +792,26 @@ async def _next(lines: AsyncIterator[str]) -> dict[str, Any]:
                 found: dict[str, Any] = json.loads(line[6:])
                 return found
     raise AssertionError("the events ended")
+
+
+class TestEdits:
+    async def test_cells_are_edited_beside_the_file_in_the_body_and_equal_problems_stand_together(
+        self, client: httpx.AsyncClient
+    ) -> None:
+        rows = "".join(f"e{n};Ana;31/02/2026 08:0{n}:00;Av. Brasil, 1, Cascavel, PR;\n" for n in range(3))
+        sheet = f"{HEADER}\n{rows}".encode()
+
+        async def looked(edits: object) -> httpx.Response:
+            form = {"edicoes": json.dumps(edits)}
+            return await client.post(
+                "/api/imports/previa", data=form, files={"arquivo": ("a.csv", sheet)}, headers=AS_OPERATOR
+            )
+
+        (group,) = (await looked([])).json()["grupos"]
+        assert (group["vezes"], group["linhas"]) == (3, [2, 3, 4])
+        edit = {"planilha": group["planilha"], "coluna": group["coluna"], "linhas": [2, 3], "valor": "28/02/2026 08:00"}
+        (left,) = (await looked([edit])).json()["grupos"]
+        assert left["linhas"] == [4]
+        refused = await looked([{"linha": 2}])
+        assert (refused.status_code, refused.headers["content-type"]) == (422, PROBLEM)
+        assert "edicoes" in refused.json()["detail"]

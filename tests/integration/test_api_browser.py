@@ -52,6 +52,13 @@ CPFS = ("111.444.777-35", "529.982.247-25", "11144477735", "52998224725")
 LATER = f"Id do agendamento;Endereço Coleta\n9999;{EASY[0].format(n=77)}\n".encode()
 
 
+def mean(browser: Browser, title: str, field: str) -> None:
+    """Say what a column carries, and wait until the sheet was read so."""
+    browser.one(f'form.meanings [name="{title}"] [value={field}]').click()
+    chosen = f'form.meanings [name="{title}"] [value={field}][selected]'
+    browser.until(lambda: browser.all(chosen) and not browser.all("#previa[aria-busy]"), f"{title} is not read so")
+
+
 def write_sheet(path: Path) -> Path:
     """Thirty-seven rows as a clinic types them: most plain, some repeated, some for the model, some for a person."""
     rows = [
@@ -303,19 +310,21 @@ def test_columns_of_unknown_titles_are_explained_once(url: str, browser: Browser
     browser.until(lambda: len(browser.all("form.meanings select")) == 3, "no titles to explain")
     assert "Ana" not in browser.text("#previa")
     browser.accessible()
-    for title, field in (("Cliente", "nome_paciente"), ("Onde mora", "endereco_completo")):
-        browser.one(f'form.meanings [name="{title}"] [value={field}]').click()
-    browser.press("form.meanings button")
+    # No button beside the choice: it is taken as it is made.
+    mean(browser, "Cliente", "nome_paciente")
+    mean(browser, "Onde mora", "endereco_completo")
     browser.until(lambda: browser.all("[data-import]"), "no preview")
-    assert "2 colunas lidas" in browser.text("#previa")
+    assert "2 como foi indicado" in browser.text("#parte-colunas summary")
     browser.accessible()
     browser.shot("colunas")
+    assert not browser.one("[data-import]").is_enabled()  # no column carries a document: that is asked first
+    browser.one('[data-none="documento"]').click()
     browser.press("[data-import]")
     browser.until(lambda: "1 nova" in browser.text("#importacoes"), "not imported")
     browser.until(lambda: browser.all("#tabela .o-regras"), "no result")
 
     upload(browser, sheet)
-    assert "2 colunas lidas" in browser.text("#previa")
+    assert "2 como foi indicado" in browser.text("#parte-colunas summary")
 
 
 @pytest.mark.usefixtures("worker")

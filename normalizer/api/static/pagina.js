@@ -106,41 +106,84 @@ const input = find("#arquivo");
 const preview = find("#previa");
 let sheet = null;
 let request = "";  // one for each look at a sheet: pressed twice, it is imported once
-let told = [];  // what columns of unknown titles carry, as "título=campo"
+let told = new Map();  // what columns carry, by title, where somebody said so
+let edits = [];  // cells that stand otherwise than in the file
 
-const about = () => new URLSearchParams([["nome", sheet.name], ...told.map((one) => ["coluna", one])]);
+const about = () => new URLSearchParams([["nome", sheet.name], ...[...told].map((one) => ["coluna", one.join("=")])]);
 
-async function look(file, columns = []) {
-  sheet = file;
-  told = columns;
+// The file; with what was edited beside it, in the body of the request and not in its URL.
+function body() {
+  if (!edits.length) return sheet;
+  const form = new FormData();
+  form.append("edicoes", JSON.stringify(edits));
+  form.append("arquivo", sheet, sheet.name);
+  return form;
+}
+
+function notice(text) {
+  const shown = Object.assign(document.createElement("p"), { className: "notice bad", textContent: text });
+  shown.setAttribute("role", "alert");
+  return shown;
+}
+
+let looks = 0;
+async function look() {
+  const mine = ++looks;
   request = String(Math.random()).slice(2) + Date.now();
-  const asked = find("form.meanings", preview);
+  const before = [...preview.children].filter((one) => !one.matches(".notice.bad"));
+  const focused = preview.contains(document.activeElement) ? document.activeElement.id : "";
+  const open = new Map([...preview.querySelectorAll("details[id]")].map((one) => [one.id, one.open]));
   preview.hidden = false;
-  preview.replaceChildren(Object.assign(document.createElement("p"), { className: "quiet", textContent: `Lendo ${file.name}…` }));
+  preview.setAttribute("aria-busy", "true");
+  preview.querySelectorAll("[data-import]").forEach((button) => { button.disabled = true; });
+  if (!before.length) preview.replaceChildren(Object.assign(document.createElement("p"), { className: "quiet", textContent: `Lendo ${sheet.name}…` }));
   target.classList.add("waiting");
   try {
     const most = Number(preview.dataset.most);
-    if (file.size > most) throw new Error(`A planilha passa de ${Math.floor(most / 2 ** 20)} MB: divida-a.`);
-    let answer = await ask(`/pagina/previa?${about()}`, { method: "POST", body: file });
-    while (sheet === file && told === columns) {
-      preview.innerHTML = await answer.text();
-      const going = find("[data-looking]", preview);
+    if (sheet.size > most) throw new Error(`A planilha passa de ${Math.floor(most / 2 ** 20)} MB: divida-a.`);
+    let answer = await ask(`/pagina/previa?${about()}`, { method: "POST", body: body() });
+    while (mine === looks) {
+      const html = await answer.text();
+      const fresh = new DOMParser().parseFromString(html, "text/html").body;
+      const going = find("[data-looking]", fresh);
+      if (mine !== looks) return;
+      if (!going || !before.length) preview.replaceChildren(...fresh.childNodes);
       if (!going) break;
       answer = await ask(`/pagina/previas/${going.dataset.looking}`);  // answers when it is ready, or after 2 s
     }
+    for (const [id, was] of open) {
+      const part = document.getElementById(id);
+      if (part && was) part.open = true;
+    }
   } catch (error) {
-    if (sheet !== file || told !== columns) return;
-    const text = Object.assign(document.createElement("p"), { className: "notice bad", textContent: error.message });
-    text.setAttribute("role", "alert");
-    if (asked) preview.replaceChildren(text, asked);  // what was said of the columns can be mended
-    else preview.replaceChildren(text);
+    if (mine !== looks) return;
+    preview.replaceChildren(notice(error.message), ...before);  // what was said can be mended
   }
+  if (mine !== looks) return;
+  preview.removeAttribute("aria-busy");
   target.classList.remove("waiting");
-  if (sheet) preview.focus();
+  if (sheet) (focused && document.getElementById(focused) || preview).focus();
 }
 
-function explain(form) {
-  look(sheet, [...new FormData(form)].filter(([, field]) => field).map(([title, field]) => `${title}=${field}`));
+function begin(file) {
+  sheet = file;
+  told = new Map();
+  edits = [];
+  preview.replaceChildren();
+  return look();
+}
+
+function mean(title, field) {
+  told.set(title, field);
+  return look();
+}
+
+function edit(form) {
+  const { sheet: planilha, title: coluna, rows } = form.dataset;
+  const every = !form.elements.todas || form.elements.todas.checked;
+  const linhas = JSON.parse(rows).slice(0, every ? undefined : 1);
+  edits.push({ planilha, coluna, linhas, valor: form.elements.valor.value.trim() });
+  return look();
 }
 
 // What a missing address means, where something else was chosen than holds.
@@ -160,7 +203,7 @@ async function importNow(button) {
     await decide();
     const query = about();
     if (find('[name="esvaziar"]:checked', preview)) query.append("esvaziar", "true");
-    await ask(`/api/imports?${query}`, { method: "POST", body: sheet, headers: { "idempotency-key": request } });
+    await ask(`/api/imports?${query}`, { method: "POST", body: body(), headers: { "idempotency-key": request } });
     say(`${sheet.name}: importação iniciada.`);
     busy = true;
     close();
@@ -172,15 +215,17 @@ async function importNow(button) {
 }
 
 function close() {
+  looks += 1;
   preview.hidden = true;
   preview.replaceChildren();
+  target.classList.remove("waiting");
   input.value = "";
   sheet = null;
   input.focus();
 }
 
 if (target) {
-  input.addEventListener("change", () => input.files[0] && look(input.files[0]));
+  input.addEventListener("change", () => input.files[0] && begin(input.files[0]));
   for (const name of ["dragover", "dragenter"]) {
     target.addEventListener(name, (event) => { event.preventDefault(); target.classList.add("over"); });
   }
@@ -188,9 +233,13 @@ if (target) {
   target.addEventListener("drop", (event) => {
     event.preventDefault();
     const file = event.dataTransfer.files[0];
-    if (file) look(file);
+    if (file) begin(file);
   });
   // A file dropped beside the target must not replace the page.
+  preview.addEventListener("change", ({ target: field }) => {
+    if (field.matches(".meanings select")) mean(field.name, field.value);
+    if (field.dataset.none) find("[data-import]", preview).disabled = Boolean(find("[data-none]:not(:checked)", preview));
+  });
   for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
 }
 
@@ -303,6 +352,7 @@ document.addEventListener("click", async (event) => {
     else if (data.retry) await retry(data.retry);
     else if ("import" in data) await importNow(button);
     else if ("drop" in data) close();
+    else if (data.meaning) await mean(data.title, data.meaning);
     else if (data.correct) await open(button);
     else if ("cancel" in data) shut(button.closest("tr"));
     else if (data.page) { page = Number(data.page); await refresh(); }
@@ -321,7 +371,9 @@ document.addEventListener("submit", (event) => {
     save(event.target);
   } else if (event.target.matches("form.meanings")) {
     event.preventDefault();
-    explain(event.target);
+  } else if (event.target.matches("form.edit")) {
+    event.preventDefault();
+    edit(event.target);
   }
 });
 document.addEventListener("keydown", (event) => {

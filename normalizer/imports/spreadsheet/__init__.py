@@ -1,9 +1,10 @@
 """Sheets in: any of the files clinics really send, read row by row into stored field names."""
 
 from normalizer.imports.spreadsheet.columns import ADDRESS_FIELDS, DOCUMENT_FIELDS, KEY_FIELD, Header
+from normalizer.imports.spreadsheet.edits import CellEdits
 from normalizer.imports.spreadsheet.limits import Limits, megabytes
-from normalizer.imports.spreadsheet.problem import Problem, mask
-from normalizer.imports.spreadsheet.proposals import Proposal
+from normalizer.imports.spreadsheet.problem import Problem, ProblemGroup, grouped, mask
+from normalizer.imports.spreadsheet.proposals import ColumnSeen, Proposal
 from normalizer.imports.spreadsheet.reading import SheetInfo, Spreadsheet, read
 from normalizer.imports.spreadsheet.rows import Row
 from normalizer.imports.spreadsheet.vocabulary import LABELS, UnknownColumns, Vocabulary
@@ -13,15 +14,19 @@ __all__ = [
     "DOCUMENT_FIELDS",
     "KEY_FIELD",
     "LABELS",
+    "CellEdits",
+    "ColumnSeen",
     "Header",
     "Limits",
     "Problem",
+    "ProblemGroup",
     "Proposal",
     "Row",
     "SheetInfo",
     "Spreadsheet",
     "UnknownColumns",
     "Vocabulary",
+    "grouped",
     "mask",
     "megabytes",
     "read",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 _SHOWN_CHARS: Final = 24
 # Few figures with date marks between them: a CPF has eleven, and an RG is written with points alone.
 _DATE: Final = r"[0-9]{1,4}[/-][0-9]{1,2}(?:[/-][0-9]{1,4})?"
 _TIME: Final = r"[0-9]{1,2}[:h][0-9]{0,2}(?::[0-9]{2})?"
+_FULL_DATE: Final = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4})")
 _WHEN: Final = re.compile(rf"{_DATE}(?:[ T]+{_TIME})?|{_TIME}")
 
 
@@ -35,6 +38,42 @@ class Problem:
         if self.column is not None:
             where.append(f"coluna “{self.column}”")
         return f"{', '.join(where)}: esperado {self.expected}; encontrado {self.found}. {self.mend}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemGroup:
+    """Equal problems of one column; `rows` are where they are, none for a problem of the sheet itself."""
+
+    problem: Problem
+    rows: tuple[int, ...]
+
+    @property
+    def said(self) -> str:
+        """What is wrong, in few words: `31/02/2026 não existe`."""
+        one = self.problem
+        if _is_no_day(date := one.found.strip("“”")):
+            return f"{date} não existe"
+        return f"esperado {one.expected}; encontrado {one.found}"
+
+
+def _is_no_day(text: str) -> bool:
+    if (found := _FULL_DATE.fullmatch(text)) is None:
+        return False
+    try:
+        dt.date(int(found[3]), int(found[2]), int(found[1]))
+    except ValueError:
+        return True
+    return False
+
+
+def grouped(problems: Iterable[Problem]) -> list[ProblemGroup]:
+    """Problems of one kind together, the most frequent first."""
+    kinds: dict[Problem, list[int]] = {}
+    for one in problems:
+        rows = kinds.setdefault(replace(one, row=None), [])
+        if one.row is not None:
+            rows.append(one.row)
+    return sorted((ProblemGroup(one, tuple(rows)) for one, rows in kinds.items()), key=lambda group: -len(group.rows))
 
 
 def shown(value: object) -> str:

@@ -14,7 +14,7 @@ from normalizer.domain.moment import parse_moment
 from normalizer.domain.stored_form import phone_of, status_of
 from normalizer.domain.text import clean, fold
 from normalizer.imports.spreadsheet.columns import is_of_others
-from normalizer.imports.spreadsheet.problem import mask
+from normalizer.imports.spreadsheet.problem import mask, shown
 from normalizer.imports.spreadsheet.values import text_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 #: Rows that are looked at.
 SAMPLE: Final = 300
 _EXAMPLES: Final = 3
+_LONGEST_EXAMPLE: Final = 40
 _NEAR: Final = 2  # columns
+# What no patient can be known by.
+_MOMENTS: Final = frozenset(
+    {"data_agendamento", "hora_agendamento", "inicio_agendamento", "data_confirmacao", "hora_confirmacao"}
+)
+_NOBODYS: Final = frozenset(
+    {
+        *("status", "tipo_consulta", "nome_marca", "nome_unidade", "nome_convenio", "cidade", "estado"),
+        *("tipo_logradouro", "tipo_documento"),
+    }
+)
 _HOUSE_DIGITS: Final = 4
 _HARDLY, _NEARLY = 0.1, 0.9  # shares of cells that speak for a title, and against it
 _LIFETIME_YEARS: Final = 3  # dates further apart than this are not those of an agenda
@@ -68,7 +79,7 @@ _EXAMS: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One column and the field it may carry: the share of cells that say so, in words, and three masked examples."""
+    """One column and the field it may carry: the share of cells that say so, in words, and three examples."""
 
     title: str
     field: str
@@ -84,6 +95,38 @@ class Proposal:
             "evidence": self.evidence,
             "examples": list(self.examples),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSeen:
+    """A column of a sheet: its title, the field it is read as (None: it is not), why, and three of its values."""
+
+    title: str
+    field: str | None
+    evidence: str
+    examples: tuple[str, ...]
+
+
+def seen(title: str, field: str | None, texts: Sequence[str], proposal: Proposal | None, told: bool) -> ColumnSeen:
+    """What is known of a column; a value is shown as typed only where it can be no patient's."""
+    evidence = "pelo título" if field else "não se sabe o que traz"
+    if told:
+        evidence = "como foi indicado"
+    elif proposal is not None:
+        evidence = proposal.evidence
+    guessed = field or (proposal.field if proposal is not None else None)
+    return ColumnSeen(title, field, evidence, _examples(guessed, texts))
+
+
+def _examples(field: str | None, texts: Iterable[str]) -> tuple[str, ...]:
+    show: Callable[[str], str] = shown if field in _MOMENTS else mask
+    if field in _NOBODYS:
+        show = _quoted
+    return tuple(dict.fromkeys(map(show, texts)))[:_EXAMPLES]
+
+
+def _quoted(text: str) -> str:
+    return f"“{text[:_LONGEST_EXAMPLE]}”"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +269,9 @@ def _best(title: str, texts: Sequence[str]) -> tuple[float, Proposal] | None:
     if not scored:
         return None
     score, share, kind = max(scored, key=lambda one: one[0])
-    examples = [mask(text) for text, plain in zip(texts, folded, strict=True) if kind.holds(plain)]
+    held = (text for text, plain in zip(texts, folded, strict=True) if kind.holds(plain))
     evidence = f"{round(100 * share)} % {kind.said}"
-    return score, Proposal(title, kind.field, share, evidence, tuple(dict.fromkeys(examples))[:_EXAMPLES])
+    return score, Proposal(title, kind.field, share, evidence, _examples(kind.field, held))
 
 
 def _folded(texts: Sequence[str]) -> list[str]:

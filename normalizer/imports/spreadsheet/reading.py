@@ -18,10 +18,11 @@ from normalizer.imports.spreadsheet.columns import (
     find_header,
     header_at,
 )
+from normalizer.imports.spreadsheet.edits import CellEdits
 from normalizer.imports.spreadsheet.limits import Limits, megabytes, too_large
 from normalizer.imports.spreadsheet.problem import Problem
 from normalizer.imports.spreadsheet.process import open_in_child
-from normalizer.imports.spreadsheet.proposals import SAMPLE, Proposal, contradictions, propose
+from normalizer.imports.spreadsheet.proposals import SAMPLE, ColumnSeen, Proposal, contradictions, propose, seen
 from normalizer.imports.spreadsheet.refusals import empty, no_header, not_a_sheet, size_of, untitled
 from normalizer.imports.spreadsheet.rows import Row, RowReader
 from normalizer.imports.spreadsheet.sniff import kind_of
@@ -65,6 +66,7 @@ class Spreadsheet:
     problems: list[Problem] = field(default_factory=list, repr=False)
     _close: Callable[[], None] = field(default=lambda: None, repr=False)
     _samples: dict[str, list[Cells]] = field(default_factory=dict, repr=False)
+    _edits: CellEdits = field(default_factory=CellEdits, repr=False)
 
     def close(self) -> None:
         """Let go of the file at once; who is reading it gets InvalidInput. What is dropped is closed by itself."""
@@ -86,7 +88,7 @@ class Spreadsheet:
         for info, table in zip(self.sheets, self._tables, strict=True):
             readers = self._readers(info.name, info.header)
             sample = self._samples[info.name] = []
-            for number, cells in table.rows():
+            for number, cells in self._cells(info, table):
                 if number <= info.header.row or readers[0].header.is_repeated_by(cells):
                     continue
                 if isinstance(cells, BrokenRow):
@@ -98,13 +100,34 @@ class Spreadsheet:
                         sample.append(cells)
                     yield from filter(None, [reader.read(number, cells) for reader in readers])
 
+    def _cells(self, info: SheetInfo, table: Table) -> Iterator[tuple[int, Cells]]:
+        """The rows of a table, with what an operator edited."""
+        if not self._edits.by_row:
+            yield from table.rows()
+            return
+        for number, cells in table.rows():
+            whole = isinstance(cells, BrokenRow)
+            yield number, cells if whole else self._edits.applied(info.name, number, info.header, cells)
+
+    def columns(self) -> tuple[ColumnSeen, ...]:
+        """Every column that has a title or a value, with what it is taken for, by the rows of the last pass."""
+        proposed = {one.title: one for one in self.proposals()}
+        found: list[ColumnSeen] = []
+        for info in self.sheets:
+            header, sample = info.header, self._samples.get(info.name, ())
+            for at, title in enumerate(header.titles):
+                texts = [text for cells in sample if at < len(cells) and (text := text_of(cells[at]))]
+                if title:
+                    found.append(seen(title, header.columns.get(at), texts, proposed.get(title), title in header.told))
+        return tuple({one.title: one for one in reversed(found)}.values())[::-1]
+
     def _readers(self, name: str, header: Header) -> list[RowReader]:
         return [RowReader(name, one, self.problems) for one in (header, *header.beside)]
 
     def cells_of(self, wanted: Container[tuple[str, int]]) -> Iterator[tuple[SheetInfo, int, Cells]]:
-        """Yield the cells, as they stand in the file, of the rows named by (sheet, number)."""
+        """Yield the cells of the rows named by (sheet, number)."""
         for info, table in zip(self.sheets, self._tables, strict=True):
-            for number, cells in table.rows():
+            for number, cells in self._cells(info, table):
                 if (info.name, number) in wanted:
                     yield info, number, cells
 
@@ -145,6 +168,7 @@ def read(
         _standing=tuple(standing),
         problems=list(standing),
         _close=opened.close,
+        _edits=vocabulary.edits,
     )
 
 

@@ -19,6 +19,7 @@ from normalizer.imports.spreadsheet.columns import (
     known_name,
     normalize_title,
 )
+from normalizer.imports.spreadsheet.edits import CellEdits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -101,11 +102,13 @@ class Vocabulary:
         said: for this sheet; it wins over known names and over what is remembered.
         remembered: from earlier imports, by scope: a header as a whole, or a brand.
         titles: those of `said`, as they were written.
+        edits: cells of this sheet that stand otherwise than in the file.
     """
 
     said: Meanings = field(default_factory=dict)
     remembered: Mapping[str, Meanings] = field(default_factory=dict)
     titles: tuple[str, ...] = ()
+    edits: CellEdits = field(default_factory=CellEdits)
 
     @classmethod
     def of(cls, pairs: Iterable[str], remembered: Mapping[str, Meanings] | None = None) -> Self:
