@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 import xlsxwriter
 
 from normalizer.domain.appointment import Status
-from normalizer.store import Filter
+from normalizer.imports.spreadsheet import KEY_FIELD
+from normalizer.store import CellProblem, Filter, ProblemRow
 
 if TYPE_CHECKING:
-    from normalizer.store import (
-        AppointmentStore,
-        CellProblem,
-        ImportRecord,
-        ProblemRow,
-        SheetTitles,
-        StoredAppointment,
-    )
+    from normalizer.store import AppointmentStore, ImportRecord, SheetTitles, StoredAppointment
 
 ERROR, MEND = "Erro", "Como corrigir"
 #: Stored fields under the titles a sheet is read by (normalizer.imports.spreadsheet.columns).
@@ -75,7 +71,10 @@ def template() -> bytes:
 
 
 def error_report(
-    titles: Sequence[SheetTitles], rows: Sequence[ProblemRow], review: Sequence[StoredAppointment] = ()
+    titles: Sequence[SheetTitles],
+    rows: Sequence[ProblemRow],
+    review: Sequence[StoredAppointment] = (),
+    record: ImportRecord | None = None,
 ) -> bytes:
     """An xlsx of what needs a person: rows with their original columns, then appointments in review; each with why.
 
@@ -83,6 +82,7 @@ def error_report(
         titles: per sheet of the import.
         rows: rows with problems; those of no row (a missing column) have no cells.
         review: appointments in review or failed.
+        record: of the import, whose file a sheet without a name of its own is called by.
     """
     out = io.BytesIO()
     with xlsxwriter.Workbook(out, {**_NEVER_FORMULAS, "in_memory": True}) as book:
@@ -90,7 +90,8 @@ def error_report(
         for sheet in titles:
             mine = [row for row in rows if row.sheet == sheet.sheet and row.cells]
             if mine:
-                page = book.add_worksheet(_sheet_name(sheet.sheet, taken))
+                named = sheet.sheet if sheet.sheet != "csv" or record is None else PurePath(record.file).stem
+                page = book.add_worksheet(_sheet_name(named, taken))
                 _original(book, page, sheet.titles, mine)
         if review:
             _review(book, book.add_worksheet(_sheet_name("Para revisar", taken)), review)
@@ -101,19 +102,36 @@ def error_report(
 
 
 async def gather(record: ImportRecord, *, store: AppointmentStore) -> bytes:
-    """The error report of one import: what its sheet could not give, and what of it is in review or failed now."""
+    """The error report of one import: what is still wrong of its sheet, and what of it is in review or failed now.
+
+    Each appointment stands in it once, and imported untouched it changes nothing.
+    """
     review: list[StoredAppointment] = []
     for status in (Status.FAILED, Status.REVIEW):
         page = await store.browse(Filter(status=status, import_id=record.id), limit=_MOST_REVIEW_ROWS)
         review += page.appointments
-    return error_report(record.titles, await store.problems.of(record.id), review)
+    rows = await store.problems.of(record.id)
+    since = await store.written_since(record.id, [row.key for row in rows if row.key is not None])
+    rows = [row for row in rows if row.key is None or row.key not in since]
+    told = {row.key for row in rows if row.cells}
+    waiting = {one.fields.get(KEY_FIELD): one.causes for one in review}
+    rows = [_with_causes(row, waiting.get(row.key, [])) if row.key is not None else row for row in rows]
+    return error_report(record.titles, rows, [one for one in review if one.fields.get(KEY_FIELD) not in told], record)
+
+
+def _with_causes(row: ProblemRow, causes: Sequence[str]) -> ProblemRow:
+    """A row of the sheet with what its appointment waits for as well."""
+    also = [CellProblem(None, "", cause, _REVIEW_HELP) for cause in causes]
+    return replace(row, problems=[*row.problems, *also])
 
 
 def _original(book: Any, page: Any, titles: Sequence[str], rows: Sequence[ProblemRow]) -> None:
-    width = max([len(titles), *(len(row.cells) for row in rows)])
-    _head(book, page, [*titles, *[""] * (width - len(titles)), ERROR, MEND])
+    shown = [title for title in titles if title not in {ERROR, MEND}]
+    left_out = {at for at, title in enumerate(titles) if title in {ERROR, MEND}}
+    width = max([len(shown), *(len(row.cells) - len(left_out) for row in rows)])
+    _head(book, page, [*shown, *[""] * (width - len(shown)), ERROR, MEND])
     for line, row in enumerate(rows, 1):
-        for column, text in enumerate(row.cells):
+        for column, text in enumerate(text for at, text in enumerate(row.cells) if at not in left_out):
             _cell(page, line, column, text)
         _cell(page, line, width, "; ".join(_said(problem) for problem in row.problems))
         _cell(page, line, width + 1, " ".join(dict.fromkeys(problem.fix for problem in row.problems)))
@@ -135,10 +153,12 @@ def _whole(page: Any, rows: Sequence[ProblemRow]) -> None:
         page.write_string(0, 0, "Nenhuma linha com problema.")
     for line, row in enumerate(rows):
         said = "; ".join(f"{_said(problem)}. {problem.fix}" for problem in row.problems)
-        _cell(page, line, 0, f"{row.sheet}: {said}")
+        _cell(page, line, 0, f"{row.sheet}{f', linha {row.number}' if row.number else ''}: {said}")
 
 
 def _said(problem: CellProblem) -> str:
+    if not problem.expected:
+        return problem.found
     column = f"{problem.column}: " if problem.column else ""
     return f"{column}esperado {problem.expected}; encontrado {problem.found}"
 

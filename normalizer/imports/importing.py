@@ -187,7 +187,7 @@ async def import_sheet(
     )
     log.info("import.begun", import_id=import_id, format=sheet.format, rows=plan.rows)
     if import_id is not None:
-        await keep_header_and_problems(store, import_id, sheet, plan.problems)
+        await keep_header_and_problems(store, import_id, sheet, plan.problems, plan.keys() if plan.problems else {})
     rows = chosen_rows(sheet, plan, emptying=emptying)
     feed = _Feed(enqueue)
     done = 0

@@ -159,6 +159,10 @@ class Plan:
         if (status := row.values.get("status")) is not None and status_of(status) is None:
             self.unknown_statuses[status] += 1
 
+    def keys(self) -> dict[tuple[str, int], str]:
+        """The natural key of each row that counts, by (sheet, row); not of those that share one."""
+        return {seen.place: key for key, seen in self._last.items() if key not in self._shared}
+
     def key_of(self, row: Row) -> str | None:
         """The key under which a row is stored; None where a later one took its place."""
         key = key_of(row)
@@ -211,6 +215,7 @@ def _repeated(sheet: Spreadsheet, row: Row, earlier: _Seen, *, equal: bool) -> P
         "cada agendamento uma só vez",
         f"o mesmo agendamento na linha {row.number}" + _of_sheet(row.sheet, earlier.sheet),
         f"Valeu a última linha; {'apague a repetida' if equal else f'se são agendamentos diferentes, {telling}'}.",
+        beside=True,
     )
 
 
@@ -222,6 +227,7 @@ def _not_unique(sheet: Spreadsheet, row: Row, earlier: _Seen) -> Problem:
         "um id para cada agendamento",
         f"o id de outro paciente, da linha {earlier.number}" + _of_sheet(earlier.sheet, row.sheet),
         "Entraram como agendamentos diferentes; dê a cada um o seu id, para que outra importação os reconheça.",
+        beside=True,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from normalizer.imports.spreadsheet.values import text_of
@@ -18,10 +18,17 @@ MOST_ROWS: Final = 10_000
 
 
 async def keep_header_and_problems(
-    store: AppointmentStore, import_id: str, sheet: Spreadsheet, problems: Sequence[Problem]
+    store: AppointmentStore,
+    import_id: str,
+    sheet: Spreadsheet,
+    problems: Sequence[Problem],
+    keys: Mapping[tuple[str, int], str],
 ) -> None:
-    """Keep the rows with problems, and what was said of the titles, before anything is written."""
-    rows = await asyncio.to_thread(_rows, sheet, problems)
+    """Keep the rows with problems, and what was said of the titles, before anything is written.
+
+    `keys` are the natural keys of appointments, by (sheet, row).
+    """
+    rows = await asyncio.to_thread(_rows, sheet, problems, keys)
     await store.imports.note(
         import_id,
         titles=[SheetTitles(info.name, info.header.titles) for info in sheet.sheets],
@@ -34,8 +41,8 @@ async def keep_header_and_problems(
     await store.columns.remember(sheet.learned)
 
 
-def _rows(sheet: Spreadsheet, problems: Sequence[Problem]) -> list[ProblemRow]:
-    """Rows with problems, in the order of the sheet."""
+def _rows(sheet: Spreadsheet, problems: Sequence[Problem], keys: Mapping[tuple[str, int], str]) -> list[ProblemRow]:
+    """Rows with problems, in the order of the sheet; without cells those that mean something else when read alone."""
     by_row: dict[tuple[str, int], list[CellProblem]] = {}
     for problem in problems:
         place = (problem.sheet, problem.row or 0)
@@ -43,9 +50,14 @@ def _rows(sheet: Spreadsheet, problems: Sequence[Problem]) -> list[ProblemRow]:
             told = CellProblem(problem.column, problem.expected, problem.found, problem.mend)
             by_row.setdefault(place, []).append(told)
     cells: dict[tuple[str, int], list[str]] = {}
-    if wanted := by_row.keys() - {(info.name, info.header.row) for info in sheet.sheets}:
+    without = {(info.name, info.header.row) for info in sheet.sheets}
+    without |= {(one.sheet, one.row or 0) for one in problems if one.beside}
+    if wanted := by_row.keys() - without:
         for info, number, found in sheet.cells_of(wanted):
             cells[info.name, number] = [text_of(cell) for cell in found]
     order = {info.name: position for position, info in enumerate(sheet.sheets)}
     places = sorted(by_row, key=lambda place: (order.get(place[0], len(order)), place[1]))
-    return [ProblemRow(name, row or None, by_row[name, row], cells.get((name, row), ())) for name, row in places]
+    return [
+        ProblemRow(name, row or None, by_row[name, row], cells.get((name, row), ()), keys.get((name, row)))
+        for name, row in places
+    ]

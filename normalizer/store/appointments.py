@@ -35,6 +35,7 @@ from normalizer.store.diagnosis import Diagnosis, diagnose
 from normalizer.store.durable_state import DurableState
 from normalizer.store.identity import named, text_of
 from normalizer.store.imports import ColumnTitles, Imports, ProblemRows
+from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.migration import Migrated, migrate
 from normalizer.store.outbox import Outbox, marked
 from normalizer.store.overview import PATIENCE_MS, Counts, Sample, count, sample
@@ -325,6 +326,18 @@ class AppointmentStore:
             found = [StoredAppointment.of(record) async for record in cursor.skip(min(skip, DEEPEST)).limit(limit)]
             total = await self._appointments.count_documents(query, limit=DEEPEST + 1, maxTimeMS=PATIENCE_MS)
         return Page(found, total)
+
+    async def written_since(self, import_id: str, keys: Collection[str]) -> set[str]:
+        """Which of these natural keys another import wrote on after this one did."""
+        found: set[str] = set()
+        with translated():
+            for chunk in batched(list(keys)):
+                chosen = {KEY_FIELD: {"$in": chunk}}
+                wanted = {KEY_FIELD: 1, "normalizacao.tocado_por": 1}
+                for record in await read(self._appointments, chosen, wanted):
+                    if ours(record).get("tocado_por") not in {None, import_id}:
+                        found.add(record[KEY_FIELD])
+        return found
 
     async def attention(self) -> Counter[Attention]:
         """How many are settled and yet to be looked at, each cut at `DEEPEST` + 1; from an index of those alone."""

@@ -124,23 +124,27 @@ class CellProblem:
 
 @dataclass(frozen=True, slots=True)
 class ProblemRow:
-    """A row that could not be used whole. Without a number, or without cells: a problem of the sheet, not of a row."""
+    """A row that could not be used whole; `key` is its appointment's. Without cells it is told, not to be corrected."""
 
     sheet: str
     number: int | None
     problems: Sequence[CellProblem]
     cells: Sequence[str] = field(default=(), repr=False)
+    key: str | None = None
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Self:
         """From the stored document."""
         problems = [CellProblem(*[one.get(name) for name in _PROBLEM]) for one in stored.get("problemas") or ()]
-        return cls(stored["planilha"], stored.get("linha"), problems, tuple(stored.get("celulas") or ()))
+        return cls(
+            stored["planilha"], stored.get("linha"), problems, tuple(stored.get("celulas") or ()), stored.get("chave")
+        )
 
     def as_stored(self) -> dict[str, Any]:
         """The document."""
         problems = [dict(zip(_PROBLEM, astuple(one), strict=True)) for one in self.problems]
-        return {"planilha": self.sheet, "linha": self.number, "problemas": problems, "celulas": list(self.cells)}
+        place = {"planilha": self.sheet, "linha": self.number, "chave": self.key}
+        return {**place, "problemas": problems, "celulas": list(self.cells)}
 
 
 _PROBLEM: Final = ("coluna", "esperado", "encontrado", "corrigir")

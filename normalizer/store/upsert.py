@@ -116,7 +116,7 @@ class Upsert:
         await self._update([(row, stored[row.key]) for row in rows if row.key in stored])
 
     async def _stored(self, rows: Sequence[ImportRow]) -> dict[str, Record]:
-        wanted = dict.fromkeys((KEY_FIELD, "id", *ALL_SOURCES), 1)
+        wanted = dict.fromkeys((KEY_FIELD, "id", *ALL_SOURCES, *(name for row in rows for name in row.fields)), 1)
         wanted |= {f"normalizacao.{name}": 1 for name in ("linha", "fontes", "revisao")}
         found = await read(self._collection, {KEY_FIELD: {"$in": [row.key for row in rows]}}, wanted)
         return {record[KEY_FIELD]: record for record in found if KEY_FIELD in record}
@@ -164,7 +164,7 @@ class Upsert:
         if self._hashes(row)["linha"] != known.get("linha"):
             row = self._held(row, record)
         hashes = self._hashes(row)
-        if hashes["linha"] == known.get("linha"):
+        if hashes["linha"] == known.get("linha") or _says_the_same(row, record):
             self._report.equal += 1
             return None
         if hashes["fontes"] == known.get("fontes") or _same_sources(row, record):
@@ -209,6 +209,13 @@ class Upsert:
             "linha": keyed_hash(dict(row.fields), secret=self._secret),
             "fontes": sources_hash(row.fields, secret=self._secret),
         }
+
+
+def _says_the_same(row: ImportRow, record: Mapping[str, Any]) -> bool:
+    """Whether a row of fewer columns than the last import's, as a sheet to correct is, holds nothing that differs."""
+    stored = (record.get(name) for name in row.fields)
+    plain = (value.replace(tzinfo=None) if isinstance(value, datetime) else value for value in stored)
+    return all(value == said for value, said in zip(plain, row.fields.values(), strict=True))
 
 
 def _same_sources(row: ImportRow, record: Mapping[str, Any]) -> bool:

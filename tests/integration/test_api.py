@@ -798,7 +798,7 @@ class TestEdits:
     async def test_cells_are_edited_beside_the_file_in_the_body_and_equal_problems_stand_together(
         self, client: httpx.AsyncClient
     ) -> None:
-        rows = "".join(f"e{n};Ana;31/02/2026 08:0{n}:00;Av. Brasil, 1, Cascavel, PR;\n" for n in range(3))
+        rows = "".join(f"e{n};Ana;31/02/2026 08:00;Av. Brasil, {n}, Cascavel, PR;\n" for n in range(3))
         sheet = f"{HEADER}\n{rows}".encode()
 
         async def looked(edits: object) -> httpx.Response:
@@ -808,7 +808,7 @@ class TestEdits:
             )
 
         (group,) = (await looked([])).json()["grupos"]
-        assert (group["vezes"], group["linhas"]) == (3, [2, 3, 4])
+        assert (group["vezes"], group["linhas"], group["problema"]) == (3, [2, 3, 4], "31/02/2026 08:00 não existe")
         edit = {"planilha": group["planilha"], "coluna": group["coluna"], "linhas": [2, 3], "valor": "28/02/2026 08:00"}
         (left,) = (await looked([edit])).json()["grupos"]
         assert left["linhas"] == [4]

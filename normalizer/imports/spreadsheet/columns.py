@@ -98,6 +98,7 @@ _IGNORED_NAMES: Final = (
     "|total exames|categoria|crm pedido medico|canal de efetivacao|usuario marcacao|data da efetivacao"
     "|status confirmacao|nascimento|data de nascimento|hora fim|horario fim|hora termino|hora final|data hora fim"
     "|data fim|data hora fim|carimbo de data hora"
+    "|erro|como corrigir"  # our own, in the sheet to correct
 )
 _SHORT: Final = {
     **dict.fromkeys(["no", "n", "nr", "nro", "num"], "numero"),

@@ -12,13 +12,16 @@ _SHOWN_CHARS: Final = 24
 # Few figures with date marks between them: a CPF has eleven, and an RG is written with points alone.
 _DATE: Final = r"[0-9]{1,4}[/-][0-9]{1,2}(?:[/-][0-9]{1,4})?"
 _TIME: Final = r"[0-9]{1,2}[:h][0-9]{0,2}(?::[0-9]{2})?"
-_FULL_DATE: Final = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4})")
+_FULL_DATE: Final = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4})(?![0-9])")
 _WHEN: Final = re.compile(rf"{_DATE}(?:[ T]+{_TIME})?|{_TIME}")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that cannot be used, as a value: its neighbours go on. `found` is masked."""
+    """One thing that cannot be used, as a value: its neighbours go on. `found` is masked.
+
+    `beside` others: the row means something else when it is read without them, as one that a later row replaced.
+    """
 
     sheet: str
     row: int | None
@@ -26,10 +29,11 @@ class Problem:
     expected: str
     found: str
     mend: str
+    beside: bool = False
 
     def as_dict(self) -> dict[str, str | int | None]:
         """The fields by name, for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "beside"}
 
     def __str__(self) -> str:
         where = [f"planilha “{self.sheet}”"]
@@ -57,7 +61,7 @@ class ProblemGroup:
 
 
 def _is_no_day(text: str) -> bool:
-    if (found := _FULL_DATE.fullmatch(text)) is None:
+    if (found := _FULL_DATE.match(text)) is None:
         return False
     try:
         dt.date(int(found[3]), int(found[2]), int(found[1]))
