@@ -46,7 +46,7 @@ _LONGEST_DELAY_S: Final = 1.0
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Served to anybody: the page's door, which looks for a session itself, its looks, and whether the process lives.
-_OPEN: Final = frozenset({"/", "/entrar", "/health/live", "/health/ready"})
+_OPEN: Final = frozenset({"/", "/revisao", "/entrar", "/health/live", "/health/ready"})
 _OPEN_FOLDER: Final = "/static/"
 
 

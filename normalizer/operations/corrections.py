@@ -34,7 +34,7 @@ def address_of(fields: Mapping[str, str | None]) -> Address:
     for name, label in (("rua", "a rua"), ("cidade", "a cidade"), ("estado", "o estado")):
         if typed[name] is None:
             raise _wrong(name, label, "nada", "Rua, cidade e estado são o mínimo de um endereço.")
-    state, city = _state(str(typed["estado"])), str(typed["cidade"])
+    state, city = state_of(str(typed["estado"])), str(typed["cidade"])
     official = municipalities(name_key(city)).get(state)
     if official is None:
         mend = f"Confira o nome do município em {UF_NAMES[state]}."
@@ -87,7 +87,8 @@ def _typed(name: str, value: str | None) -> str | None:
     return text or None
 
 
-def _state(text: str) -> str:
+def state_of(text: str) -> str:
+    """The sigla of a state by sigla or name. Raises InvalidInput."""
     by_name = {name_key(name): uf for uf, name in UF_NAMES.items()}
     uf = text.upper() if text.upper() in UF_NAMES else by_name.get(name_key(text))
     if uf is None:

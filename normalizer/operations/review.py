@@ -33,6 +33,7 @@ from normalizer.domain.document import Document
 from normalizer.domain.document.value import Cpf
 from normalizer.domain.gazetteer import municipalities, name_key
 from normalizer.domain.text import canonical
+from normalizer.errors import InvalidInput
 from normalizer.store.review import Answer, Chosen, Decision, Elsewhere, Example, Known, Question, Questions, kind_of
 
 if TYPE_CHECKING:
@@ -201,6 +202,8 @@ def card(question: Question, around: Neighbours, version: int) -> Card:
 
 def _asked(text: str) -> str:
     """The question in words."""
+    if not text:
+        return "Não há endereço. Qual é?"
     reason, town = reason_of(text), town_without_state(text)
     if reason is Reason.CITY_UNKNOWN and town is not None:
         return f"Em que estado fica {town.name}?"
@@ -320,6 +323,9 @@ async def decide(choice: Choice, *, questions: Questions, cache: Cache) -> Decis
         return Conflict(last)
     if question is None:
         return Conflict(last) if last is not None else None
+    if not question.example.text and choice.answer is not None and choice.only is None:
+        mend = "Escolha só este: a resposta é de um paciente, não de todos."
+        raise InvalidInput(where="escopo", expected="este", found="iguais, de um texto que não há", mend=mend)
     decision = _decision(choice, question, number + 1, cache)
     if not await questions.begin(decision):
         return Conflict((await questions.last_decisions([choice.key])).get(choice.key))
@@ -379,7 +385,8 @@ class _Given:
         """What the cache is to know; of documents nothing is kept there."""
         if self._question.kind is not Kind.ADDRESS:
             return {}
-        return {text: entry for text, answer in self._known.items() if (entry := _entry(answer)) is not None}
+        found = {text: _entry(answer) for text, answer in self._known.items() if text}
+        return {text: entry for text, entry in found.items() if entry is not None}
 
 
 def _entry(answer: Answer) -> Entry | None:

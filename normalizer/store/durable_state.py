@@ -71,10 +71,15 @@ class DurableState:
 
 
 def _correction(record: Record) -> tuple[str, Address] | None:
-    """The text a person saw and the address they gave; None where a machine has written since."""
+    """The text a person saw and the address they gave; None where a machine has written since, or it is one's alone."""
     noted, value = about(record, Kind.ADDRESS), record.get(RESULT_FIELD[Kind.ADDRESS])
     seen: Any = noted.get("corrigido_de")
-    if noted.get("origem") != Origin.MANUAL or not isinstance(seen, Mapping) or not isinstance(value, Mapping):
+    if (
+        noted.get("origem") != Origin.MANUAL
+        or noted.get("so_este")
+        or not isinstance(seen, Mapping)
+        or not isinstance(value, Mapping)
+    ):
         return None
     text = source_text({name: seen.get(name) for name in SOURCES[Kind.ADDRESS]}, Kind.ADDRESS)
     with suppress(ValueError, TypeError, KeyError):

@@ -86,7 +86,7 @@ class Question:
     @property
     def is_lack(self) -> bool:
         """Whether it asks what several texts lack, and not what one text means."""
-        return self.key.startswith(LACK)
+        return is_lack(self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,11 @@ _Seen: TypeAlias = tuple[StoredAppointment, Record]
 def kind_of(key: str) -> Kind:
     """The kind of text that a question is asked of; of an address where the key is none of ours."""
     return _KIND.get(key[:1], Kind.ADDRESS)
+
+
+def is_lack(key: str) -> bool:
+    """Whether the key is of what several texts lack."""
+    return key.startswith(LACK)
 
 
 class Questions:
@@ -371,7 +376,10 @@ class Questions:
             change = _informed(record, kind, answer, decision.key, now)
         else:
             change = correction_of(seen, {kind: answer}, now, secret=secret)
-        change["$set"][f"normalizacao.{kind}"]["decisao"] = decision.id
+        noted = change["$set"][f"normalizacao.{kind}"]
+        noted["decisao"] = decision.id
+        if decision.scope == "este":
+            noted["so_este"] = True
         told = change["$set"].get("normalizacao.status")
         return marked(change, Status(told), now) if self._announces and told else change
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import orjson
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from redis.asyncio import Redis
@@ -18,6 +20,7 @@ from normalizer.store import AppointmentStore, ImportRow, Result
 from normalizer.store.records import status_of
 from normalizer.store.review import Chosen, Decision, Questions
 from normalizer.worker.pipeline import Finished, Pipeline
+from tests.integration.command import Ran
 
 OPEN = "Tv. Padre Eutíquio 1379, B. Campos, Belém PA"
 READ = Address(rua="Travessa Padre Eutíquio", numero="1379", bairro="Batista Campos", cidade="Belém", estado="PA")
@@ -296,3 +299,19 @@ async def test_decisions_are_a_dataset_that_is_sealed_and_erased_on_request(
     assert (kept["texto"], kept["decisao"]["bairro"], kept["fonte"]) == (OPEN.lower(), "Batista Campos", "leitura")
     assert await questions.forget(card.question.example.id) == 1
     assert [each async for each in dataset(questions, cache)] == []
+
+
+async def test_the_command_exports_and_erases(
+    run: Callable[..., Ran], services: str, questions: Questions, seed: Callable[..., Any], store: AppointmentStore
+) -> None:
+    await seed(a=OPEN)
+    (card,) = (await look(questions, Chosen())).cards
+    async with Redis.from_url(services) as client:
+        theirs = Cache(client, secret=await store.secret.get(), model="m", prompt_version="p", rules_version=1)
+        await decide(Choice(card.question.key, READ, seen=0), questions=questions, cache=theirs)
+
+    exported = await asyncio.to_thread(run, "decisions")
+    assert exported.code == 0, exported.err
+    assert orjson.loads(exported.out)["decisao"]["rua"] == "Travessa Padre Eutíquio"
+    erased = await asyncio.to_thread(run, "decisions", "--forget", card.question.example.id, "--json")
+    assert orjson.loads(erased.out) == {"apagadas": 1}

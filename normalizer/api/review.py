@@ -1,0 +1,390 @@
+"""The review desk over HTTP: the questions that wait for a person, and one decision for all that ask the same."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import Path as InPath
+from fastapi.responses import HTMLResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from normalizer.api import masking
+from normalizer.api.access import Operator, Reader, Role, identify
+from normalizer.api.appointments import AddressCorrection, DocumentCorrection
+from normalizer.api.page import templates
+from normalizer.api.problems import problem, responses
+from normalizer.api.system import TheBackend
+from normalizer.domain.address import Address
+from normalizer.domain.appointment import LABELS, Kind
+from normalizer.domain.gazetteer import UF_NAMES
+from normalizer.domain.wording import many
+from normalizer.operations import review
+from normalizer.operations.corrections import address_of, document_of, state_of
+from normalizer.operations.review import Candidate, Card, Choice, Conflict, Lack
+from normalizer.runtime import Backend
+from normalizer.store.review import Chosen, Decision, is_lack, kind_of
+
+router = APIRouter(prefix="/api/revisao", tags=["revisão"], responses=responses(401, 403, 429, 503))
+pages = APIRouter(include_in_schema=False)
+
+_CURSOR: Final = re.compile(r"([0-9]{1,9})\.([a-z][0-9a-f]{16})", re.ASCII)
+_SHOWN: Final = 20
+_Key = Annotated[str, InPath(min_length=1, max_length=40, description="Como a lista a deu; não traz texto.")]
+_DecisionId = Annotated[str, InPath(min_length=1, max_length=60)]
+
+
+class CandidateView(BaseModel):
+    """One answer, on a button."""
+
+    endereco: dict[str, str | None] | None = None
+    documento: dict[str, str | None] | None = None
+    fonte: str = Field(examples=["tabela de municípios: Cascavel - PR"])
+    deduzido: list[str] = Field(examples=[["estado"]], description="O que o texto não diz.")
+
+
+class PieceView(BaseModel):
+    """A piece of the text."""
+
+    texto: str
+    campo: str = Field(description="O campo lido; `duvida` no que ninguém entendeu, `fora` no que não é do endereço.")
+
+
+class QuestionView(BaseModel):
+    """What is asked of all appointments with one text. For readers: masked, and without candidates."""
+
+    chave: str
+    tipo: str = Field(examples=["endereco"])
+    motivo: str = Field(examples=["bairro ambíguo"])
+    pergunta: str = Field(examples=["O que é «B. Campos»?"])
+    total: int = Field(description="Agendamentos em aberto com este texto, em todas as importações.")
+    texto: str
+    partes: list[PieceView] = []
+    entendido: dict[str, str] = {}
+    candidatos: list[CandidateView] = []
+    versao: int = Field(description="Mande-a de volta ao decidir: quem decide depois de outro recebe 409.")
+    agendamento: str = Field(description="Um dos agendamentos, para `escopo=este`.")
+    id_agendamento: str | None = None
+    unidade: str | None = None
+
+
+class LackView(BaseModel):
+    """What several texts lack: one decision for all of them."""
+
+    chave: str
+    titulo: str = Field(examples=["Cascavel sem UF"])
+    pergunta: str = Field(examples=["Em que estado fica Cascavel?"])
+    total: int
+    estados: list[str] = Field(examples=[["CE", "PR"]])
+    versao: int
+
+
+class DeskView(BaseModel):
+    """The desk, what weighs most first."""
+
+    abertos: int = Field(description="Agendamentos à espera de uma pessoa.")
+    faltas: list[LackView]
+    grupos: list[QuestionView]
+    cursor: str | None = Field(description="Para a página seguinte; nulo na última.")
+
+
+class DecisionView(BaseModel):
+    """One decision: what was done, not what was said."""
+
+    id: str
+    em: datetime
+    tipo: str
+    motivo: str
+    acao: str = Field(examples=["decidir"])
+    escopo: str = Field(examples=["iguais"])
+    agendamentos: int = Field(description="Gravados.")
+    restam: int = Field(description="Destes, os que ainda têm outra pergunta.")
+    estado: str = Field(examples=["aplicada"])
+    versao: int
+
+
+class Undone(BaseModel):
+    """What an undo did."""
+
+    reabertos: int
+    mantidos: int = Field(description="Alguém os mudou depois; ficam como estão.")
+
+
+class Verdict(BaseModel):
+    """A person's decision: one of `candidato`, `endereco`, `documento`, `estado`; or `acao=dispensar`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    acao: Literal["decidir", "dispensar"] = Field(default="decidir", description="dispensar: não é preciso.")
+    candidato: int | None = Field(default=None, ge=1, le=4, description="O botão, como a lista o deu.")
+    endereco: AddressCorrection | None = None
+    documento: DocumentCorrection | None = None
+    estado: str | None = Field(default=None, max_length=40, description="De uma falta: a sigla.")
+    escopo: Literal["iguais", "este"] = "iguais"
+    agendamento: str | None = Field(default=None, max_length=200, description="Com `escopo=este`: qual.")
+    versao: int | None = Field(default=None, ge=0, le=2**31, description="Como foi mostrada.")
+    fonte: str = Field(default="", max_length=120, description="De onde veio a resposta escolhida.")
+
+
+def _chosen(
+    tipo: Annotated[Kind | None, Query()] = None,
+    causa: Annotated[str | None, Query(max_length=200)] = None,
+    import_id: Annotated[str | None, Query(max_length=64)] = None,
+    unidade: Annotated[str | None, Query(max_length=200)] = None,
+) -> Chosen:
+    return Chosen(tipo, causa or None, import_id or None, unidade or None)
+
+
+TheChosen = Annotated[Chosen, Depends(_chosen)]
+Cursor = Annotated[str | None, Query(max_length=60, description="O `cursor` da página anterior.")]
+
+
+@router.get("", responses=responses(422))
+async def desk(
+    role: Reader,
+    backend: TheBackend,
+    chosen: TheChosen,
+    cursor: Cursor = None,
+    tamanho: Annotated[int, Query(ge=1, le=100)] = _SHOWN,
+) -> DeskView:
+    """O que espera uma pessoa, por textos iguais, os mais frequentes primeiro; no alto, o que falta a muitos."""
+    found = await review.look(backend.store.questions, chosen, after=_after(cursor), limit=tamanho)
+    clear = role >= Role.OPERATOR
+    return DeskView(
+        abertos=await backend.store.questions.count(chosen),
+        faltas=[lack_view(one) for one in found.lacks],
+        grupos=[question_view(one, clear=clear) for one in found.cards],
+        cursor=f"{found.after[0]}.{found.after[1]}" if found.after else None,
+    )
+
+
+@router.get("/decisoes")
+async def decisions(
+    _: Reader, backend: TheBackend, tamanho: Annotated[int, Query(ge=1, le=200)] = _SHOWN
+) -> list[DecisionView]:
+    """As últimas decisões, a mais nova primeiro; sem textos."""
+    return [decision_view(one) for one in await backend.store.questions.decisions(tamanho)]
+
+
+@router.get("/decisoes.jsonl", response_class=StreamingResponse)
+async def export(_: Operator, backend: TheBackend) -> StreamingResponse:
+    """Tudo o que foi decidido, uma decisão por linha, com o texto e a resposta: traz dados de pacientes."""
+    taught = review.dataset(backend.store.questions, backend.cache)
+    lines = (orjson.dumps(one) + b"\n" async for one in taught)
+    return StreamingResponse(lines, media_type="application/x-ndjson")
+
+
+@router.post("/decisoes/{decision_id}/desfazer", responses=responses(404))
+async def undo(decision_id: _DecisionId, _: Operator, backend: TheBackend) -> Undone:
+    """Desfaz uma decisão (até um dia depois): as perguntas voltam. O que alguém mudou desde então fica."""
+    undone = await review.undo(decision_id, questions=backend.store.questions, cache=backend.cache)
+    if undone is None:
+        raise HTTPException(404, "Não há decisão com este id, ou já foi desfeita.")
+    return Undone(reabertos=undone[0], mantidos=undone[1])
+
+
+@router.delete("/decisoes", responses=responses(422))
+async def forget(
+    _: Operator, backend: TheBackend, agendamento: Annotated[str, Query(min_length=1, max_length=200)]
+) -> dict[str, int]:
+    """Apaga as decisões sobre textos deste agendamento (eliminação a pedido do titular)."""
+    return {"apagadas": await backend.store.questions.forget(agendamento)}
+
+
+@router.get("/{chave}", responses=responses(404))
+async def one(chave: _Key, role: Reader, backend: TheBackend) -> QuestionView:
+    """Uma pergunta, como está agora."""
+    return question_view(await _card(backend, chave), clear=role >= Role.OPERATOR)
+
+
+@router.post("/{chave}", response_model=DecisionView, responses=responses(404, 409, 422))
+async def decide(chave: _Key, wanted: Verdict, _: Operator, backend: TheBackend) -> Response | DecisionView:
+    """Decide por todos os agendamentos com este texto (ou só por um), de uma vez; entra na cache; desfaz-se.
+
+    409 quando outra pessoa decidiu desde que a pergunta foi mostrada: nada é gravado por cima.
+    """
+    if wanted.escopo == "este" and not wanted.agendamento:
+        raise HTTPException(422, "Com escopo=este, diga qual agendamento.")
+    choice = await _choice(backend, chave, wanted)
+    done = await review.decide(choice, questions=backend.store.questions, cache=backend.cache)
+    if done is None:
+        raise HTTPException(404, "Não há esta pergunta.")
+    return _conflict(done.by) if isinstance(done, Conflict) else decision_view(done)
+
+
+async def _choice(backend: Backend, key: str, wanted: Verdict) -> Choice:
+    """What was decided, checked. Raises InvalidInput, 404, 422."""
+    only = wanted.agendamento if wanted.escopo == "este" else None
+    choice = Choice(key, None, only, wanted.versao, wanted.fonte)
+    if wanted.acao == "dispensar":
+        return choice
+    lacking, is_document = is_lack(key), kind_of(key) is Kind.DOCUMENT
+    if lacking and wanted.estado:
+        return replace(choice, answer=state_of(wanted.estado))
+    if wanted.candidato is not None and not lacking:
+        candidates = (await _card(backend, key)).candidates
+        if wanted.candidato > len(candidates):
+            raise HTTPException(422, "Não há tantos candidatos: veja a pergunta de novo.")
+        candidate = candidates[wanted.candidato - 1]
+        return replace(choice, answer=candidate.value, source=candidate.source)
+    if wanted.endereco is not None and not (lacking or is_document):
+        return replace(choice, answer=address_of(wanted.endereco.model_dump()))
+    if wanted.documento is not None and is_document:
+        return replace(choice, answer=document_of(wanted.documento.model_dump()))
+    expected = "estado" if lacking else "documento" if is_document else "endereco"
+    raise HTTPException(422, f"Informe {expected}, candidato ou acao=dispensar.")
+
+
+async def _card(backend: Backend, key: str) -> Card:
+    found = await review.one_card(backend.store.questions, key)
+    if found is None:
+        raise HTTPException(404, "Ninguém mais pergunta isto: foi decidido, ou o texto mudou.")
+    return found
+
+
+def _conflict(by: Decision | None) -> Response:
+    """What changed: no text, and nothing of who is asked."""
+    if by is None:
+        return problem(409, "Os agendamentos mudaram desde que a pergunta foi mostrada: veja-a de novo.")
+    done = "dispensou" if by.action == "dispensar" else "decidiu"
+    state = ", e a decisão foi desfeita" if by.state == "desfeita" else ""
+    said = f"Outra pessoa {done} às {templates.env.filters['moment'](by.at)} ({many(by.count, 'agendamento')}){state}."
+    error = {"campo": "versao", "decisao": by.id, "acao": by.action, "versao": str(by.number), "estado": by.state}
+    return problem(409, f"{said} Nada foi gravado por cima.", errors=[error])
+
+
+def _after(cursor: str | None) -> tuple[int, str] | None:
+    if cursor is None:
+        return None
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise HTTPException(422, "cursor: use o da página anterior, como veio.")
+    return int(found[1]), found[2]
+
+
+# -- shown ------------------------------------------------------------------------------------------------------------
+
+
+def question_view(card: Card, *, clear: bool) -> QuestionView:
+    """A card as shown."""
+    question, example = card.question, card.question.example
+    text = example.text
+    if not clear:
+        is_address = question.kind is Kind.ADDRESS
+        text = masking.address_text(text, card.known.values()) if is_address else masking.document_text(text)
+    return QuestionView(
+        chave=question.key,
+        tipo=question.kind.value,
+        motivo=example.motive,
+        pergunta=card.words if clear else _without_words(card),
+        total=question.count,
+        texto=text,
+        partes=[PieceView(texto=part.text, campo=part.field) for part in card.parts] if clear else [],
+        entendido=dict(card.known) if clear else {},
+        candidatos=[_candidate(one) for one in card.candidates] if clear else [],
+        versao=card.version,
+        agendamento=example.id,
+        id_agendamento=example.natural_key or None,
+        unidade=example.unit or None,
+    )
+
+
+def _without_words(card: Card) -> str:
+    """The question for readers: one that quotes the text is asked without."""
+    return "O que é esta parte do texto?" if "«" in card.words else card.words
+
+
+def _candidate(one: Candidate) -> CandidateView:
+    value = one.value.as_dict()
+    is_address = isinstance(one.value, Address)
+    return CandidateView(
+        endereco=value if is_address else None,
+        documento=None if is_address else value,
+        fonte=one.source,
+        deduzido=list(one.inferred),
+    )
+
+
+def lack_view(lack: Lack) -> LackView:
+    """A lack as shown."""
+    return LackView(
+        chave=lack.key,
+        titulo=f"{lack.town.name} sem UF",
+        pergunta=f"Em que estado fica {lack.town.name}?",
+        total=lack.count,
+        estados=list(lack.town.ufs),
+        versao=lack.version,
+    )
+
+
+def decision_view(one: Decision) -> DecisionView:
+    """A decision as shown."""
+    return DecisionView(
+        id=one.id,
+        em=one.at,
+        tipo=one.kind.value,
+        motivo=one.motive,
+        acao=one.action,
+        escopo=one.scope,
+        agendamentos=one.count,
+        restam=one.left,
+        estado=one.state,
+        versao=one.number,
+    )
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+
+@pages.get("/revisao", response_class=HTMLResponse)
+async def page(request: Request, backend: TheBackend, chosen: TheChosen) -> Response:
+    """The desk, or the door to it."""
+    role = identify(request, None)
+    if role is None:
+        return templates.TemplateResponse(request, "entrar.html", {"wrong": False})
+    counts = await backend.store.totals.counts()
+    reasons = {kind.value: counts.by_reason[kind].most_common() for kind in Kind}
+    context = await _shown(backend, chosen, None, role) | {
+        "reasons": reasons,
+        "chosen": chosen,
+        "labels": LABELS,
+        "session": not request.app.state.access.is_open,
+    }
+    return templates.TemplateResponse(request, "revisao.html", context)
+
+
+@pages.get("/pagina/revisao", response_class=HTMLResponse)
+async def questions(
+    request: Request, role: Reader, backend: TheBackend, chosen: TheChosen, cursor: Cursor = None
+) -> Response:
+    """The questions that follow on."""
+    context = await _shown(backend, chosen, _after(cursor), role)
+    return templates.TemplateResponse(request, "perguntas.html", context)
+
+
+@pages.get("/pagina/revisao/{chave}", response_class=HTMLResponse)
+async def question(request: Request, chave: _Key, role: Reader, backend: TheBackend) -> Response:
+    """One question again."""
+    operator = role >= Role.OPERATOR
+    one = question_view(await _card(backend, chave), clear=operator)
+    return templates.TemplateResponse(request, "pergunta.html", {"one": one, "operator": operator})
+
+
+async def _shown(backend: Backend, chosen: Chosen, after: tuple[int, str] | None, role: Role) -> dict[str, Any]:
+    found = await review.look(backend.store.questions, chosen, after=after, limit=_SHOWN)
+    operator = role >= Role.OPERATOR
+    return {
+        "operator": operator,
+        "open": await backend.store.questions.count(chosen),
+        "lacks": [lack_view(one) for one in found.lacks],
+        "cards": [question_view(one, clear=operator) for one in found.cards],
+        "cursor": f"{found.after[0]}.{found.after[1]}" if found.after else "",
+        "decisions": [decision_view(one) for one in await backend.store.questions.decisions(8)]
+        if after is None
+        else [],
+        "state_names": UF_NAMES,
+    }
