@@ -124,14 +124,21 @@ class _Way:
     def add(self, document: Document) -> None:
         value = value_at(document, self.path)
         if not (self.sparse and value is ABSENT):
-            self._ids.setdefault(value, {})[document["_id"]] = None
+            for key in _keys(value):
+                self._ids.setdefault(key, {})[document["_id"]] = None
 
     def remove(self, id_: Any, value: Any) -> None:
-        self._ids.get(value, {}).pop(id_, None)
+        for key in _keys(value):
+            self._ids.get(key, {}).pop(id_, None)
 
     def ids(self, values: Sequence[Any]) -> list[Any]:
         wanted = chain(values, [ABSENT] if None in values and not self.sparse else [])
         return [id_ for value in wanted for id_ in self._ids.get(value, ())]
+
+
+def _keys(value: Any) -> Sequence[Any]:
+    """An array is found by each of its elements."""
+    return value if isinstance(value, list) else (value,)
 
 
 def _set(document: Document, path: str, value: Any) -> bool:

@@ -129,7 +129,7 @@ class Live:
             newest = await store.imports.progress(records[0].id) if records else None
             imports = [import_view(one, newest if at == 0 else None) for at, one in enumerate(records)]
             today = await store.totals.concluded_today()
-            attention = await store.attention()
+            attention = await store.totals.attention()
         except NormalizerError as error:
             last_known = before or Snapshot(now, None, Progress(), (), 0)
             return replace(last_known, at=now, trouble=str(error))

@@ -249,7 +249,7 @@ async def _wait(store: AppointmentStore, report: ImportReport, workers: list[emb
         moved, ended = time.monotonic(), -1
         while True:
             raise_if_cancelled()
-            counts = await store.count_by_status()
+            counts = (await store.counts()).by_status
             now_ended = sum(count for status, count in counts.items() if status != Status.PENDING)
             if now_ended != ended:
                 moved, ended = time.monotonic(), now_ended
@@ -271,7 +271,7 @@ class ProviderUsage:
     tokens_out: int
 
 
-def _description(counts: Mapping[Status, int]) -> str:
+def _description(counts: Mapping[str, int]) -> str:
     done, review, failed = (counts.get(status, 0) for status in (Status.DONE, Status.REVIEW, Status.FAILED))
     return f"[green]{done} concluídos[/green] · [yellow]{review} em revisão[/yellow] · [red]{failed} falhas[/red]"
 
@@ -285,7 +285,8 @@ async def _summarize(
     seconds: float,
     cpu_s: Mapping[str, float],
 ) -> Summary:
-    counts = await store.count_by_status()
+    found = await store.counts()
+    counts = found.by_status
     usable = _usable_texts(labels)
     tokens = counter(settings.openai_model)
     calls_apart, tokens_apart = 0, 0
@@ -306,8 +307,8 @@ async def _summarize(
         revisar=counts.get(Status.REVIEW, 0),
         falhou=counts.get(Status.FAILED, 0),
         pendente=counts.get(Status.PENDING, 0),
-        por_origem=await store.count_by_origin(),
-        motivos=await store.count_by_reason(),
+        por_origem=found.origins,
+        motivos=found.reasons,
         llm_calls=usage.calls,
         tokens_in=usage.tokens_in,
         tokens_out=usage.tokens_out,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from normalizer.domain.address import Address
-from normalizer.domain.appointment import PRIVATE_FIELDS, Appointment, Kind, Status
+from normalizer.domain.appointment import Appointment, Kind, Status
 from normalizer.domain.document import Document
-from normalizer.domain.policy import FIELDS as POLICY_FIELDS
 from normalizer.domain.policy import Policies
 from normalizer.observability.tracing import span
 from normalizer.store import indexes
@@ -33,18 +31,19 @@ from normalizer.store.connection import (
 from normalizer.store.corrections import as_read, correction_of
 from normalizer.store.diagnosis import Diagnosis, diagnose
 from normalizer.store.durable_state import DurableState
-from normalizer.store.identity import named, text_of
+from normalizer.store.identity import identity_of, named, text_of
 from normalizer.store.imports import ColumnTitles, Imports, ProblemRows
 from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.migration import Migrated, migrate
-from normalizer.store.outbox import Outbox, marked
+from normalizer.store.outbox import Outbox, announced, marked
 from normalizer.store.overview import PATIENCE_MS, Counts, Sample, count, sample
 from normalizer.store.policies import PolicyBook
 from normalizer.store.pressure import Stride, Turns
-from normalizer.store.queries import Attention, Filter, any_of, because_of, waiting
+from normalizer.store.queries import DEEPEST, Filter, any_of, because_of, waiting
 from normalizer.store.records import (
-    ALL_SOURCES,
-    RESULT_FIELD,
+    LOADED,
+    LOADED_FOR_POLICIES,
+    PENDING_FIELDS,
     Pending,
     Result,
     appointment_of,
@@ -63,25 +62,6 @@ from normalizer.store.undo import Undone, restore
 from normalizer.store.upsert import ImportRow, Upsert, UpsertReport
 from normalizer.store.writes import GuardedWrite, SaveReport, failure_write, result_write, straighten, write_all
 
-#: How deep one may page; beyond it a filter finds more.
-DEEPEST: Final = 10_000
-_ABOUT_KINDS = [
-    f"normalizacao.{kind}.{name}" for kind in Kind for name in ("origem", "gravado", "corrigido_em", "corrigido_de")
-]
-_SOURCE_FIELDS = dict.fromkeys(
-    [
-        "id",
-        *ALL_SOURCES,
-        *PRIVATE_FIELDS,
-        *RESULT_FIELD.values(),
-        "normalization_status",
-        *[f"normalizacao.{name}" for name in ("status", "import_id", "fence", "refazer")],
-        *_ABOUT_KINDS,
-    ],
-    1,
-)
-_POLICY_FIELDS = _SOURCE_FIELDS | dict.fromkeys(POLICY_FIELDS, 1)
-_PENDING_FIELDS = {"id": 1, **dict.fromkeys(ALL_SOURCES, 1), "normalizacao.revisao": 1, "normalizacao.import_id": 1}
 # The old worker gave a job five minutes.
 _DIED_OVER_IT = timedelta(minutes=10)
 
@@ -194,7 +174,7 @@ class AppointmentStore:
         """The appointments that these ids name, in one query per 500, and one more where some are named by `_id`."""
         found: dict[str, Appointment] = {}
         secret, policies = await self.secret.get(), await self.policies.recent()
-        wanted = _POLICY_FIELDS if policies.by_scope else _SOURCE_FIELDS
+        wanted = LOADED_FOR_POLICIES if policies.by_scope else LOADED
         with translated():
             for chunk in batched(ids):
                 async with self._turns.take():
@@ -271,15 +251,14 @@ class AppointmentStore:
         async for chunk in self._chunks(chosen, limit):
             with translated():
                 await self._set_pending([record["_id"] for record in chunk], any_of(statuses), again=again)
-            grown = [_one_revision_on(record) for record in chunk]
-            yield [pending_of(record, secret=secret) for record in grown]
+            yield [_again_of(record, secret=secret) for record in chunk]
 
     async def _chunks(
         self, chosen: Mapping[str, Any], limit: int, *, order: str | None = None
     ) -> AsyncIterator[list[Record]]:
         """Records that wait or are about to, none of which keeps the others from being read."""
         with translated():
-            cursor = raw(self._appointments).find(chosen, _PENDING_FIELDS)
+            cursor = raw(self._appointments).find(chosen, PENDING_FIELDS)
             async for chunk in chunks_of(each_of(cursor.sort(order, 1) if order else cursor), limit):
                 await self.imports.recount(ours(record).get("import_id") for record in chunk)
                 yield [record for record in chunk if record["_id"] is not None]
@@ -289,19 +268,6 @@ class AppointmentStore:
         with translated():
             return await count(self._appointments, import_id)
 
-    async def count_by_status(self, import_id: str | None = None) -> Counter[Status]:
-        """How many appointments have each status."""
-        by_status = (await self.counts(import_id)).by_status
-        return Counter({Status(name): n for name, n in by_status.items()})
-
-    async def count_by_origin(self, import_id: str | None = None) -> Counter[str]:
-        """How many stored results, of both kinds together, came from where."""
-        return sum((await self.counts(import_id)).by_origin.values(), Counter[str]())
-
-    async def count_by_reason(self, import_id: str | None = None) -> Counter[str]:
-        """Why texts, of both kinds together, are in review."""
-        return sum((await self.counts(import_id)).by_reason.values(), Counter[str]())
-
     async def every(self, import_id: str | None = None) -> AsyncIterator[Appointment]:
         """Every appointment that is ours (it carries `normalizacao`), of one import or of all."""
         chosen: dict[str, Any] = {"normalizacao.status": {"$exists": True}}
@@ -309,7 +275,7 @@ class AppointmentStore:
             chosen["normalizacao.import_id"] = import_id
         secret = await self.secret.get()
         with translated():
-            async for record in each_of(raw(self._appointments).find(chosen, _SOURCE_FIELDS)):
+            async for record in each_of(raw(self._appointments).find(chosen, LOADED)):
                 yield appointment_of(record, secret=secret)
 
     async def samples(self, limit: int, import_id: str | None = None) -> list[Sample]:
@@ -337,16 +303,6 @@ class AppointmentStore:
                 for record in await read(self._appointments, chosen, wanted):
                     if ours(record).get("tocado_por") not in {None, import_id}:
                         found.add(record[KEY_FIELD])
-        return found
-
-    async def attention(self) -> Counter[Attention]:
-        """How many are settled and yet to be looked at, each cut at `DEEPEST` + 1; from an index of those alone."""
-        found: Counter[Attention] = Counter()
-        with translated():
-            for each in Attention:
-                found[each] = await self._appointments.count_documents(
-                    each.query(), limit=DEEPEST + 1, maxTimeMS=PATIENCE_MS
-                )
         return found
 
     async def one(self, appointment_id: str) -> StoredAppointment | None:
@@ -416,7 +372,7 @@ class AppointmentStore:
     async def _write(self, name: str, rows: Sequence[Callable[[datetime], GuardedWrite]]) -> SaveReport:
         with span(name, rows=len(rows)) as facts:
             if self._announces:
-                rows = [partial(_announced, row) for row in rows]
+                rows = [partial(announced, row) for row in rows]
             report = await write_all(
                 self._appointments, rows, clock=self._clock, stride=self._stride, turns=self._turns
             )
@@ -452,10 +408,6 @@ def _by_name(
     return {name: found for name in names if (found := by_id.get(name) or by_key.get(name)) is not None}
 
 
-def _announced(row: Callable[[datetime], GuardedWrite], now: datetime) -> GuardedWrite:
-    write = row(now)
-    return write._replace(change=marked(write.change, write.status, now))
-
-
-def _one_revision_on(record: Record) -> Record:
-    return {**record, "normalizacao": {"revisao": revision_of(record) + 1}}
+def _again_of(record: Record, *, secret: bytes) -> Pending:
+    """As it waits once its revision has grown."""
+    return Pending(identity_of(record), fingerprint_of(record, revision_of(record) + 1, secret=secret))

@@ -23,6 +23,7 @@ from normalizer.store.connection import BULK, Collection, Record, by_native_id, 
 from normalizer.store.identity import identity_of
 from normalizer.store.import_record import ImportRecord, ImportState
 from normalizer.store.records import RESULT_FIELD
+from normalizer.store.writes import GuardedWrite
 
 MARK: Final = "normalizacao.evento"
 #: Where events can go.
@@ -59,6 +60,12 @@ def marked(change: Mapping[str, Any], status: Status, now: datetime) -> dict[str
     fields = change["$set"]
     told = [name for name in _TOLD_FIELDS if fields.get(name) is not None]
     return {**change, "$set": {**fields, MARK: {"tipo": kind, "campos": told, "em": now}}}
+
+
+def announced(row: Callable[[datetime], GuardedWrite], now: datetime) -> GuardedWrite:
+    """The row's write, with its mark."""
+    write = row(now)
+    return write._replace(change=marked(write.change, write.status, now))
 
 
 class Outbox:

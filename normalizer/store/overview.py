@@ -37,6 +37,16 @@ class Counts:
         """All of them."""
         return self.by_status.total()
 
+    @property
+    def origins(self) -> Counter[str]:
+        """Stored results of both kinds together, by who gave them."""
+        return sum(self.by_origin.values(), Counter[str]())
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Texts of both kinds together that are in review, by why."""
+        return sum(self.by_reason.values(), Counter[str]())
+
 
 @dataclass(slots=True)
 class ProgressCounts:

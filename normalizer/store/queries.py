@@ -16,6 +16,8 @@ from normalizer.domain.appointment import Kind, Origin, Status, Tracking
 from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.records import TRACKING
 
+#: How deep one may page; beyond it a filter finds more.
+DEEPEST: Final = 10_000
 _WINDOW: Final = timedelta(days=30)
 _MILLISECOND: Final = timedelta(milliseconds=1)  # as fine as MongoDB's dates are
 _FIRST_DATE: Final = datetime(1, 1, 1, tzinfo=UTC)

@@ -44,6 +44,7 @@ from normalizer.domain.appointment import (
     ending_of,
     text_of,
 )
+from normalizer.domain.policy import FIELDS as POLICY_FIELDS
 from normalizer.domain.policy import Policies
 from normalizer.domain.text import canonical
 from normalizer.store.connection import UNREADABLE
@@ -52,6 +53,23 @@ from normalizer.store.identity import identity_of
 SOURCES: Mapping[Kind, Sequence[str]] = {Kind.ADDRESS: ADDRESS_SOURCES, Kind.DOCUMENT: DOCUMENT_SOURCES}
 ALL_SOURCES = (*ADDRESS_SOURCES, *DOCUMENT_SOURCES)
 RESULT_FIELD: Mapping[Kind, str] = {Kind.ADDRESS: "endereco_normalizado", Kind.DOCUMENT: "documento_normalizado"}
+#: What a claim, and what the queue, has to know of an appointment; the first also where policies look at its unit.
+LOADED: Mapping[str, int] = dict.fromkeys(
+    [
+        *("id", *ALL_SOURCES, *PRIVATE_FIELDS, *RESULT_FIELD.values(), "normalization_status"),
+        *[f"normalizacao.{name}" for name in ("status", "import_id", "fence", "refazer")],
+        *[
+            f"normalizacao.{kind}.{name}"
+            for kind in Kind
+            for name in ("origem", "gravado", "corrigido_em", "corrigido_de")
+        ],
+    ],
+    1,
+)
+LOADED_FOR_POLICIES: Mapping[str, int] = {**LOADED, **dict.fromkeys(POLICY_FIELDS, 1)}
+PENDING_FIELDS: Mapping[str, int] = dict.fromkeys(
+    ("id", *ALL_SOURCES, "normalizacao.revisao", "normalizacao.import_id"), 1
+)
 DOCUMENT_RULES_VERSION = 3
 _VERSION: Mapping[Kind, int] = {Kind.ADDRESS: RULES_VERSION, Kind.DOCUMENT: DOCUMENT_RULES_VERSION}
 _KINDS = tuple(Kind)

@@ -16,7 +16,7 @@ from pymongo.errors import ExecutionTimeout, PyMongoError
 from normalizer.domain.appointment import Absent, Kind, Origin, Rejected, Status
 from normalizer.store.connection import Collection, chunks_of, settled, translated
 from normalizer.store.overview import PATIENCE_MS, Counts, ProgressCounts, count_open, read_by, stored_origins
-from normalizer.store.queries import UNACCOUNTED
+from normalizer.store.queries import DEEPEST, UNACCOUNTED, Attention
 from normalizer.store.records import Result
 
 #: Brasília, which all of Brazil's business hours are told in; no daylight saving since 2019.
@@ -53,6 +53,16 @@ class Totals:
             )
         counts.by_status[Status.DONE] = max(0, everything - unaccounted - counts.by_status.total())
         return counts
+
+    async def attention(self) -> Counter[Attention]:
+        """How many are settled and yet to be looked at, each cut at `DEEPEST` + 1; from an index of those alone."""
+        found: Counter[Attention] = Counter()
+        with translated():
+            for each in Attention:
+                found[each] = await self._appointments.count_documents(
+                    each.query(), limit=DEEPEST + 1, maxTimeMS=PATIENCE_MS
+                )
+        return found
 
     async def concluded_today(self) -> int:
         """How many were concluded since midnight in Brasília."""

@@ -387,7 +387,7 @@ async def test_requeue_takes_up_reviews_of_one_reason_under_a_new_fingerprint(st
     assert all(report.new[id_] != fingerprint for id_, fingerprint in taken.items())
     # What reconcile would enqueue is the same content, hence the same job.
     assert {item.id: item.fingerprint async for chunk in store.pending() for item in chunk} == taken
-    assert (await store.count_by_status())[Status.REVIEW] == 3
+    assert (await store.counts()).by_status[Status.REVIEW] == 3
 
 
 async def test_requeue_of_failures_clears_the_cause(store, appointments):
@@ -561,9 +561,9 @@ async def test_counts_by_status_origin_reason_and_error(store, appointments):
     assert counts.by_reason == {Kind.ADDRESS: {"cidade não identificada": 1}, Kind.DOCUMENT: {}}
     assert counts.by_note == {Kind.ADDRESS: {}, Kind.DOCUMENT: {"CPF com quantidade de dígitos inválida": 1}}
     assert counts.by_error == {"derrubou o processo": 1}
-    assert await store.count_by_origin() == {"regras": 6, "cache": 1}
-    assert await store.count_by_reason() == {"cidade não identificada": 1}
-    assert (await store.count_by_status())[Status.DONE] == 3
+    assert counts.origins == {"regras": 6, "cache": 1}
+    assert counts.reasons == {"cidade não identificada": 1}
+    assert (await store.counts()).by_status[Status.DONE] == 3
     assert (await store.counts("another import")).total == 0
     assert len([item async for item in store.every()]) == 6
 
