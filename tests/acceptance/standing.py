@@ -91,7 +91,7 @@ def suffer(
         deployment.fault({**fault.how, **only, "times": 1_000_000})
     deployment.put(rows)
     if fault is not None and fault.reads:
-        _stands_still(deployment, fault, rows, ended, stand)
+        _stands_still(deployment, fault, rows, ended, stand, patience_s)
         deployment.fault()
     deployment.wait_until_all_ended(timeout_s=patience_s)
     if fault is not None and fault.doctor:
@@ -124,13 +124,18 @@ def _counted_by_both(deployment: Deployment) -> int:
 
 
 def _stands_still(
-    deployment: Deployment, fault: Standing, rows: Sequence[Row], before: Counter[str], stand: Callable[[], object]
+    deployment: Deployment,
+    fault: Standing,
+    rows: Sequence[Row],
+    before: Counter[str],
+    stand: Callable[[], object],
+    patience_s: float,
 ) -> None:
     """Rules go on, the rest waits in the queue; no row is blamed, and the operator reads why."""
     easy, hard = sum(not row.hard for row in rows), sum(row.hard for row in rows)
-    told = "what is wrong is said"
-    deployment.wait(lambda: fault.reads in " ".join(deployment.lane().lines()), told, timeout_s=90)
-    deployment.wait(lambda: deployment.ended() == sum(before.values()) + easy, "what rules settle ends all the same")
+    told, settled = "what is wrong is said", "what rules settle ends all the same"
+    deployment.wait(lambda: fault.reads in " ".join(deployment.lane().lines()), told, timeout_s=patience_s)
+    deployment.wait(lambda: deployment.ended() == sum(before.values()) + easy, settled, timeout_s=patience_s)
     stand()
     now = deployment.statuses()
     now.subtract(before)
