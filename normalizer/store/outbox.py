@@ -10,6 +10,7 @@ the marks it was made of and makes no second one of them. A mark is removed only
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -99,7 +100,7 @@ class Outbox:
             for record in marked:
                 by_type.setdefault(str(record["normalizacao"]["evento"]["tipo"]), []).append(record)
             for kind, records in by_type.items():
-                event = self._event(kind, {"appointments": [_told(one) for one in records]}, destinations)
+                event = await self._event(kind, {"appointments": [_told(one) for one in records]}, destinations)
                 event |= {
                     "aberto": True,
                     "marcas": [(one["_id"], one["normalizacao"]["evento"]["em"]) for one in records],
@@ -112,7 +113,7 @@ class Outbox:
         """An event that no result carries; `once` names it, so that several who saw it tell it once."""
         with translated():
             try:
-                await self._events.insert_one(self._event(kind, data, destinations) | {"uma_vez": once})
+                await self._events.insert_one(await self._event(kind, data, destinations) | {"uma_vez": once})
             except DuplicateKeyError:
                 return False
         return True
@@ -200,11 +201,19 @@ class Outbox:
             await self._appointments.update_many({"_id": {"$in": marked}, f"{MARK}.em": at}, {"$unset": {MARK: ""}})
         await self._events.update_one({"_id": event["_id"]}, {"$unset": {"aberto": "", "marcas": ""}})
 
-    def _event(self, kind: str, data: Mapping[str, Any], destinations: Sequence[str]) -> dict[str, Any]:
+    async def _new_id(self) -> str:
+        """Greater than every event's: the order of telling, also where the one who told before had a faster clock."""
+        newest = await self._events.find_one({}, {"_id": 1}, sort=[("_id", -1)])
+        last, fresh = newest["_id"].removeprefix("msg_") if newest else "", str(ObjectId())
+        if last >= fresh:
+            fresh = f"{int(last[:16], 16) + 1:016x}{secrets.token_hex(4)}"
+        return f"msg_{fresh}"
+
+    async def _event(self, kind: str, data: Mapping[str, Any], destinations: Sequence[str]) -> dict[str, Any]:
         now = self._clock()
         begun = {"estado": _WAITING, "tentativas": 0, "proxima_em": now, "desde": now, "erro": None}
         return {
-            "_id": f"msg_{ObjectId()}",  # grows with time: the order of telling
+            "_id": await self._new_id(),
             "tipo": kind,
             "em": now,
             "dados": dict(data),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -205,6 +206,45 @@ async def test_after_a_day_an_event_is_failed_and_sent_again_on_demand_only(
     receiver.answer = Taken()
     assert await work.send_next("webhook")
     assert await outbox.count_failed() == 0
+
+
+async def test_the_order_holds_where_who_told_before_had_a_faster_clock(
+    store: AppointmentStore, outbox: Outbox, mongo: Any, clock: Clock
+) -> None:
+    await end(store, mongo, clock, "a")
+    await outbox.collect(["webhook"])
+    first = mongo["normalizer_events"].find_one_and_delete({})
+    mongo["normalizer_events"].insert_one(first | {"_id": "msg_fffffffe0000000000000000"})
+    for kind in ("lane.stopped", "lane.resumed"):
+        await outbox.add(kind, {}, ["webhook"], once=kind)
+
+    told = [event["tipo"] for event in mongo["normalizer_events"].find().sort("_id")]
+    assert told == ["appointments.normalized", "lane.stopped", "lane.resumed"]
+
+
+async def test_a_bug_in_one_step_does_not_end_the_telling(
+    store: AppointmentStore, outbox: Outbox, mongo: Any, redis: AsyncRedis, clock: Clock
+) -> None:
+    told = asyncio.Event()
+
+    class Broken(Receiver):
+        async def send(self, event: Event) -> Taken | Refused:
+            self.got.append(event)
+            if len(self.got) == 1:
+                raise ValueError("a bug")
+            told.set()
+            return Taken()
+
+    async def nothing() -> None:
+        return None
+
+    work = Dispatcher(outbox, {"webhook": Broken()}, redis, read_lane=nothing, every_s=0.01, clock=clock)
+    await end(store, mongo, clock, "a")
+    running = asyncio.create_task(work.run())
+    async with asyncio.timeout(30):
+        await told.wait()
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def test_who_is_gone_is_asked_no_more(

@@ -162,6 +162,8 @@ class Dispatcher:
                     again = await step()
             except _TRANSIENT as error:
                 log.warning("events.delayed", error=type(error).__name__)
+            except Exception:  # a bug in one step must not end the others, which nobody would start again
+                log.exception("events.broke")
             if not again:
                 await asyncio.sleep(_LEASE_S / 3 if leading and self._leads else self._every_s)
 

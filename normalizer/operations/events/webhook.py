@@ -12,12 +12,13 @@ import base64
 import hashlib
 import hmac
 import ipaddress
+import re
 import socket
 import ssl
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 
@@ -119,10 +120,11 @@ def webhook_of(url: str, secret: str | None, *, production: bool, allowed_hosts:
     Raises:
         Misconfigured: the URL or the secret cannot be used; says which and why, without the secret.
     """
-    parts = urlsplit(url.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = _address(url.strip())
+    except (ValueError, httpx2.InvalidURL):
         mend = "Use por exemplo https://api.exemplo.com.br/webhooks/normalizer."
-        raise Misconfigured("WEBHOOK_URL: esperado um endereço http ou https com host.", mend=mend)
+        raise Misconfigured("WEBHOOK_URL: esperado um endereço http ou https com host.", mend=mend) from None
     if parts.username or parts.password:
         raise Misconfigured("WEBHOOK_URL traz usuário ou senha.", mend="Tire-os: a assinatura prova quem envia.")
     secrets = [_key(one) for one in (secret or "").replace(",", " ").split()]
@@ -130,6 +132,17 @@ def webhook_of(url: str, secret: str | None, *, production: bool, allowed_hosts:
         raise Misconfigured("WEBHOOK_URL pede WEBHOOK_SECRET: sem ele nada se assina.", mend=_MEND_SECRET)
     allowed = {one.strip().lower() for one in allowed_hosts.split(",") if one.strip()}
     return Webhook(url.strip(), secrets, allowed_hosts=allowed if production else None)
+
+
+def _address(url: str) -> SplitResult:
+    """Its parts, if a POST can be sent there. Raises ValueError or InvalidURL."""
+    httpx2.URL(url)
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host.encode("idna")  # as the look-up of the name does it
+    if parts.scheme not in {"http", "https"} or not host or parts.port == 0 or re.search(r"\s", host):
+        raise ValueError("no address")
+    return parts
 
 
 def _key(secret: str) -> bytes:
