@@ -6,16 +6,27 @@ every document of a page goes; one that does not fit fails the whole page.
 
 from __future__ import annotations
 
+import http.client
+import http.server
+import itertools
+import os
 import re
+import sys
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import standardwebhooks
 from arq import create_pool
 from arq.connections import ArqRedis, RedisSettings
 from arq.jobs import Job, JobStatus
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, MongoClient
+
+from normalizer.simulation.embedded.service import Service
+
+ROOT = Path(__file__).resolve().parents[2]
 
 STATUSES = (
     *("Pendente", "Autorização", "Cadastrar", "Agendado", "Confirmado", "Coletado", "Alterar", "Cancelado"),
@@ -189,6 +200,62 @@ class TaskService:
         }
 
 
+class ReceiverService(Service):
+    """Their end of the events, a process that may be killed; it serves the same port again after each start.
+
+    It brings a client up to date by the CPF that was found, and keeps every request in `received`: whatever it was sent
+    is there in the order of arrival, repeats too. With `dies_at` it dies at that request, after the work and before the
+    answer.
+    """
+
+    def __init__(self, directory: Path, secret: str, mongo_url: str) -> None:
+        self.secret, self.mongo_url, self.database, self.dies_at = secret, mongo_url, "nobodys", 0
+        super().__init__("receiver", directory=directory, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+    def command(self, port: int) -> list[str]:
+        """This module, see `receive`."""
+        arguments = (str(port), self.secret, self.mongo_url, self.database, str(self.dies_at))
+        return [sys.executable, "-m", "tests.acceptance.backend", *arguments]
+
+    def ready(self, port: int) -> bool:
+        """Anything that is HTTP."""
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().status == http.HTTPStatus.NOT_IMPLEMENTED
+        finally:
+            connection.close()
+
+
+def receive(port: int, secret: str, mongo_url: str, database: str, dies_at: int) -> None:
+    """Serve until killed."""
+    webhook, store = standardwebhooks.Webhook(secret), MongoClient[dict[str, Any]](mongo_url)[database]
+    store.clients.create_index("cpf", unique=True)
+    requests = itertools.count(1)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            event = webhook.verify(body, dict(self.headers))  # raises where the signature does not hold
+            for told in event["data"].get("appointments", ()):
+                _bring_client_up_to_date(store, told["id"])
+            store.received.insert_one({"webhook_id": self.headers["webhook-id"], "body": body.decode()})
+            if next(requests) == dies_at:
+                os._exit(1)
+            self.send_response(204)
+            self.end_headers()
+
+    http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+
+
+def _bring_client_up_to_date(store: Any, appointment_id: str) -> None:
+    """The old worker's last step: one client a CPF, however often it is told."""
+    found = store.appointments.find_one({"id": appointment_id})
+    if found and found.get("cpf"):
+        changes = {"$set": {"seen_with": appointment_id}, "$setOnInsert": {"id": str(uuid.uuid4())}}
+        store.clients.update_one({"cpf": found["cpf"]}, changes, upsert=True)
+
+
 async def old_normalize_appointment(ctx: dict[str, Any], appointment_id: str) -> dict[str, Any]:
     """What the old worker ran: one appointment, results that are there left alone."""
     appointments = ctx["repository"].appointments
@@ -197,3 +264,7 @@ async def old_normalize_appointment(ctx: dict[str, Any], appointment_id: str) ->
     ended = {"normalization_status": "completed", "normalization_error": None, "updated_at": now()}
     await appointments.update_one({"id": appointment_id}, {"$set": {**ended, "observacoes": "old worker"}})
     return {"success": True, "appointment_id": appointment_id, "fields_normalized": [], "errors": None}
+
+
+if __name__ == "__main__":
+    receive(int(sys.argv[1]), *sys.argv[2:5], int(sys.argv[5]))

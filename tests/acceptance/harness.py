@@ -285,7 +285,8 @@ class Deployment:
         ):
             await store.ensure_indexes()
             report = await store.upsert_rows([ImportRow(row.key, row.fields) for row in rows], "import")
-            await tasks.enqueue_many(list(report.new), fingerprints=report.new)
+            queued = report.new | report.changed
+            await tasks.enqueue_many(list(queued), fingerprints=queued)
 
     def age_pending(self) -> None:
         """Move the clock for reconcile: what waits has waited for an hour."""

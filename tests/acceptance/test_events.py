@@ -8,112 +8,99 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections import defaultdict
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pymongo
 import pytest
-import standardwebhooks
 
 from normalizer.domain.text import fold
-from tests.acceptance.harness import ROOT, Deployment, make_rows
+from normalizer.simulation import embedded
+from tests.acceptance.backend import ReceiverService
+from tests.acceptance.harness import ROOT, Deployment, Row, make_rows
 
-ROWS = 300
 SECRET = f"whsec_{base64.b64encode(bytes(range(32))).decode()}"
-
-
-class Backend:
-    """The backend's own part: checks the signature and brings a client of the clinic up to date, once for each CPF."""
-
-    def __init__(self) -> None:
-        self.database: Any = None
-        self.bodies: list[bytes] = []
-        self.told: dict[str, list[str]] = defaultdict(list)
-        self.seen: dict[str, bytes] = {}
-        self.deaths = 0
-        self.server: http.server.ThreadingHTTPServer | None = None
-        self.port = 0
-
-    def live_beside(self, deployment: Deployment) -> Any:
-        self.database = pymongo.MongoClient(deployment.mongo_url)[deployment.database]
-        self.database["clients"].create_index("cpf", unique=True)
-        return self.database
-
-    def start(self) -> None:
-        backend = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                event = standardwebhooks.Webhook(SECRET).verify(body, dict(self.headers))
-                backend.take(self.headers["webhook-id"], body, event)
-                if backend.deaths:  # killed after the work, before the answer
-                    backend.deaths -= 1
-                    self.close_connection = True
-                    return
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        if self.server is not None:
-            self.server.shutdown()
-            self.server.server_close()
-
-    def take(self, event_id: str, body: bytes, event: dict[str, Any]) -> None:
-        assert self.seen.setdefault(event_id, body) == body, "a repeat is the same to the byte"
-        self.bodies.append(body)
-        for one in event["data"].get("appointments", ()):
-            self.told[one["id"]].append(event["type"])
-            found = self.database["appointments"].find_one({"id": one["id"]})
-            if found and found.get("cpf"):
-                client = {"$setOnInsert": {"created_at": datetime.now(UTC)}}
-                self.database["clients"].update_one({"cpf": found["cpf"]}, client, upsert=True)
+JUNK = "a combinar com a paciente"
 
 
 @pytest.fixture
-def backend() -> Iterator[Backend]:
-    made = Backend()
-    made.start()
+def receiver(tmp_path: Path, breakable_mongo: embedded.MongoService) -> Iterator[ReceiverService]:
+    """Its port is known, and it is away."""
+    made = ReceiverService(tmp_path / "receiver", SECRET, breakable_mongo.start().url)
+    made.start().kill()
     yield made
-    made.stop()
+    made.kill()
 
 
-def test_every_id_arrives_although_receiver_and_workers_are_killed(deploy: Any, backend: Backend) -> None:
-    settings = {"WEBHOOK_URL": f"http://127.0.0.1:{backend.port}/", "WEBHOOK_SECRET": SECRET, "EVENTS_STREAM": "events"}
-    deployment: Deployment = deploy(rows=ROWS, hard=0.1, latency_ms=100, settings=settings)
-    mongo = backend.live_beside(deployment)
-    backend.stop()
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("count", [150, pytest.param(2_000, marks=pytest.mark.slow)])
+def test_every_id_arrives_in_order_although_receiver_and_workers_are_killed(
+    deploy: Any, receiver: ReceiverService, count: int
+) -> None:
+    rows = make_rows(count, hard=0.1)
+    later = [row for row in rows[::10] if not row.hard]  # told as review first, and as normalized once they are mended
+    deployment: Deployment = deploy(rows=count, hard=0.1, latency_ms=100, settings=told(receiver))
+    receiver.database = deployment.database
+    mongo = deployment.client[deployment.database]
+
     first = deployment.start_ready_worker()
-    rows = make_rows(ROWS, hard=0.1)
-    deployment.put(rows)
-    deployment.wait(lambda: deployment.ended() >= ROWS // 3, "a third ended")
+    deployment.put([replace(row, text=JUNK) if row in later else row for row in rows])
+    deployment.wait(lambda: deployment.ended() >= count // 3, "a third ended", timeout_s=180)
     first.kill()
     second = deployment.start_ready_worker()
-    backend.deaths = 2
-    backend.start()
-    deployment.wait(lambda: backend.bodies, "the receiver is told something")
+    deployment.wait_until_all_ended(timeout_s=240)
+    deployment.wait(lambda: told_of(mongo.normalizer_events) >= {row.key for row in later}, "all reviews are told of")
+    deployment.put(later)
+    receiver.dies_at = 2
+    receiver.start()
+    deployment.wait(lambda: not receiver.running, "the receiver dies between its work and its answer", timeout_s=120)
     second.kill()
     deployment.start_ready_worker()
-    deployment.wait_until_all_ended()
-    deployment.wait(lambda: len(backend.told) == ROWS, "every id is told", timeout_s=120)
-    deployment.wait(lambda: not mongo["normalizer_events"].count_documents({}), "nothing is left", timeout_s=60)
+    receiver.dies_at = 0
+    receiver.start()
+    deployment.wait_until_all_ended(timeout_s=240)
+    deployment.wait(lambda: not mongo.normalizer_events.count_documents({}), "nothing is left", timeout_s=240)
 
-    assert mongo["clients"].count_documents({}) == len({row.cpf for row in rows})
-    assert set(backend.told) == {one["id"] for one in mongo["appointments"].find({}, {"id": 1})}
-    said = fold(b" ".join(backend.bodies).decode())
-    values = {value for row in rows for value in (row.cpf, row.rg, row.address["rua"], row.address["bairro"]) if value}
-    assert not [value for value in values if fold(value) in said]
+    received = list(mongo.received.find().sort("_id"))
+    bodies = {one["webhook_id"]: one["body"] for one in received}
+    assert len(received) > len(bodies), "what was not answered is sent again"
+    assert all(one["body"] == bodies[one["webhook_id"]] for one in received), "a repeat is the same to the byte"
+    keys = {one["id"]: one["id_agendamento"] for one in deployment.appointments.find()}
+    assert kinds_by_appointment(bodies, keys) == {
+        row.key: ["appointments.review"] * (row in later) + ["appointments.normalized"] for row in rows
+    }
+    assert sorted(one["cpf"] for one in mongo.clients.find()) == sorted(row.cpf for row in rows)
+    assert not [value for value in values_of(rows) if fold(value) in fold(" ".join(bodies.values()))]
+
+
+def told(receiver: ReceiverService) -> dict[str, str]:
+    return {"WEBHOOK_URL": f"{receiver.url}/", "WEBHOOK_SECRET": receiver.secret}
+
+
+def told_of(events: Any) -> set[str]:
+    """Appointments that stand in events which wait for the receiver, by the keys of their rows."""
+    waiting = [one["id"] for event in events.find() for one in event["dados"]["appointments"]]
+    rows = events.database.appointments.find({"id": {"$in": waiting}}, {"id_agendamento": 1})
+    return {row["id_agendamento"] for row in rows}
+
+
+def kinds_by_appointment(bodies: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, list[str]]:
+    """What was told of each row, in order; `keys` names rows by their appointment's id.
+
+    Told twice alike counts once: what a worker had written and not settled when it was killed is written again.
+    """
+    kinds: dict[str, list[str]] = {key: [] for key in keys.values()}
+    for event in map(json.loads, bodies.values()):
+        for one in event["data"].get("appointments", ()):
+            so_far = kinds[keys[one["id"]]]
+            so_far += [event["type"]] * (so_far[-1:] != [event["type"]])
+    return kinds
+
+
+def values_of(rows: list[Row]) -> set[str]:
+    """Everything a clinic typed that must not be told."""
+    return {value for row in rows for value in (row.cpf, row.rg, row.address["rua"], row.address["bairro"]) if value}
 
 
 def test_the_receiver_of_the_docs_reads_what_a_worker_sends(deploy: Any, tmp_path: Path, free_port: int) -> None:
@@ -134,15 +121,17 @@ def test_the_receiver_of_the_docs_reads_what_a_worker_sends(deploy: Any, tmp_pat
     assert log.read_text().count(" endereco_normalizado, documento_normalizado, cpf, rg\n") == 20
 
 
-def test_doctor_sends_a_test_event_and_says_what_came_back(deploy: Any, backend: Backend) -> None:
-    settings = {"WEBHOOK_URL": f"http://127.0.0.1:{backend.port}/", "WEBHOOK_SECRET": SECRET}
-    deployment: Deployment = deploy(rows=1, settings=settings)
+def test_doctor_sends_a_test_event_and_says_what_came_back(deploy: Any, receiver: ReceiverService) -> None:
+    deployment: Deployment = deploy(rows=1, settings=told(receiver))
+    receiver.database = deployment.database
+    receiver.start()
 
     well = json.loads(deployment.cli("doctor", "--json").stdout)
-    backend.stop()
+    receiver.kill()
     away = json.loads(deployment.cli("doctor", "--json").stdout)
 
-    assert json.loads(backend.bodies[-1])["type"] == "test"
+    [received] = deployment.client[deployment.database].received.find()
+    assert json.loads(received["body"])["type"] == "test"
     assert "o destino recebeu um evento de teste" in str(well)
     assert "o evento de teste não foi recebido: não se conecta" in str(away)
 
