@@ -22,12 +22,12 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from redis.exceptions import RedisError
 
 from normalizer.domain.address import Address, deduced
 from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.grounding import grounding_version, violations
 from normalizer.domain.text import fingerprint
+from normalizer.queue.connection import OUTAGE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -42,7 +42,6 @@ _SCHEMA: Final = 1
 _SEALED: Final = b"\x01"
 _ENTRIES_PER_LOOP_TURN: Final = 50  # about 25 ms of grounding before other tasks get their turn
 _OWED: Final = 5_000  # answers kept for a Redis that is away; some 3 MB
-_OUTAGE: Final = (RedisError, OSError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +284,7 @@ class Cache:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await command
-        except _OUTAGE as error:
+        except OUTAGE as error:
             self._stats.outages += 1
             self._away_until = self._clock() + self._pause_s
             log.warning("cache.redis.away", error=type(error).__name__, pause_s=self._pause_s)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import structlog
-from redis.exceptions import RedisError
+
+from normalizer.queue.connection import OUTAGE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,7 +26,6 @@ log = structlog.get_logger(__name__)
 
 _KEPT_S: Final = 7 * 86_400
 _REDIS_S: Final = 2.0
-_AWAY: Final = (RedisError, OSError, TimeoutError)
 _FLEX_PAUSE_S: Final = 1.0  # after two refusals in a row, doubled by each more: one alone is a short shortage
 _LONGEST_FLEX_PAUSE_S: Final = 600.0
 
@@ -95,7 +95,7 @@ class CapabilityStore:
         try:
             async with asyncio.timeout(_REDIS_S):
                 return await command()
-        except _AWAY as error:
+        except OUTAGE as error:
             log.warning("llm.endpoint.redis_away", error=type(error).__name__)
             return None
 

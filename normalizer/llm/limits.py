@@ -15,10 +15,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import structlog
-from redis.exceptions import RedisError
 
 from normalizer.errors import ProviderRefused, ProviderUnavailable, RateLimited, TransientError
 from normalizer.llm.rate_limit_headers import RateLimitHeaders
+from normalizer.queue.connection import OUTAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -312,7 +312,7 @@ class SharedGate:
         try:
             async with asyncio.timeout(2.0):
                 verdict, number = await self._script(keys=[self._key], args=arguments)
-        except (RedisError, OSError, TimeoutError) as error:
+        except OUTAGE as error:
             log.warning("llm.limits.redis_away", error=type(error).__name__)
             return None
         return (verdict.decode() if isinstance(verdict, bytes) else verdict), int(number)

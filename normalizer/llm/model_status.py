@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import RedisError
-
 from normalizer.domain.wording import many, money
 from normalizer.llm.endpoint import CapabilityStore, EndpointCapabilities
 from normalizer.llm.limits import GateState, read_gate
 from normalizer.llm.pricing import Ledger, Spending
+from normalizer.queue.connection import OUTAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -116,7 +115,7 @@ async def read_model_status(
             await ledger.newest_imports(),
             daily_budget_usd,
         )
-    except (RedisError, OSError, TimeoutError):
+    except OUTAGE:
         return None
 
 

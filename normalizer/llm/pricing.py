@@ -14,9 +14,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from redis.exceptions import RedisError
 
 from normalizer.errors import TransientError
+from normalizer.queue.connection import OUTAGE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -153,7 +153,7 @@ class Ledger:
         try:
             async with asyncio.timeout(_REDIS_S):
                 total_usd = float((await pipe.execute())[len(_COUNTS)])
-        except (RedisError, OSError, TimeoutError):
+        except OUTAGE:
             known_day, known_usd = self._known
             total_usd = cost_usd + (known_usd if known_day == day else 0.0)
         self._known = (day, total_usd)
@@ -169,7 +169,7 @@ class Ledger:
             async with asyncio.timeout(_REDIS_S):
                 found = await self._redis.hget(_day_key(day), "usd")  # type: ignore[misc] # redis-py's own union
             self._known = (day, float(found or 0.0))
-        except (RedisError, OSError, TimeoutError):
+        except OUTAGE:
             pass  # what this process knows is the best there is
         known_day, known_usd = self._known
         return known_day == day and known_usd >= self._budget_usd

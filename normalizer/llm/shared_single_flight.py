@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
-from redis.exceptions import RedisError
 
 from normalizer.domain.appointment import Kind
+from normalizer.queue.connection import OUTAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from normalizer.llm.single_flight import PendingText
 
 log = structlog.get_logger(__name__)
-
-_AWAY: Final = (RedisError, OSError, TimeoutError)
 
 
 class SharedSingleFlight:
@@ -83,7 +81,7 @@ class SharedSingleFlight:
         if marks:
             try:
                 await self._redis.unlink(*map(_key, marks))
-            except _AWAY as error:
+            except OUTAGE as error:
                 log.warning("llm.shared_single_flight.redis_away", error=type(error).__name__)
 
     async def close(self) -> None:
@@ -109,7 +107,7 @@ class SharedSingleFlight:
             pipe.set(_key(marks[entry]), self._token, nx=True, px=int(1000 * self._lease_s))
         try:
             taken = await pipe.execute()
-        except _AWAY as error:
+        except OUTAGE as error:
             log.warning("llm.shared_single_flight.redis_away", error=type(error).__name__)
             return []
         self._held |= {entry: marks[entry] for entry, ours in zip(wanted, taken, strict=True) if ours}
@@ -147,7 +145,7 @@ class SharedSingleFlight:
         try:
             await self._redis.ping()
             prompt = loop.time() - asked_at < self._lease_s / 3
-        except _AWAY as error:
+        except OUTAGE as error:
             log.warning("llm.shared_single_flight.redis_away", error=type(error).__name__)
             prompt = False
         if not prompt:
@@ -164,7 +162,7 @@ class SharedSingleFlight:
                 pipe.pexpire(_key(mark), int(1000 * self._lease_s))
             try:
                 await pipe.execute()
-            except _AWAY as error:
+            except OUTAGE as error:
                 log.warning("llm.shared_single_flight.redis_away", error=type(error).__name__)
 
     def _keep_running(self, name: str, work: Callable[[], Coroutine[None, None, None]]) -> None:

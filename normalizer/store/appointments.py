@@ -31,7 +31,7 @@ from normalizer.store.connection import (
 from normalizer.store.corrections import as_read, correction_of
 from normalizer.store.diagnosis import Diagnosis, diagnose
 from normalizer.store.durable_state import DurableState
-from normalizer.store.identity import identity_of, named, text_of
+from normalizer.store.identity import id_text, identity_of, named
 from normalizer.store.imports import ColumnTitles, Imports, ProblemRows
 from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.migration import Migrated, migrate
@@ -402,7 +402,7 @@ def _by_name(
     by_key: dict[str, Appointment] = {}
     for record in records:
         appointment = appointment_of(record, secret=secret, policies=policies)
-        by_key[text_of(record["_id"])] = appointment
+        by_key[id_text(record["_id"])] = appointment
         if appointment.id not in by_id or appointment.status in {None, Status.PENDING}:
             by_id[appointment.id] = appointment
     return {name: found for name in names if (found := by_id.get(name) or by_key.get(name)) is not None}

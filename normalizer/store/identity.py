@@ -22,10 +22,10 @@ _NUMBER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 
 def identity_of(record: Mapping[str, Any]) -> str:
     """The text an appointment is known by."""
-    return text_of(record.get("id")) or text_of(record["_id"]) or str(record["_id"])
+    return id_text(record.get("id")) or id_text(record["_id"]) or str(record["_id"])
 
 
-def text_of(value: object) -> str:
+def id_text(value: object) -> str:
     """An id as text; empty where the value cannot be one."""
     if isinstance(value, str):
         return value if len(value) <= MOST_CHARS and value.strip() else ""

@@ -19,7 +19,7 @@ from normalizer.domain.decision import Reason
 from normalizer.domain.policy import Policies
 from normalizer.domain.stored_form import stored_form
 from normalizer.store.connection import UNREADABLE, Collection, Record, chunks_of, each_of, raw, translated
-from normalizer.store.identity import text_of
+from normalizer.store.identity import id_text
 from normalizer.store.records import RESULT_FIELD, TRACKING, about, ours, status_of
 from normalizer.store.undo import keep_images
 from normalizer.store.upsert import UNNAMED
@@ -65,7 +65,7 @@ def _forms(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
     names = {name: given for name, given in UNNAMED.items() if not str(record.get(name) or "").strip()}
     return {
-        "id": {} if text_of(record.get("id")) else {"id": str(uuid.uuid4())},
+        "id": {} if id_text(record.get("id")) else {"id": str(uuid.uuid4())},
         "tags": {} if isinstance(record.get("tags"), list) else {"tags": []},
         "nomes": names,
         "formas": differs,

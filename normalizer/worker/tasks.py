@@ -21,7 +21,7 @@ from normalizer.errors import NormalizerError, ProviderRefused, QueueUnavailable
 from normalizer.observability import metrics
 from normalizer.queue.group import ClaimedJob, Done, Failed, Group, Settlement, Snooze
 from normalizer.store import AppointmentStore, Result, SaveReport
-from normalizer.store.identity import text_of
+from normalizer.store.identity import id_text
 from normalizer.worker.pipeline import Deferred, Finished, Pipeline, Progress
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ async def _give_up(
 def _appointment_id(job: ClaimedJob) -> str | None:
     """The name a job gives its appointment, first among its arguments; what else stands there changes nothing."""
     given = [*job.args[:1], *(job.kwargs[name] for name in _ARGUMENTS if name in job.kwargs)]
-    return text_of(given[0]) or None if given else None
+    return id_text(given[0]) or None if given else None
 
 
 async def _save_and_settle(
