@@ -169,7 +169,7 @@ def _shown_key(request: Request) -> str | None:
 
 
 class Admission:
-    """ASGI middleware: whoever shows no key or a wrong one is answered before the body of the request is read.
+    """ASGI middleware: a request with no key or a wrong one is answered before the body of the request is read.
 
     A right key passes whatever others behind the same proxy have shown: guesses are slowed, operators are not.
     """

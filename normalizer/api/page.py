@@ -287,7 +287,7 @@ async def preview_again(request: Request, _: Operator, begun: KnownPreview, pati
 
 async def _previewed(request: Request, begun: Preview, patience_s: float) -> Response:
     if begun.task is not None and await patiently(begun.task, patience_s):
-        await begun.task  # what nobody foresaw
+        await begun.task  # re-raises an unexpected error
     context: dict[str, Any] = {"preview": begun, "name": begun.name, "labels": LABELS}
     if isinstance(begun.refused, UnknownColumns) and (begun.refused.titles or begun.refused.untitled):
         return templates.TemplateResponse(request, "colunas.html", context | _unknown(begun, begun.refused))

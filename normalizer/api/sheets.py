@@ -378,7 +378,7 @@ async def preview(
     async with received(request, nome, limits=uploads.limits) as upload:
         begun = previews.begin(upload, vocabulary)
     if begun.task is not None and await patiently(begun.task, patience_s):
-        await begun.task  # what nobody foresaw
+        await begun.task  # re-raises an unexpected error
     if begun.refused is not None:
         raise begun.refused
     if begun.is_over:

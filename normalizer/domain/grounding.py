@@ -1,4 +1,4 @@
-"""Is every value of an address carried by the text it was read from? The check lives beside the rules it shares."""
+"""Grounding, and its version: a digest of all that decides what a text carries. The check lies beside the rules."""
 
 from __future__ import annotations
 

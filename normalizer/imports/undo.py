@@ -1,4 +1,4 @@
-"""Undoing an import within a day: who may, and what has to go back into the queue."""
+"""Undo of an import within a day: its conditions, and what has to go back into the queue."""
 
 from __future__ import annotations
 

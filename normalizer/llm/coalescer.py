@@ -162,7 +162,7 @@ class Coalescer:
         return waiter
 
     async def close(self) -> None:
-        """Stop: calls under way are dropped, and whoever waits gets a TransientError."""
+        """Stop: calls under way are dropped, and every waiter gets a TransientError."""
         self._closed = True
         tasks = [*self._calls, *([self._dispatcher] if self._dispatcher else [])]
         for task in tasks:
@@ -269,7 +269,7 @@ class Coalescer:
         self._in_flight.resolve([(entry, Undecided(Reason.MODEL_BUDGET)) for entry in left])
 
     async def _hold(self, denied: Denied) -> None:
-        """Wait until a call may start; whoever has not that much time gets its texts back at once.
+        """Wait until a call may start; texts whose deadline comes sooner are given back at once.
 
         When that is not soon nobody waits: cache and rules must not stand behind it.
         """

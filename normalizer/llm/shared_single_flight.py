@@ -1,8 +1,8 @@
 """Single-flight across replicas: who asks about a text holds a short lease on it; the others wait for that answer.
 
 The answer travels through the shared cache. A lease is renewed while its text is in flight and lapses with its process,
-so nobody waits longer than `lease_s` for the dead. Without Redis everyone asks for themselves, but not about what
-another is known to ask: after an outage the living have the length of a lease to renew.
+so no replica waits longer than `lease_s` for a dead one. Without Redis each replica asks for its own texts, except
+those it has seen leased elsewhere: such a lease gets one lease length to be renewed after the outage.
 """
 
 from __future__ import annotations

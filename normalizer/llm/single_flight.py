@@ -1,4 +1,4 @@
-"""Texts in flight and who waits for them: single-flight, so that one identity is asked once, whoever brings it.
+"""Single flight: texts in flight and their waiters, so that one identity is asked once, however many bring it.
 
 Whoever stops waiting takes nothing from the others: an entry belongs to all its waiters, and to none.
 """

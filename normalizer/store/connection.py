@@ -1,4 +1,4 @@
-"""Reaching MongoDB: the client, its time-outs, and what its errors mean to a caller. The only importer of motor."""
+"""Connection to MongoDB: client, time-outs, and what its errors mean to a caller. The only importer of motor."""
 
 from __future__ import annotations
 

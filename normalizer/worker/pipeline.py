@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # What no model may be asked: there is nothing in such a text that a better reader would find.
 _FINAL_REASONS = frozenset({Reason.ADDRESS_MISSING, Reason.ADDRESS_JUNK, Reason.ADDRESS_FOREIGN, Reason.TEXT_TOO_LONG})
 _NOTHING_THERE = frozenset({Reason.ADDRESS_MISSING, Reason.DOCUMENT_MISSING})
-_PARSES_PER_LOOP_TURN = 50  # about 10 ms of rules before other tasks (lease renewals) get their turn
+_PARSES_PER_LOOP_TURN = 50  # about 10 ms of rules before other tasks get their turn
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Is every value of an address carried by the text it was read from, and of its field's kind?
+"""Grounding of an address: every value is carried by the text it was read from, and is of its field's kind.
 
 The same check stands behind rules, model answers and cache. A value is carried when its words stand in the text in
 order and side by side, each as typed or as one of its closed expansions, digit runs whole; no token carries two fields;

@@ -1,4 +1,4 @@
-"""Is what carries a field of its kind: in a street no unit, in a quarter no number, in a complement no quarter."""
+"""Kinds of fields: words of a street are no unit, of a quarter no number, of a complement no quarter."""
 
 from __future__ import annotations
 

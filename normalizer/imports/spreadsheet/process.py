@@ -95,7 +95,7 @@ class _Reader:
         self._send([self._kind, asdict(self._limits), [dict(self._vocabulary.said), remembered], self._is_compact])
 
     def close(self) -> None:
-        """End the child; whoever waits for it is told so."""
+        """End the child; readers that wait for it are told so."""
         self._is_closed = True
         self._process.kill()
 
