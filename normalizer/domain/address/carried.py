@@ -224,8 +224,8 @@ class Carrier:
         """Yield where the numbers stand behind another and rules leave them out: "620 636"."""
         tokens, count = self.tokens, len(words)
         for at in range(1, tokens.size - count + 1):
-            behind = all(tokens.kinds[i] == NUM for i in range(at - 1, at + count))
-            if behind and self.marks[at] == DROPPED and tokens.keys[at : at + count] == words:
+            said = self.marks[at] == DROPPED and tokens.keys[at : at + count] == words
+            if said and all(kind == NUM for kind in tokens.kinds[at - 1 : at + count]):
                 yield at, at + count
 
     def _is_place(self, span: Span) -> bool:
@@ -256,10 +256,11 @@ class Carrier:
         """Is it a unit with its value, a building, an estate, or bound to the house number?"""
         first, rest = words[0], words[1:]
         found = any((unit.start, unit.end) == span for unit in self.evidence.units)
-        labelled = self.evidence.labelled.get(span[0]) == "complemento"
+        if found or self.evidence.labelled.get(span[0]) == "complemento":
+            return True
         inner = bool(rest) and rest[-1].isdigit() and first in STREET_HEADS and self._has_inner_streets()
         estate = first in _ESTATE_HEADS and bool(rest) and self.address.bairro is not None
-        if found or labelled or inner or estate or self._is_building(words) or self._is_place(span):
+        if inner or estate or self._is_building(words) or self._is_place(span):
             return True
         if first in _UNIT_HEADS:
             return self._is_unit(first, rest, span)

@@ -23,7 +23,7 @@ _SPLIT: Final = re.compile(
     re.IGNORECASE,
 )
 _MARKER: Final = re.compile(rf"\A(?:{_SPLIT.pattern})", re.IGNORECASE)
-_SEVERAL: Final = (":", "//", f" {lx.OR} ")  # without any of these there is one address
+_SEVERAL: Final = re.compile(rf":|//| {lx.OR} ", re.IGNORECASE)  # without any of these there is one address
 _OLD: Final = re.compile(rf"\b(?:{_any(lx.OLD_ADDRESS)})\b", re.IGNORECASE)
 _FORMULA: Final = re.compile(r"=\s*(?:CONCATENAR|CONCATENATE|CONCAT)\s*\(", re.IGNORECASE)
 
@@ -33,7 +33,7 @@ def alternatives(text: str) -> list[str]:
     cleaned = clean(text)
     if cleaned.startswith("="):
         cleaned = _FORMULA.sub("", cleaned, count=1)
-    if not any(sign in cleaned.lower() for sign in _SEVERAL):
+    if not _SEVERAL.search(cleaned):
         return [cleaned]
     edges = [0, *(cut.start() for cut in _SPLIT.finditer(cleaned)), len(cleaned)]
     parts = [cleaned[start:end].strip() for start, end in pairwise(edges)]

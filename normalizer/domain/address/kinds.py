@@ -63,8 +63,8 @@ class Kinds:
     # -- streets -------------------------------------------------------------------------------------------------
 
     def _is_street(self, words: list[str], span: Span) -> bool:
-        coded = words[0] in towns.ALL_CODES or any(word.isdigit() for word in words)
-        typed = words[0] in _SPELLED_TYPES or coded
+        headed = words[0] in _SPELLED_TYPES or words[0] in towns.ALL_CODES
+        typed = headed or any(word.isdigit() for word in words)
         whole = words[0] not in _NO_STREETS and words[-1] not in _STREET_BREAKS_OFF
         return (
             typed

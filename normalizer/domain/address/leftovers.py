@@ -195,12 +195,13 @@ def _read_quarter(draft: Draft, start: int, end: int) -> Reason | None:
     slot = (start, end) == draft.evidence.slot
     if not (may_be_quarter(tokens, start, end, sector=not draft.start.kind) or (slot and may_fill_slot(tokens, start))):
         return Reason.TEXT_UNEXPLAINED
-    reason = _misplaced(draft, start, end)
+    district = standard.district(tokens, start, end)
+    reason = _misplaced(draft, start, end, district)
     if reason is not None:
         return reason
     known = _is_known(draft, start)
     draft.score += weights.QUARTER + (weights.QUARTER_KNOWN if known else 0.0)
-    draft.district = standard.district(tokens, start, end)
+    draft.district = district
     draft.claim(start, end, DISTRICT)
     return None
 
@@ -209,7 +210,7 @@ def _is_known(draft: Draft, start: int) -> bool:
     return start in draft.evidence.labelled or draft.tokens.keys[start] in lx.DISTRICT_WORDS
 
 
-def _misplaced(draft: Draft, start: int, end: int) -> Reason | None:
+def _misplaced(draft: Draft, start: int, end: int, district: str) -> Reason | None:
     """Say why what may be a quarter's name is none where it stands."""
     if end - start == 1 and _follows_label(draft.tokens, start):
         return Reason.DISTRICT_AMBIGUOUS  # "Bairro Novo" may be the whole name
@@ -217,8 +218,8 @@ def _misplaced(draft: Draft, start: int, end: int) -> Reason | None:
         return Reason.TEXT_UNEXPLAINED
     if start in draft.evidence.labelled:
         return None
-    doubts = (_is_capital_apart,) if (start, end) == draft.evidence.slot else _DOUBTS
-    return Reason.DISTRICT_AMBIGUOUS if any(doubt(draft, start, end) for doubt in doubts) else None
+    doubtful = (start, end) != draft.evidence.slot and any(doubt(draft, start, end) for doubt in _DOUBTS)
+    return Reason.DISTRICT_AMBIGUOUS if doubtful or _is_capital_apart(draft, district) else None
 
 
 def _is_beside_city(draft: Draft, start: int, end: int) -> bool:
@@ -240,10 +241,9 @@ def _is_misspelt_city(draft: Draft, start: int, end: int) -> bool:
     return gazetteer.resembles_one(draft.tokens.phrase(start, end), place.uf)
 
 
-def _is_capital_apart(draft: Draft, start: int, end: int) -> bool:
+def _is_capital_apart(draft: Draft, district: str) -> bool:
     """Is the quarter called like the state's capital, as where "Salvador, Barra, BA" names city before quarter."""
-    capital = gazetteer.CAPITALS[draft.place.uf]
-    return standard.district(draft.tokens, start, end) == capital != draft.place.name
+    return district == gazetteer.CAPITALS[draft.place.uf] != draft.place.name
 
 
 def _holds_city(draft: Draft, start: int, end: int) -> bool:
@@ -266,7 +266,7 @@ def _may_be_counted(draft: Draft, start: int, end: int) -> bool:
     return touches and tokens.keys[start].endswith("s") and tokens.keys[start] not in lx.STRONG_STARTERS
 
 
-_DOUBTS: Final = (_is_unbounded, _may_be_counted, _is_misspelt_city, _is_capital_apart, _holds_city)
+_DOUBTS: Final = (_is_unbounded, _may_be_counted, _is_misspelt_city, _holds_city)
 
 
 def _is_short_label(draft: Draft, start: int, end: int) -> bool:

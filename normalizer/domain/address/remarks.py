@@ -22,6 +22,8 @@ _CAPITAL_ENDS: Final = frozenset(
     | {uf.lower() for uf in gazetteer.UF_NAMES}
 )
 _LIVED_WITH: Final = 7  # words between "mora" and "na Rua"
+# Without any of these no field is one that says nothing, of a person, or a note.
+_FIELD_WORDS: Final = {slot.split()[0] for slot in lx.NULL_SLOTS} | lx.OWN_COUNTRY | lx.PERSON_WORDS | lx.NOTE_WORDS
 
 
 # -- orders ------------------------------------------------------------------------------------------------------
@@ -105,6 +107,8 @@ def _says_again(tokens: Tokens, start: int, middle: int, end: int) -> bool:
 def mark_fields(evidence: Evidence) -> None:
     """Drop empty slots, contacts, persons and notes, field by field."""
     tokens, marks = evidence.tokens, evidence.marks
+    if _FIELD_WORDS.isdisjoint(tokens.vocabulary) and NOISE not in tokens.kinds:
+        return
     start = 0
     while start < tokens.size:
         end = tokens.hard_end(start)

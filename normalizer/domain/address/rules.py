@@ -143,12 +143,9 @@ def _decide(tried: list[Reading]) -> Settled[Address] | Undecided:
     best = tried[0]
     if best.address is None:
         return Undecided(best.reason, best.understood)
-    understood = _understood(best.address)
-    if best.score < weights.ENOUGH:
-        return Undecided(Reason.ADDRESS_AMBIGUOUS, understood)
-    for other in tried[1:]:
-        if other.address is not None and other.address != best.address and best.score - other.score < weights.MARGIN:
-            return Undecided(Reason.ADDRESS_AMBIGUOUS, understood)
+    rivals = (other for other in tried[1:] if other.address is not None and other.address != best.address)
+    if best.score < weights.ENOUGH or any(best.score - rival.score < weights.MARGIN for rival in rivals):
+        return Undecided(Reason.ADDRESS_AMBIGUOUS, _understood(best.address))
     return Settled(best.address, inferred=_inferred(best))
 
 

@@ -32,13 +32,13 @@ def find_slot(evidence: Evidence) -> None:
     while city > 1 and tokens.kinds[city - 1] == CEP:
         city -= 1  # "VILA EXEMPLO. 04727-100 São Paulo - SP"
     start = tokens.hard_start(city - 1)
-    if start > 0 and not any(_is_second_street(tokens, at) for at in range(start, city)):
+    if start > 0 and not _holds_street(tokens, start, city):
         evidence.slot = (start, city)
 
 
 def _city(tokens: Tokens) -> tuple[int, int]:
     """Return the field before the last sigla, if it is a municipality of that state, brackets behind it left out."""
-    state = end = next((at for at in range(tokens.size - 1, 2, -1) if _is_sigla(tokens, at)), 0)
+    state = end = _last_sigla(tokens, 2)
     while end > 1 and tokens.parens[end - 1]:
         end -= 1  # "BRASILIA (GAMA) - DF"
     city = tokens.hard_start(end - 1) if state else 0
@@ -47,15 +47,20 @@ def _city(tokens: Tokens) -> tuple[int, int]:
     return city, end
 
 
-def _is_second_street(tokens: Tokens, at: int) -> bool:
-    """Does a street begin there that is no quarter's name, as "Caminho das Árvores" is."""
-    return at_street(tokens, at) and tokens.keys[at] not in lx.QUARTER_TOO
+def _holds_street(tokens: Tokens, start: int, end: int) -> bool:
+    """Does a street begin in [start, end) that is no quarter's name, as "Caminho das Árvores" is."""
+    keys = tokens.keys
+    return any(keys[at] not in lx.QUARTER_TOO and at_street(tokens, at) for at in range(start, end))
 
 
-def _is_sigla(tokens: Tokens, at: int) -> bool:
-    if tokens.keys[at] not in _SIGLAS:
-        return False
-    return at + 1 == tokens.size or tokens.gaps[at + 1] == HARD or tokens.kinds[at + 1] != WORD
+def _last_sigla(tokens: Tokens, behind: int) -> int:
+    """Return where the last sigla behind token `behind` stands, with no word after it in its field; 0 for none."""
+    for at in range(tokens.size - 1, behind, -1):
+        if tokens.keys[at] in _SIGLAS and (
+            at + 1 == tokens.size or tokens.gaps[at + 1] == HARD or tokens.kinds[at + 1] != WORD
+        ):
+            return at
+    return 0
 
 
 def mark_brackets(evidence: Evidence) -> None:
@@ -63,7 +68,7 @@ def mark_brackets(evidence: Evidence) -> None:
     tokens = evidence.tokens
     if True not in tokens.parens:
         return
-    state = next((at for at in range(tokens.size - 1, 1, -1) if _is_sigla(tokens, at)), 0)
+    state = _last_sigla(tokens, 1)
     start = state
     while start > 0 and tokens.parens[start - 1]:
         start -= 1

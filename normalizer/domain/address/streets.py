@@ -11,8 +11,6 @@ from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER, UNIT
 from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from normalizer.domain.address.evidence import Evidence
     from normalizer.domain.address.places import Place
     from normalizer.domain.address.tokens import Tokens
@@ -73,20 +71,23 @@ def typed_starts(evidence: Evidence) -> list[Start]:
         found.append(Start(0, evidence.trailing_type, 0, weights.LONG_TYPE + weights.TYPE_OPENS_FIELD))
     for at in range(tokens.size):
         if marks[at] == FREE and not evidence.in_city(at) and not (found and at == evidence.slot[0]):
-            found.extend(_start_at(evidence, at))
+            start = _start_at(evidence, at)
+            if start is not None:
+                found.append(start)
     return found
 
 
-def _start_at(evidence: Evidence, at: int) -> Iterator[Start]:
+def _start_at(evidence: Evidence, at: int) -> Start | None:
     tokens, marks, key = evidence.tokens, evidence.marks, evidence.tokens.keys[at]
     opens = tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)
     if opens and is_counted(tokens, at):
         kind = f"{tokens.words[at].capitalize()} {lx.STREET_TYPES[tokens.keys[at + 1]]}"
-        yield Start(at, kind, at + 2, weights.COUNTED_TYPE)
-    elif key in lx.STREET_TYPES and at_street(tokens, at, opens=at > 0 and marks[at - 1] == LABEL):
-        yield _typed(evidence, at, opens=opens)
-    elif opens and is_road(tokens, lx.ROAD, at) and 2 <= len(tokens.keys[at + 1]) <= 3:
-        yield Start(at, lx.ROAD, at, weights.CODED_STREET)
+        return Start(at, kind, at + 2, weights.COUNTED_TYPE)
+    if key in lx.STREET_TYPES and at_street(tokens, at, opens=at > 0 and marks[at - 1] == LABEL):
+        return _typed(evidence, at, opens=opens)
+    if opens and is_road(tokens, lx.ROAD, at) and 2 <= len(tokens.keys[at + 1]) <= 3:
+        return Start(at, lx.ROAD, at, weights.CODED_STREET)
+    return None
 
 
 def is_counted(tokens: Tokens, at: int) -> bool:

@@ -7,6 +7,7 @@ harder than they separate words.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from normalizer.domain.address import lexicon as lx
@@ -85,6 +86,7 @@ def _measure(separator: str) -> int:
     return BLANK
 
 
+@lru_cache(maxsize=8_192)
 def _word_key(word: str) -> str:
     key = word_key(word)
     return lx.RAISED.get(key, key) if word[-1] in _RAISED else key  # "Stº", "Bº"
@@ -241,18 +243,14 @@ class Tokens:
         return self._edges
 
 
-# What may stand in a text, what that is replaced by, and the pattern of where.
-_REPAIRS: Final = (
-    ((".0",), "", _EXCEL_FLOAT),
-    ((".P", ".p", ". P"), "CEP", _DOTTED_CEP),
-    ((" / ",), "/", _WIDE_SLASH),
-    ((".º", ".ª", ".°"), "", _DOTTED_SIGN),
-)
+# What is put right, and what by; a text without a sign of any is not searched for each.
+_REPAIRS: Final = ((_EXCEL_FLOAT, ""), (_DOTTED_CEP, "CEP"), (_WIDE_SLASH, "/"), (_DOTTED_SIGN, ""))
+_DAMAGED: Final = re.compile(r"\.(?:0| ?[Pp]|[ºª°])| / ")
 
 
 def _unglue(text: str) -> str:
-    for signs, replacement, pattern in _REPAIRS:
-        if any(sign in text for sign in signs):
+    if _DAMAGED.search(text):
+        for pattern, replacement in _REPAIRS:
             text = pattern.sub(replacement, text)
     if not (text.isupper() or text.islower()):
         text = _CAMEL.sub(" ", _GLUED_TYPE.sub(r"\1 ", text))

@@ -19,6 +19,7 @@ _ORDINAL_SIGNS: Final = "ºª°oOaA"  # "10o andar"
 _NO_UNIT_NAMES: Final = frozenset(
     {*lx.UNIT_WORDS, *lx.DISTRICT_WORDS, *lx.STREET_TYPES, *lx.LABELS, *lx.REFERENCE_WORDS, *lx.NOTE_WORDS}
 )
+_OPENS_UNIT: Final = lx.UNIT_FIRST | lx.BEHIND_FLATS.keys()
 _BEFORE_INNER: Final = lx.OF | lx.AND
 _AFTER_ALONE: Final = lx.OF | lx.PLACED_AT
 _LOOSE_LETTERS: Final = frozenset("aeo")
@@ -39,8 +40,8 @@ def mark_units(evidence: Evidence) -> None:
     tokens = evidence.tokens
     if lx.UNIT_FIRST.isdisjoint(tokens.vocabulary):
         return
-    for at in range(tokens.size):
-        if evidence.free(at) and tokens.kinds[at] == WORD and not evidence.in_city(at):
+    for at, key in enumerate(tokens.keys):
+        if key in _OPENS_UNIT and evidence.free(at) and not evidence.in_city(at):
             unit = _phrase(evidence, at) or _word(evidence, at)
             if unit is not None:
                 _keep(evidence, unit)
