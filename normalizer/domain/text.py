@@ -18,7 +18,7 @@ _MAX_PASSES: Final = 6
 _CP1252: Final = "€\u0081‚ƒ„…†‡ˆ‰Š‹Œ\u008dŽ\u008f\u0090‘’“”•–—˜™š›œ\u009džŸ"
 _BYTE: Final = {char: 0x80 + i for i, char in enumerate(_CP1252)} | {chr(b): b for b in range(0x80, 0xC0)}
 _TAIL: Final = re.escape("".join(_BYTE))
-_MOJIBAKE: Final = re.compile(f"[ÂÃ][{_TAIL}]|â[€\u0080][{_TAIL}]")
+_MOJIBAKE: Final = re.compile(f"(?:Â|Ã|â€|â\u0080)[{_TAIL}]")
 _LEAD: Final = {"Â": 0xC2, "Ã": 0xC3, "â": 0xE2}
 
 _TAG: Final = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]{0,15})(?:[\s/][^<>]{0,300})?>|<!--")

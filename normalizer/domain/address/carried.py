@@ -86,6 +86,7 @@ class Carrier:
     def __init__(self, evidence: Evidence, address: Address) -> None:
         self.evidence, self.address = evidence, address
         self.tokens, self.marks = evidence.tokens, evidence.marks
+        self.street, self.quarter = value_words(address.rua), value_words(address.bairro or "")
 
     def wanted(self) -> list[tuple[str, list[Span]]]:
         """Return each value to place with every span of tokens that carries it."""
@@ -94,7 +95,7 @@ class Carrier:
         if address.numero is not None:
             wanted.append(("numero", self._number_spans(address.numero)))
         if address.bairro is not None:
-            wanted.append(("bairro", list(self._spans(value_words(address.bairro), _NAMES))))
+            wanted.append(("bairro", list(self._spans(self.quarter, _NAMES))))
         if address.complemento is not None:
             wanted.extend(("complemento", self._part_spans(part)) for part in address.complemento.split(", "))
         return wanted
@@ -145,7 +146,7 @@ class Carrier:
         return self.tokens.kinds[at] == NUM and key.lstrip("0") == word.lstrip("0") != ""
 
     def _street_spans(self) -> list[Span]:
-        words = value_words(self.address.rua)
+        words = self.street
         spans = [(self._doubled(start, words[0]), end) for start, end in self._spans(words, _NAMES)]
         behind = word_key(self.evidence.trailing_type or "")  # "FULANO DE TAL, 121 AVENIDA."
         if spans or len(words) < 2 or words[0] not in (_DEFAULT, _ROAD, behind):

@@ -74,12 +74,13 @@ class _Check:
         self.evidence, self.address = evidence, address
         self.tokens = evidence.tokens
         self.marks = evidence.marks
+        self.carrier = Carrier(evidence, address)
         self.chosen: list[tuple[str, Span]] = []
         self.unclaimed: list[State] = []  # states named by tokens that carry no field
 
     def run(self) -> Iterator[Violation]:
         found = [*self._place(), *self._postcode()]
-        wanted = Carrier(self.evidence, self.address).wanted()
+        wanted = self.carrier.wanted()
         missing = [name for name, spans in wanted if not spans]
         found.extend(Violation(name, ViolationKind.INVENTED) for name in dict.fromkeys(missing))
         if not missing:
@@ -191,7 +192,7 @@ class _Check:
     # -- kinds and what is left over -----------------------------------------------------------------------------
 
     def _kinds(self) -> Iterator[Violation]:
-        for name in Kinds(self.evidence, self.address, self.chosen).wrong():
+        for name in Kinds(self.carrier, self.chosen).wrong():
             yield Violation(name, ViolationKind.WRONG_KIND)
         yield from self._beside_city(dict(self.chosen)["cidade"])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import towns
-from normalizer.domain.address.carried import STREET_HEADS, value_words
+from normalizer.domain.address.carried import STREET_HEADS
 from normalizer.domain.address.keys import word_key
 from normalizer.domain.address.marks import FREE, UNIT
 from normalizer.domain.address.places import states
@@ -16,9 +16,7 @@ from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from normalizer.domain.address.carried import Span
-    from normalizer.domain.address.evidence import Evidence
-    from normalizer.domain.address.value import Address
+    from normalizer.domain.address.carried import Carrier, Span
 
 _FEW_LETTERS: Final = 3
 _HOUSE_DIGITS: Final = 4  # no street is called by so long a number
@@ -43,19 +41,20 @@ _NUMBERED: Final = (lx.NUMBERED_STREET_WORDS | STREET_HEADS | lx.COUNTED) - lx.S
 class Kinds:
     """Judges the spans that carry the fields of one address."""
 
-    def __init__(self, evidence: Evidence, address: Address, claims: Sequence[tuple[str, Span]]) -> None:
-        self.evidence, self.address, self.claims = evidence, address, claims
-        self.tokens, self.marks = evidence.tokens, evidence.marks
+    def __init__(self, carrier: Carrier, claims: Sequence[tuple[str, Span]]) -> None:
+        self.evidence, self.address, self.claims = carrier.evidence, carrier.address, claims
+        self.tokens, self.marks = carrier.tokens, carrier.marks
+        self.street, self.quarter = carrier.street, carrier.quarter
         self.spans = dict(claims)
         self.parts = [span for name, span in claims if name == "complemento"]
 
     def wrong(self) -> Iterator[str]:
         """Yield the fields that are carried by what is another field."""
-        if not self._is_street(value_words(self.address.rua), self.spans["rua"]):
+        if not self._is_street(self.street, self.spans["rua"]):
             yield "rua"
         if "numero" in self.spans and self.evidence.labelled.get(self.spans["numero"][0], "numero") != "numero":
             yield "numero"
-        if "bairro" in self.spans and self._is_no_quarter(value_words(str(self.address.bairro)), self.spans["bairro"]):
+        if "bairro" in self.spans and self._is_no_quarter(self.quarter, self.spans["bairro"]):
             yield "bairro"
         if any(self._runs_on(span) or self._stands_for_quarter(span) for span in self.parts):
             yield "complemento"

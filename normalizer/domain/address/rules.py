@@ -21,7 +21,7 @@ from normalizer.domain.address.readings import Reading, read
 from normalizer.domain.address.second_look import second_look
 from normalizer.domain.address.sectors import starts
 from normalizer.domain.address.streets import at_street
-from normalizer.domain.address.tokens import HARD, MAX_CHARS, NUM, WORD, Tokens
+from normalizer.domain.address.tokens import MAX_CHARS, NUM, WORD, Tokens
 from normalizer.domain.decision import Reason, Settled, Undecided
 
 if TYPE_CHECKING:
@@ -105,8 +105,9 @@ def _refused_outright(tokens: Tokens) -> Reason | None:
         return Reason.ADDRESS_JUNK
     if size < 4:
         return Reason.ADDRESS_JUNK
-    last = next((at for at in range(size - 1, -1, -1) if tokens.gaps[at] == HARD), 0)
-    if tokens.phrase(last, size) in lx.COUNTRIES or not lx.FOREIGN_WORDS.isdisjoint(tokens.vocabulary):
+    if tokens.phrase(tokens.hard_start(size - 1), size) in lx.COUNTRIES or not lx.FOREIGN_WORDS.isdisjoint(
+        tokens.vocabulary
+    ):
         return Reason.ADDRESS_FOREIGN
     return None
 

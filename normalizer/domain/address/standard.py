@@ -269,7 +269,8 @@ def joined(parts: Iterable[str]) -> str | None:
 
 def number(digits: str) -> str | None:
     """Return the house number without separators and leading zeros; None for 0."""
-    return "".join(char for char in digits if char in "0123456789").lstrip("0") or None
+    plain = digits if digits.isascii() and digits.isdecimal() else "".join(re.findall("[0-9]", digits))
+    return plain.lstrip("0") or None
 
 
 def cep(digits: str) -> str | None:

@@ -52,6 +52,7 @@ _KIND: Final = {"WORD": WORD, "NUMBER": NUM, "CEP": CEP, "PHONE": PHONE, "NOISE"
 _EXCEL_FLOAT: Final = re.compile(r"(?<=\d)\.0(?![\d])")
 _GLUED_WORDS: Final = "|".join(sorted({way for word in lx.GLUED_TYPES for way in (word.title(), word.upper())}))
 _GLUED_TYPE: Final = re.compile(rf"\b({_GLUED_WORDS})(?=[A-ZÀ-Ý][a-zà-ÿ])")
+_INNER_CAPITAL: Final = re.compile(r"[A-Za-zÀ-ÿ][A-ZÀ-Ý][a-zà-ÿ]")  # what both ways of glueing words leave
 _CAMEL: Final = re.compile(r"(?<=[a-zà-ÿ]{2})(?=[A-ZÀ-Ý][a-zà-ÿ]{2})")
 _DOTTED_CEP: Final = re.compile(r"\bC\. ?E\. ?P\b\.?", re.IGNORECASE)
 _WIDE_SLASH: Final = re.compile(r"(?<=\d) / (?=\d)")  # "1520 / 702" is a flat, as "1520/702" is
@@ -252,6 +253,6 @@ def _unglue(text: str) -> str:
     if _DAMAGED.search(text):
         for pattern, replacement in _REPAIRS:
             text = pattern.sub(replacement, text)
-    if not (text.isupper() or text.islower()):
+    if _INNER_CAPITAL.search(text):
         text = _CAMEL.sub(" ", _GLUED_TYPE.sub(r"\1 ", text))
     return text
