@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
 from normalizer import __version__
-from normalizer.api import appointments, page, policies, problems, review, sheets, system
+from normalizer.api import appointments, page, policies, problems, review, sheets, system, untold
 from normalizer.api.access import Access, Admission
 from normalizer.api.connections import BoundedProtocol, OnceAMinute, allow_open_files
 from normalizer.api.live import Live
@@ -103,8 +103,8 @@ def create_app(
     )
     app.state.access = access
     app.state.patience_s = patience_s
-    tables = (sheets.router, appointments.router, policies.router, review.router)
-    for router in (system.health, system.router, *tables, page.router, review.pages):
+    tables = (sheets.router, appointments.router, policies.router, review.router, untold.router)
+    for router in (system.health, system.router, *tables, page.router, review.pages, untold.pages):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=page.HERE / "static"), name="static")
     problems.install(app)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
@@ -21,7 +20,6 @@ from normalizer.observability.prometheus import CONTENT_TYPE_LATEST
 from normalizer.operations.retry import requeue
 from normalizer.operations.steering import Order, steer
 from normalizer.runtime import Backend
-from normalizer.store.outbox import DESTINATIONS
 
 _READY_S: Final = 4.0
 
@@ -62,17 +60,6 @@ class RetryRequest(BaseModel):
 
     status: list[Status] = Field(default=[Status.FAILED], min_length=1, max_length=2, examples=[["falhou"]])
     causas: list[str] | None = Field(default=None, max_length=50, examples=[["sem chave de IA configurada"]])
-
-
-class Undelivered(BaseModel):
-    """An event that a destination did not take."""
-
-    id: str = Field(examples=["msg_6740f0c2a1b2c3d4e5f60718"])
-    destino: str = Field(examples=["webhook"])
-    tipo: str = Field(examples=["appointments.normalized"])
-    em: datetime
-    tentativas: int
-    motivo: str | None = Field(examples=["HTTP 500"])
 
 
 class Requeued(BaseModel):
@@ -145,30 +132,6 @@ async def retry(wanted: RetryRequest, _: Operator, backend: TheBackend) -> Reque
         set(wanted.status), store=backend.store, tasks=backend.tasks, cache=backend.cache, reasons=wanted.causas
     )
     return Requeued(enfileirados=queued)
-
-
-@router.get("/webhook/falhas")
-async def undelivered(_: Reader, backend: TheBackend) -> list[Undelivered]:
-    """Os eventos que um destino não recebeu em 24 horas, dos últimos sete dias."""
-    outbox = backend.store.outbox()
-    return [
-        Undelivered(
-            id=one.event.id, destino=name, tipo=one.event.type, em=one.event.at, tentativas=one.tries, motivo=one.error
-        )
-        for name in DESTINATIONS
-        for one in await outbox.failed(name)
-    ]
-
-
-@router.post("/webhook/reenviar")
-async def send_again(
-    _: Operator,
-    backend: TheBackend,
-    evento: Annotated[str | None, Query(max_length=64, description="Só este; sem ele, todos.")] = None,
-) -> Requeued:
-    """Envia de novo o que não foi entregue."""
-    outbox = backend.store.outbox()
-    return Requeued(enfileirados=sum([await outbox.send_again(name, evento) for name in DESTINATIONS]))
 
 
 @router.get("/eventos", response_class=EventSourceResponse)

@@ -19,7 +19,7 @@ def events(
     resend: Annotated[bool, typer.Option("--resend", help="Envia de novo o que não foi entregue.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Lista os eventos que nenhum destino recebeu em 24 horas."""
+    """Lista os eventos que um destino não aceitou em 24 horas, ou recusou de vez."""
     from normalizer.runtime import open_producer
     from normalizer.store.outbox import DESTINATIONS, Delivery
 

@@ -815,3 +815,51 @@ class TestEdits:
         refused = await looked([{"linha": 2}])
         assert (refused.status_code, refused.headers["content-type"]) == (422, PROBLEM)
         assert "edicoes" in refused.json()["detail"]
+
+
+class TestEventsNobodyTook:
+    @pytest.fixture
+    async def failed(self, backend: Backend) -> str:
+        outbox = backend.store.outbox()
+        await outbox.ensure_indexes()
+        await outbox.add("lane.stopped", {"model": "m"}, ["webhook"], once="once")
+        delivery = await outbox.next_for("webhook")
+        assert delivery is not None
+        await outbox.give_up(delivery.event.id, "webhook", "HTTP 500 <b>")
+        return delivery.event.id
+
+    async def test_they_are_listed_and_sent_again_by_an_operator(
+        self, client: httpx.AsyncClient, backend: Backend, failed: str
+    ) -> None:
+        [told] = (await client.get("/api/webhook/falhas", headers=AS_READER)).json()
+        assert (told["id"], told["motivo"]) == (failed, "HTTP 500 <b>")
+        assert (await client.post("/api/webhook/reenviar", headers=AS_READER)).status_code == 403
+
+        again = await client.post("/api/webhook/reenviar", params={"evento": failed}, headers=AS_OPERATOR)
+
+        assert again.json() == {"enfileirados": 1}
+        assert (await client.get("/api/webhook/falhas", headers=AS_READER)).json() == []
+
+    async def test_a_page_shows_them_and_its_button_sends_them_again(
+        self, client: httpx.AsyncClient, backend: Backend, failed: str
+    ) -> None:
+        await client.post("/entrar", data={"chave": OPERATOR})
+        assert "/eventos-sem-entrega" in (await client.get("/")).text
+        page = (await client.get("/eventos-sem-entrega")).text
+        assert failed in page
+        assert "HTTP 500 &lt;b&gt;" in page
+
+        sent = await client.post("/eventos-sem-entrega")
+
+        assert (sent.status_code, sent.headers["location"]) == (303, "/eventos-sem-entrega")
+        assert "Nenhum: tudo foi entregue" in (await client.get("/eventos-sem-entrega")).text
+        assert await backend.store.outbox().next_for("webhook") is not None
+
+    async def test_a_reader_sees_no_button_and_another_site_sends_nothing(
+        self, client: httpx.AsyncClient, failed: str
+    ) -> None:
+        page = (await client.get("/eventos-sem-entrega", headers=AS_READER)).text
+        assert failed in page
+        assert "<button>" not in page
+        assert (await client.post("/eventos-sem-entrega", headers=AS_READER)).status_code == 403
+        assert (await client.get("/eventos-sem-entrega")).status_code == 401

@@ -6,6 +6,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from normalizer.domain.wording import many
 from normalizer.operations.doctor.finding import Finding, good, warning, wrong
 from normalizer.operations.events.senders import Refused
 from normalizer.runtime import webhook_of_settings
@@ -36,4 +37,4 @@ async def check_untold(store: AppointmentStore) -> list[Finding]:
     """What no receiver took."""
     untold = await store.outbox().count_failed()
     mend = "Quando o destino voltar: normalizer events --resend"
-    return [warning(AREA, f"{untold} eventos não foram entregues em 24 horas.", mend)] if untold else []
+    return [warning(AREA, f"{many(untold, 'evento')} sem entrega; por quê: normalizer events.", mend)] if untold else []
