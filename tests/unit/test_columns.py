@@ -7,7 +7,7 @@ import pytest
 from normalizer.domain.address import parse_address
 from normalizer.domain.decision import Settled
 from normalizer.imports.spreadsheet import Problem, Vocabulary, read
-from normalizer.imports.spreadsheet.columns import field_of, find_header
+from normalizer.imports.spreadsheet.columns import field_of, find_header, header_at
 from normalizer.imports.spreadsheet.joining import join_parts
 
 pytestmark = pytest.mark.usefixtures("read_here")
@@ -233,3 +233,64 @@ class TestRows:
         assert rows("Nome;Data;CPF\nAna;01/12/2026 14:00;1")[0]["hora_agendamento"] == "14:00"
         (values,) = rows("Nome;HR_AGENDA;CPF\nAna;01/12/26 08:00;1")
         assert (values["data_agendamento"], values["hora_agendamento"]) == ("01/12/2026", "08:00")
+
+
+class TestHoweverTitlesArePut:
+    """Systems name their columns by prefix, in humps, with whose or which appointment's before or behind."""
+
+    @pytest.mark.parametrize(
+        ("title", "field"),
+        [
+            ("cpfPaciente", "cpf"),
+            ("dataConsulta", "data_agendamento"),
+            ("Agenda: Hora", "hora_agendamento"),
+            ("Paciente - Endereço", "endereco_completo"),
+            ("Cliente CPF", "cpf"),
+            ("U.F.", "estado"),
+            ("C.E.P.", "cep"),
+            ("Horário p/ coleta", "hora_agendamento"),
+            ("Endereço p/ coleta", "endereco_coleta"),
+            ("Logradouro e número", "logradouro"),
+            ("Endereço, nº", "endereco_completo"),
+            ("Cidade/Município", "cidade"),
+            ("Endere?o", "endereco_completo"),
+            ("Munic\ufffdpio", "cidade"),
+            ("Número do paciente", None),
+            ("Código do paciente", None),
+            ("Telefone/CPF", None),
+            ("Endereço da mãe", None),
+            ("CPF do paciente (mãe)", None),
+            ("Data/Idade", None),
+            ("C?", None),
+        ],
+    )
+    def test_a_title_is_known_or_not(self, title: str, field: str | None) -> None:
+        assert field_of(title) == field
+
+    def test_a_prefix_on_all_is_none_of_the_name(self) -> None:
+        titles = ["PAC_NOME", "PAC_CPF", "PAC_ENDERECO", "PAC_NUMERO", "PAC_UF", "DT_CONSULTA"]
+        assert list(header_at(1, titles).columns.values()) == [
+            "nome_paciente",
+            "cpf",
+            "endereco_completo",
+            "numero",
+            "estado",
+            "data_agendamento",
+        ]
+
+    def test_some_titles_mean_what_their_neighbours_make_of_them(self) -> None:
+        assert header_at(1, ["Tipo", "Logradouro", "CPF"]).columns[0] == "tipo_logradouro"
+        assert 0 not in header_at(1, ["Tipo", "CPF", "Logradouro"]).columns
+        assert header_at(1, ["Convênio", "CPF"]).columns[0] == "nome_convenio"
+        assert header_at(1, ["Convênio", "Nome do convênio", "CPF"]).columns[0] == "numero_convenio"
+
+
+def test_a_table_below_with_more_titles_takes_no_row_from_the_one_above() -> None:
+    below = [["Todos", "", ""], ["Paciente", "CPF", "Endereço", "Data"], ["Eva", "111.444.777-35", "Rua A, 1", ""]]
+    rows = [["Paciente", "CPF"], *below]
+    parameters = find_header(enumerate(rows, 1))
+    assert parameters is not None
+    assert parameters.row == 3
+    data = find_header(enumerate([["Paciente", "CPF"], ["Ana", "529.982.247-25"], *below], 1))
+    assert data is not None
+    assert data.row == 1

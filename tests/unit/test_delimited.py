@@ -268,3 +268,23 @@ def test_no_accident_mixes_two_patients(sheet: Sheet, data: st.DataObject) -> No
     assert all(len(owners(values)) <= 1 for values in rows.values()), problems
     far = {n for n in range(sheet.patients) if n + 2 < at or (n > at and kind != "cut")}
     assert far <= set().union(*whole), problems
+
+
+def test_the_days_of_an_agenda_and_its_free_slots() -> None:
+    rows, problems = outcome(
+        "Hora;Paciente;CPF;Endereço\nAgenda do dia 01/12/2026\n08:00;Ana;111.444.777-35;Rua A, 1\n09:00;-;;\n10:00;;;\n"
+        "quarta, 02/12/2026\n08:00;Bia;529.982.247-25;Rua B, 2\nde manhã;;;\n"
+    )
+    assert [(n, one["data_agendamento"]) for n, one in rows.items()] == [(3, "01/12/2026"), (7, "02/12/2026")]
+    assert list(problems) == [8]
+
+
+def test_single_quotes_around_cells_are_none_of_the_value() -> None:
+    rows, problems = outcome("Nome;Endereço;CPF\n'Ana Teste';'Rua das Flores, 10';'111.444.777-35'\n" + BIA_LINE)
+    assert (rows, problems) == ({2: ANA, 3: BIA}, {})
+
+
+@pytest.mark.parametrize("name", ["Ana / Bia", "Ana e Bia", "Ana, Bia"])
+def test_two_patients_in_a_row_are_not_one(name: str) -> None:
+    rows, problems = outcome(HEADER + f"{name};Rua A, 1;111.444.777-35 e 529.982.247-25\n" + BIA_LINE)
+    assert (list(rows), list(problems)) == ([3], [2])

@@ -289,6 +289,8 @@ class TestWhoseAndWhich:
             ("RG 2001002003004 SSPDS/CE", None, "2001002003004"),
             ("CPF: 111.444.777-35, RG: 111.444.777-35", "11144477735", None),
             ("CPF: 1.1144477735E10, RG: 1.23456789E8", "11144477735", "123456789"),
+            ("111444777 35", "11144477735", None),
+            ("RG 123456789 10/10/2020", None, "123456789"),
         ],
     )
     def test_settled(self, text: str, cpf: str | None, rg: str | None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -54,18 +55,18 @@ _NAMES: Final = {
     "|hora da consulta|horario da consulta|hora do atendimento|horario de atendimento|hora do exame|hora da coleta"
     "|hora marcada|horario|hora",
     "nome_paciente": "nome do paciente|paciente|nome do cliente|cliente|nome do beneficiario|beneficiario"
-    "|nome completo do paciente|nome completo|nome",
+    "|nome completo do paciente|nome completo|nome|nome civil|nome social",
     "sobrenome": "sobrenome do paciente|sobrenome|ultimo nome",
     "tipo_consulta": "nomes dos exames|nome do exame|tipo de consulta|tipo da consulta|exame|exames|procedimento"
     "|procedimentos|servico|servicos|qual exame deseja fazer",
     "endereco_coleta": "endereco de coleta|local de coleta",
     "endereco_completo": "endereco do paciente|endereco do cliente|endereco residencial|endereco residencial completo"
     "|endereco completo|logradouro completo|endereco",
-    "tipo_logradouro": "tipo do logradouro|tipo de logradouro",
+    "tipo_logradouro": "tipo do logradouro|tipo do endereco|tipo",
     "logradouro": "nome do logradouro|logradouro|rua|nome da rua|rua avenida|rua av",
     "numero": "numero do endereco|numero do logradouro|numero da casa|numero da residencia|numero do imovel|numero",
-    "complemento": "complemento do endereco|complemento",
-    "bairro": "bairro do paciente|nome do bairro|bairro do endereco|bairro",
+    "complemento": "complemento do endereco|complemento|complemento referencia",
+    "bairro": "bairro do paciente|nome do bairro|bairro do endereco|bairro|bairro distrito",
     "cidade": "cidade do paciente|cidade do endereco|nome da cidade|nome do municipio|cidade uf|municipio uf"
     "|cidade estado|cidade|municipio",
     "estado": "uf do endereco|estado do endereco|codigo uf|estado uf|uf estado|sigla uf|uf|estado",
@@ -102,19 +103,20 @@ _IGNORED_NAMES: Final = (
 )
 _SHORT: Final = {
     **dict.fromkeys(["no", "n", "nr", "nro", "num"], "numero"),
-    **dict.fromkeys(["de", "do", "da", "dos", "das", "o", "a", "e", "s", "ds", "desc", "sg"], ""),
+    **dict.fromkeys(["de", "do", "da", "dos", "das", "o", "a", "e", "s", "p", "para", "ds", "desc", "sg"], ""),
     **dict.fromkeys(["cd", "cod"], "codigo"),
     **dict.fromkeys(["doc", "docto"], "documento"),
     **dict.fromkeys(["end", "ender"], "endereco"),
     **dict.fromkeys(["tel", "fone"], "telefone"),
     "nm": "nome",
     "dt": "data",
-    "hr": "hora",
+    **dict.fromkeys(["hr", "horario"], "hora"),
     "tp": "tipo",
     "pac": "paciente",
     "cel": "celular",
     "nasc": "nascimento",
     "agend": "agendamento",
+    "atend": "atendimento",
     "resp": "responsavel",
     "logr": "logradouro",
     "compl": "complemento",
@@ -129,8 +131,17 @@ _OF_OTHERS: Final = (
     "coletor usuario"
 )
 _OTHERS: Final = frozenset(_OF_OTHERS.split(" "))
+# Whose column it is anyway, and whose appointment: they may stand before what the column holds, or be left out.
+_PATIENTS: Final = frozenset({"paciente", "cliente", "beneficiario"})
+_APPOINTMENTS: Final = frozenset({"agenda", "agendamento", "consulta", "atendimento", "exame", "coleta"})
+_FEWEST_OF_A_PREFIX: Final = 3
 _PUNCTUATION: Final = re.compile(r"[^0-9a-z]+")
 _ASIDE: Final = re.compile(r"\([^()]*\)")
+_HUMP: Final = re.compile(r"(?<=[a-zà-ÿ])(?=[A-ZÀ-Þ])")
+_AND_NUMBER: Final = re.compile(
+    r"(?<=\w)(?:\s*[,/+]\s*|\s+(?:e|com)\s+)(?:o\s+)?(?:n[uú]mero|n[º°o.]{1,2})\s*$", re.IGNORECASE
+)
+_LOST: Final = re.compile("(?<=\\w)[?\ufffd]+(?=\\w)")
 _VALUE: Final = re.compile(r"[0-9]{3}|@|[0-9]{1,2}[/:][0-9]{2}")
 
 
@@ -161,13 +172,39 @@ _RANK: Final = {name: position for position, name in enumerate(FIELD_OF_NAME)}
 
 @lru_cache(maxsize=4096)
 def name_of(title: object) -> str:
-    """The known name a title stands for, whatever is added in brackets; empty for none."""
-    whole = known_name(normalize_title(title))
-    if whole in FIELD_OF_NAME or whole in IGNORED_NAMES or not isinstance(title, str):
-        return whole if isinstance(title, str) else ""
-    bare = known_name(normalize_title(_ASIDE.sub(" ", title)))
-    known = bare in FIELD_OF_NAME and not is_of_others(title)
-    return bare if known else ""
+    """The known name a title stands for, however it is put; empty for none."""
+    if not isinstance(title, str):
+        return ""
+    names = map(known_name, map(normalize_title, _spellings(title)))
+    return next((name for name in names if name in FIELD_OF_NAME or name in IGNORED_NAMES), _guessed(title))
+
+
+def _spellings(title: str) -> Iterator[str]:
+    """A title as it stands, then as the known names are put: `cpfPaciente`, `Agenda: data`, `Rua e número (casa)`."""
+    yield title
+    if is_of_others(title):
+        return
+    yield _ASIDE.sub(" ", title)
+    yield _AND_NUMBER.sub("", title)
+    words = normalize_title(_HUMP.sub(" ", title)).split()
+    yield " ".join(words) if any(len(word) > 1 for word in words) else "".join(words)
+    first = _SHORT.get(words[0], words[0]) if words else ""
+    if first in _PATIENTS | _APPOINTMENTS:
+        yield " ".join([*words[1:], first])
+    if (rest := [word for word in words if _SHORT.get(word, word) not in _PATIENTS]) != ["numero"]:
+        yield " ".join(rest)
+
+
+def _guessed(title: str) -> str:
+    """The one name whose letters are left: of a title whose accents were lost, or of two that say the same."""
+    if _LOST.search(title):
+        left = _LOST.sub("\0", title).split("\0")
+        shape = re.compile("[a-z ]{0,2}".join(re.escape(normalize_title(part)) for part in left))
+        found = {name for name in FIELD_OF_NAME if shape.fullmatch(name)}
+    else:
+        found = {known_name(normalize_title(part)) for part in title.split("/")} if "/" in title else set()
+    fields = {FIELD_OF_NAME.get(name) for name in found}
+    return min(found, key=_RANK.__getitem__) if len(fields) == 1 and None not in fields else ""
 
 
 def field_of(title: object) -> str | None:
@@ -225,6 +262,12 @@ class Header:
         beside = "endereco_coleta" in self.columns.values() and name_of(title) == "endereco"
         return title if beside else None
 
+    def is_of(self, cells: Sequence[object]) -> bool:
+        """Whether a row below is surely one of data: addresses or documents stand where this header says so."""
+        telling = [index for index, carried in self.columns.items() if carried in ADDRESS_FIELDS | DOCUMENT_FIELDS]
+        values = [cells[index] for index in telling if index < len(cells)]
+        return any(_is_value(value) for value in values) and self.row > 0
+
     def sources(self) -> dict[str, list[list[int]]]:
         """Per field its columns: those in one list have equal titles, and the filled one counts; lists are joined."""
         found: dict[str, dict[str, list[int]]] = {}
@@ -240,8 +283,9 @@ class Header:
 def find_header(rows: Iterable[tuple[int, Sequence[object]]], also: Also | None = None) -> Header | None:
     """Return the row that holds the most known titles among the first ones, or None when no row holds two of them.
 
-    The first of equals wins, so data below that repeats the titles changes nothing. Titles cut over two rows are read
-    together where that makes more of them known. One title alone is a header where nothing else could be one.
+    The first of equals wins, and any that has data below it, of which none may be lost to another table's. Titles cut
+    over two rows are read together where that makes more of them known. One title alone is a header where nothing else
+    could be one.
     """
     best: Header | None = None
     best_score = _MIN_SCORE - 1
@@ -250,6 +294,8 @@ def find_header(rows: Iterable[tuple[int, Sequence[object]]], also: Also | None 
     for number, cells in islice(rows, HEADER_SEARCH_ROWS):
         if isinstance(cells, BrokenRow):
             continue
+        if best is not None and best.is_of(cells):
+            break
         header, score = _read_header(number, cells, also, above)
         if score == 1 and (sum(map(_is_filled, cells)) == 1 or _is_titled(header, cells)):
             single.append(header)
@@ -306,7 +352,8 @@ def _read_header(
     meanings = also(names) if also is not None else {}
     told = {index: meanings[name] for index, name in enumerate(names) if name in meanings}
     others = _columns_of_others(above, cells)
-    known = {index: name for index, cell in enumerate(cells) if index not in told and (name := name_of(cell))}
+    bare = enumerate(_without_prefix(cells))
+    known = {index: name for index, cell in bare if index not in told and (name := name_of(cell))}
     fields = {
         index: FIELD_OF_NAME[name] for index, name in known.items() if name in FIELD_OF_NAME and index not in others
     }
@@ -322,6 +369,20 @@ def _read_header(
     over = {titles[index]: titles[taken] for index, taken in passed.items()}
     tables = tuple(Header(number, more, titles, ()) for more, _ in beside)
     return Header(number, columns, titles, unknown, said, over, tables), score
+
+
+def _without_prefix(cells: Sequence[object]) -> Sequence[object]:
+    """Titles without the patient before each of them: `PAC_NOME`, `PAC_NUMERO`, `PAC_CEP`."""
+    heads = [str(cell).split(None, 1) if isinstance(cell, str) else [] for cell in map(_apart, cells)]
+    same = Counter(head[0] for head in heads if len(head) > 1 and _SHORT.get(head[0], head[0]) in _PATIENTS)
+    prefix, count = same.most_common(1)[0] if same else ("", 0)
+    if count < _FEWEST_OF_A_PREFIX:
+        return cells
+    return [head[1] if len(head) > 1 and head[0] == prefix else cell for head, cell in zip(heads, cells, strict=True)]
+
+
+def _apart(cell: object) -> object:
+    return normalize_title(cell) if isinstance(cell, str) else cell
 
 
 def _columns_of_others(above: Sequence[object], cells: Sequence[object]) -> set[int]:
@@ -375,7 +436,7 @@ def _columns(
             columns[index] = carried
         else:
             passed[index] = taken
-    return _without_loose_parts(dict(sorted(columns.items()))), passed
+    return _settled(_without_loose_parts(dict(sorted(columns.items()))), names), passed
 
 
 def _without_loose_parts(columns: dict[int, str]) -> dict[int, str]:
@@ -385,6 +446,17 @@ def _without_loose_parts(columns: dict[int, str]) -> dict[int, str]:
     loose |= set() if found & DOCUMENT_FIELDS else {"digito", "tipo_documento"}
     loose |= set() if "nome_paciente" in found else {"sobrenome"}
     return {index: carried for index, carried in columns.items() if carried not in loose}
+
+
+def _settled(columns: dict[int, str], names: Mapping[int, str]) -> dict[int, str]:
+    """Two titles that mean what their neighbours make of them: “Tipo” before a street, “Convênio” without a name."""
+    settled = dict(columns)
+    for index, name in names.items():
+        if name == "tipo" and columns.get(index + 1) != "logradouro":
+            settled.pop(index, None)
+        elif name == "convenio" and index in columns and "nome_convenio" not in columns.values():
+            settled[index] = "nome_convenio"
+    return settled
 
 
 def _is_value(cell: object) -> bool:

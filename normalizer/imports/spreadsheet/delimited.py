@@ -15,6 +15,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from normalizer.domain.moment import parse_moment
 from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import encoding
 from normalizer.imports.spreadsheet.columns import find_header, header_within
@@ -331,7 +332,8 @@ class _Records:
         if len(cells) > 1 and header_within(0, cells) is not None:  # of another table below
             self._dialect = replace(dialect, width=len(cells), figures=())
             return cells
-        if dialect.leaves_out(cells) and line.endswith(("\n", "\r")):
+        parts_days = len(cells) == 1 and parse_moment(cells[0]).date is not None
+        if parts_days or (dialect.leaves_out(cells) and line.endswith(("\n", "\r"))):
             return cells
         return self._report(cells, f"{len(cells)} células" if len(cells) > 1 else "uma célula só")
 
@@ -381,5 +383,7 @@ def _plain(cells: list[str]) -> list[str]:
 
 
 def _unmarked(cell: str) -> str:
+    if len(cell) > 1 and cell[0] == cell[-1] == "'":
+        return cell[1:-1].replace("''", "'")
     found = _TEXT_FORMULA.fullmatch(cell)
     return found[1] if found else _APOSTROPHE.sub("", cell, count=1)

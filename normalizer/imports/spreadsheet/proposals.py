@@ -13,7 +13,7 @@ from normalizer.domain.gazetteer import UF_NAMES, municipalities, name_key, uf_o
 from normalizer.domain.moment import parse_moment
 from normalizer.domain.stored_form import phone_of, status_of
 from normalizer.domain.text import clean, fold
-from normalizer.imports.spreadsheet.columns import is_of_others
+from normalizer.imports.spreadsheet.columns import KEY_FIELD, is_of_others
 from normalizer.imports.spreadsheet.problem import mask, shown
 from normalizer.imports.spreadsheet.values import text_of
 
@@ -36,6 +36,7 @@ _NOBODYS: Final = frozenset(
     }
 )
 _HOUSE_DIGITS: Final = 4
+_FEWEST: Final = 5  # cells that may speak against a title
 _HARDLY, _NEARLY = 0.1, 0.9  # shares of cells that speak for a title, and against it
 _LIFETIME_YEARS: Final = 3  # dates further apart than this are not those of an agenda
 _STREET: Final = re.compile(
@@ -52,6 +53,7 @@ _UNIT: Final = re.compile(
 _HOUSE: Final = re.compile(r"[0-9]{1,5} ?[a-z]?|s/?n")
 _RG: Final = re.compile(r"(?:[a-z]{2}-?)?[0-9]{1,2}\.[0-9]{3}\.[0-9]{3}(?:-?[0-9x])?|[0-9]{7,8}-[0-9x]")
 _LABELLED: Final = re.compile(r"\b(?:cpf|rg)\b.*[0-9]")
+_DOUBLE: Final = re.compile(r"[0-9]\.[0-9]{1,10}e10")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NAME: Final = re.compile(r"[a-z']+(?: [a-z'.]+){1,6}")
 _WRITTEN_WHEN: Final = re.compile(r"[0-9][/:h.-]|de ")
@@ -141,7 +143,8 @@ class _Kind:
 
 
 def _is_cpf(text: str) -> bool:
-    digits = re.sub(r"[.\-/ ]", "", text)
+    whole = f"{float(text):.0f}" if _DOUBLE.fullmatch(text) else text
+    digits = re.sub(r"[.\-/ ]", "", whole)
     return digits.isdigit() and 9 <= len(digits) <= 11 and cpf_is_valid(digits.zfill(11))
 
 
@@ -239,8 +242,8 @@ def contradictions(columns: Mapping[int, str], titles: Sequence[str], rows: Sequ
     found = []
     for index, field in columns.items():
         texts = [text for cells in rows if index < len(cells) and (text := text_of(cells[index]))]
-        own = [kind for kind in _KINDS if kind.field == field]
-        if not own or not texts or (best := _best(titles[index], texts)) is None:
+        own = [kind for kind in _KINDS if kind.field == field and field != KEY_FIELD]  # an id may be anything
+        if not own or len(texts) < _FEWEST or (best := _best(titles[index], texts)) is None:
             continue
         folded = _folded(texts)
         says = sum(any(kind.holds(text) for kind in own) for text in folded) / len(folded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain.document import cpf_is_valid
@@ -20,6 +21,7 @@ from normalizer.imports.spreadsheet.columns import (
     Header,
     field_of,
     header_within,
+    is_of_others,
 )
 from normalizer.imports.spreadsheet.joining import PARTS, join_parts
 from normalizer.imports.spreadsheet.problem import Problem, mask, shown
@@ -51,8 +53,12 @@ _VACANT: Final = re.compile(
 _DIGIT: Final = re.compile("[0-9]")
 _LINES: Final = re.compile(r"\s*[\r\n]+\s*")
 _SEVERAL: Final = re.compile(r"[\r\n/;]")
+_AND_ANOTHER: Final = re.compile(r"[,&+]|\be\b", re.IGNORECASE)
 _CPF: Final = re.compile(r"(?<![0-9])[0-9]{3}\.?[0-9]{3}\.?[0-9]{3}[-/ ]?[0-9]{2}(?![0-9])")
 _NAMING: Final = frozenset({KEY_FIELD, "nome_paciente"}) | ADDRESS_FIELDS | DOCUMENT_FIELDS
+# All that an agenda's free slot holds.
+_SLOT: Final = frozenset(chain.from_iterable(((whole, *parts) for whole, parts in MOMENTS.items())))
+_OF_A_DAY: Final = re.compile(r"^\W*(?:(?:agenda(?:mentos?)?|pacientes|dia|data|d[aeo])\b\W*)+", re.IGNORECASE)
 _TITLE_CHARS: Final = 60
 
 
@@ -114,7 +120,8 @@ class RowReader:
         if not values or _is_vacant(values):
             return None
         if values.keys().isdisjoint(_NAMING):
-            self._problems.append(_unusable(self._sheet, number))
+            if not values.keys() <= _SLOT or not all(_spelled(text)[2] for text in values.values()):
+                self._problems.append(_unusable(self._sheet, number))
             return None
         if _are_several(values):
             self._problems.append(_several(self._sheet, number, self.header.title_of("nome_paciente")))
@@ -129,7 +136,7 @@ class RowReader:
         filled = [cell for cell in cells if cell is not None and cell != ""]
         if len(filled) != 1:
             return False
-        moment = parse_moment(text_of(filled[0]))
+        moment = parse_moment(_OF_A_DAY.sub("", text_of(filled[0])))
         if moment.date is None or not moment.whole:
             return False
         self._day = None if self._has_dates else f"{moment.date:%d/%m/%Y}"
@@ -235,9 +242,9 @@ def _is_vacant(values: dict[str, str]) -> bool:
 
 def _are_several(values: dict[str, str]) -> bool:
     """Whether two patients stand in one row: two names, and two valid CPFs."""
-    if not _SEVERAL.search(values.get("nome_paciente", "")):
+    name, text = values.get("nome_paciente", ""), f"{values.get('cpf', '')}\n{values.get('documento_completo', '')}"
+    if not _SEVERAL.search(name) and (not _AND_ANOTHER.search(name) or is_of_others(text)):
         return False
-    text = f"{values.get('cpf', '')}\n{values.get('documento_completo', '')}"
     return len({digits for found in _CPF.findall(text) if cpf_is_valid(digits := re.sub("[^0-9]", "", found))}) > 1
 
 
