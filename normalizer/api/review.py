@@ -152,6 +152,7 @@ async def desk(
     tamanho: Annotated[int, Query(ge=1, le=100)] = _SHOWN,
 ) -> DeskView:
     """O que espera uma pessoa, por textos iguais, os mais frequentes primeiro; no alto, o que falta a muitos."""
+    await review.finish_interrupted(backend.store.questions, backend.cache)
     found = await review.look(backend.store.questions, chosen, after=_after(cursor), limit=tamanho)
     clear = role >= Role.OPERATOR
     return DeskView(
@@ -375,6 +376,7 @@ async def question(request: Request, chave: _Key, role: Reader, backend: TheBack
 
 
 async def _shown(backend: Backend, chosen: Chosen, after: tuple[int, str] | None, role: Role) -> dict[str, Any]:
+    await review.finish_interrupted(backend.store.questions, backend.cache)
     found = await review.look(backend.store.questions, chosen, after=after, limit=_SHOWN)
     operator = role >= Role.OPERATOR
     return {

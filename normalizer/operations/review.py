@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import orjson
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _BUTTONS: Final = 4
 _ELEVEN_DIGITS: Final = re.compile(r"(?<!\d)\d{3}\.?\d{3}\.?\d{3}[-./ ]?\d{2}(?!\d)", re.ASCII)
 _PARSES_PER_LOOP_TURN: Final = 50
+_UNDER_WAY: Final = timedelta(minutes=2)  # a decision that is not done by then has lost its process
 _WORDS: Final[Mapping[str, str]] = {
     Reason.ADDRESS_JUNK: "Isto é um endereço?",
     Reason.STREET_UNKNOWN: "Qual é a rua?",
@@ -329,13 +330,39 @@ async def decide(choice: Choice, *, questions: Questions, cache: Cache) -> Decis
     decision = _decision(choice, question, number + 1, cache)
     if not await questions.begin(decision):
         return Conflict((await questions.last_decisions([choice.key])).get(choice.key))
-    given = _Given(choice, question)
+    return await _apply(decision, choice, questions, cache) or Conflict(last)
+
+
+async def _apply(decision: Decision, choice: Choice, questions: Questions, cache: Cache) -> Decision | None:
+    given = _Given(choice)
     done = await questions.apply(decision, given.answers, only=choice.only)
-    if done is None:
-        return Conflict(last)
-    if choice.only is None:
-        await cache.put_many(question.kind, given.entries())
+    if done is not None and choice.only is None:
+        await cache.put_many(decision.kind, given.entries())
     return done
+
+
+async def finish_interrupted(questions: Questions, cache: Cache) -> int:
+    """Write the rest of the decisions whose process ended amid its rows; how many decisions."""
+    begun = await questions.interrupted(datetime.now(UTC) - _UNDER_WAY)
+    for one in begun:
+        content = _opened(one, cache)
+        if content:
+            choice = Choice(one.key, _answer_of(content["decisao"]), content["agendamento"])
+            await _apply(one, choice, questions, cache)
+    return len(begun)
+
+
+def _opened(decision: Decision, cache: Cache) -> dict[str, Any]:
+    """What a decision holds; empty where its secret is no longer known."""
+    opened = cache.unseal(decision.id, decision.content)
+    found: dict[str, Any] = orjson.loads(opened) if opened is not None else {}
+    return found
+
+
+def _answer_of(stored: Any) -> Address | Document | str | None:
+    if not isinstance(stored, dict):
+        return str(stored) if stored is not None else None
+    return Address.from_dict(stored) if "rua" in stored else Document.from_dict(stored)
 
 
 def _decision(choice: Choice, question: Question, number: int, cache: Cache) -> Decision:
@@ -345,6 +372,7 @@ def _decision(choice: Choice, question: Question, number: int, cache: Cache) -> 
         "texto": canonical(question.example.text),
         "decisao": answer.as_dict() if isinstance(answer, Address | Document) else answer,
         "fonte": choice.source,
+        "agendamento": choice.only,
     }
     return Decision(
         key=choice.key,
@@ -360,8 +388,8 @@ def _decision(choice: Choice, question: Question, number: int, cache: Cache) -> 
 class _Given:
     """The answer to each text of one choice, and what is to be remembered of it."""
 
-    def __init__(self, choice: Choice, question: Question) -> None:
-        self._choice, self._question = choice, question
+    def __init__(self, choice: Choice) -> None:
+        self._choice = choice
         self._known: dict[str, Answer] = {}
 
     async def answers(self, texts: Sequence[str]) -> Mapping[str, Answer]:
@@ -383,7 +411,7 @@ class _Given:
 
     def entries(self) -> dict[str, Entry]:
         """What the cache is to know; of documents nothing is kept there."""
-        if self._question.kind is not Kind.ADDRESS:
+        if kind_of(self._choice.key) is not Kind.ADDRESS:
             return {}
         found = {text: _entry(answer) for text, answer in self._known.items() if text}
         return {text: entry for text, entry in found.items() if entry is not None}
@@ -411,8 +439,6 @@ async def undo(decision_id: str, *, questions: Questions, cache: Cache) -> tuple
 async def dataset(questions: Questions, cache: Cache) -> AsyncIterator[dict[str, Any]]:
     """Every decision with its text and answer in plain: what operators taught. Holds patients' data."""
     for one in await questions.decisions(limit=0):
-        opened = cache.unseal(one.id, one.content)
-        content = orjson.loads(opened) if opened is not None else {}
         yield {
             "id": one.id,
             "em": one.at.isoformat(),
@@ -422,5 +448,5 @@ async def dataset(questions: Questions, cache: Cache) -> AsyncIterator[dict[str,
             "escopo": one.scope,
             "estado": one.state,
             "agendamentos": one.count,
-            **content,
+            **_opened(one, cache),
         }

@@ -168,7 +168,8 @@ class AppointmentStore:
         with translated():
             await indexes.ensure(self._appointments, (self._images, self._problems))
             await self.durable_state.ensure_indexes()
-            await indexes.DECISIONS.create(self._decisions)
+            for index in indexes.DECISIONS:
+                await index.create(self._decisions)
 
     async def load(self, ids: Sequence[str]) -> dict[str, Appointment]:
         """The appointments that these ids name, in one query per 500, and one more where some are named by `_id`."""

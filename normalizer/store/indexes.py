@@ -52,8 +52,11 @@ PASSING: Final = (
     Index("normalizer_import", (("import_id", 1),)),
     Index(EXPIRY, (("expira_em", 1),), {"expireAfterSeconds": 0}),
 )
-#: What was decided on a question, the last one at the end.
-DECISIONS: Final = Index("normalizer_question", (("chave", 1), ("numero", 1)))
+#: What was decided: on a question, the last one at the end; and all of it by time.
+DECISIONS: Final = (
+    Index("normalizer_question", (("chave", 1), ("numero", 1))),
+    Index("normalizer_when", (("em", 1),)),
+)
 #: Of earlier versions: each costs a write on every result, and nothing reads them any more.
 _RETIRED: Final = ("normalizer_status", "normalizer_waiting", "normalizer_seats")
 

@@ -27,7 +27,7 @@ from normalizer.store.outbox import marked
 from normalizer.store.overview import PATIENCE_MS
 from normalizer.store.records import LACK, QUESTION, RESULT_FIELD, about, questions
 from normalizer.store.stored_appointment import StoredAppointment
-from normalizer.store.undo import expiry, insert_images
+from normalizer.store.undo import WINDOW, expiry, insert_images
 
 _KIND: Final = {LACK: Kind.ADDRESS, **{letter: kind for kind, letter in QUESTION.items()}}
 _OPEN: Final = {"normalization_status": "failed", "normalizacao.status": Status.REVIEW.value}
@@ -289,6 +289,8 @@ class Questions:
             "estado": decision.state,
             "conteudo": decision.content,
             "registros": [],
+            "total": 0,
+            "restam": 0,
         }
         try:
             with translated():
@@ -314,42 +316,42 @@ class Questions:
 
         A row that somebody writes on meanwhile is read again. Safe to repeat.
         """
-        count = left = 0
         query = _asking(decision.key)
         if only is not None:
             query["$or"] = [named([only]), named([only], "_id")]
         with translated():
             while records := await self._appointments.find(query).limit(BULK).to_list(None):
-                asking = await self._still_asking(records, decision)
+                asking, moved = await self._still_asking(records, decision)
                 given = await answers([seen.texts[decision.kind].text for seen, _ in asking])
-                written, waiting = await self._write(decision, asking, given)
-                count, left = count + written, left + waiting
-                if asking and not written:
+                if not await self._write(decision, asking, given) + moved:
                     break
-            about_it = {"estado": "aplicada", "total": count, "restam": left}
-            if not count:
-                await self._decisions.delete_one({"_id": decision.id})
-                return None
-            await self._decisions.update_one({"_id": decision.id}, {"$set": about_it})
+            await self._decisions.delete_one({"_id": decision.id, "total": 0})
+            await self._decisions.update_one({"_id": decision.id}, {"$set": {"estado": "aplicada"}})
             found = await self._decisions.find_one({"_id": decision.id}, {"registros": 0})
-        return _decision(found)
+        return _decision(found) if found is not None else None
 
-    async def _still_asking(self, records: Sequence[Record], decision: Decision) -> list[_Seen]:
-        """Those whose text is still the one that asked; the others get the keys of what they ask now."""
+    async def interrupted(self, before: datetime) -> list[Decision]:
+        """Decisions begun before then whose process ended before all their rows were written."""
+        with translated():
+            lately = {"$gte": before - WINDOW, "$lt": before}
+            found = self._decisions.find({"estado": "aplicando", "em": lately}, {"registros": 0})
+            return [_decision(record) async for record in found.limit(_MOST_TOLD)]
+
+    async def _still_asking(self, records: Sequence[Record], decision: Decision) -> tuple[list[_Seen], int]:
+        """Those whose text is still the one that asked; how many others got the keys of what they ask now."""
         kind, secret = decision.kind, await self._secret()
         seen = [(StoredAppointment.of(record), record) for record in records]
-        moved = [one for one, _ in seen if decision.key not in _asked(one, kind, secret)]
-        if moved:
-            writes = [_asking_now(one, kind, secret) for one in moved]
-            await self._appointments.bulk_write(writes, ordered=False)
-        return [(one, record) for one, record in seen if one not in moved]
+        asking = [(one, record) for one, record in seen if decision.key in _asked(one, kind, secret)]
+        still = {one.handle for one, _ in asking}
+        writes = [_asking_now(one, kind, secret) for one, _ in seen if one.handle not in still]
+        if not writes:
+            return asking, 0
+        return asking, (await self._appointments.bulk_write(writes, ordered=False)).modified_count
 
-    async def _write(
-        self, decision: Decision, asking: Sequence[_Seen], answers: Mapping[str, Answer]
-    ) -> tuple[int, int]:
-        """How many rows were written, and how many of them still wait."""
+    async def _write(self, decision: Decision, asking: Sequence[_Seen], answers: Mapping[str, Answer]) -> int:
+        """How many rows were written; the decision counts them."""
         if not asking:
-            return 0, 0
+            return 0
         kind, now, secret = decision.kind, self._clock(), await self._secret()
         await insert_images(self._images, [_image(seen, record, decision, now) for seen, record in asking])
         writes = []
@@ -358,9 +360,11 @@ class Questions:
             writes.append(UpdateOne({**as_read(seen, [kind]), RESULT_FIELD[kind]: None}, change))
         written = (await self._appointments.bulk_write(writes, ordered=False)).modified_count
         names = [seen.id for seen, _ in asking]
-        await self._decisions.update_one({"_id": decision.id}, {"$addToSet": {"registros": {"$each": names}}})
+        waiting = sum(isinstance(answers[seen.texts[kind].text], Known) for seen, _ in asking)
+        counted = {"$inc": {"total": written, "restam": waiting}, "$addToSet": {"registros": {"$each": names}}}
+        await self._decisions.update_one({"_id": decision.id}, counted)
         await self._imports.recount(seen.import_id for seen, _ in asking)
-        return written, sum(isinstance(answers[seen.texts[kind].text], Known) for seen, _ in asking)
+        return int(written)
 
     def _change(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -15,7 +16,7 @@ from normalizer.cache import Cache
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Kind, Status
 from normalizer.domain.document import Document
-from normalizer.operations.review import Choice, Conflict, dataset, decide, look, undo
+from normalizer.operations.review import Choice, Conflict, dataset, decide, finish_interrupted, look, undo
 from normalizer.store import AppointmentStore, ImportRow, Result
 from normalizer.store.records import status_of
 from normalizer.store.review import Chosen, Decision, Questions
@@ -150,6 +151,29 @@ class TestQuestions:
         assert readings.known["rua"] == "Travessa Padre Eutíquio"
 
 
+async def test_of_a_sheet_as_clinics_write_it_only_real_questions_are_asked(
+    questions: Questions, seed: Callable[..., Any]
+) -> None:
+    at_home = [f"Av. Brasil, {at}, Centro, Curitiba, PR" for at in range(86)] + [OPEN] * 10 + list(NO_STATE)
+    rows = {f"here{at}": "" for at in range(161)} | {f"home{at}": text for at, text in enumerate(at_home)}
+
+    await seed(**rows)
+
+    desk = await look(questions, Chosen())
+    assert await questions.count(Chosen()) == 13
+    assert all(card.question.example.text for card in desk.cards)
+    assert [lack.count for lack in desk.lacks] == [3]
+    assert desk.cards[0].question.count == 10
+
+
+class _Killed(BaseException):
+    """As a process ends: nothing is cleaned up."""
+
+
+async def _die(*_: Any) -> Any:
+    raise _Killed
+
+
 class TestDecision:
     async def test_one_settles_all_equal_texts_and_those_to_come(
         self, store: AppointmentStore, questions: Questions, cache: Cache, seed: Callable[..., Any], mongo: Any
@@ -232,6 +256,26 @@ class TestDecision:
 
         assert second == Conflict(first)
         assert {each["endereco_normalizado"]["rua"] for each in by_key(mongo).values()} == {"Travessa Padre Eutíquio"}
+
+    async def test_one_whose_process_ended_amid_its_rows_is_finished(
+        self, questions: Questions, cache: Cache, seed: Callable[..., Any], mongo: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await seed(a=OPEN, b=OPEN)
+        (card,) = (await look(questions, Chosen())).cards
+        with monkeypatch.context() as dying:
+            dying.setattr("normalizer.operations.review._Given.answers", _die)
+            with pytest.raises(_Killed):
+                await decide(Choice(card.question.key, READ, seen=0), questions=questions, cache=cache)
+        assert await finish_interrupted(questions, cache) == 0  # it may still be under way
+        long_ago = datetime.now(UTC) - timedelta(minutes=5)
+        mongo["normalizer_decisions"].update_one({}, {"$set": {"em": long_ago}})
+
+        assert await finish_interrupted(questions, cache) == 1
+
+        assert statuses(mongo) == {"a": "concluido", "b": "concluido"}
+        (done,) = await questions.decisions()
+        assert (done.count, done.state) == (2, "aplicada")
+        assert (await cache.get_many(Kind.ADDRESS, [OPEN]))[OPEN].manual
 
     async def test_a_text_that_was_edited_meanwhile_is_not_answered(
         self, questions: Questions, cache: Cache, seed: Callable[..., Any], mongo: Any
