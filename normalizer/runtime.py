@@ -114,17 +114,13 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
 async def open_normalization(settings: Settings, *, offline: bool = False) -> AsyncIterator[Pipeline]:
     """The pipeline alone, for loose texts: no store; cache and model only unless `offline`."""
     async with contextlib.AsyncExitStack() as stack:
+        street_type = settings.address_default_street_type
         if offline:
-            yield Pipeline(cache=None, coalescer=None, unasked=None, street_type=settings.address_default_street_type)
-        else:
-            client = _client(settings, stack, shared=None)
-            yield Pipeline(
-                cache=None,
-                coalescer=_coalescer(
-                    settings, stack, client, LocalGate(largest=settings.llm_max_concurrency), shared=None
-                ),
-                street_type=settings.address_default_street_type,
-            )
+            yield Pipeline(cache=None, coalescer=None, unasked=None, street_type=street_type)
+            return
+        gate = LocalGate(largest=settings.llm_max_concurrency)
+        coalescer = _coalescer(settings, stack, _client(settings, stack, shared=None), gate, shared=None)
+        yield Pipeline(cache=None, coalescer=coalescer, street_type=street_type)
 
 
 @contextlib.asynccontextmanager
@@ -133,12 +129,9 @@ async def open_cache(settings: Settings | None = None) -> AsyncIterator[Cache]:
 
     Raises like `open_producer`; QueueUnavailable also when Redis goes away meanwhile.
     """
-    settings = settings or load_settings()
-    async with contextlib.AsyncExitStack() as stack:
-        service = await _tasks(settings, stack)
-        store = await _store(settings, stack)
+    async with open_producer(settings) as producer:
         try:
-            yield await _cache(settings, store, await service.get_pool())
+            yield producer.cache
         except OUTAGE as error:
             raise QueueUnavailable(f"O Redis parou de responder ({type(error).__name__}).") from error
 

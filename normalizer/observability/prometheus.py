@@ -12,25 +12,26 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
-from redis.exceptions import RedisError
 
 from normalizer.errors import NormalizerError
 from normalizer.observability import metrics
+from normalizer.queue.connection import OUTAGE
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from normalizer.cache import Cache
     from normalizer.llm.coalescer import Coalescer
-    from normalizer.llm.pricing import Spending
+    from normalizer.llm.pricing import Ledger, Spending
     from normalizer.queue.service import QueueStatus, TaskService
+    from normalizer.queue.worker import BatchWorker
 
 log = structlog.get_logger(__name__)
 
@@ -39,26 +40,6 @@ __all__ = ["CONTENT_TYPE_LATEST", "Exposition", "Sources"]
 _READ_S: Final = 4.0
 _MEMORY_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
 _STATES: Final = ("running", "paused", "draining")
-
-
-class Counting(Protocol):
-    """What is read of a worker."""
-
-    jobs_complete: int
-    jobs_failed: int
-    jobs_retried: int
-    max_jobs: int
-
-    @property
-    def groups(self) -> Mapping[str, Any]:
-        """Groups in work."""
-
-
-class Purse(Protocol):
-    """What is read of the day's ledger."""
-
-    async def day(self) -> Spending:
-        """Today's counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +54,10 @@ class Sources:
     """
 
     tasks: TaskService
-    worker: Counting | None = None
+    worker: BatchWorker | None = None
     coalescer: Coalescer | None = None
     cache: Cache | None = None
-    ledger: Purse | None = None
+    ledger: Ledger | None = None
     daily_budget_usd: float = 0.0
 
 
@@ -160,7 +141,7 @@ class _Reading(Collector):
             return None
         try:
             return asked.result(_READ_S + 1)
-        except (NormalizerError, RedisError, OSError, TimeoutError):
+        except (NormalizerError, *OUTAGE):
             asked.cancel()
             return None
 
@@ -189,7 +170,7 @@ def _queue(queue: QueueStatus) -> Iterator[Metric]:
     yield lag
 
 
-def _jobs(worker: Counting) -> Iterator[Metric]:
+def _jobs(worker: BatchWorker) -> Iterator[Metric]:
     jobs = CounterMetricFamily("normalizer_jobs", "Jobs this process ended, by how.", labels=["outcome"])
     ended = {"complete": worker.jobs_complete, "failed": worker.jobs_failed, "retried": worker.jobs_retried}
     for outcome, number in ended.items():
