@@ -5,6 +5,7 @@ Cells are written as text, never as formulas or links: what a sheet brought in d
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Sequence
 from dataclasses import replace
@@ -108,15 +109,17 @@ async def gather(record: ImportRecord, *, store: AppointmentStore) -> bytes:
     """
     review: list[StoredAppointment] = []
     for status in (Status.FAILED, Status.REVIEW):
-        page = await store.browse(Filter(status=status, import_id=record.id), limit=_MOST_REVIEW_ROWS)
-        review += page.appointments
+        async for found in store.each(Filter(status=status, import_id=record.id), most=_MOST_REVIEW_ROWS):
+            review += found
     rows = await store.problems.of(record.id)
     since = await store.written_since(record.id, [row.key for row in rows if row.key is not None])
     rows = [row for row in rows if row.key is None or row.key not in since]
     told = {row.key for row in rows if row.cells}
     waiting = {one.fields.get(KEY_FIELD): one.causes for one in review}
     rows = [_with_causes(row, waiting.get(row.key, [])) if row.key is not None else row for row in rows]
-    return error_report(record.titles, rows, [one for one in review if one.fields.get(KEY_FIELD) not in told], record)
+    review = [one for one in review if one.fields.get(KEY_FIELD) not in told]
+    # In a thread: 20,000 rows take seconds, in which everybody else's requests go on.
+    return await asyncio.to_thread(error_report, record.titles, rows, review, record)
 
 
 def _with_causes(row: ProblemRow, causes: Sequence[str]) -> ProblemRow:

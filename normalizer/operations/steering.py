@@ -25,8 +25,18 @@ class Order(StrEnum):
 
 
 async def steer(order: Order, *, tasks: TaskService, state: DurableState) -> None:
-    """Obeyed also where MongoDB is away: an operator who pauses may do so because of that. QueueUnavailable."""
-    await getattr(tasks, order.value)()
+    """Obeyed also where MongoDB is away: an operator who pauses may do so because of that. QueueUnavailable.
+
+    Redis hears of a pause first, and of its end last: a worker that refills Redis meanwhile brings no old pause back.
+    """
+    if order is not Order.RESUME:
+        await getattr(tasks, order.value)()
+    await _keep(order, state)
+    if order is Order.RESUME:
+        await tasks.resume()
+
+
+async def _keep(order: Order, state: DurableState) -> None:
     try:
         await state.keep_pause(None if order is Order.RESUME else order.value)
     except NormalizerError as error:

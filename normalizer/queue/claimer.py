@@ -143,7 +143,8 @@ class Claimer:
         except TransientError as error:
             self.problem = f"{leases.keys.queue}: {error}"
             return Claim("empty", claim.token, _REFILL_AGAIN_MS)
-        await leases.refilled()
+        for each in self._turns:
+            await each.refilled()
         return Claim("more", claim.token, 0)
 
     def _tell_damage(self, queue: str, error: ResponseError) -> None:

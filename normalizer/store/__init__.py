@@ -3,9 +3,10 @@
 `AppointmentStore` is the whole interface; the other names are what it and its repositories take and give.
 """
 
-from normalizer.store.appointments import AppointmentStore, Page
+from normalizer.store.appointments import AppointmentStore
 from normalizer.store.durable_state import DurableState
 from normalizer.store.import_record import CellProblem, ImportNotes, ImportRecord, ImportState, ProblemRow, SheetTitles
+from normalizer.store.listing import Page
 from normalizer.store.migration import Migrated
 from normalizer.store.overview import Counts, ProgressCounts, Sample
 from normalizer.store.queries import Attention, Filter

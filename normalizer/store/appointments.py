@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Self
@@ -13,7 +12,7 @@ from normalizer.domain.appointment import Appointment, Kind, Status
 from normalizer.domain.document import Document
 from normalizer.domain.policy import Policies
 from normalizer.observability.tracing import span
-from normalizer.store import indexes
+from normalizer.store import indexes, listing
 from normalizer.store.connection import (
     Client,
     Record,
@@ -34,9 +33,10 @@ from normalizer.store.durable_state import DurableState
 from normalizer.store.identity import id_text, identity_of, named
 from normalizer.store.imports import ColumnTitles, Imports, ProblemRows
 from normalizer.store.indexes import KEY_FIELD
+from normalizer.store.listing import Page
 from normalizer.store.migration import Migrated, migrate
 from normalizer.store.outbox import Outbox, announced, marked
-from normalizer.store.overview import PATIENCE_MS, Counts, Sample, count, sample
+from normalizer.store.overview import Counts, Sample, count, sample
 from normalizer.store.policies import PolicyBook
 from normalizer.store.pressure import Stride, Turns
 from normalizer.store.queries import DEEPEST, Filter, any_of, because_of, waiting
@@ -70,14 +70,6 @@ def now_utc() -> datetime:
     """The time in the precision MongoDB stores, so that what was written compares equal when read back."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some of the appointments that were asked for, last touched first; `total` is cut at `DEEPEST` + 1."""
-
-    appointments: Sequence[StoredAppointment]
-    total: int
 
 
 class AppointmentStore:
@@ -284,15 +276,36 @@ class AppointmentStore:
         with translated():
             return await sample(self._appointments, limit, import_id)
 
-    async def browse(self, chosen: Filter, *, skip: int = 0, limit: int = 50) -> Page:
-        """Appointments that are ours, last touched first."""
-        query = chosen.query(self._clock())
+    async def browse(self, chosen: Filter, *, after: str | None = None, skip: int = 0, limit: int = 50) -> Page:
+        """Appointments that are ours, as `normalizer.store.listing` orders them.
+
+        Args:
+            chosen: which.
+            after: the `after` of the page before; None begins.
+            skip: a page by number, at a cost that grows with it.
+            limit: how many at most.
+
+        Raises:
+            InvalidInput: `after` is nothing a page gave.
+        """
+        now = self._clock()
         with translated():
-            # As the index has them: a further key would have MongoDB sort every appointment.
-            cursor = self._appointments.find(query).sort("updated_at", -1)
-            found = [StoredAppointment.of(record) async for record in cursor.skip(min(skip, DEEPEST)).limit(limit)]
-            total = await self._appointments.count_documents(query, limit=DEEPEST + 1, maxTimeMS=PATIENCE_MS)
-        return Page(found, total)
+            found, following = await listing.page(self._appointments, chosen, now, after=after, skip=skip, limit=limit)
+            total = await self._total(chosen, now)
+        return Page(found, total, following)
+
+    async def each(self, chosen: Filter, *, most: int) -> AsyncIterator[list[StoredAppointment]]:
+        """Up to `most` of them, in the same order, some hundred at a time."""
+        with translated():
+            async for found in listing.pages(self._appointments, chosen, self._clock(), most=most):
+                yield found
+
+    async def _total(self, chosen: Filter, now: datetime) -> int:
+        """Of a status or of all it is known without counting what is concluded."""
+        if not chosen.is_plain:
+            return await listing.total(self._appointments, chosen, now)
+        by_status = await self.totals.by_status()
+        return min(DEEPEST + 1, by_status.total() if chosen.status is None else by_status[chosen.status])
 
     async def written_since(self, import_id: str, keys: Collection[str]) -> set[str]:
         """Which of these natural keys another import wrote on after this one did."""

@@ -125,7 +125,9 @@ async def chunks_of(cursor: AsyncIterator[Record], size: int = BULK) -> AsyncIte
         yield chunk
 
 
-async def read(collection: Collection, query: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[Record]:
+async def read(
+    collection: Collection, query: Mapping[str, Any], wanted: Mapping[str, Any] | None = None
+) -> list[Record]:
     """The records of one query, in one batch. One that cannot be decoded spoils no other."""
     # By itself MongoDB sends 101 documents, and the others when asked again.
     try:

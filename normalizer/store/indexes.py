@@ -13,6 +13,8 @@ from normalizer.store.connection import Collection
 
 KEY_FIELD: Final = "id_agendamento"
 CORRECTED_AT: Final = "normalizacao.endereco.corrigido_em"
+#: Of an image: the import that inserted the appointment.
+INSERTED_BY: Final = "antes.normalizacao.criado_por"
 EXPIRY: Final = "normalizer_expiry"
 # Duplicates, or an index of the same keys or name with other options.
 _CANNOT_BE: Final = frozenset({11000, 85, 86})
@@ -38,7 +40,12 @@ _UNIQUE_ID: Final = Index("normalizer_id", (("id", 1),), {"unique": True, "spars
 _PLAIN_ID: Final = Index("normalizer_id_plain", (("id", 1),), {"sparse": True})
 # What waits, what is open and what was touched last, whoever wrote it; the last key spares reading `failed` records.
 _STATE: Final = Index("normalizer_state", (("normalization_status", 1), ("updated_at", 1), ("normalizacao.status", 1)))
-_IMPORT: Final = Index("normalizer_import", (("normalizacao.import_id", 1),), {"sparse": True})
+# An import's appointments in the order of its sheet; partial, since no record is without `_id`.
+_IMPORT: Final = Index(
+    "normalizer_import_order",
+    (("normalizacao.import_id", 1), ("_id", 1)),
+    {"partialFilterExpression": {"normalizacao.import_id": {"$exists": True}}},
+)
 # Sparse: what is to be looked at though it is settled, which is little.
 _UNREAD_DATE: Final = Index("normalizer_unread_date", (("data_agendamento_informado", 1),), {"sparse": True})
 _NOTED: Final = Index("normalizer_noted", (("normalizacao.documento.motivo", 1),), {"sparse": True})
@@ -50,6 +57,7 @@ _QUESTIONS: Final = tuple(
 APPOINTMENTS: Final = (_KEY, _STATE, _IMPORT, _UNREAD_DATE, _NOTED, _CORRECTED, *_QUESTIONS)
 PASSING: Final = (
     Index("normalizer_import", (("import_id", 1),)),
+    Index("normalizer_inserted_by", ((INSERTED_BY, 1),), {"sparse": True}),
     Index(EXPIRY, (("expira_em", 1),), {"expireAfterSeconds": 0}),
 )
 #: What was decided: on a question, the last one at the end; and all of it by time.
@@ -58,7 +66,7 @@ DECISIONS: Final = (
     Index("normalizer_when", (("em", 1),)),
 )
 #: Of earlier versions: each costs a write on every result, and nothing reads them any more.
-_RETIRED: Final = ("normalizer_status", "normalizer_waiting", "normalizer_seats")
+_RETIRED: Final = ("normalizer_import", "normalizer_status", "normalizer_waiting", "normalizer_seats")
 
 
 async def ensure(appointments: Collection, passing: tuple[Collection, ...]) -> None:

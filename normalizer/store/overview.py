@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from normalizer.domain.appointment import ABSENT, Kind, Origin, Status
 from normalizer.store.connection import Collection, chunks_of, settled
-from normalizer.store.queries import any_of
+from normalizer.store.queries import standing
 from normalizer.store.records import ALL_SOURCES, RESULT_FIELD, status_of
 from normalizer.store.stored_appointment import source_text
 
@@ -75,23 +75,31 @@ class Sample:
 PATIENCE_MS: Final = 5_000
 
 
-async def count_open(collection: Collection) -> Counts:
-    """What waits, needs a person or has failed, and why: from an index, at the cost of what is open."""
-    counts = Counts()
-    for status in (Status.PENDING, Status.REVIEW, Status.FAILED):
-        counts.by_status[status] = await collection.count_documents(any_of([status]), maxTimeMS=PATIENCE_MS)
+_OPEN: Final = (Status.PENDING, Status.REVIEW, Status.FAILED)
+
+
+async def count_open(collection: Collection) -> Counter[str]:
+    """How many wait, need a person or have failed: from an index, at the cost of what is open."""
+    by_status: Counter[str] = Counter({status.value: 0 for status in Status})
+    for status in _OPEN:
+        for query in standing(status):  # one by one: not every store uses an index under an $or
+            by_status[status] += await collection.count_documents(query, maxTimeMS=PATIENCE_MS)
+    return by_status
+
+
+async def add_causes(counts: Counts, collection: Collection) -> None:
+    """Why the open ones are open, at the same cost."""
     for status in (Status.REVIEW, Status.FAILED):
-        if counts.by_status[status]:
-            await _add_causes(counts, collection, status)
-    return counts
+        for query in standing(status) if counts.by_status[status] else ():
+            await _add_causes(counts, collection, status, query)
 
 
-async def _add_causes(counts: Counts, collection: Collection, status: Status) -> None:
+async def _add_causes(counts: Counts, collection: Collection, status: Status, query: Mapping[str, Any]) -> None:
     group = {"erro": "$normalizacao.erro", "deles": "$normalization_error"}
     for kind in Kind:
         group[kind.value] = f"$normalizacao.{kind}.motivo"
         group[f"{kind}_valor"] = {"$gt": [f"${RESULT_FIELD[kind]}", None]}  # type: ignore[assignment]
-    steps = [{"$match": any_of([status])}, {"$group": {"_id": group, "n": {"$sum": 1}}}]
+    steps = [{"$match": query}, {"$group": {"_id": group, "n": {"$sum": 1}}}]
     async for chunk in chunks_of(await settled(collection.aggregate(steps, maxTimeMS=PATIENCE_MS))):
         for row in chunk:
             found = row["_id"]

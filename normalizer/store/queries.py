@@ -6,10 +6,11 @@ worker, a person who sets `failed` back to `pending`). Records of earlier versio
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import product
 from typing import Any, Final
 
 from normalizer.domain.appointment import Kind, Origin, Status, Tracking
@@ -21,12 +22,12 @@ DEEPEST: Final = 10_000
 _WINDOW: Final = timedelta(days=30)
 _MILLISECOND: Final = timedelta(milliseconds=1)  # as fine as MongoDB's dates are
 _FIRST_DATE: Final = datetime(1, 1, 1, tzinfo=UTC)
-_ACCOUNTED: Final[dict[str, Any]] = {
-    "$or": [
-        {"normalization_status": {"$in": [tracking.value for tracking in Tracking]}},
-        {"normalization_status": None, "normalizacao.status": {"$in": [status.value for status in Status]}},
-    ]
-}
+_ACCOUNTED: Final[list[dict[str, Any]]] = [
+    {"normalization_status": {"$in": [tracking.value for tracking in Tracking]}},
+    {"normalization_status": None, "normalizacao.status": {"$in": [status.value for status in Status]}},
+]
+_CAUSE_PLACES: Final = ("normalizacao.erro", *(f"normalizacao.{kind}.motivo" for kind in Kind))
+_ORIGIN_PLACES: Final = tuple(f"normalizacao.{kind}.origem" for kind in Kind)
 #: The filter on appointments that nobody keeps account of.
 UNACCOUNTED: Final = {"normalization_status": None, "normalizacao.status": None}
 
@@ -75,8 +76,14 @@ class Waiting:
 
 def because_of(reasons: Collection[str]) -> dict[str, Any]:
     """The filter on appointments with one of these as `motivo` of a text or as `erro`."""
-    places = ["normalizacao.erro", *(f"normalizacao.{kind}.motivo" for kind in Kind)]
-    return {"$or": [{place: {"$in": list(reasons)}} for place in places]}
+    return {"$or": [{place: {"$in": list(reasons)}} for place in _CAUSE_PLACES]}
+
+
+def _in_one_of(places: Sequence[str], value: str | None) -> list[dict[str, Any]]:
+    """The filters, none of which finds what another one does, on a value in any of these places; None asks for none."""
+    if value is None:
+        return [{}]
+    return [{**{one: {"$ne": value} for one in places[:at]}, place: value} for at, place in enumerate(places)]
 
 
 class Attention(StrEnum):
@@ -103,20 +110,22 @@ class Filter:
     key: str | None = None
     attention: Attention | None = None
 
-    def query(self, now: datetime) -> dict[str, Any]:
-        """As MongoDB takes it. What no index can find is looked for among open appointments, or in the last month."""
-        together: list[dict[str, Any]] = [any_of([self.status]) if self.status else _ACCOUNTED]
-        if self.import_id is not None:
-            together.append({"normalizacao.import_id": self.import_id})
-        if self.key is not None:
-            together.append({KEY_FIELD: self.key})
-        if self.origin is not None:
-            together.append({"$or": [{f"normalizacao.{kind}.origem": self.origin.value} for kind in Kind]})
-        if self.attention is not None:
-            together.append(self.attention.query())
-        if self.cause is not None:
-            together.append(because_of([self.cause]))
+    @property
+    def is_plain(self) -> bool:
+        """Whether it asks for nothing but a status."""
+        return self == Filter(self.status)
+
+    def queries(self, now: datetime) -> list[dict[str, Any]]:
+        """As MongoDB takes it: several, without one in common, since not every store uses an index under an `$or`.
+
+        What no index can find is looked for among open appointments, or in the last month.
+        """
+        common = {} if self.attention is None else self.attention.query()
+        common |= {} if self.import_id is None else {"normalizacao.import_id": self.import_id}
+        common |= {} if self.key is None else {KEY_FIELD: self.key}
         indexed = any(one is not None for one in (self.import_id, self.key, self.attention))
         if (self.origin or self.cause) and not indexed and self.status in {None, Status.DONE}:
-            together.append({"updated_at": {"$gte": now - _WINDOW}})
-        return together[0] if len(together) == 1 else {"$and": together}
+            common["updated_at"] = {"$gte": now - _WINDOW}
+        accounts = standing(self.status) if self.status else _ACCOUNTED
+        causes, origins = _in_one_of(_CAUSE_PLACES, self.cause), _in_one_of(_ORIGIN_PLACES, self.origin)
+        return [common | account | cause | origin for account, cause, origin in product(accounts, causes, origins)]

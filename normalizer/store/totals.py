@@ -15,7 +15,15 @@ from pymongo.errors import ExecutionTimeout, PyMongoError
 
 from normalizer.domain.appointment import Absent, Kind, Origin, Rejected, Status
 from normalizer.store.connection import Collection, chunks_of, settled, translated
-from normalizer.store.overview import PATIENCE_MS, Counts, ProgressCounts, count_open, read_by, stored_origins
+from normalizer.store.overview import (
+    PATIENCE_MS,
+    Counts,
+    ProgressCounts,
+    add_causes,
+    count_open,
+    read_by,
+    stored_origins,
+)
 from normalizer.store.queries import DEEPEST, UNACCOUNTED, Attention
 from normalizer.store.records import Result
 
@@ -45,14 +53,21 @@ class Totals:
 
     async def counts(self) -> Counts:
         """Where all appointments stand, and why the open ones are open."""
+        counts = Counts(by_status=await self.by_status())
         with translated():
-            counts = await count_open(self._appointments)
+            await add_causes(counts, self._appointments)
+        return counts
+
+    async def by_status(self) -> Counter[str]:
+        """Where all appointments stand; the concluded ones are what is left of all."""
+        with translated():
+            by_status = await count_open(self._appointments)
             everything = await self._appointments.estimated_document_count()
             unaccounted = await self._appointments.count_documents(
                 UNACCOUNTED, limit=_MOST_UNACCOUNTED, maxTimeMS=PATIENCE_MS
             )
-        counts.by_status[Status.DONE] = max(0, everything - unaccounted - counts.by_status.total())
-        return counts
+        by_status[Status.DONE] = max(0, everything - unaccounted - by_status.total())
+        return by_status
 
     async def attention(self) -> Counter[Attention]:
         """How many are settled and yet to be looked at, each cut at `DEEPEST` + 1; from an index of those alone."""

@@ -14,7 +14,8 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from normalizer.domain.appointment import Status
-from normalizer.store.connection import Collection, Record, chunks_of
+from normalizer.store.connection import Collection, Record, batched, chunks_of
+from normalizer.store.indexes import INSERTED_BY
 from normalizer.store.records import RESULT_FIELD, Pending, ours, pending_of, revision_of
 
 #: How long an import can be undone.
@@ -112,9 +113,17 @@ async def restore(
         await images.delete_many({"_id": {"$in": [image["_id"] for image in chunk]}})
         if moved is not None:
             await moved(undone)
-    # Inserted by this import, written by a later one.
-    undone.kept += await collection.count_documents({"normalizacao.criado_por": import_id})
+    undone.kept += await _taken_over(collection, images, import_id)
     return undone
+
+
+async def _taken_over(collection: Collection, images: Collection, import_id: str) -> int:
+    """How many this import inserted and a later one wrote on: that one keeps their images for as long."""
+    taken_over = {image["registro"] async for image in images.find({INSERTED_BY: import_id}, {"registro": 1})}
+    kept = 0
+    for chunk in batched(taken_over):
+        kept += await collection.count_documents({"_id": {"$in": chunk}, "normalizacao.criado_por": import_id})
+    return kept
 
 
 async def _restore(
