@@ -125,7 +125,7 @@ async def browse(
     tamanho: Annotated[int, Query(ge=1, le=200)] = 50,
     documentos: Shown = "mascarados",
 ) -> AppointmentPage:
-    """Agendamentos, os últimos tocados primeiro."""
+    """Agendamentos, os últimos tocados primeiro; os de uma importação, na ordem da planilha."""
     clear = is_clear(role, documentos)
     chosen = Filter(status, import_id, origem, causa, id_agendamento, conferir)
     page = await backend.store.browse(chosen, skip=(pagina - 1) * tamanho, limit=tamanho)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from normalizer.runtime import Backend
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 _EVERY_S: Final = 2.0
 _SHOWN_IMPORTS: Final = 5
@@ -72,6 +74,8 @@ class Live:
         self._backend, self._every_s = backend, every_s
         self._last: Snapshot | None = None
         self._number = 0
+        self._made_of: Snapshot | None = None
+        self._made: dict[Hashable, Any] = {}
         self._changed = asyncio.Condition()
         self._watchers = 0
         self._task: asyncio.Task[None] | None = None
@@ -99,6 +103,15 @@ class Live:
                     yield self._last
         finally:
             self._watchers -= 1
+
+    def once(self, snapshot: Snapshot, key: Hashable, make: Callable[[Snapshot], T]) -> T:
+        """What `make` makes of a snapshot; made once for all watchers who are shown the same."""
+        if self._made_of is not snapshot:
+            self._made_of, self._made = snapshot, {}
+        if key not in self._made:
+            self._made[key] = make(snapshot)
+        made: T = self._made[key]
+        return made
 
     async def close(self) -> None:
         """Stop reading."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qs, urlencode
@@ -209,8 +211,13 @@ async def leave(request: Request, _: Reader) -> Response:
 async def events(role: Reader, live: TheLive) -> AsyncIterable[ServerSentEvent]:
     """The panel again, whenever it was read again."""
     async for snapshot in live.watch():
-        html = templates.get_template("painel.html").render(_panel(snapshot, role))
-        yield ServerSentEvent(event="painel", data={"html": html, "busy": _busy(snapshot), "mark": _mark(snapshot)})
+        yield live.once(snapshot, role, partial(_panel_event, role=role))
+
+
+def _panel_event(snapshot: Snapshot, *, role: Role) -> ServerSentEvent:
+    html = templates.get_template("painel.html").render(_panel(snapshot, role))
+    shown = {"html": html, "busy": _busy(snapshot), "mark": _mark(snapshot)}
+    return ServerSentEvent(event="painel", raw_data=json.dumps(shown, ensure_ascii=False))
 
 
 @router.get("/pagina/tabela", response_class=HTMLResponse)

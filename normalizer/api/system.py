@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterable
 from dataclasses import asdict
 from typing import Annotated, Any, Final
@@ -12,7 +13,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader
-from normalizer.api.live import Live
+from normalizer.api.live import Live, Snapshot
 from normalizer.api.problems import responses
 from normalizer.domain.appointment import Status
 from normalizer.errors import NormalizerError
@@ -138,4 +139,8 @@ async def retry(wanted: RetryRequest, _: Operator, backend: TheBackend) -> Reque
 async def events(_: Reader, live: TheLive) -> AsyncIterable[ServerSentEvent]:
     """Server-Sent Events: `status`, o mesmo de /api/status, a cada mudança."""
     async for snapshot in live.watch():
-        yield ServerSentEvent(event="status", data=snapshot.as_dict())
+        yield live.once(snapshot, "status", _status_event)
+
+
+def _status_event(snapshot: Snapshot) -> ServerSentEvent:
+    return ServerSentEvent(event="status", raw_data=json.dumps(snapshot.as_dict(), ensure_ascii=False))

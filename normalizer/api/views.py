@@ -83,7 +83,7 @@ class AppointmentDetail(AppointmentView):
 
 
 class AppointmentPage(BaseModel):
-    """Some appointments, last touched first."""
+    """Some appointments, last touched first; those of one import in the order of its sheet."""
 
     total: int = Field(description="Até 10.001: mais que isso, use filtros.", examples=[1])
     pagina: int

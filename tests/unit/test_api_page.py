@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from normalizer.api import advice, page
+from normalizer.api.access import Role
+from normalizer.api.live import Live, Snapshot
 from normalizer.api.uploads import file_name
 from normalizer.api.views import Progress
 from normalizer.domain.decision import Reason
+
+
+def test_what_watchers_see_is_rendered_once_a_role_and_reading() -> None:
+    backend: Any = None
+    live, rendered = Live(backend), []
+    first, second = (Snapshot(datetime.now(UTC), None, Progress(), (), 0) for _ in range(2))
+
+    def render(snapshot: Snapshot) -> int:
+        rendered.append(snapshot)
+        return len(rendered)
+
+    assert [live.once(first, role, render) for role in (Role.READER, Role.OPERATOR, Role.READER)] == [1, 2, 1]
+    assert [live.once(second, Role.READER, render) for _ in range(500)] == [3] * 500
 
 
 def test_a_moment_is_told_in_brasilia() -> None:
