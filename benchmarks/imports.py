@@ -20,6 +20,7 @@ import contextlib
 import json
 import os
 import resource
+import secrets
 import socket
 import subprocess
 import sys
@@ -46,7 +47,7 @@ RESULTS = Path(__file__).parent / "results" / "imports.json"
 ROWS = 100_000
 PARTS = ("alone", "served")
 LIMITS = {"own_s": 60.0, "peak_mb": 400.0}
-_API_KEY = "key-of-this-benchmark"
+API_KEY = secrets.token_hex(24)
 _POLL_S = 0.25
 _PATIENCE_S = 3_600.0
 
@@ -172,7 +173,7 @@ class Client:
 
     url: str
     slowest_s: float = 0.0
-    headers: dict[str, str] = field(default_factory=lambda: {"X-API-Key": _API_KEY})
+    headers: dict[str, str] = field(default_factory=lambda: {"X-API-Key": API_KEY})
 
     def post(self, path: str, content: bytes = b"") -> tuple[float, Any]:
         """Seconds until the answer, and the answer."""
@@ -199,7 +200,7 @@ class Client:
 def run_served(sheet: Path, given: Mapping[str, str], directory: Path) -> dict[str, Any]:
     """The same through `normalizer serve`."""
     content = sheet.read_bytes()
-    with _server({**given, "API_KEYS": _API_KEY}, directory) as (url, pid):
+    with serving({**given, "API_KEYS": API_KEY}, directory) as (url, pid):
         client = Client(url)
         previewed = _step(client, "/api/imports/previa", content, _follow_preview)
         imported = _step(client, "/api/imports", content, _follow("concluida"))
@@ -237,7 +238,7 @@ def _follow(state: str, import_id: str | None = None) -> Callable[[Client, Any],
 
 
 @contextlib.contextmanager
-def _server(given: dict[str, str], directory: Path) -> Iterator[tuple[str, int]]:
+def serving(given: dict[str, str], directory: Path) -> Iterator[tuple[str, int]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = ["-c", "from normalizer.cli import main; main()", "serve", "--port", str(port)]
