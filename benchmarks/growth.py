@@ -6,8 +6,8 @@ Growth exponents rather than absolutes: cost = a * size^exponent, by least squar
 doubles with it. Each phase writes its own part of `benchmarks/results/growth.json`: one can be run again alone.
 
 - history: processor time of the store's and of this process, for what people and workers do, over 10,000, 40,000 and
-  160,000 stored appointments of which 1,000 are open. On the embedded store, which reads whatever a filter leaves where
-  it should sort by an index: `needs an index's order` says which line that is.
+  160,000 stored appointments of which 1,000 are open. Lists of concluded ones are left out: MongoDB reads them in their
+  index's order, the embedded store sorts whatever the filter leaves.
 - crash: a whole fleet dies over 25,000 claimed jobs with 60,000 more behind them; one worker's jobs/s and its ticks.
 - claims: a claim of 250 with 100,000 orphans, suspects or foreign jobs before it, or 1,000,000 due; the longest script.
 - watchers: 500 browsers on the live page of one `normalizer serve`.
@@ -134,7 +134,7 @@ def _steps(backend: Backend, *, round_: int) -> dict[str, Step]:
 
     async def read_live() -> None:
         overview = await read_overview(store, backend.tasks)
-        await store.totals.portions(overview.counts)
+        await store.totals.progress(overview.counts)
         await store.imports.recent(5)
         await store.totals.concluded_today()
 
@@ -166,7 +166,6 @@ def _steps(backend: Backend, *, round_: int) -> dict[str, Step]:
         "filter by origin": lambda: store.browse(Filter(Status.REVIEW, origin=Origin.RULES)),
         "reconcile": lambda: tasks.reconcile(ctx),
         "import of 1,000 rows and its undo": lambda: import_and_undo(undo=True),
-        "list of concluded (needs an index's order)": lambda: store.browse(Filter(Status.DONE)),
     }
 
 

@@ -24,6 +24,7 @@ from normalizer.store.queries import DEEPEST, Filter
 from normalizer.store.stored_appointment import StoredAppointment
 
 _MOMENT: Final = timedelta(milliseconds=1)
+_FIND_MS: Final = 15_000  # within a socket's time-out
 _MOST_OF_A_MOMENT: Final = 10 * DEEPEST
 _LONG_AGO: Final = datetime.min
 
@@ -85,7 +86,7 @@ async def page(
     heads: list[Record] = []
     for query in chosen.queries(now):
         found = collection.find(place.within(query), {"updated_at": 1}).sort(field, direction)
-        heads += await found.limit(skipped + limit).max_time_ms(PATIENCE_MS).to_list(None)
+        heads += await found.limit(skipped + limit).max_time_ms(_FIND_MS).to_list(None)
     heads.sort(key=_touched if by_time else _key, reverse=by_time)
     seen = heads[: skipped + limit]
     rows = seen[skipped:]
