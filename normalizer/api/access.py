@@ -26,6 +26,7 @@ from normalizer.api.problems import problem
 from normalizer.errors import Misconfigured
 
 if TYPE_CHECKING:
+    from fastapi.routing import APIRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 log = structlog.get_logger(__name__)
@@ -46,7 +47,7 @@ _LONGEST_DELAY_S: Final = 1.0
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Served to anybody: the page's door, which looks for a session itself, its looks, and whether the process lives.
-_OPEN: Final = frozenset({"/", "/revisao", "/entrar", "/health/live", "/health/ready"})
+_OPEN: Final = frozenset({"/", "/revisao", "/entrar", "/health/live", "/health/ready", "/problemas"})
 _OPEN_FOLDER: Final = "/static/"
 
 
@@ -226,6 +227,11 @@ def _operator(role: Annotated[Role, Depends(_given)]) -> Role:
     if role < Role.OPERATOR:
         raise HTTPException(403, "Esta chave é só de leitura.")
     return role
+
+
+def is_for_operators(route: APIRoute) -> bool:
+    """Whether a path operation refuses readers."""
+    return any(each.call is _operator for each in route.dependant.dependencies)
 
 
 #: Parameter types of path operations.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,12 +17,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
 from normalizer import __version__
-from normalizer.api import appointments, page, policies, problems, review, sheets, system, untold
+from normalizer.api import appointments, page, policies, problems, reference, review, sheets, system, untold
 from normalizer.api.access import Access, Admission
 from normalizer.api.connections import BoundedProtocol, OnceAMinute, allow_open_files
 from normalizer.api.live import Live
 from normalizer.api.previews import PATIENCE_S, Previews
 from normalizer.api.uploads import Uploads
+from normalizer.api.waiting import UntilOpen
 from normalizer.errors import Misconfigured
 from normalizer.imports.spreadsheet import Limits
 from normalizer.runtime import Backend, open_backend
@@ -91,7 +93,7 @@ def create_app(
             await app.state.previews.close()
             await app.state.uploads.close()
 
-    # The interactive docs of FastAPI load scripts from a third party: the page serves openapi.json alone.
+    # The interactive docs of FastAPI load scripts from a third party: `reference` has pages of ours.
     app = FastAPI(
         title="normalizer",
         version=__version__,
@@ -104,7 +106,7 @@ def create_app(
     app.state.access = access
     app.state.patience_s = patience_s
     tables = (sheets.router, appointments.router, policies.router, review.router, untold.router)
-    for router in (system.health, system.router, *tables, page.router, review.pages, untold.pages):
+    for router in (system.health, system.router, *tables, page.router, review.pages, untold.pages, reference.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=page.HERE / "static"), name="static")
     problems.install(app)
@@ -117,9 +119,10 @@ def create_app(
 def serve(settings: Settings, *, host: str, port: int, listening: Callable[[str], None]) -> None:
     """Serve until told to stop; `listening` is given the address once connections are accepted there.
 
+    While MongoDB or Redis is away it says so, and goes on by itself.
+
     Raises:
         Misconfigured: nobody could be kept out: production, or a host beyond this machine, without API_KEYS.
-        StoreUnavailable, QueueUnavailable: a service cannot be reached.
     """
     access = access_of(settings)
     if access.is_open and (settings.environment == "production" or host not in _LOOPBACK):
@@ -136,22 +139,30 @@ async def serve_here(settings: Settings, *, port: int, listening: Callable[[str]
 
 
 async def _serve(settings: Settings, access: Access, host: str, port: int, listening: Callable[[str], None]) -> None:
-    async with open_backend(settings) as backend:
-        config = uvicorn.Config(
-            create_app(backend, access=access),
-            host=host,
-            port=port,
-            http=BoundedProtocol,
-            loop="asyncio",  # what the image has
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=5,
-        )
-        logging.getLogger("uvicorn.error").addFilter(OnceAMinute())
-        log.info("api.serving", host=host, port=port, open=access.is_open)
-        server = _Server(config, listening)
+    @contextlib.asynccontextmanager
+    async def opening() -> AsyncIterator[ASGIApp]:
+        async with open_backend(settings) as backend:
+            app = create_app(backend, access=access)
+            async with app.router.lifespan_context(app):
+                yield app
+
+    waiting = UntilOpen(opening)
+    config = uvicorn.Config(
+        waiting,
+        host=host,
+        port=port,
+        http=BoundedProtocol,
+        loop="asyncio",  # what the image has
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    logging.getLogger("uvicorn.error").addFilter(OnceAMinute())
+    log.info("api.serving", host=host, port=port, open=access.is_open)
+    server = _Server(config, listening)
+    async with waiting.running(lambda: setattr(server, "should_exit", True)):
         try:
             await server.serve()
         except SystemExit:  # how uvicorn ends when it cannot listen
@@ -191,6 +202,7 @@ def _describe(app: FastAPI) -> None:
         schemas["Problem"] = problems.Problem.model_json_schema()
         for path in document["paths"].values():
             for operation in path.values():
+                operation["summary"] = _first_sentence(operation.get("description") or operation["summary"])
                 if "422" in operation["responses"]:  # FastAPI describes its own shape, which is never sent
                     operation["responses"] |= {str(status): one for status, one in problems.responses(422).items()}
         for unused in ("HTTPValidationError", "ValidationError"):
@@ -198,6 +210,10 @@ def _describe(app: FastAPI) -> None:
         return document
 
     app.openapi = described  # type: ignore[method-assign]
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"[.:;](?:\s|$)|\n", text.strip(), maxsplit=1)[0]
 
 
 class _Edge:

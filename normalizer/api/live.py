@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
-from normalizer.api.views import ImportView, Progress, import_view, progress_of
+from normalizer.api.views import ImportView, Progress, progress_of, recent_imports
 from normalizer.domain.appointment import Status
 from normalizer.errors import NormalizerError
 from normalizer.operations.status import Overview, read_overview
@@ -25,7 +25,6 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _EVERY_S: Final = 2.0
-_SHOWN_IMPORTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Snapshot:
     Attributes:
         overview: None until both services answered once.
         progress: of all appointments.
-        imports: the last ones, the newest with its progress.
+        imports: those of the last 30 days, newest first.
         concluded_today: since midnight in Brasília.
         attention: how many are settled and yet to be looked at.
     """
@@ -47,6 +46,11 @@ class Snapshot:
     concluded_today: int
     attention: Mapping[Attention, int] = field(default_factory=dict)
     trouble: str | None = None
+
+    @property
+    def id(self) -> str:
+        """What a client that reconnects says it saw last."""
+        return f"{self.at.timestamp():.3f}"
 
     def as_dict(self) -> dict[str, Any]:
         """For the API's events."""
@@ -132,21 +136,30 @@ class Live:
             await asyncio.sleep(max(self._every_s, 4 * (time.monotonic() - began)))
 
     async def _read(self, before: Snapshot | None) -> Snapshot:
-        now = datetime.now(UTC)
-        backend, store = self._backend, self._backend.store
-        try:
-            last = before.overview if before else None
-            overview = await read_overview(store, backend.tasks, before=last, lane=backend.read_lane)
-            counted = await store.totals.progress(overview.counts)
-            records = await store.imports.recent(_SHOWN_IMPORTS)
-            newest = await store.imports.progress(records[0].id) if records else None
-            imports = [import_view(one, newest if at == 0 else None) for at, one in enumerate(records)]
-            today = await store.totals.concluded_today()
-            attention = await store.totals.attention()
-        except NormalizerError as error:
-            last_known = before or Snapshot(now, None, Progress(), (), 0)
-            return replace(last_known, at=now, trouble=str(error))
-        return Snapshot(now, overview, progress_of(counted), imports, today, attention)
+        """What answers is shown as it is now; what does not, as it was last, and that it does not answer."""
+        snapshot = replace(before or Snapshot(datetime.now(UTC), None, Progress(), (), 0), at=datetime.now(UTC))
+        trouble = []
+        for part in (self._store_part, self._queue_part):
+            try:
+                snapshot = await part(snapshot)
+            except NormalizerError as error:
+                trouble.append(str(error))
+        return replace(snapshot, trouble=" ".join(dict.fromkeys(trouble)) or None)
+
+    async def _store_part(self, snapshot: Snapshot) -> Snapshot:
+        store = self._backend.store
+        return replace(
+            snapshot,
+            imports=await recent_imports(store),
+            concluded_today=await store.totals.concluded_today(),
+            attention=await store.totals.attention(),
+        )
+
+    async def _queue_part(self, snapshot: Snapshot) -> Snapshot:
+        backend = self._backend
+        overview = await read_overview(backend.store, backend.tasks, before=snapshot.overview, lane=backend.read_lane)
+        counted = await backend.store.totals.progress(overview.counts)
+        return replace(snapshot, overview=overview, progress=progress_of(counted))
 
 
 def failures(overview: Overview | None) -> list[tuple[str, str, int]]:

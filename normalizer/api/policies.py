@@ -42,14 +42,14 @@ class PolicyChoice(BaseModel):
         return found[0] if len(found) == 1 else None
 
 
-@router.get("", summary="Políticas para o endereço que falta")
+@router.get("")
 async def policies(_: Reader, backend: TheBackend) -> list[PolicyView]:
     """O que se decidiu, por marca ou unidade; para as outras vale `dispensado`."""
     known = await backend.store.policies.read()
     return [PolicyView(escopo=scope, quando=when) for scope, when in sorted(known.by_scope.items())]
 
 
-@router.put("", summary="Decide por uma marca ou unidade", responses=responses(400, 413, 422))
+@router.put("", responses=responses(400, 413, 422))
 async def decide(choice: PolicyChoice, _: Operator, backend: TheBackend) -> PolicyView:
     """Vale, em segundos, para o que for normalizado daqui em diante; `aplicar` leva-o ao que já está gravado."""
     scope = choice.scope
@@ -59,7 +59,7 @@ async def decide(choice: PolicyChoice, _: Operator, backend: TheBackend) -> Poli
     return PolicyView(escopo=scope, quando=choice.quando)
 
 
-@router.post("/aplicar", status_code=202, summary="Aplica ao que já está gravado")
+@router.post("/aplicar", status_code=202)
 async def apply(_: Operator, uploads: TheUploads) -> Started:
     """Passa os agendamentos gravados pelas políticas de agora; desfaz-se por 24 horas como uma importação."""
     return Started(id=await uploads.migrate())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from normalizer.imports.spreadsheet import UnknownColumns
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
-_TITLES: Final = {
+TITLES: Final = {
     400: "Pedido inválido",
     401: "Chave necessária",
     403: "Não permitido",
@@ -36,6 +37,30 @@ _TITLES: Final = {
 }
 
 
+#: The last word of a problem's `type`, and what is to be done about any of its kind; the page at `LISTED` says so.
+LISTED: Final = "/problemas"
+KINDS: Final = {
+    400: ("pedido-invalido", "O corpo não é o JSON que se espera: confira aspas, vírgulas e o Content-Type."),
+    401: ("chave-necessaria", "Mande a chave em X-API-Key ou Authorization: Bearer; se a mandou, confira-a."),
+    403: ("nao-permitido", "A chave é só de leitura, ou o pedido vem de outro site: use uma chave de operador."),
+    404: ("nao-encontrado", "Não há nada com este id, ou foi apagado: confira o endereço."),
+    405: ("metodo-nao-permitido", "O endereço existe, e o método não: o cabeçalho Allow diz quais valem."),
+    408: ("demorou-demais", "O corpo parou de chegar: envie de novo."),
+    409: ("em-conflito", "Alguém mudou isto depois que foi lido: leia de novo e repita com a revisão nova."),
+    413: ("grande-demais", "O arquivo ou o corpo passa do limite: divida-o."),
+    415: ("tipo-nao-aceito", "Mande o corpo no tipo que a documentação diz."),
+    422: ("nao-se-aproveita", "Cada item de errors diz o campo, o que se esperava e, onde cabe, como corrigir."),
+    429: ("tentativas-demais", "Espere os segundos de Retry-After; chaves erradas esperam cada vez mais."),
+    500: ("erro-interno", "O log do servidor diz o quê; se repetir, avise o suporte."),
+    503: ("indisponivel", "Redis ou MongoDB não respondem, ou há trabalho demais: espere Retry-After e repita."),
+}
+
+
+def type_of(status: int) -> str:
+    """The `type` of a problem with this status: where it can be looked up."""
+    return f"{LISTED}#{KINDS[status][0]}" if status in KINDS else "about:blank"
+
+
 # What FastAPI says by itself.
 _IN_PORTUGUESE: Final = {"There was an error parsing the body": "O corpo do pedido não é JSON que se possa ler."}
 
@@ -43,7 +68,7 @@ _IN_PORTUGUESE: Final = {"There was an error parsing the body": "O corpo do pedi
 class Problem(BaseModel):
     """What went wrong and what to do."""
 
-    type: str = Field(default="about:blank", examples=["about:blank"])
+    type: str = Field(examples=["/problemas#nao-se-aproveita"], description="Onde se lê o que fazer.")
     title: str = Field(examples=["Conteúdo que não se aproveita"])
     status: int = Field(examples=[422])
     detail: str = Field(examples=["cidade: esperado um município de SP; encontrado outro nome."])
@@ -55,15 +80,15 @@ class Problem(BaseModel):
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For a path operation's `responses`."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": _TITLES[status], "content": content} for status in statuses}
+    return {status: {"description": TITLES[status], "content": content} for status in statuses}
 
 
 def problem(
     status: int, detail: str, *, errors: list[dict[str, str]] | None = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
     """One answer."""
-    title = _TITLES.get(status) or HTTPStatus(status).phrase
-    body = Problem(title=title, status=status, detail=detail, errors=errors or [])
+    title = TITLES.get(status) or HTTPStatus(status).phrase
+    body = Problem(type=type_of(status), title=title, status=status, detail=detail, errors=errors or [])
     return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
 
 
@@ -77,6 +102,39 @@ def _methods(request: Request) -> set[str]:
     return {method.upper() for one in fitting for method in paths[one]}
 
 
+def expected_of(error: Mapping[str, Any]) -> str:
+    """What a field has to be, in Portuguese; nothing of what it was. `error` is one of pydantic's."""
+    kind, context = str(error["type"]), error.get("ctx") or {}
+    if kind in {"enum", "literal_error"}:
+        return f"um destes: {str(context.get('expected', '')).replace(' or ', ', ').replace(chr(39), '')}"
+    for name, words in _BOUNDS.items():
+        if name in context:
+            return words.format(context[name])
+    return next((words for start, words in _EXPECTED.items() if kind.startswith(start)), "outro valor")
+
+
+_MOST_SAID: Final = 5
+_BOUNDS: Final = {
+    "ge": "no mínimo {}",
+    "le": "no máximo {}",
+    "min_length": "ao menos {}",
+    "max_length": "no máximo {} (caracteres ou itens)",
+}
+_EXPECTED: Final = {
+    "missing": "um valor: é obrigatório",
+    "extra_forbidden": "nenhum campo com este nome",
+    "int": "um número inteiro",
+    "float": "um número",
+    "bool": "true ou false",
+    "date": "uma data como 2026-10-31",
+    "json": "JSON que se possa ler",
+    "list": "uma lista",
+    "model": "um objeto",
+    "dict": "um objeto",
+    "string": "um texto",
+}
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of `app` this way."""
 
@@ -85,13 +143,14 @@ def install(app: FastAPI) -> None:
         said, headers = str(error.detail), dict(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             headers["Allow"] = ", ".join(sorted(_methods(request))) or headers.get("Allow", "")
-        detail = _TITLES.get(error.status_code, said) if said == HTTPStatus(error.status_code).phrase else said
+        detail = TITLES.get(error.status_code, said) if said == HTTPStatus(error.status_code).phrase else said
         return problem(error.status_code, _IN_PORTUGUESE.get(detail, detail), headers=headers)
 
     @app.exception_handler(RequestValidationError)
     async def unusable(_: Request, error: RequestValidationError) -> JSONResponse:
-        errors = [{"campo": ".".join(map(str, one["loc"])), "esperado": one["type"]} for one in error.errors()]
-        return problem(422, "O pedido tem campos que não se aproveitam: veja errors.", errors=errors)
+        errors = [{"campo": ".".join(map(str, one["loc"][1:])), "esperado": expected_of(one)} for one in error.errors()]
+        said = "; ".join(f"{one['campo'] or 'corpo'}: esperado {one['esperado']}" for one in errors[:_MOST_SAID])
+        return problem(422, f"O pedido tem campos que não se aproveitam. {said}.", errors=errors)
 
     @app.exception_handler(NormalizerError)
     async def ours(_: Request, error: NormalizerError) -> JSONResponse:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader
 from normalizer.api.previews import Preview, Previews, patiently
 from normalizer.api.problems import responses
-from normalizer.api.system import TheBackend
+from normalizer.api.system import LastEventId, TheBackend, TheLive
 from normalizer.api.uploads import Uploads, received
-from normalizer.api.views import ImportView, import_view
+from normalizer.api.views import ImportView, import_view, recent_imports
 from normalizer.domain.policy import BRAND, UNIT, WhenMissing
 from normalizer.domain.wording import many
 from normalizer.errors import InvalidInput
@@ -422,8 +424,8 @@ async def start(
 
 @router.get("")
 async def recent(_: Reader, backend: TheBackend) -> list[ImportView]:
-    """As últimas importações."""
-    return [import_view(record) for record in await backend.store.imports.recent()]
+    """As importações dos últimos 30 dias, as mais novas primeiro, com o que de cada uma espera."""
+    return await recent_imports(backend.store)
 
 
 @router.get("/{import_id}", responses=responses(404))
@@ -431,6 +433,21 @@ async def one(import_id: ImportId, _: Reader, backend: TheBackend) -> ImportView
     """Uma importação e até onde chegaram os agendamentos dela."""
     record = await known_import(backend, import_id)
     return import_view(record, await backend.store.imports.progress(record.id))
+
+
+@router.get("/{import_id}/eventos", response_class=EventSourceResponse, responses=responses(404))
+async def events(
+    import_id: ImportId, _: Reader, backend: TheBackend, live: TheLive, seen: LastEventId = None
+) -> AsyncIterable[ServerSentEvent]:
+    """Server-Sent Events: `importacao`, o mesmo de /api/imports/{id}, a cada mudança, até que nada mais dela espere."""
+    shown = None
+    async for snapshot in live.watch():
+        view = import_view(await known_import(backend, import_id), await backend.store.imports.progress(import_id))
+        if view != shown and snapshot.id != seen:
+            yield ServerSentEvent(event="importacao", id=snapshot.id, data=view.model_dump(mode="json"))
+        shown = view
+        if view.fase not in {"lendo", "gravando", "gravada", "desfazendo"}:
+            return
 
 
 @router.get("/{import_id}/erros", responses=responses(404))

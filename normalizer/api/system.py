@@ -8,7 +8,8 @@ from collections.abc import AsyncIterable
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
+from fastapi import Path as InPath
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
@@ -105,6 +106,12 @@ async def workers(_: Reader, backend: TheBackend) -> list[dict[str, Any]]:
     return [asdict(replica) for replica in (await backend.tasks.status()).replicas]
 
 
+@router.post("/workers/{worker_id}/dispensar", status_code=204)
+async def dismiss(worker_id: Annotated[str, InPath(max_length=200)], _: Operator, backend: TheBackend) -> None:
+    """Tira da vista um worker que morreu, depois de visto."""
+    await backend.tasks.dismiss(worker_id)
+
+
 @router.get("/custo")
 async def cost(_: Reader, backend: TheBackend) -> dict[str, Any]:
     """Quanto a IA custou hoje, no mês (UTC) e por importação, em US$, e se ela atende."""
@@ -135,12 +142,17 @@ async def retry(wanted: RetryRequest, _: Operator, backend: TheBackend) -> Reque
     return Requeued(enfileirados=queued)
 
 
+LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=40)]
+
+
 @router.get("/eventos", response_class=EventSourceResponse)
-async def events(_: Reader, live: TheLive) -> AsyncIterable[ServerSentEvent]:
-    """Server-Sent Events: `status`, o mesmo de /api/status, a cada mudança."""
+async def events(_: Reader, live: TheLive, seen: LastEventId = None) -> AsyncIterable[ServerSentEvent]:
+    """Server-Sent Events: `status`, como /api/status, a cada mudança. Com `Last-Event-ID`, só o que veio depois."""
     async for snapshot in live.watch():
-        yield live.once(snapshot, "status", _status_event)
+        if snapshot.id != seen:
+            yield live.once(snapshot, "status", _status_event)
 
 
 def _status_event(snapshot: Snapshot) -> ServerSentEvent:
-    return ServerSentEvent(event="status", raw_data=json.dumps(snapshot.as_dict(), ensure_ascii=False))
+    said = json.dumps(snapshot.as_dict(), ensure_ascii=False)
+    return ServerSentEvent(event="status", id=snapshot.id, raw_data=said)

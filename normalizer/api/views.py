@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,8 +11,10 @@ from normalizer.api import masking
 from normalizer.domain.address.value import FIELDS
 from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Status
 from normalizer.imports.spreadsheet.problem import shown
-from normalizer.store import ImportRecord, ProgressCounts, StoredAppointment
+from normalizer.store import AppointmentStore, ImportRecord, ImportState, ProgressCounts, StoredAppointment
 
+_SHOWN_FOR: Final = timedelta(days=30)
+_MOST_IMPORTS: Final = 200
 _UNREAD_DATE: Final = "data_agendamento_informado"
 SOURCE_OF: Final = {
     Origin.RULES.value: "pelas regras",
@@ -112,6 +114,10 @@ class ImportView(BaseModel):
     id: str = Field(examples=["6740f0c2a1b2c3d4e5f60718"])
     arquivo: str = Field(examples=["agenda.xlsx"])
     estado: str = Field(examples=["concluida"])
+    fase: str = Field(
+        description="lendo, gravando, gravada (os agendamentos ainda se normalizam), normalizada; senão, o estado.",
+        examples=["normalizada"],
+    )
     criada_em: datetime | None
     linhas: int
     lidas: int = Field(default=0, description="Enquanto a planilha é lida, antes de gravar.")
@@ -148,6 +154,7 @@ def import_view(record: ImportRecord, counted: ProgressCounts | None = None) -> 
         id=record.id,
         arquivo=record.file,
         estado=record.state(now).value,
+        fase=_phase(record, record.state(now), counted),
         criada_em=record.created_at,
         linhas=record.rows,
         lidas=record.read,
@@ -164,6 +171,21 @@ def import_view(record: ImportRecord, counted: ProgressCounts | None = None) -> 
         desfaz_ate=record.undo_until(now),
         progresso=progress_of(counted) if counted is not None else None,
     )
+
+
+async def recent_imports(store: AppointmentStore) -> list[ImportView]:
+    """Every import of the last days, with how far its appointments are."""
+    records = await store.imports.recent(_MOST_IMPORTS, since=datetime.now(UTC) - _SHOWN_FOR)
+    return [import_view(one, await store.imports.progress(one.id)) for one in records]
+
+
+def _phase(record: ImportRecord, state: ImportState, counted: ProgressCounts | None) -> str:
+    """Where an import stands for who waits for its results: written is not normalized yet."""
+    if state is ImportState.RUNNING:
+        return "gravando" if record.rows else "lendo"
+    if state is not ImportState.FINISHED:
+        return state.value
+    return "gravada" if counted is not None and counted.by_status[Status.PENDING] else "normalizada"
 
 
 def progress_of(counted: ProgressCounts) -> Progress:

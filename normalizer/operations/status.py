@@ -80,6 +80,7 @@ class Overview:
             "filas_sem_worker": dict(self.queue.unserved),
             "problemas_da_fila": list(self.queue.problems),
             "workers": [asdict(replica) for replica in self.queue.replicas],
+            "workers_mortos": [asdict(one) for one in self.queue.gone],
         }
 
     def show(self, console: Console) -> None:

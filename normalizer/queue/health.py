@@ -31,6 +31,9 @@ BEAT_S = 5.0
 #: A replica that did not beat for so long is gone.
 GONE_S = 15.0
 REPLICAS = "arq:replicas"
+#: Those that went without saying so (zset, id → last beat in ms), until somebody has seen it.
+GONE = "arq:replicas:gone"
+_MOST_GONE = 50
 _BEATS_A_LISTING = 5  # a replica that beats is listed again every so many beats
 _LAG_PROBE_S = 0.25
 #: What the pause key of a queue holds: claim nothing; or claim nothing and hand back what has not begun.
@@ -100,12 +103,49 @@ async def remove_beat(redis: Redis, worker_id: str) -> None:
 
 
 async def forget_gone(redis: Redis) -> None:
-    """Take replicas that beat no more off the list; by their keys, for hosts' clocks differ."""
-    names: list[bytes] = await redis.zrange(REPLICAS, 0, -1)
-    beats = await redis.mget([_key_of(name) for name in names]) if names else []
-    gone = [name for name, text in zip(names, beats, strict=True) if text is None]
+    """Take replicas that beat no more off the list and note that they died; by their keys, for hosts' clocks differ."""
+    gone = await _silent(redis, REPLICAS)
     if gone:
-        await redis.zrem(REPLICAS, *gone)
+        async with redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(GONE, gone)
+            pipe.zremrangebyrank(GONE, 0, -_MOST_GONE - 1)
+            pipe.zrem(REPLICAS, *gone)
+            await pipe.execute()
+
+
+@dataclass(frozen=True, slots=True)
+class GoneReplica:
+    """A worker process that ended without saying so; its jobs go to others once their leases have run out."""
+
+    worker_id: str
+    beat_at_ms: int
+
+    @property
+    def host(self) -> str:
+        """Where it ran."""
+        return self.worker_id.split(":", 1)[0]
+
+
+async def read_gone(redis: Redis) -> list[GoneReplica]:
+    """Those that died and that nobody dismissed, the last first."""
+    gone = await _silent(redis, GONE) | await _silent(redis, REPLICAS)
+    found = [GoneReplica(name.decode("utf-8", "replace"), int(at)) for name, at in gone.items()]
+    return sorted(found, key=lambda one: -one.beat_at_ms)
+
+
+async def dismiss(redis: Redis, worker_id: str) -> None:
+    """Somebody has seen that it died."""
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.zrem(REPLICAS, worker_id)
+        pipe.zrem(GONE, worker_id)
+        await pipe.execute()
+
+
+async def _silent(redis: Redis, listed: str) -> dict[bytes, float]:
+    """Those of a list that do not beat, with their last listed beat."""
+    names: list[tuple[bytes, float]] = await redis.zrange(listed, 0, -1, withscores=True)
+    beats = await redis.mget([_key_of(name) for name, _ in names]) if names else []
+    return {name: at for (name, at), text in zip(names, beats, strict=True) if text is None}
 
 
 async def read_replicas(redis: Redis) -> list[Replica]:

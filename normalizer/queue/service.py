@@ -24,7 +24,15 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from normalizer.errors import InvalidInput, Misconfigured, QueueFull, QueueUnavailable
 from normalizer.queue.connection import OUTAGE, describe, open_pool, redis_settings, write_even_when_full
-from normalizer.queue.health import DRAINING, PAUSED, Replica, read_replicas
+from normalizer.queue.health import (
+    DRAINING,
+    PAUSED,
+    GoneReplica,
+    Replica,
+    dismiss,
+    read_gone,
+    read_replicas,
+)
 from normalizer.queue.leases import HEAD_START_MS, Keys, script
 from normalizer.queue.other_queues import find_other_queues, noted_queues
 from normalizer.queue.serializer import job_deserializer, job_serializer
@@ -80,6 +88,7 @@ class QueueStatus:
         deferred: jobs that wait for their time (backoff).
         oldest_age_s: since when the first due job waits; None if none is due.
         replicas: those that beat.
+        gone: those that died, until somebody dismissed them.
         now_ms: Redis's clock.
         unserved: jobs by the name of a queue that no replica serves.
         problems: what is wrong with a queue, in a sentence.
@@ -94,6 +103,7 @@ class QueueStatus:
     now_ms: int = 0
     unserved: Mapping[str, int] = field(default_factory=dict)
     problems: Sequence[str] = ()
+    gone: Sequence[GoneReplica] = ()
 
 
 def job_id_of(appointment_id: str, fingerprint: str | None = None) -> str:
@@ -269,7 +279,7 @@ class TaskService:
         with self._translated():
             seconds, micros = await pool.time()
             now = int(seconds) * 1000 + int(micros) // 1000
-            replicas = await read_replicas(pool)
+            replicas, gone = await read_replicas(pool), await read_gone(pool)
             counts = [await _counts(pool, Keys.of(name), now) for name in self.queue_names]
             unserved = await self._unserved(pool, replicas)
         states = {count.state for count in counts}
@@ -284,7 +294,14 @@ class TaskService:
             now_ms=now,
             unserved=unserved,
             problems=[count.problem for count in counts if count.problem],
+            gone=gone,
         )
+
+    async def dismiss(self, worker_id: str) -> None:
+        """Somebody has seen that this worker died."""
+        pool = await self.get_pool()
+        with self._translated():
+            await dismiss(pool, worker_id)
 
     async def _unserved(self, pool: ArqRedis, replicas: Sequence[Replica]) -> dict[str, int]:
         """Jobs under names that are known of and that no replica serves; ours only while replicas serve others."""

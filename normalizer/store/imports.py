@@ -79,10 +79,11 @@ class Imports:
             found: Record | None = await self._imports.find_one(by_native_id(import_id))
         return None if found is None else ImportRecord.of(found)
 
-    async def recent(self, limit: int = 20) -> list[ImportRecord]:
+    async def recent(self, limit: int = 20, *, since: datetime | None = None) -> list[ImportRecord]:
         """The last imports, newest first."""
+        chosen = {} if since is None else {"created_at": {"$gte": since}}
         with translated():
-            cursor = self._imports.find({}).sort("created_at", -1).limit(limit)
+            cursor = self._imports.find(chosen).sort("created_at", -1).limit(limit)
             return [ImportRecord.of(record) async for record in cursor]
 
     async def progress(self, import_id: str) -> ProgressCounts:
