@@ -106,7 +106,8 @@ def create_app(
     app.state.access = access
     app.state.patience_s = patience_s
     tables = (sheets.router, appointments.router, policies.router, review.router, untold.router)
-    for router in (system.health, system.router, *tables, page.router, review.pages, untold.pages, reference.router):
+    app.state.apis = (system.health, system.router, *tables)
+    for router in (*app.state.apis, page.router, review.pages, untold.pages, reference.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=page.HERE / "static"), name="static")
     problems.install(app)

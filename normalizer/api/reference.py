@@ -27,7 +27,7 @@ async def listed_problems(request: Request) -> Response:
 async def docs(request: Request, role: Reader) -> Response:
     """Every path that this key may ask."""
     document: dict[str, Any] = request.app.openapi()
-    routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
+    routes = [route for router in request.app.state.apis for route in router.routes if isinstance(route, APIRoute)]
     closed = [] if role >= Role.OPERATOR else [route for route in routes if is_for_operators(route)]
     forbidden = {(method, route.path) for route in closed for method in route.methods or ()}
     by_tag: dict[str, list[dict[str, Any]]] = {}

@@ -439,7 +439,7 @@ async def one(import_id: ImportId, _: Reader, backend: TheBackend) -> ImportView
 async def events(
     import_id: ImportId, _: Reader, backend: TheBackend, live: TheLive, seen: LastEventId = None
 ) -> AsyncIterable[ServerSentEvent]:
-    """Server-Sent Events: `importacao`, o mesmo de /api/imports/{id}, a cada mudança, até que nada mais dela espere."""
+    """Acompanha uma importação por Server-Sent Events: `importacao`, a cada mudança, até que nada mais dela espere."""
     shown = None
     async for snapshot in live.watch():
         view = import_view(await known_import(backend, import_id), await backend.store.imports.progress(import_id))

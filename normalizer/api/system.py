@@ -147,7 +147,7 @@ LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=40)
 
 @router.get("/eventos", response_class=EventSourceResponse)
 async def events(_: Reader, live: TheLive, seen: LastEventId = None) -> AsyncIterable[ServerSentEvent]:
-    """Server-Sent Events: `status`, como /api/status, a cada mudança. Com `Last-Event-ID`, só o que veio depois."""
+    """Acompanha tudo por Server-Sent Events: `status`, a cada mudança. Com `Last-Event-ID`, só o que veio depois."""
     async for snapshot in live.watch():
         if snapshot.id != seen:
             yield live.once(snapshot, "status", _status_event)

@@ -782,7 +782,7 @@ class TestSystem:
 
         assert (answer.status_code, answer.headers["content-type"]) == (422, PROBLEM)
         assert "11144477735" not in answer.text
-        assert answer.json()["errors"] == [{"campo": "query.pagina", "esperado": "int_parsing"}]
+        assert answer.json()["errors"] == [{"campo": "pagina", "esperado": "um número inteiro"}]
 
 
 async def _next(lines: AsyncIterator[str]) -> dict[str, Any]:

@@ -1,0 +1,137 @@
+"""The API as people expect it: problems one can look up, docs by role, events that resume, services that are away."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from normalizer.queue.health import REPLICAS
+from normalizer.runtime import Backend
+from normalizer.simulation import embedded
+from tests.integration.test_api import (
+    AS_OPERATOR,
+    AS_READER,
+    OPERATOR,
+    PROBLEM,
+    SHEET,
+    backend,
+    client,
+    finish,
+    get,
+    imported,
+)
+
+__all__ = ["backend", "client", "imported"]  # the fixtures
+
+
+async def test_a_problem_says_what_is_allowed_and_its_type_can_be_looked_up(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/api/appointments", params={"origem": "quem?", "tamanho": 9_999}, headers=AS_OPERATOR)
+
+    assert (answer.status_code, answer.headers["content-type"]) == (422, PROBLEM)
+    told = {one["campo"]: one["esperado"] for one in answer.json()["errors"]}
+    assert told == {"origem": "um destes: regras, cache, llm, manual", "tamanho": "no máximo 200"}
+    assert "quem" not in answer.text
+    path, _, slug = answer.json()["type"].partition("#")
+    listed = await client.get(path)
+    assert listed.status_code == 200
+    assert f'id="{slug}"' in listed.text
+
+
+async def test_docs_show_what_a_key_may_ask_and_every_operation_has_a_summary(client: httpx.AsyncClient) -> None:
+    operator = (await client.get("/docs", headers=AS_OPERATOR)).text
+    reader = (await client.get("/docs", headers=AS_READER)).text
+    assert "POST /api/imports</code> Importa uma planilha" in operator
+    assert "POST /api/imports</code>" not in reader
+    assert "GET /api/imports</code>" in reader
+    document = (await client.get("/openapi.json", headers=AS_READER)).json()
+    summaries = [one["summary"] for path in document["paths"].values() for one in path.values()]
+    assert [one for one in summaries if one == one.title()] == []
+
+
+async def test_events_of_an_import_tell_written_from_normalized_and_resume(
+    client: httpx.AsyncClient, backend: Backend, imported: Callable[..., Any]
+) -> None:
+    import_id = await imported(SHEET)
+    assert (await get(client, f"/api/imports/{import_id}"))["fase"] == "gravada"
+    path = f"/api/imports/{import_id}/eventos"
+    async with asyncio.timeout(60), client.stream("GET", path, headers=AS_READER) as stream:
+        lines = stream.aiter_lines()
+        first = [line async for line in _until_blank(lines)]
+        await finish(backend)
+        rest = [line async for line in lines]
+    assert any('"fase":"gravada"' in line.replace(" ", "") for line in first)
+    assert any('"fase":"normalizada"' in line.replace(" ", "") for line in rest)
+    seen = [line.removeprefix("id: ") for line in (*first, *rest) if line.startswith("id: ")]
+    assert len(set(seen)) == len(seen) == 2
+
+
+async def _until_blank(lines: Any) -> Any:
+    async for line in lines:
+        if not line:
+            return
+        yield line
+
+
+async def test_every_import_of_the_month_is_listed_with_what_waits(
+    client: httpx.AsyncClient, imported: Callable[..., Any]
+) -> None:
+    names = [f"{at}.csv" for at in range(7)]
+    for at, name in enumerate(names):
+        await imported(SHEET.replace(b"a1", f"b{at}".encode()).replace(b"a2", f"c{at}".encode()), name=name)
+    listed = await get(client, "/api/imports")
+    assert [one["arquivo"] for one in listed] == names[::-1]
+    assert {one["progresso"]["pendente"] for one in listed} == {2}
+    assert all(one["desfaz_ate"] for one in listed)
+
+
+async def test_a_worker_that_died_is_told_until_it_is_dismissed(client: httpx.AsyncClient, backend: Backend) -> None:
+    pool = await backend.tasks.get_pool()
+    await pool.zadd(REPLICAS, {"host-1:77:abcdef": 1_000})
+
+    (dead,) = (await get(client, "/api/status"))["workers_mortos"]
+    assert dead == {"worker_id": "host-1:77:abcdef", "beat_at_ms": 1_000}
+    path = "/api/workers/host-1:77:abcdef/dispensar"
+    assert (await client.post(path, headers=AS_READER)).status_code == 403
+    assert (await client.post(path, headers=AS_OPERATOR)).status_code == 204
+    assert (await backend.tasks.status()).gone == []
+
+
+@pytest.mark.parametrize("away", ["REDIS_URL", "MONGODB_URL"])
+def test_the_page_comes_up_and_says_which_service_is_away(
+    away: str, redis_url: str, mongo_url: str, database: str, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    nowhere = {"REDIS_URL": "redis://127.0.0.1:1", "MONGODB_URL": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=500"}
+    environment = {"REDIS_URL": redis_url, "MONGODB_URL": mongo_url, "DATABASE_NAME": database, "API_KEYS": OPERATOR}
+    command = ["-c", "from normalizer.cli import main; main()", "serve", "--port", str(port)]
+    log = tmp_path / "serve.log"
+    with (
+        embedded.spawn_python("api", command, environment | {away: nowhere[away]}, log=log) as child,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+    ):
+        page = _page_that_says_more(client, child)
+        assert page.status_code == 503
+        assert ("Redis" if away == "REDIS_URL" else "MongoDB") in page.text
+        assert client.get("/health/live").status_code == 200
+        refused = client.get("/api/status", headers=AS_OPERATOR)
+        assert (refused.status_code, refused.headers["content-type"]) == (503, PROBLEM)
+        assert refused.headers["retry-after"]
+
+
+def _page_that_says_more(client: httpx.Client, child: embedded.Child) -> httpx.Response:
+    """The page once it listens and has tried."""
+    while True:
+        assert child.running, child.tail()
+        try:
+            page = client.get("/")
+        except httpx.ConnectError:
+            continue
+        if "Iniciando" not in page.text:
+            return page
