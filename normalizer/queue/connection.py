@@ -7,7 +7,7 @@ import ssl as ssl_module
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import hiredis
 from arq.connections import ArqRedis, RedisSettings
@@ -41,10 +41,11 @@ class SafeRedisSettings(RedisSettings):
 
 
 def redis_settings(url: str, password: str | None = None, *, database: int | None = None) -> RedisSettings:
-    """Settings for `redis://`, `rediss://` or `unix://` URLs; user and password are percent-decoded.
+    """Settings for `redis:`, `rediss:`, `unix:` or `redis+sentinel:` URLs; user and password are percent-decoded.
 
     Args:
-        url: e.g. `redis://user:p%40ss@host:6379/0`; `?db=1` works as well.
+        url: e.g. `redis://user:p%40ss@host:6379/0`; `?db=1` works as well. Behind Sentinels
+            `redis+sentinel://user:p%40ss@one:26379,two:26379/mymaster/0`: user and password are the primary's.
         password: used when the URL carries none (arq's own `from_dsn` ignores it).
         database: used when the URL names none (the backend's REDIS_DB).
 
@@ -53,33 +54,52 @@ def redis_settings(url: str, password: str | None = None, *, database: int | Non
     """
     try:
         parts = urlsplit(url.strip())
+        if parts.scheme == "redis+sentinel":
+            return _behind_sentinels(parts, password, database or 0)
         port = parts.port
     except ValueError:
         raise Misconfigured("REDIS_URL tem uma porta inválida.", mend=_MEND) from None
     if parts.scheme not in {"redis", "rediss", "unix"}:
         found = f"'{parts.scheme}://'" if parts.scheme and parts.netloc else "nenhum protocolo"
-        raise Misconfigured(
-            f"REDIS_URL deve começar com redis://, rediss:// ou unix://; encontrado {found}.", mend=_MEND
-        )
+        wanted = "redis://, rediss://, unix:// ou redis+sentinel://"
+        raise Misconfigured(f"REDIS_URL deve começar com {wanted}; encontrado {found}.", mend=_MEND)
     is_socket = parts.scheme == "unix"
     if is_socket and not parts.path:
         raise Misconfigured("REDIS_URL com unix:// precisa do caminho do socket.", mend=_MEND)
     if not is_socket and not parts.hostname:
         raise Misconfigured("REDIS_URL não diz o servidor.", mend=_MEND)
-    given = unquote(parts.password) if parts.password else None
     return SafeRedisSettings(
         host=parts.hostname or "localhost",
         port=6379 if port is None else port,
         unix_socket_path=parts.path if is_socket else None,
-        database=_database(
-            parse_qs(parts.query).get("db", [""])[0] or ("" if is_socket else parts.path.strip("/")), database or 0
-        ),
-        username=unquote(parts.username) if parts.username else None,
-        password=given or password or None,
+        database=_database(parts, "" if is_socket else parts.path.strip("/"), database or 0),
         ssl=parts.scheme == "rediss",
         **_tls_options(parts.query),
+        **_who(parts, password),
         conn_timeout=5,
     )
+
+
+def _behind_sentinels(parts: SplitResult, password: str | None, database: int) -> RedisSettings:
+    """Settings for what several Sentinels watch; the primary they name is asked for anew at each connection."""
+    hosts = [urlsplit(f"//{each}") for each in parts.netloc.rpartition("@")[2].split(",")]
+    name, _, number = parts.path.strip("/").partition("/")
+    if not name or not all(each.hostname for each in hosts):
+        mend = "Escreva REDIS_URL como redis+sentinel://sentinela1:26379,sentinela2:26379/mymaster/0."
+        raise Misconfigured("REDIS_URL com redis+sentinel:// precisa dos sentinelas e do nome do primário.", mend=mend)
+    return SafeRedisSettings(
+        host=[(str(each.hostname), each.port or 26379) for each in hosts],
+        sentinel=True,
+        sentinel_master=name,
+        database=_database(parts, number, database),
+        **_who(parts, password),
+        conn_timeout=5,
+    )
+
+
+def _who(parts: SplitResult, password: str | None) -> dict[str, Any]:
+    given = unquote(parts.password) if parts.password else None
+    return {"username": unquote(parts.username) if parts.username else None, "password": given or password or None}
 
 
 def _tls_options(query: str) -> dict[str, Any]:
@@ -88,6 +108,8 @@ def _tls_options(query: str) -> dict[str, Any]:
 
 def describe(settings: RedisSettings) -> str:
     """`host:port` as operators know it, for logs and messages; never a user or password."""
+    if isinstance(settings.host, list):
+        return f"{settings.sentinel_master} de {','.join(f'{host}:{port}' for host, port in settings.host)}"
     return settings.unix_socket_path or f"{settings.host}:{settings.port}"
 
 
@@ -236,7 +258,8 @@ def _unreachable(settings: RedisSettings, error: BaseException) -> Exception:
     )
 
 
-def _database(text: str, otherwise: int) -> int:
+def _database(parts: SplitResult, in_path: str, otherwise: int) -> int:
+    text = parse_qs(parts.query).get("db", [""])[0] or in_path
     if not text:
         return otherwise
     if not (text.isascii() and text.isdigit()):

@@ -34,7 +34,8 @@ async def server_problem(redis: Redis, where: str) -> Misconfigured | None:
             )
         if mode == "sentinel":
             return Misconfigured(
-                f"Em {where} responde um Sentinel, não um Redis.", mend="Aponte REDIS_URL para o primário."
+                f"Em {where} responde um Sentinel, não um Redis.",
+                mend=f"Use REDIS_URL=redis+sentinel://{where}/mymaster, com o nome do primário no lugar de mymaster.",
             )
         await redis.eval(_PROBE, 0)  # type: ignore[misc] # redis-py's own union
     except ReadOnlyError:

@@ -206,10 +206,10 @@ class BatchWorker(Worker):
                 expires_extra_ms=self.expires_extra_ms,
             )
         logger.info("Starting worker for %d functions: %s", len(self.functions), ", ".join(self.functions))
-        await self._health.retry_forever(lambda: log_redis_info(self.pool, logger.info))
         problem = await self._health.retry_forever(lambda: server_problem(self.pool, self._health.where))
         if problem is not None:
             raise problem
+        await self._health.retry_forever(lambda: log_redis_info(self.pool, logger.info))
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)

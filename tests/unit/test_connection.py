@@ -67,6 +67,7 @@ def test_user_tls_socket_and_database_in_the_query() -> None:
         "redis://:p4ss@host?db=-1",
         "unix://",
         "redis://:p4ss@[host",
+        "rediss+sentinel://:p4ss@one:26379/mymaster",
     ],
 )
 def test_a_malformed_url_is_told_in_one_sentence_with_the_mend_and_without_the_password(url: str) -> None:
@@ -76,6 +77,23 @@ def test_a_malformed_url_is_told_in_one_sentence_with_the_mend_and_without_the_p
     assert "p4ss" not in str(told.value)
     assert "\n" not in str(told.value)
     assert "redis://clinic-redis:6379/0" in told.value.mend
+
+
+def test_sentinels_are_several_hosts_and_the_name_of_what_they_watch() -> None:
+    settings = redis_settings("redis+sentinel://u:p%40s@one,two:26380/clinic/3")
+
+    assert (settings.host, settings.sentinel_master) == ([("one", 26379), ("two", 26380)], "clinic")
+    assert (settings.username, settings.password, settings.database) == ("u", "p@s", 3)
+    assert describe(settings) == "clinic de one:26379,two:26380"
+    assert redis_settings("redis+sentinel://one/clinic", "separate").password == "separate"
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel://:p4ss@one:26379", "redis+sentinel:///m", "redis+sentinel://a,,b/m"])
+def test_sentinels_without_hosts_or_name_are_told_how_to_write_it(url: str) -> None:
+    with pytest.raises(Misconfigured, match=r"precisa dos sentinelas e do nome .*:26379/mymaster/0") as told:
+        redis_settings(url)
+
+    assert "p4ss" not in str(told.value)
 
 
 @given(st.text(max_size=60))
