@@ -138,7 +138,7 @@ class Doubt:
         """Yield the ways to read the text as it stands, the likeliest first."""
         whole = dict.fromkeys(reading.address for reading in self._tried if reading.address is not None)
         for number, address in enumerate(whole):
-            yield Proposal(address, "outra leitura das regras" if number else "leitura das regras")
+            yield Proposal(address, "outra leitura" if number else "leitura mais provável")
         if not whole and {"rua", "cidade", "estado"} <= self.known.keys():
             yield from self._shared_out(Address.from_dict({name: self.known.get(name) for name in FIELDS}))
 
