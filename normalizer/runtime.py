@@ -18,8 +18,9 @@ from pydantic import SecretStr
 from normalizer import __version__
 from normalizer.cache import Cache
 from normalizer.domain.address import RULES_VERSION
+from normalizer.domain.address.taught import Taught
 from normalizer.domain.appointment import Kind
-from normalizer.errors import Misconfigured, QueueUnavailable, TransientError
+from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.estimate import LaneLimits
 from normalizer.llm.client import OPENAI_URL, LlmClient
 from normalizer.llm.coalescer import Coalescer
@@ -52,6 +53,7 @@ from normalizer.worker.pipeline import Pipeline
 log = structlog.get_logger(__name__)
 
 _RECONCILE_MINUTES = set(range(0, 60, 5))
+_WORDS_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,10 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         if coalescer is not None:  # nobody waits for it
             stack.push_async_callback(cancel_and_wait, asyncio.create_task(coalescer.greet(), name="llm-greeting"))
         street_type = settings.address_default_street_type
-        pipeline = Pipeline(cache=cache, coalescer=coalescer, kinds=_kinds(settings), street_type=street_type)
+        taught = Taught((await store.words.all()).values())
+        stack.push_async_callback(cancel_and_wait, asyncio.create_task(_keep_learning(store, taught), name="words"))
+        kinds = _kinds(settings)
+        pipeline = Pipeline(cache=cache, coalescer=coalescer, kinds=kinds, taught=taught, street_type=street_type)
         ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service, cache, ledger)
         await _tell(settings, stack, store, service, ctx["redis"])
         if settings.metrics_port:
@@ -283,6 +288,14 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         **arq_options,
     )
     return worker
+
+
+async def _keep_learning(store: AppointmentStore, taught: Taught) -> None:
+    """Follow the clinic's own words, which people add to while workers run."""
+    while True:
+        await asyncio.sleep(_WORDS_EVERY_S)
+        with contextlib.suppress(NormalizerError):  # the words of a minute ago will do
+            taught.learn((await store.words.all()).values())
 
 
 async def _normalize_traced(ctx: Mapping[str, Any], group: Group) -> None:

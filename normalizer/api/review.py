@@ -20,10 +20,11 @@ from normalizer.api.page import templates
 from normalizer.api.problems import problem, responses
 from normalizer.api.system import TheBackend
 from normalizer.domain.address import Address
+from normalizer.domain.address.taught import ClinicWord
 from normalizer.domain.appointment import LABELS, Kind
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import many
-from normalizer.operations import review
+from normalizer.operations import lessons, review
 from normalizer.operations.corrections import address_of, document_of, state_of
 from normalizer.operations.review import Candidate, Card, Choice, Conflict, Lack
 from normalizer.runtime import Backend
@@ -114,6 +115,30 @@ class Undone(BaseModel):
     mantidos: int = Field(description="Alguém os mudou depois; ficam como estão.")
 
 
+class WordView(BaseModel):
+    """In this city, the short name stands for the quarter."""
+
+    id: str
+    estado: str = Field(examples=["PA"])
+    cidade: str = Field(examples=["Belém"])
+    curta: str = Field(examples=["b campos"])
+    longa: str = Field(examples=["Batista Campos"])
+
+
+class LessonView(WordView):
+    """A word that decisions speak for. It changes nothing that is settled: it is asked of open texts only."""
+
+    decisoes: int = Field(description="Decisões, sobre textos diferentes, que dizem isso.")
+    abertos: int = Field(description="Agendamentos em aberto que resolveria.")
+
+
+class WordsView(BaseModel):
+    """The clinic's own word list, and what could be added to it."""
+
+    propostas: list[LessonView]
+    palavras: list[WordView]
+
+
 class Verdict(BaseModel):
     """A person's decision: one of `candidato`, `endereco`, `documento`, `estado`; or `acao=dispensar`."""
 
@@ -194,6 +219,44 @@ async def forget(
 ) -> dict[str, int]:
     """Apaga as decisões sobre textos deste agendamento (eliminação a pedido do titular)."""
     return {"apagadas": await backend.store.questions.forget(agendamento)}
+
+
+@router.get("/palavras")
+async def words(_: Operator, backend: TheBackend) -> WordsView:
+    """A lista de palavras da clínica, e o que as decisões propõem para ela."""
+    proposed = await lessons.proposed(backend.store.questions, backend.store.words)
+    known = await backend.store.words.all()
+    return WordsView(
+        propostas=[
+            LessonView(**_word(one.id, one.word), decisoes=one.decisions, abertos=one.settles) for one in proposed
+        ],
+        palavras=[WordView(**_word(word_id, word)) for word_id, word in known.items()],
+    )
+
+
+@router.post("/palavras/{palavra}", responses=responses(404))
+async def teach(palavra: _Key, _: Operator, backend: TheBackend) -> dict[str, int]:
+    """Põe uma proposta na lista e resolve o que está em aberto por causa dela; os workers a seguem em um minuto."""
+    questions, known = backend.store.questions, backend.store.words
+    proposed = {one.id: one.word for one in await lessons.proposed(questions, known)}
+    if palavra not in proposed:
+        raise HTTPException(404, "Não há esta proposta.")
+    settled = await lessons.teach(proposed[palavra], questions=questions, words=known, cache=backend.cache)
+    return {"agendamentos": settled}
+
+
+@router.delete("/palavras/{palavra}", responses=responses(404))
+async def unteach(palavra: _Key, _: Operator, backend: TheBackend) -> dict[str, int]:
+    """Tira uma palavra da lista; o que ela resolveu há menos de um dia volta à revisão."""
+    store = backend.store
+    reopened = await lessons.unteach(palavra, questions=store.questions, words=store.words, cache=backend.cache)
+    if reopened is None:
+        raise HTTPException(404, "Não há esta palavra na lista.")
+    return {"reabertos": reopened}
+
+
+def _word(word_id: str, word: ClinicWord) -> dict[str, str]:
+    return {"id": word_id, "estado": word.state, "cidade": word.city, "curta": word.short, "longa": word.long}
 
 
 @router.get("/{chave}", responses=responses(404))
@@ -349,7 +412,8 @@ async def page(request: Request, backend: TheBackend, chosen: TheChosen) -> Resp
         return templates.TemplateResponse(request, "entrar.html", {"wrong": False})
     counts = await backend.store.totals.counts()
     reasons = {kind.value: counts.by_reason[kind].most_common() for kind in Kind}
-    context = await _shown(backend, chosen, None, role) | {
+    context = await _shown(backend, chosen, None, role) | await _taught(backend, role)
+    context |= {
         "reasons": reasons,
         "chosen": chosen,
         "labels": LABELS,
@@ -365,6 +429,19 @@ async def questions(
     """The questions that follow on."""
     context = await _shown(backend, chosen, _after(cursor), role)
     return templates.TemplateResponse(request, "perguntas.html", context)
+
+
+@pages.get("/pagina/palavras", response_class=HTMLResponse)
+async def clinic_words(request: Request, role: Operator, backend: TheBackend) -> Response:
+    """What the decisions teach."""
+    return templates.TemplateResponse(request, "palavras.html", await _taught(backend, role))
+
+
+async def _taught(backend: Backend, role: Role) -> dict[str, Any]:
+    if role < Role.OPERATOR:
+        return {}
+    found = await words(role, backend)
+    return {"lessons": found.propostas, "words": found.palavras}
 
 
 @pages.get("/pagina/revisao/{chave}", response_class=HTMLResponse)

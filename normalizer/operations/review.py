@@ -27,6 +27,7 @@ from normalizer.domain.address.doubts import (
     reason_of,
     town_without_state,
 )
+from normalizer.domain.address.taught import lesson
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Reason, Settled
 from normalizer.domain.document import Document
@@ -382,6 +383,7 @@ def _decision(choice: Choice, question: Question, number: int, cache: Cache) -> 
         motive=question.example.motive,
         at=datetime.now(UTC),
         content=cache.seal(name, orjson.dumps(content)),
+        lesson=lesson(question.example.text, answer) if isinstance(answer, Address) else None,
     )
 
 

@@ -13,6 +13,7 @@ from normalizer.domain.document import Document
 from normalizer.domain.policy import Policies
 from normalizer.observability.tracing import span
 from normalizer.store import indexes, listing
+from normalizer.store.clinic_words import ClinicWords
 from normalizer.store.connection import (
     Client,
     Record,
@@ -115,6 +116,7 @@ class AppointmentStore:
         self.totals = Totals(opened("normalizer_totals"), self._appointments, clock=clock)
         self.durable_state = DurableState(opened("normalizer_state", lasting=True), self._appointments, clock=clock)
         self._decisions = opened("normalizer_decisions", lasting=True)
+        self.words = ClinicWords(opened("normalizer_words", lasting=True), clock=clock)
         self.questions = Questions(
             durable(self._appointments),
             self.imports,

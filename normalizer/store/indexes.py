@@ -64,6 +64,7 @@ PASSING: Final = (
 DECISIONS: Final = (
     Index("normalizer_question", (("chave", 1), ("numero", 1))),
     Index("normalizer_when", (("em", 1),)),
+    Index("normalizer_lesson", (("licao.city", 1),), {"sparse": True}),
 )
 #: Of earlier versions: each costs a write on every result, and nothing reads them any more.
 _RETIRED: Final = ("normalizer_import", "normalizer_status", "normalizer_waiting", "normalizer_seats")

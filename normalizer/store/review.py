@@ -8,7 +8,7 @@ number taken. What each row held before is kept for a day, as an import's is.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -16,6 +16,7 @@ from pymongo import UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from normalizer.domain.address import Address
+from normalizer.domain.address.taught import ClinicWord
 from normalizer.domain.appointment import Kind, Status
 from normalizer.domain.document import Document
 from normalizer.store.connection import BULK, Record, chunks_of, settled, translated, utc
@@ -102,7 +103,8 @@ Answer: TypeAlias = Address | Document | Known | None
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One decision on a question. `content` is sealed: the canonical text and what was decided.
+    """One decision on a question. `content` is sealed: the canonical text and what was decided. `lesson`: what it says
+    of a quarter's short name, if anything.
 
     Attributes:
         count: appointments it wrote on.
@@ -119,6 +121,7 @@ class Decision:
     count: int = 0
     left: int = 0
     content: bytes = b""
+    lesson: ClinicWord | None = None
 
     @property
     def id(self) -> str:
@@ -291,6 +294,7 @@ class Questions:
             "registros": [],
             "total": 0,
             "restam": 0,
+            **({"licao": asdict(decision.lesson)} if decision.lesson is not None else {}),
         }
         try:
             with translated():
@@ -325,10 +329,12 @@ class Questions:
                 given = await answers([seen.texts[decision.kind].text for seen, _ in asking])
                 if not await self._write(decision, asking, given) + moved:
                     break
-            await self._decisions.delete_one({"_id": decision.id, "total": 0})
-            await self._decisions.update_one({"_id": decision.id}, {"$set": {"estado": "aplicada"}})
-            found = await self._decisions.find_one({"_id": decision.id}, {"registros": 0})
-        return _decision(found) if found is not None else None
+            ended = await self._decisions.find_one_and_update(
+                {"_id": decision.id}, {"$set": {"estado": "aplicada"}}, {"registros": 0}, return_document=True
+            )
+            if not ended["total"]:
+                await self._decisions.delete_one({"_id": decision.id})
+        return _decision(ended) if ended["total"] else None
 
     async def interrupted(self, before: datetime) -> list[Decision]:
         """Decisions begun before then whose process ended before all their rows were written."""
@@ -394,6 +400,19 @@ class Questions:
         with translated():
             cursor = self._decisions.find({}, {"registros": 0}).sort("em", -1).limit(limit)
             return [_decision(record) async for record in cursor]
+
+    async def lessons(self, least: int) -> list[tuple[ClinicWord, int]]:
+        """What at least so many decisions on different texts say alike of a quarter's short name, and how many do."""
+        steps: list[dict[str, Any]] = [
+            {"$match": {"licao.city": {"$exists": True}, "estado": "aplicada", "acao": "decidir"}},
+            {"$group": {"_id": "$licao", "textos": {"$addToSet": "$chave"}}},
+        ]
+        found = []
+        with translated():
+            cursor = await settled(self._decisions.aggregate(steps, maxTimeMS=PATIENCE_MS))
+            async for chunk in chunks_of(cursor):
+                found += [(ClinicWord(**each["_id"]), len(each["textos"])) for each in chunk]
+        return [(word, texts) for word, texts in found if texts >= least]
 
     async def undo(self, decision_id: str) -> tuple[int, int, list[str]] | None:
         """Ask again: how many rows, how many somebody has written on since and are kept, and the texts.

@@ -13,6 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from normalizer.domain.address import DEFAULT_TYPE, TYPE, Address, parse_address
+from normalizer.domain.address.taught import Taught
 from normalizer.domain.appointment import Absent, Appointment, Kind, Normalized, Origin, Outcome, Review
 from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.document import Document, parse_document
@@ -74,6 +75,7 @@ class Pipeline:
         coalescer: the shared queue in front of the model; None when no key is configured.
         kinds: which texts to normalize; the others are never touched.
         unasked: the reason given where only a model could decide and there is none; None gives the rules' own.
+        taught: the clinic's own words, asked where the rules leave a text open.
         street_type: what is put before a street's name without a type; "" leaves such a text to a person.
     """
 
@@ -84,12 +86,14 @@ class Pipeline:
         coalescer: Coalescer | None,
         kinds: frozenset[Kind] = frozenset(Kind),
         unasked: Reason | None = Reason.NO_MODEL_KEY,
+        taught: Taught | None = None,
         street_type: str = DEFAULT_TYPE,
     ) -> None:
         self._cache = cache
         self._coalescer = coalescer
         self._kinds = kinds
         self._unasked = unasked
+        self._taught = taught or Taught()
         self._street_type = street_type
 
     async def run(
@@ -168,6 +172,8 @@ class Pipeline:
             outcome = self._address(_outcome(entry.decision, origin))
             return [(each, outcome) for each in item.waiting]
         decision = parse_address(item.text)
+        if needs_model(decision):
+            decision = self._taught.read(item.text) or decision
         if not needs_model(decision):
             outcome = self._address(_outcome(decision, Origin.RULES))
             return [(each, outcome) for each in item.waiting]

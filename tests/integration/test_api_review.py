@@ -9,6 +9,7 @@ import httpx
 import orjson
 import pytest
 
+from normalizer.domain.address.taught import Taught
 from normalizer.domain.appointment import Kind, Origin, Review
 from normalizer.domain.decision import Reason
 from normalizer.runtime import Backend
@@ -26,13 +27,13 @@ DESK = "/api/revisao"
 def seed(backend: Backend) -> Callable[..., Any]:
     """Rows as key=address, brought to their end by a worker without a model."""
 
-    async def rows(**texts: str) -> None:
+    async def rows(pipeline: Pipeline | None = None, **texts: str) -> None:
         import_id = await backend.store.imports.begin(file="agenda.csv")
         about = {"nome_paciente": "Maria Modelo", "nome_unidade": "Centro"}
         await backend.store.upsert_rows(
             [ImportRow(key, {"endereco_completo": text, **about}) for key, text in texts.items()], import_id
         )
-        pipeline = Pipeline(cache=backend.cache, coalescer=None, unasked=None)
+        pipeline = pipeline or Pipeline(cache=backend.cache, coalescer=None, unasked=None)
         async for chunk in backend.store.pending():
             loaded = list((await backend.store.load([each.id for each in chunk])).values())
             async for progress in pipeline.run(loaded, deadline=1e9):
@@ -187,3 +188,38 @@ async def test_of_a_text_that_is_not_there_each_is_for_itself(
     assert alone.json()["agendamentos"] == 1
     assert none.json()["agendamentos"] == 1
     assert await backend.cache.get_many(Kind.ADDRESS, [""]) == {}
+
+
+async def test_three_decisions_alike_propose_a_word_that_settles_what_is_open_and_to_come(
+    client: httpx.AsyncClient, backend: Backend, seed: Callable[..., Any]
+) -> None:
+    answer = {"rua": "Travessa Padre Eutíquio", "bairro": "Batista Campos", "cidade": "Belém", "estado": "PA"}
+    await seed(
+        **{f"k{at}": OPEN.replace("1379", str(at)) for at in range(1, 7)}, other=OPEN.replace("Belém", "Ananindeua")
+    )
+    groups = (await get(client, DESK))["grupos"]
+    in_belem = [one for one in groups if "Belém" in one["texto"]]
+    for number, group in enumerate(in_belem[:3], 1):
+        assert (await get(client, f"{DESK}/palavras"))["propostas"] == []
+        await post(client, f"{DESK}/{group['chave']}", endereco=answer | {"numero": str(number)})
+
+    (lesson,) = (await get(client, f"{DESK}/palavras"))["propostas"]
+    assert (lesson["curta"], lesson["longa"], lesson["cidade"]) == ("b campos", "Batista Campos", "Belém")
+    assert (lesson["decisoes"], lesson["abertos"]) == (3, 3)
+    taught = await post(client, f"{DESK}/palavras/{lesson['id']}")
+    assert taught.json() == {"agendamentos": 3}
+    assert await status_of(client, "other") == "revisar"
+    assert (await get(client, f"{DESK}/palavras"))["palavras"][0]["longa"] == "Batista Campos"
+    worker = Pipeline(
+        cache=backend.cache, coalescer=None, unasked=None, taught=Taught((await backend.store.words.all()).values())
+    )
+    await seed(pipeline=worker, later=OPEN.replace("1379", "999"))
+    (later,) = (await get(client, "/api/appointments", id_agendamento="later"))["itens"]
+    assert later["endereco"]["normalizado"]["bairro"] == "Batista Campos"
+    assert (later["endereco"]["origem"], later["endereco"]["deduzido"]) == ("regras", ["bairro"])
+
+    undone = await client.delete(f"{DESK}/palavras/{lesson['id']}", headers=AS_OPERATOR)
+    assert undone.json() == {"reabertos": 3}
+    assert (await get(client, f"{DESK}/palavras"))["palavras"] == []
+    assert (await client.delete(f"{DESK}/palavras/{lesson['id']}", headers=AS_OPERATOR)).status_code == 404
+    assert (await get(client, f"{DESK}/palavras"))["propostas"][0]["abertos"] == 3

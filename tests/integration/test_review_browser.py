@@ -114,7 +114,7 @@ def test_two_hundred_rows_are_settled_by_keyboard(
     def still_open() -> int:
         return int(mongo["appointments"].count_documents({"normalizacao.status": "revisar"}))
 
-    browser.until(lambda: not still_open(), "not all written")
+    browser.until(lambda: not still_open(), "not all written", timeout_s=150)
     assert mongo["appointments"].count_documents({"endereco_normalizado.rua": "Rua Pedro Álvares Cabral"}) == 43
     assert statistics.median(hands.by_question) <= 3
     assert decisions / len(texts) <= 0.6

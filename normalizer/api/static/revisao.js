@@ -186,6 +186,7 @@ async function noted(question, done) {
   const others = waiting > 0 ? `; ${waiting === 1 ? "outro igual espera" : `outros ${waiting} iguais esperam`}` : "";
   say(done.escopo === "este" ? `Gravado só neste${others}. U desfaz.` : `Gravado em ${count}${rest}. U desfaz.`);
   history(done);
+  lessons().catch((error) => say(error.message));
   if (question.dataset.kind === "falta") return reload();
   if (done.escopo === "este") {
     find(".other", question).replaceChildren();
@@ -362,6 +363,28 @@ document.addEventListener("click", (event) => {
   if (button) undo(button.dataset.undo, button);
   if (event.target.closest("[data-reload]")) reload().catch((error) => say(error.message));
 });
+
+// What the decisions teach: an entry of the clinic's own list, put in and taken out by one click.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-teach], [data-unteach]");
+  if (!button) return;
+  const { teach, unteach } = button.dataset;
+  button.disabled = true;
+  try {
+    const answer = await ask(`/api/revisao/palavras/${teach || unteach}`, { method: teach ? "POST" : "DELETE" });
+    const { agendamentos, reabertos } = await answer.json();
+    say(teach ? `Na lista: ${agendamentos} resolvidos por ela.` : `Fora da lista: ${reabertos} de volta à revisão.`);
+    await lessons();
+    await reload();
+  } catch (error) {
+    button.disabled = false;
+    say(error.message);
+  }
+});
+
+async function lessons() {
+  find("#palavras")?.replaceWith(find("#palavras", rendered(await (await ask("/pagina/palavras")).text())));
+}
 
 const filter = find("#filtro");
 filter.addEventListener("change", () => {

@@ -99,6 +99,11 @@ class Doubt:
         self._cep_uf = evidence.cep_ufs[0] if evidence.cep_ufs else None
 
     @property
+    def text(self) -> str:
+        """The text as it is read: the first address of the cell."""
+        return self._tokens.text
+
+    @property
     def cep_uf(self) -> str | None:
         """The state of the text's CEP."""
         return self._cep_uf
