@@ -111,10 +111,11 @@ class AppointmentStore:
         self._import_records = opened("normalizer_imports", lasting=True)
         self.imports = Imports(self._import_records, self._appointments, secret=self.secret.get, clock=clock)
         self.problems = ProblemRows(self._problems, clock=clock)
-        self.columns = ColumnTitles(opened("normalizer_columns", lasting=True), clock=clock)
+        columns, state = opened("normalizer_columns", lasting=True), opened("normalizer_state", lasting=True)
+        self.columns = ColumnTitles(columns, clock=clock)
         self.policies = PolicyBook(opened("normalizer_policies", lasting=True), clock=clock)
         self.totals = Totals(opened("normalizer_totals"), self._appointments, clock=clock)
-        self.durable_state = DurableState(opened("normalizer_state", lasting=True), self._appointments, clock=clock)
+        self.durable_state = DurableState(state, self._appointments, clock=clock)
         self._decisions = opened("normalizer_decisions", lasting=True)
         self.words = ClinicWords(opened("normalizer_words", lasting=True), clock=clock)
         self.questions = Questions(
@@ -127,6 +128,14 @@ class AppointmentStore:
             announces=announces,
         )
         self._events = opened("normalizer_events")
+        self._others = (
+            (self._images, indexes.PASSING),
+            (self._problems, indexes.PASSING),
+            (self._import_records, indexes.IMPORTS),
+            (columns, indexes.COLUMNS),
+            (state, indexes.STATE),
+            (self._decisions, indexes.DECISIONS),
+        )
 
     @classmethod
     def connect(cls, url: str, database: str, *, announces: bool = False) -> Self:
@@ -160,10 +169,9 @@ class AppointmentStore:
         Sparse: appointments that came by another way have no natural key of ours.
         """
         with translated():
-            await indexes.ensure(self._appointments, (self._images, self._problems))
-            await self.durable_state.ensure_indexes()
-            for index in indexes.DECISIONS:
-                await index.create(self._decisions)
+            await indexes.ensure_on_appointments(self._appointments)
+            for collection, wanted in self._others:
+                await indexes.ensure(collection, wanted)
 
     async def load(self, ids: Sequence[str]) -> dict[str, Appointment]:
         """The appointments that these ids name, in one query per 500, and one more where some are named by `_id`."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Kind, Origin
 from normalizer.store.connection import Collection, Record, chunks_of, each_of, raw, translated
-from normalizer.store.indexes import CORRECTED_AT, EXPIRY
+from normalizer.store.indexes import CORRECTED_AT
 from normalizer.store.records import RESULT_FIELD, SOURCES, about
 from normalizer.store.stored_appointment import source_text
 
@@ -27,10 +27,6 @@ class DurableState:
 
     def __init__(self, state: Collection, appointments: Collection, *, clock: Callable[[], datetime]) -> None:
         self._state, self._appointments, self._clock = state, appointments, clock
-
-    async def ensure_indexes(self) -> None:
-        """Let a day's spending end."""
-        await self._state.create_index("expira_em", name=EXPIRY, expireAfterSeconds=0)
 
     async def keep_pause(self, order: str | None) -> None:
         """Keep what an operator told the queue; None once it runs again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -55,37 +56,43 @@ _QUESTIONS: Final = tuple(
     Index(f"normalizer_questions_{kind}", ((f"normalizacao.{kind}.perguntas", 1),), {"sparse": True}) for kind in Kind
 )
 APPOINTMENTS: Final = (_KEY, _STATE, _IMPORT, _UNREAD_DATE, _NOTED, _CORRECTED, *_QUESTIONS)
+#: A day's spending ends.
+STATE: Final = (Index(EXPIRY, (("expira_em", 1),), {"expireAfterSeconds": 0}),)
 PASSING: Final = (
-    Index("normalizer_import", (("import_id", 1),)),
+    Index("normalizer_import_order", (("import_id", 1), ("ordem", 1))),
     Index("normalizer_inserted_by", ((INSERTED_BY, 1),), {"sparse": True}),
-    Index(EXPIRY, (("expira_em", 1),), {"expireAfterSeconds": 0}),
+    *STATE,
 )
+#: The last ones first.
+IMPORTS: Final = (Index("normalizer_when", (("created_at", 1),)),)
+COLUMNS: Final = (Index("normalizer_when", (("atualizado_em", 1),)),)
 #: What was decided: on a question, the last one at the end; and all of it by time.
 DECISIONS: Final = (
     Index("normalizer_question", (("chave", 1), ("numero", 1))),
     Index("normalizer_when", (("em", 1),)),
     Index("normalizer_lesson", (("licao.city", 1),), {"sparse": True}),
 )
-#: Of earlier versions: each costs a write on every result, and nothing reads them any more.
+#: Of earlier versions: each costs a write, and nothing reads them any more.
 _RETIRED: Final = ("normalizer_import", "normalizer_status", "normalizer_waiting", "normalizer_seats")
 
 
-async def ensure(appointments: Collection, passing: tuple[Collection, ...]) -> None:
-    """Create what is missing and drop what is retired.
+async def ensure(collection: Collection, wanted: Sequence[Index]) -> None:
+    """Create what is missing and drop what is retired."""
+    there = await names_of(collection)
+    for index in wanted:
+        await index.create(collection)
+    for name in there.intersection(_RETIRED):
+        await collection.drop_index(name)
+
+
+async def ensure_on_appointments(appointments: Collection) -> None:
+    """The same for appointments, where old data may forbid one.
 
     Raises:
         Misconfigured: records with one natural key forbid the index on it.
     """
-    there = await names_of(appointments)
-    for index in (_STATE, _IMPORT, _UNREAD_DATE, _NOTED, _CORRECTED, *_QUESTIONS):
-        await index.create(appointments)
-    for collection in passing:
-        for index in PASSING:
-            await index.create(collection)
+    await ensure(appointments, [index for index in APPOINTMENTS if index is not _KEY])
     await _ensure_id(appointments)
-    for name in _RETIRED:
-        if name in there:
-            await appointments.drop_index(name)
     try:
         await _KEY.create(appointments)
     except OperationFailure as error:

@@ -114,7 +114,7 @@ async def test_what_a_person_corrected_answers_equal_texts_after_a_flush(setting
 async def test_what_was_spent_today_counts_after_a_flush(settings: Settings, redis: Redis, mongo: Any) -> None:
     async with AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name) as store:
         state = store.durable_state
-        await state.ensure_indexes()
+        await store.ensure_indexes()
         one, two = (Ledger(redis, model="gpt-6-luna", daily_budget_usd=1.0, keep=state.add_spending) for _ in range(2))
         await one.record(Usage(1_000, 100, cost_usd=0.75), 20)
         await two.record(Usage(2_000, 100, cost_usd=0.5), 20)
