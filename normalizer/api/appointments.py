@@ -123,14 +123,19 @@ async def browse(
     ] = None,
     pagina: Annotated[int, Query(ge=1, le=1_000)] = 1,
     tamanho: Annotated[int, Query(ge=1, le=200)] = 50,
+    depois: Annotated[
+        str | None,
+        Query(max_length=100, description="O `depois` da página anterior: nada se pula nem se repete."),
+    ] = None,
     documentos: Shown = "mascarados",
 ) -> AppointmentPage:
     """Agendamentos, os últimos tocados primeiro; os de uma importação, na ordem da planilha."""
     clear = is_clear(role, documentos)
     chosen = Filter(status, import_id, origem, causa, id_agendamento, conferir)
-    page = await backend.store.browse(chosen, skip=(pagina - 1) * tamanho, limit=tamanho)
+    skip = 0 if depois else (pagina - 1) * tamanho
+    page = await backend.store.browse(chosen, after=depois, skip=skip, limit=tamanho)
     items = [appointment_view(found, clear=clear) for found in page.appointments]
-    return AppointmentPage(total=page.total, pagina=pagina, tamanho=tamanho, itens=items)
+    return AppointmentPage(total=page.total, pagina=pagina, tamanho=tamanho, itens=items, depois=page.after)
 
 
 @router.get("/{appointment_id}", responses=responses(404))

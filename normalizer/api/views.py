@@ -91,6 +91,7 @@ class AppointmentPage(BaseModel):
     pagina: int
     tamanho: int
     itens: list[AppointmentView]
+    depois: str | None = Field(default=None, description="Mande-o de volta para a página seguinte; nulo na última.")
 
 
 class Progress(BaseModel):

@@ -578,6 +578,22 @@ class TestAppointments:
         assert "Maria de Souza" in shown.text
         assert refused.status_code == 403
 
+    async def test_each_page_says_where_the_next_one_begins(
+        self, client: httpx.AsyncClient, imported: Callable[..., Any]
+    ) -> None:
+        await imported()
+        whole = [each["id"] for each in (await get(client, "/api/appointments"))["itens"]]
+        seen, page = [], await get(client, "/api/appointments", tamanho=1)
+        while page["depois"]:
+            seen += page["itens"]
+            page = await get(client, "/api/appointments", tamanho=1, depois=page["depois"])
+
+        assert [each["id"] for each in [*seen, *page["itens"]]] == whole
+        assert len(whole) > 1
+        wrong = await client.get("/api/appointments", headers=AS_READER, params={"depois": "lugar nenhum"})
+        assert wrong.status_code in {400, 422}
+        assert "primeira página" in wrong.text
+
     async def test_one_tells_its_way(
         self, client: httpx.AsyncClient, backend: Backend, imported: Callable[..., Any]
     ) -> None:
