@@ -101,6 +101,18 @@ def test_a_redis_that_evicts_is_wrong(run: Callable[..., Ran], valkey: embedded.
     assert wrong(ran, "Redis") == ["maxmemory-policy é allkeys-lru."]
 
 
+def test_a_redis_that_wakes_nobody_is_told_how(run: Callable[..., Ran], valkey: embedded.RedisService) -> None:
+    with Redis.from_url(valkey.url) as server:
+        server.config_set("notify-keyspace-events", "Kx")
+        try:
+            ran = run("doctor", "--json")
+        finally:
+            server.config_set("notify-keyspace-events", "Kz")
+
+    assert ran.code == 0
+    assert wrong(ran, "Redis") == ["o Redis não avisa de jobs novos."]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "area"),
     [

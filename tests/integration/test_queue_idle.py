@@ -29,21 +29,17 @@ async def test_our_producer_wakes_an_idle_worker(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("queue", QUEUE_NAMES)
-async def test_key_space_events_wake_it_for_a_stock_producer(redis_url: str, redis: Redis, queue: str) -> None:
+async def test_key_space_events_wake_it_for_a_stock_producer(redis_url: str, queue: str) -> None:
     script = Script()
-    await redis.config_set("notify-keyspace-events", "Kz")
-    try:
-        async with (
-            TaskService(redis_url) as tasks,
-            stock_pool(redis_url) as pool,
-            running(make_worker(redis_url, batch(script), queue_names=QUEUE_NAMES, poll_delay=_NEVER_S)) as worker,
-        ):
-            await until(lambda: _listens(tasks))
-            await until(lambda: worker._opened and worker._claimer.empty)
-            await pool.enqueue_job(TASK_NAME, "a", _queue_name=queue)
-            await until(lambda: script.groups)
-    finally:
-        await redis.config_set("notify-keyspace-events", "")
+    async with (
+        TaskService(redis_url) as tasks,
+        stock_pool(redis_url) as pool,
+        running(make_worker(redis_url, batch(script), queue_names=QUEUE_NAMES, poll_delay=_NEVER_S)) as worker,
+    ):
+        await until(lambda: _listens(tasks))
+        await until(lambda: worker._opened and worker._claimer.empty)
+        await pool.enqueue_job(TASK_NAME, "a", _queue_name=queue)
+        await until(lambda: script.groups)
 
     assert script.groups == [["a"]]
 

@@ -406,7 +406,8 @@ class TestOneMachine:
         ).stdout
 
         options, _, password = told.partition(" requirepass ")
-        assert options == "--appendonly yes --maxmemory 512mb --maxmemory-policy noeviction"
+        safe = "--appendonly yes --maxmemory 512mb --maxmemory-policy noeviction"
+        assert options == f"{safe} --notify-keyspace-events Kz"
         assert password.strip() == '"p a$s\'w"'
 
 

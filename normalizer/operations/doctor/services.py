@@ -43,7 +43,7 @@ async def check_redis(redis: Redis) -> list[Finding]:
         took_s = time.perf_counter() - before
         info: Mapping[str, Any] = await redis.info()
         scripts = await _scripts_run(redis)
-        syncs = await _syncs(redis)
+        configured = await _configured(redis)
     except ResponseError as error:
         mend = "Dê ao usuário do Redis os comandos INFO, TIME, EVAL e EVALSHA (ACL)."
         return [wrong(REDIS, f"o Redis recusou um comando ({type(error).__name__}).", mend)]
@@ -55,22 +55,34 @@ async def check_redis(redis: Redis) -> list[Finding]:
         *scripts,
         *_memory(info),
         *_persistence(info),
-        *syncs,
+        *configured,
         *_clock(skew_s),
         *_role(info),
     ]
 
 
-async def _syncs(redis: Redis) -> list[Finding]:
-    """Whether the AOF reaches the disk; where an ACL keeps CONFIG from us, nobody can say."""
+async def _configured(redis: Redis) -> list[Finding]:
+    """What only CONFIG tells; where an ACL keeps it from us, nobody can say."""
     try:
-        found: Mapping[str, Any] = await redis.config_get("appendfsync")
+        syncs: Mapping[str, Any] = await redis.config_get("appendfsync")
+        tells: Mapping[str, Any] = await redis.config_get("notify-keyspace-events")
     except ResponseError:
         return []
-    if found.get("appendfsync") != "no":
-        return []
-    mend = "Configure appendfsync everysec: com no, uma queda da máquina perde até meio minuto da fila."
-    return [warning(REDIS, "appendfsync é no.", mend)]
+    return [*_syncs(syncs.get("appendfsync", "")), *_tells(tells.get("notify-keyspace-events"))]
+
+
+def _syncs(mode: str) -> Iterator[Finding]:
+    """Whether the AOF reaches the disk."""
+    if mode == "no":
+        mend = "Configure appendfsync everysec: com no, uma queda da máquina perde até meio minuto da fila."
+        yield warning(REDIS, "appendfsync é no.", mend)
+
+
+def _tells(events: str | None) -> Iterator[Finding]:
+    """Whether a stock producer's job wakes an idle worker; None where the server knows no such events."""
+    if events is not None and not ("K" in events and ("z" in events or "A" in events)):
+        mend = "Configure notify-keyspace-events Kz: sem isso, um job avulso do backend espera até 0,6 s para começar."
+        yield warning(REDIS, "o Redis não avisa de jobs novos.", mend)
 
 
 async def _scripts_run(redis: Redis) -> list[Finding]:

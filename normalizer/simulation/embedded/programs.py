@@ -46,6 +46,7 @@ class RedisService(Service):
             "save": "",
             "appendonly": self._append,
             "databases": str(self._databases),
+            "notify-keyspace-events": "Kz",
             "daemonize": "no",
         }
         return [str(self._program), *(part for key, value in options.items() for part in (f"--{key}", value))]
