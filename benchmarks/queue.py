@@ -6,10 +6,12 @@ to `benchmarks/results/queue.json`:
 
 - jobs/s from the start signal until the queue is empty, with one and with four processes;
 - Redis commands per job (INFO commandstats; those inside Lua count) and CPU per job of workers and of Redis;
-- seconds from `kill -9` of a worker until another has finished its jobs; for stock arq the time its locks still had.
+- seconds from `kill -9` of a worker until another has finished its jobs; for stock arq the time its locks still had;
+- ms from a lone job's enqueueing until an idle worker starts it, our producer's and a stock one's, also while another
+  process enqueues 100,000 jobs as an import does; and the commands a second of a worker that has nothing to do.
 
-Stock arq is given its best case: no pause between polls. With arq's own `poll_delay` of 0.5 s it is bound to
-`max_jobs / 0.5` = 20 jobs/s whatever the machine.
+For throughput stock arq is given its best case: no pause between polls. With arq's own `poll_delay` of 0.5 s it is
+bound to `max_jobs / 0.5` = 20 jobs/s whatever the machine.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,11 @@ PEERS = {
 JOBS = {"stock": 3_000, "batch": 60_000}
 PROCESSES = (1, 4)
 LEASE_S = 15.0
+# A lone job: who works, who enqueues, and whether an import runs meanwhile. Stock arq polls at its own pace here.
+LONE = (("stock", "stock", False), ("batch", "ours", False), ("batch", "stock", False), ("batch", "ours", True))
+_LONE_JOBS, _IMPORTED, _CHUNK = 200, 100_000, 1_000
+_REST_S, _OPENED_S, _IDLE_S = 0.05, 2.0, 10.0
+ARQ_POLL_S = 0.5
 _LIMIT_S = 300
 _LOOK_S = 0.02
 _OWN_COMMANDS = {"cmdstat_config|resetstat", "cmdstat_info", "cmdstat_blpop", "cmdstat_rpush"}
@@ -66,6 +74,19 @@ class Round:
     commands_per_job: float
     worker_cpu_us_per_job: float
     redis_cpu_us_per_job: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long lone jobs waited for a worker, and what it asked before they came (None with an import)."""
+
+    peer: str
+    producer: str
+    importing: bool
+    jobs: int
+    median_ms: float
+    p99_ms: float
+    idle_commands_per_s: float | None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,7 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for peer in PEERS
         ]
         recovery = {} if options.quick else {peer: bench.recovery(peer) for peer in PEERS}
-    report = _report(rounds, recovery)
+        waits = [bench.lone(*way) for way in LONE]
+    report = _report(rounds, recovery, waits)
     _print(report)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -156,6 +178,39 @@ class Bench:
         other.wait(30)
         return round(recovered, 1)
 
+    def lone(self, peer: str, producer: str, importing: bool) -> Wait:
+        """Let an idle worker meet one job after the other."""
+        self._fill(0)
+        children = [self._start(f"{peer}-lone"), *([self._start("import")] if importing else [])]
+        self._await("bench:ready", len(children))
+        self._redis.rpush("bench:go", *range(len(children)))
+        idle = None if importing else self._idle_commands_per_s()
+        waits_ms = asyncio.run(self._meet(producer, importing))
+        for child in children:
+            child.kill()
+        median, p99 = statistics.median(waits_ms), statistics.quantiles(waits_ms, n=100)[98]
+        return Wait(peer, producer, importing, len(waits_ms), round(median, 1), round(p99, 1), idle)
+
+    async def _meet(self, producer: str, importing: bool) -> list[float]:
+        """Milliseconds from before each job was enqueued until its function began; to the import's end, if one runs."""
+        waits_ms: list[float] = []
+        async with TaskService(self._url) as tasks:
+            pool = await tasks.get_pool()
+            put = tasks.enqueue if producer == "ours" else partial(pool.enqueue_job, TASK_NAME)
+            while not self._redis.llen("bench:done") if importing else len(waits_ms) < _LONE_JOBS:
+                await asyncio.sleep(_REST_S)
+                put_at_s = time.time()
+                await put(f"lone-{len(waits_ms)}")
+                (began_at_s,) = self._await("bench:began", 1)
+                waits_ms.append(1_000 * (began_at_s - put_at_s))
+        return waits_ms
+
+    def _idle_commands_per_s(self) -> float:
+        time.sleep(_OPENED_S)
+        self._redis.config_resetstat()
+        time.sleep(_IDLE_S)
+        return round(self._calls() / _IDLE_S, 1)
+
     def _fill(self, jobs: int) -> None:
         self._redis.flushall()
 
@@ -172,7 +227,7 @@ class Bench:
             f"{peer}-{self._started}", arguments, {}, log=self._directory / f"{peer}-{self._started}.log"
         )
 
-    def _await(self, key: str, count: int) -> list[dict[str, Any]]:
+    def _await(self, key: str, count: int) -> list[Any]:
         found = []
         for _ in range(count):
             popped = self._redis.blpop([key], timeout=_LIMIT_S)
@@ -194,11 +249,15 @@ async def _work(peer: str, url: str) -> None:
     """One worker process: ready, go, empty the queue, report."""
     logging.basicConfig(level=logging.WARNING)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    kind, _, hold = peer.partition("-")
+    kind, _, how = peer.partition("-")
     client: Any = Redis.from_url(url)
-    worker = _stock(url, client, bool(hold)) if kind == "stock" else _batch(url, client, bool(hold))
+    worker = None if kind == "import" else _stock(url, client, how) if kind == "stock" else _batch(url, client, how)
     client.rpush("bench:ready", os.getpid())
     client.blpop(["bench:go"], timeout=_LIMIT_S)
+    if worker is None:
+        await _import(url)
+        client.rpush("bench:done", 1)
+        return
     before = time.process_time()
     await worker.main()
     report = {"complete": worker.jobs_complete, "cpu_s": time.process_time() - before}
@@ -206,31 +265,44 @@ async def _work(peer: str, url: str) -> None:
     await worker.close()
 
 
-def _stock(url: str, client: Any, hold: bool) -> Worker:
-    async def noop(_ctx: dict[Any, Any], *_args: Any, **_kwargs: Any) -> None:
-        if hold:
-            client.rpush("bench:held", 1)
-            await asyncio.Event().wait()
+async def _import(url: str) -> None:
+    """Enqueue as an import does: a thousand at a time, each once the one before is in."""
+    async with TaskService(url) as tasks:
+        for first in range(0, _IMPORTED, _CHUNK):
+            await tasks.enqueue_many([f"{number:024x}" for number in range(first, first + _CHUNK)])
+
+
+async def _begin(client: Any, how: str, appointment_ids: Sequence[str]) -> None:
+    """What a job does here: nothing, or it is held for ever, or a lone one says that it began."""
+    if how == "hold":
+        client.rpush("bench:held", 1)
+        await asyncio.Event().wait()
+    if how == "lone" and any(each.startswith("lone") for each in appointment_ids):
+        client.rpush("bench:began", time.time())
+
+
+def _stock(url: str, client: Any, how: str) -> Worker:
+    async def noop(_ctx: dict[Any, Any], appointment_id: str) -> None:
+        await _begin(client, how, [appointment_id])
 
     function: Any = noop
-    return Worker([func(function, name=TASK_NAME)], poll_delay=0, **_common(url))
+    poll_s = ARQ_POLL_S if how == "lone" else 0
+    return Worker([func(function, name=TASK_NAME)], poll_delay=poll_s, **_common(url, how))
 
 
-def _batch(url: str, client: Any, hold: bool) -> BatchWorker:
+def _batch(url: str, client: Any, how: str) -> BatchWorker:
     async def noop(_ctx: Mapping[str, Any], group: Group) -> None:
-        if hold:
-            client.rpush("bench:held", 1)
-            await asyncio.Event().wait()
+        await _begin(client, how, [job.args[0] for job in group.jobs])
         await group.settle({job.job_id: Done() for job in group.jobs})
 
-    return BatchWorker([batch_func(noop, name=TASK_NAME)], lease_s=LEASE_S, **_common(url))
+    return BatchWorker([batch_func(noop, name=TASK_NAME)], lease_s=LEASE_S, **_common(url, how))
 
 
-def _common(url: str) -> dict[str, Any]:
+def _common(url: str, how: str) -> dict[str, Any]:
     return {
         "queue_name": QUEUE_NAME,
         "redis_settings": redis_settings(url),
-        "burst": True,
+        "burst": how != "lone",
         "max_jobs": 10,
         "job_serializer": job_serializer,
         "job_deserializer": job_deserializer,
@@ -238,7 +310,7 @@ def _common(url: str) -> dict[str, Any]:
     }
 
 
-def _report(rounds: Sequence[Round], recovery: Mapping[str, float]) -> dict[str, Any]:
+def _report(rounds: Sequence[Round], recovery: Mapping[str, float], waits: Sequence[Wait]) -> dict[str, Any]:
     medians = {
         f"{peer} x{processes}": _median([r for r in rounds if (r.peer, r.processes) == (peer, processes)])
         for processes in PROCESSES
@@ -252,6 +324,7 @@ def _report(rounds: Sequence[Round], recovery: Mapping[str, float]) -> dict[str,
         "batch_over_stock": {f"x{n}": round(rates[f"batch x{n}"] / rates[f"stock x{n}"], 1) for n in PROCESSES},
         "batch_four_over_one": round(rates["batch x4"] / rates["batch x1"], 2),
         "recovery_after_kill_s": dict(recovery),
+        "lone_job": [asdict(wait) for wait in waits],
         "rounds": [asdict(r) for r in rounds],
     }
 
@@ -269,6 +342,9 @@ def _print(report: Mapping[str, Any]) -> None:
             f"{m['worker_cpu_us_per_job']:>12.0f}{m['redis_cpu_us_per_job']:>14.0f}"
         )
     print(f"batch over stock: {report['batch_over_stock']}; four processes over one: {report['batch_four_over_one']}")
+    for wait in report["lone_job"]:
+        print("a lone job: {peer}, {producer} producer, importing {importing}:".format(**wait), end=" ")
+        print("{median_ms} ms, p99 {p99_ms} ms; idle {idle_commands_per_s} commands/s".format(**wait))
     if report["recovery_after_kill_s"]:
         print(f"seconds lost to kill -9: {report['recovery_after_kill_s']}")
 
