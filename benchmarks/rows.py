@@ -8,15 +8,18 @@ One real `python workers.py` on an embedded Redis; three ways a row may be answe
 
 CPU per row is the worker's own (/proc/<pid>/stat) from the start signal until the queue is empty; rows/s run from the
 first settled group to the last. Each row carries an address and a document; documents are read by rules in all ways.
-With `--peer NAME=CHECKOUT` (again and again) other checkouts run in the same rounds, interleaved.
+With `--peer NAME=CHECKOUT` (again and again) other checkouts run in the same rounds, interleaved; with `--receiver`
+this one runs once more, telling a webhook receiver that takes every connection and never answers.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import json
+import socket
 import statistics
 import subprocess
 import sys
@@ -53,6 +56,7 @@ TARGETS: Final = {
     "cache": {"rows_per_s": 5_000, "cpu_us_per_row": 150},
     "memory": {"rows_per_s": 5_000, "cpu_us_per_row": 150},
 }
+_RECEIVER: Final = "receiver"
 _FIGURES: Final = ("rows_per_s", "cpu_us_per_row")
 _SEEDS: Final = {"warm-up": 3, "rules": 5, "cache": 7}
 _WARM_ROWS, _CHUNK, _LOOK_S, _LIMIT_S = 500, 1_000, 0.01, 300.0
@@ -77,12 +81,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=CHECKOUT", help="run that checkout, too")
+    parser.add_argument("--receiver", action="store_true", help="and once more, telling a webhook receiver that hangs")
     parser.add_argument("--mongodb", metavar="URL", help="a real MongoDB; else the sink")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(argv)
     peers = {name: Path(checkout).resolve() for name, _, checkout in (given.partition("=") for given in options.peer)}
+    peers |= dict.fromkeys(("now", *([_RECEIVER] if options.receiver else [])), HERE.parent)
     with tempfile.TemporaryDirectory(prefix="normalizer-rows-") as directory:
-        document = _run(options, {**peers, "now": HERE.parent}, Path(directory))
+        document = _run(options, peers, Path(directory))
     _print(document)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -93,11 +99,16 @@ def _run(options: argparse.Namespace, peers: Mapping[str, Path], directory: Path
     before = environment()
     sheets = Sheets.made(options.rows)
     rounds: list[Round] = []
-    with embedded.start_valkey(directory / "valkey") as redis, _store(options.mongodb, directory) as mongo_url:
+    with (
+        embedded.start_valkey(directory / "valkey") as redis,
+        _store(options.mongodb, directory) as mongo_url,
+        socket.create_server(("127.0.0.1", 0), backlog=1_000) as receiver,  # connected to, and never read
+    ):
         for number in range(options.rounds):
             # Interleaved, and in turn first: what drifts on the machine hits all.
             for peer in list(peers)[:: 1 if number % 2 == 0 else -1]:
                 variables = _variables(redis.url, mongo_url, f"rows_{number}_{peer}")
+                variables |= _told(receiver) if peer == _RECEIVER else {}
                 Redis.from_url(redis.url).flushall()
                 stored = asyncio.run(_prepare(variables, sheets))
                 log = directory / f"{peer}-{number}.log"
@@ -118,6 +129,12 @@ def _store(url: str | None, directory: Path) -> Iterator[str]:
 def _variables(redis_url: str, mongo_url: str, database: str) -> dict[str, str]:
     names = {"REDIS_URL": redis_url, "MONGODB_URL": mongo_url, "DATABASE_NAME": database}
     return {**names, "CACHE_SECRET": "benchmark", "ENVIRONMENT": "production"}
+
+
+def _told(receiver: socket.socket) -> dict[str, str]:
+    host, port = receiver.getsockname()
+    secret = f"whsec_{base64.b64encode(bytes(32)).decode()}"
+    return {"WEBHOOK_URL": f"http://{host}:{port}/", "WEBHOOK_SECRET": secret, "WEBHOOK_ALLOWED_HOSTS": host}
 
 
 def _worker(checkout: Path, variables: Mapping[str, str], log: Path) -> embedded.Child:
