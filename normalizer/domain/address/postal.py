@@ -25,6 +25,8 @@ _SHORT: Final = {
     for table in (lx.TITLES, lx.DISTRICT_WORDS, lx.STREET_TYPES)
     for short, long in table.items()
 }
+# Words that many names share: they tell none from another.
+GENERIC: Final = frozenset(_SHORT.values())
 _ASIDE: Final = re.compile(r"[,(].*", re.DOTALL)
 _EDGE: Final = re.compile(r"(?<=\d)(?=[a-z])|(?<=[a-z])(?=\d)")  # "T37", "3C"
 _PLAIN: Final = str.maketrans("áàâãäéèêëíìîïóòôõöúùûüçñ-./", "aaaaaeeeeiiiiooooouuuucn   ", "'’´`ºª°")
@@ -44,6 +46,11 @@ class Row(NamedTuple):
     quarter: str
     city: str
     uf: str
+
+    def __str__(self) -> str:
+        """Return the row as a person reads it."""
+        said = filter(None, (self.street, self.quarter, f"{self.city} - {self.uf}"))
+        return f"{self.cep[:5]}-{self.cep[5:]}: {', '.join(said)}"
 
 
 class Names(Protocol):
@@ -66,12 +73,12 @@ class PostalBase(Protocol):
         """Return what its answers depend on; part of the cache key."""
         ...
 
-    def streets_of(self, city: Municipality) -> Names:
-        """Return the streets of a city, by `street_key`."""
+    def streets_of(self, city: Municipality | None) -> Names:
+        """Return the streets of a city, by `street_key`; of the whole country for None."""
         ...
 
-    def quarters_of(self, city: Municipality) -> Names:
-        """Return the quarters of a city, by `quarter_key`."""
+    def quarters_of(self, city: Municipality | None) -> Names:
+        """Return the quarters of a city, by `quarter_key`; of the whole country for None."""
         ...
 
     def cep(self, number: str) -> Row | None:
