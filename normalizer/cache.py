@@ -90,7 +90,8 @@ class Cache:
         redis: a client that returns bytes.
         secret: keys the HMAC and seals the values; replicas must share it.
         previous_secret: also accepted for reading, so that a secret can be changed without losing the cache.
-        model, prompt_version, rules_version: an answer of another of these is another answer.
+        model, prompt_version, rules_version: an answer of another of these is another answer. Rules that ask a postal
+            base are another version with each base.
         l1_max_bytes, l1_ttl_s: bounds of the tier in this process; the TTL is how long a correction may go unseen.
         redis_timeout_s: a slower Redis counts as away, and is then left alone for `redis_pause_s`.
     """
@@ -102,7 +103,7 @@ class Cache:
         secret: bytes,
         model: str,
         prompt_version: str,
-        rules_version: int,
+        rules_version: int | str,
         previous_secret: bytes | None = None,
         positive_ttl_s: float = 90 * DAY_S,
         negative_ttl_s: float = 7 * DAY_S,

@@ -39,6 +39,7 @@ from normalizer.observability.sentry import reporter
 from normalizer.observability.tracing import open_tracing, span
 from normalizer.operations import events
 from normalizer.operations.steering import Order, steer
+from normalizer.postal import IndexedBase, open_base, source_of
 from normalizer.queue.connection import OUTAGE, redis_settings
 from normalizer.queue.group import Group
 from normalizer.queue.serializer import job_deserializer, job_serializer
@@ -118,11 +119,12 @@ async def open_normalization(settings: Settings, *, offline: bool = False) -> As
     async with contextlib.AsyncExitStack() as stack:
         street_type = settings.address_default_street_type
         if offline:
-            yield Pipeline(cache=None, coalescer=None, unasked=None, street_type=street_type)
+            base = _base(settings, stack)
+            yield Pipeline(cache=None, coalescer=None, unasked=None, street_type=street_type, base=base)
             return
         gate = LocalGate(largest=settings.llm_max_concurrency)
         coalescer = _coalescer(settings, stack, _client(settings, stack, shared=None), gate, shared=None)
-        yield Pipeline(cache=None, coalescer=coalescer, street_type=street_type)
+        yield Pipeline(cache=None, coalescer=coalescer, street_type=street_type, base=_base(settings, stack))
 
 
 @contextlib.asynccontextmanager
@@ -243,8 +245,10 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         street_type = settings.address_default_street_type
         taught = Taught((await store.words.all()).values())
         stack.push_async_callback(cancel_and_wait, asyncio.create_task(_keep_learning(store, taught), name="words"))
-        kinds = _kinds(settings)
-        pipeline = Pipeline(cache=cache, coalescer=coalescer, kinds=kinds, taught=taught, street_type=street_type)
+        kinds, base = _kinds(settings), await asyncio.to_thread(_base, settings, stack)
+        pipeline = Pipeline(
+            cache=cache, coalescer=coalescer, kinds=kinds, taught=taught, street_type=street_type, base=base
+        )
         ctx[tasks.CONTEXT_KEY] = tasks.Normalization(store, pipeline, service, cache, ledger)
         await _tell(settings, stack, store, service, ctx["redis"])
         if settings.metrics_port:
@@ -351,6 +355,14 @@ def _traces(settings: Settings, stack: contextlib.AsyncExitStack) -> None:
     stack.push_async_callback(asyncio.to_thread, close)
 
 
+def _base(settings: Settings, stack: contextlib.AsyncExitStack) -> IndexedBase | None:
+    """The postal base, open until the stack closes; None where there is none. The first process ever indexes it."""
+    base = open_base(settings.postal_base) if settings.address_normalization_enabled else None
+    if base is not None:
+        stack.callback(base.close)
+    return base
+
+
 def _kinds(settings: Settings) -> frozenset[Kind]:
     enabled = {
         Kind.ADDRESS: settings.address_normalization_enabled,
@@ -402,6 +414,12 @@ async def _existing_cache(settings: Settings, stack: contextlib.AsyncExitStack) 
     return _cache_of(settings, redis, own or b"nothing is known")
 
 
+def _rules_version(settings: Settings) -> str:
+    """What the rules' answers depend on: themselves, and the base they ask."""
+    source = source_of(settings.postal_base)
+    return f"{RULES_VERSION}" if source is None else f"{RULES_VERSION}-{source.digest}"
+
+
 def _cache_of(settings: Settings, redis: Any, own_secret: bytes) -> Cache:
     """`own_secret` is the database's: it keys and seals the answers where CACHE_SECRET is unset."""
     given = secret_of(settings.cache_secret)
@@ -412,7 +430,7 @@ def _cache_of(settings: Settings, redis: Any, own_secret: bytes) -> Cache:
         previous_secret=previous.encode() if previous else None,
         model=settings.openai_model,
         prompt_version=PROMPT_VERSION,
-        rules_version=RULES_VERSION,
+        rules_version=_rules_version(settings),
     )
 
 

@@ -98,6 +98,8 @@ class Settings(BaseSettings):
     webhook_allowed_hosts: str = ""
     events_stream: str | None = Field(default=None, min_length=1, max_length=200)
 
+    postal_base: str = Field(default="", max_length=4_096)  # a CSV's path; "off"; empty: the package, if installed
+
     cache_secret: SecretStr | None = None
     cache_secret_previous: SecretStr | None = None
 

@@ -119,7 +119,9 @@ async def browse(
     id_agendamento: Annotated[str | None, Query(max_length=200)] = None,
     conferir: Annotated[
         Attention | None,
-        Query(description="Resolvidos que pedem um olhar: data que não se leu, número recusado junto de um bom."),
+        Query(
+            description="Resolvidos que pedem um olhar: data não lida, número recusado, conflito com a base de CEPs."
+        ),
     ] = None,
     pagina: Annotated[int, Query(ge=1, le=1_000)] = 1,
     tamanho: Annotated[int, Query(ge=1, le=200)] = 50,

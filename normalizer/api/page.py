@@ -58,6 +58,7 @@ _STATUS: Final = {"pendente": "na fila", "concluido": "concluído", "revisar": "
 _ATTENTION: Final = {
     "data": ("Data que não se leu", "Veja o que foi escrito, e corrija na planilha ou no sistema."),
     "documento": ("Número recusado ao lado de outro que vale", "Confira com o paciente: o outro foi gravado."),
+    "conflito": ("Endereço que a base de CEPs contradiz", "Abra, compare e confirme com o paciente antes da coleta."),
 }
 _POLICIES: Final = {
     "dispensado": "não faz falta",

@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normalizer.api import masking
 from normalizer.domain.address.value import FIELDS
+from normalizer.domain.address.verdicts import Verdict
 from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Status
 from normalizer.imports.spreadsheet.problem import shown
-from normalizer.store import AppointmentStore, ImportRecord, ImportState, ProgressCounts, StoredAppointment
+from normalizer.store import AppointmentStore, Evidence, ImportRecord, ImportState, ProgressCounts, StoredAppointment
 
 _SHOWN_FOR: Final = timedelta(days=30)
 _MOST_IMPORTS: Final = 200
@@ -30,6 +31,15 @@ _LAST_STEP: Final = {
 }
 
 
+class FieldVerdict(BaseModel):
+    """What a postal base says of one field of an address."""
+
+    veredito: str = Field(
+        examples=["confirmado"], description="`lido`, `deduzido`, `confirmado`, `conflito` ou `ausente`."
+    )
+    base: str | None = Field(default=None, examples=["13010-010: Rua das Pitangas, Centro, Campinas - SP"])
+
+
 class Text(BaseModel):
     """One text of an appointment: as typed, as normalized, and by whom."""
 
@@ -42,6 +52,15 @@ class Text(BaseModel):
     entendido: dict[str, str] | None = Field(default=None, description="Em revisão: os campos que ficaram claros.")
     deduzido: list[str] = Field(
         default=[], examples=[["tipo"]], description="O que o texto não diz e foi deduzido: tipo da rua, estado."
+    )
+    campos: dict[str, FieldVerdict] | None = Field(
+        default=None, description="O que a base de CEPs diz de cada campo; nulo sem base."
+    )
+    acao: str | None = Field(
+        default=None, examples=["nada"], description="O que fazer a seguir: `nada`, `conferir` ou `corrigir`."
+    )
+    sugestoes: dict[str, str] = Field(
+        default={}, examples=[{"cep": "13010-010"}], description="O que a base tem e o texto não; nunca gravado por si."
     )
 
 
@@ -134,6 +153,9 @@ class ImportView(BaseModel):
     desfeitas: int = Field(default=0, description="Agendamentos apagados, restaurados ou mantidos ao desfazer.")
     desfaz_ate: datetime | None = Field(default=None, description="Até quando pode ser desfeita; nulo se não pode.")
     progresso: Progress | None = None
+    confirmados: int = Field(default=0, description="Endereços que a base de CEPs confirma.")
+    conflitos: int = Field(default=0, description="Endereços que a base de CEPs contradiz.")
+    sem_resposta: int = Field(default=0, description="Endereços de que a base de CEPs nada diz.")
 
 
 def appointment_view(stored: StoredAppointment, *, clear: bool) -> AppointmentView:
@@ -171,6 +193,7 @@ def import_view(record: ImportRecord, counted: ProgressCounts | None = None) -> 
         desfeitas=record.removed + record.restored + record.kept,
         desfaz_ate=record.undo_until(now),
         progresso=progress_of(counted) if counted is not None else None,
+        **(_shares_of(counted) if counted is not None else {}),
     )
 
 
@@ -187,6 +210,11 @@ def _phase(record: ImportRecord, state: ImportState, counted: ProgressCounts | N
     if state is not ImportState.FINISHED:
         return state.value
     return "gravada" if counted is not None and counted.by_status[Status.PENDING] else "normalizada"
+
+
+def _shares_of(counted: ProgressCounts) -> dict[str, int]:
+    names = {"confirmados": Verdict.CONFIRMED, "conflitos": Verdict.CONFLICT, "sem_resposta": Verdict.READ}
+    return {name: counted.by_evidence[verdict.value] for name, verdict in names.items()}
 
 
 def progress_of(counted: ProgressCounts) -> Progress:
@@ -225,7 +253,8 @@ def _to_look_at(stored: StoredAppointment, *, clear: bool) -> list[str]:
     document = stored.texts[Kind.DOCUMENT]
     if document.reason and document.value is not None:
         found.append(f"documento: {document.reason}")
-    return found
+    address = stored.texts[Kind.ADDRESS]
+    return [*found, *(address.evidence.objections if address.evidence else ())]
 
 
 def _text_of(stored: StoredAppointment, kind: Kind, *, clear: bool) -> Text:
@@ -244,7 +273,15 @@ def _text_of(stored: StoredAppointment, kind: Kind, *, clear: bool) -> Text:
         motivo=found.reason,
         entendido=None if understood is None else dict(understood),
         deduzido=[] if value is None else list(found.inferred),
+        **_evidence_of(found.evidence),
     )
+
+
+def _evidence_of(evidence: Evidence | None) -> dict[str, Any]:
+    if evidence is None:
+        return {}
+    fields = {name: FieldVerdict(veredito=said, base=row or None) for name, (said, row) in evidence.fields.items()}
+    return {"campos": fields, "acao": evidence.action, "sugestoes": dict(evidence.suggestions)}
 
 
 def _timeline(stored: StoredAppointment, about_import: ImportRecord | None) -> list[Step]:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from normalizer.domain.address import Address
+from normalizer.domain.address.verdicts import Verdicts
 from normalizer.domain.decision import Reason
 from normalizer.domain.document import Document
 
@@ -53,13 +54,15 @@ class Origin(StrEnum):
 class Normalized:
     """A grounded value, ready to be stored.
 
-    `note` says what was left out of it, if anything; `inferred` what its text does not say itself (`deduzido`).
+    `note` says what was left out of it, if anything; `inferred` what its text does not say itself (`deduzido`);
+    `verdicts` what a postal base says of an address, where there is one.
     """
 
     value: Address | Document
     origin: Origin
     note: Reason | None = None
     inferred: tuple[str, ...] = ()
+    verdicts: Verdicts | None = None
 
 
 @dataclass(frozen=True, slots=True)

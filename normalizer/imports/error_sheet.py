@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import xlsxwriter
 
-from normalizer.domain.appointment import Status
+from normalizer.domain.appointment import Kind, Status
 from normalizer.imports.spreadsheet import KEY_FIELD
-from normalizer.store import CellProblem, Filter, ProblemRow
+from normalizer.store import Attention, CellProblem, Filter, ProblemRow
 
 if TYPE_CHECKING:
     from normalizer.store import AppointmentStore, ImportRecord, SheetTitles, StoredAppointment
@@ -103,19 +103,20 @@ def error_report(
 
 
 async def gather(record: ImportRecord, *, store: AppointmentStore) -> bytes:
-    """The error report of one import: what is still wrong of its sheet, and what of it is in review or failed now.
+    """The error report of one import: what is still wrong of its sheet, and what of it needs a person now.
 
     Each appointment stands in it once, and imported untouched it changes nothing.
     """
     review: list[StoredAppointment] = []
-    for status in (Status.FAILED, Status.REVIEW):
-        async for found in store.each(Filter(status=status, import_id=record.id), most=_MOST_REVIEW_ROWS):
+    wanted = [Filter(status=status, import_id=record.id) for status in (Status.FAILED, Status.REVIEW)]
+    for chosen in (*wanted, Filter(status=Status.DONE, import_id=record.id, attention=Attention.CONFLICT)):
+        async for found in store.each(chosen, most=_MOST_REVIEW_ROWS):
             review += found
     rows = await store.problems.of(record.id)
     since = await store.written_since(record.id, [row.key for row in rows if row.key is not None])
     rows = [row for row in rows if row.key is None or row.key not in since]
     told = {row.key for row in rows if row.cells}
-    waiting = {one.fields.get(KEY_FIELD): one.causes for one in review}
+    waiting = {one.fields.get(KEY_FIELD): _why(one) for one in review}
     rows = [_with_causes(row, waiting.get(row.key, [])) if row.key is not None else row for row in rows]
     review = [one for one in review if one.fields.get(KEY_FIELD) not in told]
     # In a thread: 20,000 rows take seconds, in which everybody else's requests go on.
@@ -146,8 +147,13 @@ def _review(book: Any, page: Any, appointments: Sequence[StoredAppointment]) -> 
     for line, one in enumerate(appointments, 1):
         for column, name in enumerate(names):
             _cell(page, line, column, one.fields.get(name))
-        _cell(page, line, len(names), "; ".join(one.causes))
+        _cell(page, line, len(names), "; ".join(_why(one)))
         _cell(page, line, len(names) + 1, _REVIEW_HELP)
+
+
+def _why(one: StoredAppointment) -> list[str]:
+    evidence = one.texts[Kind.ADDRESS].evidence
+    return [*one.causes, *(evidence.objections if evidence else ())]
 
 
 def _whole(page: Any, rows: Sequence[ProblemRow]) -> None:

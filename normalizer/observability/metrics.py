@@ -42,6 +42,12 @@ _TEXTS = Counter(
     ["kind", "origin", "outcome"],
     registry=REGISTRY,
 )
+_EVIDENCE = Counter(
+    "normalizer_addresses_checked_total",
+    "Addresses held against a postal base, by what it said (confirmado, conflito, lido: nothing).",
+    ["verdict"],
+    registry=REGISTRY,
+)
 _UNKNOWN = Counter(
     "normalizer_appointments_unknown_total",
     "Jobs for appointments that are not there, e.g. replaced by a later import.",
@@ -82,6 +88,12 @@ def texts_decided(texts: Iterable[tuple[str, str, str]]) -> None:
     """Texts of appointments have their outcomes: kind, origin and outcome of each."""
     for labels, number in collections.Counter(texts).items():
         _TEXTS.labels(*labels).inc(number)
+
+
+def addresses_checked(verdicts: Iterable[str]) -> None:
+    """A postal base was asked about stored addresses, and said this of each."""
+    for verdict, number in collections.Counter(verdicts).items():
+        _EVIDENCE.labels(verdict).inc(number)
 
 
 def store_away() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from normalizer.domain.address.verdicts import Verdict
 from normalizer.domain.appointment import Status
 from normalizer.domain.wording import duration, many, number
 from normalizer.queue.health import GONE_S, Replica
@@ -37,6 +38,7 @@ class Overview:
         rate_per_s: appointments ended per second since the reading before; None at the first.
         lane: the model lane; None where nobody asked about it.
         untold: events that no receiver took within a day.
+        evidence: what a postal base said of the addresses concluded so far; empty where none was asked.
         eta_s: seconds until nothing is `pendente` at that rate; None where it cannot be told.
     """
 
@@ -46,6 +48,7 @@ class Overview:
     rate_per_s: float | None
     lane: ModelStatus | None = None
     untold: int = 0
+    evidence: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ended(self) -> int:
@@ -75,6 +78,7 @@ class Overview:
             "agendamentos": dict(self.counts.by_status),
             "motivos": {kind.value: dict(reasons) for kind, reasons in self.counts.by_reason.items()},
             "falhas": dict(self.counts.by_error),
+            "base_de_ceps": dict(self.evidence),
             "ia": None if self.lane is None else self.lane.as_dict(),
             "eventos_nao_entregues": self.untold,
             "filas_sem_worker": dict(self.queue.unserved),
@@ -100,6 +104,8 @@ class Overview:
             console.print(line, markup=False)
         if self.untold:
             console.print(f"{many(self.untold, 'evento')} sem entrega: normalizer events")
+        if self.evidence:
+            console.print(_evidence_line(self.evidence))
         console.print(_counts_table(self.counts))
         console.print(_replicas_table(queue.replicas))
 
@@ -117,7 +123,9 @@ async def read_overview(
     """
     queue, counts, now = await tasks.status(), await store.totals.counts(), time.time()
     model_status = None if lane is None else await lane(tasks)
-    first = Overview(now, queue, counts, None, model_status, await store.outbox().count_failed())
+    first = Overview(
+        now, queue, counts, None, model_status, await store.outbox().count_failed(), await store.totals.evidence()
+    )
     if before is None:
         return first
     rate = (first.ended - before.ended) / max(0.001, now - before.at_s)
@@ -147,6 +155,12 @@ async def own_replica_problem(tasks: TaskService) -> str | None:
 def _unserved_line(item: tuple[str, int]) -> str:
     name, jobs = item
     return f"{jobs} jobs esperam na fila {name}, que nenhum worker serve. Acrescente o nome a ARQ_QUEUE_NAMES."
+
+
+def _evidence_line(evidence: Mapping[str, int]) -> str:
+    confirmed, against = (evidence.get(verdict.value, 0) for verdict in (Verdict.CONFIRMED, Verdict.CONFLICT))
+    share = confirmed / max(1, sum(evidence.values()))
+    return f"Base de CEPs: {share:.0%} dos endereços confirmados, {number(against)} em conflito"
 
 
 def _counts_table(counts: Counts) -> Table:

@@ -11,7 +11,7 @@ from normalizer.store.migration import Migrated
 from normalizer.store.overview import Counts, ProgressCounts, Sample
 from normalizer.store.queries import Attention, Filter
 from normalizer.store.records import Pending, Result
-from normalizer.store.stored_appointment import StoredAppointment, StoredText
+from normalizer.store.stored_appointment import Evidence, StoredAppointment, StoredText
 from normalizer.store.undo import Undone
 from normalizer.store.upsert import ImportRow, UpsertReport
 from normalizer.store.writes import SaveReport
@@ -22,6 +22,7 @@ __all__ = [
     "CellProblem",
     "Counts",
     "DurableState",
+    "Evidence",
     "Filter",
     "ImportNotes",
     "ImportRecord",

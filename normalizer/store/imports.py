@@ -91,10 +91,16 @@ class Imports:
         with translated():
             about = await self._imports.find_one(by_native_id(import_id), {"figuras": 1})
             if about and (kept := about.get("figuras")):
-                return ProgressCounts(Counter(kept["estados"]), Counter(kept["origens"]))
+                return ProgressCounts(
+                    Counter(kept["estados"]), Counter(kept["origens"]), Counter(kept.get("pareceres") or {})
+                )
             counted = await progress_of_import(self._appointments, import_id)
             if counted.total and not counted.by_status[Status.PENDING]:
-                figures = {"estados": dict(counted.by_status), "origens": dict(counted.by_origin)}
+                figures = {
+                    "estados": dict(counted.by_status),
+                    "origens": dict(counted.by_origin),
+                    "pareceres": dict(counted.by_evidence),
+                }
                 over = {**by_native_id(import_id), "status": {"$ne": ImportState.RUNNING.value}}
                 await self._imports.update_one(over, {"$set": {"figuras": figures}})
         return counted

@@ -50,12 +50,13 @@ _IMPORT: Final = Index(
 # Sparse: what is to be looked at though it is settled, which is little.
 _UNREAD_DATE: Final = Index("normalizer_unread_date", (("data_agendamento_informado", 1),), {"sparse": True})
 _NOTED: Final = Index("normalizer_noted", (("normalizacao.documento.motivo", 1),), {"sparse": True})
+_CONFLICT: Final = Index("normalizer_conflict", (("normalizacao.endereco.conflito", 1),), {"sparse": True})
 _CORRECTED: Final = Index("normalizer_corrected", ((CORRECTED_AT, 1),), {"sparse": True})
 # What a person is asked, by what it is asked of: only records in review are in these.
 _QUESTIONS: Final = tuple(
     Index(f"normalizer_questions_{kind}", ((f"normalizacao.{kind}.perguntas", 1),), {"sparse": True}) for kind in Kind
 )
-APPOINTMENTS: Final = (_KEY, _STATE, _IMPORT, _UNREAD_DATE, _NOTED, _CORRECTED, *_QUESTIONS)
+APPOINTMENTS: Final = (_KEY, _STATE, _IMPORT, _UNREAD_DATE, _NOTED, _CONFLICT, _CORRECTED, *_QUESTIONS)
 #: A day's spending ends.
 STATE: Final = (Index(EXPIRY, (("expira_em", 1),), {"expireAfterSeconds": 0}),)
 PASSING: Final = (

@@ -50,10 +50,11 @@ class Counts:
 
 @dataclass(slots=True)
 class ProgressCounts:
-    """How far appointments are, each counted once: by status, and the concluded ones by who read the address."""
+    """How far appointments are: by status, the concluded ones by who read the address, and by a base's word on it."""
 
     by_status: Counter[str] = field(default_factory=Counter)
     by_origin: Counter[str] = field(default_factory=Counter)
+    by_evidence: Counter[str] = field(default_factory=Counter)
 
     @property
     def total(self) -> int:
@@ -115,6 +116,7 @@ def stored_origins(chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The aggregation that groups appointments by who answered each text, and where they stand."""
     group: dict[str, Any] = {kind.value: f"$normalizacao.{kind}.origem" for kind in Kind}
     group |= {"status": "$normalizacao.status", "deles": "$normalization_status"}
+    group["parecer"] = "$normalizacao.endereco.parecer"
     return [{"$match": dict(chosen)}, {"$group": {"_id": group, "n": {"$sum": 1}}}]
 
 
@@ -130,6 +132,8 @@ async def progress_of_import(appointments: Collection, import_id: str) -> Progre
             counted.by_status[status.value] += number
             if status is Status.DONE:
                 counted.by_origin[read_by(found.get("endereco"), found.get("documento"))] += number
+            if word := found.get("parecer"):
+                counted.by_evidence[word] += number
     return counted
 
 

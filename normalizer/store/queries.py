@@ -87,13 +87,16 @@ def _in_one_of(places: Sequence[str], value: str | None) -> list[dict[str, Any]]
 
 
 class Attention(StrEnum):
-    """What is settled and yet to be looked at: a date nobody can read, a number refused beside a good one."""
+    """What is settled and yet to be looked at: a date nobody can read, a number refused, a conflict with the base."""
 
     DATE = "data"
     DOCUMENT = "documento"
+    CONFLICT = "conflito"
 
     def query(self) -> dict[str, Any]:
         """As MongoDB takes it, from an index of those alone."""
+        if self is Attention.CONFLICT:
+            return {"normalizacao.endereco.conflito": {"$gt": ""}}
         if self is Attention.DATE:
             return {"data_agendamento_informado": {"$gt": ""}}
         return {"normalizacao.documento.motivo": {"$gt": ""}, "documento_normalizado": {"$type": "object"}}

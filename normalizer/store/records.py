@@ -1,12 +1,12 @@
 """The stored shape of an appointment, and what is written on it. Pure: no client, no clock. Sub-documents are dicts.
 
-Everything of ours lies under `normalizacao`:
-`{status, endereco, documento, tentativas, erro, atualizado_em, import_id, fence, revisao, linha, fontes}`.
-`revisao` grows with every write of ours; `fence` is the claim that wrote last; `linha` and `fontes` are keyed hashes of
-the imported row and of its source texts; `criado_por` and `tocado_por` are the imports that inserted it and wrote on it
-last. `refazer` lists the kinds whose result is to be replaced even if it is not ours; `gravado` of a kind is the keyed
-hash of the result we wrote, so that another's is told from it; `deduzido` names what the address has and its text does
-not say ("tipo", "estado"); a text that is not there has `origem` "ausente". The
+Everything of ours lies under `normalizacao`: `{status, endereco, documento, tentativas, erro, atualizado_em,
+import_id, fence, revisao, linha, fontes}`. `revisao` grows with every write of ours; `fence` is the claim that wrote
+last; `linha` and `fontes` are keyed hashes of the imported row and of its source texts; `criado_por` and `tocado_por`
+are the imports that inserted it and wrote on it last. `refazer` lists the kinds whose result is to be replaced even
+if it is not ours; `gravado` of a kind is the keyed hash of the result we wrote, so that another's is told from it;
+`deduzido` names what the address has and its text does not say ("tipo", "estado"); `campos`, `parecer`, `acao`,
+`conflito` and `sugestoes` are a postal base's word on it; a text that is not there has `origem` "ausente". The
 backend's own account (`normalization_status`, `normalization_job_id`, `normalization_error`, `updated_at`) is written
 with it. A kind that a person corrected carries `corrigido_em` and `corrigido_de`, the texts the person saw. One that
 waits for a person carries `perguntas`, the keys of what is asked of it: equal texts share one.
@@ -25,6 +25,7 @@ import orjson
 
 from normalizer.domain.address import RULES_VERSION
 from normalizer.domain.address.doubts import town_without_state
+from normalizer.domain.address.verdicts import Verdict, Verdicts
 from normalizer.domain.appointment import (
     ABSENT,
     ADDRESS_SOURCES,
@@ -322,6 +323,8 @@ def _fields_of(kind: Kind, outcome: Outcome, secret: bytes) -> dict[str, Any]:
                 noted["motivo"] = outcome.note.value
             if outcome.inferred:
                 noted["deduzido"] = list(outcome.inferred)
+            if outcome.verdicts is not None:
+                noted |= _evidence(outcome.verdicts)
             return {**value_fields(kind, stored), _ABOUT[kind]: noted}
         case Review():
             noted = {"versao": _VERSION[kind], "origem": outcome.origin.value, "motivo": outcome.reason.value}
@@ -334,6 +337,18 @@ def _fields_of(kind: Kind, outcome: Outcome, secret: bytes) -> dict[str, Any]:
             return {}
         case _:
             assert_never(outcome)
+
+
+def _evidence(verdicts: Verdicts) -> dict[str, Any]:
+    """What a postal base says: of each field, with the row that says so, and of the whole in one word."""
+    fields = {
+        name: {"veredito": finding.verdict.value, **({"base": str(finding.row)} if finding.row else {})}
+        for name, finding in verdicts.fields.items()
+    }
+    noted: dict[str, Any] = {"campos": fields, "parecer": verdicts.summary.value, "acao": verdicts.action.value}
+    if against := verdicts.having(Verdict.CONFLICT):
+        noted["conflito"] = against  # only where there is one: an index of those alone finds them
+    return noted | ({"sugestoes": dict(verdicts.suggestions)} if verdicts.suggestions else {})
 
 
 def noted_of(kind: Kind, origin: Origin, stored: Stored | None, secret: bytes) -> dict[str, Any]:

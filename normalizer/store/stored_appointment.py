@@ -19,6 +19,39 @@ _AS_WRITTEN: Final = "_informado"
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a postal base said of an address when it was stored.
+
+    Attributes:
+        fields: of each field its verdict, and the row it stands on ("" where it stands on none).
+        action: the one thing to do next.
+        conflicts: the fields that the base contradicts.
+        suggestions: what the base has instead, by field; for a person to choose.
+    """
+
+    fields: Mapping[str, tuple[str, str]]
+    action: str
+    conflicts: tuple[str, ...] = ()
+    suggestions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, noted: Mapping[str, Any]) -> Self | None:
+        """From what is noted of an address; None where no base was asked."""
+        fields = noted.get("campos")
+        if not isinstance(fields, Mapping):
+            return None
+        said = {name: (str(one.get("veredito")), str(one.get("base") or "")) for name, one in fields.items()}
+        conflicts = tuple(map(str, noted.get("conflito") or ()))
+        return cls(said, str(noted.get("acao")), conflicts, dict(noted.get("sugestoes") or {}))
+
+    @property
+    def objections(self) -> list[str]:
+        """What it contradicts, for people: the field and the row; one row against two fields is one objection."""
+        rows = {self.fields[name][1]: name for name in reversed(self.conflicts)}
+        return [f"{name} não confere com {row}" for row, name in rows.items()]
+
+
+@dataclass(frozen=True, slots=True)
 class StoredText:
     """One of the two texts of an appointment, and its answer.
 
@@ -30,6 +63,7 @@ class StoredText:
         understood: in review, the fields that were clear.
         inferred: what the value has and the text does not say.
         corrected_at: when a person answered last.
+        evidence: what a postal base said of the value; None where none was asked.
     """
 
     text: str
@@ -39,6 +73,7 @@ class StoredText:
     understood: Mapping[str, str] | None = None
     inferred: tuple[str, ...] = ()
     corrected_at: datetime | None = None
+    evidence: Evidence | None = None
 
     @property
     def open_reason(self) -> str | None:
@@ -113,6 +148,7 @@ def _text_of(stored: Mapping[str, Any], kind: Kind) -> StoredText:
         understood=understood if isinstance(understood, Mapping) else None,
         inferred=tuple(map(str, noted.get("deduzido") or ())),
         corrected_at=utc(noted.get("corrigido_em")),
+        evidence=Evidence.of(noted),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from pymongo.errors import ExecutionTimeout, PyMongoError
 
-from normalizer.domain.appointment import Absent, Kind, Origin, Rejected, Status
+from normalizer.domain.appointment import Absent, Kind, Normalized, Origin, Rejected, Status
 from normalizer.store.connection import Collection, chunks_of, settled, translated
 from normalizer.store.overview import (
     PATIENCE_MS,
@@ -47,7 +47,9 @@ class Totals:
         if not done:
             return
         by_origin = Counter(read_by(*[_origin_of(each, kind) for kind in Kind]) for each in done)
-        change = {"$inc": {"concluidos": len(done), **{f"por.{name}": n for name, n in by_origin.items()}}}
+        words = Counter(word for each in done if (word := _evidence_of(each)))
+        figures = {f"por.{name}": n for name, n in by_origin.items()} | {f"base.{name}": n for name, n in words.items()}
+        change = {"$inc": {"concluidos": len(done), **figures}}
         with suppress(PyMongoError):
             await self._totals.update_one({"_id": self._day()}, change, upsert=True)
 
@@ -84,6 +86,14 @@ class Totals:
         with translated():
             found = await self._totals.find_one({"_id": self._day()})
         return int((found or {}).get("concluidos") or 0)
+
+    async def evidence(self) -> Counter[str]:
+        """What a postal base said of the addresses that were ever concluded; empty where none was asked."""
+        found: Counter[str] = Counter()
+        with translated():
+            async for record in self._totals.find({"base": {"$exists": True}}, {"base": 1}):
+                found.update(record["base"])
+        return found
 
     async def progress(self, counts: Counts) -> ProgressCounts:
         """How far all appointments are, of which these are the `counts`."""
@@ -128,6 +138,11 @@ class Totals:
 
     def _day(self) -> str:
         return self._clock().astimezone(BRASILIA).date().isoformat()
+
+
+def _evidence_of(result: Result) -> str | None:
+    outcome = result.outcomes.get(Kind.ADDRESS)
+    return outcome.verdicts.summary.value if isinstance(outcome, Normalized) and outcome.verdicts else None
 
 
 def _origin_of(result: Result, kind: Kind) -> str | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from normalizer.domain.address import DEFAULT_TYPE, TYPE, Address, parse_address
 from normalizer.domain.address.taught import Taught
+from normalizer.domain.address.verdicts import verdicts
 from normalizer.domain.appointment import Absent, Appointment, Kind, Normalized, Origin, Outcome, Review
 from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.document import Document, parse_document
@@ -24,6 +25,7 @@ from normalizer.llm.single_flight import TextContext, Waiter
 
 if TYPE_CHECKING:
     from normalizer.cache import Cache, Entry
+    from normalizer.domain.address.postal import PostalBase
     from normalizer.llm.coalescer import Coalescer
 
 # What no model may be asked: there is nothing in such a text that a better reader would find.
@@ -77,6 +79,7 @@ class Pipeline:
         unasked: the reason given where only a model could decide and there is none; None gives the rules' own.
         taught: the clinic's own words, asked where the rules leave a text open.
         street_type: what is put before a street's name without a type; "" leaves such a text to a person.
+        base: says which words are street and quarter where the rules cannot, and what of an address it confirms.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Pipeline:
         unasked: Reason | None = Reason.NO_MODEL_KEY,
         taught: Taught | None = None,
         street_type: str = DEFAULT_TYPE,
+        base: PostalBase | None = None,
     ) -> None:
         self._cache = cache
         self._coalescer = coalescer
@@ -95,6 +99,7 @@ class Pipeline:
         self._unasked = unasked
         self._taught = taught or Taught()
         self._street_type = street_type
+        self._base = base
 
     async def run(
         self,
@@ -171,7 +176,7 @@ class Pipeline:
             origin = Origin.MANUAL if entry.manual else Origin.CACHE
             outcome = self._address(_outcome(entry.decision, origin))
             return [(each, outcome) for each in item.waiting]
-        decision = parse_address(item.text)
+        decision = parse_address(item.text, self._base)
         if needs_model(decision):
             decision = self._taught.read(item.text) or decision
         if not needs_model(decision):
@@ -184,6 +189,18 @@ class Pipeline:
         return []
 
     def _address(self, outcome: Outcome) -> Outcome:
+        """The outcome as it is stored: with the type that a street is to have, and what the base says of it.
+
+        A person's answer is the last word.
+        """
+        typed = self._typed(outcome)
+        if self._base is None or not isinstance(typed, Normalized) or typed.origin is Origin.MANUAL:
+            return typed
+        if not isinstance(typed.value, Address):
+            return typed
+        return replace(typed, verdicts=verdicts(typed.value, self._base, typed.inferred))
+
+    def _typed(self, outcome: Outcome) -> Outcome:
         """The outcome with the type that a street without one is to have; for a person where that is none."""
         if not isinstance(outcome, Normalized) or not isinstance(outcome.value, Address):
             return outcome

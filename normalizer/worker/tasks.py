@@ -227,6 +227,13 @@ def _note(finished: Sequence[Finished], jobs: Mapping[str, Sequence[ClaimedJob]]
         for kind, outcome in item.outcomes.items()
         if isinstance(outcome, Normalized | Review)
     )
+    metrics.addresses_checked(
+        outcome.verdicts.summary
+        for item in finished
+        if item.appointment.id in saved
+        for outcome in item.outcomes.values()
+        if isinstance(outcome, Normalized) and outcome.verdicts is not None
+    )
 
 
 def _log_saved(group: Group, finished: Sequence[Finished], saved: Mapping[str, Status]) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 
-from normalizer import postal
-from normalizer.domain.address import parse_address
+from normalizer import postal, runtime
+from normalizer.domain.address import RULES_VERSION, parse_address
 from normalizer.domain.address.postal import quarter_key, street_key
 from normalizer.domain.decision import Settled, Undecided
 from normalizer.domain.gazetteer import Municipality
 from normalizer.errors import Misconfigured
+from normalizer.operations.doctor import Level, configuration
 from normalizer.postal import IndexedBase, open_base
+from normalizer.settings import Settings
 from tests.postal_base import ROWS, made_up, write_package
 
 if TYPE_CHECKING:
@@ -170,3 +173,31 @@ class TestSecondLook:
             assert isinstance(decision, Settled)
             value = decision.value
             assert [value.rua, value.numero, value.bairro, value.cidade] == expected
+
+
+class TestCacheKey:
+    def test_another_base_is_another_version_of_the_rules(self, package: Path) -> None:
+        write_package(package)
+        with_package, without = (runtime._rules_version(Settings(postal_base=each)) for each in ("", "off"))
+        write_package(package.with_name("two.sqlite"), ROWS[:3])
+        package.with_name("two.sqlite").replace(package)
+        assert without == str(RULES_VERSION)
+        assert with_package.startswith(f"{RULES_VERSION}-")
+        assert runtime._rules_version(Settings(postal_base="")) not in {with_package, without}
+
+
+class TestDoctor:
+    def test_the_base_is_named_with_its_hash_and_its_bad_lines(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(postal.tempfile, "gettempdir", lambda: str(tmp_path))
+        file = tmp_path / "ceps.csv"
+        file.write_text("CEP;Rua;Bairro;Cidade;UF\n13010-010;Rua X;Centro;Campinas;SP\nx;;;;\n", "utf-8")
+        found = [finding.what for finding in configuration.check(Settings(postal_base=str(file)), ())]
+        assert any(re.fullmatch(r"base de CEPs: ceps\.csv [0-9a-f]{12}, 1 CEPs", what) for what in found)
+        assert found[-1] == "base de CEPs: 1 linha ignorada, a primeira é a linha 3."
+
+    def test_a_list_that_is_not_there_is_a_setting_to_mend(self, tmp_path: Path) -> None:
+        *_, last = configuration.check(Settings(postal_base=str(tmp_path / "x.csv")), ())
+        assert last.level is Level.SETTING
+        assert "«x.csv» não existe" in last.what

@@ -354,6 +354,7 @@ document.addEventListener("click", async (event) => {
     else if ("drop" in data) close();
     else if (data.meaning) await mean(data.title, data.meaning);
     else if (data.correct) await open(button);
+    else if (data.suggest) button.form.elements[data.suggest].value = button.value;
     else if ("cancel" in data) shut(button.closest("tr"));
     else if (data.page) { page = Number(data.page); await refresh(); }
     else if ("clear" in data) await choose({});

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard
-from normalizer.domain.address.deduced import STATE, TYPE
+from normalizer.domain.address.deduced import TYPE
 from normalizer.domain.address.postal import GENERIC, quarter_key, street_key
 from normalizer.domain.address.value import FIELDS
 
@@ -30,7 +30,7 @@ _KNOWN_STREETS: Final = 30  # a town of one CEP has a handful of rows, those of 
 _FEW_QUARTERS: Final = 2  # a street of many may well pass through one that the base does not list
 _ALIKE: Final = 0.75  # of the letters, in order: "Kubistchek" and "Kubitschek"
 _NO_STREET_NAMES: Final = frozenset({"DF"})  # where a street is a sector, quadra and conjunto, cut in many ways
-_DEDUCED: Final = {TYPE: "rua", STATE: "estado"}
+_DEDUCED: Final = {TYPE: "rua"}  # the others are called by their field
 
 
 class Verdict(StrEnum):
@@ -92,7 +92,7 @@ def verdicts(address: Address, base: PostalBase, inferred: Sequence[str] = ()) -
     stored = address.as_dict()
     witness = _Witness(address, base)
     found = {name: Finding(Verdict.READ if stored[name] else Verdict.ABSENT) for name in FIELDS}
-    found |= {_DEDUCED[name]: Finding(Verdict.DEDUCED) for name in inferred}
+    found |= {_DEDUCED.get(name, name): Finding(Verdict.DEDUCED) for name in inferred}
     if address.estado not in _NO_STREET_NAMES:
         found |= dict(witness.findings())
     return Verdicts(found, dict(witness.suggested))

@@ -6,11 +6,15 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
-from normalizer.operations.doctor.finding import Finding, good, warning
+from normalizer.domain.wording import many, number
+from normalizer.errors import Misconfigured
+from normalizer.operations.doctor.finding import Finding, Level, good, warning
+from normalizer.postal import open_base
 from normalizer.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +27,7 @@ _OTHERS: Final = frozenset(
     {"OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_LOG", "REDIS_PORT", "REDIS_HOST", "REDISCLI_AUTH", "CACHE_DIR"}
 )
 _OURS: Final = re.compile(
-    r"(ARQ|BATCH|LLM|OPENAI|OPENROUTER|CACHE|MONGODB|REDIS|LEASE|SHUTDOWN|DAILY|METRICS|ADDRESS|DOCUMENT)_[A-Z_]+"
+    r"(ARQ|BATCH|LLM|OPENAI|OPENROUTER|CACHE|MONGODB|REDIS|LEASE|SHUTDOWN|DAILY|METRICS|POSTAL|ADDRESS|DOCUMENT)_[A-Z_]+"
 )
 _LINE: Final = re.compile(r"^\s*(?:export\s+)?([A-Z][A-Z0-9_]*)\s*=", re.MULTILINE)
 # What the plan is reckoned with: texts that rules and cache leave over, and one call of 25 records.
@@ -47,7 +51,24 @@ def given_names(environment: Mapping[str, str], dotenv: Path = Path(".env")) -> 
 def check(settings: Settings, given: Iterable[str]) -> list[Finding]:
     """Look at settings that were read without an error."""
     found = [*_unknown(given), *_contradictions(settings), *_plan(settings)]
-    return found or [good(AREA, "variáveis conhecidas e sem contradição")]
+    return [*(found or [good(AREA, "variáveis conhecidas e sem contradição")]), *_base(settings)]
+
+
+def _base(settings: Settings) -> Iterator[Finding]:
+    """Which postal base is asked; nothing where there is none, which is no fault."""
+    try:
+        base = open_base(settings.postal_base)
+    except Misconfigured as error:
+        yield Finding(AREA, Level.SETTING, error.problem, error.mend)
+        return
+    if base is None:
+        return
+    with closing(base):
+        yield good(AREA, f"base de CEPs: {base.version}, {number(base.size)} CEPs")
+        if base.skipped and settings.postal_base:
+            found = f"base de CEPs: {many(base.skipped, 'linha ignorada', 'linhas ignoradas')}"
+            mend = "Em cada linha: CEP de 8 dígitos da UF, e município da UF pelo nome oficial."
+            yield warning(AREA, f"{found}, a primeira é a linha {base.first_skipped}.", mend)
 
 
 def _unknown(given: Iterable[str]) -> Iterator[Finding]:
