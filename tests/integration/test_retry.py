@@ -32,7 +32,7 @@ ADDRESS = {
 
 @pytest.fixture
 def settings(redis_url: str, mongo_url: str, database: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(pipeline, "parse_address", lambda _: Undecided(Reason.ADDRESS_AMBIGUOUS))
+    monkeypatch.setattr(pipeline, "parse_address", lambda *_: Undecided(Reason.ADDRESS_AMBIGUOUS))
     return settings_of(
         {"REDIS_URL": redis_url, "MONGODB_URL": mongo_url, "DATABASE_NAME": database, "BATCH_LINGER_MS": "20"}
     )

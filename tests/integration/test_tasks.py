@@ -280,7 +280,7 @@ async def lose(pool: ArqRedis, *job_ids: bytes) -> None:
 @pytest.fixture
 def with_model(settings: Settings, start_provider: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Settings with a simulated provider that knows the answer, and rules that settle nothing."""
-    monkeypatch.setattr(pipeline, "parse_address", lambda _: Undecided(Reason.ADDRESS_AMBIGUOUS))
+    monkeypatch.setattr(pipeline, "parse_address", lambda *_: Undecided(Reason.ADDRESS_AMBIGUOUS))
     provider = start_provider({ADDRESS: NORMALIZED, "Rua Inventada": NORMALIZED})
     model = {"openai_base_url": provider.url, "openai_model": "simulated-model", "openai_api_key": SecretStr("k")}
     return settings.model_copy(update=model), provider
