@@ -85,7 +85,7 @@ async def test_conflicts_are_listed_counted_and_in_the_sheet_to_correct(
     import_id = await imported(store, base)
     page = await store.browse(Filter(import_id=import_id, attention=Attention.CONFLICT))
     (one,) = page.appointments
-    assert (await store.attention())[Attention.CONFLICT] == 1
+    assert (await store.totals.attention())[Attention.CONFLICT] == 1
     view = appointment_view(one, clear=False)
     assert view.conferir == [OBJECTION]
     assert view.endereco.campos is not None
@@ -115,4 +115,4 @@ async def test_without_a_base_what_is_stored_and_counted_is_as_it_ever_was(store
     assert {name for one in noted(mongo).values() for name in one} == {"versao", "origem", "gravado"}
     assert (await store.imports.progress(import_id)).by_evidence == {}
     assert await store.totals.evidence() == {}
-    assert (await store.attention())[Attention.CONFLICT] == 0
+    assert (await store.totals.attention())[Attention.CONFLICT] == 0
