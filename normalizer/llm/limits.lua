@@ -8,7 +8,7 @@
 --          after a long pause; refused, asked: why, for `status`
 -- ARGV[1]  "admit" | "finish"
 -- admit:   rpm, tpm (0 = unlimited), tokens, window_us, slots, failures_to_open, probe_us
---          returns {"ok", slot} | {"wait", us} (the limit) | {"paused", us} (the provider asked) | {"closed", us}
+--          returns {"ok", slot} | {"probe", slot} (finds out for all, after a refusal) | {"wait", us} (the limit) | {"paused", us} (the provider asked) | {"closed", us}
 -- finish:  slot, tokens reserved, tokens used, outcome ("ok" | "limited" | "down" | "refused" | "none"), pause_us, failures_to_open,
 --          open_us, rpm, tpm (as the provider's headers state them, 0 = not said), reason ('' = none), probe_after_us
 --          (a pause of this length ends with one call that finds out, not with all of them), longest_us (no stop is longer)
@@ -89,7 +89,7 @@ local function admit()
   redis.call('HINCRBY', key, 't' .. current, tokens)
   if half_open then redis.call('HSET', key, 'probe_until', now + tonumber(ARGV[8])) end
   redis.call('EXPIRE', key, KEEP_S)
-  return {'ok', current}
+  return {half_open and redis.call('HEXISTS', key, 'refused') == 1 and 'probe' or 'ok', current}
 end
 
 local function finish()

@@ -45,6 +45,7 @@ class Admitted:
 
     tokens: int
     slot: str = ""
+    is_probe: bool = False  # every call was refused, and this one finds out whether that was mended
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,17 @@ class Gate(Protocol):
 
 
 class Concurrency:
-    """How many calls may be under way: one more after each full round of successes, half after a 429 or a failure."""
+    """How many calls may be under way: one more after each full round of successes, half after a 429 or a failure.
 
-    def __init__(self, *, start: int = 4, largest: int = 8) -> None:
-        self._limit, self._largest = float(min(start, largest)), largest
+    What was learned before a rest is old: after one it begins anew, as TCP does (RFC 2861), so that an endpoint that
+    changed meanwhile is found out by few calls.
+    """
+
+    def __init__(
+        self, *, start: int = 4, largest: int = 8, rest_s: float = 15.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._start, self._largest, self._rest_s, self._clock = float(min(start, largest)), largest, rest_s, clock
+        self._limit, self._ended_at = self._start, clock()
         self.under_way = 0
         self._changed = asyncio.Event()
 
@@ -96,11 +104,13 @@ class Concurrency:
 
     def begin(self) -> None:
         """Take a place."""
+        if not self.under_way and self._clock() - self._ended_at > self._rest_s:
+            self._limit = min(self._limit, self._start)
         self.under_way += 1
 
     def end(self, *, succeeded: bool | None) -> None:
         """Give the place back; None leaves the limit as it is."""
-        self.under_way -= 1
+        self.under_way, self._ended_at = self.under_way - 1, self._clock()
         if succeeded:
             self._limit = min(float(self._largest), self._limit + 1 / self._limit)
         elif succeeded is False:
@@ -125,7 +135,7 @@ class LocalGate:
         self._failures_to_open, self._open_s, self._clock = failures_to_open, open_s, clock
         self._failures = 0
         self._not_before = 0.0
-        self._probing = False
+        self._probing = self._refused = False
 
     async def free(self) -> None:
         """Return once this process may have one more call under way."""
@@ -142,11 +152,11 @@ class LocalGate:
             return _paused(wait_s)
         self._probing = is_open
         self._concurrency.begin()
-        return Admitted(tokens)
+        return Admitted(tokens, is_probe=is_open and self._refused)
 
     async def succeeded(self, call: Admitted, answer: Answer) -> None:
         """Close the breaker and let concurrency grow."""
-        self._failures, self._probing = 0, False
+        self._failures, self._probing, self._refused = 0, False, False
         self._concurrency.end(succeeded=True)
 
     async def failed(self, call: Admitted, error: TransientError | None) -> None:
@@ -165,7 +175,7 @@ class LocalGate:
 
     async def refused(self, call: Admitted, error: ProviderRefused) -> None:
         """Open the breaker."""
-        self._probing = False
+        self._probing, self._refused = False, True
         self._concurrency.end(succeeded=None)
         self._failures = self._failures_to_open
         error.retry_after_s = min(_REFUSED_S, self._longest_pause_s)
@@ -234,9 +244,9 @@ class SharedGate:
                 self._concurrency.begin()
             return admission
         verdict, number = answer
-        if verdict == "ok":
+        if verdict in {"ok", "probe"}:
             self._concurrency.begin()
-            return Admitted(tokens, str(number))
+            return Admitted(tokens, str(number), verdict == "probe")
         wait_s = number / 1e6 + random.uniform(0, 0.02)
         if verdict == "closed":
             return Denied(wait_s, ProviderUnavailable(_DOWN, retry_after_s=wait_s), closed=True)

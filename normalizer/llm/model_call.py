@@ -114,6 +114,8 @@ class ModelCaller:
     async def ask(self, texts: list[PendingText], admitted: Admitted) -> CallResult:
         """Ask about `texts`. Raises nothing the provider could cause."""
         started = _now()
+        if admitted.is_probe and (error := await self._ask_control(started)) is not None:
+            return await self._blamed(texts, admitted, error)
         tokens_out = sum(entry.cost.tokens_out for entry in texts)
         left_s = min(entry.deadline for entry in texts) - started - _MARGIN_S
         flex = self._flex and self._may_ask_twice(texts, left_s, tokens_out)
@@ -190,6 +192,10 @@ class ModelCaller:
                 await self._gate.failed(admitted, None)
                 return _taken_apart(texts, error)
             error = verdict
+        return await self._blamed(texts, admitted, error)
+
+    async def _blamed(self, texts: list[PendingText], admitted: Admitted, error: NormalizerError) -> CallResult:
+        """It is the endpoint's: the lane closes, or the same is asked later."""
         if isinstance(error, ProviderRefused):
             await self._gate.refused(admitted, error)
             return CallResult(refused=error)

@@ -19,6 +19,7 @@ ROWS = 40
 EVERY_ROW = make_rows(ROWS * len(FAULTS), hard=HARD)
 QUICK = {"recusa tudo", "recusa um texto", "pede uma pausa", "não aceita um parâmetro"}
 MOST_CALLS = 16  # one that is refused, the control question's plainest form, two tries, and what was to be asked
+MOST_TO_ISOLATE = 30  # five halvings, each tried twice where a 500 may pass, with a control question each
 #: Every pause is as short as a test can wait for; what an operator waits for is only longer.
 SHORT = {"LLM_MAX_PAUSE_S": "2", "BATCH_MAX_ITEMS": "250", "LLM_MAX_CONCURRENCY": "4"}
 
@@ -53,7 +54,7 @@ def test_while_a_fault_stands_nothing_is_lost_and_once_it_is_mended_everything_e
 
     figures = suffer(shared, fault, rows, stand, patience_s=120)
 
-    assert figures.asked <= MOST_CALLS, figures
+    assert figures.asked <= (MOST_TO_ISOLATE if fault.poison else MOST_CALLS), figures
 
 
 def due_times(deployment: Deployment) -> set[float]:

@@ -565,6 +565,18 @@ async def test_the_lane_goes_on_by_itself_once_the_endpoint_is_mended(lane):
     assert it.coalescer.refused is None
 
 
+async def test_whether_the_endpoint_is_mended_is_asked_by_the_control_question_alone(lane):
+    now = [0.0]
+    it = lane(gate=LocalGate(clock=lambda: now[0]))
+    it.faults(Fault("reasoned", times=1_000))
+    await it.ask(TEXTS[:60])
+    asked, controls = len(it.calls()), it.controls()
+    now[0] += 61
+
+    assert {type(outcome) for outcome in (await it.ask(TEXTS[:60])).values()} == {ProviderRefused}
+    assert (len(it.calls()), it.controls()) == (asked, controls + 1)
+
+
 async def test_no_word_of_a_text_is_in_what_is_said_of_a_refusal(lane):
     it = lane()
     it.faults(Fault("status", status=404, times=1, message=f"cannot read {TEXTS[0]}"), Fault("html", times=1_000))

@@ -280,6 +280,18 @@ async def test_concurrency_grows_by_one_a_round_and_halves_on_trouble():
     assert concurrency.limit == 6
 
 
+async def test_after_a_rest_concurrency_begins_anew():
+    now = [0.0]
+    concurrency = Concurrency(start=2, largest=4, rest_s=15, clock=lambda: now[0])
+    for _ in range(20):
+        concurrency.begin()
+        concurrency.end(succeeded=True)
+    assert concurrency.limit == 4
+    now[0] += 16
+    concurrency.begin()
+    assert concurrency.limit == 2
+
+
 async def test_a_full_house_waits_for_a_place():
     concurrency = Concurrency(start=1, largest=1)
     concurrency.begin()
