@@ -14,6 +14,7 @@ import signal
 import tempfile
 import time
 import urllib.request
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from normalizer.domain.appointment import Kind, Status
+from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.domain.wording import number
-from normalizer.errors import Misconfigured
+from normalizer.errors import Misconfigured, TransientError
 from normalizer.imports.importing import import_sheet
 from normalizer.llm.tokens import counter
 from normalizer.queue.waiting import raise_if_cancelled
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
 
     from normalizer.imports.importing import ImportReport
     from normalizer.queue.service import TaskService
-    from normalizer.store import AppointmentStore, Sample
+    from normalizer.store import AppointmentStore, StoredText
 
 WORKERS = 2
 SIMULATED_MODEL = "simulated-model"
 _STALLED_S = 120.0
+_SAMPLES = 5
 _REFRESH_S = 0.25
 
 
@@ -246,10 +248,11 @@ async def _wait(store: AppointmentStore, report: ImportReport, workers: list[emb
     )
     with bar:
         task = bar.add_task("normalizando", total=report.rows)
-        moved, ended = time.monotonic(), -1
+        moved, ended, counts = time.monotonic(), -1, Counter({Status.PENDING.value: report.rows})
         while True:
             raise_if_cancelled()
-            counts = (await store.counts()).by_status
+            with contextlib.suppress(TransientError):  # a store too busy to count is asked again
+                counts = (await store.imports.progress(str(report.import_id))).by_status
             now_ended = sum(count for status, count in counts.items() if status != Status.PENDING)
             if now_ended != ended:
                 moved, ended = time.monotonic(), now_ended
@@ -285,15 +288,21 @@ async def _summarize(
     seconds: float,
     cpu_s: Mapping[str, float],
 ) -> Summary:
-    found = await store.counts()
-    counts = found.by_status
+    counts, origins, reasons = Counter[str](), Counter[str](), Counter[str]()
+    answered: dict[tuple[Kind, str | None], list[StoredText]] = defaultdict(list)
     usable = _usable_texts(labels)
     tokens = counter(settings.openai_model)
     calls_apart, tokens_apart = 0, 0
     usable_rows = usable_done = 0
     async for appointment in store.every():
-        texts = {kind: appointment.text(kind) for kind in Kind}
+        counts[appointment.status] += 1
+        reasons.update(text.open_reason for text in appointment.texts.values() if text.open_reason)
+        texts = {kind: found.text for kind, found in appointment.texts.items()}
         for kind, text in texts.items():
+            found = appointment.texts[kind]
+            if found.value is not None:
+                origins[str(found.origin)] += 1
+                answered[kind, found.origin].append(found)
             if text:
                 calls_apart += 1
                 reply = baseline.answer(usable.get((kind, text)), baseline.FIELDS[kind])
@@ -303,12 +312,12 @@ async def _summarize(
             usable_done += appointment.status is Status.DONE
     return Summary(
         rows=report.rows,
-        concluido=counts.get(Status.DONE, 0),
-        revisar=counts.get(Status.REVIEW, 0),
-        falhou=counts.get(Status.FAILED, 0),
-        pendente=counts.get(Status.PENDING, 0),
-        por_origem=found.origins,
-        motivos=found.reasons,
+        concluido=counts[Status.DONE],
+        revisar=counts[Status.REVIEW],
+        falhou=counts[Status.FAILED],
+        pendente=counts[Status.PENDING],
+        por_origem=origins,
+        motivos=reasons,
         llm_calls=usage.calls,
         tokens_in=usage.tokens_in,
         tokens_out=usage.tokens_out,
@@ -320,7 +329,7 @@ async def _summarize(
         model=settings.openai_model,
         simulated=settings.openai_model == SIMULATED_MODEL,
         cpu_s=cpu_s,
-        samples=[_sample(item) for item in await store.samples(5)],
+        samples=_samples(answered),
     )
 
 
@@ -337,12 +346,22 @@ def _usage_of(provider: embedded.ProviderService | None, directory: Path) -> Pro
     )
 
 
-def _sample(sample: Sample) -> tuple[str, str]:
+def _samples(answered: Mapping[tuple[Kind, str | None], Sequence[StoredText]]) -> list[tuple[str, str]]:
+    """A few texts before → after, in turn of those that model and rules answered."""
+    sources = [(Kind.ADDRESS, Origin.MODEL), (Kind.ADDRESS, Origin.RULES), (Kind.DOCUMENT, Origin.RULES)]
+    chosen = [(kind, answered.get((kind, origin), [])[:_SAMPLES]) for kind, origin in sources]
+    columns = [[_sample(kind, found) for found in texts] for kind, texts in chosen]
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*columns))
+    return list(filter(None, in_turn))[:_SAMPLES]
+
+
+def _sample(kind: Kind, found: StoredText) -> tuple[str, str]:
     """Before → after, documents masked."""
-    if sample.kind is Kind.ADDRESS:
-        return sample.text, ", ".join(value for value in sample.value.values() if value)
-    after = ", ".join(f"{name.upper()} {_masked(sample.value[name])}" for name in ("cpf", "rg") if sample.value[name])
-    return _masked(sample.text), after
+    value = found.value or {}
+    if kind is Kind.ADDRESS:
+        return found.text, ", ".join(filter(None, value.values()))
+    after = ", ".join(f"{name.upper()} {_masked(value[name])}" for name in ("cpf", "rg") if value.get(name))
+    return _masked(found.text), after
 
 
 def _masked(text: str) -> str:

@@ -8,7 +8,7 @@ from normalizer.store.durable_state import DurableState
 from normalizer.store.import_record import CellProblem, ImportNotes, ImportRecord, ImportState, ProblemRow, SheetTitles
 from normalizer.store.listing import Page
 from normalizer.store.migration import Migrated
-from normalizer.store.overview import Counts, ProgressCounts, Sample
+from normalizer.store.overview import Counts, ProgressCounts
 from normalizer.store.queries import Attention, Filter
 from normalizer.store.records import Pending, Result
 from normalizer.store.stored_appointment import Evidence, StoredAppointment, StoredText
@@ -34,7 +34,6 @@ __all__ = [
     "ProblemRow",
     "ProgressCounts",
     "Result",
-    "Sample",
     "SaveReport",
     "SheetTitles",
     "StoredAppointment",

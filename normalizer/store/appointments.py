@@ -37,7 +37,6 @@ from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.listing import Page
 from normalizer.store.migration import Migrated, migrate
 from normalizer.store.outbox import Outbox, announced, marked
-from normalizer.store.overview import Counts, Sample, count, sample
 from normalizer.store.policies import PolicyBook
 from normalizer.store.pressure import Stride, Turns
 from normalizer.store.queries import DEEPEST, Filter, any_of, because_of, waiting
@@ -266,25 +265,14 @@ class AppointmentStore:
                 await self.imports.recount(ours(record).get("import_id") for record in chunk)
                 yield [record for record in chunk if record["_id"] is not None]
 
-    async def counts(self, import_id: str | None = None) -> Counts:
-        """How many stand where and why, of one import or of all."""
-        with translated():
-            return await count(self._appointments, import_id)
-
-    async def every(self, import_id: str | None = None) -> AsyncIterator[Appointment]:
+    async def every(self, import_id: str | None = None) -> AsyncIterator[StoredAppointment]:
         """Every appointment that is ours (it carries `normalizacao`), of one import or of all."""
         chosen: dict[str, Any] = {"normalizacao.status": {"$exists": True}}
         if import_id is not None:
             chosen["normalizacao.import_id"] = import_id
-        secret = await self.secret.get()
         with translated():
-            async for record in each_of(raw(self._appointments).find(chosen, LOADED)):
-                yield appointment_of(record, secret=secret)
-
-    async def samples(self, limit: int, import_id: str | None = None) -> list[Sample]:
-        """A few results with the text they came from. They hold patients' data: mask before showing."""
-        with translated():
-            return await sample(self._appointments, limit, import_id)
+            async for record in each_of(raw(self._appointments).find(chosen)):
+                yield StoredAppointment.of(record)
 
     async def browse(self, chosen: Filter, *, after: str | None = None, skip: int = 0, limit: int = 50) -> Page:
         """Appointments that are ours, as `normalizer.store.listing` orders them.

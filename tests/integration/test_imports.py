@@ -44,7 +44,7 @@ async def test_the_demo_sheet_arrives_whole_and_only_once(store, tasks, mongo, t
     assert (report.rows, report.new, report.errors) == (DEMO_ROWS, DEMO_ROWS, [])
     assert report.sheets == ("Agendamentos",)
     assert report.hidden_sheets == ("Parâmetros",)
-    assert (await store.counts(report.import_id)).by_status[Status.PENDING] == DEMO_ROWS
+    assert (await store.imports.progress(report.import_id)).by_status[Status.PENDING] == DEMO_ROWS
     assert (await tasks.status()).due == DEMO_ROWS
     before = list(mongo.appointments.find().sort("_id", 1))
 

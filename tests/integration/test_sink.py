@@ -75,7 +75,7 @@ async def life(url: str, database: str) -> list[Any]:
         stale = await store.save([Result(found[0], DONE, fence=9, tries=1)])
         waiting = [each async for chunk in store.pending(limit=500, older_than_s=0) for each in chunk]
         retried = [each async for chunk in store.requeue({Status.REVIEW}) for each in chunk]
-        counts = [await store.counts(), await store.counts("second"), (await store.counts()).reasons]
+        counts = [await store.totals.counts(), await store.imports.progress("second")]
         page = await store.undo("second")
         by_key = {id_: number for number, id_ in enumerate(ids)}
         return [
@@ -91,7 +91,7 @@ async def life(url: str, database: str) -> list[Any]:
             [by_key[each.id] for each in retried],
             counts,
             (page.removed, page.restored, page.kept),
-            (await store.counts()).by_status,
+            (await store.totals.counts()).by_status,
         ]
 
 

@@ -387,7 +387,7 @@ async def test_requeue_takes_up_reviews_of_one_reason_under_a_new_fingerprint(st
     assert all(report.new[id_] != fingerprint for id_, fingerprint in taken.items())
     # What reconcile would enqueue is the same content, hence the same job.
     assert {item.id: item.fingerprint async for chunk in store.pending() for item in chunk} == taken
-    assert (await store.counts()).by_status[Status.REVIEW] == 3
+    assert (await store.totals.counts()).by_status[Status.REVIEW] == 3
 
 
 async def test_requeue_of_failures_clears_the_cause(store, appointments):
@@ -539,7 +539,7 @@ async def test_an_import_is_noted_from_start_to_end(store):
 # --- overview -----------------------------------------------------------------------------------------------------
 
 
-async def test_counts_by_status_origin_reason_and_error(store, appointments):
+async def test_counts_by_status_reason_and_error(store, appointments):
     ids = list((await store.upsert_rows([row(n) for n in range(6)], "i")).new)
     done, cached, review, noted, failed, _ = await loaded(store, *ids)
     await store.save(
@@ -553,37 +553,17 @@ async def test_counts_by_status_origin_reason_and_error(store, appointments):
     await store.mark_failed({failed.id: ("derrubou o processo", 1)})
     appointments.insert_one({"not": "ours"})
 
-    counts = await store.counts()
+    counts = await store.totals.counts()
 
     assert counts.by_status == {"concluido": 3, "revisar": 1, "falhou": 1, "pendente": 1}
     assert counts.total == 6
-    assert counts.by_origin == {Kind.ADDRESS: {"regras": 2, "cache": 1}, Kind.DOCUMENT: {"regras": 4}}
     assert counts.by_reason == {Kind.ADDRESS: {"cidade não identificada": 1}, Kind.DOCUMENT: {}}
-    assert counts.by_note == {Kind.ADDRESS: {}, Kind.DOCUMENT: {"CPF com quantidade de dígitos inválida": 1}}
     assert counts.by_error == {"derrubou o processo": 1}
-    assert counts.origins == {"regras": 6, "cache": 1}
-    assert counts.reasons == {"cidade não identificada": 1}
-    assert (await store.counts()).by_status[Status.DONE] == 3
-    assert (await store.counts("another import")).total == 0
-    assert len([item async for item in store.every()]) == 6
-
-
-async def test_samples_show_text_and_result(store):
-    ids = list((await store.upsert_rows([row(n) for n in range(4)], "i")).new)
-    items = await loaded(store, *ids)
-    model = {**DONE, Kind.ADDRESS: Normalized(ADDRESS, Origin.MODEL)}
-    await store.save([result(items[0], model), *map(result, items[1:])])
-
-    samples = await store.samples(3)
-
-    assert [(sample.kind, sample.origin) for sample in samples] == [
-        (Kind.ADDRESS, "llm"),
-        (Kind.ADDRESS, "regras"),
-        (Kind.DOCUMENT, "regras"),
-    ]
-    assert samples[0].text == "rua 0"
-    assert samples[0].value == ADDRESS.as_dict()
-    assert len(await store.samples(100)) == 1 + 3 + 4
+    found = {one.fields["id_agendamento"]: one async for one in store.every("i")}
+    assert len(found) == 6
+    assert [found["key-1"].texts[kind].origin for kind in Kind] == ["cache", "regras"]
+    assert found["key-3"].texts[Kind.DOCUMENT].reason == "CPF com quantidade de dígitos inválida"
+    assert [one async for one in store.every("another import")] == []
 
 
 # --- secret -------------------------------------------------------------------------------------------------------

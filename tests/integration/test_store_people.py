@@ -245,7 +245,7 @@ class TestUndo:
     ) -> None:
         await put(a=TEXT)
         wrong = await put(a="rua errada")
-        loaded = [one async for one in store.every(wrong)]
+        loaded = list((await store.load([one.id async for one in store.every(wrong)])).values())
         await store.undo(wrong)
 
         report = await store.save([Result(loaded[0], READ, fence=9, tries=1)])
