@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import structlog
@@ -52,6 +53,9 @@ from normalizer.worker import tasks
 from normalizer.worker.pipeline import Pipeline
 
 log = structlog.get_logger(__name__)
+
+# The patch of each line from which HTMLParser takes time linear in its input; lines not named are newer than the fault.
+_MENDED: Final = {(3, 11): 14, (3, 12): 12, (3, 13): 6}
 
 _RECONCILE_MINUTES = set(range(0, 60, 5))
 _WORDS_EVERY_S = 60.0
@@ -215,6 +219,17 @@ def start_logging(settings: Settings) -> None:
     """Logs as the settings have them; with SENTRY_DSN errors go there, too. Misconfigured if it cannot be used."""
     report = reporter(secret_of(settings.sentry_dsn), environment=settings.environment, release=__version__)
     configure_logging(settings.log_level, json_lines=settings.environment == "production", report=report)
+    if problem := outdated_python():
+        log.warning("python.outdated", reason=problem)
+
+
+def outdated_python(version: tuple[int, int, int] = sys.version_info[:3]) -> str:
+    """What is wrong with a Python whose parsers of HTML and XML are not mended; empty for a newer one."""
+    floor = _MENDED.get(version[:2], 0)
+    if version[2] >= floor:
+        return ""
+    running, wanted = ".".join(map(str, version)), ".".join(map(str, (*version[:2], floor)))
+    return f"Python {running} é anterior a {wanted}, que corrige os leitores de HTML e XML (CVE-2025-6069): atualize-o."
 
 
 def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:

@@ -241,13 +241,16 @@ def _explain(error: ValidationError) -> str:
     for problem in error.errors():
         name = str(problem["loc"][0]).upper() if problem["loc"] else "configuração"
         found = problem["input"]
-        shown = "(oculto)" if _is_secret(name) else repr(str(found)[:40])
+        shown = "(oculto)" if _may_be_secret(name, str(found)) else repr(str(found))
         parts.append(f"{name}: {expected(problem['type'], problem.get('ctx') or {})}; encontrado {shown}.")
     return " ".join(parts)
 
 
-def _is_secret(name: str) -> bool:
-    return any(word in name for word in ("KEY", "PASSWORD", "SECRET", "URL", "HEADERS"))
+def _may_be_secret(name: str, value: str) -> bool:
+    """Whether a value is a secret's, or one that was pasted behind the wrong name: only short words are shown."""
+    field = Settings.model_fields.get(name.lower())
+    kept = field is None or "SecretStr" in str(field.annotation) or name.endswith("_URL")
+    return kept or not re.fullmatch(r"[\w .,+-]{0,20}", value)
 
 
 def expected(kind: str, context: Mapping[str, object]) -> str:

@@ -7,10 +7,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import structlog
 
+from normalizer.api.access import Role
 from normalizer.api.views import ImportView, Progress, progress_of, recent_imports
 from normalizer.domain.appointment import Status
 from normalizer.errors import NormalizerError
@@ -51,6 +52,10 @@ class Snapshot:
     def id(self) -> str:
         """What a client that reconnects says it saw last."""
         return f"{self.at.timestamp():.3f}"
+
+    def seen_by(self, role: Role) -> Self:
+        """What a role is shown of it."""
+        return self if role >= Role.OPERATOR else replace(self, imports=[one.for_reader() for one in self.imports])
 
     def as_dict(self) -> dict[str, Any]:
         """For the API's events."""

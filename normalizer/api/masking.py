@@ -19,6 +19,11 @@ from normalizer.llm.redaction import placeholders, redact
 HIDDEN: Final = "•"
 _SHOWN: Final = 2
 _SMALL_WORDS: Final = frozenset({"da", "das", "de", "do", "dos", "e"})
+_OF_FILES: Final = (
+    "agenda agendas agendamento agendamentos planilha relatorio lista export exportacao importacao pacientes coleta "
+    "coletas consulta consultas exame exames enviado arquivo de do da dos das e"
+)
+_WORDS_OF_FILES: Final = frozenset(_OF_FILES.split())
 _WORD: Final = re.compile(r"[^\W\d_]+")
 _PLACEHOLDER: Final = re.compile(r"#[A-Z]{1,3}(?![A-Za-z])")
 # Seven digits and more with no word between them are a phone or a document; a house number and a CEP are not.
@@ -58,6 +63,18 @@ def address_text(text: str, understood: Iterable[str | None] = ()) -> str:
     sent = redact(_LONG_RUN.sub(_unless_a_cep, clean(_plain(text))))
     kept = {name: _unknown(words, known) for name, words in zip(placeholders(), sent.kept, strict=False)}
     return _PLACEHOLDER.sub(lambda found: kept.get(found[0], found[0]), sent.text)
+
+
+def file_name(name: str) -> str:
+    """`agenda Maria Silva 11144477735.xlsx` → `agenda ••••• ••••• •••••••••35.xlsx`: a file may be a patient's."""
+    stem, dot, ending = name.rpartition(".")
+    plain = _plain(stem or name)
+    shown, digits = list(plain), [at for at, char in enumerate(plain) if char.isdigit()]
+    for found in _WORD.finditer(plain):
+        if fold(found[0]) not in _WORDS_OF_FILES:
+            shown[found.start() : found.end()] = HIDDEN * len(found[0])
+    _hide(shown, digits)
+    return "".join(shown) + (f".{ending}" if stem and dot else "")
 
 
 def document_value(value: Mapping[str, Any] | None) -> dict[str, str | None] | None:

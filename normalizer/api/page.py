@@ -351,7 +351,7 @@ def _panel(snapshot: Snapshot, role: Role) -> dict[str, Any]:
     now_ms = snapshot.at.timestamp() * 1000
     workers = [(one, max(0.0, (now_ms - one.beat_at_ms) / 1000)) for one in overview.queue.replicas] if overview else []
     return {
-        "snapshot": snapshot,
+        "snapshot": snapshot.seen_by(role),
         "queue": overview.queue if overview else None,
         "eta_s": overview.eta_s if overview else None,
         "workers": workers,

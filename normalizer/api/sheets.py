@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from normalizer.api.access import Operator, Reader
+from normalizer.api.access import Operator, Reader, Role
 from normalizer.api.previews import Preview, Previews, patiently
 from normalizer.api.problems import responses
 from normalizer.api.system import LastEventId, TheBackend, TheLive
@@ -423,28 +423,31 @@ async def start(
 
 
 @router.get("")
-async def recent(_: Reader, backend: TheBackend) -> list[ImportView]:
+async def recent(role: Reader, backend: TheBackend) -> list[ImportView]:
     """As importações dos últimos 30 dias, as mais novas primeiro, com o que de cada uma espera."""
-    return await recent_imports(backend.store)
+    found = await recent_imports(backend.store)
+    return found if role >= Role.OPERATOR else [one.for_reader() for one in found]
 
 
 @router.get("/{import_id}", responses=responses(404))
-async def one(import_id: ImportId, _: Reader, backend: TheBackend) -> ImportView:
+async def one(import_id: ImportId, role: Reader, backend: TheBackend) -> ImportView:
     """Uma importação e até onde chegaram os agendamentos dela."""
     record = await known_import(backend, import_id)
-    return import_view(record, await backend.store.imports.progress(record.id))
+    found = import_view(record, await backend.store.imports.progress(record.id))
+    return found if role >= Role.OPERATOR else found.for_reader()
 
 
 @router.get("/{import_id}/eventos", response_class=EventSourceResponse, responses=responses(404))
 async def events(
-    import_id: ImportId, _: Reader, backend: TheBackend, live: TheLive, seen: LastEventId = None
+    import_id: ImportId, role: Reader, backend: TheBackend, live: TheLive, seen: LastEventId = None
 ) -> AsyncIterable[ServerSentEvent]:
     """Acompanha uma importação por Server-Sent Events: `importacao`, a cada mudança, até que nada mais dela espere."""
     shown = None
     async for snapshot in live.watch():
         view = import_view(await known_import(backend, import_id), await backend.store.imports.progress(import_id))
         if view != shown and snapshot.id != seen:
-            yield ServerSentEvent(event="importacao", id=snapshot.id, data=view.model_dump(mode="json"))
+            told = view if role >= Role.OPERATOR else view.for_reader()
+            yield ServerSentEvent(event="importacao", id=snapshot.id, data=told.model_dump(mode="json"))
         shown = view
         if view.fase not in {"lendo", "gravando", "gravada", "desfazendo"}:
             return

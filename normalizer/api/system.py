@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterable
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
@@ -13,7 +14,7 @@ from fastapi import Path as InPath
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
-from normalizer.api.access import Operator, Reader
+from normalizer.api.access import Operator, Reader, Role
 from normalizer.api.live import Live, Snapshot
 from normalizer.api.problems import responses
 from normalizer.domain.appointment import Status
@@ -95,9 +96,9 @@ async def metrics(_: Reader, backend: TheBackend) -> Response:
 
 
 @router.get("/status")
-async def status(_: Reader, live: TheLive) -> dict[str, Any]:
+async def status(role: Reader, live: TheLive) -> dict[str, Any]:
     """Fila, agendamentos, importações e workers, como `normalizer status --json` e mais."""
-    return (await live.now()).as_dict()
+    return (await live.now()).seen_by(role).as_dict()
 
 
 @router.get("/workers")
@@ -146,13 +147,13 @@ LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=40)
 
 
 @router.get("/eventos", response_class=EventSourceResponse)
-async def events(_: Reader, live: TheLive, seen: LastEventId = None) -> AsyncIterable[ServerSentEvent]:
+async def events(role: Reader, live: TheLive, seen: LastEventId = None) -> AsyncIterable[ServerSentEvent]:
     """Acompanha tudo por Server-Sent Events: `status`, a cada mudança. Com `Last-Event-ID`, só o que veio depois."""
     async for snapshot in live.watch():
         if snapshot.id != seen:
-            yield live.once(snapshot, "status", _status_event)
+            yield live.once(snapshot, ("status", role), partial(_status_event, role=role))
 
 
-def _status_event(snapshot: Snapshot) -> ServerSentEvent:
-    said = json.dumps(snapshot.as_dict(), ensure_ascii=False)
+def _status_event(snapshot: Snapshot, *, role: Role) -> ServerSentEvent:
+    said = json.dumps(snapshot.seen_by(role).as_dict(), ensure_ascii=False)
     return ServerSentEvent(event="status", id=snapshot.id, raw_data=said)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -156,6 +156,12 @@ class ImportView(BaseModel):
     confirmados: int = Field(default=0, description="Endereços que a base de CEPs confirma.")
     conflitos: int = Field(default=0, description="Endereços que a base de CEPs contradiz.")
     sem_resposta: int = Field(default=0, description="Endereços de que a base de CEPs nada diz.")
+
+    def for_reader(self) -> Self:
+        """The same with the file's name masked, wherever it stands: it may be a patient's."""
+        shown = masking.file_name(self.arquivo)
+        refusal = self.recusa.replace(self.arquivo, shown) if self.recusa else None
+        return self.model_copy(update={"arquivo": shown, "recusa": refusal})
 
 
 def appointment_view(stored: StoredAppointment, *, clear: bool) -> AppointmentView:

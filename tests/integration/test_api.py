@@ -357,6 +357,19 @@ class TestImports:
         import_id = await imported(name="C:\\clínica\\..\\agenda\x00.csv")
         assert (await get(client, f"/api/imports/{import_id}"))["arquivo"] == "agenda.csv"
 
+    async def test_a_reader_sees_no_patient_in_a_files_name(
+        self, client: httpx.AsyncClient, imported: Callable[..., Any]
+    ) -> None:
+        import_id = await imported(name="agenda Zuleica.csv")
+        shown = [
+            await get(client, f"/api/imports/{import_id}", AS_READER),
+            (await get(client, "/api/imports", AS_READER))[0],
+            (await get(client, "/api/status", AS_READER))["importacoes"][0],
+        ]
+        assert [one["arquivo"] for one in shown] == ["agenda •••••••.csv"] * 3
+        assert "Zuleica" not in (await client.get("/", headers=AS_READER)).text
+        assert (await get(client, "/api/imports"))[0]["arquivo"] == "agenda Zuleica.csv"
+
     async def test_rows_to_correct_come_back_as_a_sheet_that_can_be_imported(
         self, client: httpx.AsyncClient, backend: Backend, imported: Callable[..., Any]
     ) -> None:

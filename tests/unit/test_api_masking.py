@@ -102,3 +102,17 @@ def test_a_value_is_hidden_field_by_field() -> None:
         "rg_formatted": None,
     }
     assert masking.document_value(None) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("agenda.csv", "agenda.csv"),
+        ("Agenda da Maria Souza.xlsx", "Agenda da ••••• •••••.xlsx"),
+        ("pacientes_João-111.444.777-35.csv", "pacientes_••••-•••.•••.•••-35.csv"),
+        ("Eva", "•••"),
+        ("exames 01-12.xls", "exames ••-••.xls"),
+    ],
+)
+def test_a_file_is_named_without_its_patient(name: str, shown: str) -> None:
+    assert masking.file_name(name) == shown

@@ -28,6 +28,7 @@ from normalizer.observability import metrics, prometheus
 from normalizer.operations.doctor.configuration import known_names
 from normalizer.queue.health import Replica
 from normalizer.queue.service import QueueStatus
+from normalizer.runtime import outdated_python
 from normalizer.settings import Settings, settings_of
 from normalizer.worker.main import banner
 
@@ -562,3 +563,12 @@ def test_the_table_of_changes_has_a_reason_in_every_row() -> None:
 
     assert len(rows) >= 12
     assert all(len(re.split(r"(?<!\\)\|", row.strip("|"))) == 3 and row.rstrip(" |")[-1] != "|" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted"),
+    [((3, 11, 7), "3.11.14"), ((3, 11, 14), ""), ((3, 12, 11), "3.12.12"), ((3, 13, 6), ""), ((3, 14, 0), "")],
+)
+def test_a_python_whose_parsers_are_not_mended_is_named(version: tuple[int, int, int], wanted: str) -> None:
+    assert wanted in outdated_python(version)
+    assert bool(outdated_python(version)) == bool(wanted)

@@ -121,6 +121,21 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in repr(load_settings())
 
 
+_SECRETS = [name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
+
+
+@pytest.mark.parametrize("name", [*_SECRETS, "OPENAI_BASE_URL", "OPENROUTER_API_KEY", "ARQ_MAX_JOBS", "LOG_LEVEL"])
+@pytest.mark.parametrize("secret", ["sk-0123456789abcdefghij", "redis://:hunter2@host", "hunter2:x"])
+def test_what_may_be_a_secret_is_never_echoed(monkeypatch: pytest.MonkeyPatch, name: str, secret: str) -> None:
+    monkeypatch.setenv(name, f"'{secret}'")  # quotes are refused everywhere
+
+    with pytest.raises(Misconfigured) as refused:
+        load_settings()
+
+    assert "(oculto)" in str(refused.value)
+    assert secret not in str(refused.value)
+
+
 def test_every_variable_of_the_example_file_exists_and_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
     variables = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))

@@ -15,6 +15,7 @@ from normalizer.domain.wording import many, number
 from normalizer.errors import Misconfigured
 from normalizer.operations.doctor.finding import Finding, Level, good, warning
 from normalizer.postal import open_base
+from normalizer.runtime import outdated_python
 from normalizer.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def given_names(environment: Mapping[str, str], dotenv: Path = Path(".env")) -> 
 
 def check(settings: Settings, given: Iterable[str]) -> list[Finding]:
     """Look at settings that were read without an error."""
-    found = [*_unknown(given), *_contradictions(settings), *_plan(settings)]
+    found = [*_unknown(given), *_contradictions(settings), *_plan(settings), *_python()]
     return [*(found or [good(AREA, "variáveis conhecidas e sem contradição")]), *_base(settings)]
 
 
@@ -69,6 +70,11 @@ def _base(settings: Settings) -> Iterator[Finding]:
             found = f"base de CEPs: {many(base.skipped, 'linha ignorada', 'linhas ignoradas')}"
             mend = "Em cada linha: CEP de 8 dígitos da UF, e município da UF pelo nome oficial."
             yield warning(AREA, f"{found}, a primeira é a linha {base.first_skipped}.", mend)
+
+
+def _python() -> Iterator[Finding]:
+    if problem := outdated_python():
+        yield warning(AREA, problem, "A imagem do Docker traz um mais novo.")
 
 
 def _unknown(given: Iterable[str]) -> Iterator[Finding]:
