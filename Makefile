@@ -41,7 +41,7 @@ test-slow: $(READY)  ## the slow forms: more kills, more replicas, a provider th
 chaos: $(READY)  ## kills, stops, freezes, partitions, restarts over one import: SEED=7 ROWS=20000
 	$(BIN)/python -m tests.acceptance.chaos --rows $(or $(ROWS),20000) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-fuzz: $(READY)  ## the API fuzzed against its own OpenAPI: SECONDS=300; no 500, no leak
+fuzz: $(READY)  ## API, uploads and Redis keys fuzzed: SECONDS=300; no 500, no leak, no worker dies
 	$(BIN)/python -m tests.acceptance.fuzz --seconds $(or $(SECONDS),300) $(ARGS)
 
 check: lint types layers test  ## format, lint, types, layers, dependencies, tests: what .ci/run runs

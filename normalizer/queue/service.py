@@ -58,6 +58,7 @@ KEEP_PAYLOAD_MS = 14 * 86_400_000
 _IDS_PER_CALL = 1_000
 #: From here on bulk enqueueing is refused: the rest is for single jobs, claims, results and the cache.
 _FULL = 0.85
+_WHOLE_DIGITS = 10
 _MAX_ID_CHARS = 200
 
 
@@ -425,7 +426,7 @@ async def _counts(pool: ArqRedis, keys: Keys, now: int) -> _Counts:
 
 
 def _whole(text: bytes) -> int:
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdigit() and len(text) < _WHOLE_DIGITS else 0
 
 
 async def _size(pool: ArqRedis, name: str) -> int:

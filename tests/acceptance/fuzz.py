@@ -1,4 +1,6 @@
-"""The API fuzzed by schemathesis against its own OpenAPI, for a stated time: no 500, no leak, nothing unpromised.
+"""The API fuzzed by schemathesis against its own OpenAPI, then with damaged uploads and forged keys in its Redis.
+
+For a stated time: no 500, no leak, nothing unpromised, and no worker dies.
 
 `make fuzz SECONDS=300`. A real `normalizer serve` and a real worker on embedded services, which hold two invented
 patients, as operator and as reader. Exit code 0: nothing was found.
@@ -20,6 +22,7 @@ from pathlib import Path
 
 from normalizer.simulation import embedded
 from tests.acceptance.fuzz_checks import PATIENTS, leaks
+from tests.acceptance.fuzz_keys import forge, seen, upload
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {"operator": "0f1e2d3c4b5a69788796a5b4c3d2e1f0", "reader": "7a6b5c4d3e2f10012f3e4d5c6b7a8990"}
@@ -63,15 +66,21 @@ def fuzz(redis_url: str, mongo_url: str, database: str, directory: Path, *, seco
     }
     problems = []
     with (
-        embedded.spawn_worker(environment, log=directory / "worker.log"),
+        embedded.spawn_worker(environment, log=directory / "worker.log") as worker,
         serving(environment, directory / "serve.log") as (url, server),
     ):
         import_sheet(url)
-        for role, share in (("operator", 0.65), ("reader", 0.35)):
+        for role, share in (("operator", 0.4), ("reader", 0.2)):
             ran = schemathesis(url, role, directory, seconds=max(1, round(seconds * share)), seed=seed)
             print(ran.stdout[-6_000:] if ran.returncode else ran.stdout[-600:])
             if ran.returncode:
                 problems.append(f"as {role}: schemathesis ended with {ran.returncode}")
+        problems += upload(url, KEYS["operator"], seconds=seconds * 0.2, seed=seed)
+
+        def alive() -> list[str]:
+            return [*seen(url, KEYS["operator"]), *([] if worker.running else [f"the worker died: {worker.tail()}"])]
+
+        problems += forge(redis_url, seconds=seconds * 0.2, seed=seed, alive=alive)
         with urllib.request.urlopen(f"{url}/health/live", timeout=30) as answer:  # noqa: S310
             if answer.status != 200:
                 problems.append("the server no longer answers")

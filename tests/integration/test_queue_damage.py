@@ -101,3 +101,13 @@ async def test_forged_values_in_keys_of_ours(redis_url: str, redis: Redis, name:
     await redis.zadd("arq:abort", {b"\xff": 1})
 
     await survives(redis_url, redis, allow_abort_jobs=True)
+
+
+@pytest.mark.parametrize("value", ["1e999", "nan", "9" * 5_000])
+async def test_numbers_too_large_to_be_any(redis_url: str, redis: Redis, value: str) -> None:
+    await redis.set(KEYS.fence, value)
+    await redis.hset(KEYS.sizes, mapping={"somebody": value})
+
+    await survives(redis_url, redis)
+
+    assert int(await redis.get(KEYS.fence)) < 2**53

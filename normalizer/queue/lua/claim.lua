@@ -232,7 +232,10 @@ if taken == 0 then
 end
 
 -- The fence grows with every claim, also over a flushed Redis: it never falls behind the clock (µs).
-local fence = math.max((tonumber(redis.call('GET', fence_key) or '0') or 0) + 1, now_us)
+-- One that is no whole number any more (forged, damaged) counts for nothing.
+local last = tonumber(redis.call('GET', fence_key) or '0') or 0
+if not (last < 2 ^ 53) then last = 0 end
+local fence = math.max(last + 1, now_us)
 local fence_text = whole(fence)
 redis.call('SET', fence_key, fence_text)
 
