@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Self
 
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Appointment, Kind, Status
 from normalizer.domain.document import Document
-from normalizer.domain.policy import Policies
 from normalizer.observability.tracing import span
 from normalizer.store import indexes, listing
 from normalizer.store.clinic_words import ClinicWords
@@ -21,6 +20,7 @@ from normalizer.store.connection import (
     chunks_of,
     durable,
     each_of,
+    now_utc,
     open_client,
     open_collection,
     raw,
@@ -31,7 +31,7 @@ from normalizer.store.connection import (
 from normalizer.store.corrections import as_read, correction_of
 from normalizer.store.diagnosis import Diagnosis, diagnose
 from normalizer.store.durable_state import DurableState
-from normalizer.store.identity import id_text, identity_of, named
+from normalizer.store.identity import named
 from normalizer.store.imports import ColumnTitles, Imports, ProblemRows
 from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.listing import Page
@@ -46,11 +46,11 @@ from normalizer.store.records import (
     PENDING_FIELDS,
     Pending,
     Result,
-    appointment_of,
+    by_name,
     fingerprint_of,
     ours,
+    pending_again,
     pending_of,
-    revision_of,
     status_of,
     waiting_again,
 )
@@ -64,12 +64,6 @@ from normalizer.store.writes import GuardedWrite, SaveReport, failure_write, res
 
 # The old worker gave a job five minutes.
 _DIED_OVER_IT = timedelta(minutes=10)
-
-
-def now_utc() -> datetime:
-    """The time in the precision MongoDB stores, so that what was written compares equal when read back."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 class AppointmentStore:
@@ -181,10 +175,10 @@ class AppointmentStore:
             for chunk in batched(ids):
                 async with self._turns.take():
                     records = await read(self._appointments, named(chunk), wanted)
-                    found |= _by_name(chunk, records, secret=secret, policies=policies)
+                    found |= by_name(chunk, records, secret=secret, policies=policies)
                     if rest := [name for name in chunk if name not in found]:
                         records = await read(self._appointments, named(rest, "_id"), wanted)
-                        found |= _by_name(rest, records, secret=secret, policies=policies)
+                        found |= by_name(rest, records, secret=secret, policies=policies)
         return found
 
     async def save(self, results: Sequence[Result]) -> SaveReport:
@@ -253,7 +247,7 @@ class AppointmentStore:
         async for chunk in self._chunks(chosen, limit):
             with translated():
                 await self._set_pending([record["_id"] for record in chunk], any_of(statuses), again=again)
-            yield [_again_of(record, secret=secret) for record in chunk]
+            yield [pending_again(record, secret=secret) for record in chunk]
 
     async def _chunks(
         self, chosen: Mapping[str, Any], limit: int, *, order: str | None = None
@@ -404,22 +398,3 @@ class AppointmentStore:
                 {"_id": {"$in": chunk}, **among},
                 {"$set": fields, "$inc": {"normalizacao.revisao": 1}},
             )
-
-
-def _by_name(
-    names: Sequence[str], records: Sequence[Record], *, secret: bytes, policies: Policies
-) -> dict[str, Appointment]:
-    """Appointments by the name they were asked for. Of several with one `id` the one that waits to be normalized."""
-    by_id: dict[str, Appointment] = {}
-    by_key: dict[str, Appointment] = {}
-    for record in records:
-        appointment = appointment_of(record, secret=secret, policies=policies)
-        by_key[id_text(record["_id"])] = appointment
-        if appointment.id not in by_id or appointment.status in {None, Status.PENDING}:
-            by_id[appointment.id] = appointment
-    return {name: found for name in names if (found := by_id.get(name) or by_key.get(name)) is not None}
-
-
-def _again_of(record: Record, *, secret: bytes) -> Pending:
-    """As it waits once its revision has grown."""
-    return Pending(identity_of(record), fingerprint_of(record, revision_of(record) + 1, secret=secret))

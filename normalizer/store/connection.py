@@ -181,3 +181,9 @@ def utc(stored: object) -> datetime | None:
     if not isinstance(stored, datetime):
         return None
     return stored if stored.tzinfo else stored.replace(tzinfo=UTC)
+
+
+def now_utc() -> datetime:
+    """The time in the precision MongoDB stores, so that what was written compares equal when read back."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)

@@ -49,7 +49,7 @@ from normalizer.domain.policy import FIELDS as POLICY_FIELDS
 from normalizer.domain.policy import Policies
 from normalizer.domain.text import canonical
 from normalizer.store.connection import UNREADABLE
-from normalizer.store.identity import identity_of
+from normalizer.store.identity import id_text, identity_of
 
 SOURCES: Mapping[Kind, Sequence[str]] = {Kind.ADDRESS: ADDRESS_SOURCES, Kind.DOCUMENT: DOCUMENT_SOURCES}
 ALL_SOURCES = (*ADDRESS_SOURCES, *DOCUMENT_SOURCES)
@@ -196,6 +196,25 @@ def pending_of(record: Mapping[str, Any], *, secret: bytes) -> Pending:
 def fingerprint_of(sources: Mapping[str, Any], revision: int, *, secret: bytes) -> str:
     """What a job of it is named by. With the revision: the same text to be done again is a new job."""
     return keyed_hash([revision, *[sources.get(name) for name in ALL_SOURCES]], secret=secret)
+
+
+def pending_again(record: Mapping[str, Any], *, secret: bytes) -> Pending:
+    """As it waits once its revision has grown."""
+    return Pending(identity_of(record), fingerprint_of(record, revision_of(record) + 1, secret=secret))
+
+
+def by_name(
+    names: Sequence[str], records: Sequence[Mapping[str, Any]], *, secret: bytes, policies: Policies
+) -> dict[str, Appointment]:
+    """Appointments by the name they were asked for. Of several with one `id` the one that waits to be normalized."""
+    by_id: dict[str, Appointment] = {}
+    by_key: dict[str, Appointment] = {}
+    for record in records:
+        appointment = appointment_of(record, secret=secret, policies=policies)
+        by_key[id_text(record["_id"])] = appointment
+        if appointment.id not in by_id or appointment.status in {None, Status.PENDING}:
+            by_id[appointment.id] = appointment
+    return {name: found for name in names if (found := by_id.get(name) or by_key.get(name)) is not None}
 
 
 def revision_of(record: Mapping[str, Any]) -> int:

@@ -19,8 +19,7 @@ from normalizer.domain.document import Document
 from normalizer.errors import Misconfigured, StoreUnavailable
 from normalizer.simulation import embedded
 from normalizer.store import AppointmentStore, ImportRow, ImportState, Result
-from normalizer.store.appointments import now_utc
-from normalizer.store.connection import UNREADABLE, decoded
+from normalizer.store.connection import UNREADABLE, decoded, now_utc
 from normalizer.store.records import appointment_of
 
 ADDRESS_TEXT = "rua das flores,10,centro,campinas,SP,13010-000"
