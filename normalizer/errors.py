@@ -82,12 +82,13 @@ class UnusableAnswer(BatchRejected):
 class InvalidInput(NormalizerError):
     """Input that can never be used as it is.
 
-    Says where it stands, what was expected, what was found (masked) and how to mend it.
+    Says where it stands, what was expected, what was found (masked) and how to mend it; `also` is what else is wrong.
     """
 
     def __init__(self, *, where: str, expected: str, found: str, mend: str) -> None:
         super().__init__(f"{where}: esperado {expected}; encontrado {found}. {mend}")
         self.where, self.expected, self.found, self.mend = where, expected, found, mend
+        self.also: tuple[InvalidInput, ...] = ()
 
 
 class Misconfigured(NormalizerError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date
 from typing import Annotated, Any, Literal, TypeAlias
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query
 from fastapi import Path as InPath
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,7 +24,7 @@ from normalizer.domain.address import Address
 from normalizer.domain.address.explain import explain
 from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.domain.document import Document
-from normalizer.operations.corrections import address_of, correct, document_of
+from normalizer.operations.corrections import Wrongs, address_of, correct, document_of
 from normalizer.runtime import Backend
 from normalizer.store import Attention, Filter, ImportRecord, StoredAppointment
 
@@ -69,10 +71,14 @@ class Correction(BaseModel):
     def values(self) -> dict[Kind, Address | Document]:
         """What was given, checked. Raises InvalidInput."""
         found: dict[Kind, Address | Document] = {}
-        if self.endereco is not None:
-            found[Kind.ADDRESS] = address_of(self.endereco.model_dump())
-        if self.documento is not None:
-            found[Kind.DOCUMENT] = document_of(self.documento.model_dump())
+        wrongs = Wrongs()
+        with wrongs.noted():
+            if self.endereco is not None:
+                found[Kind.ADDRESS] = address_of(self.endereco.model_dump())
+        with wrongs.noted():
+            if self.documento is not None:
+                found[Kind.DOCUMENT] = document_of(self.documento.model_dump())
+        wrongs.end()
         return found
 
 
@@ -108,36 +114,91 @@ async def apply_correction(backend: Backend, seen: StoredAppointment, wanted: Co
     return after
 
 
-@router.get("")
-async def browse(
-    role: Reader,
-    backend: TheBackend,
-    status: Status | None = None,
+class Search(BaseModel):
+    """What no address may carry: it is sent in the body."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    paciente: str = Field(min_length=2, max_length=100, examples=["ana exemplo"])
+
+
+def chosen_filter(
+    status: Annotated[list[Status] | None, Query(description="Pode repetir-se.")] = None,
     import_id: Annotated[str | None, Query(max_length=64)] = None,
     origem: Origin | None = None,
     causa: Annotated[str | None, Query(max_length=200, description="Motivo da revisão ou causa da falha.")] = None,
     id_agendamento: Annotated[str | None, Query(max_length=200)] = None,
+    id_contem: Annotated[str | None, Query(max_length=200, description="Parte do id; do último mês.")] = None,
+    unidade: Annotated[str | None, Query(max_length=200)] = None,
+    de: Annotated[date | None, Query(description="Data do agendamento, desde este dia.")] = None,
+    ate: Annotated[date | None, Query(description="Até este dia, incluído.")] = None,
     conferir: Annotated[
         Attention | None,
         Query(
             description="Resolvidos que pedem um olhar: data não lida, número recusado, conflito com a base de CEPs."
         ),
     ] = None,
-    pagina: Annotated[int, Query(ge=1, le=1_000)] = 1,
-    tamanho: Annotated[int, Query(ge=1, le=200)] = 50,
-    depois: Annotated[
-        str | None,
-        Query(max_length=100, description="O `depois` da página anterior: nada se pula nem se repete."),
-    ] = None,
+) -> Filter:
+    """Which appointments a request asks for."""
+    asked = status or []
+    return Filter(
+        next(iter(asked), None),
+        import_id,
+        origem,
+        causa,
+        id_agendamento,
+        conferir,
+        also=tuple(asked[1:]),
+        unit=unidade,
+        begin=de,
+        end=ate,
+        part=id_contem,
+    )
+
+
+Chosen = Annotated[Filter, Depends(chosen_filter)]
+PageNumber = Annotated[int, Query(ge=1, le=1_000, description="Custa mais quanto maior; prefira `depois`.")]
+PageSize = Annotated[int, Query(ge=1, le=200)]
+After = Annotated[
+    str | None,
+    Query(max_length=100, description="O `depois` da página anterior: nada se pula nem se repete."),
+]
+
+
+@router.get("")
+async def browse(
+    role: Reader,
+    backend: TheBackend,
+    chosen: Chosen,
+    pagina: PageNumber = 1,
+    tamanho: PageSize = 50,
+    depois: After = None,
     documentos: Shown = "mascarados",
 ) -> AppointmentPage:
     """Agendamentos, os últimos tocados primeiro; os de uma importação, na ordem da planilha."""
-    clear = is_clear(role, documentos)
-    chosen = Filter(status, import_id, origem, causa, id_agendamento, conferir)
-    skip = 0 if depois else (pagina - 1) * tamanho
-    page = await backend.store.browse(chosen, after=depois, skip=skip, limit=tamanho)
+    return await _page(backend, chosen, pagina, tamanho, depois, clear=is_clear(role, documentos))
+
+
+@router.post("/busca", responses=responses(400, 413, 422))
+async def search(
+    wanted: Search,
+    _: Operator,
+    backend: TheBackend,
+    chosen: Chosen,
+    tamanho: PageSize = 50,
+    depois: After = None,
+) -> AppointmentPage:
+    """Procura pelo nome do paciente, no corpo do pedido e não no endereço, entre os agendamentos do último mês."""
+    return await _page(backend, replace(chosen, patient=wanted.paciente), 1, tamanho, depois, clear=False)
+
+
+async def _page(
+    backend: Backend, chosen: Filter, number: int, size: int, after: str | None, *, clear: bool
+) -> AppointmentPage:
+    skip = 0 if after else (number - 1) * size
+    page = await backend.store.browse(chosen, after=after, skip=skip, limit=size)
     items = [appointment_view(found, clear=clear) for found in page.appointments]
-    return AppointmentPage(total=page.total, pagina=pagina, tamanho=tamanho, itens=items, depois=page.after)
+    return AppointmentPage(total=page.total, pagina=number, tamanho=size, itens=items, depois=page.after)
 
 
 @router.get("/{appointment_id}", responses=responses(404))

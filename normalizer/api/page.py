@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qs, urlencode
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.templating import Jinja2Templates
@@ -20,6 +21,7 @@ from normalizer.api.access import COOKIE, SESSION_S, Access, Operator, Reader, R
 from normalizer.api.appointments import (
     AppointmentId,
     Correction,
+    Search,
     apply_correction,
     import_of,
     known_appointment,
@@ -44,8 +46,9 @@ from normalizer.domain.address.explain import explain
 from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import duration, many, money, number
+from normalizer.errors import TransientError
 from normalizer.imports.spreadsheet import LABELS, UnknownColumns
-from normalizer.store import Attention, Filter, ImportState
+from normalizer.store import Attention, Filter, ImportState, Page
 from normalizer.store.totals import BRASILIA
 
 HERE: Final = Path(__file__).parent
@@ -137,6 +140,7 @@ templates.env.filters |= {
     "many": many,
     "duration": duration,
     "moment": moment,
+    "instant": lambda at_ms: moment(datetime.fromtimestamp(at_ms / 1000, UTC)),
     "one_line": one_line,
     "segments": segments,
     "advice": advice.for_cause,
@@ -152,14 +156,38 @@ templates.env.globals |= {
 }
 
 
+def chosen_filter(
+    status: Annotated[str, Query(max_length=20)] = "",
+    origem: Annotated[str, Query(max_length=20)] = "",
+    causa: Annotated[str, Query(max_length=200)] = "",
+    busca: Annotated[str, Query(max_length=200)] = "",
+    conferir: Annotated[str, Query(max_length=20)] = "",
+) -> Filter:
+    """What the page's form asks for; a word it does not know asks for nothing."""
+    return Filter(
+        status=Status(status) if status in set(Status) else None,
+        origin=Origin(origem) if origem in set(Origin) else None,
+        cause=causa or None,
+        part=busca.strip() or None,
+        attention=Attention(conferir) if conferir in set(Attention) else None,
+    )
+
+
+Chosen = Annotated[Filter, Depends(chosen_filter)]
+
+
 @router.get("/", response_class=HTMLResponse)
-async def home(request: Request, backend: TheBackend, live: TheLive, uploads: TheUploads) -> Response:
-    """The page, or the door to it."""
+async def home(request: Request, backend: TheBackend, live: TheLive, uploads: TheUploads, chosen: Chosen) -> Response:
+    """The page, or the door to it; it comes up whatever does not answer, and says so."""
     role = identify(request, None)
     if role is None:
         return templates.TemplateResponse(request, "entrar.html", {"wrong": False})
     snapshot = await live.now()
-    context = _panel(snapshot, role) | await _table(backend, Filter(), 1)
+    try:
+        shown = await _table(backend, chosen, 1)
+    except TransientError as error:
+        shown = _shown(chosen, Page((), 0), 1) | {"away": str(error)}
+    context = _panel(snapshot, role) | shown
     context |= {"session": not _access(request).is_open, "most_bytes": uploads.limits.file_bytes}
     return templates.TemplateResponse(request, "pagina.html", context)
 
@@ -217,7 +245,8 @@ async def events(role: Reader, live: TheLive) -> AsyncIterable[ServerSentEvent]:
 
 def _panel_event(snapshot: Snapshot, *, role: Role) -> ServerSentEvent:
     html = templates.get_template("painel.html").render(_panel(snapshot, role))
-    shown = {"html": html, "busy": _busy(snapshot), "mark": _mark(snapshot)}
+    told = {"busy": _busy(snapshot), "mark": _mark(snapshot), "trouble": snapshot.trouble, "said": _outcome(snapshot)}
+    shown = {"html": html, **told}
     return ServerSentEvent(event="painel", raw_data=json.dumps(shown, ensure_ascii=False))
 
 
@@ -226,22 +255,18 @@ async def table(
     request: Request,
     role: Reader,
     backend: TheBackend,
-    status: Annotated[str, Query(max_length=20)] = "",
-    origem: Annotated[str, Query(max_length=20)] = "",
-    causa: Annotated[str, Query(max_length=200)] = "",
-    busca: Annotated[str, Query(max_length=200)] = "",
-    conferir: Annotated[str, Query(max_length=20)] = "",
+    chosen: Chosen,
     pagina: Annotated[int, Query(ge=1, le=500)] = 1,
 ) -> Response:
     """The table of appointments."""
-    chosen = Filter(
-        status=Status(status) if status in set(Status) else None,
-        origin=Origin(origem) if origem in set(Origin) else None,
-        cause=causa or None,
-        key=busca.strip() or None,
-        attention=Attention(conferir) if conferir in set(Attention) else None,
-    )
     context = await _table(backend, chosen, pagina) | {"operator": role >= Role.OPERATOR}
+    return templates.TemplateResponse(request, "tabela.html", context)
+
+
+@router.post("/pagina/busca", response_class=HTMLResponse)
+async def search(request: Request, wanted: Search, _: Operator, backend: TheBackend, chosen: Chosen) -> Response:
+    """The table of a patient's appointments; the name is in the body, so that it stands in no address and no log."""
+    context = await _table(backend, replace(chosen, patient=wanted.paciente), 1) | {"operator": True}
     return templates.TemplateResponse(request, "tabela.html", context)
 
 
@@ -340,6 +365,17 @@ def _busy(snapshot: Snapshot) -> bool:
     )
 
 
+def _outcome(snapshot: Snapshot) -> str:
+    """What there is to say when nothing waits any more; all is well only where nothing is left to do."""
+    left = snapshot.progress
+    open_ones = [
+        (left.revisar, f"{number(left.revisar)} para revisar"),
+        (left.falhou, many(left.falhou, "falha")),
+    ]
+    said = " e ".join(words for count, words in open_ones if count)
+    return f"Fila vazia: {said}." if said else "Fila vazia: está tudo em dia."
+
+
 def _mark(snapshot: Snapshot) -> str:
     """Another one when the table of appointments would show something else."""
     newest = [(one.id, one.estado, one.gravadas, one.desfeitas) for one in snapshot.imports[:1]]
@@ -363,19 +399,22 @@ def _panel(snapshot: Snapshot, role: Role) -> dict[str, Any]:
 
 async def _table(backend: TheBackend, chosen: Filter, page: int) -> dict[str, Any]:
     found = await backend.store.browse(chosen, skip=(page - 1) * _ROWS, limit=_ROWS)
+    return _shown(chosen, found, page)
+
+
+def _shown(chosen: Filter, found: Page, page: int) -> dict[str, Any]:
     names = {
         "status": chosen.status.value if chosen.status else "",
         "origem": chosen.origin.value if chosen.origin else "",
         "causa": chosen.cause or "",
-        "busca": chosen.key or "",
+        "busca": chosen.part or "",
         "conferir": chosen.attention.value if chosen.attention else "",
     }
-    pages = max(1, -(-min(found.total, 10_000) // _ROWS))
     return {
         "rows": [appointment_view(one, clear=False) for one in found.appointments],
         "total": found.total,
         "page": page,
-        "pages": pages,
+        "pages": max(1, -(-min(found.total, 10_000) // _ROWS)),
         "chosen": names,
-        "query": urlencode({name: value for name, value in names.items() if value}),
+        "query": urlencode({name: value for name, value in names.items() if value}) or chosen.patient,
     }

@@ -155,7 +155,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(NormalizerError)
     async def ours(_: Request, error: NormalizerError) -> JSONResponse:
         if isinstance(error, InvalidInput):
-            errors = [{"campo": error.where, "esperado": error.expected, "corrigir": error.mend}]
+            every = (error, *error.also)
+            errors = [{"campo": one.where, "esperado": one.expected, "corrigir": one.mend} for one in every]
             if isinstance(error, UnknownColumns):
                 proposed = {one.title: {"proposta": one.field, "evidencia": one.evidence} for one in error.proposals}
                 titles = error.titles or error.untitled

@@ -7,7 +7,8 @@ checked all the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from normalizer.cache import Cache, Entry
@@ -28,34 +29,83 @@ _NUMBER: Final = re.compile(r"[0-9]{1,8}|[0-9]{1,3}-[0-9]{1,4}", re.ASCII)  # bl
 _CEP: Final = re.compile(r"([0-9]{5})-?([0-9]{3})", re.ASCII)
 
 
+class Wrongs:
+    """What is wrong of several fields, so that a person is told all at once."""
+
+    def __init__(self) -> None:
+        self._found: list[InvalidInput] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Go on behind what is refused inside."""
+        try:
+            yield
+        except InvalidInput as wrong:
+            self._found += [wrong, *wrong.also]
+
+    def end(self) -> None:
+        """Raise the first, which names the others in `also`; nothing where nothing was noted."""
+        if self._found:
+            first, *rest = self._found
+            first.also = tuple(rest)
+            raise first
+
+
 def address_of(fields: Mapping[str, str | None]) -> Address:
-    """The address of the typed fields, in its stored form. Raises InvalidInput that names the field in `where`."""
-    typed = {name: _typed(name, fields.get(name)) for name in FIELDS}
-    for name, label in (("rua", "a rua"), ("cidade", "a cidade"), ("estado", "o estado")):
-        if typed[name] is None:
-            raise _wrong(name, label, "nada", "Rua, cidade e estado são o mínimo de um endereço.")
-    state, city = state_of(str(typed["estado"])), str(typed["cidade"])
+    """The address of the typed fields, in its stored form. Raises InvalidInput that names each field in `where`."""
+    wrongs = Wrongs()
+    typed: dict[str, str | None] = dict.fromkeys(FIELDS)
+    for name in FIELDS:
+        with wrongs.noted():
+            typed[name] = _typed(name, fields.get(name))
+            if typed[name] is None and name in _LEAST:
+                raise _wrong(name, _LEAST[name], "nada", "Rua, cidade e estado são o mínimo de um endereço.")
+    state, city, cep = None, None, None
+    with wrongs.noted():
+        state = state_of(typed["estado"]) if typed["estado"] else None
+    with wrongs.noted():
+        city = _municipality(typed["cidade"], state) if typed["cidade"] and state else None
+    with wrongs.noted():
+        _check_number(typed["numero"])
+    with wrongs.noted():
+        cep = _cep(typed["cep"], state) if state else None
+    wrongs.end()
+    return Address.from_dict({**typed, "estado": state, "cidade": city, "cep": cep})
+
+
+_LEAST: Final = {"rua": "a rua", "cidade": "a cidade", "estado": "o estado"}
+
+
+def _municipality(city: str, state: str) -> str:
     official = municipalities(name_key(city)).get(state)
     if official is None:
         mend = f"Confira o nome do município em {UF_NAMES[state]}."
         raise _wrong("cidade", f"um município de {state}", "outro nome", mend)
-    if typed["numero"] is not None and not _NUMBER.fullmatch(typed["numero"]):
+    return official
+
+
+def _check_number(number: str | None) -> None:
+    if number is not None and not _NUMBER.fullmatch(number):
         mend = "Deixe vazio se não houver número (S/N); letras e apartamentos vão no complemento."
         raise _wrong("numero", "só algarismos, ou quadra e casa como 9-55", "outros caracteres", mend)
-    return Address.from_dict({**typed, "estado": state, "cidade": official, "cep": _cep(typed["cep"], state)})
 
 
 def document_of(fields: Mapping[str, str | None]) -> Document:
-    """The document of the typed fields. Raises InvalidInput that names the field in `where`."""
+    """The document of the typed fields. Raises InvalidInput that names each field in `where`."""
     cpf, rg = _typed("cpf", fields.get("cpf")), _typed("rg", fields.get("rg"))
     if cpf is None and rg is None:
         raise _wrong("cpf", "um CPF ou um RG", "nada", "Preencha ao menos um dos dois.")
+    wrongs = Wrongs()
     parsed = Cpf.parse(cpf) if cpf is not None else None
-    if cpf is not None and (parsed is None or re.search(r"[^0-9.\-/ ]", cpf)):
-        raise _wrong("cpf", "11 algarismos com dígitos verificadores que conferem", "outro número", "Confira o CPF.")
+    with wrongs.noted():
+        if cpf is not None and (parsed is None or re.search(r"[^0-9.\-/ ]", cpf)):
+            expected = "11 algarismos com dígitos verificadores que conferem"
+            raise _wrong("cpf", expected, "outro número", "Confira o CPF.")
     bare = re.sub(r"[.\-/ ]", "", rg).upper() if rg is not None else None
-    if bare is not None and not (rg_is_valid(bare) or long_rg_is_valid(bare)):
-        raise _wrong("rg", "de 7 a 13 algarismos (o último de 8 ou 9 pode ser X)", "outra forma", "Confira o RG.")
+    with wrongs.noted():
+        if bare is not None and not (rg_is_valid(bare) or long_rg_is_valid(bare)):
+            raise _wrong("rg", "de 7 a 13 algarismos (o último de 8 ou 9 pode ser X)", "outra forma", "Confira o RG.")
+    wrongs.end()
     return Document(cpf=parsed.digits if parsed else None, rg=bare)
 
 

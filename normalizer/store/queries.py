@@ -6,14 +6,16 @@ worker, a person who sets `failed` back to `pending`). Records of earlier versio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from itertools import product
 from typing import Any, Final
 
 from normalizer.domain.appointment import Kind, Origin, Status, Tracking
+from normalizer.domain.text import fold
 from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.records import TRACKING
 
@@ -104,7 +106,14 @@ class Attention(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which appointments; None asks for all."""
+    """Which appointments; None asks for all.
+
+    Attributes:
+        also: further statuses, beside `status`.
+        begin, end: days of the appointment, both included.
+        part: of the natural key.
+        patient: words of the patient's name, accents and case aside; looked for among a month's appointments.
+    """
 
     status: Status | None = None
     import_id: str | None = None
@@ -112,6 +121,12 @@ class Filter:
     cause: str | None = None
     key: str | None = None
     attention: Attention | None = None
+    also: tuple[Status, ...] = ()
+    unit: str | None = None
+    begin: date | None = None
+    end: date | None = None
+    part: str | None = None
+    patient: str | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -126,9 +141,42 @@ class Filter:
         common = {} if self.attention is None else self.attention.query()
         common |= {} if self.import_id is None else {"normalizacao.import_id": self.import_id}
         common |= {} if self.key is None else {KEY_FIELD: self.key}
-        indexed = any(one is not None for one in (self.import_id, self.key, self.attention))
-        if (self.origin or self.cause) and not indexed and self.status in {None, Status.DONE}:
+        common |= {} if self.unit is None else {"nome_unidade": self.unit}
+        common |= self._of_a_day() | self._by_words()
+        indexed = any(one is not None for one in (self.import_id, self.key, self.attention, self.begin, self.unit))
+        statuses = {self.status, *self.also} - {None}
+        searched = self.origin or self.cause or self.part or self.patient
+        if searched and not indexed and (not statuses or Status.DONE in statuses):
             common["updated_at"] = {"$gte": now - _WINDOW}
-        accounts = standing(self.status) if self.status else _ACCOUNTED
+        accounts = [one for status in Status if status in statuses for one in standing(status)] or _ACCOUNTED
         causes, origins = _in_one_of(_CAUSE_PLACES, self.cause), _in_one_of(_ORIGIN_PLACES, self.origin)
         return [common | account | cause | origin for account, cause, origin in product(accounts, causes, origins)]
+
+    def _of_a_day(self) -> dict[str, Any]:
+        bounds = {"$gte": self.begin, "$lte": self.end}
+        days = {name: datetime.combine(day, time()) for name, day in bounds.items() if day is not None}
+        return {"data_agendamento": days} if days else {}
+
+    def _by_words(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self.part:
+            found[KEY_FIELD] = {"$regex": re.escape(self.part)}
+        if self.patient:
+            found["nome_paciente"] = {"$regex": _pattern(self.patient), "$options": "i"}
+        return found
+
+
+_ACCENTED: Final = {
+    "a": "[aáàâãä]",
+    "e": "[eéèêë]",
+    "i": "[iíìîï]",
+    "o": "[oóòôõö]",
+    "u": "[uúùûü]",
+    "c": "[cç]",
+    "n": "[nñ]",
+}
+
+
+def _pattern(words: str) -> str:
+    """A pattern for these words in this order, whatever stands between them, with or without their accents."""
+    return ".*".join("".join(_ACCENTED.get(char, re.escape(char)) for char in fold(word)) for word in words.split())

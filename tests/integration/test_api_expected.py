@@ -135,3 +135,30 @@ def _page_that_says_more(client: httpx.Client, child: embedded.Child) -> httpx.R
             continue
         if "Iniciando" not in page.text:
             return page
+
+
+async def test_a_list_is_filtered_and_paged_by_key_and_a_name_stands_in_no_address(
+    client: httpx.AsyncClient, backend: Backend, imported: Callable[..., Any]
+) -> None:
+    await imported(SHEET.replace("João".encode(), b"Jo\xc3\xa3o Ant\xc3\xb4nio"))
+    await imported(SHEET.replace(b"a1;", b"z1;").replace(b"a2;", b"z2;").replace(b"10/10/2026", b"11/10/2026"))
+
+    async def ids(**asked: Any) -> list[str]:
+        return sorted(one["id_agendamento"] for one in (await get(client, "/api/appointments", **asked))["itens"])
+
+    assert await ids(status=["pendente", "falhou"]) == ["a1", "a2", "z1", "z2"]
+    assert await ids(status="falhou") == []
+    assert await ids(de="2026-10-11") == ["z1", "z2"]
+    assert await ids(de="2026-10-10", ate="2026-10-10") == ["a1", "a2"]
+    assert await ids(id_contem="1") == ["a1", "z1"]
+
+    first = await get(client, "/api/appointments", tamanho=3)
+    rest = await get(client, "/api/appointments", tamanho=3, depois=first["depois"])
+    assert rest["depois"] is None
+    seen = [one["id_agendamento"] for one in (*first["itens"], *rest["itens"])]
+    assert sorted(seen) == ["a1", "a2", "z1", "z2"]
+
+    wanted = {"paciente": "joao antonio"}
+    assert (await client.post("/api/appointments/busca", json=wanted, headers=AS_READER)).status_code == 403
+    (found,) = (await client.post("/api/appointments/busca", json=wanted, headers=AS_OPERATOR)).json()["itens"]
+    assert (found["id_agendamento"], found["paciente"]) == ("a2", "J. A. L.")

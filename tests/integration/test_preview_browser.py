@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from tests.integration.test_api_browser import (
     CHROMIUM,
     DRIVER,
+    KEY,
     Browser,
     browser,
     enter,
@@ -98,3 +101,40 @@ def test_a_column_that_is_not_there_is_answered_and_a_policy_is_chosen(
 
     upload(browser, write(tmp_path, "Marca;Nome;CPF\nClínica Exemplo;Ana;52998224725\n"))
     assert browser.one("[data-policy] [value=coleta]").is_selected()
+
+
+def test_the_list_keeps_its_filter_and_a_conflict_keeps_what_was_typed(
+    url: str, browser: Browser, tmp_path: Path
+) -> None:
+    enter(browser, url)
+    browser.driver.get(f"{url}/?status=pendente")
+    assert browser.one("[name=status]").get_attribute("value") == "pendente"
+    upload(browser, write(tmp_path, SHEET.replace("Inscrição", "CPF")))
+    browser.press("[data-import]")
+    browser.until(lambda: len(browser.all("#tabela [data-correct]")) == 8, "no table")
+    assert "em dia" not in browser.text("#cartoes")  # nobody works on it
+    assert browser.one('#cartoes a[href="/revisao"]').is_displayed()
+
+    browser.one("[name=paciente]").send_keys("exemplo 3")
+    browser.until(lambda: len(browser.all("#tabela [data-correct]")) == 1, "not found by name")
+    assert "exemplo" not in browser.driver.current_url
+    assert "status=pendente" in browser.driver.current_url
+
+    browser.press("#tabela [data-correct]")
+    form = browser.one("form.correct")
+    for name, value in (("rua", "Avenida Brasil"), ("numero", "3"), ("cidade", "Cascavel"), ("cep", "85801-000")):
+        browser.one(f"form.correct [name={name}]").send_keys(value)
+    browser.one("form.correct [name=estado] [value=PR]").click()
+    other = {"documento": {"cpf": "111.444.777-35"}}
+    path = f"{url}/api/appointments/{form.get_attribute('data-id')}"
+    request = urllib.request.Request(path, json.dumps(other).encode(), method="PATCH")  # noqa: S310
+    request.add_header("X-API-Key", KEY)
+    request.add_header("Content-Type", "application/json")
+    urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
+    browser.press("form.correct .main")
+    browser.until(lambda: browser.one("[data-again]").is_displayed(), "no way out of the conflict")
+    browser.press("[data-again]")
+    browser.until(lambda: "o que você digitou" in browser.text("form.correct > .wrong"), "not opened again")
+    assert browser.one("form.correct [name=rua]").get_attribute("value") == "Avenida Brasil"
+    browser.press("form.correct .main")
+    browser.until(lambda: not browser.all("form.correct"), "not saved")

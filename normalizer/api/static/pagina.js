@@ -46,6 +46,7 @@ function render(html) {
   const parsed = new DOMParser().parseFromString(html, "text/html");
   for (const fresh of parsed.querySelectorAll("[data-region]")) {
     const old = document.getElementById(fresh.id);
+    for (const part of fresh.querySelectorAll("details[id]")) part.open = Boolean(document.getElementById(part.id)?.open);
     if (old && old.outerHTML !== fresh.outerHTML) swap(old, document.importNode(fresh, true));
   }
 }
@@ -57,7 +58,7 @@ function follow() {
   events.addEventListener("painel", (event) => {
     const told = JSON.parse(event.data);
     render(told.html);
-    if (busy && !told.busy) say("Fila vazia: está tudo em dia.");
+    if (busy && !told.busy && !told.trouble) say(told.said);
     if (mark !== undefined && mark !== told.mark) stale = true;
     ({ busy, mark } = told);
     // Not at every reading, and not under somebody's hands: it stays stale, and the next reading looks again.
@@ -73,9 +74,14 @@ async function refresh() {
   refreshedAt = Date.now();
   stale = false;
   const query = new URLSearchParams(new FormData(filters));
+  const paciente = (query.get("paciente") || "").trim();
+  query.delete("paciente");  // a name stands in no address
+  for (const [name, value] of [...query]) if (!value) query.delete(name);
+  history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
   query.set("pagina", page);
   try {
-    const html = await (await ask(`/pagina/tabela?${query}`)).text();
+    const answer = paciente.length > 1 ? sendJson(`/pagina/busca?${query}`, "POST", { paciente }) : ask(`/pagina/tabela?${query}`);
+    const html = await (await answer).text();
     if (find("form.correct")) { stale = true; return; }
     const focused = table.contains(document.activeElement) ? document.activeElement.id : "";
     table.innerHTML = html;
@@ -87,7 +93,9 @@ async function refresh() {
 }
 
 function choose(values) {
-  for (const name of ["status", "origem", "busca", "causa", "conferir"]) filters.elements[name].value = values[name] || "";
+  for (const name of ["status", "origem", "busca", "paciente", "causa", "conferir"]) {
+    if (filters.elements[name]) filters.elements[name].value = values[name] || "";
+  }
   page = 1;
   return refresh();
 }
@@ -288,6 +296,8 @@ async function save(form) {
   const changed = Object.keys(now).filter((name) => JSON.stringify(now[name]) !== JSON.stringify(form.before_[name]));
   const wrong = find(".wrong[role=alert]", form);
   form.querySelectorAll("[aria-invalid]").forEach((field) => field.removeAttribute("aria-invalid"));
+  form.querySelectorAll("[data-error]").forEach((place) => { place.textContent = ""; });
+  wrong.textContent = "";
   if (!changed.length) {
     wrong.textContent = "Nada mudou: corrija um campo ou cancele.";
     return;
@@ -303,15 +313,46 @@ async function save(form) {
     fresh.innerHTML = html;
     row.replaceWith(fresh.firstElementChild);
     document.getElementById(`c-${form.dataset.id}`)?.focus();
-    say("Correção salva. Textos iguais passam a ter o mesmo endereço.");
+    say("Correção salva neste agendamento. Textos iguais que ainda se lerem recebem o mesmo endereço.");
   } catch (error) {
-    wrong.textContent = error.message;
-    const field = form.elements[error.problem?.errors?.[0]?.campo];
-    if (field) {
-      field.setAttribute("aria-invalid", "true");
-      field.focus();
+    show(form, error);
+  }
+}
+
+// Each error beside its field, all at once; what is no field's stands below.
+function show(form, error) {
+  const told = error.problem?.errors || [];
+  let first = null;
+  for (const { campo, esperado, corrigir } of told) {
+    const field = form.elements[campo];
+    const place = find(`[data-error="${campo}"]`, form);
+    if (!field || !place) continue;
+    place.textContent = `Esperado ${esperado}. ${corrigir || ""}`;
+    field.setAttribute("aria-invalid", "true");
+    field.setAttribute("aria-describedby", place.id);
+    first ||= field;
+  }
+  find(".wrong[role=alert]", form).textContent = first ? "Confira os campos marcados." : error.message;
+  find("[data-again]", form).hidden = error.problem?.status !== 409;
+  first?.focus();
+}
+
+// After a conflict: the appointment as it is now, with what was typed where something was.
+async function again(form) {
+  const typed = parts(form);
+  const before = form.before_;
+  const html = await (await ask(`/pagina/agendamentos/${encodeURIComponent(form.dataset.id)}/corrigir`)).text();
+  const cell = form.parentElement;
+  cell.innerHTML = html;
+  const fresh = find("form", cell);
+  fresh.before_ = parts(fresh);
+  for (const [part, fields] of Object.entries(typed)) {
+    for (const [name, value] of Object.entries(fields)) {
+      if (value !== before[part][name]) fresh.elements[name].value = value || "";
     }
   }
+  find(".wrong[role=alert]", fresh).textContent = "Este é o agendamento de agora, com o que você digitou: confira e salve.";
+  find("input", fresh).focus();
 }
 
 // -- what people do --------------------------------------------------------------------------------------------------
@@ -355,6 +396,8 @@ document.addEventListener("click", async (event) => {
     else if (data.meaning) await mean(data.title, data.meaning);
     else if (data.correct) await open(button);
     else if (data.suggest) button.form.elements[data.suggest].value = button.value;
+    else if ("again" in data) await again(button.closest("form"));
+    else if (data.dismiss) await ask(`/api/workers/${encodeURIComponent(data.dismiss)}/dispensar`, { method: "POST" });
     else if ("cancel" in data) shut(button.closest("tr"));
     else if (data.page) { page = Number(data.page); await refresh(); }
     else if ("clear" in data) await choose({});
@@ -365,6 +408,13 @@ document.addEventListener("click", async (event) => {
   } catch (error) {
     say(error.message);
   }
+});
+document.addEventListener("click", async (event) => {
+  const link = event.target.closest("a[data-filter]");
+  if (!link || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  await choose(Object.fromEntries(new URLSearchParams(link.dataset.filter)));
+  find("#t-tabela").scrollIntoView({ block: "start" });
 });
 document.addEventListener("submit", (event) => {
   if (event.target.matches("form.correct")) {
