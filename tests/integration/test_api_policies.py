@@ -93,7 +93,7 @@ async def test_a_date_nobody_reads_and_a_refused_cpf_are_found_until_they_are_me
     async def found(name: str) -> list[str]:
         return [one["id_agendamento"] for one in (await get(client, "/api/appointments", conferir=name))["itens"]]
 
-    assert (await get(client, "/api/status"))["a_conferir"] == {"data": 1, "documento": 1}
+    assert (await get(client, "/api/status"))["a_conferir"] == {"data": 1, "documento": 1, "conflito": 0}
     assert await found("data") == await found("documento") == ["p3"]
     (one,) = (await get(client, "/api/appointments", conferir="data"))["itens"]
     assert one["conferir"] == ["data escrita “31/02/2026”", "documento: CPF com dígito inválido"]
