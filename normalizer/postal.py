@@ -74,16 +74,15 @@ UPDATE city SET streets = ifnull((SELECT streets FROM listed WHERE city = city.i
     quarters = ifnull((SELECT quarters FROM divided WHERE city = city.id), 0);
 """
 _ROW: Final = """
-SELECT entry.cep, street.shown, quarter.shown, city.name, city.uf FROM ({found}) AS found
-JOIN entry ON entry.id = found.entry JOIN city ON city.id = entry.city
+SELECT entry.cep, street.shown, quarter.shown, entry.city FROM ({found}) AS found
+JOIN entry ON entry.id = found.entry
 JOIN name AS street ON street.id = entry.street JOIN name AS quarter ON quarter.id = entry.quarter
 """
 # An avenue has some dozens of CEPs.
 _BY_CEP: Final = _ROW.format(found="SELECT id AS entry FROM entry WHERE cep = ? LIMIT 200")
 # The first five digits are a town, or a part of one; a whole town's CEP is often listed by no base.
 _BY_SECTOR: Final = """
-SELECT ?1, '', '', city.name, city.uf FROM (SELECT DISTINCT city FROM entry WHERE cep BETWEEN ?2 AND ?3) AS found
-JOIN city ON city.id = found.city
+SELECT DISTINCT ?1, '', '', city FROM entry WHERE cep BETWEEN ?2 AND ?3
 """
 _BY_STREET: Final = _ROW.format(found="SELECT entry FROM street WHERE city = ? AND key = ? LIMIT 200")
 _BY_QUARTER: Final = _ROW.format(found="SELECT entry FROM quarter WHERE city = ? AND key = ?")
@@ -180,7 +179,8 @@ class IndexedBase:
         self._db = sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True, check_same_thread=False)
         self._db.execute(f"PRAGMA mmap_size = {file.stat().st_size}")
         self.size, self.skipped, self.first_skipped = self._db.execute("SELECT * FROM about").fetchone()
-        found = self._db.execute("SELECT id, uf, name, streets, quarters FROM city")
+        found = self._db.execute("SELECT id, uf, name, streets, quarters FROM city").fetchall()
+        self._places = {city: (name, uf) for city, uf, name, *_ in found}
         self._cities = {(name, uf): (city, streets, quarters) for city, uf, name, streets, quarters in found}
 
     def close(self) -> None:
@@ -220,7 +220,7 @@ class IndexedBase:
         except sqlite3.Error as error:
             log.warning("postal_base.unreadable", error=type(error).__name__)
             return ()
-        return [Row(f"{cep:08}", street, quarter, city, uf) for cep, street, quarter, city, uf in found]
+        return [Row(f"{cep:08}", street, quarter, *self._places[city]) for cep, street, quarter, city in found]
 
 
 _UNKNOWN: Final = (-1, 0, 0)

@@ -104,10 +104,20 @@ class _Witness:
     def __init__(self, address: Address, base: PostalBase) -> None:
         self.base = base
         self.city = gazetteer.Municipality(address.cidade, address.estado)
-        self.street, self.quarter = street_key(address.rua), quarter_key(address.bairro or "")
+        self.rua, self.bairro = address.rua, address.bairro
         self.cep = base.cep(address.cep.replace("-", "")) if address.cep else None
         self.streets = base.streets_of(self.city)
         self.suggested: dict[str, str] = {}
+
+    @property
+    def street(self) -> str:
+        """The street's key; not asked for where the row has the very same words."""
+        return street_key(self.rua)
+
+    @property
+    def quarter(self) -> str:
+        """The quarter's key; empty where there is none."""
+        return quarter_key(self.bairro) if self.bairro else ""
 
     def findings(self) -> Iterator[tuple[str, Finding]]:
         """Yield what is confirmed and what is in conflict."""
@@ -117,7 +127,7 @@ class _Witness:
         if row is not None and (row.city, row.uf) != self.city:
             self.suggested |= {"cidade": row.city}
             yield from _all(Verdict.CONFLICT, row, "cidade", "cep")
-        elif row is not None and alike(self.street, street_key(row.street)):
+        elif row is not None and (row.street == self.rua or alike(self.street, street_key(row.street))):
             yield from _all(Verdict.CONFIRMED, row, "rua", "cidade", "estado", "cep")
             yield from self._quarter([row])
         else:
@@ -146,14 +156,14 @@ class _Witness:
 
     def _is_in(self, row: Row) -> bool:
         """Is the row in the quarter that is typed."""
-        return alike(self.quarter, quarter_key(row.quarter))
+        return row.quarter == self.bairro or alike(self.quarter, quarter_key(row.quarter))
 
     def _listed(self) -> Sequence[Row]:
         return self.base.quarters_of(self.city).rows(self.quarter)
 
     def _quarter(self, rows: Sequence[Row]) -> Iterator[tuple[str, Finding]]:
         """Yield the finding on the quarter of a street with these rows."""
-        if not self.quarter:
+        if not self.bairro:
             return
         own = next(filter(self._is_in, rows), None)
         if own is not None:
