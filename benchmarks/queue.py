@@ -1,8 +1,8 @@
 """Stock `arq.Worker` against `BatchWorker` on jobs that do nothing: what claiming and settling alone cost.
 
-`python -m benchmarks.queue [--rounds N] [--quick] [--out FILE]` (as a module: run as a file it would hide the standard
-library's `queue`). Real worker processes on an embedded Redis (AOF on), rounds interleaved, medians printed and written
-to `benchmarks/results/queue.json`:
+`python -m benchmarks.queue [--rounds N] [--quick] [--lone] [--out FILE]` (as a module: run as a file it would hide the
+standard library's `queue`). Real worker processes on an embedded Redis (AOF on), rounds interleaved, medians printed
+and written to `benchmarks/results/queue.json`:
 
 - jobs/s from the start signal until the queue is empty, with one and with four processes;
 - Redis commands per job (INFO commandstats; those inside Lua count) and CPU per job of workers and of Redis;
@@ -94,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one round, fewer jobs, no recovery")
+    parser.add_argument("--lone", action="store_true", help="lone jobs alone; the rest of the file stays as it is")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--work", nargs=2, metavar=("PEER", "URL"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -103,15 +104,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     jobs = {peer: count // 10 for peer, count in JOBS.items()} if options.quick else JOBS
     with tempfile.TemporaryDirectory() as directory, embedded.start_valkey(Path(directory) / "redis") as server:
         bench = Bench(server.url, Path(directory))
-        rounds = [
-            bench.round(peer, processes, jobs[peer])
-            for _ in range(1 if options.quick else options.rounds)
-            for processes in PROCESSES
-            for peer in PEERS
-        ]
-        recovery = {} if options.quick else {peer: bench.recovery(peer) for peer in PEERS}
-        waits = [bench.lone(*way) for way in LONE]
-    report = _report(rounds, recovery, waits)
+        if options.lone:
+            report = json.loads(options.out.read_text(encoding="utf-8"))
+        else:
+            rounds = [
+                bench.round(peer, processes, jobs[peer])
+                for _ in range(1 if options.quick else options.rounds)
+                for processes in PROCESSES
+                for peer in PEERS
+            ]
+            report = _report(rounds, {} if options.quick else {peer: bench.recovery(peer) for peer in PEERS})
+        report["lone_job"] = {"environment": environment(), "waits": [asdict(bench.lone(*way)) for way in LONE]}
     _print(report)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -310,7 +313,7 @@ def _common(url: str, how: str) -> dict[str, Any]:
     }
 
 
-def _report(rounds: Sequence[Round], recovery: Mapping[str, float], waits: Sequence[Wait]) -> dict[str, Any]:
+def _report(rounds: Sequence[Round], recovery: Mapping[str, float]) -> dict[str, Any]:
     medians = {
         f"{peer} x{processes}": _median([r for r in rounds if (r.peer, r.processes) == (peer, processes)])
         for processes in PROCESSES
@@ -324,7 +327,6 @@ def _report(rounds: Sequence[Round], recovery: Mapping[str, float], waits: Seque
         "batch_over_stock": {f"x{n}": round(rates[f"batch x{n}"] / rates[f"stock x{n}"], 1) for n in PROCESSES},
         "batch_four_over_one": round(rates["batch x4"] / rates["batch x1"], 2),
         "recovery_after_kill_s": dict(recovery),
-        "lone_job": [asdict(wait) for wait in waits],
         "rounds": [asdict(r) for r in rounds],
     }
 
@@ -342,7 +344,7 @@ def _print(report: Mapping[str, Any]) -> None:
             f"{m['worker_cpu_us_per_job']:>12.0f}{m['redis_cpu_us_per_job']:>14.0f}"
         )
     print(f"batch over stock: {report['batch_over_stock']}; four processes over one: {report['batch_four_over_one']}")
-    for wait in report["lone_job"]:
+    for wait in report["lone_job"]["waits"]:
         print("a lone job: {peer}, {producer} producer, importing {importing}:".format(**wait), end=" ")
         print("{median_ms} ms, p99 {p99_ms} ms; idle {idle_commands_per_s} commands/s".format(**wait))
     if report["recovery_after_kill_s"]:

@@ -12,7 +12,6 @@ Names are resolved at first use, so `import normalizer` stays cheap.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from normalizer.queue.service import TaskService
     from normalizer.settings import Settings, load_settings
 
-__version__ = version("normalizer")
+    __version__: str
 
 __all__ = ["Settings", "TaskService", "__version__", "load_settings", "normalize_address", "normalize_document"]
 
@@ -35,6 +34,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("normalizer")
     if name not in _HOMES:
         raise AttributeError(f"module 'normalizer' has no attribute {name!r}")
     module, attribute = _HOMES[name]
