@@ -6,8 +6,10 @@ Cells are written as text, never as formulas or links: what a sheet brought in d
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
@@ -86,7 +88,7 @@ def error_report(
         record: of the import, whose file a sheet without a name of its own is called by.
     """
     out = io.BytesIO()
-    with xlsxwriter.Workbook(out, {**_NEVER_FORMULAS, "in_memory": True}) as book:
+    with _uncollected(), xlsxwriter.Workbook(out, {**_NEVER_FORMULAS, "in_memory": True}) as book:
         taken: set[str] = set()
         for sheet in titles:
             mine = [row for row in rows if row.sheet == sheet.sheet and row.cells]
@@ -100,6 +102,18 @@ def error_report(
         if whole or not taken:
             _whole(book.add_worksheet(_sheet_name("Avisos", taken)), whole)
     return out.getvalue()
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would look at every cell again and again and let no other thread run."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 async def gather(record: ImportRecord, *, store: AppointmentStore) -> bytes:
