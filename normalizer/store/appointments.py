@@ -293,8 +293,8 @@ class AppointmentStore:
                 yield found
 
     async def _total(self, chosen: Filter, now: datetime) -> int:
-        """Of a status or of all it is known without counting what is concluded."""
-        if not chosen.is_plain:
+        """Of all, or of the concluded, it is known without counting them."""
+        if not chosen.is_plain or chosen.status not in {None, Status.DONE}:
             return await listing.total(self._appointments, chosen, now)
         by_status = await self.totals.by_status()
         return min(DEEPEST + 1, by_status.total() if chosen.status is None else by_status[chosen.status])

@@ -41,12 +41,8 @@ _UNIQUE_ID: Final = Index("normalizer_id", (("id", 1),), {"unique": True, "spars
 _PLAIN_ID: Final = Index("normalizer_id_plain", (("id", 1),), {"sparse": True})
 # What waits, what is open and what was touched last, whoever wrote it; the last key spares reading `failed` records.
 _STATE: Final = Index("normalizer_state", (("normalization_status", 1), ("updated_at", 1), ("normalizacao.status", 1)))
-# An import's appointments in the order of its sheet; partial, since no record is without `_id`.
-_IMPORT: Final = Index(
-    "normalizer_import_order",
-    (("normalizacao.import_id", 1), ("_id", 1)),
-    {"partialFilterExpression": {"normalizacao.import_id": {"$exists": True}}},
-)
+# An import's appointments in the order of its sheet.
+_IMPORT: Final = Index("normalizer_import_order", (("normalizacao.import_id", 1), ("_id", 1)))
 # Sparse: what is to be looked at though it is settled, which is little.
 _UNREAD_DATE: Final = Index("normalizer_unread_date", (("data_agendamento_informado", 1),), {"sparse": True})
 _NOTED: Final = Index("normalizer_noted", (("normalizacao.documento.motivo", 1),), {"sparse": True})
