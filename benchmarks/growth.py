@@ -226,13 +226,14 @@ async def crash(directory: Path, small: int) -> dict[str, Any]:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             await worker.close()
-    gaps = [after - before for before, after in itertools.pairwise(ticks)]
+    gaps = [after - before for before, after in itertools.pairwise([began, *ticks, began + whole_s])]
     return {
         "orphans": orphans,
         "behind": behind,
         "jobs_per_s_at_first": round(done / first_s),
         "seconds_until_empty": round(whole_s, 2),
-        "longest_between_ticks_s": round(max(gaps, default=0.0), 2),
+        "ticks": len(ticks),
+        "longest_between_ticks_s": round(max(gaps), 2),
     }
 
 
@@ -319,6 +320,7 @@ async def _claims_over(redis: Any, case: str, count: int) -> dict[str, Any]:
         "before_it": count,
         "claims": len(whole),
         "median_ms": round(statistics.median(took for took, _ in whole), 2),
+        "median_cpu_ms": round(statistics.median(cpu for _, cpu in whole), 2),
         "longest_script_ms": round(max(took for took, _ in spent), 2),
         "longest_script_cpu_ms": round(max(cpu for _, cpu in spent), 2),
     }

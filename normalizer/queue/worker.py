@@ -234,7 +234,7 @@ class BatchWorker(Worker):
             self._reap()
             try:
                 if woken or self.loop.time() >= look_at:
-                    look_at = self.loop.time() + await self._look(woken=woken)
+                    look_at = self.loop.time() + await self._look(woken=woken, until=tick_at)
                 if self.loop.time() >= tick_at:
                     await self._tick()
                     tick_at = self.loop.time() + self.poll_delay_s
@@ -281,8 +281,11 @@ class BatchWorker(Worker):
 
     # -- slots --------------------------------------------------------------------------------------------------------
 
-    async def _look(self, *, woken: bool) -> float:
-        """Fill free slots. Returns the seconds until it may be worth trying again."""
+    async def _look(self, *, woken: bool, until: float = float("inf")) -> float:
+        """Fill free slots; no longer than `until`, where groups end as fast as they start.
+
+        Returns the seconds until it may be worth trying again.
+        """
         await self._give_back()
         if self._free_slots() <= 0:
             return self.poll_delay_s
@@ -296,6 +299,8 @@ class BatchWorker(Worker):
             if found is None:
                 return min(idle_s, self._claimer.wait_s)
             await self._start(*found)
+            if self.loop.time() >= until:
+                return 0.0
         return idle_s
 
     async def _give_back(self) -> None:
