@@ -115,10 +115,12 @@ class Store:
         for update in command["updates"]:
             if not isinstance(update["u"], dict) or (update.get("upsert") and list(update["q"]) != ["_id"]):
                 raise NotUnderstood("pipelines in updates, and upserts by anything but _id")
-            found, changed = collection.update(update["q"], update["u"], many=bool(update.get("multi")))
+            change = dict(update["u"])
+            new = change.pop("$setOnInsert", {})
+            found, changed = collection.update(update["q"], change, many=bool(update.get("multi")))
             if not found and update.get("upsert"):
-                collection.insert({"_id": update["q"]["_id"]})
-                collection.update(update["q"], update["u"], many=False)
+                collection.insert({"_id": update["q"]["_id"], **new})
+                collection.update(update["q"], change, many=False)
             matched, modified = matched + found, modified + changed
         self.rows["updated"] += modified
         return {"n": matched, "nModified": modified}
