@@ -110,7 +110,7 @@ def serving(environment: Mapping[str, str], log: Path) -> Iterator[tuple[str, em
         port = free.getsockname()[1]
     command = ["-c", "from normalizer.cli import main; main()", "serve", "--port", str(port)]
     with embedded.spawn_python("api", command, environment, log=log) as child:
-        while not _listens(port):
+        while not (_listens(port) and _is_ready(port)):
             if not child.running:
                 raise RuntimeError(child.tail())
         yield f"http://127.0.0.1:{port}", child
@@ -120,6 +120,15 @@ def _listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(0.2)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _is_ready(port: int) -> bool:
+    """It comes up while Redis and MongoDB are away, and answers 503 until they are there."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=10) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def import_sheet(url: str) -> None:
