@@ -31,7 +31,7 @@ HEAD_START_MS = 600_000
 MIN_CRASHES = 4
 MAX_CRASHES = 12
 _KEYS_PER_CALL = 1_000  # Lua's unpack() takes some 8,000 values; and no call may hold up Redis for long
-_SWEPT_PER_CALL = 4  # groups: a thousand jobs take Redis a few milliseconds
+_SWEPT_PER_CALL = 2  # groups: five hundred jobs take Redis some milliseconds
 
 
 @cache
