@@ -463,7 +463,7 @@ async def test_another_phone_is_stored_and_nothing_is_normalized_again(store, ap
 async def test_a_record_of_the_backend_with_the_same_texts_is_not_normalized_again(store, appointments):
     appointments.insert_one({"_id": "b", "id_agendamento": "key-1", **row(1).fields})
     report = await store.upsert_rows([row(1)], "one")
-    assert (report.new, report.changed, report.refreshed) == ({}, {}, 1)
+    assert (report.new, report.changed, report.refreshed, report.equal) == ({}, {}, 0, 1)
 
 
 async def test_a_preview_tells_what_an_import_would_do_and_writes_nothing(store, appointments):
