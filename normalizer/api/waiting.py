@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from normalizer.api import problems
 from normalizer.api.page import templates
 from normalizer.errors import TransientError
+from normalizer.queue.waiting import wait_for_event
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _AGAIN_S: Final = 3
+_FIRST_S: Final = 10  # what is there is waited for: who calls at once is not told to come again
 
 
 class UntilOpen:
@@ -34,15 +36,22 @@ class UntilOpen:
         self._opening = opening
         self._app: ASGIApp | None = None
         self._missing = "Iniciando."
+        self._tried = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def running(self, stop: Callable[[], None]) -> AsyncIterator[None]:
-        """Open the app as soon as that can be done, and close it at the end. What no waiting mends calls `stop`."""
+        """Open the app as soon as that can be done, and close it at the end. What no waiting mends calls `stop`.
+
+        Entered once it is open, or something it needs was found to be away.
+        """
         over = asyncio.Event()
         task = asyncio.create_task(self._open(over))
+        task.add_done_callback(lambda _: self._tried.set())
         task.add_done_callback(lambda _: stop())
         try:
-            yield
+            await wait_for_event(self._tried, _FIRST_S)
+            if not task.done():
+                yield
         finally:
             over.set()
             await task
@@ -52,9 +61,11 @@ class UntilOpen:
             try:
                 async with self._opening() as app:
                     self._app = app
+                    self._tried.set()
                     await over.wait()
             except TransientError as error:
                 self._missing = str(error)
+                self._tried.set()
                 log.warning("api.waiting", error=type(error).__name__)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(over.wait(), _AGAIN_S)
