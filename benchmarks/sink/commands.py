@@ -111,8 +111,8 @@ class Store:
         return {"n": written, **({"writeErrors": errors} if errors else {})}
 
     def update(self, command: Document) -> Document:
-        collection, matched, modified = self._of(command), 0, 0
-        for update in command["updates"]:
+        collection, matched, modified, upserted = self._of(command), 0, 0, []
+        for index, update in enumerate(command["updates"]):
             if not isinstance(update["u"], dict) or (update.get("upsert") and list(update["q"]) != ["_id"]):
                 raise NotUnderstood("pipelines in updates, and upserts by anything but _id")
             change = dict(update["u"])
@@ -120,10 +120,11 @@ class Store:
             found, changed = collection.update(update["q"], change, many=bool(update.get("multi")))
             if not found and update.get("upsert"):
                 collection.insert({"_id": update["q"]["_id"], **new})
-                collection.update(update["q"], change, many=False)
+                found, _ = collection.update(update["q"], change, many=False)
+                upserted.append({"index": index, "_id": update["q"]["_id"]})
             matched, modified = matched + found, modified + changed
         self.rows["updated"] += modified
-        return {"n": matched, "nModified": modified}
+        return {"n": matched, "nModified": modified, **({"upserted": upserted} if upserted else {})}
 
     def delete(self, command: Document) -> Document:
         collection = self._of(command)

@@ -75,10 +75,12 @@ async def life(url: str, database: str) -> list[Any]:
         stale = await store.save([Result(found[0], DONE, fence=9, tries=1)])
         waiting = [each async for chunk in store.pending(limit=500, older_than_s=0) for each in chunk]
         retried = [each async for chunk in store.requeue({Status.REVIEW}) for each in chunk]
+        announced = [await store.imports.announce("0" * 24, file="a.csv", content="d") for _ in range(2)]
         counts = [await store.totals.counts(), await store.imports.progress("second")]
         page = await store.undo("second")
         by_key = {id_: number for number, id_ in enumerate(ids)}
         return [
+            announced,
             len(first.new),
             found[3].text(Kind.ADDRESS),
             sorted(by_key[id_] for id_ in saved.saved),
