@@ -778,7 +778,7 @@ class TestSystem:
 
     async def test_the_page_asks_no_other_host(self, client: httpx.AsyncClient) -> None:
         await client.post("/entrar", data={"chave": OPERATOR})
-        for path in ("/", "/static/pagina.js", "/static/pagina.css"):
+        for path in ("/", "/static/pagina.js", "/static/comum.js", "/static/pagina.css"):
             text = (await client.get(path)).text.replace("http://www.w3.org/2000/svg", "")
             assert not re.search(r"(https?:)?//[a-z]", re.sub(r"^\s*//.*$", "", text, flags=re.MULTILINE)), path
             assert not re.search(r'\sstyle="|<script>|\son[a-z]+="', text), path

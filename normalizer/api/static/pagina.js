@@ -1,6 +1,7 @@
 // The live page: swaps in what the server renders again, and sends what a person does. No library, no third party.
 
-const find = (selector, root = document) => root.querySelector(selector);
+import { ask, find, say, sendJson } from "./comum.js";
+
 const table = find("#tabela");
 const filters = find("#filtros");
 let page = 1;
@@ -8,32 +9,6 @@ let busy = false;
 let mark;  // stands for what the appointments were when the panel was last told
 let stale = false;  // the table shows less than the panel knows
 let refreshedAt = 0;
-
-function say(text) {
-  const toast = find("#aviso");
-  toast.textContent = text;
-  toast.classList.add("shown");
-  clearTimeout(say.timer);
-  say.timer = setTimeout(() => toast.classList.remove("shown"), 6000);
-}
-
-async function ask(path, options = {}) {
-  let answer;
-  try {
-    answer = await fetch(path, { credentials: "same-origin", ...options });
-  } catch {
-    throw new Error("O servidor não respondeu. Confira a conexão e tente de novo.");
-  }
-  if (answer.status === 401) location.assign("/");
-  if (!answer.ok) {
-    const problem = await answer.json().catch(() => ({}));
-    throw Object.assign(new Error(problem.detail || `Erro ${answer.status}`), { problem });
-  }
-  return answer;
-}
-
-const sendJson = (path, method, body) =>
-  ask(path, { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
 
 // Replace `old` by rendered HTML, and give the focus back to whoever had it, by id.
 function swap(old, fresh) {

@@ -1,6 +1,7 @@
 // The review desk: one question at a time, by keyboard or touch. The server renders; this sends what a person decides.
 
-const find = (selector, root = document) => root.querySelector(selector);
+import { ask, find, say, sendJson } from "./comum.js";
+
 const list = find("#perguntas");
 const FEW = 10;  // questions left when the next ones are fetched
 const undoable = [];  // ids of what was decided here, the last one at the end
@@ -11,31 +12,7 @@ let sent = Promise.resolve();  // decisions leave one after the other, while the
 const questions = () => [...list.querySelectorAll(".question")];
 const typing = (target) => target.matches("input:not([type=radio]), select, textarea");
 
-function say(text) {
-  const toast = find("#aviso");
-  toast.textContent = text;
-  toast.classList.add("shown");
-  clearTimeout(say.timer);
-  say.timer = setTimeout(() => toast.classList.remove("shown"), 6000);
-}
-
-async function ask(path, options = {}) {
-  let answer;
-  try {
-    answer = await fetch(path, { credentials: "same-origin", ...options });
-  } catch {
-    throw new Error("O servidor não respondeu. Confira a conexão e tente de novo.");
-  }
-  if (answer.status === 401) location.assign("/revisao");
-  if (!answer.ok) {
-    const problem = await answer.json().catch(() => ({}));
-    throw Object.assign(new Error(problem.detail || `Erro ${answer.status}`), { problem, status: answer.status });
-  }
-  return answer;
-}
-
-const send = (path, body) =>
-  ask(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+const send = (path, body) => sendJson(path, "POST", body);
 
 function rendered(html) {
   return document.importNode(new DOMParser().parseFromString(html, "text/html").body, true);
