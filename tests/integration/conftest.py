@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
 
 from normalizer import cli
+from normalizer.store import AppointmentStore
 from tests.integration.command import Ran
 
 
@@ -42,3 +44,11 @@ def services(monkeypatch: pytest.MonkeyPatch, redis_url: str, mongo_url: str, da
     monkeypatch.setenv("MONGODB_URL", mongo_url)
     monkeypatch.setenv("DATABASE_NAME", database)
     return redis_url
+
+
+@pytest.fixture
+async def store(mongo_url: str, database: str) -> AsyncIterator[AppointmentStore]:
+    """The store, empty, with its indexes."""
+    async with AppointmentStore(AsyncIOMotorClient(mongo_url), database, owned=True) as opened:
+        await opened.ensure_indexes()
+        yield opened

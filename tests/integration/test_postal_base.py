@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from motor.motor_asyncio import AsyncIOMotorClient
 from python_calamine import CalamineWorkbook
 
 from normalizer.api.views import appointment_view, import_view
@@ -26,13 +24,6 @@ TEXTS = {
     "calado": "Rua Modelo, 12, Centro, Ubá - MG",
 }
 OBJECTION = "cidade não confere com 11010-010: Rua das Pitangas do Mar, Jardim Aurora do Mar, Santos - SP"
-
-
-@pytest.fixture
-async def store(mongo_url: str, database: str) -> AsyncIterator[AppointmentStore]:
-    async with AppointmentStore(AsyncIOMotorClient(mongo_url), database, owned=True) as opened:
-        await opened.ensure_indexes()
-        yield opened
 
 
 @pytest.fixture

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import pytest
-from motor.motor_asyncio import AsyncIOMotorClient
 from redis.asyncio import Redis
 
 from normalizer.cache import Cache
@@ -26,13 +25,6 @@ from tests.integration.command import Ran
 OPEN = "Tv. Padre Eutíquio 1379, B. Campos, Belém PA"
 READ = Address(rua="Travessa Padre Eutíquio", numero="1379", bairro="Batista Campos", cidade="Belém", estado="PA")
 NO_STATE = ("Rua Pedro Álvares Cabral, 88, Centro, Cascavel", "R. Tiradentes 55 centro cascavel", "Zona 7, Cascavel")
-
-
-@pytest.fixture
-async def store(mongo_url: str, database: str) -> AsyncIterator[AppointmentStore]:
-    async with AppointmentStore(AsyncIOMotorClient(mongo_url), database, owned=True) as opened:
-        await opened.ensure_indexes()
-        yield opened
 
 
 @pytest.fixture
