@@ -40,7 +40,6 @@ class Claimer:
         empty: whether the queues held nothing at all when they were last asked.
         paused: whether an operator paused all of them.
         isolating: the queue whose suspects this worker is about to run alone, once its groups have ended.
-        problem: what is wrong with a queue that cannot be claimed from; None if nothing is.
         redis_ahead_ms: Redis's clock before this host's.
     """
 
@@ -61,11 +60,16 @@ class Claimer:
         self.wait_s = _NEVER
         self.empty = self.paused = False
         self.isolating: Leases | None = None
-        self.problem: str | None = None
+        self._problems: dict[str, str] = {}
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with a queue that cannot be claimed from, until a claim from it succeeds."""
+        return next(iter(self._problems.values()), None)
 
     async def next(self, slots: int, *, alone: bool, max_items: int | None = None) -> tuple[Leases, Claim] | None:
         """The next claim that brought something, and from where; None if no queue has anything for us now."""
-        self.wait_s, self.problem, found = _NEVER, None, []
+        self.wait_s, found = _NEVER, []
         for _ in range(len(self._turns)):
             leases = self._turns[0]
             self._turns.rotate(-1)
@@ -131,6 +135,8 @@ class Claimer:
         except (*OUTAGE, asyncio.CancelledError):
             self._doubtful.append((leases, token))  # it may have been taken all the same
             raise
+        if claim.status != "emptied":  # which keeps what kept us from filling it
+            self._problems.pop(leases.keys.queue, None)
         if claim.now_ms:
             self.redis_ahead_ms = claim.now_ms - time.time() * 1000
         return claim
@@ -141,7 +147,7 @@ class Claimer:
             if self._refill is not None:
                 await self._refill()
         except TransientError as error:
-            self.problem = f"{leases.keys.queue}: {error}"
+            self._problems[leases.keys.queue] = f"{leases.keys.queue}: {error}"
             return Claim("empty", claim.token, _REFILL_AGAIN_MS)
         for each in self._turns:
             await each.refilled()
@@ -149,7 +155,7 @@ class Claimer:
 
     def _tell_damage(self, queue: str, error: ResponseError) -> None:
         """A queue that is no sorted set, or keys of ours that are something else: the other queues go on."""
-        self.problem = f"{queue}: {str(error).split(' ', 1)[0]}"
+        self._problems[queue] = f"{queue}: {str(error).split(' ', 1)[0]}"
         if time.monotonic() - self._told_at.get(queue, -_NEVER) >= _REMIND_S:
             self._told_at[queue] = time.monotonic()
             fix = f"apague ou renomeie a chave que não é do tipo esperado (TYPE {queue}) ou mude ARQ_QUEUE_NAMES"
