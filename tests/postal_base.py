@@ -1,4 +1,4 @@
-"""A made-up postal base: invented streets and quarters in real cities, as the package's database and as a CSV."""
+"""A made-up postal base: invented streets and districts in real cities, as the package's database and as a CSV."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_QUARTERS = ("Jardim Aurora", "Vila Lua", "Estrela do Sul", "Centro", "Parque dos Ventos")
+_DISTRICTS = ("Jardim Aurora", "Vila Lua", "Estrela do Sul", "Centro", "Parque dos Ventos")
 _NAMES = (
     "Rua das Pitangas", "Avenida Maestro Fictício", "Travessa do Moinho", "Rua Sete de Setembro", "Rua Vento Leste",
     "Alameda dos Cedros", "Rua Doutora Exemplina Modelo", "Rua Água Rasa", "Praça do Coreto", "Rua Poeta Inventado",
@@ -21,10 +21,10 @@ _NAMES = (
 
 
 def _city(city: str, uf: str, first: int, prefix: str = "") -> list[Row]:
-    """Forty streets of a city, eight in each of five quarters."""
+    """Forty streets of a city, eight in each of five districts."""
     names = [f"{name}{prefix}" for name in _NAMES] + [f"Rua Planeta {number}{prefix}" for number in range(1, 31)]
     return [
-        Row(f"{first + 10 * at:08}", name, f"{_QUARTERS[at % 5]}{prefix}", city, uf) for at, name in enumerate(names)
+        Row(f"{first + 10 * at:08}", name, f"{_DISTRICTS[at % 5]}{prefix}", city, uf) for at, name in enumerate(names)
     ]
 
 
@@ -37,7 +37,7 @@ ROWS: Sequence[Row] = [
 
 def write_package(file: Path, rows: Sequence[Row] = ROWS) -> None:
     """Write the database that the package brings: five tables, each name once."""
-    tables = {"states": "uf", "cities": "city", "neighborhoods": "quarter", "streets": "street"}
+    tables = {"states": "uf", "cities": "city", "neighborhoods": "district", "streets": "street"}
     with closing(sqlite3.connect(file)) as db:
         numbers: dict[str, dict[str, int]] = {}
         for table, field in tables.items():

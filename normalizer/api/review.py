@@ -116,7 +116,7 @@ class Undone(BaseModel):
 
 
 class WordView(BaseModel):
-    """In this city, the short name stands for the quarter."""
+    """In this city, the short name stands for the district."""
 
     id: str
     estado: str = Field(examples=["PA"])

@@ -2,7 +2,7 @@
 
 A list of names would never be complete, so it is the other way round: numbers go out, the words that have a role in an
 address (`domain/address/words`), the city and state, and the words between a street's type and the next separator.
-Every other run of words, be it a quarter's name or a person's, goes out as "#A", "#B", …; a model may put a placeholder
+Every other run of words, a district's name or a person's, goes out as "#A", "#B", …; a model may put a placeholder
 into a field, and its words are put back here before the answer is grounded.
 """
 
@@ -50,7 +50,7 @@ _SENT: Final = frozenset(
     | lx.COUNTED
     | lx.NO_STREETS
     | lx.NUMBERED_STREET_WORDS
-    | lx.QUARTER_QUALIFIERS
+    | lx.DISTRICT_QUALIFIERS
     | lx.STATE_WORDS
     | lx.TOWN_NAMES
     | towns.ALL_CODES

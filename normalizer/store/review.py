@@ -104,7 +104,7 @@ Answer: TypeAlias = Address | Document | Known | None
 @dataclass(frozen=True, slots=True)
 class Decision:
     """One decision on a question. `content` is sealed: the canonical text and what was decided. `lesson`: what it says
-    of a quarter's short name, if anything.
+    of a district's short name, if anything.
 
     Attributes:
         count: appointments it wrote on.
@@ -402,7 +402,7 @@ class Questions:
             return [_decision(record) async for record in cursor]
 
     async def lessons(self, least: int) -> list[tuple[ClinicWord, int]]:
-        """What at least so many decisions on different texts say alike of a quarter's short name, and how many do."""
+        """What at least so many decisions on different texts say alike of a district's short name, and how many do."""
         steps: list[dict[str, Any]] = [
             {"$match": {"licao.city": {"$exists": True}, "estado": "aplicada", "acao": "decidir"}},
             {"$group": {"_id": "$licao", "textos": {"$addToSet": "$chave"}}},

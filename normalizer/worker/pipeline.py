@@ -79,7 +79,7 @@ class Pipeline:
         unasked: the reason given where only a model could decide and there is none; None gives the rules' own.
         taught: the clinic's own words, asked where the rules leave a text open.
         street_type: what is put before a street's name without a type; "" leaves such a text to a person.
-        base: says which words are street and quarter where the rules cannot, and what of an address it confirms.
+        base: says which words are street and district where the rules cannot, and what of an address it confirms.
     """
 
     def __init__(

@@ -143,8 +143,8 @@ def test_one_is_edited_skipped_and_decided_for_itself(
     form = browser.one(f"#{first} form")
     assert form.find_element("name", "rua").get_attribute("value") == "Travessa Padre Eutíquio"
     browser.accessible()
-    quarter = form.find_element("name", "bairro")
-    quarter.send_keys("Batista Campos")
+    district = form.find_element("name", "bairro")
+    district.send_keys("Batista Campos")
     city = form.find_element("name", "cidade")
     city.clear()
     city.send_keys("Belem do Nada", Keys.ENTER)

@@ -5,29 +5,29 @@ from random import Random
 _FIRST = "Josefina Waldemar Dulcineia Ambrosio Etelvina Genivaldo Creusa Adalberto Ivonete Sebastiana Zulmira Edivaldo"
 _LAST = "Figueira Quintanilha Bragantino Vasconcelos Taveira Mesquitela Saldanha Brandolim Carvalhosa Peixotinho"
 _STREETS = ("Rua das Acácias", "R. XV de Novembro", "Av. Brasil", "Travessa da Paz", "rua projetada 12", "AL DOS IPES")
-_QUARTERS = ("Centro", "Jardim Primavera", "Vila Nova", "Tirol", "Recreio dos Bandeirantes", "Cidade Nova")
+_DISTRICTS = ("Centro", "Jardim Primavera", "Vila Nova", "Tirol", "Recreio dos Bandeirantes", "Cidade Nova")
 _TOWNS = ("Itu SP", "Natal/RN", "Campinas - SP", "Uberlândia MG 38400-128", "Niterói, RJ")
 _SHAPES = (
-    "{street} {number} casa da dona {first} {quarter} {town}",
-    "{street}, {number}, mãe {first} {last}, {quarter}, {town}",
-    "{first} {last}, {street}, {number}, {quarter}, {town}",
-    "{first} de {last} - {street} {number} - {quarter} - {town}",
-    "{street} {number} fundos da casa do seu {first} {quarter} {town}",
-    "{street}, {number} ({first} {last}) {quarter}, {town}",
-    "{street} {number} {quarter} {town} falar com {first}",
-    "{street} {number}, perto do bar do {first}, {quarter}, {town}",
-    "{street} {number} {quarter} {town} {first} {last} {phone}",
-    "{first} {phone} {street} {number} {quarter} {town}",
-    "{street}, {number}, {quarter}, {town}, cpf {cpf} {first}",
-    "{street} {number} ap 12 filha {first} mora no 13 {quarter} {town}",
-    "deixar com a vizinha {first}, {street}, {number}, {quarter}, {town}",
-    "{street} {number} esposa {first} {last} {quarter} {town}",
-    "{street}, {number}, aos cuidados de {first} {last}, {quarter}, {town}",
-    "{street} {number} {first}@exemplo.com {quarter} {town}",
-    "casa da {first} {street} {number} {quarter} {town}",
-    "{street} n {number} Sra {first} {last} - {quarter} - {town}",
-    "{street} {number} pai {first} mae {second} {quarter} {town}",
-    "Dr. {first} {last}, {street}, {number}, sala 3, {quarter}, {town}",
+    "{street} {number} casa da dona {first} {district} {town}",
+    "{street}, {number}, mãe {first} {last}, {district}, {town}",
+    "{first} {last}, {street}, {number}, {district}, {town}",
+    "{first} de {last} - {street} {number} - {district} - {town}",
+    "{street} {number} fundos da casa do seu {first} {district} {town}",
+    "{street}, {number} ({first} {last}) {district}, {town}",
+    "{street} {number} {district} {town} falar com {first}",
+    "{street} {number}, perto do bar do {first}, {district}, {town}",
+    "{street} {number} {district} {town} {first} {last} {phone}",
+    "{first} {phone} {street} {number} {district} {town}",
+    "{street}, {number}, {district}, {town}, cpf {cpf} {first}",
+    "{street} {number} ap 12 filha {first} mora no 13 {district} {town}",
+    "deixar com a vizinha {first}, {street}, {number}, {district}, {town}",
+    "{street} {number} esposa {first} {last} {district} {town}",
+    "{street}, {number}, aos cuidados de {first} {last}, {district}, {town}",
+    "{street} {number} {first}@exemplo.com {district} {town}",
+    "casa da {first} {street} {number} {district} {town}",
+    "{street} n {number} Sra {first} {last} - {district} - {town}",
+    "{street} {number} pai {first} mae {second} {district} {town}",
+    "Dr. {first} {last}, {street}, {number}, sala 3, {district}, {town}",
 )
 NAMES = {name.lower() for name in f"{_FIRST} {_LAST}".split()}
 
@@ -44,7 +44,7 @@ def loose_cells(count: int, chance: Random) -> list[tuple[str, set[str]]]:
             last=last,
             street=chance.choice(_STREETS),
             number=chance.randrange(1, 3_000),
-            quarter=chance.choice(_QUARTERS),
+            district=chance.choice(_DISTRICTS),
             town=chance.choice(_TOWNS),
             phone=f"({chance.randrange(11, 99)}) 9{chance.randrange(1000, 9999)}-{chance.randrange(1000, 9999)}",
             cpf=f"{chance.randrange(10**10, 10**11)}",

@@ -14,7 +14,7 @@ from normalizer.domain.decision import Settled
 def test_a_reading_is_explained_from_words_to_result():
     about = explain("FULANO DE TAL, 121 RUA. VILA EXEMPLO. 04727-100 São Paulo - SP.")
 
-    assert ("VILA", "quarter") in {(token.texto, role) for token in about.tokens for role in token.papeis}
+    assert ("VILA", "district") in {(token.texto, role) for token in about.tokens for role in token.papeis}
     assert {step.passo: step.marcou for step in about.passos}["mark_trailing_type"] == (("RUA", "rótulo"),)
     best = about.leituras[0]
     assert (best.cidade, best.endereco) == ("São Paulo/SP", about.resultado)

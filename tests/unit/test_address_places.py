@@ -47,7 +47,7 @@ def test_the_last_field_is_the_city_where_no_state_is_named():
 
 
 @pytest.mark.parametrize("end", ["SAO PAULO - SP, 04760-000", "São Paulo/SP - CEP 04760000"])
-def test_a_quarter_named_like_a_town_is_no_town(end):
+def test_a_district_named_like_a_town_is_no_town(end):
     decision = parse_address(f"RUA MODELO, 10, VILA MODELO - SOCORRO, {end}")
     assert isinstance(decision, Settled)
     assert (decision.value.bairro, decision.value.cidade) == ("Socorro", "São Paulo")

@@ -171,7 +171,7 @@ READ = {
 }  # fmt: skip
 
 REFUSED = (
-    "rua sete 40 casa azul centro lages sc",  # a remark, or two quarters
+    "rua sete 40 casa azul centro lages sc",  # a remark, or two districts
     "rua sete 40 sala verde centro lages sc",
     "rua sete 40 casa dos fundos centro lages sc",
     "rua jose malcher nazare belem pa",  # where does the street's name end
@@ -182,19 +182,19 @@ REFUSED = (
     "Agrovila 5 lote 2 Canaã dos Carajás PA",
     "Etapa 3 Quadra 4 Lote 5 Águas Lindas de Goiás GO",
     "R. Xyz. Lima 3 Centro Lages SC",
-    "Rua Sete, 40, Barra, Salavdor, BA",  # a town called Barra, or the quarter of a misspelt city
+    "Rua Sete, 40, Barra, Salavdor, BA",  # a town called Barra, or the district of a misspelt city
     "Rua Sete 40, Salvador, Barra, BA",
     "TRAV SETE 40 ENTRE DUQUE E VISCONDE PEDREIRA BELEM PA",  # where does the reference end
     "Rua Sete, 40, 40, Centro, Lages SC",  # house and flat, or the number twice
     "Avenida JK, 110, 104 Sul, Palmas TO",
-    "Rua Sete 40 Jardim Curitiba",  # a quarter called like a city
+    "Rua Sete 40 Jardim Curitiba",  # a district called like a city
     "Rua Sete 40 Edificio Curitiba",
     "Rua Sete 40 Bairro Recife",
     "Rua Sete 40 Loja Recife",
     "Rua Sete 40 Coral Porto Alegre Porto Alegre RS",
     "Caixa Postal 123, Lages SC 88501-020",
     "Rua Sete, 40, Centro, Rio Preto",  # Rio Preto, or São José do Rio Preto
-    "Dona Clara, Rua Sete 40, Belo Horizonte MG",  # who lives there, or a quarter
+    "Dona Clara, Rua Sete 40, Belo Horizonte MG",  # who lives there, or a district
 )
 
 

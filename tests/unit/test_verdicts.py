@@ -67,7 +67,7 @@ def test_what_a_closed_rule_says_is_deduced(base: IndexedBase) -> None:
             {"rua": "Avenida Maestro Fictício", "cep": "13010-010"},
         ),
         ({"bairro": "Vila Lua do Mar"}, ["bairro"], Action.LOOK, {"bairro": "Jardim Aurora"}),  # of Santos
-        ({"bairro": "Vila Lua"}, [], Action.NOTHING, {}),  # of the city: people call quarters by their neighbours'
+        ({"bairro": "Vila Lua"}, [], Action.NOTHING, {}),  # of the city: people call districts by their neighbours'
         ({"bairro": "Parque Inventado", "cep": None}, [], Action.NOTHING, {"cep": "13010-010"}),  # listed nowhere
         ({"bairro": "Centro", "cep": None}, [], Action.NOTHING, {"cep": "13010-010"}),  # every town has one
         ({"cep": None}, [], Action.NOTHING, {"cep": "13010-010"}),
@@ -112,14 +112,14 @@ def right_rows() -> list[Row]:
 
 def address_of(row: Row) -> Address:
     cep = f"{row.cep[:5]}-{row.cep[5:]}"
-    return Address(rua=row.street, numero="7", bairro=row.quarter, cidade=row.city, estado=row.uf, cep=cep)
+    return Address(rua=row.street, numero="7", bairro=row.district, cidade=row.city, estado=row.uf, cep=cep)
 
 
 def planted(row: Row) -> list[Address]:
     """Conflicts in a right row: a CEP of another city, of another street; another city, with the CEP and without."""
     right = address_of(row)
     elsewhere = next(other for other in right_rows() if other.city != row.city)
-    street = next(other for other in right_rows() if other.city == row.city and other.quarter != row.quarter)
+    street = next(other for other in right_rows() if other.city == row.city and other.district != row.district)
     return [
         replace(right, cep=address_of(elsewhere).cep),
         replace(right, cep=address_of(street).cep),

@@ -182,8 +182,8 @@ def _district(value: str | None) -> str | None:
     if value is None:
         return None
     tokens = Tokens(value)
-    named = tokens.size == 2 and tokens.keys[1] in lx.QUARTER_QUALIFIERS  # "Bairro Novo" is a name
-    start = 1 if tokens.keys[0] in lx.QUARTER_LABELS and tokens.size > 1 and not named else 0
+    named = tokens.size == 2 and tokens.keys[1] in lx.DISTRICT_QUALIFIERS  # "Bairro Novo" is a name
+    start = 1 if tokens.keys[0] in lx.DISTRICT_LABELS and tokens.size > 1 and not named else 0
     return standard.district(tokens, start, tokens.size)
 
 

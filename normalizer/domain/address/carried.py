@@ -86,7 +86,7 @@ class Carrier:
     def __init__(self, evidence: Evidence, address: Address) -> None:
         self.evidence, self.address = evidence, address
         self.tokens, self.marks = evidence.tokens, evidence.marks
-        self.street, self.quarter = value_words(address.rua), value_words(address.bairro or "")
+        self.street, self.district = value_words(address.rua), value_words(address.bairro or "")
 
     def wanted(self) -> list[tuple[str, list[Span]]]:
         """Return each value to place with every span of tokens that carries it."""
@@ -95,7 +95,7 @@ class Carrier:
         if address.numero is not None:
             wanted.append(("numero", self._number_spans(address.numero)))
         if address.bairro is not None:
-            wanted.append(("bairro", list(self._spans(self.quarter, _NAMES))))
+            wanted.append(("bairro", list(self._spans(self.district, _NAMES))))
         if address.complemento is not None:
             wanted.extend(("complemento", self._part_spans(part)) for part in address.complemento.split(", "))
         return wanted
@@ -230,7 +230,7 @@ class Carrier:
                 yield at, at + count
 
     def _is_place(self, span: Span) -> bool:
-        """Does a place stand before the quarter: "88 SETOR LESTE - CENTRO"."""
+        """Does a place stand before the district: "88 SETOR LESTE - CENTRO"."""
         start, end = span
         key, gaps = self.tokens.keys[start], self.tokens.gaps
         if self.address.bairro is None or end > self.evidence.slot[0] or gaps[end] != HARD:

@@ -14,9 +14,9 @@ from normalizer.domain.address import marks as mk
 from normalizer.domain.address import standard
 from normalizer.domain.address.cells import alternatives
 from normalizer.domain.address.deduced import deduced
+from normalizer.domain.address.districts import chunks
 from normalizer.domain.address.grounding import ViolationKind, violations
 from normalizer.domain.address.passes import gather
-from normalizer.domain.address.quarters import chunks
 from normalizer.domain.address.rules import parse_address, readings
 from normalizer.domain.address.tokens import MAX_CHARS, NUM, WORD, Tokens
 from normalizer.domain.address.value import FIELDS, Address
@@ -148,7 +148,7 @@ class Doubt:
             yield from self._shared_out(Address.from_dict({name: self.known.get(name) for name in FIELDS}))
 
     def _shared_out(self, base: Address) -> Iterator[Proposal]:
-        """Yield what was understood with what is left of the text as quarter, as complement, and left out."""
+        """Yield what was understood with what is left of the text as district, as complement, and left out."""
         runs = self._chunks()
         if len(runs) > _MOST_LEFT:
             return
@@ -158,8 +158,8 @@ class Doubt:
             runs.remove(numbers[0])
         for run in [run for run in runs if base.bairro is None and self._tokens.kinds[run[0]] == WORD]:
             others = [one for one in runs if one != run]
-            quarter = replace(base, bairro=standard.district(self._tokens, *run))
-            yield Proposal(self._with_parts(quarter, others), f"«{self._typed(*run)}» é o bairro")
+            district = replace(base, bairro=standard.district(self._tokens, *run))
+            yield Proposal(self._with_parts(district, others), f"«{self._typed(*run)}» é o bairro")
         if runs:
             said = ", ".join(f"«{self._typed(*run)}»" for run in runs)
             yield Proposal(self._with_parts(base, runs), f"{said} é complemento")

@@ -25,13 +25,13 @@ class Evidence:
     no_number: int = -1  # where "S/N" ends
     ordered: bool = False  # the text gives orders
     states: list[State] | None = None  # what `places.states` found, kept
-    slot: tuple[int, int] = (0, 0)  # the field right before "CITY - UF": where a register prints the quarter
+    slot: tuple[int, int] = (0, 0)  # the field right before "CITY - UF": where a register prints the district
     city: tuple[int, int] = (0, 0)  # the whole field before the last sigla, if it is a municipality of that state
     trailing_type: str | None = None  # the street's type that stands behind its number: "FULANO, 121 RUA."
     units: list[Unit] = field(default_factory=list)
 
     def in_slot(self, at: int) -> bool:
-        """Does the token stand where a register prints the quarter."""
+        """Does the token stand where a register prints the district."""
         return self.slot[0] <= at < self.slot[1]
 
     def in_city(self, at: int) -> bool:

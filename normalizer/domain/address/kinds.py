@@ -1,4 +1,4 @@
-"""Kinds of fields: words of a street are no unit, of a quarter no number, of a complement no quarter."""
+"""Kinds of fields: words of a street are no unit, of a district no number, of a complement no district."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _FEW_LETTERS: Final = 3
 _HOUSE_DIGITS: Final = 4  # no street is called by so long a number
-# A field that one of these opens is no quarter, and one that opens with the others no street.
-_NO_QUARTERS: Final = STREET_HEADS - lx.DISTRICT_WORDS.keys() - lx.RURAL_TYPES - lx.COUNTED
+# A field that one of these opens is no district, and one that opens with the others no street.
+_NO_DISTRICTS: Final = STREET_HEADS - lx.DISTRICT_WORDS.keys() - lx.RURAL_TYPES - lx.COUNTED
 _STREET_BREAKS_OFF: Final = {word for word in lx.BREAKS_OFF - lx.STATE_STREETS.keys() if len(word) > 1}  # "Quadra 12 D"
 _PLACES: Final = {**lx.LOCALITIES, **lx.SETTLEMENTS}  # types where they open the address
 _PLACE_TYPES: Final = frozenset(map(word_key, _PLACES.values()))
@@ -31,9 +31,9 @@ _SPELLED_TYPES: Final = frozenset(
 )
 _AREAS: Final = {word_key(kind) for kind in lx.AREAS} | lx.BESIDE  # parts that may be the street itself
 _CODED_TYPES: Final = {word_key(lx.ROAD), word_key(lx.AREA_STREET)}
-_HALF_QUARTERS: Final = lx.GENERIC_QUARTERS | lx.QUARTER_QUALIFIERS | lx.TOWN_QUARTERS
+_HALF_DISTRICTS: Final = lx.GENERIC_DISTRICTS | lx.DISTRICT_QUALIFIERS | lx.TOWN_DISTRICTS
 _AFTER_ORDINALS: Final = lx.BARE_OF | (lx.COUNTED - lx.UNIT_WORDS.keys() - lx.DISTRICT_WORDS.keys())
-_SHORTEST: Final = {word_key(name) for name in lx.SHORTEST_QUARTERS}
+_SHORTEST: Final = {word_key(name) for name in lx.SHORTEST_DISTRICTS}
 # Words before a number that is the street's own; a side stands at the end of any name.
 _NUMBERED: Final = (lx.NUMBERED_STREET_WORDS | STREET_HEADS | lx.COUNTED) - lx.SIDES
 
@@ -44,7 +44,7 @@ class Kinds:
     def __init__(self, carrier: Carrier, claims: Sequence[tuple[str, Span]]) -> None:
         self.evidence, self.address, self.claims = carrier.evidence, carrier.address, claims
         self.tokens, self.marks = carrier.tokens, carrier.marks
-        self.street, self.quarter = carrier.street, carrier.quarter
+        self.street, self.district = carrier.street, carrier.district
         self.spans = dict(claims)
         self.parts = [span for name, span in claims if name == "complemento"]
 
@@ -54,9 +54,9 @@ class Kinds:
             yield "rua"
         if "numero" in self.spans and self.evidence.labelled.get(self.spans["numero"][0], "numero") != "numero":
             yield "numero"
-        if "bairro" in self.spans and self._is_no_quarter(self.quarter, self.spans["bairro"]):
+        if "bairro" in self.spans and self._is_no_district(self.district, self.spans["bairro"]):
             yield "bairro"
-        if any(self._runs_on(span) or self._stands_for_quarter(span) for span in self.parts):
+        if any(self._runs_on(span) or self._stands_for_district(span) for span in self.parts):
             yield "complemento"
 
     # -- streets -------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ class Kinds:
             typed
             and whole
             and not self._is_settlement(words, span)
-            and not self._is_behind_quarter(words, span)
+            and not self._is_behind_district(words, span)
             and not self._holds_two(words)
             and not self._is_cut_short(words, span)
             and not self._takes_label(span)
@@ -78,11 +78,11 @@ class Kinds:
         )
 
     def _is_settlement(self, words: list[str], span: Span) -> bool:
-        """Is it a quarter's or settlement's noun whose type is not typed."""
+        """Is it a district's or settlement's noun whose type is not typed."""
         return len(words) == 2 and words[1] in lx.NO_STREETS and self.tokens.keys[span[0]] == words[1]
 
-    def _is_behind_quarter(self, words: list[str], span: Span) -> bool:
-        """Does a locality, which is a type only where it opens the address, stand behind the quarter."""
+    def _is_behind_district(self, words: list[str], span: Span) -> bool:
+        """Does a locality, which is a type only where it opens the address, stand behind the district."""
         return words[0] in _PLACE_TYPES and "bairro" in self.spans and self.spans["bairro"][0] < span[0]
 
     def _holds_two(self, words: list[str]) -> bool:
@@ -128,14 +128,14 @@ class Kinds:
         lettered = towns.town(self.address.estado, self.address.cidade).lettered_streets
         return (lettered or self.tokens.gaps[at] == HYPHEN) and before.isalpha() and len(before) <= _FEW_LETTERS
 
-    # -- quarters ------------------------------------------------------------------------------------------------
+    # -- districts ------------------------------------------------------------------------------------------------
 
-    def _is_no_quarter(self, words: list[str], span: Span) -> bool:
+    def _is_no_district(self, words: list[str], span: Span) -> bool:
         start, end = span
         other = UNIT in self.marks[start:end] or self._takes_number(words, span) or self._is_the_place(span)
-        if other or span == self.evidence.slot:  # where a register prints the quarter, whatever it is called
+        if other or span == self.evidence.slot:  # where a register prints the district, whatever it is called
             return other
-        street = words[0] in _NO_QUARTERS and len(words) > 1 and self.evidence.labelled.get(start) != "bairro"
+        street = words[0] in _NO_DISTRICTS and len(words) > 1 and self.evidence.labelled.get(start) != "bairro"
         return (
             street
             or words[-1] in lx.BREAKS_OFF
@@ -144,7 +144,7 @@ class Kinds:
         )
 
     def _names_one(self, words: list[str]) -> bool:
-        if len(words) == 1 and words[0] in _HALF_QUARTERS:
+        if len(words) == 1 and words[0] in _HALF_DISTRICTS:
             return False
         return any(word.isalpha() and len(word) > 2 for word in words) or " ".join(words) in _SHORTEST
 
@@ -180,7 +180,7 @@ class Kinds:
     # -- complements ---------------------------------------------------------------------------------------------
 
     def _runs_on(self, span: Span) -> bool:
-        """Does a building's name run on into a quarter's: "Edifício Bianco Centro"."""
+        """Does a building's name run on into a district's: "Edifício Bianco Centro"."""
         keys, gaps, (start, end) = self.tokens.keys, self.tokens.gaps, span
         open_end = end < self.tokens.size and gaps[end] != HARD
         last = end if "bairro" not in self.spans or open_end else start + 1
@@ -192,8 +192,8 @@ class Kinds:
             for at in range(start + 1, last)
         )
 
-    def _stands_for_quarter(self, span: Span) -> bool:
-        """Does a name that could be the quarter itself stand between what is called the quarter and the city."""
+    def _stands_for_district(self, span: Span) -> bool:
+        """Does a name that could be the district itself stand between what is called the district and the city."""
         if "bairro" not in self.spans:
             return False
         at = span[0]

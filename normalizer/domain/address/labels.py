@@ -48,16 +48,16 @@ def _announces(evidence: Evidence, at: int, *, serial: bool) -> bool:
     key = tokens.keys[at]
     if tokens.colons[at] and not _is_street_type(tokens, at):
         return True
-    if key in lx.BARE_LABELS and _stands_as_label(tokens, at) and not _is_quarter(evidence, at):
+    if key in lx.BARE_LABELS and _stands_as_label(tokens, at) and not _is_district(evidence, at):
         return True
     return serial and key in lx.SERIAL_LABELS and _in_series(evidence, at)
 
 
-def _is_quarter(evidence: Evidence, at: int) -> bool:
-    """Is the label's word the quarter itself: "…, 77, LOGRADOURO, JOÃO CÂMARA - RN"."""
+def _is_district(evidence: Evidence, at: int) -> bool:
+    """Is the label's word the district itself: "…, 77, LOGRADOURO, JOÃO CÂMARA - RN"."""
     if evidence.in_slot(at) and at > evidence.slot[0]:
         return at + 1 == evidence.slot[1]  # "NOVO BAIRRO, MONTE CARLO - SC"
-    return at == evidence.slot[0] and evidence.tokens.keys[at] in lx.QUARTER_TOO
+    return at == evidence.slot[0] and evidence.tokens.keys[at] in lx.DISTRICT_TOO
 
 
 def _ends_in_colon(tokens: Tokens, at: int) -> bool:
@@ -96,13 +96,13 @@ def _stands_as_label(tokens: Tokens, at: int) -> bool:
     field = lx.LABELS[key]
     if field == lx.OTHER_FIELD:
         return tokens.kinds[following] != WORD or tokens.gaps[following] == HARD
-    return field == "cep" or not (_is_quarter_name(tokens, at) or _is_street_name(tokens, at))
+    return field == "cep" or not (_is_district_name(tokens, at) or _is_street_name(tokens, at))
 
 
-def _is_quarter_name(tokens: Tokens, at: int) -> bool:
+def _is_district_name(tokens: Tokens, at: int) -> bool:
     """Is it the whole field "Bairro Novo", which is a name."""
-    named = tokens.keys[at] in lx.QUARTER_LABELS and tokens.hard_end(at) == at + 2
-    return named and tokens.keys[at + 1] in lx.QUARTER_QUALIFIERS
+    named = tokens.keys[at] in lx.DISTRICT_LABELS and tokens.hard_end(at) == at + 2
+    return named and tokens.keys[at + 1] in lx.DISTRICT_QUALIFIERS
 
 
 def _is_street_name(tokens: Tokens, at: int) -> bool:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard, towns, weights
+from normalizer.domain.address.districts import chunks, closed_by_centre, may_be_district, may_fill_slot
 from normalizer.domain.address.marks import DISTRICT, DROPPED, LABEL, NUMBER, STREET, UNIT
-from normalizer.domain.address.quarters import chunks, closed_by_centre, may_be_quarter, may_fill_slot
 from normalizer.domain.address.streets import date_follows
 from normalizer.domain.address.tokens import HARD, NUM, WORD
 from normalizer.domain.decision import Reason
@@ -25,9 +25,9 @@ _ORDINALS: Final = "ºª"
 
 @dataclass(slots=True)
 class _Sorted:
-    """The chunks that may be the quarter, by how likely they are."""
+    """The chunks that may be the district, by how likely they are."""
 
-    quarters: list[Span] = field(default_factory=list)
+    districts: list[Span] = field(default_factory=list)
     estates: list[Span] = field(default_factory=list)
     asides: list[Span] = field(default_factory=list)
 
@@ -43,15 +43,15 @@ def read_rest(draft: Draft) -> Reason | None:
 
 
 def _choose(draft: Draft, found: _Sorted) -> Reason | None:
-    """Make an estate or an aside the quarter where nothing else is."""
-    if not found.quarters and len(found.estates) == 1 and not found.asides:
+    """Make an estate or an aside the district where nothing else is."""
+    if not found.districts and len(found.estates) == 1 and not found.asides:
         if found.estates[0][0] < draft.start.at < draft.place.start:
             return Reason.DISTRICT_AMBIGUOUS
-        found.quarters, found.estates = found.estates, []
-    if not found.quarters and len(found.asides) == 1:
-        found.quarters, found.asides = found.asides, []
-    if found.estates and any(draft.tokens.keys[start] in lx.HOUSES for start, _ in found.quarters):
-        return Reason.DISTRICT_AMBIGUOUS  # the estate may be the quarter, and "casa amarela" a remark
+        found.districts, found.estates = found.estates, []
+    if not found.districts and len(found.asides) == 1:
+        found.districts, found.asides = found.asides, []
+    if found.estates and any(draft.tokens.keys[start] in lx.HOUSES for start, _ in found.districts):
+        return Reason.DISTRICT_AMBIGUOUS  # the estate may be the district, and "casa amarela" a remark
     return None
 
 
@@ -60,33 +60,33 @@ def _settle(draft: Draft, found: _Sorted) -> Reason | None:
         _add_named(draft, start, end)
     for start, end in found.asides:
         draft.claim(start, end, DROPPED)
-    quarters = found.quarters if len(found.quarters) < 2 else _without_city(draft, found.quarters)
-    if len(quarters) == 2 and _is_place_before_quarter(draft, *quarters):
-        _add_place(draft, *quarters.pop(0))
-    if len(quarters) > 1:
+    districts = found.districts if len(found.districts) < 2 else _without_city(draft, found.districts)
+    if len(districts) == 2 and _is_place_before_district(draft, *districts):
+        _add_place(draft, *districts.pop(0))
+    if len(districts) > 1:
         return Reason.DISTRICT_AMBIGUOUS
-    return _read_quarter(draft, *quarters[0]) if quarters else None
+    return _read_district(draft, *districts[0]) if districts else None
 
 
-def _without_city(draft: Draft, quarters: list[Span]) -> list[Span]:
+def _without_city(draft: Draft, districts: list[Span]) -> list[Span]:
     """Drop the city said twice: "Centro, Lajeado, Lajeado RS"."""
     city = draft.tokens.phrase(draft.place.start, draft.place.end)
-    again = [chunk for chunk in quarters if draft.tokens.phrase(*chunk) == city]
+    again = [chunk for chunk in districts if draft.tokens.phrase(*chunk) == city]
     for start, end in again:
         draft.claim(start, end, DROPPED)
-    return [chunk for chunk in quarters if chunk not in again]
+    return [chunk for chunk in districts if chunk not in again]
 
 
-def _is_place_before_quarter(draft: Draft, place: Span, quarter: Span) -> bool:
-    """Does a place stand between the number and the quarter: "88 SETOR LESTE - CENTRO"."""
+def _is_place_before_district(draft: Draft, place: Span, district: Span) -> bool:
+    """Does a place stand between the number and the district: "88 SETOR LESTE - CENTRO"."""
     tokens, start = draft.tokens, place[0]
-    if quarter != draft.evidence.slot or not draft.start.at < start < quarter[0]:
+    if district != draft.evidence.slot or not draft.start.at < start < district[0]:
         return False
-    if not may_be_quarter(tokens, *place, sector=not draft.start.kind):
+    if not may_be_district(tokens, *place, sector=not draft.start.kind):
         return False
     opens = tokens.gaps[start] == HARD or draft.marks[start - 1] in (UNIT, NUMBER)
-    if (place[1] - start == 1 and tokens.keys[start] in lx.CENTRE) or tokens.keys[start] == tokens.keys[quarter[0]]:
-        return False  # "CENTRO - PRIMEIRO": the centre is a quarter; "Vila Um, Vila Dois": either
+    if (place[1] - start == 1 and tokens.keys[start] in lx.CENTRE) or tokens.keys[start] == tokens.keys[district[0]]:
+        return False  # "CENTRO - PRIMEIRO": the centre is a district; "Vila Um, Vila Dois": either
     return opens and (tokens.keys[start] in lx.DISTRICT_WORDS or tokens.keys[start] in lx.PLACES)
 
 
@@ -98,11 +98,11 @@ def _add_place(draft: Draft, start: int, end: int) -> None:
 
 
 def _sort(draft: Draft, start: int, end: int, found: _Sorted) -> Reason | None:
-    """Put one chunk among those that may be the quarter, or read it as a part of the complement."""
+    """Put one chunk among those that may be the district, or read it as a part of the complement."""
     label = draft.evidence.labelled.get(start)
     if label == "bairro":
-        draft.score += weights.QUARTER_LABELLED
-        found.quarters.append((start, end))
+        draft.score += weights.DISTRICT_LABELLED
+        found.districts.append((start, end))
         return None
     named = draft.tokens.keys[start] in lx.BUILDING_WORDS
     named = named or (_is_phrase(draft, start, lx.BUILDING_PHRASES) and not draft.evidence.in_slot(start))
@@ -121,7 +121,7 @@ def _sort_building(draft: Draft, start: int, end: int, found: _Sorted, *, labell
     closed = _closed(draft, end)
     if not labelled and closed_by_centre(tokens.keys, start, end):
         end, closed = end - 1, True  # "ED BIANCO CENTRO"
-        found.quarters.append((end, end + 1))
+        found.districts.append((end, end + 1))
     if not closed and draft.marks[end] not in (UNIT, LABEL):
         return Reason.DISTRICT_AMBIGUOUS
     _add_named(draft, start, end)
@@ -153,7 +153,7 @@ def _group(draft: Draft, start: int, end: int, found: _Sorted) -> list[Span]:
     if tokens.parens[start] or (key in lx.BY_NAME and start < draft.start.at):
         return found.asides
     estate = key in lx.ESTATE_WORDS or _is_phrase(draft, start, lx.ESTATE_PHRASES)
-    return found.estates if estate and end - start > 1 else found.quarters
+    return found.estates if estate and end - start > 1 else found.districts
 
 
 def _is_phrase(draft: Draft, start: int, phrases: frozenset[str]) -> bool:
@@ -173,7 +173,7 @@ def _is_inside_quadra(draft: Draft, start: int, end: int) -> bool:
 
 
 def _is_dated(draft: Draft, start: int, end: int) -> bool:
-    """Is a whole field the date of a quarter, "…, 2 de Julho, …", behind a house number."""
+    """Is a whole field the date of a district, "…, 2 de Julho, …", behind a house number."""
     own = draft.tokens.gaps[start] == HARD and _closed(draft, end)
     return draft.numbered and own and end - start == 3 and date_follows(draft.tokens, start)
 
@@ -182,25 +182,27 @@ def _add_named(draft: Draft, start: int, end: int) -> None:
     draft.add_part(start, end, standard.named_unit(draft.tokens, start, end))
 
 
-# -- quarter -----------------------------------------------------------------------------------------------------
+# -- district -----------------------------------------------------------------------------------------------------
 
 
-def _read_quarter(draft: Draft, start: int, end: int) -> Reason | None:
+def _read_district(draft: Draft, start: int, end: int) -> Reason | None:
     tokens = draft.tokens
-    if tokens.keys[start] in lx.SHORT_QUARTER_LABELS and tokens.dots[start] and end - start > 1:
+    if tokens.keys[start] in lx.SHORT_DISTRICT_LABELS and tokens.dots[start] and end - start > 1:
         if not _is_short_label(draft, start, end):
             return Reason.DISTRICT_AMBIGUOUS
         draft.claim(start, start + 1, LABEL)
         start += 1
     slot = (start, end) == draft.evidence.slot
-    if not (may_be_quarter(tokens, start, end, sector=not draft.start.kind) or (slot and may_fill_slot(tokens, start))):
+    if not (
+        may_be_district(tokens, start, end, sector=not draft.start.kind) or (slot and may_fill_slot(tokens, start))
+    ):
         return Reason.TEXT_UNEXPLAINED
     district = standard.district(tokens, start, end)
     reason = _misplaced(draft, start, end, district)
     if reason is not None:
         return reason
     known = _is_known(draft, start)
-    draft.score += weights.QUARTER + (weights.QUARTER_KNOWN if known else 0.0)
+    draft.score += weights.DISTRICT + (weights.DISTRICT_KNOWN if known else 0.0)
     draft.district = district
     draft.claim(start, end, DISTRICT)
     return None
@@ -211,7 +213,7 @@ def _is_known(draft: Draft, start: int) -> bool:
 
 
 def _misplaced(draft: Draft, start: int, end: int, district: str) -> Reason | None:
-    """Say why what may be a quarter's name is none where it stands."""
+    """Say why what may be a district's name is none where it stands."""
     if end - start == 1 and _follows_label(draft.tokens, start):
         return Reason.DISTRICT_AMBIGUOUS  # "Bairro Novo" may be the whole name
     if start < draft.start.at and not _is_known(draft, start) and not _is_beside_city(draft, start, end):
@@ -228,9 +230,9 @@ def _is_beside_city(draft: Draft, start: int, end: int) -> bool:
 
 def _follows_label(tokens: Tokens, at: int) -> bool:
     """Is it the "Novo" of "Bairro Novo"."""
-    if at == 0 or tokens.keys[at] not in lx.QUARTER_QUALIFIERS:
+    if at == 0 or tokens.keys[at] not in lx.DISTRICT_QUALIFIERS:
         return False
-    return tokens.keys[at - 1] in lx.QUARTER_LABELS and not tokens.colons[at - 1]
+    return tokens.keys[at - 1] in lx.DISTRICT_LABELS and not tokens.colons[at - 1]
 
 
 def _is_misspelt_city(draft: Draft, start: int, end: int) -> bool:
@@ -242,7 +244,7 @@ def _is_misspelt_city(draft: Draft, start: int, end: int) -> bool:
 
 
 def _is_capital_apart(draft: Draft, district: str) -> bool:
-    """Is the quarter called like the state's capital, as where "Salvador, Barra, BA" names city before quarter."""
+    """Is the district called like the state's capital, as where "Salvador, Barra, BA" names city before district."""
     return district == gazetteer.CAPITALS[draft.place.uf] != draft.place.name
 
 
@@ -253,7 +255,7 @@ def _holds_city(draft: Draft, start: int, end: int) -> bool:
 
 
 def _is_unbounded(draft: Draft, start: int, end: int) -> bool:
-    """Does the quarter touch the street's name with nothing between that shows where one ends."""
+    """Does the district touch the street's name with nothing between that shows where one ends."""
     tokens = draft.tokens
     touches = start > 0 and draft.marks[start - 1] == STREET and tokens.gaps[start] != HARD
     return touches and tokens.keys[start] not in lx.STRONG_STARTERS and tokens.kinds[start - 1] != NUM
@@ -270,7 +272,7 @@ _DOUBTS: Final = (_is_unbounded, _may_be_counted, _is_misspelt_city, _holds_city
 
 
 def _is_short_label(draft: Draft, start: int, end: int) -> bool:
-    """Is "B." short for "Bairro", not for the Bom, Boa, Bela of the quarter's own name."""
+    """Is "B." short for "Bairro", not for the Bom, Boa, Bela of the district's own name."""
     following = draft.tokens.keys[start + 1]
     if following in lx.DISTRICT_WORDS or following in lx.AFTER_SHORT_LABEL or following in lx.GOOD:
         return True

@@ -85,7 +85,7 @@ class Omitted:
         owner = self.owners[following] if following < self.tokens.size else ""
         if key in lx.NUMBER_WORDS and (owner == "numero" or self._is_number(following)):
             return True
-        if key in lx.QUARTER_LABELS or (key in lx.SHORT_QUARTER_LABELS and self.tokens.dots[at]):
+        if key in lx.DISTRICT_LABELS or (key in lx.SHORT_DISTRICT_LABELS and self.tokens.dots[at]):
             return owner == "bairro"
         if key in lx.OWN_COUNTRY:
             return self._follows(at, "cidade", "estado")
@@ -113,9 +113,9 @@ class Omitted:
         return kind is not None and numbered and self.address.rua.startswith(f"{kind} ")
 
     def _is_aside(self, at: int) -> bool:
-        """Is the token in a field that may be left out: words only (a name, a remark), the quarter known.
+        """Is the token in a field that may be left out: words only (a name, a remark), the district known.
 
-        What stands right before the city is never aside: it is where the quarter stands.
+        What stands right before the city is never aside: it is where the district stands.
         """
         tokens = self.tokens
         if self.address.bairro is None:

@@ -18,9 +18,9 @@ Marking: TypeAlias = "Callable[[Evidence], None]"
 
 # In this order: a token keeps its first mark, so what must not be read as anything else comes first.
 PASSES: Final[tuple[Marking, ...]] = (
-    shapes.find_slot,  # marks nothing: those behind it ask where the quarter stands
+    shapes.find_slot,  # marks nothing: those behind it ask where the district stands
     remarks.mark_orders,  # nothing in an order is a field, whatever it looks like
-    remarks.mark_repeats,  # before labels: "Bairro Centro, Bairro Centro" is one quarter
+    remarks.mark_repeats,  # before labels: "Bairro Centro, Bairro Centro" is one district
     shapes.mark_brackets,  # "BRASILIA (GAMA) - DF": before what looks for the city
     labels.mark_labels,  # the values that labels announce are read by what the label says
     labels.mark_empty_slots,  # "COMPL: NÃO TEM" needs its label
@@ -28,7 +28,7 @@ PASSES: Final[tuple[Marking, ...]] = (
     labels.mark_no_number,  # "S/N"
     shapes.mark_trailing_type,  # "121 RUA.", "SN RUA.": behind the number, or behind that there is none
     shapes.mark_ranges,  # before units: "lado" is one of them
-    shapes.mark_counted_districts,
+    shapes.mark_counted_registries,
     shapes.mark_corners,  # before fields and references, which would drop what is behind the corner
     remarks.mark_fields,  # whole fields that say nothing, a person, a note; "S/N" and CEPs are none of them
     remarks.mark_capital,  # "São Paulo capital"

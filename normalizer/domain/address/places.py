@@ -141,8 +141,8 @@ def _before_state(evidence: Evidence, state: State) -> Iterator[Place]:
     score += _state_bonus(evidence, state)
     in_capital = state.spelled and _in_capital(evidence, state.uf)
     for start, name, quality in cities_ending(evidence, last + 1, state.uf):
-        quarter = in_capital and name != gazetteer.CAPITALS[state.uf]  # "…, Socorro, São Paulo", CEP of the capital
-        if not quarter and not _is_city_cut_short(evidence, start, last + 1):
+        district = in_capital and name != gazetteer.CAPITALS[state.uf]  # "…, Socorro, São Paulo", CEP of the capital
+        if not district and not _is_city_cut_short(evidence, start, last + 1):
             yield Place(start, last + 1, state, name, state.uf, score + quality)
 
 
@@ -343,8 +343,8 @@ def _by_name(key: str, by_uf: dict[str, str]) -> tuple[str, State | None, float]
         if gazetteer.CAPITALS[uf] == name:
             return uf, None, weights.CITY_IS_NAMESAKE if uf in towns.NAMESAKES else weights.CITY_IS_CAPITAL
     (uf, *others) = by_uf
-    region = towns.town(uf, by_uf[uf]).opening_quadra  # of Brasília: it may be its quarter
-    if not others and not region and key not in lx.TOWN_LIKE_QUARTERS:
+    region = towns.town(uf, by_uf[uf]).opening_quadra  # of Brasília: it may be its district
+    if not others and not region and key not in lx.TOWN_LIKE_DISTRICTS:
         return next(iter(by_uf)), None, weights.CITY_IN_ONE_STATE
     return None
 

@@ -1,4 +1,4 @@
-"""A postal base: which streets and quarters a city has, and whose a CEP is. Evidence for a reading, never its source.
+"""A postal base: which streets and districts a city has, and whose a CEP is. Evidence for a reading, never its source.
 
 The domain knows this interface alone; `normalizer.postal` opens a base where the operator has one. A base knows only
 what it lists: that a name is absent says nothing of a city whose streets it does not know.
@@ -39,22 +39,22 @@ KEYS_VERSION: Final = sha256(
 
 
 class Row(NamedTuple):
-    """One CEP as a base lists it; street and quarter are empty where the CEP is a whole town's."""
+    """One CEP as a base lists it; street and district are empty where the CEP is a whole town's."""
 
     cep: str
     street: str
-    quarter: str
+    district: str
     city: str
     uf: str
 
     def __str__(self) -> str:
         """Return the row as a person reads it."""
-        said = filter(None, (self.street, self.quarter, f"{self.city} - {self.uf}"))
+        said = filter(None, (self.street, self.district, f"{self.city} - {self.uf}"))
         return f"{self.cep[:5]}-{self.cep[5:]}: {', '.join(said)}"
 
 
 class Names(Protocol):
-    """The streets, or the quarters, that a base lists for one city."""
+    """The streets, or the districts, that a base lists for one city."""
 
     def __len__(self) -> int:
         """Return how many it lists; 0 of a city that it does not know."""
@@ -77,8 +77,8 @@ class PostalBase(Protocol):
         """Return the streets of a city, by `street_key`; of the whole country for None."""
         ...
 
-    def quarters_of(self, city: Municipality | None) -> Names:
-        """Return the quarters of a city, by `quarter_key`; of the whole country for None."""
+    def districts_of(self, city: Municipality | None) -> Names:
+        """Return the districts of a city, by `district_key`; of the whole country for None."""
         ...
 
     def cep(self, number: str) -> Row | None:
@@ -102,8 +102,8 @@ def street_words_key(words: Sequence[str]) -> str:
 
 
 @lru_cache(maxsize=8_192)
-def quarter_key(name: str) -> str:
-    """Return what a quarter is compared by."""
+def district_key(name: str) -> str:
+    """Return what a district is compared by."""
     return key_of(_words(name))
 
 

@@ -261,7 +261,7 @@ def _behind_number_word(draft: Draft, at: int) -> int:
 
 
 def _may_be_code(draft: Draft, at: int) -> bool:
-    """May the number be the name's ("Rua C 152" in Goiás, "Rua Projetada 3") or a quarter's ("Zona 7")?"""
+    """May the number be the name's ("Rua C 152" in Goiás, "Rua Projetada 3") or a district's ("Zona 7")?"""
     tokens = draft.tokens
     before = tokens.keys[at - 1]
     if tokens.gaps[at] != BLANK:
@@ -355,7 +355,7 @@ def _is_loose_letter(draft: Draft, at: int, *, ends: bool) -> bool:
 
 
 def _open_ended(draft: Draft) -> Reason | None:
-    """Refuse a name of several words that runs into the city: it may hold a quarter's."""
+    """Refuse a name of several words that runs into the city: it may hold a district's."""
     start, tokens = draft.start, draft.tokens
     if draft.numbered or draft.district is not None or draft.parts or start.kind in ("", lx.ROAD):
         return None
@@ -365,8 +365,8 @@ def _open_ended(draft: Draft) -> Reason | None:
     return Reason.DISTRICT_AMBIGUOUS if runs_on and len(words) > 1 else None
 
 
-def _city_or_quarter(draft: Draft) -> Reason | None:
-    """Refuse "Rua Bahia 12 Paraíso São Paulo": a town of that state, or a quarter of the city of its name."""
+def _city_or_district(draft: Draft) -> Reason | None:
+    """Refuse "Rua Bahia 12 Paraíso São Paulo": a town of that state, or a district of the city of its name."""
     place, evidence = draft.place, draft.evidence
     if place.uf not in towns.NAMESAKES or evidence.ceps or place.start in evidence.labelled:
         return None
@@ -384,4 +384,4 @@ def _postcode(draft: Draft) -> Reason | None:
 
 
 # In this order: the number takes what the rest must not, and the last ones judge what was read.
-_STEPS: Final = (_read_number, leftovers.read_rest, _open_ended, _city_or_quarter, _postcode)
+_STEPS: Final = (_read_number, leftovers.read_rest, _open_ended, _city_or_district, _postcode)

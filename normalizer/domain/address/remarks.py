@@ -112,14 +112,14 @@ def mark_fields(evidence: Evidence) -> None:
     start = 0
     while start < tokens.size:
         end = tokens.hard_end(start)
-        if marks[start] in (FREE, LABEL) and not evidence.in_city(start) and not is_quarter_too(evidence, start):
+        if marks[start] in (FREE, LABEL) and not evidence.in_city(start) and not is_district_too(evidence, start):
             _mark_field(evidence, start, end)
         start = end
 
 
-def is_quarter_too(evidence: Evidence, at: int) -> bool:
-    """Does a word that is also a quarter's open the field where a register prints the quarter."""
-    return at == evidence.slot[0] > 0 and evidence.tokens.keys[at] in lx.QUARTER_TOO
+def is_district_too(evidence: Evidence, at: int) -> bool:
+    """Does a word that is also a district's open the field where a register prints the district."""
+    return at == evidence.slot[0] > 0 and evidence.tokens.keys[at] in lx.DISTRICT_TOO
 
 
 def _mark_field(evidence: Evidence, start: int, end: int) -> None:
@@ -209,7 +209,7 @@ def mark_references(evidence: Evidence) -> None:
             key in lx.ASIDE_FIRST
             and evidence.free(at)
             and not evidence.in_city(at)
-            and not is_quarter_too(evidence, at)
+            and not is_district_too(evidence, at)
         ):
             start = _reference_start(evidence, at)
             if start is not None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from normalizer.domain.address.value import Address
 
 _PLACES_TRIED: Final = 4
-# What a base may decide: which words are street, quarter and city. It knows nothing of numbers.
+# What a base may decide: which words are street, district and city. It knows nothing of numbers.
 _PLACED: Final = frozenset(
     {
         Reason.DISTRICT_AMBIGUOUS,
@@ -89,7 +89,7 @@ def _read(evidence: Evidence) -> Settled[Address] | Undecided:
 
 
 def _confirmed(evidence: Evidence, base: PostalBase) -> Settled[Address] | None:
-    """Return the one reading in which street and quarter are those of a row of the base; None if there is none."""
+    """Return the one reading in which street and district are those of a row of the base; None if there is none."""
     held = [decision for decision, _ in _held(evidence, base)]
     return held[0] if held and all(each.value == held[0].value for each in held) else None
 
@@ -102,7 +102,7 @@ def _held(evidence: Evidence, base: PostalBase) -> Iterator[tuple[Settled[Addres
 
 
 def readings_of_base(text: str, base: PostalBase) -> list[tuple[Settled[Address], Row]]:
-    """Return every reading of `text` that has street and quarter of a row of the base: candidates for a person."""
+    """Return every reading of `text` that has street and district of a row of the base: candidates for a person."""
     tokens = Tokens(alternatives(text)[0][:MAX_CHARS])
     return list(_held(gather(tokens), base)) if tokens.size else []
 

@@ -1,8 +1,8 @@
-"""A second look at a text that the rules refused, with a postal base: where do street and quarter begin and end.
+"""A second look at a text that the rules refused, with a postal base: where do street and district begin and end.
 
-The base adds no word. Where it lists a street of the city, and the text names a quarter that this street is in, the
-two get the separators that somebody left out, and the quarter its label; then the rules read the text as any other. A
-reading counts when street and quarter are those of the base's row.
+The base adds no word. Where it lists a street of the city, and the text names a district that this street is in, the
+two get the separators that somebody left out, and the district its label; then the rules read the text as any other. A
+reading counts when street and district are those of the base's row.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.marks import DROPPED
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import places
-from normalizer.domain.address.postal import key_of, quarter_key, street_key
+from normalizer.domain.address.postal import district_key, key_of, street_key
 from normalizer.domain.address.sectors import starts
 from normalizer.domain.address.tokens import HARD, NUM, WORD, Tokens
 
@@ -32,10 +32,10 @@ _LONGEST: Final = 8  # words of a name
 
 
 class Sight(NamedTuple):
-    """Where a street and a quarter of one row of the base stand: tokens [start, street_end), [quarter, end)."""
+    """Where a street and a district of one row of the base stand: tokens [start, street_end), [district, end)."""
 
     street_end: int
-    quarter: int
+    district: int
     end: int
     row: Row
 
@@ -46,7 +46,7 @@ class Sight(NamedTuple):
             (address.cidade, address.estado) == (row.city, row.uf)
             and street_key(address.rua) == street_key(row.street)
             and address.bairro is not None
-            and quarter_key(address.bairro) == quarter_key(row.quarter)
+            and district_key(address.bairro) == district_key(row.district)
         )
 
 
@@ -56,7 +56,7 @@ def second_look(evidence: Evidence, base: PostalBase) -> Iterator[tuple[Sight, E
         for sight in _sights(evidence, place, base):
             shown = _shown(evidence, sight)
             if shown is not None:
-                shown.mark(sight.end, place.start, DROPPED)  # a second quarter, a subdistrict
+                shown.mark(sight.end, place.start, DROPPED)  # a second district, a subdistrict
                 yield sight, shown
 
 
@@ -64,7 +64,7 @@ def _sights(evidence: Evidence, place: Place, base: PostalBase) -> Iterator[Sigh
     streets = base.streets_of(gazetteer.Municipality(place.name, place.uf))
     for start in starts(evidence, place) if len(streets) else ():
         end, rows = _longest_street(evidence, place, start, streets)
-        yield from _with_quarter(evidence, place, end, rows)
+        yield from _with_district(evidence, place, end, rows)
 
 
 def _longest_street(evidence: Evidence, place: Place, start: Start, streets: Names) -> tuple[int, Sequence[Row]]:
@@ -88,9 +88,9 @@ def _run_end(evidence: Evidence, place: Place, at: int) -> int:
     return end
 
 
-def _with_quarter(evidence: Evidence, place: Place, street_end: int, rows: Sequence[Row]) -> Iterator[Sight]:
-    """Yield each place behind the street where a quarter stands that the street is in."""
-    wanted = {quarter_key(row.quarter): row for row in rows if row.quarter}
+def _with_district(evidence: Evidence, place: Place, street_end: int, rows: Sequence[Row]) -> Iterator[Sight]:
+    """Yield each place behind the street where a district stands that the street is in."""
+    wanted = {district_key(row.district): row for row in rows if row.district}
     for at in range(street_end, evidence.tokens.size) if wanted else ():
         if evidence.tokens.keys[at] in lx.PREPOSITIONS or place.start <= at < place.end:
             continue
@@ -104,12 +104,12 @@ def _shown(evidence: Evidence, sight: Sight) -> Evidence | None:
     """Return the evidence of the text with the separators of the sight; None where they make it another text."""
     tokens = evidence.tokens
     text = tokens.text
-    for cut in sorted({sight.street_end, sight.quarter, sight.end} - {tokens.size}, reverse=True):
+    for cut in sorted({sight.street_end, sight.district, sight.end} - {tokens.size}, reverse=True):
         if tokens.gaps[cut] != HARD:
             text = f"{text[: tokens.starts[cut]]}, {text[tokens.starts[cut] :]}"
     again = Tokens(text)
     shown = gather(again) if again.keys == tokens.keys else None
-    if shown is None or any(shown.marks[sight.quarter : sight.end]):
+    if shown is None or any(shown.marks[sight.district : sight.end]):
         return None
-    shown.labelled[sight.quarter] = "bairro"
+    shown.labelled[sight.district] = "bairro"
     return shown

@@ -1,4 +1,4 @@
-"""Passes over the shapes of registers: where the quarter stands, a type behind its number, look-up ranges, corners."""
+"""Passes over the shapes of registers: where the district stands, a type behind its number, look-up ranges, corners."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CROSSING: Final = lx.STREET_TYPES.keys() - lx.LAST_RESORT_TYPES
 
 
 def find_slot(evidence: Evidence) -> None:
-    """Note the field right before "CITY - UF", behind a street: a register prints the quarter there."""
+    """Note the field right before "CITY - UF", behind a street: a register prints the district there."""
     tokens = evidence.tokens
     city, end = _city(tokens)
     if city < 2:
@@ -48,9 +48,9 @@ def _city(tokens: Tokens) -> tuple[int, int]:
 
 
 def _holds_street(tokens: Tokens, start: int, end: int) -> bool:
-    """Does a street begin in [start, end) that is no quarter's name, as "Caminho das Árvores" is."""
+    """Does a street begin in [start, end) that is no district's name, as "Caminho das Árvores" is."""
     keys = tokens.keys
-    return any(keys[at] not in lx.QUARTER_TOO and at_street(tokens, at) for at in range(start, end))
+    return any(keys[at] not in lx.DISTRICT_TOO and at_street(tokens, at) for at in range(start, end))
 
 
 def _last_sigla(tokens: Tokens, behind: int) -> int:
@@ -153,7 +153,7 @@ def _open_range_end(evidence: Evidence, at: int, start: int) -> int:
     return _limit_end(evidence, end) if evidence.numeric(end) else start
 
 
-def mark_counted_districts(evidence: Evidence) -> None:
+def mark_counted_registries(evidence: Evidence) -> None:
     """Drop the district of a notary's office: a field such as "34º", "39º Subdistrito", "PRIMEIRO"."""
     tokens = evidence.tokens
     if lx.ORDINALS.isdisjoint(tokens.vocabulary) and not any(sign in tokens.text for sign in _ORDINALS):
@@ -163,7 +163,7 @@ def mark_counted_districts(evidence: Evidence) -> None:
             continue
         end = tokens.hard_end(at)
         ordinal = tokens.words[at][-1] in _ORDINALS or tokens.keys[at] in lx.ORDINALS
-        if ordinal and lx.DISTRICT_COUNTS.issuperset(tokens.keys[at + 1 : end]):
+        if ordinal and lx.REGISTRY_COUNTS.issuperset(tokens.keys[at + 1 : end]):
             evidence.mark(at, end, DROPPED)
 
 
@@ -239,7 +239,7 @@ __all__ = [
     "find_slot",
     "mark_brackets",
     "mark_corners",
-    "mark_counted_districts",
+    "mark_counted_registries",
     "mark_ranges",
     "mark_second_numbers",
     "mark_trailing_type",

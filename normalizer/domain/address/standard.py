@@ -225,13 +225,13 @@ def _sector_word(word: str, key: str) -> str:
 
 
 def district(tokens: Tokens, start: int, end: int) -> str:
-    """Return the quarter in [start, end), its Jd./Vl./Pq. written out."""
+    """Return the district in [start, end), its Jd./Vl./Pq. written out."""
     head: list[str] = []
     at = start
     while at + 1 < end and (long := _district_word(tokens, at)) is not None:
         head.append(long)
         at += 1
-        if long not in lx.CHAINED_QUARTERS:
+        if long not in lx.CHAINED_DISTRICTS:
             break
     typed = bool(head) or tokens.keys[start] in lx.PREPOSITIONS  # "da Paz"
     return " ".join([*head, render(tokens, at, end, typed=typed, leads=not head)])

@@ -120,7 +120,7 @@ def _repeats_type(evidence: Evidence, at: int, kind: str) -> bool:
 
 
 def starts_behind(evidence: Evidence, place: Place) -> list[Start]:
-    """Return the "r" of "lages sc coral r sete 40": a street where city and quarter come first."""
+    """Return the "r" of "lages sc coral r sete 40": a street where city and district come first."""
     tokens = evidence.tokens
     return [
         Start(at, lx.STREET_TYPES[tokens.keys[at]], at + 1, weights.TYPE_BEHIND_PLACE)
@@ -312,7 +312,7 @@ class StreetName:
         return tokens.gaps[at] == SLASH or self._leaves_name(at)
 
     def _leaves_name(self, at: int) -> bool:
-        """Does a quarter's first word, or any word behind a number that is the name, begin something else."""
+        """Does a district's first word, or any word behind a number that is the name, begin something else."""
         tokens, key = self.tokens, self.tokens.keys[at]
         behind_number = self._after_number(at)
         if key in lx.STRONG_STARTERS and tokens.keys[at - 1] not in lx.BEFORE_NAMES:

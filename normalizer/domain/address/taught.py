@@ -1,4 +1,4 @@
-"""A clinic's own words: how its people shorten the names of quarters, city by city. Learned from what they decided.
+"""A clinic's own words: how its people shorten the names of districts, city by city. Learned from what they decided.
 
 They are asked only where the rules leave a text open, and only of a run of words that no field explains: no text that
 is read today is read otherwise.
@@ -23,7 +23,7 @@ _LONGEST: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class ClinicWord:
-    """In this city, `short` (folded) stands for the quarter `long`."""
+    """In this city, `short` (folded) stands for the district `long`."""
 
     state: str
     city: str

@@ -2,7 +2,7 @@
 
 A base lists what is there, never what is not: silence about a name proves nothing, and of a city whose streets it does
 not know it says nothing at all. A conflict takes two facts that agree against the text: a CEP's row that shares neither
-street nor quarter with it, a quarter that the street is not in and that is another city's.
+street nor district with it, a district that the street is not in and that is another city's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard
 from normalizer.domain.address.deduced import TYPE
-from normalizer.domain.address.postal import GENERIC, quarter_key, street_key
+from normalizer.domain.address.postal import GENERIC, district_key, street_key
 from normalizer.domain.address.value import FIELDS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from normalizer.domain.address.value import Address
 
 _KNOWN_STREETS: Final = 30  # a town of one CEP has a handful of rows, those of its large receivers
-_FEW_QUARTERS: Final = 2  # a street of many may well pass through one that the base does not list
+_FEW_DISTRICTS: Final = 2  # a street of many may well pass through one that the base does not list
 _ALIKE: Final = 0.75  # of the letters, in order: "Kubistchek" and "Kubitschek"
 _NO_STREET_NAMES: Final = frozenset({"DF"})  # where a street is a sector, quadra and conjunto, cut in many ways
 _DEDUCED: Final = {TYPE: "rua"}  # the others are called by their field
@@ -73,7 +73,7 @@ class Verdicts:
 
     @property
     def action(self) -> Action:
-        """Another town is to be put right before anybody drives there; another street or quarter is worth a look."""
+        """Another town is to be put right before anybody drives there; another street or district is worth a look."""
         against = self.having(Verdict.CONFLICT)
         if "cidade" in against:
             return Action.CORRECT
@@ -115,9 +115,9 @@ class _Witness:
         return street_key(self.rua)
 
     @property
-    def quarter(self) -> str:
-        """The quarter's key; empty where there is none."""
-        return quarter_key(self.bairro) if self.bairro else ""
+    def district(self) -> str:
+        """The district's key; empty where there is none."""
+        return district_key(self.bairro) if self.bairro else ""
 
     def findings(self) -> Iterator[tuple[str, Finding]]:
         """Yield what is confirmed and what is in conflict."""
@@ -129,7 +129,7 @@ class _Witness:
             yield from _all(Verdict.CONFLICT, row, "cidade", "cep")
         elif row is not None and (row.street == self.rua or alike(self.street, street_key(row.street))):
             yield from _all(Verdict.CONFIRMED, row, "rua", "cidade", "estado", "cep")
-            yield from self._quarter([row])
+            yield from self._district([row])
         else:
             yield from self._without_cep(self.streets.rows(self.street))
 
@@ -139,11 +139,11 @@ class _Witness:
         if rows:
             near = next((each for each in rows if self._is_in(each)), rows[0])
             yield from _all(Verdict.CONFIRMED, near, "rua", "cidade", "estado")
-            yield from self._quarter(rows)
+            yield from self._district(rows)
             self._suggest_cep([each for each in rows if self._is_in(each)] or rows)
-        elif self.quarter and not (listed := self._listed()):
+        elif self.district and not (listed := self._listed()):
             yield from self._elsewhere()
-        elif self.quarter:
+        elif self.district:
             yield "bairro", Finding(Verdict.CONFIRMED, listed[0])
         if row is not None and row.street and not self._is_in(row) and (rows or self._listed()):
             self.suggested["rua"] = row.street
@@ -155,35 +155,35 @@ class _Witness:
             self.suggested["cep"] = str(standard.cep(rows[0].cep))
 
     def _is_in(self, row: Row) -> bool:
-        """Is the row in the quarter that is typed."""
-        return row.quarter == self.bairro or alike(self.quarter, quarter_key(row.quarter))
+        """Is the row in the district that is typed."""
+        return row.district == self.bairro or alike(self.district, district_key(row.district))
 
     def _listed(self) -> Sequence[Row]:
-        return self.base.quarters_of(self.city).rows(self.quarter)
+        return self.base.districts_of(self.city).rows(self.district)
 
-    def _quarter(self, rows: Sequence[Row]) -> Iterator[tuple[str, Finding]]:
-        """Yield the finding on the quarter of a street with these rows."""
+    def _district(self, rows: Sequence[Row]) -> Iterator[tuple[str, Finding]]:
+        """Yield the finding on the district of a street with these rows."""
         if not self.bairro:
             return
         own = next(filter(self._is_in, rows), None)
         if own is not None:
             yield "bairro", Finding(Verdict.CONFIRMED, own)
-        elif len({row.quarter for row in rows}) <= _FEW_QUARTERS and self._is_of_another_city():
-            self.suggested["bairro"] = rows[0].quarter
+        elif len({row.district for row in rows}) <= _FEW_DISTRICTS and self._is_of_another_city():
+            self.suggested["bairro"] = rows[0].district
             yield "bairro", Finding(Verdict.CONFLICT, rows[0])
 
     def _is_of_another_city(self) -> bool:
-        """Is the quarter none of this city's and listed in others; every town has a centre, listed or not."""
-        if not lx.CENTRE.isdisjoint(self.quarter.split()) or self._listed():
+        """Is the district none of this city's and listed in others; every town has a centre, listed or not."""
+        if not lx.CENTRE.isdisjoint(self.district.split()) or self._listed():
             return False
-        return bool(self.base.quarters_of(None).rows(self.quarter))
+        return bool(self.base.districts_of(None).rows(self.district))
 
     def _elsewhere(self) -> Iterator[tuple[str, Finding]]:
-        """Yield a conflict where another city of the state has street and quarter, and this one has neither."""
-        rows = self.base.streets_of(None).rows(self.street) if self.street != self.quarter else ()
+        """Yield a conflict where another city of the state has street and district, and this one has neither."""
+        rows = self.base.streets_of(None).rows(self.street) if self.street != self.district else ()
         homes = {row.city: row for row in rows if row.uf == self.city.uf}
         for city, row in homes.items():
-            if self.base.quarters_of(gazetteer.Municipality(city, row.uf)).rows(self.quarter):
+            if self.base.districts_of(gazetteer.Municipality(city, row.uf)).rows(self.district):
                 self.suggested["cidade"] = row.city
                 yield "cidade", Finding(Verdict.CONFLICT, row)
                 return

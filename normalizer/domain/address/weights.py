@@ -48,12 +48,12 @@ RURAL_TYPE: Final = 4.0
 LOCALITY: Final = 4.0  # "Povoado Lagoa Azul": it opens the address
 BARE_NAME: Final = 2.5  # a name without a type: only with much else in its favour
 
-# -- number and quarter ------------------------------------------------------------------------------------------
+# -- number and district ------------------------------------------------------------------------------------------
 NUMBER: Final = 2.0
 NO_NUMBER: Final = 2.0  # "S/N" right behind the street
 NO_NUMBER_APART: Final = 1.5
 NUMBER_ANNOUNCED: Final = 0.5  # "nº 12"
 UNITS_FOR_NUMBER: Final = 1.0  # "Quadra 3, Lote 4" instead of a number
-QUARTER_LABELLED: Final = 1.0
-QUARTER: Final = 1.0
-QUARTER_KNOWN: Final = 0.5  # a label or a quarter's first word shows it
+DISTRICT_LABELLED: Final = 1.0
+DISTRICT: Final = 1.0
+DISTRICT_KNOWN: Final = 0.5  # a label or a district's first word shows it

@@ -440,7 +440,7 @@ def _columns(
 
 
 def _without_loose_parts(columns: dict[int, str]) -> dict[int, str]:
-    """Numbers, quarters and cities are an address's only beside a street; a check digit, beside its number."""
+    """Numbers, districts and cities are an address's only beside a street; a check digit, beside its number."""
     found = set(columns.values())
     loose = set() if found & {"logradouro", "endereco_completo", "endereco_coleta"} else set(ADDRESS_PARTS)
     loose |= set() if found & DOCUMENT_FIELDS else {"digito", "tipo_documento"}

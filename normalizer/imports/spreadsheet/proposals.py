@@ -43,7 +43,7 @@ _STREET: Final = re.compile(
     r"(?:r|rua|av|aven|avenida|tv|trav|travessa|al|alameda|estr|estrada|rod|rodovia|pca|praca|largo|lgo|beco|viela)"
     r"\.? ?(?<![a-z])[a-z0-9]"
 )
-_QUARTER: Final = re.compile(
+_DISTRICT: Final = re.compile(
     r"(?:bairro|centro|jardim|jd|vila|vl|parque|pq|conjunto|conj|residencial|setor|loteamento|nova|novo|alto|bela|boa"
     r"|cidade|zona|nucleo|santo|santa|sao|bom|barra|campo)\b[^0-9]*"
 )
@@ -198,7 +198,7 @@ _KINDS: Final = (
     _Kind("cidade", lambda text: bool(municipalities(name_key(text))), "são nomes de municípios", 0.8),
     _Kind("endereco_completo", _is_address, "começam por rua, avenida … e trazem o endereço inteiro", 0.5, 1.1),
     _Kind("logradouro", _is_street, "começam por rua, avenida …", 0.6),
-    _Kind("bairro", lambda text: _QUARTER.fullmatch(text) is not None, "parecem nomes de bairros", 0.5, 0.7),
+    _Kind("bairro", lambda text: _DISTRICT.fullmatch(text) is not None, "parecem nomes de bairros", 0.5, 0.7),
     _Kind("complemento", lambda text: _UNIT.fullmatch(text) is not None, "são apartamentos, casas, blocos …", 0.6, 0.9),
     _Kind("numero", lambda text: _HOUSE.fullmatch(text) is not None, "são números de casa", 0.9, 0.4),
     _Kind("inicio_agendamento", _when(date=True, time=True), "são datas com hora", 0.8),

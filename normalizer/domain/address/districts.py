@@ -34,10 +34,10 @@ def chunks(tokens: Tokens, marks: bytearray) -> list[tuple[int, int]]:
     return found
 
 
-def may_be_quarter(tokens: Tokens, start: int, end: int, *, sector: bool) -> bool:
-    """Can the tokens [start, end) be the name of a quarter.
+def may_be_district(tokens: Tokens, start: int, end: int, *, sector: bool) -> bool:
+    """Can the tokens [start, end) be the name of a district.
 
-    `sector`: the street is a sector of Brasília, where "Rua 310" behind it is no quarter.
+    `sector`: the street is a sector of Brasília, where "Rua 310" behind it is no district.
     """
     if not _opens_and_closes(tokens, start, end):
         return False
@@ -47,9 +47,9 @@ def may_be_quarter(tokens: Tokens, start: int, end: int, *, sector: bool) -> boo
 
 
 def may_fill_slot(tokens: Tokens, start: int) -> bool:
-    """May the field where a register prints the quarter be one that no rule knows: "BNH", "NORTE", a name cut short."""
+    """May the field where a register prints the district be one that no rule knows: "BNH", "NORTE"."""
     key = tokens.keys[start]
-    if key in lx.QUARTER_TOO:
+    if key in lx.DISTRICT_TOO:
         return True
     if tokens.kinds[start] != WORD or key in lx.UNIT_WORDS or key in lx.REFERENCE_WORDS or key in lx.BETWEEN:
         return False
@@ -58,7 +58,7 @@ def may_fill_slot(tokens: Tokens, start: int) -> bool:
 
 
 def _opens_and_closes(tokens: Tokens, start: int, end: int) -> bool:
-    """Are its first and its last word ones that a quarter's name may begin and end with."""
+    """Are its first and its last word ones that a district's name may begin and end with."""
     keys = tokens.keys
     if end - start > _LONGEST or keys[end - 1] in lx.BREAKS_OFF:
         return False
@@ -66,50 +66,50 @@ def _opens_and_closes(tokens: Tokens, start: int, end: int) -> bool:
         return False
     if end - start == 1:
         return _may_stand_alone(tokens, start)
-    return keys[end - 1] not in lx.TOWN_WORDS or keys[end - 2] in lx.TOWN_QUARTERS  # "Nova Cidade"
+    return keys[end - 1] not in lx.TOWN_WORDS or keys[end - 2] in lx.TOWN_DISTRICTS  # "Nova Cidade"
 
 
 def _long_enough(tokens: Tokens, start: int, end: int) -> bool:
     words = [tokens.keys[at] for at in range(start, end) if tokens.kinds[at] == WORD]
     letters = sum(len(lx.DISTRICT_WORDS.get(key, key)) for key in words)
-    return letters > 2 or (end - start == 1 and tokens.words[start].lower() in lx.SHORTEST_QUARTERS)
+    return letters > 2 or (end - start == 1 and tokens.words[start].lower() in lx.SHORTEST_DISTRICTS)
 
 
 def _named_with_article(tokens: Tokens, start: int, end: int) -> bool:
-    """Is the quarter called "da Paz", "dos Pires": the whole field, or all that a label announces."""
-    opens = tokens.gaps[start] == HARD or tokens.keys[start - 1] in lx.QUARTER_LABELS
+    """Is the district called "da Paz", "dos Pires": the whole field, or all that a label announces."""
+    opens = tokens.gaps[start] == HARD or tokens.keys[start - 1] in lx.DISTRICT_LABELS
     closes = end == tokens.size or tokens.gaps[end] == HARD
     return tokens.keys[start] in _NAMED_BY and end - start > 1 and opens and closes
 
 
 def _may_stand_alone(tokens: Tokens, at: int) -> bool:
-    """May the one word be a whole quarter: no "Jardim", no "Casa", and no "Balneário" that runs into "Camboriú"."""
+    """May the one word be a whole district: no "Jardim", no "Casa", and no "Balneário" that runs into "Camboriú"."""
     key = tokens.keys[at]
-    if key in lx.GENERIC_QUARTERS or key in lx.PART_HEADS or lx.UNIT_WORDS.get(key) in lx.ALONE_UNITS:
+    if key in lx.GENERIC_DISTRICTS or key in lx.PART_HEADS or lx.UNIT_WORDS.get(key) in lx.ALONE_UNITS:
         return False
     runs_on = at + 1 < tokens.size and tokens.gaps[at + 1] != HARD
     return not (runs_on and key in lx.RUNNING_ON)
 
 
 def closed_by_centre(keys: list[str], start: int, end: int) -> bool:
-    """Does the quarter "Centro" end the name of a building, and is no part of it ("Edifício Novo Centro")."""
+    """Does the district "Centro" end the name of a building, and is no part of it ("Edifício Novo Centro")."""
     if end - start < 3 or keys[end - 1] not in lx.CENTRE:
         return False
     return keys[end - 2] not in lx.BEFORE_CENTRE and keys[end - 2] not in lx.PREPOSITIONS
 
 
 def _holds_other_field(keys: list[str], start: int, end: int) -> bool:
-    """Is a part of the complement read into the quarter: "Sala Verde Centro", "Casa dos Fundos"."""
+    """Is a part of the complement read into the district: "Sala Verde Centro", "Casa dos Fundos"."""
     if end - start == 1:
         return False
     first, last = keys[start], keys[end - 1]
     if first in lx.NO_NAMES or last in lx.PART_TAILS or _is_remark(keys, start, end):
         return True
-    if first in lx.QUARTER_LABELS and not _is_label_name(keys, start, end):
+    if first in lx.DISTRICT_LABELS and not _is_label_name(keys, start, end):
         return keys[start + 1] not in lx.PREPOSITIONS
     if _ends_in_other_centre(keys, end) or first in lx.PART_HEADS:
         return True
-    return _more_than_house_quarter(keys, start, end) if first in lx.HOUSES else _two_quarters(keys, start, end)
+    return _more_than_house_district(keys, start, end) if first in lx.HOUSES else _two_districts(keys, start, end)
 
 
 def _ends_in_other_centre(keys: list[str], end: int) -> bool:
@@ -118,26 +118,26 @@ def _ends_in_other_centre(keys: list[str], end: int) -> bool:
 
 def _is_label_name(keys: list[str], start: int, end: int) -> bool:
     """Is it "Bairro Novo"."""
-    return end - start == 2 and keys[start + 1] in lx.QUARTER_QUALIFIERS
+    return end - start == 2 and keys[start + 1] in lx.DISTRICT_QUALIFIERS
 
 
 def _is_remark(keys: list[str], start: int, end: int) -> bool:
-    """Is it two streets, and maybe a quarter behind them, or a note."""
+    """Is it two streets, and maybe a district behind them, or a note."""
     between = keys[start] in lx.BETWEEN and not lx.AND.isdisjoint(keys[start + 1 : end])
     return between or not lx.NOTE_WORDS.isdisjoint(keys[start:end])
 
 
-def _more_than_house_quarter(keys: list[str], start: int, end: int) -> bool:
-    """Is it more than a quarter: "Casa Verde Alta" is one, "casa verde Jardim Europa" is not."""
+def _more_than_house_district(keys: list[str], start: int, end: int) -> bool:
+    """Is it more than a district: "Casa Verde Alta" is one, "casa verde Jardim Europa" is not."""
     if keys[start + 1] in lx.PREPOSITIONS:
         return True
-    return end - start > 2 and keys[start + 2] not in lx.HOUSE_QUARTER_ENDS
+    return end - start > 2 and keys[start + 2] not in lx.HOUSE_DISTRICT_ENDS
 
 
-def _two_quarters(keys: list[str], start: int, end: int) -> bool:
-    """Does a second quarter begin inside the first: "Jardim América Vila Nova"."""
+def _two_districts(keys: list[str], start: int, end: int) -> bool:
+    """Does a second district begin inside the first: "Jardim América Vila Nova"."""
     return keys[start] in lx.STRONG_STARTERS and any(
-        keys[at] in lx.SECOND_QUARTERS and keys[at - 1] not in lx.BEFORE_SECOND for at in range(start + 2, end - 1)
+        keys[at] in lx.SECOND_DISTRICTS and keys[at - 1] not in lx.BEFORE_SECOND for at in range(start + 2, end - 1)
     )
 
 
@@ -149,7 +149,7 @@ def _opens_other_field(tokens: Tokens, start: int, *, sector: bool) -> bool:
 
 
 def _belongs(tokens: Tokens, at: int, start: int, end: int) -> bool:
-    """Can the token stand in a quarter's name: a word that can be spoken or is listed, a short number at the end."""
+    """Can the token stand in a district's name: a word that can be spoken or is listed, a short number at the end."""
     if tokens.kinds[at] == NUM:
         return end - start > 1 and len(tokens.keys[at]) <= 3 and (at == end - 1 or date_follows(tokens, at))
     return not (at > start and at_street(tokens, at)) and not _unreadable(tokens, at)
