@@ -303,6 +303,11 @@ def test_what_the_rules_settle_passes():
             assert violations(row["text"], decision.value) == ()
 
 
+@pytest.mark.parametrize("sign", ["º", "ª", "ͺ"])  # letters to Python, no word to an address
+def test_a_part_without_a_word_is_in_no_text(sign):
+    assert accepted(ROWS[0]["expected"] | {"complemento": sign}, ROWS[0]["text"]) is None
+
+
 slots = st.sampled_from([row["expected"][name] for row in ROWS for name in FIELDS]) | st.text(max_size=12) | st.none()
 
 

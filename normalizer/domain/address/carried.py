@@ -204,12 +204,12 @@ class Carrier:
 
     def _part_spans(self, part: str) -> list[Span]:
         words = value_words(part)
-        if not lx.NOTE_WORDS.isdisjoint(words):
+        if not words or not lx.NOTE_WORDS.isdisjoint(words):
             return []  # "Condomínio Portal do Sol entregar na portaria" is more than a building
-        inner_street = bool(words) and words[0] in _ONLY_STREET_HEADS
+        inner_street = words[0] in _ONLY_STREET_HEADS
         spans = list(self._spans(words, _NAMES if inner_street else _PARTS))
         spans.extend(self._second_numbers(words))
-        if words and words[-1] in _FLOORS:
+        if words[-1] in _FLOORS:
             spans.extend(self._spans([words[-1], *words[:-1]], _PARTS))
         if len(words) == 2:  # "Casa nº 2"
             spans.extend(
