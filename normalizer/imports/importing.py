@@ -19,7 +19,7 @@ import structlog
 from normalizer.domain.policy import BRAND, UNIT, is_home_collection, scope_of
 from normalizer.errors import QueueUnavailable
 from normalizer.imports.plan import Progress, chosen_rows, read_whole, unwatched
-from normalizer.imports.problem_rows import keep_header_and_problems
+from normalizer.imports.problem_rows import MOST_ROWS, keep_header_and_problems, keep_problems
 from normalizer.imports.spreadsheet import ColumnSeen, Limits, Problem, Proposal, Spreadsheet, Vocabulary
 from normalizer.store import ImportNotes, ImportRow, ImportState, UpsertReport
 from normalizer.store.upsert import UNNAMED
@@ -190,21 +190,25 @@ async def import_sheet(
         await keep_header_and_problems(store, import_id, sheet, plan.problems, plan.keys() if plan.problems else {})
     rows = chosen_rows(sheet, plan, emptying=emptying)
     feed = _Feed(enqueue)
-    done = 0
-    progress(done, report.rows)
+    done, refused = 0, dict[str, str]()
+    progress(done, plan.rows)
     while chunk := await asyncio.to_thread(_take, rows):
         if import_id is None:
             _count(report, await store.preview_rows(chunk))
         else:
             upserted = await store.upsert_rows(chunk, import_id)
             _count(report, upserted)
+            refused |= upserted.refused
             await feed.put({**upserted.new, **upserted.changed})
             await store.imports.note(import_id, written=done + len(chunk))
         _count_lacking(report.lacking, chunk)
         done += len(chunk)
-        progress(done, report.rows)
+        progress(done, plan.rows)
     if import_id is not None:
         report.unqueued = await feed.finish()
+        if refused:
+            report.rows -= len(refused)
+            await keep_problems(store, import_id, sheet, plan.refuse(refused), plan.keys(), first=MOST_ROWS)
         counts = {counted: getattr(report, counted) for counted in _COUNTS}
         await store.imports.end(import_id, **report.notes())
         log.info("import.finished", import_id=import_id, **counts, problems=len(report.errors))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -163,13 +163,21 @@ class Plan:
         """The natural key of each row that counts, by (sheet, row); not of those that share one."""
         return {seen.place: key for key, seen in self._last.items() if key not in self._shared}
 
+    def refuse(self, found: Mapping[str, str]) -> list[Problem]:
+        """The problems of rows that the store refused, by the key they are stored under."""
+        places = {key: seen.place for key, seen in self._last.items() if key in found}
+        places |= {_own(key, one): one.place for key, rows in self._shared.items() for one in rows}
+        refused = [_not_taken(*places[key], what) for key, what in found.items()]
+        self.problems += refused
+        return refused
+
     def key_of(self, row: Row) -> str | None:
         """The key under which a row is stored; None where a later one took its place."""
         key = key_of(row)
         if key not in self._shared:
             return key if self._last[key].place == (row.sheet, row.number) else None
         mine = next((one for one in self._shared[key] if one.place == (row.sheet, row.number)), None)
-        return None if mine is None else f"{key}:{_digest([mine.patient])}"
+        return None if mine is None else _own(key, mine)
 
 
 def key_of(row: Row) -> str:
@@ -184,6 +192,11 @@ def key_of(row: Row) -> str:
     named = "nome_paciente" in values and "data_agendamento" in values
     parts = [values.get(name, "") for name in _IDENTITY] if named else [f"{k}={values[k]}" for k in sorted(values)]
     return f"linha:{_digest(parts)}"
+
+
+def _own(key: str, seen: _Seen) -> str:
+    """The key of a row that shares one with another patient's."""
+    return f"{key}:{_digest([seen.patient])}"
 
 
 def _digest(parts: Sequence[str]) -> str:
@@ -228,6 +241,17 @@ def _not_unique(sheet: Spreadsheet, row: Row, earlier: _Seen) -> Problem:
         f"o id de outro paciente, da linha {earlier.number}" + _of_sheet(earlier.sheet, row.sheet),
         "Entraram como agendamentos diferentes; dê a cada um o seu id, para que outra importação os reconheça.",
         beside=True,
+    )
+
+
+def _not_taken(sheet: str, number: int, found: str) -> Problem:
+    return Problem(
+        sheet,
+        number,
+        None,
+        "um registro que o MongoDB aceite",
+        found,
+        "A linha não foi gravada; as outras foram. Corrija-a, ou a regra da coleção, e importe de novo.",
     )
 
 

@@ -28,7 +28,6 @@ async def keep_header_and_problems(
 
     `keys` are the natural keys of appointments, by (sheet, row).
     """
-    rows = await asyncio.to_thread(_rows, sheet, problems, keys)
     await store.imports.note(
         import_id,
         titles=[SheetTitles(info.name, info.header.titles) for info in sheet.sheets],
@@ -37,8 +36,22 @@ async def keep_header_and_problems(
         problems=len(problems),
         written=0,
     )
-    await store.problems.keep(import_id, rows)
+    await keep_problems(store, import_id, sheet, problems, keys)
     await store.columns.remember(sheet.learned)
+
+
+async def keep_problems(
+    store: AppointmentStore,
+    import_id: str,
+    sheet: Spreadsheet,
+    problems: Sequence[Problem],
+    keys: Mapping[tuple[str, int], str],
+    *,
+    first: int = 0,
+) -> None:
+    """Keep the rows with these problems, `first` in the order they are told in."""
+    rows = await asyncio.to_thread(_rows, sheet, problems, keys)
+    await store.problems.keep(import_id, rows, first=first)
 
 
 def _rows(sheet: Spreadsheet, problems: Sequence[Problem], keys: Mapping[tuple[str, int], str]) -> list[ProblemRow]:

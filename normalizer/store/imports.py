@@ -124,11 +124,11 @@ class ProblemRows:
     def __init__(self, problems: Collection, *, clock: Callable[[], datetime]) -> None:
         self._problems, self._clock = problems, clock
 
-    async def keep(self, import_id: str, rows: Sequence[ProblemRow]) -> None:
-        """Keep the rows of an import, in the sheet's order. StoreUnavailable on an outage, as in all methods."""
+    async def keep(self, import_id: str, rows: Sequence[ProblemRow], *, first: int = 0) -> None:
+        """Keep the rows of an import, the first as number `first`. StoreUnavailable on an outage, as in all methods."""
         about = {"import_id": import_id, "expira_em": self._clock() + _PROBLEMS_KEPT}
         with translated():
-            for chunk in batched(enumerate(rows), BULK):
+            for chunk in batched(enumerate(rows, first), BULK):
                 documents = [{**row.as_stored(), **about, "ordem": position} for position, row in chunk]
                 await self._problems.insert_many(documents, ordered=True)
 

@@ -18,6 +18,7 @@ from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Status, 
 from normalizer.domain.decision import Reason
 from normalizer.domain.policy import Policies
 from normalizer.domain.stored_form import stored_form
+from normalizer.store.bulk import in_bulk
 from normalizer.store.connection import UNREADABLE, Collection, Record, chunks_of, each_of, raw, translated
 from normalizer.store.identity import id_text
 from normalizer.store.records import RESULT_FIELD, TRACKING, about, ours, status_of
@@ -161,13 +162,13 @@ async def _mend(
     ]
     now = clock()
     touched = {record["_id"]: {name: names[name] for name in names if "." not in name} for record, names in fields}
-    await keep_images(appointments, images, touched, import_id=import_id, now=now)
+    refused = await keep_images(appointments, images, touched, import_id=import_id, now=now)
     own = {"normalizacao.tocado_por": import_id, "updated_at": now}
-    outcome = await appointments.bulk_write(
-        [UpdateOne(_as_read(record), {"$set": {**names, **own}}) for record, names in fields], ordered=False
-    )
-    migrated.changed += outcome.matched_count
-    migrated.skipped += len(fields) - outcome.matched_count
+    kept = [(record, names) for record, names in fields if record["_id"] not in refused]
+    writes = [UpdateOne(_as_read(record), {"$set": {**names, **own}}) for record, names in kept]
+    changed = (await in_bulk(appointments, writes)).matched
+    migrated.changed += changed
+    migrated.skipped += len(fields) - changed
 
 
 def _as_read(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from normalizer.domain.address import Address
 from normalizer.domain.address.taught import ClinicWord
 from normalizer.domain.appointment import Kind, Status
 from normalizer.domain.document import Document
+from normalizer.store.bulk import in_bulk
 from normalizer.store.connection import BULK, Record, chunks_of, settled, translated, utc
 from normalizer.store.connection import Collection as Stored
 from normalizer.store.corrections import as_read, correction_of, reopening_of
@@ -267,8 +268,7 @@ class Questions:
             old = {f"{mark}.motivo": {"$exists": True}, f"{mark}.perguntas": {"$exists": False}}
             found = self._appointments.find({**_OPEN, **old, RESULT_FIELD[kind]: None}).limit(_STAMPED)
             writes = [_asking_now(StoredAppointment.of(record), kind, secret) async for record in found]
-            if writes:
-                stamped += (await self._appointments.bulk_write(writes, ordered=False)).modified_count
+            stamped += (await in_bulk(self._appointments, writes)).modified
         return stamped
 
     # -- deciding -----------------------------------------------------------------------------------------------------
@@ -350,27 +350,27 @@ class Questions:
         asking = [(one, record) for one, record in seen if decision.key in _asked(one, kind, secret)]
         still = {one.handle for one, _ in asking}
         writes = [_asking_now(one, kind, secret) for one, _ in seen if one.handle not in still]
-        if not writes:
-            return asking, 0
-        return asking, (await self._appointments.bulk_write(writes, ordered=False)).modified_count
+        return asking, (await in_bulk(self._appointments, writes)).modified
 
     async def _write(self, decision: Decision, asking: Sequence[_Seen], answers: Mapping[str, Answer]) -> int:
         """How many rows were written; the decision counts them."""
         if not asking:
             return 0
         kind, now, secret = decision.kind, self._clock(), await self._secret()
-        await insert_images(self._images, [_image(seen, record, decision, now) for seen, record in asking])
+        images = [_image(seen, record, decision, now) for seen, record in asking]
+        refused = await insert_images(self._images, images)
+        asking = [one for one in asking if one[0].handle not in refused]
         writes = []
         for seen, record in asking:
             change = self._change(seen, record, decision, answers[seen.texts[kind].text], now, secret)
             writes.append(UpdateOne({**as_read(seen, [kind]), RESULT_FIELD[kind]: None}, change))
-        written = (await self._appointments.bulk_write(writes, ordered=False)).modified_count
+        written = (await in_bulk(self._appointments, writes)).modified
         names = [seen.id for seen, _ in asking]
         waiting = sum(isinstance(answers[seen.texts[kind].text], Known) for seen, _ in asking)
         counted = {"$inc": {"total": written, "restam": waiting}, "$addToSet": {"registros": {"$each": names}}}
         await self._decisions.update_one({"_id": decision.id}, counted)
         await self._imports.recount(seen.import_id for seen, _ in asking)
-        return int(written)
+        return written
 
     def _change(
         self,

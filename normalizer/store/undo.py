@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError
+from pymongo import InsertOne, UpdateOne
 
 from normalizer.domain.appointment import Status
+from normalizer.store.bulk import DUPLICATE_KEY, in_bulk
 from normalizer.store.connection import Collection, Record, batched, chunks_of
 from normalizer.store.indexes import INSERTED_BY
 from normalizer.store.records import RESULT_FIELD, Pending, ours, pending_of, revision_of
@@ -24,7 +24,6 @@ _SLACK: Final = timedelta(hours=1)  # an undo that begins in the last minute sti
 _MIRRORS: Final = ("cpf", "rg")
 _TRACKING: Final = ("normalization_status", "normalization_job_id", "normalization_error")
 _PASSES: Final = 5
-_DUPLICATE_KEY: Final = 11000
 
 
 @dataclass(slots=True)
@@ -51,22 +50,23 @@ async def keep_images(
     *,
     import_id: str,
     now: datetime,
-) -> None:
-    """Store what the named records hold now, in the fields an import is about to write and those normalizing writes."""
+) -> dict[Any, int]:
+    """Store what the named records hold now, in the fields an import is about to write and those normalizing writes.
+
+    Returns what `insert_images` does.
+    """
     found = collection.find({"_id": {"$in": list(touched)}})
-    await insert_images(images, [_image(record, touched[record["_id"]], import_id, now) async for record in found])
+    kept = [_image(record, touched[record["_id"]], import_id, now) async for record in found]
+    return await insert_images(images, kept)
 
 
-async def insert_images(images: Collection, kept: Sequence[Record]) -> None:
-    """Store images before the writes they belong to; one that is there already is the true one."""
-    if not kept:
-        return
-    try:
-        await images.insert_many(kept, ordered=False)
-    except BulkWriteError as partial:  # a chunk written twice
-        errors = (partial.details or {}).get("writeErrors", [])
-        if not errors or any(error.get("code") != _DUPLICATE_KEY for error in errors):
-            raise
+async def insert_images(images: Collection, kept: Sequence[Record]) -> dict[Any, int]:
+    """Store images before the writes they belong to; one that is there already is the true one.
+
+    Returns those that MongoDB refused, by their record's `_id`, with its code: nothing may be written on them.
+    """
+    refused = (await in_bulk(images, list(map(InsertOne, kept)))).refused
+    return {kept[at]["registro"]: code for at, code in refused.items() if code != DUPLICATE_KEY}
 
 
 def _image(record: Record, written: Mapping[str, Any], import_id: str, now: datetime) -> Record:
@@ -142,7 +142,7 @@ async def _restore(
         if not held:
             return
         writes = [_write(record, waiting[native_id], mine, clock()) for native_id, record in held.items()]
-        await collection.bulk_write(writes, ordered=False)
+        await in_bulk(collection, writes)
         left = await _held(collection, held, mine)
         async for record in collection.find({"_id": {"$in": [one for one in held if one not in left]}}):
             undone.restored += 1

@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Any, Final
 
 from bson import ObjectId
-from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError
+from pymongo import InsertOne, UpdateOne
 
 from normalizer.domain.appointment import Kind
 from normalizer.domain.stored_form import FORMED
+from normalizer.store.bulk import DUPLICATE_KEY, in_bulk, told
 from normalizer.store.connection import BULK, Collection, Record, batched, read, translated
+from normalizer.store.identity import identity_of
 from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.records import (
     ALL_SOURCES,
@@ -29,7 +30,6 @@ from normalizer.store.records import (
 )
 from normalizer.store.undo import keep_images
 
-_DUPLICATE_KEY = 11000
 _AS_WRITTEN: Final = frozenset({f"{name}_informado" for name in FORMED})
 _MIRRORED: Final = frozenset({"cpf", "rg"})  # filled by results, too
 #: What the backend's typed model demands of every appointment, where a sheet does not say it.
@@ -61,6 +61,7 @@ class UpsertReport:
         refreshed: only other fields (status, phone) differ; they were updated, nothing is to be normalized.
         equal: the same row as in the last import; not touched.
         emptied: fields that hold a text and whose cell is empty now, by number of rows; `ImportRow.kept` ones stay.
+        refused: what MongoDB will never take (too large, against a rule of the collection), by key: what was found.
     """
 
     new: dict[str, str] = field(default_factory=dict)
@@ -68,6 +69,7 @@ class UpsertReport:
     refreshed: int = 0
     equal: int = 0
     emptied: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 class Upsert:
@@ -113,6 +115,8 @@ class Upsert:
         unknown = [row for row in rows if row.key not in stored]
         raced = await self._insert(unknown) if unknown else []
         stored |= await self._stored(raced) if raced else {}
+        # A key that is taken, and by no record of this name: another unique index of the collection.
+        self._report.refused |= {row.key: told(DUPLICATE_KEY) for row in raced if row.key not in stored}
         await self._update([(row, stored[row.key]) for row in rows if row.key in stored])
 
     async def _stored(self, rows: Sequence[ImportRow]) -> dict[str, Record]:
@@ -124,18 +128,16 @@ class Upsert:
     async def _insert(self, rows: Sequence[ImportRow]) -> list[ImportRow]:
         """Insert them, and return those that another import inserted first."""
         records = [self._new_record(row) for row in rows]
-        taken: set[int] = set()
-        try:
-            await self._collection.insert_many(records, ordered=False)
-        except BulkWriteError as partial:
-            errors = (partial.details or {}).get("writeErrors", [])
-            taken = {error["index"] for error in errors if error.get("code") == _DUPLICATE_KEY}
-            if len(taken) < len(errors) or not errors:
-                raise
-        for index, record in enumerate(records):
-            if index not in taken:
+        raced: list[ImportRow] = []
+        refused = (await in_bulk(self._collection, list(map(InsertOne, records)))).refused
+        for index, (row, record) in enumerate(zip(rows, records, strict=True)):
+            if (code := refused.get(index)) is None:
                 self._report.new[record["id"]] = pending_of(record, secret=self._secret).fingerprint
-        return [rows[index] for index in sorted(taken)]
+            elif code == DUPLICATE_KEY:
+                raced.append(row)
+            else:
+                self._report.refused[row.key] = told(code)
+        return raced
 
     def _new_record(self, row: ImportRow) -> Record:
         now = self._clock()
@@ -150,13 +152,26 @@ class Upsert:
         return record
 
     async def _update(self, pairs: Sequence[tuple[ImportRow, Record]]) -> None:
-        compared = [(row, record, self._compared(row, record)) for row, record in pairs]
-        writes = [write for _, _, write in compared if write is not None]
-        if writes:
-            touched = {record["_id"]: row.fields for row, record, write in compared if write is not None}
-            if self._images is not None:
-                await keep_images(self._collection, self._images, touched, import_id=self._import_id, now=self._clock())
-            await self._collection.bulk_write(writes, ordered=False)
+        found = [(row, record, self._compared(row, record)) for row, record in pairs]
+        writes = [(row, record, write) for row, record, write in found if write is not None]
+        refused = await self._keep_images({record["_id"]: row.fields for row, record, _ in writes})
+        kept = [one for one in writes if one[1]["_id"] not in refused]
+        outcome = await in_bulk(self._collection, [write for *_, write in kept])
+        refused |= {kept[at][1]["_id"]: code for at, code in outcome.refused.items()}
+        for row, record, _ in writes if refused else ():
+            if (code := refused.get(record["_id"])) is not None:
+                self._refuse(row, record, code)
+
+    async def _keep_images(self, touched: Mapping[Any, Mapping[str, Any]]) -> dict[Any, int]:
+        if self._images is None or not touched:
+            return {}
+        return await keep_images(self._collection, self._images, touched, import_id=self._import_id, now=self._clock())
+
+    def _refuse(self, row: ImportRow, record: Record, code: int) -> None:
+        """Not written, and not counted as such."""
+        self._report.refused[row.key] = told(code)
+        if self._report.changed.pop(identity_of(record), None) is None:
+            self._report.refreshed -= 1
 
     def _compared(self, row: ImportRow, record: Record) -> UpdateOne | None:
         """Count the row, and return the write that brings the record up to it, if one is needed."""

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError
 
 from normalizer.domain.appointment import Appointment, Status
 from normalizer.errors import StoreUnavailable
+from normalizer.store.bulk import Bulk, in_bulk, is_of_the_row
 from normalizer.store.connection import Collection, translated, utc
 from normalizer.store.identity import identity_of
 from normalizer.store.pressure import Stride, Turns
@@ -21,9 +21,6 @@ from normalizer.store.records import Result, change_of, failure_of, not_fenced_o
 # A field of ours that is no sub-document or no number (a typed model dumps null): put right, and written again.
 # 14 TypeMismatch, 28 PathNotViable.
 _OURS_IS_MISSHAPEN = frozenset({14, 28})
-# Refusals that lie in the row: no later try will end differently.
-# 2 BadValue, 14, 28 as above, 121 DocumentValidationFailure, 10334 and 17419 too large, 17280 KeyTooLong.
-_ROW_IS_REFUSED = frozenset({2, 14, 28, 121, 10334, 17280, 17419})
 
 
 @dataclass(slots=True)
@@ -114,11 +111,11 @@ async def _write_chunk(
     collection: Collection, writes: Sequence[GuardedWrite], now: datetime, report: SaveReport
 ) -> None:
     with translated():
-        matched, errors = await _bulk(collection, writes)
+        matched, _, errors = await _bulk(collection, writes)
         if misshapen := [index for index, code in errors.items() if code in _OURS_IS_MISSHAPEN]:
             again = [writes[index] for index in misshapen]
             await straighten(collection, [write.key for write in again])
-            more, still = await _bulk(collection, again)
+            more, _, still = await _bulk(collection, again)
             matched += more
             errors = {index: code for index, code in errors.items() if index not in misshapen}
             errors |= {misshapen[index]: code for index, code in still.items()}
@@ -126,25 +123,15 @@ async def _write_chunk(
         written = await _written(collection, attempted, matched, now)
         lost = [write for write in attempted if write.id not in written]
         if late := [write._replace(condition=write.overtaking()) for write in lost if write.overtaking]:
-            matched, refused = await _bulk(collection, late)
+            matched, _, refused = await _bulk(collection, late)
             written |= await _written(collection, late, matched, now)
             positions = {write.id: index for index, write in enumerate(writes)}
             errors |= {positions[late[index].id]: code for index, code in refused.items()}
     _sort_in(report, writes, errors, written)
 
 
-async def _bulk(collection: Collection, writes: Sequence[GuardedWrite]) -> tuple[int, dict[int, int]]:
-    """How many conditions held, and the server's error code of each row it refused, by position."""
-    operations = [UpdateOne({"_id": write.key, **write.condition}, write.change) for write in writes]
-    try:
-        return (await collection.bulk_write(operations, ordered=False)).matched_count, {}
-    except BulkWriteError as partial:
-        details = partial.details or {}
-        if details.get("writeConcernErrors"):
-            # Written here, but perhaps not where it would survive: the same write again changes nothing.
-            raise StoreUnavailable("MongoDB não confirmou a escrita.") from None
-        errors = {error["index"]: error.get("code", 0) for error in details.get("writeErrors", ())}
-        return int(details.get("nMatched", 0)), errors
+async def _bulk(collection: Collection, writes: Sequence[GuardedWrite]) -> Bulk:
+    return await in_bulk(collection, [UpdateOne({"_id": one.key, **one.condition}, one.change) for one in writes])
 
 
 async def straighten(collection: Collection, keys: Sequence[Any]) -> None:
@@ -175,7 +162,7 @@ async def _written(collection: Collection, writes: Sequence[GuardedWrite], match
 def _sort_in(report: SaveReport, writes: Sequence[GuardedWrite], errors: Mapping[int, int], written: set[str]) -> None:
     for index, write in enumerate(writes):
         code = errors.get(index)
-        if code in _ROW_IS_REFUSED:
+        if code is not None and is_of_the_row(code):
             report.refused[write.id] = f"MongoDB recusou o registro (código {code})"
         elif code is not None:
             report.failed.append(write.id)

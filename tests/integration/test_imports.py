@@ -14,7 +14,7 @@ from normalizer.errors import InvalidInput
 from normalizer.imports.importing import import_sheet
 from normalizer.queue.service import TaskService
 from normalizer.simulation.sheets import DEMO_ROWS, demo_scenario, generate, write_sheet
-from normalizer.store import AppointmentStore, ImportRow
+from normalizer.store import AppointmentStore, ImportRow, ImportState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -112,6 +112,41 @@ async def test_a_cell_that_cannot_be_read_empties_nothing(store, tasks, mongo) -
     assert (report.changed, report.refreshed, dict(report.emptied)) == ({}, 1, {})
     record = mongo.appointments.find_one({"id_agendamento": "a"})
     assert (record["endereco_coleta"], record["documento_completo"]) == ("rua x, 1", "RG 1234567")
+
+
+async def test_a_row_that_is_too_large_to_be_stored_is_a_problem_of_its_own(store, tasks, mongo) -> None:
+    """Sixteen megabytes are MongoDB's limit: a record that fills them to the last kilobyte takes no longer text."""
+    other = {"id_agendamento": "b", "nome_paciente": "Olga", "anexo": "x" * (16 * 2**20 - 8_192)}
+    mongo.appointments.insert_one(other)
+    content = f"{HEADER}\na;Ana;rua x, 1;RG 1234567\nb;Olga;{'y' * 30_000};RG 7654321\nc;Bia;rua z, 3;RG 7654321\n"
+
+    report = await import_sheet(content.encode(), store=store, enqueue=tasks.enqueue_many)
+
+    assert (report.rows, report.new, report.changed, report.refreshed) == (2, 2, 0, 0)
+    [problem] = report.errors
+    assert (problem.row, problem.found) == (3, "um registro de mais de 16 MB")
+    record = await store.imports.get(report.import_id)
+    assert record is not None
+    assert (record.stored_state, record.problems) == (ImportState.FINISHED, 1)
+    [kept] = await store.problems.of(report.import_id)
+    assert (kept.number, kept.cells[0], kept.key) == (3, "b", "b")
+    assert (await tasks.status()).due == 2
+    assert "endereco_coleta" not in mongo.appointments.find_one({"id_agendamento": "b"}, {"anexo": 0})
+
+
+async def test_rows_against_a_rule_of_the_collection_are_problems_beside_the_others(store, tasks, mongo) -> None:
+    only_ana = {"$jsonSchema": {"properties": {"nome_paciente": {"enum": ["Ana"]}}}}
+    mongo.command("collMod", "appointments", validator=only_ana)
+    rows = ["a;Ana;rua x, 1;RG 1234567", "b;Olga;rua y, 2;RG 1", "a;Bia;rua z, 3;RG 2", "c;Ana;rua w, 4;RG 3"]
+    content = "\n".join([HEADER, *rows]).encode()
+
+    report = await import_sheet(content, store=store, enqueue=tasks.enqueue_many)
+
+    assert (report.rows, report.new) == (2, 2)
+    refused = [problem.row for problem in report.errors if "regra de validação" in problem.found]
+    assert refused == [3, 4]
+    assert {row.number: bool(row.cells) for row in await store.problems.of(report.import_id)} == {3: True, 4: True}
+    assert (await tasks.status()).due == 2
 
 
 async def test_two_imports_of_one_sheet_at_once_store_each_row_once(store, tasks, mongo, tmp_path: Path) -> None:

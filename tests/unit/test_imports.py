@@ -39,7 +39,7 @@ class MemoryStore:
     async def note(self, import_id: str, **known: Unpack[ImportNotes]) -> None:
         """How far it is."""
 
-    async def keep(self, import_id: str, rows: Sequence[ProblemRow]) -> None:
+    async def keep(self, import_id: str, rows: Sequence[ProblemRow], *, first: int = 0) -> None:
         """Rows with problems."""
 
     async def remember(self, learned: Mapping[str, Mapping[str, str]]) -> None:
