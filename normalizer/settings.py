@@ -215,7 +215,7 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise Misconfigured(_explain(error), mend="Corrija a variável e inicie de novo.") from None
+        raise Misconfigured(_explain(error), fix="Corrija a variável e inicie de novo.") from None
 
 
 def settings_of(environment: Mapping[str, str]) -> Settings:

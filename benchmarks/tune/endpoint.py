@@ -69,7 +69,7 @@ async def probe(endpoint: Endpoint, *, model: str, price: Price, max_usd: float)
                 where="--endpoint",
                 expected=f"uma resposta sobre {size} endereços em {_PATIENCE_S:.0f} s",
                 found="nenhuma",
-                mend="Confira o endereço e o modelo, ou diga a velocidade com --latency-s e --tokens-per-s.",
+                fix="Confira o endereço e o modelo, ou diga a velocidade com --latency-s e --tokens-per-s.",
             ) from None
         calls, asked = calls + 1, asked + size
         whole += sum(slot is not None for slot in answer.slots)
@@ -81,7 +81,7 @@ async def probe(endpoint: Endpoint, *, model: str, price: Price, max_usd: float)
             where="--max-usd",
             expected="dinheiro para ao menos uma chamada",
             found=f"US$ {max_usd:g}",
-            mend="Aumente --max-usd.",
+            fix="Aumente --max-usd.",
         )
     latency_s, tokens_per_s = _line(timed)
     return Probed(calls, spent_usd, latency_s, tokens_per_s, stated.limit_requests, stated.limit_tokens, whole / asked)

@@ -79,9 +79,9 @@ class Access:
         self._wrong: TTLCache[str, int] = TTLCache(_ADDRESSES, _FORGIVEN_S, timer=clock)
         if not all(_is_secret(key) for key in [*operators, *readers]):
             refused = f"API_KEYS e API_KEYS_READONLY: cada chave precisa da variedade de {_KEY_BITS} bits sorteados."
-            raise Misconfigured(refused, mend="Gere uma com: openssl rand -hex 24")
+            raise Misconfigured(refused, fix="Gere uma com: openssl rand -hex 24")
         if len({key for key, _ in self._keys}) < len(self._keys):
-            raise Misconfigured("API_KEYS e API_KEYS_READONLY repetem uma chave.", mend="Dê a cada papel a sua.")
+            raise Misconfigured("API_KEYS e API_KEYS_READONLY repetem uma chave.", fix="Dê a cada papel a sua.")
 
     @property
     def is_open(self) -> bool:

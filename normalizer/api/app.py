@@ -128,8 +128,8 @@ def serve(settings: Settings, *, host: str, port: int, listening: Callable[[str]
     access = access_of(settings)
     if access.is_open and (settings.environment == "production" or host not in _LOOPBACK):
         where = "ENVIRONMENT=production" if settings.environment == "production" else f"--host {host}"
-        mend = "Gere uma chave com openssl rand -hex 24 e ponha-a em API_KEYS."
-        raise Misconfigured(f"{where} pede uma chave, e nenhuma está configurada.", mend=mend)
+        fix = "Gere uma chave com openssl rand -hex 24 e ponha-a em API_KEYS."
+        raise Misconfigured(f"{where} pede uma chave, e nenhuma está configurada.", fix=fix)
     allow_open_files()
     asyncio.run(_serve(settings, access, host, port, listening))
 
@@ -167,7 +167,7 @@ async def _serve(settings: Settings, access: Access, host: str, port: int, liste
         try:
             await server.serve()
         except SystemExit:  # how uvicorn ends when it cannot listen
-            raise Misconfigured(f"Não se pode atender em {host}:{port}.", mend="Escolha outra porta.") from None
+            raise Misconfigured(f"Não se pode atender em {host}:{port}.", fix="Escolha outra porta.") from None
 
 
 class _Server(uvicorn.Server):

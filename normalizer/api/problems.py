@@ -156,7 +156,7 @@ def install(app: FastAPI) -> None:
     async def ours(_: Request, error: NormalizerError) -> JSONResponse:
         if isinstance(error, InvalidInput):
             every = (error, *error.also)
-            errors = [{"campo": one.where, "esperado": one.expected, "corrigir": one.mend} for one in every]
+            errors = [{"campo": one.where, "esperado": one.expected, "corrigir": one.fix} for one in every]
             if isinstance(error, UnknownColumns):
                 proposed = {one.title: {"proposta": one.field, "evidencia": one.evidence} for one in error.proposals}
                 titles = error.titles or error.untitled

@@ -278,7 +278,7 @@ def preview_view(preview: Preview) -> PreviewView:
                 coluna=one.column,
                 esperado=one.expected,
                 encontrado=one.found,
-                corrigir=one.mend,
+                corrigir=one.fix,
             )
             for one in report.errors
         ],
@@ -292,7 +292,7 @@ def _group_view(group: ProblemGroup) -> ProblemGroupView:
         coluna=one.column,
         problema=group.said,
         encontrado=one.found,
-        corrigir=one.mend,
+        corrigir=one.fix,
         vezes=max(1, len(group.rows)),
         linhas=list(group.rows[:_MOST_ROWS_SHOWN]),
     )

@@ -145,7 +145,7 @@ def _already_in(output: Path, lines: Sequence[bytes]) -> int:
             where=str(output),
             expected="as respostas das primeiras linhas da entrada, na mesma ordem",
             found="respostas de outra entrada",
-            mend="Indique a saída desta entrada, ou um arquivo novo.",
+            fix="Indique a saída desta entrada, ou um arquivo novo.",
         )
     return len(ids)
 
@@ -196,5 +196,5 @@ def _unusable(file: Path, error: OSError) -> InvalidInput:
         where=str(file),
         expected="um arquivo que possa ser usado",
         found=_NO_FILE.get(type(error), "erro de leitura ou escrita"),
-        mend="Confira o caminho e a permissão.",
+        fix="Confira o caminho e a permissão.",
     )

@@ -104,7 +104,7 @@ def _grouped(problems: Sequence[Problem]) -> Iterator[str]:
             continue
         lines = ", ".join(map(str, rows[:_LINES_SHOWN])) + (" …" if len(rows) > _LINES_SHOWN else "")
         what = f"coluna “{one.column}”: " if one.column is not None else ""
-        yield f"{number(len(rows))} × {what}{group.said} (linhas {lines}). {one.mend}"
+        yield f"{number(len(rows))} × {what}{group.said} (linhas {lines}). {one.fix}"
     if rest := sum(len(group.rows) for group in found[_KINDS_SHOWN:]):
         yield f"… e mais {many(rest, 'problema')}."
 
@@ -232,7 +232,7 @@ def export_errors(
             where=str(out),
             expected="um caminho em que se possa gravar",
             found=error.strerror or "erro de escrita",
-            mend="Confira a pasta e a permissão.",
+            fix="Confira a pasta e a permissão.",
         ) from None
     if as_json:
         print_json({"arquivo": str(out), "bytes": len(content)})
@@ -265,6 +265,6 @@ def imports(as_json: Json = False) -> None:
 async def _known_import(producer: Any, import_id: str) -> ImportRecord:
     found: ImportRecord | None = await producer.store.imports.get(import_id)
     if found is None:
-        mend = "`normalizer imports` lista os ids."
-        raise InvalidInput(where=import_id, expected="o id de uma importação", found="nenhuma com este id", mend=mend)
+        fix = "`normalizer imports` lista os ids."
+        raise InvalidInput(where=import_id, expected="o id de uma importação", found="nenhuma com este id", fix=fix)
     return found

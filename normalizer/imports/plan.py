@@ -86,7 +86,7 @@ def read_whole(
             where=sheet.where,
             expected="ao menos uma linha de agendamento abaixo do cabeçalho",
             found=found if unusable else "só o cabeçalho",
-            mend="Confira se a planilha foi exportada com os agendamentos.",
+            fix="Confira se a planilha foi exportada com os agendamentos.",
         )
     plan.problems[:0] = sheet.problems
     plan.proposals, plan.columns = sheet.proposals(), sheet.columns()

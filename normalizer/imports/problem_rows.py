@@ -60,7 +60,7 @@ def _rows(sheet: Spreadsheet, problems: Sequence[Problem], keys: Mapping[tuple[s
     for problem in problems:
         place = (problem.sheet, problem.row or 0)
         if place in by_row or len(by_row) < MOST_ROWS:
-            told = CellProblem(problem.column, problem.expected, problem.found, problem.mend)
+            told = CellProblem(problem.column, problem.expected, problem.found, problem.fix)
             by_row.setdefault(place, []).append(told)
     cells: dict[tuple[str, int], list[str]] = {}
     without = {(info.name, info.header.row) for info in sheet.sheets}

@@ -62,12 +62,12 @@ def _counts(undone: Undone) -> ImportNotes:
 
 def _refused(state: ImportState) -> InvalidInput:
     if state is ImportState.RUNNING:
-        found, mend = "uma importação em andamento", "Espere que termine e desfaça depois."
+        found, fix = "uma importação em andamento", "Espere que termine e desfaça depois."
     elif state is ImportState.UNDOING:
-        found, mend = "uma importação que já está sendo desfeita", "Espere que termine."
+        found, fix = "uma importação que já está sendo desfeita", "Espere que termine."
     elif state is ImportState.UNDONE:
-        found, mend = "uma importação já desfeita", "Nada mais a fazer."
+        found, fix = "uma importação já desfeita", "Nada mais a fazer."
     else:
-        found, mend = "uma importação mais antiga", "Importe de novo a planilha anterior: só o que difere será mudado."
+        found, fix = "uma importação mais antiga", "Importe de novo a planilha anterior: só o que difere será mudado."
     hours = int(WINDOW.total_seconds() // 3600)
-    return InvalidInput(where="desfazer", expected=f"uma importação das últimas {hours} horas", found=found, mend=mend)
+    return InvalidInput(where="desfazer", expected=f"uma importação das últimas {hours} horas", found=found, fix=fix)

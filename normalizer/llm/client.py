@@ -96,7 +96,7 @@ class LlmClient:
         except (ImportError, ValueError, TypeError) as error:  # a proxy of a kind that is not supported, no URL at all
             problem = f"OPENAI_BASE_URL ou o proxy (HTTPS_PROXY, ALL_PROXY) não serve ({type(error).__name__})."
             fix = "Use um endereço http(s)://…/v1 e um proxy http://; proxy SOCKS não é aceito."
-            raise Misconfigured(problem, mend=fix) from None
+            raise Misconfigured(problem, fix=fix) from None
 
     async def complete(
         self, records: Sequence[Record], *, max_tokens_out: int, timeout_s: float | None = None, flex: bool = False
@@ -324,7 +324,7 @@ def _json(response: Any, *, sent_chars: int = 0) -> Any:
             continue
     error: NormalizerError
     if "html" in response.headers.get("content-type", "") or content.lstrip().startswith(b"<"):
-        error = ProviderRefused("OPENAI_BASE_URL devolve uma página da web em vez de uma resposta de IA.", mend=FIX)
+        error = ProviderRefused("OPENAI_BASE_URL devolve uma página da web em vez de uma resposta de IA.", fix=FIX)
     else:
         error = UnusableAnswer("corpo que não é JSON")
         error.usage = Usage(sent_chars // 4, len(content) // 4)

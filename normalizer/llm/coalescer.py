@@ -340,7 +340,7 @@ def _now() -> float:
 
 
 def _still(refused: ProviderRefused, wait_s: float) -> ProviderRefused:
-    return ProviderRefused(refused.problem, mend=refused.mend, retry_after_s=wait_s)
+    return ProviderRefused(refused.problem, fix=refused.fix, retry_after_s=wait_s)
 
 
 def _unaskable(record: Record) -> Reason | None:

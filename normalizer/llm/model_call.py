@@ -237,7 +237,7 @@ class ModelCaller:
         said = f" Ele diz: “{error.said}”." if error.said else ""
         parts = urlsplit(self._client.url)
         where = f" Modelo {self._client.model} em {parts.scheme}://{parts.hostname}{parts.path}."
-        return ProviderRefused(f"{problem}{where}{said}", mend=FIX)
+        return ProviderRefused(f"{problem}{where}{said}", fix=FIX)
 
     # -- it was answered
 

@@ -76,7 +76,7 @@ def body_error(problem: Any) -> NormalizerError:
 def _classified(status: int, body: Any, wait_s: float | None) -> NormalizerError:
     code = detail(body, "code")
     if status == 429 and "insufficient_quota" in f"{code} {detail(body, 'type')}":
-        return ProviderRefused("O provedor de IA diz que a conta não tem saldo (429).", mend=FIX)
+        return ProviderRefused("O provedor de IA diz que a conta não tem saldo (429).", fix=FIX)
     if status == 429:
         return RateLimited("the provider asks for fewer calls", retry_after_s=wait_s)
     if status in {408, 409, 425}:
@@ -91,11 +91,11 @@ def _refused(status: int, body: Any, code: str) -> NormalizerError:
     if status == 403 and _is_flagged(body):
         return BatchRejected("the provider flagged a text of the batch (403)")
     if status in {401, 402, 403}:
-        return ProviderRefused(f"O provedor de IA recusou a chave ou a conta ({status}).", mend=FIX)
+        return ProviderRefused(f"O provedor de IA recusou a chave ou a conta ({status}).", fix=FIX)
     if status < 400 or status in {404, 405, 410, 501}:
-        return ProviderRefused(f"O endereço ou o modelo não existe no provedor de IA ({status}).", mend=FIX)
+        return ProviderRefused(f"O endereço ou o modelo não existe no provedor de IA ({status}).", fix=FIX)
     if code in _EVERY_TEXTS_CODES or _WRONG_MODEL.search(words(body)):
-        return ProviderRefused(f"O provedor de IA não aceita o pedido ({status}, {code or 'modelo'}).", mend=FIX)
+        return ProviderRefused(f"O provedor de IA não aceita o pedido ({status}, {code or 'modelo'}).", fix=FIX)
     return BatchRejected(f"the provider refused the batch ({status})")
 
 

@@ -36,7 +36,7 @@ def reporter(dsn: str | None, *, environment: str, release: str, transport: Any 
         from sentry_sdk.utils import BadDsn  # noqa: PLC0415
     except ImportError:
         raise Misconfigured(
-            "SENTRY_DSN pede o extra sentry.", mend="Instale com: pip install 'normalizer[sentry]'"
+            "SENTRY_DSN pede o extra sentry.", fix="Instale com: pip install 'normalizer[sentry]'"
         ) from None
     try:
         sentry_sdk.init(
@@ -52,7 +52,7 @@ def reporter(dsn: str | None, *, environment: str, release: str, transport: Any 
             before_send=lambda event, _hint: cleaned(event),  # type: ignore[arg-type,return-value] # its own TypedDict
         )
     except BadDsn:
-        raise Misconfigured("SENTRY_DSN não é um endereço do Sentry.", mend="Copie o DSN das configurações.") from None
+        raise Misconfigured("SENTRY_DSN não é um endereço do Sentry.", fix="Copie o DSN das configurações.") from None
 
     def report(error: BaseException, event_name: str) -> None:
         with sentry_sdk.new_scope() as scope:

@@ -67,7 +67,7 @@ def open_tracing(
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError:
         raise Misconfigured(
-            "OTEL_EXPORTER_OTLP_ENDPOINT pede o extra otel.", mend="Instale com: pip install 'normalizer[otel]'"
+            "OTEL_EXPORTER_OTLP_ENDPOINT pede o extra otel.", fix="Instale com: pip install 'normalizer[otel]'"
         ) from None
     about = {"service.name": service, "service.version": release, "deployment.environment.name": environment}
     provider = TracerProvider(resource=Resource.create(about), shutdown_on_exit=False)

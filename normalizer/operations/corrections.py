@@ -79,15 +79,15 @@ _LEAST: Final = {"rua": "a rua", "cidade": "a cidade", "estado": "o estado"}
 def _municipality(city: str, state: str) -> str:
     official = municipalities(name_key(city)).get(state)
     if official is None:
-        mend = f"Confira o nome do município em {UF_NAMES[state]}."
-        raise _wrong("cidade", f"um município de {state}", "outro nome", mend)
+        fix = f"Confira o nome do município em {UF_NAMES[state]}."
+        raise _wrong("cidade", f"um município de {state}", "outro nome", fix)
     return official
 
 
 def _check_number(number: str | None) -> None:
     if number is not None and not _NUMBER.fullmatch(number):
-        mend = "Deixe vazio se não houver número (S/N); letras e apartamentos vão no complemento."
-        raise _wrong("numero", "só algarismos, ou quadra e casa como 9-55", "outros caracteres", mend)
+        fix = "Deixe vazio se não houver número (S/N); letras e apartamentos vão no complemento."
+        raise _wrong("numero", "só algarismos, ou quadra e casa como 9-55", "outros caracteres", fix)
 
 
 def document_of(fields: Mapping[str, str | None]) -> Document:
@@ -158,5 +158,5 @@ def _cep(text: str | None, state: str) -> str | None:
     return cep
 
 
-def _wrong(field: str, expected: str, found: str, mend: str) -> InvalidInput:
-    return InvalidInput(where=field, expected=expected, found=found, mend=mend)
+def _wrong(field: str, expected: str, found: str, fix: str) -> InvalidInput:
+    return InvalidInput(where=field, expected=expected, found=found, fix=fix)

@@ -326,8 +326,8 @@ async def decide(choice: Choice, *, questions: Questions, cache: Cache) -> Decis
     if question is None:
         return Conflict(last) if last is not None else None
     if not question.example.text and choice.answer is not None and choice.only is None:
-        mend = "Escolha só este: a resposta é de um paciente, não de todos."
-        raise InvalidInput(where="escopo", expected="este", found="iguais, de um texto que não há", mend=mend)
+        fix = "Escolha só este: a resposta é de um paciente, não de todos."
+        raise InvalidInput(where="escopo", expected="este", found="iguais, de um texto que não há", fix=fix)
     decision = _decision(choice, question, number + 1, cache)
     if not await questions.begin(decision):
         return Conflict((await questions.last_decisions([choice.key])).get(choice.key))

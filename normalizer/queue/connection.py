@@ -26,7 +26,7 @@ HEALTH_CHECK_INTERVAL_S = 15
 #: What a Redis that is away, restarting, read-only or full makes redis-py raise. None of it may end the process.
 OUTAGE = (RedisError, OSError, asyncio.TimeoutError)
 
-_MEND = "Corrija REDIS_URL, por exemplo redis://clinic-redis:6379/0 (a senha pode ficar em REDIS_PASSWORD)."
+_FIX = "Corrija REDIS_URL, por exemplo redis://clinic-redis:6379/0 (a senha pode ficar em REDIS_PASSWORD)."
 _TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile"})
 _SECRET_FIELDS = frozenset({"password", "ssl_ca_data"})
 
@@ -58,16 +58,16 @@ def redis_settings(url: str, password: str | None = None, *, database: int | Non
             return _behind_sentinels(parts, password, database or 0)
         port = parts.port
     except ValueError:
-        raise Misconfigured("REDIS_URL tem uma porta inválida.", mend=_MEND) from None
+        raise Misconfigured("REDIS_URL tem uma porta inválida.", fix=_FIX) from None
     if parts.scheme not in {"redis", "rediss", "unix"}:
         found = f"'{parts.scheme}://'" if parts.scheme and parts.netloc else "nenhum protocolo"
         wanted = "redis://, rediss://, unix:// ou redis+sentinel://"
-        raise Misconfigured(f"REDIS_URL deve começar com {wanted}; encontrado {found}.", mend=_MEND)
+        raise Misconfigured(f"REDIS_URL deve começar com {wanted}; encontrado {found}.", fix=_FIX)
     is_socket = parts.scheme == "unix"
     if is_socket and not parts.path:
-        raise Misconfigured("REDIS_URL com unix:// precisa do caminho do socket.", mend=_MEND)
+        raise Misconfigured("REDIS_URL com unix:// precisa do caminho do socket.", fix=_FIX)
     if not is_socket and not parts.hostname:
-        raise Misconfigured("REDIS_URL não diz o servidor.", mend=_MEND)
+        raise Misconfigured("REDIS_URL não diz o servidor.", fix=_FIX)
     return SafeRedisSettings(
         host=parts.hostname or "localhost",
         port=6379 if port is None else port,
@@ -85,8 +85,8 @@ def _behind_sentinels(parts: SplitResult, password: str | None, database: int) -
     hosts = [urlsplit(f"//{each}") for each in parts.netloc.rpartition("@")[2].split(",")]
     name, _, number = parts.path.strip("/").partition("/")
     if not name or not all(each.hostname for each in hosts):
-        mend = "Escreva REDIS_URL como redis+sentinel://sentinela1:26379,sentinela2:26379/mymaster/0."
-        raise Misconfigured("REDIS_URL com redis+sentinel:// precisa dos sentinelas e do nome do primário.", mend=mend)
+        fix = "Escreva REDIS_URL como redis+sentinel://sentinela1:26379,sentinela2:26379/mymaster/0."
+        raise Misconfigured("REDIS_URL com redis+sentinel:// precisa dos sentinelas e do nome do primário.", fix=fix)
     return SafeRedisSettings(
         host=[(str(each.hostname), each.port or 26379) for each in hosts],
         sentinel=True,
@@ -149,7 +149,7 @@ async def open_pool(
             await pool.aclose(close_connection_pool=True)
             raise Misconfigured(
                 f"O Redis em {describe(settings)} recusou o usuário ou a senha.",
-                mend="Confira REDIS_PASSWORD (ou a senha na REDIS_URL).",
+                fix="Confira REDIS_PASSWORD (ou a senha na REDIS_URL).",
             ) from error
         except OUTAGE as error:
             await pool.connection_pool.disconnect()
@@ -241,17 +241,17 @@ class _Packed:
 def _unreachable(settings: RedisSettings, error: BaseException) -> Exception:
     where = describe(settings)
     if isinstance(error, ssl_module.SSLError) or "SSL" in type(error).__name__:
-        return Misconfigured(f"O Redis em {where} não aceitou TLS.", mend="Use redis:// se ele não fala TLS.")
+        return Misconfigured(f"O Redis em {where} não aceitou TLS.", fix="Use redis:// se ele não fala TLS.")
     text = str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return Misconfigured(
             f"O certificado do Redis em {where} não é aceito.",
-            mend="Passe a sua CA na URL: rediss://…?ssl_ca_certs=/caminho/ca.pem",
+            fix="Passe a sua CA na URL: rediss://…?ssl_ca_certs=/caminho/ca.pem",
         )
     if "DB index" in text or "invalid DB" in text:
-        return Misconfigured(f"O Redis em {where} não tem o banco {settings.database}.", mend=_MEND)
+        return Misconfigured(f"O Redis em {where} não tem o banco {settings.database}.", fix=_FIX)
     if "NOAUTH" in text or "Authentication required" in text:
-        return Misconfigured(f"O Redis em {where} pede senha.", mend="Defina REDIS_PASSWORD.")
+        return Misconfigured(f"O Redis em {where} pede senha.", fix="Defina REDIS_PASSWORD.")
     return QueueUnavailable(
         f"O Redis em {where} não responde ({type(error).__name__}). "
         "Confira se ele está no ar e se REDIS_URL aponta para ele."
@@ -263,5 +263,5 @@ def _database(parts: SplitResult, in_path: str, otherwise: int) -> int:
     if not text:
         return otherwise
     if not (text.isascii() and text.isdigit()):
-        raise Misconfigured("O banco na REDIS_URL deve ser um número.", mend=_MEND)
+        raise Misconfigured("O banco na REDIS_URL deve ser um número.", fix=_FIX)
     return int(text)

@@ -30,22 +30,22 @@ async def server_problem(redis: Redis, where: str) -> Misconfigured | None:
         if mode == "cluster":
             return Misconfigured(
                 f"O Redis em {where} é um Cluster, e a fila (como o próprio ARQ) precisa de um Redis só.",
-                mend="Aponte REDIS_URL para um Redis ou Valkey fora de cluster.",
+                fix="Aponte REDIS_URL para um Redis ou Valkey fora de cluster.",
             )
         if mode == "sentinel":
             return Misconfigured(
                 f"Em {where} responde um Sentinel, não um Redis.",
-                mend=f"Use REDIS_URL=redis+sentinel://{where}/mymaster, com o nome do primário no lugar de mymaster.",
+                fix=f"Use REDIS_URL=redis+sentinel://{where}/mymaster, com o nome do primário no lugar de mymaster.",
             )
         await redis.eval(_PROBE, 0)  # type: ignore[misc] # redis-py's own union
     except ReadOnlyError:
         return Misconfigured(
-            f"O Redis em {where} é uma réplica somente de leitura.", mend="Aponte REDIS_URL para o primário."
+            f"O Redis em {where} é uma réplica somente de leitura.", fix="Aponte REDIS_URL para o primário."
         )
     except NoPermissionError:
         return Misconfigured(
             f"O usuário do Redis em {where} não pode executar o que a fila usa (INFO, EVAL, EVALSHA e o que chamam).",
-            mend="Dê a ele esses comandos na ACL do Redis.",
+            fix="Dê a ele esses comandos na ACL do Redis.",
         )
     except ResponseError as error:
         return _unfit(error, where) if is_damage(error) else None
@@ -57,8 +57,8 @@ def _unfit(error: ResponseError, where: str) -> Misconfigured:
     if "undeclared key" in said:
         return Misconfigured(
             f"O Redis em {where} não deixa um script usar chaves que não declarou.",
-            mend="No Dragonfly: --default_lua_flags=allow-undeclared-keys.",
+            fix="No Dragonfly: --default_lua_flags=allow-undeclared-keys.",
         )
     return Misconfigured(
-        f"O Redis em {where} não tem o que a fila usa ({said}).", mend="Use Redis 6.2 ou mais novo, ou Valkey."
+        f"O Redis em {where} não tem o que a fila usa ({said}).", fix="Use Redis 6.2 ou mais novo, ou Valkey."
     )

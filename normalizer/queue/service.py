@@ -465,7 +465,7 @@ def _check(appointment_id: str) -> None:
             where="enqueue",
             expected=f"um id de agendamento de 1 a {_MAX_ID_CHARS} caracteres",
             found=f"{len(appointment_id)} caracteres",
-            mend="Passe o campo id do agendamento.",
+            fix="Passe o campo id do agendamento.",
         )
 
 

@@ -228,7 +228,7 @@ async def _beating(tasks: TaskService, workers: list[embedded.Child]) -> None:
 def _all_running(workers: list[embedded.Child]) -> None:
     for worker in workers:
         if not worker.running:
-            raise Misconfigured(f"Um worker terminou antes da hora:\n{worker.tail()}", mend="Veja o log acima.")
+            raise Misconfigured(f"Um worker terminou antes da hora:\n{worker.tail()}", fix="Veja o log acima.")
 
 
 def _cpu_s(parts: Mapping[str, Sequence[embedded.Child]]) -> dict[str, float]:
@@ -390,7 +390,7 @@ def _live_model() -> dict[str, str]:
     """The endpoint of the environment, for the workers, who inherit nothing else of it."""
     settings = load_settings()
     if settings.openai_api_key is None:
-        raise Misconfigured("--live precisa de OPENAI_API_KEY.", mend="Defina a chave ou rode sem --live.")
+        raise Misconfigured("--live precisa de OPENAI_API_KEY.", fix="Defina a chave ou rode sem --live.")
     model = {"OPENAI_API_KEY": settings.openai_api_key.get_secret_value(), "OPENAI_MODEL": settings.openai_model}
     return model | ({"OPENAI_BASE_URL": settings.base_url} if settings.base_url else {})
 
@@ -398,14 +398,14 @@ def _live_model() -> dict[str, str]:
 @contextlib.contextmanager
 def _workplace(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
-        mend = "Escolha uma pasta nova para --keep."
+        fix = "Escolha uma pasta nova para --keep."
         try:
             keep.mkdir(parents=True, exist_ok=True)
             occupied = any(keep.iterdir())
         except OSError:
-            raise Misconfigured(f"Não é possível criar nem ler a pasta {keep}.", mend=mend) from None
+            raise Misconfigured(f"Não é possível criar nem ler a pasta {keep}.", fix=fix) from None
         if occupied:
-            raise Misconfigured(f"A pasta {keep} não está vazia.", mend=mend)
+            raise Misconfigured(f"A pasta {keep} não está vazia.", fix=fix)
         yield keep
         return
     with tempfile.TemporaryDirectory(prefix="normalizer-demo-", ignore_cleanup_errors=True) as directory:

@@ -62,12 +62,12 @@ def open_client(url: str) -> Client:
     """
     given = url.strip().lower()
     if not given.startswith(("mongodb://", "mongodb+srv://")):  # pymongo would take it for a host's name
-        raise Misconfigured("MONGODB_URL deve começar com mongodb:// ou mongodb+srv://.", mend=_URL_MEND)
+        raise Misconfigured("MONGODB_URL deve começar com mongodb:// ou mongodb+srv://.", fix=_URL_MEND)
     timeouts: dict[str, Any] = {name: ms for name, ms in _TIMEOUTS_MS.items() if f"{name.lower()}=" not in given}
     try:
         return AsyncIOMotorClient(url, appname="normalizer", tz_aware=True, **timeouts)
     except (InvalidURI, ConfigurationError, ValueError, TypeError):
-        raise Misconfigured("MONGODB_URL não é um endereço de MongoDB válido.", mend=_URL_MEND) from None
+        raise Misconfigured("MONGODB_URL não é um endereço de MongoDB válido.", fix=_URL_MEND) from None
 
 
 def open_collection(client: Client, database: str, name: str, *, lasting: bool = False) -> Collection:
@@ -77,7 +77,7 @@ def open_collection(client: Client, database: str, name: str, *, lasting: bool =
         return durable(found) if lasting else found
     except InvalidName:
         problem = f"DATABASE_NAME inválido: {database!r}."
-        raise Misconfigured(problem, mend="Use letras, números, _ e -, sem espaço, ponto ou barra.") from None
+        raise Misconfigured(problem, fix="Use letras, números, _ e -, sem espaço, ponto ou barra.") from None
 
 
 def durable(collection: Collection) -> Collection:
@@ -100,10 +100,10 @@ def translated() -> Iterator[None]:
     except OperationFailure as error:
         if error.code in _NOT_ALLOWED:
             problem = "O MongoDB recusou o usuário ou a senha de MONGODB_URL."
-            raise Misconfigured(problem, mend="Confira usuário, senha e authSource.") from None
+            raise Misconfigured(problem, fix="Confira usuário, senha e authSource.") from None
         raise StoreUnavailable(f"MongoDB recusou a operação (código {error.code}).") from None
     except (InvalidURI, ConfigurationError):
-        raise Misconfigured("MONGODB_URL não pode ser usado.", mend=_URL_MEND) from None
+        raise Misconfigured("MONGODB_URL não pode ser usado.", fix=_URL_MEND) from None
     except PyMongoError as error:
         raise StoreUnavailable(f"MongoDB falhou ({type(error).__name__}).") from None
 

@@ -72,8 +72,8 @@ def weaknesses(write_concern: Mapping[str, Any], hello: Mapping[str, Any]) -> It
     if "setName" not in hello:
         yield "o MongoDB é um nó só: um disco perdido leva tudo.", "Use um replica set de três nós, ou faça backups."
     elif hello.get("arbiters") and len(hello.get("hosts") or ()) < 3:
-        mend = "Troque o árbitro por um nó com dados."
-        yield "o replica set tem árbitro: com um nó fora, nada mais é confirmado pela maioria.", mend
+        fix = "Troque o árbitro por um nó com dados."
+        yield "o replica set tem árbitro: com um nó fora, nada mais é confirmado pela maioria.", fix
 
 
 async def _never_expires(collection: Collection) -> bool:

@@ -96,8 +96,8 @@ async def ensure_on_appointments(appointments: Collection) -> None:
         if error.code not in _CANNOT_BE:
             raise
         problem = f"O índice de {KEY_FIELD} não pode ser criado em appointments (código {error.code})."
-        mend = f"Remova registros com {KEY_FIELD} repetido ou o índice antigo."
-        raise Misconfigured(problem, mend=mend) from None
+        fix = f"Remova registros com {KEY_FIELD} repetido ou o índice antigo."
+        raise Misconfigured(problem, fix=fix) from None
 
 
 async def _ensure_id(appointments: Collection) -> None:

@@ -133,5 +133,5 @@ def _unknown() -> InvalidInput:
         where="a página pedida",
         expected="o lugar que a página anterior deu",
         found="outro texto",
-        mend="Comece da primeira página.",
+        fix="Comece da primeira página.",
     )

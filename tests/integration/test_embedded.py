@@ -66,7 +66,7 @@ def test_a_service_that_cannot_start_says_why(tmp_path):
     with pytest.raises(Misconfigured, match="valkey terminou com código 1") as failure:
         service.start()
     assert "appendonly" in str(failure.value)
-    assert str(service.log) in failure.value.mend
+    assert str(service.log) in failure.value.fix
 
 
 def test_missing_extra_says_how_to_mend_it(monkeypatch, tmp_path):

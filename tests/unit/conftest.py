@@ -25,7 +25,7 @@ def _rows(sheet: Sheet, where: str, limits: Limits) -> NumberedRows:
 
 
 def _of(refused: InvalidInput, where: str) -> InvalidInput:
-    return InvalidInput(where=where + refused.where, expected=refused.expected, found=refused.found, mend=refused.mend)
+    return InvalidInput(where=where + refused.where, expected=refused.expected, found=refused.found, fix=refused.fix)
 
 
 def open_here(kind: Kind, file: BinaryIO, where: str, limits: Limits, vocabulary: Vocabulary) -> Opened:

@@ -53,7 +53,7 @@ async def test_a_service_that_is_away_is_not_waited_for() -> None:
 async def test_what_no_waiting_mends_ends_it() -> None:
     @contextlib.asynccontextmanager
     async def opening() -> AsyncIterator[Any]:
-        raise Misconfigured("API_KEYS", mend="x")
+        raise Misconfigured("API_KEYS", fix="x")
         yield _app
 
     with pytest.raises(Misconfigured):

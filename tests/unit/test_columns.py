@@ -66,7 +66,7 @@ class TestTitles:
         (values,), problems = opened(text)
         assert (values["nome_paciente"], values["endereco_completo"]) == ("Ana", ADDRESS)
         assert [(one.row, one.column) for one in problems] == [(1, "Nome"), (1, "Endereço")]
-        assert "Valeu “Paciente”" in problems[0].mend
+        assert "Valeu “Paciente”" in problems[0].fix
 
     def test_where_both_are_filled_the_address_of_collection_wins_over_a_plain_one(self) -> None:
         text = f"Nome;Endereço;Endereço Coleta;CPF\nAna;{ADDRESS};Rua B, 2;1\nBia;{ADDRESS};;2"

@@ -76,7 +76,7 @@ def test_a_malformed_url_is_told_in_one_sentence_with_the_mend_and_without_the_p
 
     assert "p4ss" not in str(told.value)
     assert "\n" not in str(told.value)
-    assert "redis://clinic-redis:6379/0" in told.value.mend
+    assert "redis://clinic-redis:6379/0" in told.value.fix
 
 
 def test_sentinels_are_several_hosts_and_the_name_of_what_they_watch() -> None:

@@ -25,7 +25,7 @@ def test_a_python_that_is_not_mended_is_said(monkeypatch: pytest.MonkeyPatch) ->
 
 def said(environment: dict[str, str], *names: str) -> str:
     findings = check(settings_of(environment), names or environment)
-    return "\n".join(f"{finding.what} {finding.mend}" for finding in findings if finding.level is not Level.OK)
+    return "\n".join(f"{finding.what} {finding.fix}" for finding in findings if finding.level is not Level.OK)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_personal_data_are_known_by_their_shape_and_check_digits(text: bytes, ki
 def test_lgpd_names_what_is_open(environment: dict[str, str], expected: str) -> None:
     found = check_settings(settings_of(environment))
 
-    assert any(expected in finding.what and finding.mend for finding in found)
+    assert any(expected in finding.what and finding.fix for finding in found)
 
 
 def test_lgpd_has_nothing_to_say_about_a_closed_system() -> None:

@@ -197,7 +197,7 @@ async def test_homonyms_are_two_appointments_and_a_row_twice_is_one(store: Memor
         ("14:00", "111.444.777-35"),
     }
     (problem,) = report.errors
-    assert (problem.row, problem.mend) == (2, "Valeu a última linha; apague a repetida.")
+    assert (problem.row, problem.fix) == (2, "Valeu a última linha; apague a repetida.")
     again = await run((header + rows).encode(), store, queue)
     assert (again.new, again.equal) == (0, 3)
 
@@ -210,7 +210,7 @@ async def test_an_id_given_to_two_patients_keeps_both(store: MemoryStore, queue:
         (3, "Id do agendamento"),
     ]
     assert "id de outro paciente, da linha 2" in report.errors[0].found
-    assert "dê a cada um o seu id" in report.errors[1].mend
+    assert "dê a cada um o seu id" in report.errors[1].fix
 
 
 async def test_unknown_statuses_are_listed_once(store: MemoryStore, queue: MemoryQueue) -> None:

@@ -186,7 +186,7 @@ async def test_calls_under_way_when_the_provider_refused_do_not_lengthen_the_sto
     gate = replica()
     calls = [await admit(gate) for _ in range(4)]
     for call in calls:
-        await gate.refused(call, ProviderRefused("no such model", mend=""))
+        await gate.refused(call, ProviderRefused("no such model", fix=""))
 
     assert 59 < (await gate.admit(1)).wait_s < 61
 
@@ -194,7 +194,7 @@ async def test_calls_under_way_when_the_provider_refused_do_not_lengthen_the_sto
 async def test_no_stop_is_longer_than_the_longest_pause(replica):
     down, refused = (replica(name=name, failures_to_open=1, open_s=100, longest_pause_s=2) for name in ("d", "r"))
     await down.failed(await admit(down), ProviderUnavailable("down"))
-    await refused.refused(await admit(refused), ProviderRefused("no such model", mend=""))
+    await refused.refused(await admit(refused), ProviderRefused("no such model", fix=""))
 
     assert (await down.admit(1)).wait_s < 3
     assert (await refused.admit(1)).wait_s < 3
@@ -399,7 +399,7 @@ class TestWhatAnOperatorSees:
     async def test_why_the_provider_refuses_until_any_replica_is_answered(self, replica, redis):
         one, two = replica(), replica()
         under_way = await admit(two)
-        await one.refused(await admit(one), ProviderRefused("conta sem saldo (402).", mend="Recarregue."))
+        await one.refused(await admit(one), ProviderRefused("conta sem saldo (402).", fix="Recarregue."))
         state = await read_gate(redis, "t")
         assert (state.state, state.refused) == ("closed", "conta sem saldo (402).")
         assert isinstance(await two.admit(1), Denied)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TOWNS_FILE: Final = Path(__file__).parent / "words" / "towns.toml"
-_MEND: Final = "Veja docs/regras-de-endereco.md, «Uma cidade com jeito próprio»."
+_FIX: Final = "Veja docs/regras-de-endereco.md, «Uma cidade com jeito próprio»."
 _LISTS: Final = ("capitals", "capital_ceps")
 
 
@@ -46,7 +46,7 @@ def load(file: Path = TOWNS_FILE, *, check_cities: bool = True) -> dict[str, Any
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise Misconfigured(f"{file.name}: {error}.", mend=_MEND) from error
+        raise Misconfigured(f"{file.name}: {error}.", fix=_FIX) from error
     found: dict[str, Any] = {name: tables.pop(name, {}) for name in _LISTS}
     for place, ways in tables.items():
         line = _line(text, place)
@@ -66,21 +66,21 @@ def _line(text: str, place: str) -> int:
 def _insist_on_state(place: str, where: str) -> None:
     uf = place.partition("/")[0]
     if uf not in gazetteer.UF_NAMES:
-        raise Misconfigured(f"{where}: «{uf}» não é uma UF.", mend=_MEND)
+        raise Misconfigured(f"{where}: «{uf}» não é uma UF.", fix=_FIX)
 
 
 def _insist_on_city(place: str, where: str) -> None:
     uf, _, city = place.partition("/")
     if city and gazetteer.municipalities(gazetteer.name_key(city)).get(uf) != city:
-        raise Misconfigured(f"{where}: «{city}» não é um município de {uf}, ou não se escreve assim.", mend=_MEND)
+        raise Misconfigured(f"{where}: «{city}» não é um município de {uf}, ou não se escreve assim.", fix=_FIX)
 
 
 def _ways(ways: Mapping[str, Any], where: str) -> dict[str, Any]:
     for name, value in ways.items():
         if name not in _FORMS:
-            raise Misconfigured(f"{where}: «{name}» é desconhecido.", mend=_MEND)
+            raise Misconfigured(f"{where}: «{name}» é desconhecido.", fix=_FIX)
         if not isinstance(value, bool if _FORMS[name] is bool else str):
-            raise Misconfigured(f"{where}: «{name}» deve ser {_expected(name)}.", mend=_MEND)
+            raise Misconfigured(f"{where}: «{name}» deve ser {_expected(name)}.", fix=_FIX)
     return {name: value if isinstance(value, bool) else frozenset(value.split()) for name, value in ways.items()}
 
 

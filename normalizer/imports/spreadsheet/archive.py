@@ -183,7 +183,7 @@ def password_protected() -> InvalidInput:
         where="",
         expected="uma planilha sem senha",
         found="um arquivo protegido por senha",
-        mend="Abra no Excel, retire a senha (Arquivo → Informações → Proteger Pasta de Trabalho) e salve de novo.",
+        fix="Abra no Excel, retire a senha (Arquivo → Informações → Proteger Pasta de Trabalho) e salve de novo.",
     )
 
 
@@ -193,7 +193,7 @@ def truncated() -> InvalidInput:
         where="",
         expected="um arquivo .xlsx inteiro",
         found="um arquivo cortado ou danificado",
-        mend="Exporte ou baixe a planilha outra vez.",
+        fix="Exporte ou baixe a planilha outra vez.",
     )
 
 
@@ -202,7 +202,7 @@ def _other_zip() -> InvalidInput:
         where="",
         expected="uma planilha .xlsx, .xlsb, .ods, .xls ou .csv",
         found="um arquivo compactado que não é planilha",
-        mend="Salve como .xlsx e importe de novo.",
+        fix="Salve como .xlsx e importe de novo.",
     )
 
 
@@ -211,5 +211,5 @@ def _bomb(found: str) -> InvalidInput:
         where="",
         expected="uma planilha de tamanho razoável",
         found=f"conteúdo que explode ao ser descompactado ({found})",
-        mend="Copie as linhas para uma planilha nova, salve como .xlsx e importe de novo.",
+        fix="Copie as linhas para uma planilha nova, salve como .xlsx e importe de novo.",
     )

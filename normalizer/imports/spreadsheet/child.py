@@ -2,7 +2,7 @@
 
 Argument: the number of an inherited descriptor of the file. Frames on stdin and stdout: four bytes of length, then
 `marshal`. First frame in: `[kind, limits, meanings of titles, whether far cells are left out]`; out: `["opened",
-[format, [[name, visible], …], doubts]]`, or `["refused", [where, expected, found, mend]]`, as instead of any other.
+[format, [[name, visible], …], doubts]]`, or `["refused", [where, expected, found, fix]]`, as instead of any other.
 Then, as often as asked, `[sheet, again]` in, the next rows out (from the first one when `again`): `["rows", [numbers,
 rows, unreadable cells, broken rows]]`, at the end `["rows", []]`. End of input ends the process.
 """
@@ -48,7 +48,7 @@ def main() -> None:
         _send(answer, "opened", [source.format, sheets, [list(astuple(one)) for one in source.doubts]])
         _serve(source, given, answer, limits)
     except InvalidInput as refused:
-        _send(answer, "refused", [refused.where, refused.expected, refused.found, refused.mend])
+        _send(answer, "refused", [refused.where, refused.expected, refused.found, refused.fix])
     except BrokenPipeError:
         return
     except MemoryError:
@@ -102,7 +102,7 @@ def _chunk(rows: NumberedRows) -> list[Any]:
     for number, row in islice(rows, _ROWS_A_TRIP):
         at = len(plain)
         if isinstance(row, BrokenRow):
-            broken[at] = [row.expected, row.found, row.mend]
+            broken[at] = [row.expected, row.found, row.fix]
         for column, cell in enumerate(row):
             if type(cell) is str:
                 chars += len(cell)

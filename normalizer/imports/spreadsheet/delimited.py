@@ -53,7 +53,7 @@ def open_csv(file: BinaryIO, limits: Limits, also: Also | None = None) -> Source
             where="",
             expected="uma planilha .xlsx, .xls ou .csv",
             found="um arquivo que não é planilha nem texto",
-            mend="Confira se escolheu o arquivo certo; no Excel, use Salvar como → .xlsx.",
+            fix="Confira se escolheu o arquivo certo; no Excel, use Salvar como → .xlsx.",
         )
 
     def lines() -> Iterator[str]:
@@ -353,7 +353,7 @@ class _Records:
             [cell.rstrip("\r\n") for cell in cells],
             expected=f"uma linha com {self._dialect.width} células, aspas em pares",
             found=found,
-            mend="Corrija as aspas ou os separadores nessa linha, ou salve a planilha como .xlsx; ela não foi usada.",
+            fix="Corrija as aspas ou os separadores nessa linha, ou salve a planilha como .xlsx; ela não foi usada.",
         )
 
     def _hopeless(self, number: int) -> InvalidInput:
@@ -361,7 +361,7 @@ class _Records:
             where=f", linha {number}",
             expected="um CSV com aspas em pares e o mesmo número de células em cada linha",
             found=f"{self._broken} linhas que não cabem no cabeçalho",
-            mend="Salve a planilha como .xlsx e importe de novo.",
+            fix="Salve a planilha como .xlsx e importe de novo.",
         )
 
 

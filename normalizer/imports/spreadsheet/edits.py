@@ -48,4 +48,4 @@ class CellEdits:
 
 
 def _refused(expected: str, found: str) -> InvalidInput:
-    return InvalidInput(where="edicoes", expected=expected, found=found, mend="Corrija a planilha e envie-a de novo.")
+    return InvalidInput(where="edicoes", expected=expected, found=found, fix="Corrija a planilha e envie-a de novo.")

@@ -123,7 +123,7 @@ def broken(cells: list[object], found: str) -> BrokenRow:
         cells,
         expected="um arquivo inteiro",
         found=found,
-        mend="Exporte a planilha outra vez: depois dessa linha pode faltar algo.",
+        fix="Exporte a planilha outra vez: depois dessa linha pode faltar algo.",
     )
 
 
@@ -132,5 +132,5 @@ def _too_wide(number: int) -> InvalidInput:
         where=f", linha {number}",
         expected=f"no máximo {MOST_COLUMNS} colunas",
         found="mais do que isso",
-        mend="Copie as linhas para uma planilha nova, salve como .xlsx e importe de novo.",
+        fix="Copie as linhas para uma planilha nova, salve como .xlsx e importe de novo.",
     )

@@ -63,7 +63,7 @@ def _shortened(cells: Cells, limits: Limits) -> Cells:
             [],
             expected=f"no máximo {limits.line_chars} caracteres por linha",
             found="uma linha maior do que isso",
-            mend="Confira se essa linha é de um agendamento; ela não foi usada.",
+            fix="Confira se essa linha é de um agendamento; ela não foi usada.",
         )
     return bearable
 
@@ -78,7 +78,7 @@ def too_large(where: str, *, found: str, limit: str) -> InvalidInput:
         where=where,
         expected=f"no máximo {limit}",
         found=found,
-        mend="Divida a planilha em arquivos menores e importe um de cada vez.",
+        fix="Divida a planilha em arquivos menores e importe um de cada vez.",
     )
 
 
@@ -88,7 +88,7 @@ def broken_off(where: str) -> InvalidInput:
         where=where,
         expected="uma leitura até o fim",
         found="uma leitura interrompida",
-        mend="Importe a planilha de novo.",
+        fix="Importe a planilha de novo.",
     )
 
 

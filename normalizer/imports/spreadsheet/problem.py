@@ -28,7 +28,7 @@ class Problem:
     column: str | None
     expected: str
     found: str
-    mend: str
+    fix: str
     beside: bool = False
 
     def as_dict(self) -> dict[str, str | int | None]:
@@ -41,7 +41,7 @@ class Problem:
             where.append(f"linha {self.row}")
         if self.column is not None:
             where.append(f"coluna “{self.column}”")
-        return f"{', '.join(where)}: esperado {self.expected}; encontrado {self.found}. {self.mend}"
+        return f"{', '.join(where)}: esperado {self.expected}; encontrado {self.found}. {self.fix}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,8 +116,8 @@ class _Reader:
             numbers, rows, cells, broken = chunk
             for (row, column), flaw in cells.items():
                 rows[row][column] = Unreadable(*flaw)
-            for row, (expected, found, mend) in broken.items():
-                rows[row] = BrokenRow(rows[row], expected=expected, found=found, mend=mend)
+            for row, (expected, found, fix) in broken.items():
+                rows[row] = BrokenRow(rows[row], expected=expected, found=found, fix=fix)
             yield from zip(numbers, rows, strict=True)
 
     def _chunk(self, sheet: int, *, again: bool) -> Any:
@@ -152,8 +152,8 @@ class _Reader:
             raise self._refusal()
         kind, answer = marshal.loads(self._receive(length, until))  # noqa: S302 — our own child's
         if kind == "refused":
-            where, expected, found, mend = answer
-            raise InvalidInput(where=self._where + where, expected=expected, found=found, mend=mend)
+            where, expected, found, fix = answer
+            raise InvalidInput(where=self._where + where, expected=expected, found=found, fix=fix)
         return answer
 
     def _receive(self, size: int, until: float) -> bytes:
@@ -179,10 +179,8 @@ class _Reader:
         self._process.kill()
         ended = self._process.wait()
         if ended == _NOT_STARTED:
-            mend = "Instale-o de novo com tudo o que ele usa (pip install -c constraints.txt -e .)."
-            return Misconfigured(
-                "O leitor de planilhas não começou: falta um pacote (lxml, python-calamine).", mend=mend
-            )
+            fix = "Instale-o de novo com tudo o que ele usa (pip install -c constraints.txt -e .)."
+            return Misconfigured("O leitor de planilhas não começou: falta um pacote (lxml, python-calamine).", fix=fix)
         if self._is_late or ended == -signal.SIGXCPU:
             found = "uma que não acaba de ser lida"
             return _beyond(self._where, f"uma planilha que se leia em {self._patience_s // _PATIENCE} s", found)
@@ -195,8 +193,8 @@ class _Reader:
 
 
 def _beyond(where: str, expected: str, found: str, error: type[InvalidInput] = InvalidInput) -> InvalidInput:
-    mend = "Copie as linhas para uma planilha nova (se forem muitas, para várias), salve como .xlsx e importe de novo."
-    return error(where=where, expected=expected, found=found, mend=mend)
+    fix = "Copie as linhas para uma planilha nova (se forem muitas, para várias), salve como .xlsx e importe de novo."
+    return error(where=where, expected=expected, found=found, fix=fix)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

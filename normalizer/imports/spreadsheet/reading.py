@@ -92,7 +92,7 @@ class Spreadsheet:
                 if number <= info.header.row or readers[0].header.is_repeated_by(cells):
                     continue
                 if isinstance(cells, BrokenRow):
-                    self.problems.append(Problem(info.name, number, None, cells.expected, cells.found, cells.mend))
+                    self.problems.append(Problem(info.name, number, None, cells.expected, cells.found, cells.fix))
                 elif (second := readers[0].second_header(number, cells)) is not None:
                     readers = self._readers(info.name, second)
                 else:
@@ -156,7 +156,7 @@ def read(
         for scope, meanings in vocabulary.learned(header, _brand_of(table, header)).items():
             learned.setdefault(scope, {}).update(meanings)
     standing = [problem for table, header in chosen for problem in _about_columns(table.name, header)]
-    standing += [Problem(chosen[0][0].name, None, None, one.expected, one.found, one.mend) for one in opened.doubts]
+    standing += [Problem(chosen[0][0].name, None, None, one.expected, one.found, one.fix) for one in opened.doubts]
     return Spreadsheet(
         where=where,
         format=opened.format,
@@ -237,13 +237,13 @@ def _about_columns(sheet: str, header: Header) -> list[Problem]:
         expected.append("uma coluna de endereço (“Endereço Coleta” ou “Endereço Completo”)")
     if not header.fields & DOCUMENT_FIELDS:
         expected.append("uma coluna de documento (“Documento(s) do Paciente”, “CPF” ou “RG”)")
-    mend = "Sem ela esse campo não é normalizado; acrescente a coluna se a tiver."
-    missing = [Problem(sheet, header.row, None, one, "nenhuma", mend) for one in expected]
+    fix = "Sem ela esse campo não é normalizado; acrescente a coluna se a tiver."
+    missing = [Problem(sheet, header.row, None, one, "nenhuma", fix) for one in expected]
     if (general := header.general_address) is not None and (taken := header.title_of("endereco_coleta")) is not None:
         missing.append(_passed_over(sheet, header.row, general, taken))
     return missing + [_passed_over(sheet, header.row, title, taken) for title, taken in header.passed_over.items()]
 
 
 def _passed_over(sheet: str, row: int, title: str, taken: str) -> Problem:
-    mend = f"Valeu “{taken}”; se a certa é “{title}”, indique-a (na página, ou com --map)."
-    return Problem(sheet, row, title, "um só título para cada campo", f"também “{taken}”", mend)
+    fix = f"Valeu “{taken}”; se a certa é “{title}”, indique-a (na página, ou com --map)."
+    return Problem(sheet, row, title, "um só título para cada campo", f"também “{taken}”", fix)

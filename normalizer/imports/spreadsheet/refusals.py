@@ -39,7 +39,7 @@ def size_of(path: Path, where: str) -> int:
             where=where,
             expected="uma planilha que se possa ler",
             found="nenhum arquivo nesse caminho" if isinstance(exc, FileNotFoundError) else "um arquivo sem acesso",
-            mend="Confira o caminho e as permissões.",
+            fix="Confira o caminho e as permissões.",
         ) from exc
 
 
@@ -64,8 +64,8 @@ def no_header(where: str, opened: Opened, useless: list[Header]) -> InvalidInput
     found = _unknown(where, nothing, letters, table, Header(0, {}, (), ()))
     if found.proposals:
         return found
-    mend = "Confira se é a planilha de agendamentos e se a linha de títulos não foi apagada."
-    return UnknownColumns(where=where, expected=_EXPECTED, found=nothing, mend=mend, titles=())
+    fix = "Confira se é a planilha de agendamentos e se a linha de títulos não foi apagada."
+    return UnknownColumns(where=where, expected=_EXPECTED, found=nothing, fix=fix, titles=())
 
 
 def _unknown(where: str, found: str, titles: dict[int, str], table: Table, header: Header) -> UnknownColumns:
@@ -74,12 +74,12 @@ def _unknown(where: str, found: str, titles: dict[int, str], table: Table, heade
     said = "; ".join(
         f"“{one.title}” pode ser {LABELS[one.field]}: {one.evidence}" for one in proposals[:_MOST_PROPOSED]
     )
-    mend = f"{_EXPLAIN}{f' Pelo conteúdo, {said}.' if said else ''}" if titles else "Acrescente as colunas que faltam."
+    fix = f"{_EXPLAIN}{f' Pelo conteúdo, {said}.' if said else ''}" if titles else "Acrescente as colunas que faltam."
     return UnknownColumns(
         where=where,
         expected=_EXPECTED,
         found=found,
-        mend=mend,
+        fix=fix,
         titles=tuple(titles.values())[:_MOST_TITLES] if header.row else (),
         untitled=() if header.row else tuple(titles.values()),
         proposals=proposals,
@@ -118,7 +118,7 @@ def empty(where: str, found: str) -> InvalidInput:
         where=where,
         expected="uma planilha com cabeçalho e linhas",
         found=found,
-        mend="Exporte a planilha de agendamentos outra vez.",
+        fix="Exporte a planilha de agendamentos outra vez.",
     )
 
 
@@ -128,5 +128,5 @@ def not_a_sheet(where: str, found: str) -> InvalidInput:
         where=where,
         expected="uma planilha .xlsx, .xls ou .csv",
         found=found,
-        mend="Confira se escolheu o arquivo certo; no Excel, use Salvar como → .xlsx.",
+        fix="Confira se escolheu o arquivo certo; no Excel, use Salvar como → .xlsx.",
     )

@@ -217,8 +217,8 @@ class RowReader:
         return {name: text for name, text in written.items() if name not in values} if written else written
 
     def _report(self, number: int, name: str, expected: str, found: str) -> None:
-        mend = "Corrija a célula; o resto da linha foi aproveitado."
-        self._problems.append(Problem(self._sheet, number, self.header.title_of(name), expected, found, mend))
+        fix = "Corrija a célula; o resto da linha foi aproveitado."
+        self._problems.append(Problem(self._sheet, number, self.header.title_of(name), expected, found, fix))
 
 
 _SEPARATORS: Final = dict.fromkeys(JOINED_FIELDS, " / ")

@@ -30,9 +30,9 @@ class BrokenRow(list[object]):
     Row by row these are the words of a `Problem`.
     """
 
-    def __init__(self, cells: Sequence[object], *, expected: str, found: str, mend: str) -> None:
+    def __init__(self, cells: Sequence[object], *, expected: str, found: str, fix: str) -> None:
         super().__init__(cells)
-        self.expected, self.found, self.mend = expected, found, mend
+        self.expected, self.found, self.fix = expected, found, fix
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Doubt:
 
     expected: str
     found: str
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True, slots=True)

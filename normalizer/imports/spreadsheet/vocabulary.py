@@ -85,12 +85,12 @@ class UnknownColumns(InvalidInput):
         where: str,
         expected: str,
         found: str,
-        mend: str,
+        fix: str,
         titles: Sequence[str],
         untitled: Sequence[str] = (),
         proposals: Sequence[Proposal] = (),
     ) -> None:
-        super().__init__(where=where, expected=expected, found=found, mend=mend)
+        super().__init__(where=where, expected=expected, found=found, fix=fix)
         self.titles, self.untitled, self.proposals = tuple(titles), tuple(untitled), tuple(proposals)
 
 
@@ -154,12 +154,12 @@ class Vocabulary:
         present = {normalize_title(title) for header in headers for title in header.titles}
         for title in self.titles:
             if normalize_title(title) not in present:
-                mend = "Escreva o título como está na planilha (maiúsculas e acentos não importam)."
+                fix = "Escreva o título como está na planilha (maiúsculas e acentos não importam)."
                 raise InvalidInput(
                     where=f"{where}, coluna “{title[:80]}”",
                     expected="um título da planilha",
                     found="nenhuma coluna com ele",
-                    mend=mend,
+                    fix=fix,
                 )
 
 
@@ -190,5 +190,5 @@ def _field_of(title: str, name: str) -> str:
 
 
 def _refused(title: str, expected: str, found: str) -> InvalidInput:
-    mend = "Corrija a indicação da coluna."
-    return InvalidInput(where=f"coluna “{title[:80]}”", expected=expected, found=found, mend=mend)
+    fix = "Corrija a indicação da coluna."
+    return InvalidInput(where=f"coluna “{title[:80]}”", expected=expected, found=found, fix=fix)

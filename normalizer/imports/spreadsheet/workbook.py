@@ -91,7 +91,7 @@ def open_ole(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Source
             where="",
             expected="uma planilha .xlsx, .xls ou .csv",
             found="outro documento do Office (ou um .xls cortado)",
-            mend="Abra o arquivo no Excel e salve como .xlsx.",
+            fix="Abra o arquivo no Excel e salve como .xlsx.",
         )
     file.seek(0)
     content, far = file.read(), list[str]()
@@ -337,5 +337,5 @@ def _not_whole() -> InvalidInput:
         where="",
         expected="uma planilha que se leia por inteiro",
         found="uma planilha binária (.xlsb) com células abreviadas",
-        mend="Abra no Excel ou no LibreOffice e salve como .xlsx.",
+        fix="Abra no Excel ou no LibreOffice e salve como .xlsx.",
     )

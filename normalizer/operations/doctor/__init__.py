@@ -46,7 +46,7 @@ async def examine(
     try:
         settings = load_settings()
     except Misconfigured as error:
-        return Report([Finding(configuration.AREA, Level.SETTING, error.problem, error.mend)])
+        return Report([Finding(configuration.AREA, Level.SETTING, error.problem, error.fix)])
     findings = configuration.check(settings, configuration.given_names(environment))
     findings += await _queue(settings, lgpd=lgpd)
     findings += await _store(settings, lgpd=lgpd)
@@ -92,19 +92,19 @@ async def _workers(tasks: TaskService) -> list[Finding]:
     status = await tasks.status()
     findings = []
     if status.state != "running":
-        mend = "Retome com: normalizer resume"
-        findings.append(Finding(_WORKERS, Level.WARNING, "a fila está parada por um operador.", mend))
+        fix = "Retome com: normalizer resume"
+        findings.append(Finding(_WORKERS, Level.WARNING, "a fila está parada por um operador.", fix))
     findings += [
         Finding(_WORKERS, Level.SETTING, problem, "Veja também: normalizer status") for problem in status.problems
     ]
     for name, jobs in (await _unserved(tasks, status)).items():
-        mend = "Acrescente o nome a ARQ_QUEUE_NAMES dos workers e reinicie-os."
-        findings.append(Finding(_WORKERS, Level.WARNING, f"{jobs} jobs na fila {name}, que ninguém lê.", mend))
+        fix = "Acrescente o nome a ARQ_QUEUE_NAMES dos workers e reinicie-os."
+        findings.append(Finding(_WORKERS, Level.WARNING, f"{jobs} jobs na fila {name}, que ninguém lê.", fix))
     if not status.replicas:
-        mend = "Inicie um worker (python workers.py) e veja o log dele."
+        fix = "Inicie um worker (python workers.py) e veja o log dele."
         return [
             *findings,
-            Finding(_WORKERS, Level.WARNING, f"nenhum worker deu sinal nos últimos {GONE_S:.0f} s.", mend),
+            Finding(_WORKERS, Level.WARNING, f"nenhum worker deu sinal nos últimos {GONE_S:.0f} s.", fix),
         ]
     versions = sorted({replica.version for replica in status.replicas})
     if len(versions) > 1:

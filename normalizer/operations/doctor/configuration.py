@@ -60,7 +60,7 @@ def _base(settings: Settings) -> Iterator[Finding]:
     try:
         base = open_base(settings.postal_base)
     except Misconfigured as error:
-        yield Finding(AREA, Level.SETTING, error.problem, error.mend)
+        yield Finding(AREA, Level.SETTING, error.problem, error.fix)
         return
     if base is None:
         return
@@ -68,8 +68,8 @@ def _base(settings: Settings) -> Iterator[Finding]:
         yield good(AREA, f"base de CEPs: {base.version}, {number(base.size)} CEPs")
         if base.skipped and settings.postal_base:
             found = f"base de CEPs: {many(base.skipped, 'linha ignorada', 'linhas ignoradas')}"
-            mend = "Em cada linha: CEP de 8 dígitos da UF, e município da UF pelo nome oficial."
-            yield warning(AREA, f"{found}, a primeira é a linha {base.first_skipped}.", mend)
+            fix = "Em cada linha: CEP de 8 dígitos da UF, e município da UF pelo nome oficial."
+            yield warning(AREA, f"{found}, a primeira é a linha {base.first_skipped}.", fix)
 
 
 def _python() -> Iterator[Finding]:
@@ -85,8 +85,8 @@ def _unknown(given: Iterable[str]) -> Iterator[Finding]:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.88)
         if near or _OURS.fullmatch(name):
             meant = near or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-            mend = f"Quis dizer {meant[0]}?" if meant else "Remova-a, ou confira o nome em docs/CONFIGURATION.md."
-            yield warning(AREA, f"{name} não é lida por ninguém.", mend)
+            fix = f"Quis dizer {meant[0]}?" if meant else "Remova-a, ou confira o nome em docs/CONFIGURATION.md."
+            yield warning(AREA, f"{name} não é lida por ninguém.", fix)
 
 
 def _contradictions(settings: Settings) -> Iterator[Finding]:

@@ -29,12 +29,12 @@ _MARKS = {Level.OK: "[green]✔[/green]", Level.WARNING: "[yellow]![/yellow]"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found in one area; `mend` is empty where nothing is to be done. Holds no secret, no patient's datum."""
+    """What was found in one area; `fix` is empty where nothing is to be done. Holds no secret, no patient's datum."""
 
     area: str
     level: Level
     what: str
-    mend: str = ""
+    fix: str = ""
 
 
 def good(area: str, what: str) -> Finding:
@@ -42,14 +42,14 @@ def good(area: str, what: str) -> Finding:
     return Finding(area, Level.OK, what)
 
 
-def warning(area: str, what: str, mend: str) -> Finding:
+def warning(area: str, what: str, fix: str) -> Finding:
     """It works, and could be better."""
-    return Finding(area, Level.WARNING, what, mend)
+    return Finding(area, Level.WARNING, what, fix)
 
 
-def wrong(area: str, what: str, mend: str) -> Finding:
+def wrong(area: str, what: str, fix: str) -> Finding:
     """It does not work."""
-    return Finding(area, Level.WRONG, what, mend)
+    return Finding(area, Level.WRONG, what, fix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON document of `doctor --json`."""
-        names = {"area": "area", "level": "nivel", "what": "achado", "mend": "como_corrigir"}
+        names = {"area": "area", "level": "nivel", "what": "achado", "fix": "como_corrigir"}
         found = [{names[name]: value for name, value in asdict(finding).items()} for finding in self.findings]
         return {"ok": self.exit_code == 0, "achados": found}
 
@@ -81,8 +81,8 @@ class Report:
                 area = finding.area
                 console.print(f"[bold]{escape(area)}[/bold]")
             console.print(f"  {_MARKS.get(finding.level, '[red]✖[/red]')} {escape(finding.what)}")
-            if finding.mend:
-                console.print(Padding(f"→ {escape(finding.mend)}", (0, 0, 0, 4)))
+            if finding.fix:
+                console.print(Padding(f"→ {escape(finding.fix)}", (0, 0, 0, 4)))
         warnings = sum(finding.level is Level.WARNING for finding in self.findings)
         errors = sum(finding.level not in {Level.OK, Level.WARNING} for finding in self.findings)
         console.print(f"\n{errors} erros, {warnings} avisos.")

@@ -38,15 +38,15 @@ async def check_model(
     if not settings.address_normalization_enabled:
         return [good(MODEL, "não é usada: ADDRESS_NORMALIZATION_ENABLED=false")]
     if key is None:
-        mend = "Defina OPENAI_API_KEY; depois: normalizer retry --review"
-        return [warning(MODEL, "sem OPENAI_API_KEY: só regras e cache, o resto espera em revisão.", mend)]
+        fix = "Defina OPENAI_API_KEY; depois: normalizer retry --review"
+        return [warning(MODEL, "sem OPENAI_API_KEY: só regras e cache, o resto espera em revisão.", fix)]
     findings = list(_price(settings.openai_model))
     if not ask:
         return [*findings, good(MODEL, "não foi chamada (--offline)")]
     try:
         client = LlmClient(api_key=key.get_secret_value(), model=settings.openai_model, base_url=settings.base_url)
     except Misconfigured as error:
-        return [*findings, Finding(MODEL, Level.SETTING, error.problem, error.mend)]
+        return [*findings, Finding(MODEL, Level.SETTING, error.problem, error.fix)]
     try:
         return [*findings, *await _call(client, settings, memory, ledger)]
     finally:
@@ -63,8 +63,8 @@ def check_lane(model_status: ModelStatus | None) -> list[Finding]:
             good(MODEL, f"os workers pedem respostas em {model_status.capabilities.mode.value} (lembrado no Redis)")
         )
     if model_status.stopped is not None:
-        mend = "Chave, conta ou modelo: corrija no provedor. Orçamento: aumente DAILY_BUDGET_USD ou espere amanhã."
-        findings.append(warning(MODEL, f"a IA está parada: {model_status.stopped}", mend))
+        fix = "Chave, conta ou modelo: corrija no provedor. Orçamento: aumente DAILY_BUDGET_USD ou espere amanhã."
+        findings.append(warning(MODEL, f"a IA está parada: {model_status.stopped}", fix))
     return findings
 
 
@@ -72,8 +72,8 @@ def _price(model: str) -> Iterator[Finding]:
     if price(model).listed:
         yield good(MODEL, f"{model}: preço conhecido (tabela de {prices_as_of()})")
     else:
-        mend = "O custo é estimado pelo modelo mais caro da tabela; acrescente-o a normalizer/llm/prices.json."
-        yield warning(MODEL, f"{model} não está na tabela de preços.", mend)
+        fix = "O custo é estimado pelo modelo mais caro da tabela; acrescente-o a normalizer/llm/prices.json."
+        yield warning(MODEL, f"{model} não está na tabela de preços.", fix)
 
 
 async def _call(
@@ -82,10 +82,10 @@ async def _call(
     try:
         answer = await _ask(client, ledger)
     except Misconfigured as error:
-        return [wrong(MODEL, f"{error.problem}{_said(error)}", error.mend), *await _known_models(client, settings)]
+        return [wrong(MODEL, f"{error.problem}{_said(error)}", error.fix), *await _known_models(client, settings)]
     except TransientError as error:
-        mend = "Confira a rede de saída e o estado do provedor; o worker segue com regras e cache."
-        return [Finding(MODEL, Level.AWAY, f"o provedor não respondeu ({type(error).__name__}).", mend)]
+        fix = "Confira a rede de saída e o estado do provedor; o worker segue com regras e cache."
+        return [Finding(MODEL, Level.AWAY, f"o provedor não respondeu ({type(error).__name__}).", fix)]
     except UnusableAnswer as error:
         return [wrong(MODEL, f"o provedor não dá resposta que se possa ler: {error}.", _TRY_ANOTHER)]
     except BatchRejected as error:
@@ -96,12 +96,12 @@ async def _call(
     if client.mode is Mode.STRICT:
         findings.append(good(MODEL, "aceita o esquema JSON estrito"))
     else:
-        mend = "Funciona, com mais respostas a repetir; prefira um modelo com structured outputs."
-        findings.append(warning(MODEL, f"o endpoint não aceita esquema estrito (usa {client.mode.value}).", mend))
+        fix = "Funciona, com mais respostas a repetir; prefira um modelo com structured outputs."
+        findings.append(warning(MODEL, f"o endpoint não aceita esquema estrito (usa {client.mode.value}).", fix))
     findings += _adapted(client.capabilities)
     if not any(slot and any(slot.values()) for slot in answer.slots):
-        mend = "Compare com `normalizer normalize address` antes de confiar neste modelo."
-        findings.append(warning(MODEL, "o modelo não soube ler um endereço fácil.", mend))
+        fix = "Compare com `normalizer normalize address` antes de confiar neste modelo."
+        findings.append(warning(MODEL, "o modelo não soube ler um endereço fácil.", fix))
     return [*findings, *_limits(RateLimitHeaders.read(answer.headers), settings)]
 
 

@@ -62,8 +62,8 @@ def _link(name: str, url: str, *, encrypted: bool) -> Iterator[Finding]:
     elif is_internal(url):
         yield good(AREA, f"{name}: sem TLS, em rede interna")
     else:
-        mend = "Use tls=true (MongoDB) ou rediss:// (Redis), ou a rede interna do Coolify."
-        yield warning(AREA, f"{name}: dados de pacientes passam sem cifra por um endereço público.", mend)
+        fix = "Use tls=true (MongoDB) ou rediss:// (Redis), ou a rede interna do Coolify."
+        yield warning(AREA, f"{name}: dados de pacientes passam sem cifra por um endereço público.", fix)
 
 
 def is_internal(url: str) -> bool:
@@ -131,8 +131,8 @@ async def _jobs(redis: Redis, queue_name: str) -> Finding:
     read = [payload for payload in payloads if payload]
     bad = sum(not _is_an_id_alone(payload) for payload in read)
     if bad:
-        mend = "Enfileire só o id (TaskService().enqueue); argumentos aparecem em logs e resultados."
-        return wrong(AREA, f"{bad} de {len(read)} jobs na fila levam mais que um id de agendamento.", mend)
+        fix = "Enfileire só o id (TaskService().enqueue); argumentos aparecem em logs e resultados."
+        return wrong(AREA, f"{bad} de {len(read)} jobs na fila levam mais que um id de agendamento.", fix)
     return good(AREA, f"fila: {len(read)} jobs lidos, só ids")
 
 
@@ -157,8 +157,8 @@ async def _cache_values(redis: Redis) -> Finding:
     found = await _sample(redis, "norm:c*r*:*")
     plain = sum(not value.startswith(_SEALED) for value in found)
     if plain:
-        mend = "São de uma versão anterior; apague-os: normalizer cache purge --yes"
-        return warning(AREA, f"{plain} de {len(found)} valores da cache estão em claro.", mend)
+        fix = "São de uma versão anterior; apague-os: normalizer cache purge --yes"
+        return warning(AREA, f"{plain} de {len(found)} valores da cache estão em claro.", fix)
     return good(AREA, f"cache: {len(found)} valores lidos, {len(found) - plain} cifrados")
 
 

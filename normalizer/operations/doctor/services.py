@@ -28,7 +28,7 @@ _MAX_SKEW_S: Final = 1.0
 def unreachable(area: str, error: Misconfigured | TransientError) -> Finding:
     """The service cannot be used at all."""
     if isinstance(error, Misconfigured):
-        return Finding(area, Level.SETTING, error.problem, error.mend)
+        return Finding(area, Level.SETTING, error.problem, error.fix)
     return Finding(area, Level.AWAY, str(error), "Confira se o serviço está no ar e na mesma rede do worker.")
 
 
@@ -45,8 +45,8 @@ async def check_redis(redis: Redis) -> list[Finding]:
         scripts = await _scripts_run(redis)
         configured = await _configured(redis)
     except ResponseError as error:
-        mend = "Dê ao usuário do Redis os comandos INFO, TIME, EVAL e EVALSHA (ACL)."
-        return [wrong(REDIS, f"o Redis recusou um comando ({type(error).__name__}).", mend)]
+        fix = "Dê ao usuário do Redis os comandos INFO, TIME, EVAL e EVALSHA (ACL)."
+        return [wrong(REDIS, f"o Redis recusou um comando ({type(error).__name__}).", fix)]
     except (RedisError, OSError) as error:
         return [Finding(REDIS, Level.AWAY, f"o Redis parou de responder ({type(error).__name__}).", "Veja o log dele.")]
     skew_s = abs(float(seconds) + float(micros) / 1e6 - (started + took_s / 2)) - took_s / 2
@@ -74,15 +74,15 @@ async def _configured(redis: Redis) -> list[Finding]:
 def _syncs(mode: str) -> Iterator[Finding]:
     """Whether the AOF reaches the disk."""
     if mode == "no":
-        mend = "Configure appendfsync everysec: com no, uma queda da máquina perde até meio minuto da fila."
-        yield warning(REDIS, "appendfsync é no.", mend)
+        fix = "Configure appendfsync everysec: com no, uma queda da máquina perde até meio minuto da fila."
+        yield warning(REDIS, "appendfsync é no.", fix)
 
 
 def _tells(events: str | None) -> Iterator[Finding]:
     """Whether a stock producer's job wakes an idle worker; None where the server knows no such events."""
     if events is not None and not ("K" in events and ("z" in events or "A" in events)):
-        mend = "Configure notify-keyspace-events Kz: sem isso, um job avulso do backend espera até 0,6 s para começar."
-        yield warning(REDIS, "o Redis não avisa de jobs novos.", mend)
+        fix = "Configure notify-keyspace-events Kz: sem isso, um job avulso do backend espera até 0,6 s para começar."
+        yield warning(REDIS, "o Redis não avisa de jobs novos.", fix)
 
 
 async def _scripts_run(redis: Redis) -> list[Finding]:
@@ -108,8 +108,8 @@ def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
     policy = str(info.get("maxmemory_policy", "noeviction"))
     limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     if policy != "noeviction" and limit:
-        mend = "Configure maxmemory-policy noeviction: com outra política o Redis cheio apaga jobs sem avisar."
-        yield wrong(REDIS, f"maxmemory-policy é {policy}.", mend)
+        fix = "Configure maxmemory-policy noeviction: com outra política o Redis cheio apaga jobs sem avisar."
+        yield wrong(REDIS, f"maxmemory-policy é {policy}.", fix)
     elif policy != "noeviction":
         yield warning(REDIS, f"maxmemory-policy é {policy} (sem maxmemory, ainda sem efeito).", "Use noeviction.")
     if limit and used > 0.85 * limit:
@@ -129,14 +129,14 @@ def _persistence(info: Mapping[str, Any]) -> Iterator[Finding]:
         else:
             yield good(REDIS, "persistência: AOF ligado")
         return
-    mend = "Ligue appendonly yes. Sem AOF um reinício perde a fila; reconcile a refaz do MongoDB em até 7 minutos."
-    yield warning(REDIS, "AOF desligado.", mend)
+    fix = "Ligue appendonly yes. Sem AOF um reinício perde a fila; reconcile a refaz do MongoDB em até 7 minutos."
+    yield warning(REDIS, "AOF desligado.", fix)
 
 
 def _clock(skew_s: float) -> Iterator[Finding]:
     if skew_s > _MAX_SKEW_S:
-        mend = "Acerte a hora (NTP) da máquina do worker ou do Redis: prazos e adiamentos dependem dela."
-        yield warning(REDIS, f"o relógio do Redis difere {number(skew_s, 1)} s do desta máquina.", mend)
+        fix = "Acerte a hora (NTP) da máquina do worker ou do Redis: prazos e adiamentos dependem dela."
+        yield warning(REDIS, f"o relógio do Redis difere {number(skew_s, 1)} s do desta máquina.", fix)
     else:
         yield good(REDIS, "relógios iguais")
 
@@ -169,12 +169,12 @@ async def check_mongodb(store: AppointmentStore, *, lgpd: bool = False) -> list[
         )
     if found.missing_indexes:
         missing = ", ".join(found.missing_indexes)
-        mend = "O worker os cria ao iniciar; se já iniciou, dê ao usuário o direito createIndex."
-        findings.append(warning(MONGODB, f"faltam índices: {missing}.", mend))
+        fix = "O worker os cria ao iniciar; se já iniciou, dê ao usuário o direito createIndex."
+        findings.append(warning(MONGODB, f"faltam índices: {missing}.", fix))
     else:
         findings.append(good(MONGODB, "índices no lugar"))
-    findings += [warning(MONGODB, problem, mend) for problem, mend in found.weakened]
+    findings += [warning(MONGODB, problem, fix) for problem, fix in found.weakened]
     if found.repeated_ids:
-        mend = "Procure-os com $group em id e dê a cada agendamento um id só seu; depois apague normalizer_id_plain."
-        findings.append(warning(MONGODB, "há agendamentos com o mesmo id: o índice de id não pôde ser único.", mend))
+        fix = "Procure-os com $group em id e dê a cada agendamento um id só seu; depois apague normalizer_id_plain."
+        findings.append(warning(MONGODB, "há agendamentos com o mesmo id: o índice de id não pôde ser único.", fix))
     return [*findings, *(privacy.check_expiry(found.never_expiring) if lgpd else ())]

@@ -36,5 +36,5 @@ async def check_receiver(settings: Settings) -> list[Finding]:
 async def check_untold(store: AppointmentStore) -> list[Finding]:
     """What no receiver took."""
     untold = await store.outbox().count_failed()
-    mend = "Quando o destino voltar: normalizer events --resend"
-    return [warning(AREA, f"{many(untold, 'evento')} sem entrega; por quê: normalizer events.", mend)] if untold else []
+    fix = "Quando o destino voltar: normalizer events --resend"
+    return [warning(AREA, f"{many(untold, 'evento')} sem entrega; por quê: normalizer events.", fix)] if untold else []

@@ -123,13 +123,13 @@ def webhook_of(url: str, secret: str | None, *, production: bool, allowed_hosts:
     try:
         parts = _address(url.strip())
     except (ValueError, httpx2.InvalidURL):
-        mend = "Use por exemplo https://api.exemplo.com.br/webhooks/normalizer."
-        raise Misconfigured("WEBHOOK_URL: esperado um endereço http ou https com host.", mend=mend) from None
+        fix = "Use por exemplo https://api.exemplo.com.br/webhooks/normalizer."
+        raise Misconfigured("WEBHOOK_URL: esperado um endereço http ou https com host.", fix=fix) from None
     if parts.username or parts.password:
-        raise Misconfigured("WEBHOOK_URL traz usuário ou senha.", mend="Tire-os: a assinatura prova quem envia.")
+        raise Misconfigured("WEBHOOK_URL traz usuário ou senha.", fix="Tire-os: a assinatura prova quem envia.")
     secrets = [_key(one) for one in (secret or "").replace(",", " ").split()]
     if not secrets:
-        raise Misconfigured("WEBHOOK_URL pede WEBHOOK_SECRET: sem ele nada se assina.", mend=_MEND_SECRET)
+        raise Misconfigured("WEBHOOK_URL pede WEBHOOK_SECRET: sem ele nada se assina.", fix=_MEND_SECRET)
     allowed = {one.strip().lower() for one in allowed_hosts.split(",") if one.strip()}
     return Webhook(url.strip(), secrets, allowed_hosts=allowed if production else None)
 
@@ -149,10 +149,10 @@ def _key(secret: str) -> bytes:
     try:
         key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     except ValueError:
-        raise Misconfigured("WEBHOOK_SECRET: esperado whsec_ e base64.", mend=_MEND_SECRET) from None
+        raise Misconfigured("WEBHOOK_SECRET: esperado whsec_ e base64.", fix=_MEND_SECRET) from None
     if len(key) not in _SECRET_BYTES:
         problem = f"WEBHOOK_SECRET: esperado de 24 a 64 bytes em base64; encontrado {len(key)}."
-        raise Misconfigured(problem, mend=_MEND_SECRET)
+        raise Misconfigured(problem, fix=_MEND_SECRET)
     return key
 
 

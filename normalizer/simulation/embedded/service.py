@@ -87,7 +87,7 @@ class Service(Child):
         ended = self.process.poll()
         self.kill()
         why = f"não respondeu em {_START_S:.0f} s" if ended is None else f"terminou com código {ended}"
-        raise Misconfigured(f"{self.name} {why}:\n{self.tail()}", mend=f"Veja {self.log}.")
+        raise Misconfigured(f"{self.name} {why}:\n{self.tail()}", fix=f"Veja {self.log}.")
 
     def _lost_port(self) -> bool:
         return "address already in use" in self.tail().lower()
@@ -121,4 +121,4 @@ def _free_port() -> int:
             except OSError:
                 continue
             return port
-    raise Misconfigured("Nenhuma porta livre entre 15000 e 31999.", mend="Feche programas que escutam nessas portas.")
+    raise Misconfigured("Nenhuma porta livre entre 15000 e 31999.", fix="Feche programas que escutam nessas portas.")

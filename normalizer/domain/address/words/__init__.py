@@ -22,7 +22,7 @@ WORDS_FILE: Final = Path(__file__).parent / "words.toml"
 _ENTRY: Final = re.compile(r'("[^"]+"|[\w-]+) = \{ (?:short = "([^"]*)", )?roles = "([^"]*)" \}')
 _ROLE: Final = re.compile(r'([\w.-]+) = "([^"]+)"')
 _USE: Final = re.compile(r"([\w.-]+)(?:\(([^()]*)\))?")
-_MEND: Final = "Veja docs/regras-de-endereco.md, «Uma palavra nova»."
+_FIX: Final = "Veja docs/regras-de-endereco.md, «Uma palavra nova»."
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +147,13 @@ def _uses(
 def _matched(form: re.Pattern[str], text: str, where: str, expected: str) -> re.Match[str]:
     found = form.fullmatch(text.strip())
     if found is None:
-        raise Misconfigured(f"{where}: não entendi «{text.strip()[:80]}»; esperado: {expected}.", mend=_MEND)
+        raise Misconfigured(f"{where}: não entendi «{text.strip()[:80]}»; esperado: {expected}.", fix=_FIX)
     return found
 
 
 def _insist(holds: bool, where: str, problem: str) -> None:
     if not holds:
-        raise Misconfigured(f"{where}: {problem}.", mend=_MEND)
+        raise Misconfigured(f"{where}: {problem}.", fix=_FIX)
 
 
 WORDS: Final = load()
