@@ -446,9 +446,12 @@ async def _taught(backend: Backend, role: Role) -> dict[str, Any]:
 
 @pages.get("/pagina/revisao/{chave}", response_class=HTMLResponse)
 async def question(request: Request, chave: _Key, role: Reader, backend: TheBackend) -> Response:
-    """One question again."""
+    """One question again; nothing where nobody asks it any more, which is no error of who looks."""
     operator = role >= Role.OPERATOR
-    one = question_view(await _card(backend, chave), clear=operator)
+    found = await review.one_card(backend.store.questions, chave)
+    if found is None:
+        return Response()
+    one = question_view(found, clear=operator)
     return templates.TemplateResponse(request, "pergunta.html", {"one": one, "operator": operator})
 
 

@@ -192,6 +192,31 @@ def test_of_two_browsers_the_second_is_told_and_loses_nothing(
     assert {each["normalizacao"][Kind.ADDRESS]["origem"] for each in mongo["appointments"].find()} == {"manual"}
 
 
+def test_what_another_browser_settled_gives_way_to_the_next(
+    url: str, browser: Browser, hands: Hands, environment: dict[str, str], mongo: Any, tmp_path: Path
+) -> None:
+    seed(environment, [CAMPOS.format(n=1)] * 3 + [CAMPOS.format(n=2)] * 2)
+    other = Browser(tmp_path / "other")
+    try:
+        for each in (browser, other):
+            enter(each, url)
+            each.driver.get(f"{url}/revisao")
+            each.one(".question.now")
+        first = hands.question().get_attribute("id")
+        Hands(other).press("1", Keys.ENTER)
+        other.until(lambda: "Gravado em 3" in other.text("#aviso"), "not decided")
+
+        hands.press("1", Keys.ENTER)
+
+        browser.until(lambda: "Outra pessoa decidiu" in browser.text("#aviso"), "not told")
+        assert not browser.all(f"#{first}")
+        hands.press("1", Keys.ENTER)
+        browser.until(lambda: browser.one("#nada").is_displayed(), "the next is not asked")
+    finally:
+        other.driver.quit()
+    assert mongo["appointments"].count_documents({"normalizacao.status": "revisar"}) == 0
+
+
 def test_it_fits_a_phone_and_the_dark(url: str, browser: Browser, environment: dict[str, str]) -> None:
     seed(environment, [CAMPOS.format(n=1), NO_STATE.format(n=1), NO_STATE.format(n=2), JUNK.format(n=1)])
     browser.size(390, 844)

@@ -7,12 +7,16 @@ const FEW = 10;  // questions left when the next ones are fetched
 const undoable = [];  // ids of what was decided here, the last one at the end
 const leaving = new Set();  // keys of what is decided here and not yet written
 let now = null;  // the question in hand
-let sent = Promise.resolve();  // decisions leave one after the other, while the person goes on
+let sent = Promise.resolve();  // the server is spoken to in order, while the person goes on: no list is older than a decision
 
 const questions = () => [...list.querySelectorAll(".question")];
 const typing = (target) => target.matches("input:not([type=radio]), select, textarea");
 
 const send = (path, body) => sendJson(path, "POST", body);
+
+function inOrder(work) {
+  sent = sent.then(work).catch((error) => say(error.message));
+}
 
 function rendered(html) {
   return document.importNode(new DOMParser().parseFromString(html, "text/html").body, true);
@@ -69,7 +73,7 @@ async function drop(question) {
   question.remove();
   if (question === now) take(next);
   if (questions().length < FEW) await more();
-  if (!questions().length) await reload();
+  if (!questions().length && !leaving.size) await reload();
 }
 
 const isHere = (fresh) => Boolean(document.getElementById(fresh.id)) || leaving.has(fresh.dataset.key);
@@ -89,22 +93,24 @@ async function more() {
 
 async function reload() {
   const fresh = rendered(await (await ask(`/pagina/revisao${location.search}`)).text());
+  const typed = questions().filter((one) => find("form", one));
   tally(find(".questions", fresh).dataset.open);
   list.replaceChildren(...fresh.childNodes);
   for (const one of questions()) if (leaving.has(one.dataset.key)) one.remove();
-  take(questions()[0]);
+  for (const one of typed) putBack(one, document.getElementById(one.id));
+  take(typed.includes(now) ? now : questions()[0]);
   find("#nada").hidden = Boolean(now);
+}
+
+function putBack(question, place) {
+  if (place?.isConnected) place.replaceWith(question);
+  else find(".questions", list).prepend(question);
 }
 
 // The same question again, as it is now; what is being typed stays. False when nobody asks it any more.
 async function renew(question) {
-  let fresh;
-  try {
-    fresh = find(".question", rendered(await (await ask(`/pagina/revisao/${question.dataset.key}`)).text()));
-  } catch (error) {
-    if (error.status === 404) return false;
-    throw error;
-  }
+  const fresh = find(".question", rendered(await (await ask(`/pagina/revisao/${question.dataset.key}`)).text()));
+  if (!fresh) return false;
   const form = find("form", question);
   if (form) {
     question.dataset.version = fresh.dataset.version;
@@ -132,20 +138,20 @@ function decide(question, answer) {
     question.replaceWith(place);
     leaving.add(key);
     take(next);
-    if (questions().length < FEW) more().catch((error) => say(error.message));
   }
-  sent = sent.then(async () => {
+  inOrder(async () => {
+    let done;
     try {
-      const done = await (await send(`/api/revisao/${key}`, { ...answer, ...only, versao: Number(version) })).json();
-      undoable.push({ id: done.id, key });
-      leaving.delete(key);
-      await noted(question, done);
+      done = await (await send(`/api/revisao/${key}`, { ...answer, ...only, versao: Number(version) })).json();
     } catch (error) {
       question.inert = false;
+      if (leaves) putBack(question, place);
+      return refused(question, error);
+    } finally {
       leaving.delete(key);
-      if (leaves) place.replaceWith(question);
-      await refused(question, error);
     }
+    undoable.push({ id: done.id, key });
+    return noted(question, done);
   });
 }
 
@@ -188,6 +194,7 @@ function history(done) {
 
 async function refused(question, error) {
   if (!question.isConnected) return say(error.message);
+  if (error.status === 409 || error.status === 404) return changed(question, error);
   take(question);
   const field = error.problem?.errors?.[0]?.campo;
   const input = find(`form [name="${field}"]`, question);
@@ -196,32 +203,33 @@ async function refused(question, error) {
     input.setAttribute("aria-invalid", "true");
     input.focus();
   }
-  if (error.status === 409 || error.status === 404) {
-    const key = question.dataset.key;
-    const stays = question.dataset.kind === "falta" ? false : await renew(question).catch(() => true);
-    const same = document.getElementById(`q-${key}`) || question;
-    complain(same, stays ? `${error.message} Confira e aplique de novo.` : error.message);
-    for (const button of stays ? [] : same.querySelectorAll('[data-do="apply"], [data-do="none"]')) button.disabled = true;
-    return;
-  }
   complain(question, error.message);
 }
 
-async function undo(id, button) {
-  try {
-    const undone = await (await send(`/api/revisao/decisoes/${id}/desfazer`, {})).json();
-    const kept = undone.mantidos ? `; ${undone.mantidos} mudaram depois e ficam` : "";
-    say(`Desfeito: ${undone.reabertos} de volta à revisão${kept}.`);
-    button ||= find(`[data-undo="${id}"]`);
-    button?.replaceWith("desfeita");
-    const at = undoable.findIndex((one) => one.id === id);
-    if (at >= 0) undoable.splice(at, 1);
-    await reload();
-    const again = document.getElementById(`q-${id.slice(0, id.lastIndexOf("-"))}`);
-    if (again) take(again);
-  } catch (error) {
-    say(error.message);
+// Somebody was faster: the question as it is now; where nobody asks it any more, the next one, unless something is typed.
+async function changed(question, error) {
+  const lack = question.dataset.kind === "falta";
+  if (!lack && await renew(question)) {
+    const same = document.getElementById(question.id);
+    take(same);
+    return complain(same, `${error.message} Confira e aplique de novo.`);
   }
+  if (find("form", question)) return complain(question, error.message);
+  say(error.message);
+  return lack ? reload() : drop(question);
+}
+
+async function undo(id, button) {
+  const undone = await (await send(`/api/revisao/decisoes/${id}/desfazer`, {})).json();
+  const kept = undone.mantidos ? `; ${undone.mantidos} mudaram depois e ficam` : "";
+  say(`Desfeito: ${undone.reabertos} de volta à revisão${kept}.`);
+  button ||= find(`[data-undo="${id}"]`);
+  button?.replaceWith("desfeita");
+  const at = undoable.findIndex((one) => one.id === id);
+  if (at >= 0) undoable.splice(at, 1);
+  await reload();
+  const again = document.getElementById(`q-${id.slice(0, id.lastIndexOf("-"))}`);
+  if (again) take(again);
 }
 
 // -- what a person does -----------------------------------------------------------------------------------------------
@@ -246,6 +254,7 @@ function edit(question) {
 }
 
 function close(question) {
+  find(".other", question).replaceChildren();
   find(".other", question).hidden = true;
   question.focus();
 }
@@ -294,10 +303,9 @@ addEventListener("keydown", (event) => {
     find("#filtro select").focus();
   } else if (lower === "u") {
     event.preventDefault();
-    sent.then(() => {
+    inOrder(() => {
       const last = undoable.at(-1);
-      if (last) return undo(last.id);
-      return say("Nada para desfazer aqui; veja as últimas decisões.");
+      return last ? undo(last.id) : say("Nada para desfazer aqui; veja as últimas decisões.");
     });
   } else if (now && find(".buttons", now) && /^[1-9]$/.test(key)) {
     const button = now.querySelectorAll(".candidate")[Number(key) - 1];
@@ -337,27 +345,25 @@ list.addEventListener("submit", (event) => {
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-undo]");
-  if (button) undo(button.dataset.undo, button);
-  if (event.target.closest("[data-reload]")) reload().catch((error) => say(error.message));
+  if (button) inOrder(() => undo(button.dataset.undo, button));
+  if (event.target.closest("[data-reload]")) inOrder(reload);
 });
 
 // What the decisions teach: an entry of the clinic's own list, put in and taken out by one click.
-document.addEventListener("click", async (event) => {
+document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-teach], [data-unteach]");
   if (!button) return;
-  const { teach, unteach } = button.dataset;
   button.disabled = true;
-  try {
-    const answer = await ask(`/api/revisao/palavras/${teach || unteach}`, { method: teach ? "POST" : "DELETE" });
-    const { agendamentos, reabertos } = await answer.json();
-    say(teach ? `Na lista: ${agendamentos} resolvidos por ela.` : `Fora da lista: ${reabertos} de volta à revisão.`);
-    await lessons();
-    await reload();
-  } catch (error) {
-    button.disabled = false;
-    say(error.message);
-  }
+  inOrder(() => teach(button.dataset).finally(() => { button.disabled = false; }));
 });
+
+async function teach({ teach: word, unteach }) {
+  const answer = await ask(`/api/revisao/palavras/${word || unteach}`, { method: word ? "POST" : "DELETE" });
+  const { agendamentos, reabertos } = await answer.json();
+  say(word ? `Na lista: ${agendamentos} resolvidos por ela.` : `Fora da lista: ${reabertos} de volta à revisão.`);
+  await lessons();
+  await reload();
+}
 
 async function lessons() {
   find("#palavras")?.replaceWith(find("#palavras", rendered(await (await ask("/pagina/palavras")).text())));
