@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import date
 from typing import Annotated, Any, Literal, TypeAlias
 
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from fastapi import Path as InPath
 from pydantic import BaseModel, ConfigDict, Field
 
 from normalizer.api.access import Operator, Reader, Role
 from normalizer.api.problems import responses
+from normalizer.api.sheets import TheUploads
 from normalizer.api.system import Requeued, TheBackend
 from normalizer.api.views import (
     AppointmentDetail,
@@ -24,9 +25,10 @@ from normalizer.domain.address import Address
 from normalizer.domain.address.explain import explain
 from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.domain.document import Document
-from normalizer.operations.corrections import Wrongs, address_of, correct, document_of
+from normalizer.domain.wording import many
+from normalizer.operations.corrections import Wrongs, address_of, correct, correct_many, document_of
 from normalizer.runtime import Backend
-from normalizer.store import Attention, Filter, ImportRecord, StoredAppointment
+from normalizer.store import Attention, Filter, ImportRecord, Order, StoredAppointment
 
 router = APIRouter(prefix="/api/appointments", tags=["agendamentos"], responses=responses(401, 403, 429, 503))
 
@@ -80,6 +82,47 @@ class Correction(BaseModel):
                 found[Kind.DOCUMENT] = document_of(self.documento.model_dump())
         wrongs.end()
         return found
+
+
+class PartialAddress(AddressCorrection):
+    """The fields that hold for all; what is not given stays as each appointment has it."""
+
+    rua: _Field = None
+    cidade: _Field = None
+    estado: _Field = None
+
+
+class BulkCorrection(BaseModel):
+    """One correction of all appointments of a filter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    endereco: PartialAddress | None = Field(default=None, examples=[{"cidade": "Belém", "estado": "PA"}])
+    dispensar: Kind | None = Field(default=None, description="Em vez de `endereco`: o texto que não é preciso.")
+    esperados: int | None = Field(
+        default=None, ge=0, le=2**31, description="O `agendamentos` do ensaio. Sem ele é um ensaio: nada se grava."
+    )
+
+    @property
+    def wanted(self) -> dict[str, str | None] | Kind:
+        """What is to be done. 422 unless exactly one thing was asked for."""
+        fields = self.endereco.model_dump(exclude_unset=True) if self.endereco is not None else {}
+        if bool(fields) == (self.dispensar is not None):
+            raise HTTPException(422, "Informe endereco, com um campo ao menos, ou dispensar.")
+        return fields if self.dispensar is None else self.dispensar
+
+
+class BulkCorrected(BaseModel):
+    """What a bulk correction changes."""
+
+    ensaio: bool
+    agendamentos: int = Field(description="Os que mudam.", examples=[43])
+    iguais: int = Field(description="Já estão assim, ou ninguém os pergunta.")
+    pulados: dict[str, int] = Field(
+        description="Não ficariam com um endereço válido, pelo que faltaria.",
+        examples=[{"rua: esperado a rua": 2}],
+    )
+    id: str | None = Field(description="Acompanhe em `/api/imports/{id}`; desfaz-se lá, por 24 horas.")
 
 
 async def known_appointment(backend: Backend, appointment_id: str) -> StoredAppointment:
@@ -138,8 +181,15 @@ def chosen_filter(
             description="Resolvidos que pedem um olhar: data não lida, número recusado, conflito com a base de CEPs."
         ),
     ] = None,
+    ordenar: Annotated[
+        Order | None,
+        Query(
+            description="Sem ele: `planilha` com `import_id`, senão `recentes` (tocados por último). `data` e `-data`: "
+            "pela data do agendamento, só os que têm uma."
+        ),
+    ] = None,
 ) -> Filter:
-    """Which appointments a request asks for."""
+    """Which appointments a request asks for, and in which order."""
     asked = status or []
     return Filter(
         next(iter(asked), None),
@@ -153,6 +203,7 @@ def chosen_filter(
         begin=de,
         end=ate,
         part=id_contem,
+        order=ordenar,
     )
 
 
@@ -175,8 +226,43 @@ async def browse(
     depois: After = None,
     documentos: Shown = "mascarados",
 ) -> AppointmentPage:
-    """Agendamentos, os últimos tocados primeiro; os de uma importação, na ordem da planilha."""
+    """Agendamentos de um filtro. Sem `ordenar`, os últimos tocados primeiro; os de uma importação, como na planilha."""
     return await _page(backend, chosen, pagina, tamanho, depois, clear=is_clear(role, documentos))
+
+
+@router.post(
+    "/corrigir",
+    responses={
+        202: {"model": BulkCorrected, "description": "Está a gravar: veja id."},
+        **responses(400, 409, 413, 422),
+    },
+)
+async def correct_all(
+    wanted: BulkCorrection, response: Response, _: Operator, backend: TheBackend, uploads: TheUploads, chosen: Chosen
+) -> BulkCorrected:
+    """Corrige todos os de um filtro (o mesmo da lista), no máximo 10.000: primeiro conta, depois grava o que contou.
+
+    Textos iguais fora do filtro ficam como estão. O que alguém mudar depois fica também ao desfazer.
+    """
+    if replace(chosen, order=None) == Filter():
+        raise HTTPException(422, "Diga quais: ao menos um filtro, como status, causa ou unidade.")
+    counted = await correct_many(chosen, wanted.wanted, store=backend.store)
+    found = BulkCorrected(
+        ensaio=wanted.esperados is None,
+        agendamentos=counted.changed,
+        iguais=counted.equal,
+        pulados=dict(counted.skipped),
+        id=None,
+    )
+    if found.ensaio:
+        return found
+    if wanted.esperados != counted.changed:
+        raise HTTPException(409, f"Agora seriam {many(counted.changed, 'agendamento')}: ensaie de novo.")
+    found.id = await backend.store.imports.begin(file="correção em massa", format="correcao")
+    uploads.carry_out(correct_many(chosen, wanted.wanted, store=backend.store, import_id=found.id), found.id)
+    response.status_code = 202
+    response.headers["Location"] = f"/api/imports/{found.id}"
+    return found
 
 
 @router.post("/busca", responses=responses(400, 413, 422))

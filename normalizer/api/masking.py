@@ -21,7 +21,7 @@ _SHOWN: Final = 2
 _SMALL_WORDS: Final = frozenset({"da", "das", "de", "do", "dos", "e"})
 _OF_FILES: Final = (
     "agenda agendas agendamento agendamentos planilha relatorio lista export exportacao importacao pacientes coleta "
-    "coletas consulta consultas exame exames enviado arquivo de do da dos das e"
+    "coletas consulta consultas exame exames enviado arquivo correcao em massa migracao de do da dos das e"
 )
 _WORDS_OF_FILES: Final = frozenset(_OF_FILES.split())
 _WORD: Final = re.compile(r"[^\W\d_]+")

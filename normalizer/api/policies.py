@@ -12,6 +12,7 @@ from normalizer.api.problems import responses
 from normalizer.api.sheets import Started, TheUploads
 from normalizer.api.system import TheBackend
 from normalizer.domain.policy import BRAND, UNIT, WhenMissing, scope_of
+from normalizer.operations.migrate import begun, carry_out
 
 router = APIRouter(prefix="/api/politicas/endereco", tags=["políticas"], responses=responses(401, 403, 429, 503))
 
@@ -60,6 +61,8 @@ async def decide(choice: PolicyChoice, _: Operator, backend: TheBackend) -> Poli
 
 
 @router.post("/aplicar", status_code=202)
-async def apply(_: Operator, uploads: TheUploads) -> Started:
+async def apply(_: Operator, backend: TheBackend, uploads: TheUploads) -> Started:
     """Passa os agendamentos gravados pelas políticas de agora; desfaz-se por 24 horas como uma importação."""
-    return Started(id=await uploads.migrate())
+    import_id = await begun(backend.store)
+    uploads.carry_out(carry_out(backend.store, import_id), import_id)
+    return Started(id=import_id)

@@ -25,7 +25,6 @@ from normalizer.errors import InvalidInput, NormalizerError, QueueUnavailable, T
 from normalizer.imports.importing import import_sheet
 from normalizer.imports.spreadsheet import CellEdits, Limits, megabytes
 from normalizer.imports.undo import undo_import
-from normalizer.operations.migrate import begun, carry_out
 from normalizer.store import ImportNotes, ImportRecord, ImportState
 
 if TYPE_CHECKING:
@@ -183,15 +182,9 @@ class Uploads:
         """Undo an import; it goes on whoever waits for it. What `undo_import` refuses, the task raises."""
         return self._go_on(self._undo(record))
 
-    async def migrate(self) -> str:
-        """Bring what is stored up to the policies and forms of now; goes on by itself, is undone as an import is."""
-        store = self._backend.store
-        import_id = await begun(store)
-        self._go_on(self._note_refusal(self._go_on(self._migrate(import_id)), import_id))
-        return import_id
-
-    async def _migrate(self, import_id: str) -> None:
-        await carry_out(self._backend.store, import_id)
+    def carry_out(self, work: Coroutine[Any, Any, Any], import_id: str) -> None:
+        """Do what is followed and undone by this id, as an import is; it goes on by itself."""
+        self._go_on(self._note_refusal(self._go_on(work), import_id))
 
     async def close(self) -> None:
         """Stop what runs; the same sheet imported again, or undone again, completes it."""
@@ -199,7 +192,7 @@ class Uploads:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _go_on(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _go_on(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -7,8 +7,10 @@ checked all the same.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from normalizer.cache import Cache, Entry
@@ -19,12 +21,15 @@ from normalizer.domain.document import Document
 from normalizer.domain.document.value import Cpf, long_rg_is_valid, rg_is_valid
 from normalizer.domain.gazetteer import UF_NAMES, municipalities, name_key, uf_of_cep
 from normalizer.domain.text import clean
+from normalizer.domain.wording import number
 from normalizer.errors import InvalidInput
+from normalizer.store import ImportNotes, ImportState, Order
 
 if TYPE_CHECKING:
-    from normalizer.store import AppointmentStore, StoredAppointment
+    from normalizer.store import AppointmentStore, Filter, StoredAppointment
 
 _LONGEST: Final = 200
+_MOST: Final = 10_000
 _NUMBER: Final = re.compile(r"[0-9]{1,8}|[0-9]{1,3}-[0-9]{1,4}", re.ASCII)  # block and house in one: "9-55"
 _CEP: Final = re.compile(r"([0-9]{5})-?([0-9]{3})", re.ASCII)
 
@@ -128,6 +133,73 @@ async def correct(
     if cache is not None and isinstance(address, Address) and text:
         await cache.put_many(Kind.ADDRESS, {text: Entry(address=address.as_dict(), manual=True)})
     return after
+
+
+@dataclass(slots=True)
+class Corrected:
+    """What a correction of many wrote, or in a dry run would write.
+
+    Attributes:
+        changed: appointments.
+        equal: those that say so already, or that nobody asks about.
+        skipped: those that would have no valid address, by what is wrong.
+    """
+
+    changed: int = 0
+    equal: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+async def correct_many(
+    chosen: Filter, wanted: Mapping[str, str | None] | Kind, *, store: AppointmentStore, import_id: str | None = None
+) -> Corrected:
+    """Correct every appointment of a filter; without an import's id, only count.
+
+    Args:
+        chosen: which.
+        wanted: fields of the address that hold for all, each keeps its others; or the kind that is not needed.
+        store: where they are.
+        import_id: what the correction is followed and undone by; its end is noted there.
+
+    Raises:
+        InvalidInput: they are more than 10,000; nothing was written.
+    """
+    done, found, seen_so_far = Corrected(), [], 0
+    async for page in store.each(replace(chosen, order=Order.SHEET), most=_MOST + 1):
+        found += [(seen, value) for seen in page for value in _value_for(seen, wanted, done)]
+        seen_so_far += len(page)
+    if seen_so_far > _MOST:
+        mend = "Acrescente um filtro, como a unidade ou o dia, e corrija por partes."
+        raise _wrong("filtro", f"no máximo {number(_MOST)} agendamentos", "mais que isso", mend)
+    done.changed = len(found)
+    if import_id is not None:
+        done.changed = await store.correct_many(found, import_id)
+        ended = ImportNotes(state=ImportState.FINISHED, rows=seen_so_far, used=seen_so_far)
+        ended |= {"changed": done.changed, "equal": done.equal}
+        await store.imports.end(import_id, **ended)
+    return done
+
+
+def _value_for(
+    seen: StoredAppointment, wanted: Mapping[str, str | None] | Kind, done: Corrected
+) -> Iterator[Mapping[Kind, Address | Document | None]]:
+    """What is to be written on one appointment; nothing where it is counted among the others."""
+    if isinstance(wanted, Kind):
+        if seen.texts[wanted].open_reason is None:
+            done.equal += 1
+        else:
+            yield {wanted: None}
+        return
+    text = seen.texts[Kind.ADDRESS]
+    try:
+        address = address_of({**(text.value or text.understood or {}), **wanted})
+    except InvalidInput as wrong:
+        done.skipped[f"{wrong.where}: esperado {wrong.expected}"] += 1
+        return
+    if text.value == address.as_dict():
+        done.equal += 1
+    else:
+        yield {Kind.ADDRESS: address}
 
 
 def _typed(name: str, value: str | None) -> str | None:

@@ -9,7 +9,7 @@ from normalizer.store.import_record import CellProblem, ImportNotes, ImportRecor
 from normalizer.store.listing import Page
 from normalizer.store.migration import Migrated
 from normalizer.store.overview import Counts, ProgressCounts
-from normalizer.store.queries import Attention, Filter
+from normalizer.store.queries import Attention, Filter, Order
 from normalizer.store.records import Pending, Result
 from normalizer.store.stored_appointment import Evidence, StoredAppointment, StoredText
 from normalizer.store.undo import Undone
@@ -29,6 +29,7 @@ __all__ = [
     "ImportRow",
     "ImportState",
     "Migrated",
+    "Order",
     "Page",
     "Pending",
     "ProblemRow",

@@ -7,11 +7,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Self
 
+from pymongo import UpdateOne
+
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Appointment, Kind, Status
 from normalizer.domain.document import Document
 from normalizer.observability.tracing import span
 from normalizer.store import indexes, listing
+from normalizer.store.bulk import in_bulk
 from normalizer.store.clinic_words import ClinicWords
 from normalizer.store.connection import (
     Client,
@@ -58,7 +61,7 @@ from normalizer.store.review import Questions
 from normalizer.store.secret import Secret
 from normalizer.store.stored_appointment import StoredAppointment
 from normalizer.store.totals import Totals
-from normalizer.store.undo import Undone, restore
+from normalizer.store.undo import Undone, keep_images, restore
 from normalizer.store.upsert import ImportRow, Upsert, UpsertReport
 from normalizer.store.writes import GuardedWrite, SaveReport, failure_write, result_write, straighten, write_all
 
@@ -322,11 +325,41 @@ class AppointmentStore:
         self, seen: StoredAppointment, values: Mapping[Kind, Address | Document]
     ) -> StoredAppointment | None:
         """Write a person's results on what the person saw; None when somebody wrote on it since."""
-        now = self._clock()
-        change = correction_of(seen, values, now, secret=await self.secret.get())
+        change = self._correction(seen, values, self._clock(), await self.secret.get())
+        return await self._write_on(seen, change, list(values))
+
+    async def correct_many(
+        self, corrections: Sequence[tuple[StoredAppointment, Mapping[Kind, Address | Document | None]]], import_id: str
+    ) -> int:
+        """The same for many, under an id that `undo` takes; how many. Those that somebody wrote on since are left."""
+        secret, now, durably = await self.secret.get(), self._clock(), durable(self._appointments)
+        written = 0
+        with translated():
+            for chunk in batched(corrections):
+                touched: dict[Any, dict[str, Any]] = {seen.handle: {} for seen, _ in chunk}
+                refused = await keep_images(durably, self._images, touched, import_id=import_id, now=now, last=True)
+                writes = []
+                for seen, values in chunk:
+                    if seen.handle in refused:
+                        continue
+                    change = self._correction(seen, values, now, secret)
+                    change["$set"]["normalizacao.tocado_por"] = import_id
+                    writes.append(UpdateOne(as_read(seen, list(values)), change))
+                written += (await in_bulk(durably, writes)).modified
+                await self.imports.recount(seen.import_id for seen, _ in chunk)
+        return written
+
+    def _correction(
+        self,
+        seen: StoredAppointment,
+        values: Mapping[Kind, Address | Document | None],
+        now: datetime,
+        secret: bytes,
+    ) -> dict[str, Any]:
+        change = correction_of(seen, values, now, secret=secret)
         if self._announces:
             change = marked(change, Status(change["$set"].get("normalizacao.status") or seen.status), now)
-        return await self._write_on(seen, change, list(values))
+        return change
 
     async def requeue_one(self, seen: StoredAppointment) -> Pending | None:
         """Put one back to `pendente`, all of it to be read anew; None when somebody wrote on it since."""

@@ -1,7 +1,8 @@
 """Pages of appointments, each from an index and bounded in time; the next one begins where the last one ended.
 
-An import's appointments stand in the order of its sheet, all others by when they were touched, the last one first. Many
-are touched at one moment (a group's results): a place in that order is the moment, and how many of it were shown.
+Unless asked otherwise, an import's appointments stand in the order of its sheet, all others by when they were touched,
+the last one first. Many are touched at one moment (a group's results), or are of one hour: a place in such an order is
+the moment, and how many of it were shown.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import bson
@@ -20,7 +22,7 @@ from pymongo.errors import ExecutionTimeout
 from normalizer.errors import InvalidInput
 from normalizer.store.connection import BULK, Collection, Record, read, utc
 from normalizer.store.overview import PATIENCE_MS
-from normalizer.store.queries import DEEPEST, Filter
+from normalizer.store.queries import DEEPEST, Filter, Order
 from normalizer.store.stored_appointment import StoredAppointment
 
 _MOMENT: Final = timedelta(milliseconds=1)
@@ -46,7 +48,7 @@ class _Place:
     skip: int = 0
 
     @classmethod
-    def read(cls, text: str | None) -> _Place:
+    def read(cls, text: str | None, order: Order) -> _Place:
         if text is None:
             return cls()
         try:
@@ -54,25 +56,27 @@ class _Place:
             at, skip = found["at"], int(found["skip"])
         except (InvalidBSON, ValueError, KeyError, TypeError):
             raise _unknown() from None
-        if not isinstance(at, datetime | ObjectId | None) or not 0 <= skip <= _MOST_OF_A_MOMENT:
+        kind = ObjectId if order is Order.SHEET else datetime
+        if not isinstance(at, kind | None) or not 0 <= skip <= _MOST_OF_A_MOMENT:
             raise _unknown()
         return cls(at, skip)
 
     def __str__(self) -> str:
         return base64.urlsafe_b64encode(bson.encode({"at": self.at, "skip": self.skip})).decode()
 
-    def within(self, query: Mapping[str, Any]) -> dict[str, Any]:
-        if isinstance(self.at, ObjectId):
-            return {**query, "_id": {"$gt": self.at}}
+    def within(self, query: Mapping[str, Any], order: Order) -> dict[str, Any]:
+        if self.at is None:
+            return dict(query)
+        bound: dict[str, Any] = {"$gt": self.at}
         if isinstance(self.at, datetime):
-            return {**query, "updated_at": {**query.get("updated_at", {}), "$lt": self.at + _MOMENT}}
-        return dict(query)
+            bound = {"$gte": self.at} if order.direction > 0 else {"$lt": self.at + _MOMENT}
+        return {**query, order.field: {**query.get(order.field, {}), **bound}}
 
-    def behind(self, rows: Sequence[Record], *, by_time: bool) -> _Place:
+    def behind(self, rows: Sequence[Record], order: Order) -> _Place:
         """The place after all these rows, of which the first stands at this place."""
-        at = rows[-1].get("updated_at" if by_time else "_id")
+        at = rows[-1].get(order.field)
         if isinstance(at, datetime):
-            return _Place(at, sum(row.get("updated_at") == at for row in rows))
+            return _Place(at, sum(row.get(order.field) == at for row in rows))
         return _Place(at) if isinstance(at, ObjectId) else _Place(self.at, len(rows))
 
 
@@ -80,19 +84,19 @@ async def page(
     collection: Collection, chosen: Filter, now: datetime, *, after: str | None, skip: int, limit: int
 ) -> tuple[list[StoredAppointment], str | None]:
     """One page, and where the next one begins. Raises InvalidInput for a place that no page ended at."""
-    place, by_time = _Place.read(after), chosen.import_id is None
+    order = chosen.ordering
+    place = _Place.read(after, order)
     skipped = place.skip + min(skip, DEEPEST)
-    field, direction = ("updated_at", -1) if by_time else ("_id", 1)
     heads: list[Record] = []
     for query in chosen.queries(now):
-        found = collection.find(place.within(query), {"updated_at": 1}).sort(field, direction)
+        found = collection.find(place.within(query, order), {order.field: 1}).sort(order.field, order.direction)
         heads += await found.limit(skipped + limit).max_time_ms(_FIND_MS).to_list(None)
-    heads.sort(key=_touched if by_time else _key, reverse=by_time)
+    heads.sort(key=_key if order is Order.SHEET else partial(_moment, field=order.field), reverse=order.direction < 0)
     seen = heads[: skipped + limit]
     rows = seen[skipped:]
     whole = {record["_id"]: record for record in await read(collection, {"_id": {"$in": [row["_id"] for row in rows]}})}
     shown = [StoredAppointment.of(whole[row["_id"]]) for row in rows if row["_id"] in whole]
-    return shown, str(place.behind(seen, by_time=by_time)) if len(rows) == limit else None
+    return shown, str(place.behind(seen, order)) if len(rows) == limit else None
 
 
 async def pages(
@@ -119,8 +123,8 @@ async def total(collection: Collection, chosen: Filter, now: datetime) -> int:
     return min(found, DEEPEST + 1)
 
 
-def _touched(row: Record) -> datetime:
-    at = utc(row.get("updated_at"))
+def _moment(row: Record, field: str) -> datetime:
+    at = utc(row.get(field))
     return _LONG_AGO if at is None else at.replace(tzinfo=None)
 
 

@@ -28,6 +28,7 @@ _ACCOUNTED: Final[list[dict[str, Any]]] = [
     {"normalization_status": {"$in": [tracking.value for tracking in Tracking]}},
     {"normalization_status": None, "normalizacao.status": {"$in": [status.value for status in Status]}},
 ]
+_DATE: Final = "data_agendamento"
 _CAUSE_PLACES: Final = ("normalizacao.erro", *(f"normalizacao.{kind}.motivo" for kind in Kind))
 _ORIGIN_PLACES: Final = tuple(f"normalizacao.{kind}.origem" for kind in Kind)
 #: The filter on appointments that nobody keeps account of.
@@ -104,15 +105,36 @@ class Attention(StrEnum):
         return {"normalizacao.documento.motivo": {"$gt": ""}, "documento_normalizado": {"$type": "object"}}
 
 
+class Order(StrEnum):
+    """How a list stands. By date only what has one is in it; `Attention.DATE` finds the others."""
+
+    RECENT = "recentes"
+    OLDEST = "antigos"
+    DATE = "data"
+    DATE_LAST = "-data"
+    SHEET = "planilha"
+
+    @property
+    def field(self) -> str:
+        """What a store sorts by."""
+        return {Order.SHEET: "_id", Order.DATE: _DATE, Order.DATE_LAST: _DATE}.get(self, "updated_at")
+
+    @property
+    def direction(self) -> int:
+        """1 or -1."""
+        return -1 if self in {Order.RECENT, Order.DATE_LAST} else 1
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which appointments; None asks for all.
+    """Which appointments, and in which order; None asks for all.
 
     Attributes:
         also: further statuses, beside `status`.
         begin, end: days of the appointment, both included.
         part: of the natural key.
         patient: words of the patient's name, accents and case aside; looked for among a month's appointments.
+        order: None is the sheet's for an import, the last touched first for all others.
     """
 
     status: Status | None = None
@@ -127,6 +149,12 @@ class Filter:
     end: date | None = None
     part: str | None = None
     patient: str | None = None
+    order: Order | None = None
+
+    @property
+    def ordering(self) -> Order:
+        """The order that holds."""
+        return self.order or (Order.RECENT if self.import_id is None else Order.SHEET)
 
     @property
     def is_plain(self) -> bool:
@@ -155,7 +183,9 @@ class Filter:
     def _of_a_day(self) -> dict[str, Any]:
         bounds = {"$gte": self.begin, "$lte": self.end}
         days = {name: datetime.combine(day, time()) for name, day in bounds.items() if day is not None}
-        return {"data_agendamento": days} if days else {}
+        if self.ordering.field == _DATE:
+            days.setdefault("$gte", _FIRST_DATE.replace(tzinfo=None))
+        return {_DATE: days} if days else {}
 
     def _by_words(self) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -50,13 +50,16 @@ async def keep_images(
     *,
     import_id: str,
     now: datetime,
+    last: bool = False,
 ) -> dict[Any, int]:
     """Store what the named records hold now, in the fields an import is about to write and those normalizing writes.
 
-    Returns what `insert_images` does.
+    `last`: what anybody writes after it, a worker too, is kept when it is undone. Returns what `insert_images` does.
     """
     found = collection.find({"_id": {"$in": list(touched)}})
     kept = [_image(record, touched[record["_id"]], import_id, now) async for record in found]
+    if last:
+        kept = [{**image, "revisao": revision_of(image["antes"]) + 1} for image in kept]
     return await insert_images(images, kept)
 
 
@@ -137,7 +140,8 @@ async def _restore(
     waiting = dict(images)
     for _ in range(_PASSES):
         # A worker may write between reading and writing; such a record is read again.
-        held = await _held(collection, waiting, mine)
+        found = await _held(collection, waiting, mine)
+        held = {one: record for one, record in found.items() if _is_last(record, waiting[one])}
         undone.kept += len(waiting) - len(held)
         if not held:
             return
@@ -156,6 +160,10 @@ async def _held(collection: Collection, native_ids: Iterable[Any], mine: Mapping
     """Those of the records that this import was the last to write."""
     chosen = {"_id": {"$in": list(native_ids)}, **mine}
     return {record["_id"]: record async for record in collection.find(chosen, {"normalizacao": 1})}
+
+
+def _is_last(record: Record, image: Record) -> bool:
+    return image.get("revisao") in {None, revision_of(record)}
 
 
 def _write(record: Record, image: Record, mine: Mapping[str, Any], now: datetime) -> UpdateOne:

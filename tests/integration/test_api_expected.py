@@ -152,6 +152,9 @@ async def test_a_list_is_filtered_and_paged_by_key_and_a_name_stands_in_no_addre
     assert await ids(de="2026-10-10", ate="2026-10-10") == ["a1", "a2"]
     assert await ids(id_contem="1") == ["a1", "z1"]
 
+    by_date = (await get(client, "/api/appointments", ordenar="-data"))["itens"]
+    assert [one["data_agendamento"][:2] for one in by_date] == ["11", "11", "10", "10"]
+
     first = await get(client, "/api/appointments", tamanho=3)
     rest = await get(client, "/api/appointments", tamanho=3, depois=first["depois"])
     assert rest["depois"] is None

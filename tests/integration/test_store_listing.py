@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from bson import ObjectId
 
 from normalizer.domain.appointment import Origin, Status
 from normalizer.errors import InvalidInput
-from normalizer.store import AppointmentStore, Filter, Page
+from normalizer.store import AppointmentStore, Filter, Order, Page
 from normalizer.store.connection import open_client
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -110,3 +111,33 @@ async def test_a_cause_or_an_origin_counts_an_appointment_once(store: Appointmen
 async def test_a_place_nobody_gave_is_refused_in_a_sentence(store: AppointmentStore, text: str) -> None:
     with pytest.raises(InvalidInput, match="página"):
         await store.browse(Filter(), after=text)
+
+
+@pytest.mark.parametrize("order", Order)
+async def test_in_any_order_each_is_shown_once(store: AppointmentStore, mongo: Any, order: Order) -> None:
+    """Three are of one hour, three were touched at one moment, one has no date."""
+    days = [3, 1, 1, 1, 2, None]
+    rows = [row(n, touched=(50, 50, 50, 9, 60, 70)[n]) | {"_id": ObjectId(f"{n:024}")} for n in range(6)]
+    dates = [{"data_agendamento": datetime(2026, 12, day) if day else None} for day in days]
+    mongo.appointments.insert_many([each | date for each, date in zip(rows, dates, strict=True)])
+    expected = {
+        Order.RECENT: ["3", "012", "4", "5"],
+        Order.OLDEST: ["5", "4", "012", "3"],
+        Order.SHEET: ["0", "1", "2", "3", "4", "5"],
+        Order.DATE: ["123", "4", "0"],
+        Order.DATE_LAST: ["0", "4", "123"],
+    }[order]
+
+    for limit in (1, 2, 4, 50):
+        flat = [name[1:] for page in await pages(store, Filter(order=order), limit) for name in page]
+        assert len(flat) == sum(map(len, expected))
+        for alike in expected:
+            assert sorted(flat[: len(alike)]) == list(alike)
+            flat = flat[len(alike) :]
+
+
+async def test_a_place_of_another_order_is_refused(store: AppointmentStore, mongo: Any) -> None:
+    mongo.appointments.insert_many([row(n) for n in range(3)])
+    first = await store.browse(Filter(order=Order.SHEET), limit=2)
+    with pytest.raises(InvalidInput, match="página"):
+        await store.browse(Filter(order=Order.OLDEST), after=first.after)
