@@ -13,7 +13,6 @@ from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from normalizer.api import masking
 from normalizer.api.access import Operator, Reader, Role, identify
 from normalizer.api.appointments import AddressCorrection, DocumentCorrection
 from normalizer.api.page import templates
@@ -24,6 +23,7 @@ from normalizer.domain.address.taught import ClinicWord
 from normalizer.domain.appointment import LABELS, Kind
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import many
+from normalizer.masking import What, mask
 from normalizer.operations import lessons, review
 from normalizer.operations.corrections import address_of, document_of, state_of
 from normalizer.operations.review import Candidate, Card, Choice, Conflict, Lack
@@ -338,8 +338,7 @@ def question_view(card: Card, *, clear: bool) -> QuestionView:
     question, example = card.question, card.question.example
     text = example.text
     if not clear:
-        is_address = question.kind is Kind.ADDRESS
-        text = masking.address_text(text, card.known.values()) if is_address else masking.document_text(text)
+        text = mask(text, What.of(question.kind), understood=card.known.values())
     return QuestionView(
         chave=question.key,
         tipo=question.kind.value,

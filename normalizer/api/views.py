@@ -7,11 +7,11 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from normalizer.api import masking
 from normalizer.domain.address.value import FIELDS
 from normalizer.domain.address.verdicts import Verdict
 from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Status
 from normalizer.imports.spreadsheet.problem import shown
+from normalizer.masking import What, mask
 from normalizer.store import AppointmentStore, Evidence, ImportRecord, ImportState, ProgressCounts, StoredAppointment
 
 _SHOWN_FOR: Final = timedelta(days=30)
@@ -159,7 +159,7 @@ class ImportView(BaseModel):
 
     def for_reader(self) -> Self:
         """The same with the file's name masked, wherever it stands: it may be a patient's."""
-        shown = masking.file_name(self.arquivo)
+        shown = mask(self.arquivo, What.FILE)
         refusal = self.recusa.replace(self.arquivo, shown) if self.recusa else None
         return self.model_copy(update={"arquivo": shown, "recusa": refusal})
 
@@ -173,7 +173,9 @@ def appointment_detail(
     stored: StoredAppointment, about_import: ImportRecord | None, *, clear: bool
 ) -> AppointmentDetail:
     """A stored appointment with its way so far."""
-    return AppointmentDetail(**_fields(stored, clear=clear), linha_do_tempo=_timeline(stored, about_import))
+    return AppointmentDetail(
+        **_fields(stored, clear=clear), linha_do_tempo=_timeline(stored, about_import, clear=clear)
+    )
 
 
 def import_view(record: ImportRecord, counted: ProgressCounts | None = None) -> ImportView:
@@ -238,7 +240,7 @@ def _fields(stored: StoredAppointment, *, clear: bool) -> dict[str, Any]:
         "data_agendamento": None,
         **{field: stored.fields.get(field) for field in said},
         "id": stored.id,
-        "paciente": (name if clear else masking.initials(name)) or None,
+        "paciente": (name if clear else mask(name, What.NAME)) or None,
         "status": stored.status.value,
         "causas": stored.causes,
         "conferir": _to_look_at(stored, clear=clear),
@@ -268,10 +270,11 @@ def _text_of(stored: StoredAppointment, kind: Kind, *, clear: bool) -> Text:
     text, value, understood = found.text, found.value, found.understood
     if kind is Kind.ADDRESS and value is not None:
         value = {name: value.get(name) for name in FIELDS}
-    if not clear and kind is Kind.ADDRESS:
-        text = masking.address_text(text, [*(value or {}).values(), *(understood or {}).values()])
-    elif not clear:
-        text, value, understood = masking.document_text(text), masking.document_value(value), None
+    if not clear:
+        text = mask(text, What.of(kind), understood=[*(value or {}).values(), *(understood or {}).values()])
+    if not clear and kind is Kind.DOCUMENT:
+        hidden = {name: mask(part, What.DOCUMENT) if part else None for name, part in (value or {}).items()}
+        value, understood = None if value is None else hidden, None
     return Text(
         texto=text,
         normalizado=None if value is None else dict(value),
@@ -290,10 +293,11 @@ def _evidence_of(evidence: Evidence | None) -> dict[str, Any]:
     return {"campos": fields, "acao": evidence.action, "sugestoes": dict(evidence.suggestions)}
 
 
-def _timeline(stored: StoredAppointment, about_import: ImportRecord | None) -> list[Step]:
+def _timeline(stored: StoredAppointment, about_import: ImportRecord | None, *, clear: bool) -> list[Step]:
     steps = []
     if about_import is not None:
-        steps.append(Step(etapa="importado", em=about_import.created_at, detalhe=about_import.file or None))
+        file = about_import.file if clear else mask(about_import.file, What.FILE)
+        steps.append(Step(etapa="importado", em=about_import.created_at, detalhe=file or None))
     ended = None if stored.status is Status.PENDING else stored.moved_at
     for kind, text in stored.texts.items():
         if text.origin in {None, ABSENT}:

@@ -28,6 +28,7 @@ from normalizer.domain.wording import number
 from normalizer.errors import Misconfigured, TransientError
 from normalizer.imports.importing import import_sheet
 from normalizer.llm.tokens import counter
+from normalizer.masking import What, mask
 from normalizer.queue.waiting import raise_if_cancelled
 from normalizer.runtime import open_producer
 from normalizer.settings import Settings, load_settings, settings_of
@@ -360,15 +361,8 @@ def _sample(kind: Kind, found: StoredText) -> tuple[str, str]:
     value = found.value or {}
     if kind is Kind.ADDRESS:
         return found.text, ", ".join(filter(None, value.values()))
-    after = ", ".join(f"{name.upper()} {_masked(value[name])}" for name in ("cpf", "rg") if value.get(name))
-    return _masked(found.text), after
-
-
-def _masked(text: str) -> str:
-    """Every digit but the last two as a bullet."""
-    digits = sum(character.isdigit() for character in text)
-    kept = itertools.count(1)
-    return "".join("•" if character.isdigit() and next(kept) <= digits - 2 else character for character in text)
+    after = ", ".join(f"{name.upper()} {mask(value[name], What.DOCUMENT)}" for name in ("cpf", "rg") if value.get(name))
+    return mask(found.text, What.DOCUMENT), after
 
 
 def _usable_texts(labels: Path) -> dict[tuple[str, str], Mapping[str, Any] | None]:

@@ -367,6 +367,9 @@ class TestImports:
             (await get(client, "/api/status", AS_READER))["importacoes"][0],
         ]
         assert [one["arquivo"] for one in shown] == ["agenda •••••••.csv"] * 3
+        row = (await get(client, "/api/appointments?tamanho=1", AS_READER))["itens"][0]
+        told = await get(client, f"/api/appointments/{row['id']}", AS_READER)
+        assert told["linha_do_tempo"][0]["detalhe"] == "agenda •••••••.csv"
         assert "Zuleica" not in (await client.get("/", headers=AS_READER)).text
         assert (await get(client, "/api/imports"))[0]["arquivo"] == "agenda Zuleica.csv"
 

@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet import Limits, Problem, Row, Spreadsheet, mask, read
+from normalizer.imports.spreadsheet import Limits, Problem, Row, Spreadsheet, read
 from normalizer.imports.spreadsheet.columns import find_header, normalize_title
 from normalizer.imports.spreadsheet.values import text_of
+from normalizer.masking import mask
 
 pytestmark = pytest.mark.usefixtures("read_here")
 

@@ -3,7 +3,7 @@
 from normalizer.imports.spreadsheet.columns import ADDRESS_FIELDS, DOCUMENT_FIELDS, KEY_FIELD, Header
 from normalizer.imports.spreadsheet.edits import CellEdits
 from normalizer.imports.spreadsheet.limits import Limits, megabytes
-from normalizer.imports.spreadsheet.problem import Problem, ProblemGroup, grouped, mask
+from normalizer.imports.spreadsheet.problem import Problem, ProblemGroup, grouped
 from normalizer.imports.spreadsheet.proposals import ColumnSeen, Proposal
 from normalizer.imports.spreadsheet.reading import SheetInfo, Spreadsheet, read
 from normalizer.imports.spreadsheet.rows import Row
@@ -27,7 +27,6 @@ __all__ = [
     "UnknownColumns",
     "Vocabulary",
     "grouped",
-    "mask",
     "megabytes",
     "read",
 ]

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
-_SHOWN_CHARS: Final = 24
+from normalizer.masking import mask
+
 # Few figures with date marks between them: a CPF has eleven, and an RG is written with points alone.
 _DATE: Final = r"[0-9]{1,4}[/-][0-9]{1,2}(?:[/-][0-9]{1,4})?"
 _TIME: Final = r"[0-9]{1,2}[:h][0-9]{0,2}(?::[0-9]{2})?"
@@ -84,18 +85,3 @@ def shown(value: object) -> str:
     """A cell as it was typed where it can be no patient's: figures as dates and times have them; else its shape."""
     text = "" if value is None else str(value).strip()
     return f"“{text}”" if _WHEN.fullmatch(text) else mask(value)
-
-
-def mask(value: object) -> str:
-    """Show a cell's shape without its content: letters become x, digits 0, at most 24 characters."""
-    text = "" if value is None else str(value)
-    if not text.strip():
-        return "célula vazia"
-    shape = "".join(_shape(char) for char in text[:_SHOWN_CHARS])
-    return f"“{shape}…”" if len(text) > _SHOWN_CHARS else f"“{shape}”"
-
-
-def _shape(char: str) -> str:
-    if char.isdigit():
-        return "0"
-    return "x" if char.isalpha() else char if char.isprintable() else " "

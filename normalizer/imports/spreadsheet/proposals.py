@@ -14,8 +14,9 @@ from normalizer.domain.moment import parse_moment
 from normalizer.domain.stored_form import phone_of, status_of
 from normalizer.domain.text import clean, fold
 from normalizer.imports.spreadsheet.columns import KEY_FIELD, is_of_others
-from normalizer.imports.spreadsheet.problem import mask, shown
+from normalizer.imports.spreadsheet.problem import shown
 from normalizer.imports.spreadsheet.values import text_of
+from normalizer.masking import mask
 
 if TYPE_CHECKING:
     from normalizer.imports.spreadsheet.table import Cells

@@ -24,9 +24,10 @@ from normalizer.imports.spreadsheet.columns import (
     is_of_others,
 )
 from normalizer.imports.spreadsheet.joining import PARTS, join_parts
-from normalizer.imports.spreadsheet.problem import Problem, mask, shown
+from normalizer.imports.spreadsheet.problem import Problem, shown
 from normalizer.imports.spreadsheet.table import Unreadable
 from normalizer.imports.spreadsheet.values import text_of
+from normalizer.masking import mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

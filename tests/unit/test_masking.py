@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import re
+import unicodedata
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normalizer.api import masking
+from normalizer.domain.text import fold
+from normalizer.masking import What, mask
 
 
 @pytest.mark.parametrize(
@@ -29,12 +33,12 @@ from normalizer.api import masking
     ],
 )
 def test_a_document_keeps_the_last_two(text: str, shown: str) -> None:
-    assert masking.document_text(text) == shown
+    assert mask(text, What.DOCUMENT) == shown
 
 
 @given(st.lists(st.from_regex(r"[0-9]{5,14}", fullmatch=True), min_size=1, max_size=4))
 def test_at_most_two_digits_of_a_number_are_shown(numbers: list[str]) -> None:
-    shown = masking.document_text("; ".join(f"doc: {number}" for number in numbers))
+    shown = mask("; ".join(f"doc: {number}" for number in numbers), What.DOCUMENT)
 
     assert len([char for char in shown if char.isdigit()]) == 2 * len(numbers)
     assert all(number not in shown for number in numbers)
@@ -58,11 +62,62 @@ def digits_shown(text: str) -> list[str]:
     return [char for char in text if char.isdigit()]
 
 
-def test_ten_thousand_spellings_of_a_cpf_show_two_digits_at_most() -> None:
+@pytest.mark.parametrize(
+    ("what", "around", "most"),
+    [
+        (What.DOCUMENT, "CPF {}", 2),
+        (What.DOCUMENT, "{} (Maria)", 2),
+        (What.ADDRESS, "Rua B, Centro, Cascavel - PR, CPF {}", 2),
+        (What.FILE, "agenda {}.xlsx", 2),
+        (What.FILE, "pacientes.{}", 2),
+        (What.CELL, "{}", 0),
+        (What.NAME, "{}", 0),
+    ],
+)
+def test_ten_thousand_spellings_of_a_cpf_show_two_digits_at_most(what: What, around: str, most: int) -> None:
+    known = {"0"} if what is What.CELL else set()
     for spelling in spellings(10_000):
-        assert digits_shown(masking.document_text(f"CPF {spelling}")) == ["3", "5"], spelling
-        in_address = masking.address_text(f"Rua B, Centro, Cascavel - PR, CPF {spelling}")
-        assert len(digits_shown(in_address)) <= 2, (spelling, in_address)
+        shown = mask(around.format(spelling), what)
+        assert len([digit for digit in digits_shown(shown) if digit not in known]) <= most, (spelling, shown)
+        assert "Maria" not in shown
+
+
+PEOPLE = ("Zuleica", "Quaresma", "Tibúrcio", "Imaginário", "ZULEICA", "quaresma", "Ｚｕｌｅｉｃａ", "Tibu\u0301rcio")
+MAILS = ("{0}.{1}@example.com", "{0}_{1}@clinica.com.br", "{0}＠example.com", "{1}+x@EXAMPLE.com")
+PHONES = ("(45) 99876-5432", "45 99876 5432", "+55 45 9.9876-5432", "９９８７６-５４３２", "0xx45 3876,5432")
+RGS = ("12.345.678-9", "12 345 678 9", "１２.３４５.６７８-９", "12,345,678-9", "MG-12.345.678", "123456789")
+#: A private datum, and the places where it is found.
+PLACES = {
+    What.ADDRESS: ("Rua B, 12, Centro, Cascavel - PR, {}", "{} Rua B, 12, Cascavel PR", "Rua B, 12, {}, Cascavel/PR"),
+    What.DOCUMENT: ("CPF 111.444.777-35 {}", "{}", "RG: {}", "{}, CPF: 11144477735"),
+    What.FILE: ("agenda {}.xlsx", "{}.csv", "exames de {}", "lista.{}"),
+    What.CELL: ("{}",),
+}
+
+
+def private(chance: random.Random) -> Iterator[str]:
+    """What a stranger may not see: people, addresses of theirs, phones, identity cards."""
+    one, other = chance.sample(PEOPLE, 2)
+    yield f"{one} {other}"
+    yield chance.choice(MAILS).format(one, other)
+    yield chance.choice(PHONES)
+    yield chance.choice(RGS)
+
+
+def readable(text: str) -> str:
+    """As a person reads it."""
+    return fold(unicodedata.normalize("NFKC", text))
+
+
+@pytest.mark.parametrize("what", PLACES)
+def test_people_mails_phones_and_identity_cards_are_shown_nowhere(what: What) -> None:
+    chance, names = random.Random(22), {readable(name) for name in PEOPLE}
+    for _ in range(200):
+        for place, datum in itertools.product(PLACES[what], private(chance)):
+            shown = readable(mask(place.format(datum), what))
+            assert not [name for name in names if name in shown], (place, datum, shown)
+            runs = re.findall("[1-9]{3,}", re.sub("[^0-9a-z•]", "", shown))
+            assert not runs, (place, datum, shown)
 
 
 @pytest.mark.parametrize(
@@ -76,32 +131,23 @@ def test_ten_thousand_spellings_of_a_cpf_show_two_digits_at_most() -> None:
     ],
 )
 def test_an_address_shows_what_one_consists_of(text: str, gone: tuple[str, ...]) -> None:
-    shown = masking.address_text(text)
+    shown = mask(text, What.ADDRESS)
     assert "Rua B, 1200" in shown
     assert not [one for one in gone if one in shown]
 
 
 def test_words_that_were_read_from_the_address_stay() -> None:
     text = "Rua B, 1200, Parque das Flores, Cascavel - PR, Joana"
-    assert masking.address_text(text, ["Rua B", "Parque das Flores", None]) == (
+    assert mask(text, What.ADDRESS, understood=["Rua B", "Parque das Flores", None]) == (
         "Rua B, 1200, Parque das Flores, Cascavel - PR, •••••"
     )
 
 
-@pytest.mark.parametrize(("name", "shown"), [("Maria da Silva", "M. S."), ("Ana Sá e Silva", "A. S. S."), ("", "")])
+@pytest.mark.parametrize(
+    ("name", "shown"), [("Maria da Silva", "M. S."), ("Ana Sá e Silva", "A. S. S."), ("", ""), ("111 444 (Eva)", "E.")]
+)
 def test_a_name_is_its_initials(name: str, shown: str) -> None:
-    assert masking.initials(name) == shown
-
-
-def test_a_value_is_hidden_field_by_field() -> None:
-    stored = {"cpf": "11144477735", "rg": None, "cpf_formatted": "111.444.777-35", "rg_formatted": None}
-    assert masking.document_value(stored) == {
-        "cpf": "•••••••••35",
-        "rg": None,
-        "cpf_formatted": "•••.•••.•••-35",
-        "rg_formatted": None,
-    }
-    assert masking.document_value(None) is None
+    assert mask(name, What.NAME) == shown
 
 
 @pytest.mark.parametrize(
@@ -112,7 +158,9 @@ def test_a_value_is_hidden_field_by_field() -> None:
         ("pacientes_João-111.444.777-35.csv", "pacientes_••••-•••.•••.•••-35.csv"),
         ("Eva", "•••"),
         ("exames 01-12.xls", "exames ••-••.xls"),
+        ("agenda.Maria Souza", "agenda.••••• •••••"),
+        ("exames de 111.444.777-35", "exames de •••.•••.•••-35"),
     ],
 )
 def test_a_file_is_named_without_its_patient(name: str, shown: str) -> None:
-    assert masking.file_name(name) == shown
+    assert mask(name, What.FILE) == shown
