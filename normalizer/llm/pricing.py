@@ -184,10 +184,6 @@ class Ledger:
         days = [today.replace(day=number).isoformat() for number in range(1, today.day + 1)]
         return sum(await self._read([_day_key(day) for day in days]), Spending())
 
-    async def of_import(self, import_id: str) -> Spending:
-        """Return what one import has used so far. Raises RedisError."""
-        return (await self._read([_import_key(import_id)]))[0]
-
     async def newest_imports(self, number: int = 5) -> dict[str, Spending]:
         """Return what the imports used that a call was last made for, newest first. Raises RedisError."""
         found: list[Any] = await self._redis.zrevrange(_IMPORTS_KEY, 0, number - 1)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from normalizer.domain.address.tokens import Tokens
 
 _SERIAL: Final = 3  # more label words than this, and no colon, are a record written out
-_LONGEST_NULL: Final = 3
 _STATE_ENDS: Final = frozenset(gazetteer.name_key(name).split()[-1] for name in gazetteer.UF_NAMES.values())
 
 

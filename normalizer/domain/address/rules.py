@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from normalizer.domain.address.evidence import Evidence
-    from normalizer.domain.address.postal import PostalBase, Row
+    from normalizer.domain.address.postal import PostalBase
     from normalizer.domain.address.value import Address
 
 _PLACES_TRIED: Final = 4
@@ -90,21 +90,15 @@ def _read(evidence: Evidence) -> Settled[Address] | Undecided:
 
 def _confirmed(evidence: Evidence, base: PostalBase) -> Settled[Address] | None:
     """Return the one reading in which street and district are those of a row of the base; None if there is none."""
-    held = [decision for decision, _ in _held(evidence, base)]
+    held = list(_held(evidence, base))
     return held[0] if held and all(each.value == held[0].value for each in held) else None
 
 
-def _held(evidence: Evidence, base: PostalBase) -> Iterator[tuple[Settled[Address], Row]]:
+def _held(evidence: Evidence, base: PostalBase) -> Iterator[Settled[Address]]:
     for sight, shown in second_look(evidence, base):
         decision = _read(shown)
         if isinstance(decision, Settled) and sight.holds(decision.value):
-            yield decision, sight.row
-
-
-def readings_of_base(text: str, base: PostalBase) -> list[tuple[Settled[Address], Row]]:
-    """Return every reading of `text` that has street and district of a row of the base: candidates for a person."""
-    tokens = Tokens(alternatives(text)[0][:MAX_CHARS])
-    return list(_held(gather(tokens), base)) if tokens.size else []
+            yield decision
 
 
 def _refused_outright(tokens: Tokens) -> Reason | None:
