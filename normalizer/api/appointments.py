@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from fastapi import Path as InPath
@@ -22,7 +22,7 @@ from normalizer.api.views import (
     appointment_view,
 )
 from normalizer.domain.address import Address
-from normalizer.domain.address.explain import explain
+from normalizer.domain.address.explain import Explanation, explain
 from normalizer.domain.appointment import Kind, Origin, Status
 from normalizer.domain.document import Document
 from normalizer.domain.wording import many
@@ -298,10 +298,10 @@ async def one(
 
 
 @router.get("/{appointment_id}/leitura", responses=responses(404))
-async def reading(appointment_id: AppointmentId, _: Operator, backend: TheBackend) -> dict[str, Any]:
+async def reading(appointment_id: AppointmentId, _: Operator, backend: TheBackend) -> Explanation:
     """Como as regras leem o endereço: palavras, passos, leituras com pontos, objeções. Mostra o texto por inteiro."""
     found = await known_appointment(backend, appointment_id)
-    return explain(found.texts[Kind.ADDRESS].text).as_dict()
+    return explain(found.texts[Kind.ADDRESS].text)
 
 
 @router.patch("/{appointment_id}", responses=responses(400, 404, 409, 413, 422))

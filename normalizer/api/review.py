@@ -115,6 +115,24 @@ class Undone(BaseModel):
     mantidos: int = Field(description="Alguém os mudou depois; ficam como estão.")
 
 
+class Forgotten(BaseModel):
+    """How many decisions were erased."""
+
+    apagadas: int
+
+
+class Taught(BaseModel):
+    """How many appointments the word settled."""
+
+    agendamentos: int
+
+
+class Untaught(BaseModel):
+    """How many appointments are asked about again."""
+
+    reabertos: int
+
+
 class WordView(BaseModel):
     """In this city, the short name stands for the district."""
 
@@ -216,9 +234,9 @@ async def undo(decision_id: _DecisionId, _: Operator, backend: TheBackend) -> Un
 @router.delete("/decisoes", responses=responses(422))
 async def forget(
     _: Operator, backend: TheBackend, agendamento: Annotated[str, Query(min_length=1, max_length=200)]
-) -> dict[str, int]:
+) -> Forgotten:
     """Apaga as decisões sobre textos deste agendamento (eliminação a pedido do titular)."""
-    return {"apagadas": await backend.store.questions.forget(agendamento)}
+    return Forgotten(apagadas=await backend.store.questions.forget(agendamento))
 
 
 @router.get("/palavras")
@@ -235,24 +253,24 @@ async def words(_: Operator, backend: TheBackend) -> WordsView:
 
 
 @router.post("/palavras/{palavra}", responses=responses(404))
-async def teach(palavra: _Key, _: Operator, backend: TheBackend) -> dict[str, int]:
+async def teach(palavra: _Key, _: Operator, backend: TheBackend) -> Taught:
     """Põe uma proposta na lista e resolve o que está em aberto por causa dela; os workers a seguem em um minuto."""
     questions, known = backend.store.questions, backend.store.words
     proposed = {one.id: one.word for one in await lessons.proposed(questions, known)}
     if palavra not in proposed:
         raise HTTPException(404, "Não há esta proposta.")
     settled = await lessons.teach(proposed[palavra], questions=questions, words=known, cache=backend.cache)
-    return {"agendamentos": settled}
+    return Taught(agendamentos=settled)
 
 
 @router.delete("/palavras/{palavra}", responses=responses(404))
-async def unteach(palavra: _Key, _: Operator, backend: TheBackend) -> dict[str, int]:
+async def unteach(palavra: _Key, _: Operator, backend: TheBackend) -> Untaught:
     """Tira uma palavra da lista; o que ela resolveu há menos de um dia volta à revisão."""
     store = backend.store
     reopened = await lessons.unteach(palavra, questions=store.questions, words=store.words, cache=backend.cache)
     if reopened is None:
         raise HTTPException(404, "Não há esta palavra na lista.")
-    return {"reabertos": reopened}
+    return Untaught(reabertos=reopened)
 
 
 def _word(word_id: str, word: ClinicWord) -> dict[str, str]:

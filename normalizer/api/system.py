@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterable
-from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -15,12 +14,14 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader, Role
+from normalizer.api.figures import CostView, StatusView, WorkerView
 from normalizer.api.live import Live, Snapshot
 from normalizer.api.problems import responses
 from normalizer.domain.appointment import Status
 from normalizer.errors import NormalizerError
 from normalizer.observability.prometheus import CONTENT_TYPE_LATEST
 from normalizer.operations.retry import requeue
+from normalizer.operations.status import worker_fields
 from normalizer.operations.steering import Order, steer
 from normalizer.runtime import Backend
 
@@ -95,16 +96,16 @@ async def metrics(_: Reader, backend: TheBackend) -> Response:
     return Response(await backend.exposition.render(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/status")
+@router.get("/status", response_model=StatusView, response_model_exclude_unset=True)
 async def status(role: Reader, live: TheLive) -> dict[str, Any]:
     """Fila, agendamentos, importações e workers, como `normalizer status --json` e mais."""
     return (await live.now()).seen_by(role).as_dict()
 
 
-@router.get("/workers")
+@router.get("/workers", response_model=list[WorkerView])
 async def workers(_: Reader, backend: TheBackend) -> list[dict[str, Any]]:
     """Os workers que deram sinal nos últimos segundos."""
-    return [asdict(replica) for replica in (await backend.tasks.status()).replicas]
+    return [worker_fields(replica) for replica in (await backend.tasks.status()).replicas]
 
 
 @router.post("/workers/{worker_id}/dispensar", status_code=204)
@@ -113,7 +114,7 @@ async def dismiss(worker_id: Annotated[str, InPath(max_length=200)], _: Operator
     await backend.tasks.dismiss(worker_id)
 
 
-@router.get("/custo")
+@router.get("/custo", response_model=CostView)
 async def cost(_: Reader, backend: TheBackend) -> dict[str, Any]:
     """Quanto a IA custou hoje, no mês (UTC) e por importação, em US$, e se ela atende."""
     found = await backend.read_lane(backend.tasks)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+#: As the industry calls a breaker: closed lets calls through.
+_BREAKER: Final = {"open": "closed", "paused": "closed", "closed": "open", "probing": "half-open"}
 _STATES: Final = {
     "open": "livre",
     "paused": "em pausa a pedido do provedor; o que precisa dela espera na fila",
@@ -71,7 +73,8 @@ class ModelStatus:
         return {
             "modelo": self.model,
             "parada_por": self.stopped,
-            "disjuntor": self.gate.state,
+            "disjuntor": _BREAKER[self.gate.state],
+            "em_pausa": self.gate.state == "paused",
             "espera_s": round(self.gate.wait_s, 1),
             "pedido_do_provedor": self.gate.asked,
             "modo": None if self.capabilities is None else self.capabilities.mode.value,
@@ -120,7 +123,14 @@ async def read_model_status(
 
 
 def _spending(spent: Spending) -> dict[str, Any]:
-    return asdict(spent) | {"usd": round(spent.usd, 6)}
+    """Under its names, and for one release under the English ones."""
+    names = {
+        "chamadas": spent.calls,
+        "textos": spent.records,
+        "tokens_entrada": spent.tokens_in,
+        "tokens_saida": spent.tokens_out,
+    }
+    return asdict(spent) | names | {"usd": round(spent.usd, 6)}
 
 
 def _words(spent: Spending) -> str:

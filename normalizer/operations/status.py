@@ -14,7 +14,7 @@ from rich.table import Table
 from normalizer.domain.address.verdicts import Verdict
 from normalizer.domain.appointment import Status
 from normalizer.domain.wording import duration, many, number
-from normalizer.queue.health import GONE_S, Replica
+from normalizer.queue.health import GONE_S, GoneReplica, Replica
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +25,24 @@ if TYPE_CHECKING:
 
 _LONGEST_LAG_MS = 10_000
 _STATES = {"running": "em andamento", "paused": "pausada", "draining": "esvaziando"}
+_WORKER_FIELDS = {
+    "worker_id": "id",
+    "host": "maquina",
+    "version": "versao",
+    "state": "estado",
+    "started_at_ms": "iniciado_em_ms",
+    "beat_at_ms": "sinal_em_ms",
+    "groups": "grupos",
+    "jobs": "em_maos",
+    "last_claim_at_ms": "ultima_retirada_em_ms",
+    "last_error": "ultimo_erro",
+    "loop_lag_ms": "atraso_ms",
+    "complete": "feitos",
+    "failed": "falhas",
+    "retried": "adiados",
+    "queues": "filas",
+    "redis_ahead_ms": "relogio_do_redis_ms",
+}
 _WORKER_STATES = {"running": "em andamento", "paused": "pausado", "stopping": "parando"}
 
 
@@ -83,8 +101,8 @@ class Overview:
             "eventos_nao_entregues": self.untold,
             "filas_sem_worker": dict(self.queue.unserved),
             "problemas_da_fila": list(self.queue.problems),
-            "workers": [asdict(replica) for replica in self.queue.replicas],
-            "workers_mortos": [asdict(one) for one in self.queue.gone],
+            "workers": [worker_fields(replica) for replica in self.queue.replicas],
+            "workers_mortos": [_gone_fields(one) for one in self.queue.gone],
         }
 
     def show(self, console: Console) -> None:
@@ -130,6 +148,18 @@ async def read_overview(
         return first
     rate = (first.ended - before.ended) / max(0.001, now - before.at_s)
     return replace(first, rate_per_s=max(0.0, rate))
+
+
+def worker_fields(replica: Replica) -> dict[str, Any]:
+    """A worker for JSON, under its names, and for one release under the English ones."""
+    said = asdict(replica)
+    return said | {name: said[earlier] for earlier, name in _WORKER_FIELDS.items()}
+
+
+def _gone_fields(one: GoneReplica) -> dict[str, Any]:
+    said = {"id": one.worker_id, "maquina": one.host, "sinal_em_ms": one.beat_at_ms}
+    jobs = {"devolvidos": one.put_back, "esperam": one.waiting, "seguiram": one.ended}
+    return {"worker_id": one.worker_id, "beat_at_ms": one.beat_at_ms} | said | jobs
 
 
 async def own_replica_problem(tasks: TaskService) -> str | None:

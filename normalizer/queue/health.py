@@ -11,7 +11,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,11 @@ GONE_S = 15.0
 REPLICAS = "arq:replicas"
 #: Those that went without saying so (zset, id → last beat in ms), until somebody has seen it.
 GONE = "arq:replicas:gone"
+#: How many jobs of each were put back (hash, id → count), for as long as somebody may ask.
+_PUT_BACK = "arq:replicas:gone:jobs"
+_PUT_BACK_KEPT_S = 30 * 24 * 3600
 _MOST_GONE = 50
+_MOST_BLAMED = 20_000  # jobs that are looked through for what became of them
 _BEATS_A_LISTING = 5  # a replica that beats is listed again every so many beats
 _LAG_PROBE_S = 0.25
 #: What the pause key of a queue holds: claim nothing; or claim nothing and hand back what has not begun.
@@ -113,12 +118,33 @@ async def forget_gone(redis: Redis) -> None:
             await pipe.execute()
 
 
+async def book_put_back(redis: Redis, jobs: Mapping[str, int]) -> None:
+    """Count jobs put back, by the worker that died over them."""
+    async with redis.pipeline(transaction=False) as pipe:
+        for worker_id, count in jobs.items():
+            pipe.hincrby(_PUT_BACK, worker_id, count)
+        pipe.expire(_PUT_BACK, _PUT_BACK_KEPT_S)
+        await pipe.execute()
+
+
 @dataclass(frozen=True, slots=True)
 class GoneReplica:
-    """A worker process that ended without saying so; its jobs go to others once their leases have run out."""
+    """A worker process that ended without saying so; its jobs go to others once their leases have run out.
+
+    Attributes:
+        put_back: jobs it had in hand and that went back into the queue.
+        waiting: of those, how many have not ended yet; None where they are too many to look through.
+    """
 
     worker_id: str
     beat_at_ms: int
+    put_back: int = 0
+    waiting: int | None = 0
+
+    @property
+    def ended(self) -> int | None:
+        """How many of them others have ended, or have died over in their turn."""
+        return None if self.waiting is None else max(0, self.put_back - self.waiting)
 
     @property
     def host(self) -> str:
@@ -126,11 +152,34 @@ class GoneReplica:
         return self.worker_id.split(":", 1)[0]
 
 
-async def read_gone(redis: Redis) -> list[GoneReplica]:
-    """Those that died and that nobody dismissed, the last first."""
+async def read_gone(redis: Redis, suspects: Sequence[str] = ()) -> list[GoneReplica]:
+    """Those that died and that nobody dismissed, the last first; `suspects`: the queues' accounts of crashes."""
     gone = await _silent(redis, GONE) | await _silent(redis, REPLICAS)
-    found = [GoneReplica(name.decode("utf-8", "replace"), int(at)) for name, at in gone.items()]
+    counts = await redis.hmget(_PUT_BACK, list(gone)) if gone else []  # type: ignore[misc] # redis-py's own union
+    put_back = {name: int(count) for name, count in zip(gone, counts, strict=True) if count and count.isdigit()}
+    waiting = await _waiting(redis, suspects) if put_back else Counter()
+    found = [
+        GoneReplica(
+            name.decode("utf-8", "replace"),
+            int(at),
+            put_back.get(name, 0),
+            None if waiting is None else waiting[name],
+        )
+        for name, at in gone.items()
+    ]
     return sorted(found, key=lambda one: -one.beat_at_ms)
+
+
+async def _waiting(redis: Redis, suspects: Sequence[str]) -> Counter[bytes] | None:
+    """Open jobs by the worker whose death was booked on them last (record.lua); None where they are too many."""
+    found: Counter[bytes] = Counter()
+    for key in suspects:
+        if await redis.hlen(key) > _MOST_BLAMED:  # type: ignore[misc]
+            return None
+        for text in await redis.hvals(key):  # type: ignore[misc]
+            blamed = text.split(b"|")[3:4]
+            found.update(token.rpartition(b":")[0] for token in blamed)
+    return found
 
 
 async def dismiss(redis: Redis, worker_id: str) -> None:
@@ -138,6 +187,7 @@ async def dismiss(redis: Redis, worker_id: str) -> None:
     async with redis.pipeline(transaction=False) as pipe:
         pipe.zrem(REPLICAS, worker_id)
         pipe.zrem(GONE, worker_id)
+        pipe.hdel(_PUT_BACK, worker_id)
         await pipe.execute()
 
 

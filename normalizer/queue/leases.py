@@ -8,6 +8,7 @@ over a flushed Redis.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from arq.constants import abort_jobs_ss
 
+from normalizer.queue.health import book_put_back
 from normalizer.queue.serializer import MAX_PICKLE_BYTES
 
 if TYPE_CHECKING:
@@ -260,7 +262,13 @@ class Leases:
             keys=[*self._group_keys, k.suspects, k.quarantine, k.quarantine_owner],
             args=[MIN_CRASHES, MAX_CRASHES, _SWEPT_PER_CALL, before_ms],
         )
-        return {reply[i].decode(): int(reply[i + 1]) for i in range(0, len(reply), 2)}
+        swept = {reply[i].decode(): int(reply[i + 1]) for i in range(0, len(reply), 2)}
+        put_back: Counter[str] = Counter()
+        for token, jobs in swept.items():
+            put_back[token.rpartition(":")[0]] += jobs
+        if any(put_back.values()):
+            await book_put_back(self._redis, +put_back)
+        return swept
 
     async def still_isolating(self, terms: ClaimTerms) -> bool:
         """Whether this worker is still the one that waits to run suspects alone; says so to the others, too."""

@@ -280,7 +280,8 @@ class TaskService:
         with self._translated():
             seconds, micros = await pool.time()
             now = int(seconds) * 1000 + int(micros) // 1000
-            replicas, gone = await read_replicas(pool), await read_gone(pool)
+            replicas = await read_replicas(pool)
+            gone = await read_gone(pool, [Keys.of(name).suspects for name in self.queue_names])
             counts = [await _counts(pool, Keys.of(name), now) for name in self.queue_names]
             unserved = await self._unserved(pool, replicas)
         states = {count.state for count in counts}

@@ -54,6 +54,19 @@ async def test_docs_show_what_a_key_may_ask_and_every_operation_has_a_summary(cl
     assert [one for one in summaries if one == one.title()] == []
 
 
+async def test_every_answer_has_a_schema_with_names(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json", headers=AS_OPERATOR)).json()
+    loose = []
+    for path, operations in document["paths"].items():
+        for method, one in operations.items():
+            kinds = one["responses"].get("200", one["responses"].get("202", {})).get("content", {})
+            schema = kinds.get("application/json", {}).get("schema", {"$ref": "none: it is no JSON"})
+            item = schema.get("items", schema)
+            if "$ref" not in item:
+                loose.append((method, path, schema))
+    assert loose == []
+
+
 async def test_events_of_an_import_tell_written_from_normalized_and_resume(
     client: httpx.AsyncClient, backend: Backend, imported: Callable[..., Any]
 ) -> None:
@@ -95,7 +108,9 @@ async def test_a_worker_that_died_is_told_until_it_is_dismissed(client: httpx.As
     await pool.zadd(REPLICAS, {"host-1:77:abcdef": 1_000})
 
     (dead,) = (await get(client, "/api/status"))["workers_mortos"]
-    assert dead == {"worker_id": "host-1:77:abcdef", "beat_at_ms": 1_000}
+    assert (dead["id"], dead["maquina"], dead["sinal_em_ms"]) == ("host-1:77:abcdef", "host-1", 1_000)
+    assert (dead["devolvidos"], dead["esperam"], dead["seguiram"]) == (0, 0, 0)
+    assert (dead["worker_id"], dead["beat_at_ms"]) == ("host-1:77:abcdef", 1_000), "the earlier names, for one release"
     path = "/api/workers/host-1:77:abcdef/dispensar"
     assert (await client.post(path, headers=AS_READER)).status_code == 403
     assert (await client.post(path, headers=AS_OPERATOR)).status_code == 204

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
+from normalizer.queue.health import REPLICAS, dismiss, read_gone
 from normalizer.queue.leases import HEAD_START_MS, Claim, ClaimTerms, GroupKind, JobEnd, Keys, Leases, SettleAction
 
 QUEUE = "arq:queue:default"
@@ -88,6 +89,26 @@ def ids(claim: Claim) -> list[str]:
 
 def numbered(count: int, prefix: str = "j") -> list[str]:
     return [f"{prefix}{n:04}" for n in range(count)]
+
+
+async def test_of_a_worker_that_died_it_is_told_what_became_of_its_jobs(bench: Bench) -> None:
+    await bench.put(*numbered(3))
+    dead = await bench.claim("host:1:aa")
+    await bench.redis.zadd(REPLICAS, {"host:1:aa": 1_000})
+    await bench.die(dead)
+    await bench.leases.sweep()
+
+    async def told() -> tuple[int, int | None, int | None]:
+        (one,) = await read_gone(bench.redis, [bench.keys.suspects])
+        return one.put_back, one.waiting, one.ended
+
+    assert await told() == (3, 3, 0)
+    await bench.come_due()
+    other = await bench.claim("w2")
+    assert await bench.settle(other, dict.fromkeys(ids(other), DONE)) == set()
+    assert await told() == (3, 3 - len(ids(other)), len(ids(other)))
+    await dismiss(bench.redis, "host:1:aa")
+    assert await read_gone(bench.redis, [bench.keys.suspects]) == []
 
 
 # -- claiming ---------------------------------------------------------------------------------------------------------

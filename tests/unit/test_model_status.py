@@ -33,11 +33,11 @@ async def test_everything_is_read_from_where_the_replicas_keep_it(redis):
     assert (said["modelo"], said["modo"], said["disjuntor"], said["parada_por"]) == (
         "gpt-6-luna",
         "json_object",
-        "open",
+        "closed",  # as the industry says of a breaker: calls go through
         None,
     )
     assert said["hoje"] == said["mes"] == said["por_importacao"]["i1"]
-    assert (said["hoje"]["calls"], said["hoje"]["tokens_in"], said["orcamento_diario_usd"]) == (1, 1_000, 2.0)
+    assert (said["hoje"]["chamadas"], said["hoje"]["tokens_entrada"], said["orcamento_diario_usd"]) == (1, 1_000, 2.0)
 
 
 async def test_without_redis_nothing_is_said():
