@@ -125,7 +125,7 @@ def _listens(port: int) -> bool:
 def _is_ready(port: int) -> bool:
     """It comes up while Redis and MongoDB are away, and answers 503 until they are there."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=60) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

@@ -329,7 +329,7 @@ class Deployment:
     def fault(self, *faults: dict[str, Any]) -> None:
         """Script the provider's next failures (see normalizer/simulation/provider/); none: it is well again."""
         request = urllib.request.Request(f"{self.provider.root_url}/faults", data=json.dumps(faults).encode())  # noqa: S310
-        with urllib.request.urlopen(request, timeout=10):  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60):  # noqa: S310
             pass
 
     def wait_until_all_ended(self, *, rows: int | None = None, timeout_s: float = 90) -> None:
@@ -415,7 +415,7 @@ class Deployment:
         return [canonical(text) for prompt in prompts for text in _RECORD.findall(prompt)]
 
     def _provider(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.provider.root_url}/{path}", timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"{self.provider.root_url}/{path}", timeout=60) as answer:  # noqa: S310
             return json.load(answer)
 
 

@@ -16,7 +16,7 @@ from tests.acceptance.harness import until
 
 def _get(url: str) -> str | None:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 — our own http URL
+        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 — our own http URL
             text: str = answer.read().decode()
             return text
     except (urllib.error.URLError, OSError):

@@ -55,7 +55,7 @@ def test_a_worker_tells_what_it_did_and_names_no_patient(deployment: Any) -> Non
     port = free_port()
 
     def scrape() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
             return str(answer.read().decode())
 
     running.start_ready_worker(METRICS_PORT=str(port))

@@ -93,7 +93,7 @@ def post_faults(deployment: Deployment, *faults: dict[str, Any]) -> None:
     body = json.dumps(list(faults)).encode()
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{deployment.provider.root_url}/faults", body, headers)  # noqa: S310
-    urllib.request.urlopen(request, timeout=10).close()  # noqa: S310
+    urllib.request.urlopen(request, timeout=60).close()  # noqa: S310
 
 
 def test_the_search_finds_what_is_there(scenario: tuple[Path, Path]) -> None:

@@ -426,7 +426,7 @@ async def test_a_job_aborted_before_it_started_never_reaches_the_function(
     async with running(make_worker(redis_url, batch(script), allow_abort_jobs=True)) as worker:
         await until(lambda: drained(redis))
         with pytest.raises(asyncio.CancelledError):
-            await jobs[1].result(timeout=5)
+            await jobs[1].result(timeout=60)
 
     assert script.dead == [("a1", "cancelado a pedido")]
     assert (worker.jobs_complete, worker.jobs_failed) == (2, 1)

@@ -46,7 +46,7 @@ async def work(settings: Settings, provider: Any) -> None:
 
 
 def asked(provider: Any) -> int:
-    with urllib.request.urlopen(f"{provider.root_url}/stats", timeout=5) as answer:  # noqa: S310 — loopback
+    with urllib.request.urlopen(f"{provider.root_url}/stats", timeout=60) as answer:  # noqa: S310 — loopback
         return int(json.load(answer)["requests"])
 
 

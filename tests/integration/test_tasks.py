@@ -114,7 +114,7 @@ async def test_a_stock_producer_is_grouped_and_reads_its_results(
 
     worker = await run(settings)
 
-    results = [await job.result(timeout=5) for job in jobs if job]
+    results = [await job.result(timeout=60) for job in jobs if job]
     assert results == [done(f"a{number}") for number in range(5)]
     assert worker.jobs_complete >= 5
     await pool.aclose()
@@ -163,8 +163,8 @@ async def test_a_job_for_an_appointment_that_does_not_exist_ends_quietly(
 
     await run(settings)
 
-    assert await lost.result(timeout=5) == {"success": False, "error": "Appointment not found"}
-    assert await found.result(timeout=5) == done("a")
+    assert await lost.result(timeout=60) == {"success": False, "error": "Appointment not found"}
+    assert await found.result(timeout=60) == done("a")
     await pool.aclose()
 
 
@@ -179,7 +179,7 @@ async def test_a_job_without_an_id_says_what_was_expected(
     await run(settings)
 
     with pytest.raises(Exception, match="esperado o id do agendamento"):
-        await job.result(timeout=5)
+        await job.result(timeout=60)
     await pool.aclose()
 
 
@@ -201,7 +201,7 @@ async def test_a_payload_that_pickles_a_global_is_refused_and_runs_nothing(
     await run(settings)
 
     assert "executed" not in capfd.readouterr().out
-    assert await good.result(timeout=5) == done("a")
+    assert await good.result(timeout=60) == done("a")
     assert await Job("evil", pool, QUEUE_NAME).status() in {JobStatus.complete, JobStatus.not_found}
     assert await pool.zscore(QUEUE_NAME, "evil") is None
     await pool.aclose()
@@ -367,6 +367,6 @@ async def test_a_value_the_text_does_not_carry_is_never_stored(
 
 
 def stats(provider: Any) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{provider.root_url}/stats", timeout=5) as answer:  # noqa: S310 — loopback
+    with urllib.request.urlopen(f"{provider.root_url}/stats", timeout=60) as answer:  # noqa: S310 — loopback
         found: dict[str, Any] = json.load(answer)
     return found

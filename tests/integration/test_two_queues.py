@@ -241,7 +241,7 @@ async def test_old_workers_and_ours_share_a_queue_and_run_each_job_once(
         assert len(ran) == 10
         gate.set()
         await ended(ours, redis)
-    results = [await job.result(timeout=5) for job in jobs]
+    results = [await job.result(timeout=60) for job in jobs]
     old_main.cancel()
     await asyncio.gather(old_main, return_exceptions=True)
     await old.close()
