@@ -1,7 +1,8 @@
-"""Advice on a cause, in one sentence."""
+"""Advice on a cause, in one sentence, and messages without the names that only who runs the servers knows."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from normalizer.domain.decision import Reason
@@ -29,20 +30,35 @@ _FOR_REASON: Final = {
     Reason.EXCEL_SCIENTIFIC: "Formate a coluna como Texto no Excel e exporte de novo: os algarismos se perderam.",
     Reason.RG_INVALID: "O RG precisa ter de 7 a 9 algarismos; mais, só com o órgão emissor (RS, BA, CE, MA).",
     Reason.DOCUMENT_AMBIGUOUS: "Diga qual número é o CPF e qual é o RG.",
-    Reason.NOT_TEXT: "O campo foi gravado como lista ou objeto: grave-o como texto no backend, ou corrija aqui.",
+    Reason.NOT_TEXT: "O sistema de origem gravou outra coisa que um texto: corrija-o lá, ou aqui.",
     Reason.DOCUMENT_OF_OTHERS: "O documento é da mãe, do responsável ou do titular: peça o do paciente.",
     Reason.DOCUMENT_OF_SEVERAL: "A célula traz vários pacientes: diga qual documento é deste.",
     Reason.NOT_GROUNDED: "A IA respondeu o que não está no texto, e nada foi gravado: corrija aqui.",
     Reason.MODEL_NO_ANSWER: "A IA não soube ler: corrija aqui.",
     Reason.MODEL_REFUSED: "A IA recusou o texto: corrija aqui.",
-    Reason.NO_MODEL_KEY: "Configure OPENAI_API_KEY nos workers e use “Tentar de novo”.",
-    Reason.MODEL_BUDGET: "Espere o dia virar ou aumente DAILY_BUDGET_USD, e use “Tentar de novo”.",
+    Reason.NO_MODEL_KEY: "Falta a chave da IA: avise quem cuida do servidor; depois, “Reler o que está em revisão”.",
+    Reason.MODEL_BUDGET: "O orçamento de hoje acabou: espere o dia virar e use “Reler o que está em revisão”.",
 }
 _FOR_FAILURE: Final = {
-    ABORTED: "O backend pediu o cancelamento (Job.abort): use “Tentar de novo” se ainda for preciso.",
-    CRASHED: "O processo caiu sempre com este agendamento: confira o texto, corrija aqui e avise o suporte.",
+    ABORTED: "O sistema de origem cancelou o pedido: use “Tentar falhas de novo” se ainda for preciso.",
+    CRASHED: "Este agendamento interrompeu o trabalho várias vezes: confira o texto, corrija aqui e avise o suporte.",
 }
-_ELSE: Final = "Veja o log do worker e use “Tentar de novo”; se falhar outra vez, corrija aqui."
+_ELSE: Final = "Use “Tentar falhas de novo”; se falhar outra vez, corrija aqui e avise quem cuida do servidor."
+
+
+_VARIABLES: Final = {
+    "OPENAI_API_KEY": "chave da IA",
+    "DAILY_BUDGET_USD": "orçamento do dia",
+    "MONGODB_URL": "o endereço configurado",
+    "REDIS_URL": "o endereço configurado",
+    "ARQ_QUEUE_NAMES": "as filas dos workers",
+}
+_VARIABLE: Final = re.compile("|".join(_VARIABLES))
+
+
+def plain(text: str) -> str:
+    """A message for operators: what a variable holds instead of its name."""
+    return _VARIABLE.sub(lambda found: _VARIABLES[found[0]], text)
 
 
 def for_cause(cause: str) -> str:

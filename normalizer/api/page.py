@@ -144,6 +144,7 @@ templates.env.filters |= {
     "one_line": one_line,
     "segments": segments,
     "advice": advice.for_cause,
+    "plain": advice.plain,
 }
 templates.env.globals |= {
     "origins": _ORIGINS,

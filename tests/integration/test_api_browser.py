@@ -36,6 +36,14 @@ pytestmark = [
 ]
 
 GONE = (StaleElementReferenceException, IndexError)
+#: What the page says stands there for some seconds; here it is kept.
+REMEMBER = """
+  var said = [];
+  addEventListener("DOMContentLoaded", () => {
+    const toast = document.querySelector("#aviso");
+    if (toast) new MutationObserver(() => said.push(toast.textContent)).observe(toast, { childList: true });
+  });
+"""
 KEY = "4b1f0c8e6a2d9375f0e1c2b3a4958677"
 TITLES = (
     *("Id do agendamento", "Nome do Paciente", "Data/Hora Início Agendamento"),
@@ -143,6 +151,7 @@ class Browser:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(service=webdriver.ChromeService(DRIVER), options=options)
+        self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": REMEMBER})
         self._shots = Path(os.environ["SCREENSHOTS"]) if "SCREENSHOTS" in os.environ else directory
         self._shots.mkdir(parents=True, exist_ok=True)
         self.size(1280, 1180)
@@ -174,6 +183,13 @@ class Browser:
 
     def text(self, selector: str) -> str:
         return self.until(lambda: self.all(selector)[0].text or " ", selector).strip()
+
+    def said(self, words: str) -> None:
+        """The page has said so since it was loaded: in the header, where it covers nothing."""
+        self.until(lambda: any(words in one for one in self.driver.execute_script("return said")), f"not said: {words}")
+        assert self.all(".top #aviso")
+        style = "return getComputedStyle(document.querySelector('#aviso')).position"
+        assert self.driver.execute_script(style) == "static"
 
     def shot(self, name: str) -> None:
         self.driver.save_screenshot(str(self._shots / f"{name}.png"))
@@ -279,7 +295,7 @@ def undo(browser: Browser) -> None:
     browser.press("[data-undo]")
     browser.until(lambda: browser.one("#confirma").is_displayed(), "no question")
     browser.press("#confirma [value=sim]")
-    browser.until(lambda: "37 removidos" in browser.text("#aviso"), "not undone")
+    browser.said("37 removidos")
     browser.until(lambda: "desfeita" in browser.text("#importacoes"), "not shown")
     browser.until(lambda: "Ainda não há agendamentos" in browser.text("#tabela"), "still there")
 

@@ -153,7 +153,7 @@ def test_one_is_edited_skipped_and_decided_for_itself(
     city.clear()
     city.send_keys("Belém", Keys.ENTER)
 
-    browser.until(lambda: "outro igual espera" in browser.text("#aviso"), "not said")
+    browser.said("outro igual espera")
     settled = mongo["appointments"].find({"endereco_normalizado.bairro": "Batista Campos"})
     assert len(list(settled)) == 1
     hands.press("/")
@@ -175,7 +175,7 @@ def test_of_two_browsers_the_second_is_told_and_loses_nothing(
         Hands(other).press("1")
         Hands(other).press("s")
         Hands(other).press(Keys.ENTER)
-        other.until(lambda: "só neste" in other.text("#aviso"), "not decided")
+        other.said("só neste")
 
         browser.one("form.correct [name=bairro]").send_keys(Keys.ENTER)
         browser.until(lambda: "Outra pessoa decidiu" in browser.text(".question .wrong"), "not told")
@@ -204,11 +204,11 @@ def test_what_another_browser_settled_gives_way_to_the_next(
             each.one(".question.now")
         first = hands.question().get_attribute("id")
         Hands(other).press("1", Keys.ENTER)
-        other.until(lambda: "Gravado em 3" in other.text("#aviso"), "not decided")
+        other.said("Gravado em 3")
 
         hands.press("1", Keys.ENTER)
 
-        browser.until(lambda: "Outra pessoa decidiu" in browser.text("#aviso"), "not told")
+        browser.said("Outra pessoa decidiu")
         assert not browser.all(f"#{first}")
         hands.press("1", Keys.ENTER)
         browser.until(lambda: browser.one("#nada").is_displayed(), "the next is not asked")
@@ -218,7 +218,7 @@ def test_what_another_browser_settled_gives_way_to_the_next(
 
 
 def test_it_fits_a_phone_and_the_dark(url: str, browser: Browser, environment: dict[str, str]) -> None:
-    seed(environment, [CAMPOS.format(n=1), NO_STATE.format(n=1), NO_STATE.format(n=2), JUNK.format(n=1)])
+    seed(environment, [CAMPOS.format(n=1), NO_STATE.format(n=1), NO_STATE.format(n=2)])  # each with candidates
     browser.size(390, 844)
     browser.dark(True)
     enter(browser, url)
@@ -230,5 +230,5 @@ def test_it_fits_a_phone_and_the_dark(url: str, browser: Browser, environment: d
     browser.one(".question.now [data-do=later]").click()
     browser.one(".question.now .candidate").click()
     browser.one(".question.now [data-do=apply]").click()
-    browser.until(lambda: "Gravado em" in browser.text("#aviso"), "not decided")
+    browser.said("Gravado em")
     browser.shot("revisao-celular")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,6 +53,7 @@ def test_an_address_in_one_line() -> None:
 @pytest.mark.parametrize("reason", list(Reason))
 def test_every_reason_has_its_advice(reason: Reason) -> None:
     assert advice.for_cause(reason.value) != advice.for_cause("quarentena")
+    assert not re.search(r"[A-Z]+_[A-Z]+|[a-z]\.[a-z]|log|backend", advice.for_cause(reason.value)), "jargon"
 
 
 @pytest.mark.parametrize(
