@@ -107,7 +107,7 @@ def create_app(
     app.state.patience_s = patience_s
     tables = (sheets.router, appointments.router, policies.router, review.router, untold.router)
     app.state.apis = (system.health, system.router, *tables)
-    for router in (*app.state.apis, page.router, review.pages, untold.pages, reference.router):
+    for router in (*app.state.apis, page.router, review.pages, policies.pages, untold.pages, reference.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=page.HERE / "static"), name="static")
     problems.install(app)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from normalizer.api.access import Operator, Reader
+from normalizer.api.page import templates
 from normalizer.api.problems import responses
 from normalizer.api.sheets import Started, TheUploads
 from normalizer.api.system import TheBackend
@@ -15,6 +17,8 @@ from normalizer.domain.policy import BRAND, UNIT, WhenMissing, scope_of
 from normalizer.operations.migrate import begun, carry_out
 
 router = APIRouter(prefix="/api/politicas/endereco", tags=["políticas"], responses=responses(401, 403, 429, 503))
+
+pages = APIRouter(include_in_schema=False)
 
 _Name = Annotated[str | None, Field(max_length=200)]
 
@@ -35,12 +39,14 @@ class PolicyChoice(BaseModel):
     unidade: _Name = None
     quando: WhenMissing
 
-    @property
-    def scope(self) -> str | None:
-        """What it is kept under; None unless exactly one name was given."""
-        given = [(BRAND, self.marca), (UNIT, self.unidade)]
-        found = [scope for name, value in given if (scope := scope_of(name, value)) is not None]
-        return found[0] if len(found) == 1 else None
+
+def _scope(brand: str | None, unit: str | None) -> str:
+    """What a policy is kept under. 422 unless exactly one name was given."""
+    given = [(BRAND, brand), (UNIT, unit)]
+    found = [scope for name, value in given if (scope := scope_of(name, value)) is not None]
+    if len(found) != 1:
+        raise HTTPException(422, "Informe marca ou unidade: uma das duas, com o nome.")
+    return found[0]
 
 
 @router.get("")
@@ -53,11 +59,27 @@ async def policies(_: Reader, backend: TheBackend) -> list[PolicyView]:
 @router.put("", responses=responses(400, 413, 422))
 async def decide(choice: PolicyChoice, _: Operator, backend: TheBackend) -> PolicyView:
     """Vale, em segundos, para o que for normalizado daqui em diante; `aplicar` leva-o ao que já está gravado."""
-    scope = choice.scope
-    if scope is None:
-        raise HTTPException(422, "Informe marca ou unidade: uma das duas, com o nome.")
+    scope = _scope(choice.marca, choice.unidade)
     await backend.store.policies.decide(scope, choice.quando)
     return PolicyView(escopo=scope, quando=choice.quando)
+
+
+@router.delete("", status_code=204, responses=responses(404, 422))
+async def remove(
+    _: Operator,
+    backend: TheBackend,
+    marca: Annotated[str | None, Query(max_length=200)] = None,
+    unidade: Annotated[str | None, Query(max_length=200)] = None,
+) -> None:
+    """Tira a política de uma marca ou unidade: volta a valer a da marca, ou `dispensado`."""
+    if not await backend.store.policies.forget(_scope(marca, unidade)):
+        raise HTTPException(404, "Esta marca ou unidade não tem política.")
+
+
+@pages.get("/pagina/politicas", response_class=HTMLResponse)
+async def shown(request: Request, role: Operator, backend: TheBackend) -> Response:
+    """The same for the page."""
+    return templates.TemplateResponse(request, "politicas.html", {"known": await policies(role, backend)})
 
 
 @router.post("/aplicar", status_code=202)

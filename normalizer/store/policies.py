@@ -34,6 +34,13 @@ class PolicyBook:
             return await self.read()
         return self._known[1]
 
+    async def forget(self, scope: str) -> bool:
+        """Leave a scope without a policy of its own; False where it had none."""
+        with translated():
+            found = await self._collection.delete_one({"_id": scope})
+        self._known = None
+        return bool(found.deleted_count)
+
     async def decide(self, scope: str, when: WhenMissing) -> None:
         """Set one scope's policy."""
         with translated():

@@ -376,3 +376,21 @@ def test_a_file_that_is_no_sheet_is_explained(url: str, browser: Browser, tmp_pa
 
     browser.until(lambda: "foto.xlsx" in browser.text("#previa [role=alert]"), "no explanation")
     assert not browser.all("[data-import]")
+
+
+def test_policies_are_listed_changed_and_removed(url: str, browser: Browser) -> None:
+    choice = b'{"unidade": "Unidade Norte", "quando": "coleta"}'
+    headers = {"X-API-Key": KEY, "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/api/politicas/endereco", choice, headers, method="PUT")  # noqa: S310
+    urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
+    enter(browser, url)
+    browser.until(lambda: "unidade norte" in browser.text("#politicas"), "not listed")
+    browser.accessible()
+
+    browser.one("#politica-1 [value=sempre]").click()
+    browser.said("Vale daqui em diante.")
+    browser.driver.refresh()
+    browser.one("#politica-1 [value=sempre][selected]")
+    browser.press("[data-unpolicy]")
+    browser.said("Sem regra para unidade norte.")
+    browser.until(lambda: not browser.all("[data-unpolicy]"), "still listed")

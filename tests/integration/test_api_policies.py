@@ -55,6 +55,9 @@ async def test_the_preview_counts_what_is_missing_and_a_policy_decides_what_that
     decided = await client.put(path, json=choice, headers=AS_OPERATOR)
     assert decided.json() == {"escopo": "marca:clinica exemplo", "quando": "coleta"}
     assert await get(client, path) == [decided.json()]
+    shown = await client.get("/pagina/politicas", headers=AS_OPERATOR)
+    assert "clinica exemplo" in shown.text
+    assert '<option value="coleta" selected>' in shown.text
 
     await imported(SHEET)
     await work(backend)
@@ -80,6 +83,11 @@ async def test_what_is_stored_follows_a_policy_and_comes_back(
 
     undone = await client.post(f"{migration}/desfazer", headers=AS_OPERATOR)
     assert undone.json()["restaurados"] == 2
+    path = "/api/politicas/endereco"
+    removed = [await client.delete(path, params={"marca": "clínica exemplo"}, headers=AS_OPERATOR) for _ in range(2)]
+    assert [one.status_code for one in removed] == [204, 404]
+    assert await get(client, path) == []
+    assert (await client.delete(path, headers=AS_OPERATOR)).status_code == 422
     assert (await get(client, f"/api/imports/{import_id}"))["progresso"]["revisar"] == 0
     assert set((await stands(client)).values()) == {"concluido"}
 

@@ -184,6 +184,7 @@ async function importNow(button) {
   button.textContent = "Importando…";
   try {
     await decide();
+    policies().catch((error) => say(error.message));
     const query = about();
     if (find('[name="esvaziar"]:checked', preview)) query.append("esvaziar", "true");
     await ask(`/api/imports?${query}`, { method: "POST", body: body(), headers: { "idempotency-key": request } });
@@ -330,6 +331,32 @@ async function again(form) {
   find("input", fresh).focus();
 }
 
+// -- what a missing address means -------------------------------------------------------------------------------------
+
+const POLICIES = "/api/politicas/endereco";
+
+async function policies() {
+  const place = find("#politicas");
+  if (!place) return;
+  const html = await (await ask("/pagina/politicas")).text();
+  swap(place, document.importNode(find("#politicas", new DOMParser().parseFromString(html, "text/html")), true));
+}
+
+async function choosePolicy({ policyOf, name }, quando) {
+  await sendJson(POLICIES, "PUT", { [policyOf]: name, quando });
+  say("Vale daqui em diante.");
+}
+
+async function removePolicy({ unpolicy, name }) {
+  await ask(`${POLICIES}?${new URLSearchParams({ [unpolicy]: name })}`, { method: "DELETE" });
+  say(`Sem regra para ${name}.`);
+  await policies();
+}
+
+document.addEventListener("change", ({ target: field }) => {
+  if (field.dataset.policyOf) choosePolicy(field.dataset, field.value).catch((error) => say(error.message));
+});
+
 // -- what people do --------------------------------------------------------------------------------------------------
 
 function sure(text) {
@@ -372,7 +399,11 @@ document.addEventListener("click", async (event) => {
     else if (data.correct) await open(button);
     else if (data.suggest) button.form.elements[data.suggest].value = button.value;
     else if ("again" in data) await again(button.closest("form"));
-    else if (data.dismiss) await ask(`/api/workers/${encodeURIComponent(data.dismiss)}/dispensar`, { method: "POST" });
+    else if (data.unpolicy) await removePolicy(data);
+    else if ("policies" in data) {
+      await ask(`${POLICIES}/aplicar`, { method: "POST" });
+      say("Aplicando: acompanhe em Importações.");
+    } else if (data.dismiss) await ask(`/api/workers/${encodeURIComponent(data.dismiss)}/dispensar`, { method: "POST" });
     else if ("cancel" in data) shut(button.closest("tr"));
     else if (data.page) { page = Number(data.page); await refresh(); }
     else if ("clear" in data) await choose({});
@@ -408,3 +439,4 @@ document.addEventListener("keydown", (event) => {
 });
 
 follow();
+policies().catch((error) => say(error.message));
