@@ -12,6 +12,7 @@ import io
 import itertools
 import pickle
 import random
+import re
 import time
 import urllib.error
 import urllib.request
@@ -131,6 +132,18 @@ def seen(url: str, key: str) -> Iterator[str]:
         status = _asked(urllib.request.Request(url + path, headers={"X-API-Key": key}))  # noqa: S310
         if status >= 500 and status != 503:
             yield f"{path} answered {status}"
+
+
+def unlocked(url: str, key: str) -> Iterator[str]:
+    """Operations of the document that answer somebody who shows no key."""
+    asked = urllib.request.Request(f"{url}/openapi.json", headers={"X-API-Key": key})  # noqa: S310
+    with urllib.request.urlopen(asked, timeout=60) as answer:  # noqa: S310
+        paths = orjson.loads(answer.read())["paths"]
+    for path, method in ((path, method) for path, methods in paths.items() for method in methods):
+        place = url + re.sub(r"\{[^}]+\}", "x", path)
+        status = _asked(urllib.request.Request(place, method=method.upper()))  # noqa: S310
+        if status not in {401, 403} and not path.startswith("/health/"):
+            yield f"{method} {path} answered {status} without a key"
 
 
 def upload(url: str, key: str, *, seconds: float, seed: int) -> list[str]:
