@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1
 # One image for worker, command line and API. Nothing in it is downloaded at run time.
+# `make pin` writes the digests of the release behind the tags, here and in docker-compose.yml.
 ARG PYTHON_IMAGE=python:3.13-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
@@ -7,9 +8,11 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE workers.py ./
+COPY requirements.lock ./
+RUN pip install --require-hashes --requirement requirements.lock
+COPY pyproject.toml README.md LICENSE workers.py ./
 COPY normalizer ./normalizer
-RUN pip install --constraint constraints.txt '.[otel,sentry]' && pip check
+RUN pip install --no-deps --no-build-isolation . && pip check
 # The tokenizer's ranks, where tiktoken looks for them: the image needs no network and no writable folder for them.
 RUN XDG_CACHE_HOME=/opt/cache python -c "from normalizer.llm.tokens import counter; counter('gpt-4o')('x'); counter('gpt-4')('x')" \
  && chmod -R a+rX /opt/cache

@@ -10,7 +10,7 @@ REAL    ?=
 # Many tests start processes of their own: two at a time leave two cores some air.
 AT_ONCE ?= 2
 
-.PHONY: demo test test-unit test-slow coverage chaos fuzz check format lint types layers bench bench-quick quality secrets clean help
+.PHONY: demo test test-unit test-slow coverage chaos fuzz check format lint types layers bench bench-quick quality secrets lock pin clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -86,6 +86,21 @@ secrets:  ## draw what .env lacks of the passwords and keys that docker-compose.
 	@for name in MONGO_PASSWORD REDIS_PASSWORD API_KEYS CACHE_SECRET GRAFANA_PASSWORD; do \
 	  grep -q "^$$name=." .env || { sed -i.bak "/^$$name=$$/d" .env && rm -f .env.bak; \
 	  printf '%s=%s\n' $$name $$($(PYTHON) -c 'import secrets; print(secrets.token_hex(32))') >> .env; }; done
+
+lock: constraints.txt  ## write requirements.lock, what the image installs, with hashes; needs uv
+	{ sed -n 1p requirements.lock; echo 'hatchling>=1.27' | uv pip compile --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --constraint constraints.txt \
+	  --extra otel --extra sentry pyproject.toml -; } > requirements.new
+	mv requirements.new requirements.lock
+
+pin:  ## write the digests that the images' tags have now into Dockerfile and docker-compose.yml; needs docker
+	@images=$$(sed -nE 's/^(ARG PYTHON_IMAGE=|    image: )([a-z0-9.\/-]+:[a-z0-9.-]+)(@sha256:.*)?$$/\2/p' \
+	  Dockerfile docker-compose.yml | sort -u); \
+	for image in $$images; do \
+	  digest=$$(docker buildx imagetools inspect "$$image" --format '{{.Manifest.Digest}}') || exit 1; \
+	  sed -i.bak -E "s#($$image)(@sha256:[0-9a-f]{64})?\$$#\1@$$digest#" Dockerfile docker-compose.yml || exit 1; \
+	  echo "$$image $$digest"; \
+	done; rm -f Dockerfile.bak docker-compose.yml.bak
 
 clean:  ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage htmlcov build dist

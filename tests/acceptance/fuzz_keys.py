@@ -105,6 +105,14 @@ def _abort(client: redis.Redis, rng: random.Random) -> None:
     client.zadd("arq:abort", {_name(rng): rng.choice([0, time.time() * 1_000, -1])})
 
 
+def _beat(client: redis.Redis, rng: random.Random) -> None:
+    """A replica that never was, or that says of itself what none does."""
+    name = _name(rng)
+    known = next((client.get(key) for key in client.scan_iter("arq:replica:*", count=200)), None) or b"{}"
+    client.set(b"arq:replica:" + name, rng.choice([*_VALUES, _damaged(known, rng)]), ex=60)
+    client.zadd("arq:replicas", {name: rng.choice([0, -1, 1e300, time.time(), time.time() * 1_000])})
+
+
 def _spoil(client: redis.Redis, rng: random.Random) -> None:
     """A key that is there gets another value of its own type."""
     if not (keys := list(client.scan_iter(count=200))):
@@ -123,7 +131,7 @@ def _spoil(client: redis.Redis, rng: random.Random) -> None:
         client.set(key, rng.choice([value, _damaged(client.get(key) or b"x", rng)]), keepttl=True)
 
 
-_ACTS = (_enqueue, _claim, _abort, _spoil)
+_ACTS = (_enqueue, _claim, _abort, _beat, _spoil)
 
 
 def seen(url: str, key: str) -> Iterator[str]:

@@ -124,12 +124,38 @@ class TestDockerfile:
         assert {"procps", "ca-certificates", "tini"} <= set(run.split())
 
     def test_what_is_installed_is_pinned(self, stages: list[list[Instruction]]) -> None:
-        assert any("pip install --constraint constraints.txt '.[otel,sentry]'" in run for run in only(stages[0], "RUN"))
-        lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-        pinned = {_name(line.partition("==")[0]) for line in lines if "==" in line}
+        installed = [run for run in only(stages[0], "RUN") if "pip install" in run]
+        assert "--require-hashes --requirement requirements.lock" in installed[0]
+        assert "--no-deps --no-build-isolation ." in installed[1]
+        locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+        assert "://" not in locked
+        pins = dict(re.findall(r"^([a-z0-9._-]+)==(\S+)[^\n]*\\\n {4}--hash=sha256:[0-9a-f]{64}", locked, re.MULTILINE))
+        assert len(pins) == locked.count("==") - locked.count("== '") > 50
+        tested = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        versions = {_name(line.partition("==")[0]): line.partition("==")[2] for line in tested if "==" in line}
+        assert {name: version for name, version in pins.items() if versions.get(_name(name), version) != version} == {}
+        pinned = {_name(name) for name in pins}
 
         extras = ("normalizer", "sentry-sdk", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
         assert set().union(*map(runtime_closure, extras)) <= pinned | {"normalizer"}
+
+    def test_a_release_writes_the_digest_behind_every_tag(self, tmp_path: Path) -> None:
+        for name in ("Makefile", "Dockerfile", "docker-compose.yml"):
+            shutil.copy(ROOT / name, tmp_path)
+        docker = tmp_path / "docker"
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        for digest in ("a" * 64, "b" * 64):  # what stands there already is replaced
+            docker.write_text(f"#!/bin/sh\necho sha256:{digest}\n", encoding="ascii")
+            docker.chmod(0o755)
+            assert run(["make", "pin"], tmp_path, environment).returncode == 0
+
+            written = "".join(
+                (tmp_path / name).read_text(encoding="utf-8") for name in ("Dockerfile", "docker-compose.yml")
+            )
+            images = re.findall(r"(?:^ARG PYTHON_IMAGE=|^    image: )(.+)", written, re.MULTILINE)
+            assert len(images) == 5
+            assert all(image.endswith(f"@sha256:{digest}") and image.count("@") == 1 for image in images)
+        assert list(tmp_path.glob("*.bak")) == []
 
     def test_no_secret_is_built_in(self, stages: list[list[Instruction]]) -> None:
         words = " ".join(rest for stage in stages for word, rest in stage if word in {"ENV", "ARG"})

@@ -8,6 +8,7 @@ from normalizer.domain.address import parse_address, standardize
 from normalizer.domain.document import parse_document
 from normalizer.llm.privacy import numbers_of
 from normalizer.llm.prompt import Record
+from normalizer.masking import What, mask
 
 RIGHT = {"rua": "Rua A", "numero": "1", "bairro": "Centro", "cidade": "Itu", "estado": "SP"}
 READERS = {
@@ -15,6 +16,8 @@ READERS = {
     "a document": parse_document,
     "a record for the model": Record.of,
     "the numbers to withhold": numbers_of,
+    "a masked address": lambda text: mask(text, What.ADDRESS),
+    "a masked document": lambda text: mask(text, What.DOCUMENT),
     "a model's answer": lambda text: standardize(RIGHT, text),
     "a model's field": lambda text: standardize({**RIGHT, "complemento": text}, "Rua A, 1, Centro, Itu SP"),
 }
