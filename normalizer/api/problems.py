@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from normalizer.errors import InvalidInput, Misconfigured, NormalizerError, TransientError
 from normalizer.imports.spreadsheet import UnknownColumns
@@ -168,6 +169,10 @@ def install(app: FastAPI) -> None:
             return problem(503, str(error), headers={"Retry-After": str(wait_s)})
         log.error("api.misconfigured" if isinstance(error, Misconfigured) else "api.failed", error=type(error).__name__)
         return problem(503 if isinstance(error, Misconfigured) else 500, "O servidor não pôde atender: veja o log.")
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> JSONResponse:
+        return problem(408, "O pedido foi interrompido por quem o fez.")  # nobody reads it, and nothing has failed
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> JSONResponse:

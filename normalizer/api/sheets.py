@@ -19,7 +19,7 @@ from normalizer.api.uploads import Uploads, received
 from normalizer.api.views import ImportView, import_view, recent_imports
 from normalizer.domain.policy import BRAND, UNIT, WhenMissing
 from normalizer.domain.wording import many
-from normalizer.errors import InvalidInput
+from normalizer.errors import InvalidInput, TransientError
 from normalizer.imports import error_sheet
 from normalizer.imports.importing import ImportReport
 from normalizer.imports.spreadsheet import ADDRESS_FIELDS, DOCUMENT_FIELDS, ProblemGroup, Vocabulary
@@ -351,6 +351,11 @@ async def known_import(backend: Backend, import_id: str) -> ImportRecord:
     return found
 
 
+async def found_import(backend: TheBackend, import_id: ImportId) -> ImportRecord:
+    """The same before an answer begins, which cannot become a 404 any more."""
+    return await known_import(backend, import_id)
+
+
 @router.get("/modelo.xlsx", response_class=Response, responses=_SHEET_ANSWER)
 async def template(_: Reader) -> Response:
     """Planilha modelo, com os títulos que a importação reconhece."""
@@ -439,12 +444,25 @@ async def one(import_id: ImportId, role: Reader, backend: TheBackend) -> ImportV
 
 @router.get("/{import_id}/eventos", response_class=EventSourceResponse, responses=responses(404))
 async def events(
-    import_id: ImportId, role: Reader, backend: TheBackend, live: TheLive, seen: LastEventId = None
+    record: Annotated[ImportRecord, Depends(found_import)],
+    role: Reader,
+    backend: TheBackend,
+    live: TheLive,
+    seen: LastEventId = None,
 ) -> AsyncIterable[ServerSentEvent]:
     """Acompanha uma importação por Server-Sent Events: `importacao`, a cada mudança, até que nada mais dela espere."""
     shown = None
     async for snapshot in live.watch():
-        view = import_view(await known_import(backend, import_id), await backend.store.imports.progress(import_id))
+        try:
+            found, progress = (
+                await backend.store.imports.get(record.id),
+                await backend.store.imports.progress(record.id),
+            )
+        except TransientError:  # told once MongoDB is back
+            continue
+        if found is None:  # it was refused while it was read
+            return
+        view = import_view(found, progress)
         if view != shown and snapshot.id != seen:
             told = view if role >= Role.OPERATOR else view.for_reader()
             yield ServerSentEvent(event="importacao", id=snapshot.id, data=told.model_dump(mode="json"))

@@ -84,6 +84,12 @@ async def test_events_of_an_import_tell_written_from_normalized_and_resume(
     assert len(set(seen)) == len(seen) == 2
 
 
+async def test_events_of_no_import_are_not_found(client: httpx.AsyncClient) -> None:
+    for name in ("xyz", "6740f0c2a1b2c3d4e5f60718"):
+        answer = await client.get(f"/api/imports/{name}/eventos", headers=AS_READER)
+        assert (answer.status_code, answer.json()["status"]) == (404, 404)
+
+
 async def _until_blank(lines: Any) -> Any:
     async for line in lines:
         if not line:
