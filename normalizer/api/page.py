@@ -27,7 +27,7 @@ from normalizer.api.appointments import (
     known_appointment,
 )
 from normalizer.api.live import Snapshot, failures
-from normalizer.api.previews import Preview, patiently
+from normalizer.api.previews import FIRST_LOOK, Preview, patiently
 from normalizer.api.sheets import (
     ColumnView,
     FileName,
@@ -53,7 +53,6 @@ from normalizer.store.totals import BRASILIA
 
 HERE: Final = Path(__file__).parent
 _ROWS: Final = 15
-_FIRST_LOOK: Final = 0.05
 _LOOK: Final = 0.2  # of the API's patience, before the page is told how far a preview is
 _ORIGINS: Final = {"regras": "regra", "cache": "cache", "llm": "IA", "manual": "pessoa"}
 _STATES: Final = {"running": "Ativo", "paused": "Pausado", "draining": "Esvaziando"}
@@ -310,7 +309,7 @@ async def preview(
     """What importing the sheet would do, or how far the look at it is."""
     async with received(request, nome, limits=uploads.limits) as upload:
         begun = previews.begin(upload, vocabulary)
-    return await _previewed(request, begun, _FIRST_LOOK * patience_s)
+    return await _previewed(request, begun, FIRST_LOOK * patience_s)
 
 
 @router.get("/pagina/previas/{preview_id}", response_class=HTMLResponse)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from normalizer.domain.policy import Policies
 from normalizer.errors import NormalizerError
-from normalizer.imports.estimate import SheetEstimate, estimate_sheet
+from normalizer.imports.estimate import SheetEstimate, SheetTexts, estimate_texts
 from normalizer.imports.importing import ImportReport, import_sheet
 from normalizer.imports.spreadsheet import ProblemGroup, grouped
 
@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 #: How long a request waits for what it asked before it is told where to look.
 PATIENCE_S: Final = 10.0
+#: Of that, what a preview gets: half a second, so that the answer comes as soon as the file is received.
+FIRST_LOOK: Final = 0.05
 _FORECAST_S: Final = 60.0
 _KEPT_S: Final = 15 * 60.0
 _MOST_KEPT: Final = 32
@@ -105,16 +107,16 @@ class Previews:
     async def _run(self, preview: Preview, path: Path, vocabulary: Vocabulary) -> None:
         try:
             async with self._uploads.place():
-                preview.phase = "lendo"
-                await self._compare(preview, path, vocabulary)
+                preview.phase, texts = "lendo", SheetTexts()
+                await self._compare(preview, path, vocabulary, texts)
                 preview.phase = "estimando"
-                await self._foresee(preview, path, vocabulary)
+                await self._foresee(preview, texts)
         except NormalizerError as error:
             preview.refused = error
         finally:
             path.unlink(missing_ok=True)  # noqa: ASYNC240 — one entry of the temporary directory
 
-    async def _compare(self, preview: Preview, path: Path, vocabulary: Vocabulary) -> None:
+    async def _compare(self, preview: Preview, path: Path, vocabulary: Vocabulary, texts: SheetTexts) -> None:
         def moved(done: int, rows: int) -> None:
             preview.phase, preview.done, preview.rows = "comparando" if rows else "lendo", done, rows
 
@@ -127,25 +129,19 @@ class Previews:
             name=preview.name,
             limits=self._uploads.limits,
             vocabulary=vocabulary,
+            seen=texts.note,
         )
         preview.policies = await self._backend.store.policies.read()
-        preview.problems = len(report.errors)
+        preview.problems = texts.problems = len(report.errors)
         preview.groups = grouped(report.errors)
         del report.errors[_MOST_PROBLEMS:]
         preview.report = report
 
-    async def _foresee(self, preview: Preview, path: Path, vocabulary: Vocabulary) -> None:
+    async def _foresee(self, preview: Preview, texts: SheetTexts) -> None:
         backend = self._backend
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FORECAST_S):
-                preview.foreseen = await estimate_sheet(
-                    path,
-                    lane=backend.lane,
-                    cache=backend.cache,
-                    name=preview.name,
-                    limits=self._uploads.limits,
-                    vocabulary=vocabulary,
-                )
+                preview.foreseen = await estimate_texts(texts, lane=backend.lane, cache=backend.cache)
 
     def _forget(self) -> None:
         old = [one for one in self._kept.values() if one.is_over and self._clock() - one.began > _KEPT_S]

@@ -12,7 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader, Role
-from normalizer.api.previews import Preview, Previews, patiently
+from normalizer.api.previews import FIRST_LOOK, Preview, Previews, patiently
 from normalizer.api.problems import responses
 from normalizer.api.system import LastEventId, TheBackend, TheLive
 from normalizer.api.uploads import Uploads, received
@@ -384,7 +384,7 @@ async def preview(
     """Mostra o que a importação faria, sem gravar nada. Se demora, responde 202 e segue: veja `previas/{id}`."""
     async with received(request, nome, limits=uploads.limits) as upload:
         begun = previews.begin(upload, vocabulary)
-    if begun.task is not None and await patiently(begun.task, patience_s):
+    if begun.task is not None and await patiently(begun.task, FIRST_LOOK * patience_s):
         await begun.task  # re-raises an unexpected error
     if begun.refused is not None:
         raise begun.refused

@@ -87,7 +87,9 @@ def serve(
     from normalizer.api import serve as run_server
     from normalizer.runtime import start_logging
     from normalizer.settings import load_settings
+    from normalizer.worker.main import spare_the_collector
 
     settings = load_settings()
     start_logging(settings)
+    spare_the_collector()
     run_server(settings, host=host, port=port, listening=stderr.print)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from normalizer.domain.text import clean, fold
@@ -71,6 +72,14 @@ class Moment:
 
 def parse_moment(text: str) -> Moment:
     """Read date and time from `text`. Total: what cannot be read is None, and then `whole` is False."""
+    if usual := _USUAL.fullmatch(text):  # a sheet's days and times are few, their pairs are not
+        day, hour = _known(usual[1]), _known(usual[2])
+        if day.date is not None and hour.time is not None:
+            return Moment(day.date, hour.time, whole=True)
+    return _read(text)
+
+
+def _read(text: str) -> Moment:
     left = _NOON.sub("12:00", fold(clean(text))).replace("–", "-").strip(" '\"")
     if (serial := _serial(left)) is not None:
         return serial
@@ -84,6 +93,10 @@ def parse_moment(text: str) -> Moment:
         return Moment(None, time, time is not None)
     rest = [word for word in _WORDS.findall(left) if word not in _FILLING]
     return Moment(date, time, not rest and (date is not None or time is not None))
+
+
+_known: Final = lru_cache(maxsize=4096)(_read)
+_USUAL: Final = re.compile("([0-9]{2}/[0-9]{2}/[0-9]{4}) ([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)")
 
 
 def _serial(text: str) -> Moment | None:

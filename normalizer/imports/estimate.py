@@ -7,8 +7,8 @@ the rules are really run, and what they leave is packed as the worker would pack
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +27,7 @@ from normalizer.worker.pipeline import needs_model
 if TYPE_CHECKING:
     from normalizer.cache import Cache
     from normalizer.imports.spreadsheet import Limits, Vocabulary
+    from normalizer.store import ImportRow
 
 _LOOKED_UP_AT_ONCE: Final = 1_000
 _PARSES_PER_LOOP_TURN: Final = 50
@@ -52,6 +53,26 @@ class LaneLimits:
     concurrency: int = 8
     daily_budget_usd: float = 0.0
     tier: str = "default"
+
+
+@dataclass(slots=True)
+class SheetTexts:
+    """What the rows of a sheet ask: distinct addresses by their canonical form, distinct documents."""
+
+    rows: int = 0
+    problems: int = 0
+    addresses: dict[str, str] = field(default_factory=dict)
+    documents: set[str] = field(default_factory=set)
+
+    def note(self, rows: Iterable[ImportRow]) -> None:
+        """Take up the next rows, each appointment once."""
+        for row in rows:
+            self.rows += 1
+            appointment = Appointment(row.key, row.fields)
+            if text := appointment.text(Kind.ADDRESS):
+                self.addresses.setdefault(canonical(text), text)
+            if text := appointment.text(Kind.DOCUMENT):
+                self.documents.add(canonical(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,25 +173,21 @@ async def estimate_sheet(
 
     Raises InvalidInput when nothing of the file can be used.
     """
-    rows, problems, addresses, documents = await asyncio.to_thread(_texts, source, name, limits, vocabulary)
+    texts = await asyncio.to_thread(_texts, source, name, limits, vocabulary)
+    return await estimate_texts(texts, lane=lane, cache=cache)
+
+
+async def estimate_texts(texts: SheetTexts, *, lane: LaneLimits, cache: Cache | None) -> SheetEstimate:
+    """Say what the texts of a sheet that was read would take; the arguments are those of `estimate_sheet`."""
+    addresses = list(texts.addresses.values())
     cached = await _known(cache, addresses)
     asked = await _left_by_rules([text for text in addresses if text not in cached])
-    count = await asyncio.to_thread(counter, lane.model)
-    taken = estimate(
-        asked,
-        model=lane.model,
-        count=count,
-        budget=Budget(items=lane.records_per_call),
-        rpm=lane.rpm,
-        tpm=lane.tpm,
-        concurrency=lane.concurrency,
-        tier=lane.tier,
-    )
+    taken = await asyncio.to_thread(_asked, asked, lane)
     return SheetEstimate(
-        rows=rows,
-        problems=problems,
+        rows=texts.rows,
+        problems=texts.problems,
         addresses=len(addresses),
-        documents=documents,
+        documents=len(texts.documents),
         cached=len(cached),
         by_rules=len(addresses) - len(cached) - len(asked),
         asked=taken,
@@ -181,20 +198,24 @@ async def estimate_sheet(
 
 def _texts(
     source: str | Path | bytes, name: str | None, limits: Limits | None, vocabulary: Vocabulary | None
-) -> tuple[int, int, list[str], int]:
-    """Rows, problems, the distinct addresses, and how many distinct documents."""
-    usable, problems = usable_rows(source, name=name, limits=limits, vocabulary=vocabulary)
-    rows = 0
-    addresses: dict[str, str] = {}
-    documents: set[str] = set()
-    for row in usable:
-        rows += 1
-        appointment = Appointment(row.key, row.fields)
-        if text := appointment.text(Kind.ADDRESS):
-            addresses.setdefault(canonical(text), text)
-        if text := appointment.text(Kind.DOCUMENT):
-            documents.add(canonical(text))
-    return rows, len(problems), list(addresses.values()), len(documents)
+) -> SheetTexts:
+    rows, problems = usable_rows(source, name=name, limits=limits, vocabulary=vocabulary)
+    texts = SheetTexts(problems=len(problems))
+    texts.note(rows)
+    return texts
+
+
+def _asked(texts: Sequence[str], lane: LaneLimits) -> Estimate:
+    return estimate(
+        texts,
+        model=lane.model,
+        count=counter(lane.model),
+        budget=Budget(items=lane.records_per_call),
+        rpm=lane.rpm,
+        tpm=lane.tpm,
+        concurrency=lane.concurrency,
+        tier=lane.tier,
+    )
 
 
 async def _known(cache: Cache | None, texts: Sequence[str]) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ import structlog
 
 from normalizer.domain.policy import BRAND, UNIT, is_home_collection, scope_of
 from normalizer.errors import QueueUnavailable
-from normalizer.imports.plan import Progress, chosen_rows, read_whole, unwatched
+from normalizer.imports.plan import Progress, read_whole, unwatched
 from normalizer.imports.problem_rows import MOST_ROWS, keep_header_and_problems, keep_problems
 from normalizer.imports.spreadsheet import ColumnSeen, Limits, Problem, Proposal, Spreadsheet, Vocabulary
 from normalizer.store import ImportNotes, ImportRow, ImportState, UpsertReport
@@ -137,6 +137,7 @@ async def import_sheet(
     vocabulary: Vocabulary | None = None,
     emptying: bool = False,
     import_id: str | None = None,
+    seen: Callable[[Sequence[ImportRow]], None] = lambda _: None,
 ) -> ImportReport:
     """Store every usable row as `pendente` and enqueue what is new or changed, 1,000 rows a round trip.
 
@@ -152,6 +153,7 @@ async def import_sheet(
         vocabulary: what titles mean beyond the known names.
         import_id: the id it was announced with; otherwise the store gives one.
         emptying: an empty cell empties what is stored; otherwise it stays, and `emptied` counts it.
+        seen: told all rows that count, in another thread.
 
     Raises:
         InvalidInput: nothing of the file can be used; nothing was written.
@@ -187,12 +189,13 @@ async def import_sheet(
     )
     log.info("import.begun", import_id=import_id, format=sheet.format, rows=plan.rows)
     if import_id is not None:
-        await keep_header_and_problems(store, import_id, sheet, plan.problems, plan.keys() if plan.problems else {})
-    rows = chosen_rows(sheet, plan, emptying=emptying)
+        await keep_header_and_problems(store, import_id, sheet, plan.problems, plan.keys_of(plan.problems))
+    sheet.rest()
+    rows = plan.chosen_rows(emptying=emptying)
     feed = _Feed(enqueue)
     done, refused = 0, dict[str, str]()
     progress(done, plan.rows)
-    while chunk := await asyncio.to_thread(_take, rows):
+    while chunk := await asyncio.to_thread(_take, rows, seen):
         if import_id is None:
             _count(report, await store.preview_rows(chunk))
         else:
@@ -208,7 +211,8 @@ async def import_sheet(
         report.unqueued = await feed.finish()
         if refused:
             report.rows -= len(refused)
-            await keep_problems(store, import_id, sheet, plan.refuse(refused), plan.keys(), first=MOST_ROWS)
+            found = plan.refuse(refused)
+            await keep_problems(store, import_id, sheet, found, plan.keys_of(found), first=MOST_ROWS)
         counts = {counted: getattr(report, counted) for counted in _COUNTS}
         await store.imports.end(import_id, **report.notes())
         log.info("import.finished", import_id=import_id, **counts, problems=len(report.errors))
@@ -240,8 +244,10 @@ class _Feed:
         return True
 
 
-def _take(rows: Iterator[ImportRow]) -> list[ImportRow]:
-    return list(islice(rows, CHUNK))
+def _take(rows: Iterator[ImportRow], seen: Callable[[Sequence[ImportRow]], None]) -> list[ImportRow]:
+    chunk = list(islice(rows, CHUNK))
+    seen(chunk)
+    return chunk
 
 
 def _count(report: ImportReport, upserted: UpsertReport) -> None:

@@ -6,11 +6,14 @@ Rows are known by `Id do agendamento`, else by a key made of what names an appoi
 from __future__ import annotations
 
 import hashlib
+import marshal
+import zlib
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from normalizer.domain.stored_form import status_of, stored_form
 from normalizer.domain.text import fold
@@ -32,6 +35,8 @@ from normalizer.imports.spreadsheet import (
 from normalizer.store import ImportRow
 
 _TOLD_EVERY: Final = 5_000  # rows read
+_PACKED_TOGETHER: Final = 500
+_COMPARED: Final = 50  # patients of one key
 # What names an appointment where a sheet carries no id. The address and the documents are left out on purpose: a
 # corrected one is the same appointment, to be normalized again.
 _IDENTITY: Final = ("nome_paciente", "data_agendamento", "hora_agendamento", "nome_unidade", "tipo_consulta")
@@ -59,7 +64,8 @@ def usable_rows(
     Raises InvalidInput as `import_sheet` does.
     """
     sheet, plan = read_whole(source, name, limits, vocabulary)
-    return chosen_rows(sheet, plan), plan.problems
+    sheet.close()
+    return plan.chosen_rows(), plan.problems
 
 
 def read_whole(
@@ -93,43 +99,61 @@ def read_whole(
     return sheet, plan
 
 
-def chosen_rows(sheet: Spreadsheet, plan: Plan, *, emptying: bool = False) -> Iterator[ImportRow]:
-    """The rows to be stored, each appointment once; with `emptying` an empty cell empties what is stored."""
-    # A text whose column the sheet does not have is left as it is stored; one whose cell is empty, unless it was said.
-    empty = {info.name: dict.fromkeys(sorted(info.header.fields & _TEXTS)) for info in sheet.sheets}
-    for row in sheet.rows():
-        if (key := plan.key_of(row)) is not None:
-            values = {name: value for name, value in row.values.items() if name != KEY_FIELD}
-            fields = {name: None for name in empty[row.sheet] if name not in row.unread} | stored_form(values)
-            fields |= {f"{name}_informado": text for name, text in row.written.items()}
-            kept = row.unread if emptying else row.unread | (empty[row.sheet].keys() - values.keys())
-            yield ImportRow(key, fields, kept)
-
-
-@dataclass(frozen=True, slots=True)
 class _Seen:
-    """A row of the first pass: where it stands, whose it is, and a hash of all it holds."""
+    """Of each row by its position: where it stands, whose it is, a hash of all it holds. No object of its own a row."""
 
-    sheet: str
-    number: int
-    patient: str
-    content: int
+    def __init__(self) -> None:
+        self.sheets: list[str] = []
+        self.numbers = array("q")
+        self.patients: list[str] = []
+        self.contents = array("q")
 
-    @property
-    def place(self) -> tuple[str, int]:
-        return self.sheet, self.number
+    def add(self, row: Row) -> int:
+        self.sheets.append(row.sheet)
+        self.numbers.append(row.number)
+        self.patients.append(_patient_of(row))
+        self.contents.append(hash(frozenset(row.values.items())))
+        return len(self.sheets) - 1
+
+    def place(self, at: int) -> tuple[str, int]:
+        return self.sheets[at], self.numbers[at]
+
+
+class _KeptRows:
+    """The rows of a sheet with their keys, packed (140 bytes each, where a table has 1,000): none is read twice."""
+
+    def __init__(self) -> None:
+        self._packed: list[bytes] = []
+        self._open: list[tuple[object, ...]] = []
+
+    def add(self, key: str, row: Row) -> None:
+        self._open.append((key, row.sheet, row.number, row.values, row.unread, row.written))
+        if len(self._open) == _PACKED_TOGETHER:
+            self._packed.append(zlib.compress(marshal.dumps(self._open), 1))
+            self._open = []
+
+    def __iter__(self) -> Iterator[tuple[str, Row]]:
+        for rows in chain(map(_unpacked, self._packed), [self._open]):
+            for key, *row in rows:
+                yield key, Row(*row)
+
+
+def _unpacked(packed: bytes) -> list[Any]:
+    rows: list[Any] = marshal.loads(zlib.decompress(packed))  # noqa: S302 — packed by us, and never elsewhere
+    return rows
 
 
 class Plan:
-    """What the first pass found: which row counts for each appointment, and every problem.
+    """What the sheet holds: which row counts for each appointment, and every problem.
 
     Rows of one key that are two patients' are two appointments: each has its patient in its key.
     """
 
     def __init__(self, sheet: Spreadsheet) -> None:
         self._sheet = sheet
-        self._last: dict[str, _Seen] = {}
-        self._shared: dict[str, list[_Seen]] = {}
+        self._kept, self._seen = _KeptRows(), _Seen()
+        self._last: dict[str, int] = {}  # the position of a key's last row
+        self._shared: dict[str, dict[str, int]] = {}  # by patient
         self.problems: list[Problem] = []
         self.proposals: tuple[Proposal, ...] = ()
         self.columns: tuple[ColumnSeen, ...] = ()
@@ -142,42 +166,69 @@ class Plan:
 
     def note(self, row: Row) -> None:
         """Take up the next row of the sheet."""
-        key, seen = key_of(row), _Seen(row.sheet, row.number, _patient_of(row), hash(frozenset(row.values.items())))
-        earlier = self._shared.get(key) or [self._last.get(key, seen)]
-        same = next((at for at, one in enumerate(earlier) if _is_same(row, one.patient, seen.patient)), None)
-        if earlier[0] is seen:
-            self._last[key] = seen
-        elif same is not None:
-            self.problems.append(
-                _repeated(self._sheet, row, earlier[same], equal=earlier[same].content == seen.content)
-            )
-            self._last[key] = earlier[same] = seen
+        key, at = key_of(row), self._seen.add(row)
+        self._kept.add(key, row)
+        last = self._last.get(key)
+        if last is None:
+            self._last[key] = at
         else:
-            self._shared[key] = [*earlier, seen]
-            if row.key is not None:
-                self.problems.append(_not_unique(self._sheet, row, earlier[-1]))
+            self._note_again(key, row, at, self._shared.get(key) or {self._seen.patients[last]: last})
         if (status := row.values.get("status")) is not None and status_of(status) is None:
             self.unknown_statuses[status] += 1
 
-    def keys(self) -> dict[tuple[str, int], str]:
-        """The natural key of each row that counts, by (sheet, row); not of those that share one."""
-        return {seen.place: key for key, seen in self._last.items() if key not in self._shared}
+    def _note_again(self, key: str, row: Row, at: int, earlier: dict[str, int]) -> None:
+        """A key that was seen before: the row replaces the one of its patient, or is another's."""
+        seen = self._seen
+        if (same := _same_patient(row, seen.patients[at], earlier)) is not None:
+            replaced = earlier.pop(same)
+            equal = seen.contents[replaced] == seen.contents[at]
+            self.problems.append(_repeated(self._sheet, row, seen.place(replaced), equal=equal))
+            self._last[key] = at
+        else:
+            if row.key is not None:
+                self.problems.append(_not_unique(self._sheet, row, seen.place(next(reversed(earlier.values())))))
+            self._shared[key] = earlier
+        earlier[seen.patients[at]] = at
 
     def refuse(self, found: Mapping[str, str]) -> list[Problem]:
         """The problems of rows that the store refused, by the key they are stored under."""
-        places = {key: seen.place for key, seen in self._last.items() if key in found}
-        places |= {_own(key, one): one.place for key, rows in self._shared.items() for one in rows}
-        refused = [_not_taken(*places[key], what) for key, what in found.items()]
+        places = {key: at for key, at in self._last.items() if key in found}
+        places |= {_own(key, patient): at for key, rows in self._shared.items() for patient, at in rows.items()}
+        refused = [_not_taken(*self._seen.place(places[key]), what) for key, what in found.items()]
         self.problems += refused
         return refused
 
-    def key_of(self, row: Row) -> str | None:
+    def chosen_rows(self, *, emptying: bool = False) -> Iterator[ImportRow]:
+        """The rows to be stored, each appointment once; with `emptying` an empty cell empties what is stored."""
+        # A text whose column the sheet does not have is left as it is stored; one whose cell is empty, unless said.
+        empty = {info.name: dict.fromkeys(sorted(info.header.fields & _TEXTS)) for info in self._sheet.sheets}
+        for at, (known, row) in enumerate(self._kept):
+            if (key := self._key_under(known, at)) is not None:
+                values = {name: value for name, value in row.values.items() if name != KEY_FIELD}
+                fields = {name: None for name in empty[row.sheet] if name not in row.unread} | stored_form(values)
+                fields |= {f"{name}_informado": text for name, text in row.written.items()}
+                kept = row.unread if emptying else row.unread | (empty[row.sheet].keys() - values.keys())
+                yield ImportRow(key, fields, kept)
+
+    def keys_of(self, problems: Iterable[Problem]) -> dict[tuple[str, int], str]:
+        """The natural keys of rows with problems, by (sheet, row); not of those that share one."""
+        places = {(problem.sheet, problem.row) for problem in problems}
+        named = ((self._seen.place(at), key) for key, at in self._last.items() if key not in self._shared)
+        return {place: key for place, key in named if place in places} if places else {}
+
+    def _key_under(self, known: str, at: int) -> str | None:
         """The key under which a row is stored; None where a later one took its place."""
-        key = key_of(row)
-        if key not in self._shared:
-            return key if self._last[key].place == (row.sheet, row.number) else None
-        mine = next((one for one in self._shared[key] if one.place == (row.sheet, row.number)), None)
-        return None if mine is None else _own(key, mine)
+        if (shared := self._shared.get(known)) is None:
+            return known if self._last[known] == at else None
+        patient = self._seen.patients[at]
+        return _own(known, patient) if shared.get(patient) == at else None
+
+
+def _same_patient(row: Row, patient: str, earlier: Mapping[str, int]) -> str | None:
+    """The one of `earlier` that a row may belong to; of a key of very many patients, only the very same."""
+    if patient in earlier:
+        return patient
+    return next((one for one in islice(earlier, _COMPARED) if _is_same(row, one, patient)), None)
 
 
 def key_of(row: Row) -> str:
@@ -194,9 +245,9 @@ def key_of(row: Row) -> str:
     return f"linha:{_digest(parts)}"
 
 
-def _own(key: str, seen: _Seen) -> str:
+def _own(key: str, patient: str) -> str:
     """The key of a row that shares one with another patient's."""
-    return f"{key}:{_digest([seen.patient])}"
+    return f"{key}:{_digest([patient])}"
 
 
 def _digest(parts: Sequence[str]) -> str:
@@ -218,27 +269,26 @@ def _is_same(row: Row, one: str, other: str) -> bool:
     return names <= others or others <= names
 
 
-def _repeated(sheet: Spreadsheet, row: Row, earlier: _Seen, *, equal: bool) -> Problem:
+def _repeated(sheet: Spreadsheet, row: Row, earlier: tuple[str, int], *, equal: bool) -> Problem:
     column = _header_of(sheet, row).title_of(KEY_FIELD)
     telling = "dê a cada um o seu id" if row.key is not None else "preencha o id, a data, a hora ou o CPF"
     return Problem(
-        earlier.sheet,
-        earlier.number,
+        *earlier,
         column,
         "cada agendamento uma só vez",
-        f"o mesmo agendamento na linha {row.number}" + _of_sheet(row.sheet, earlier.sheet),
+        f"o mesmo agendamento na linha {row.number}" + _of_sheet(row.sheet, earlier[0]),
         f"Valeu a última linha; {'apague a repetida' if equal else f'se são agendamentos diferentes, {telling}'}.",
         beside=True,
     )
 
 
-def _not_unique(sheet: Spreadsheet, row: Row, earlier: _Seen) -> Problem:
+def _not_unique(sheet: Spreadsheet, row: Row, earlier: tuple[str, int]) -> Problem:
     return Problem(
         row.sheet,
         row.number,
         _header_of(sheet, row).title_of(KEY_FIELD),
         "um id para cada agendamento",
-        f"o id de outro paciente, da linha {earlier.number}" + _of_sheet(earlier.sheet, row.sheet),
+        f"o id de outro paciente, da linha {earlier[1]}" + _of_sheet(earlier[0], row.sheet),
         "Entraram como agendamentos diferentes; dê a cada um o seu id, para que outra importação os reconheça.",
         beside=True,
     )

@@ -41,8 +41,8 @@ def main() -> int:
 def spare_the_collector() -> None:
     """Keep what lives as long as the process out of garbage collection, and look for cycles among the rest less often.
 
-    A group makes tens of thousands of objects, and nearly all go by their counts; every full collection walked the
-    modules and the tables of places again to find nothing.
+    A group or a sheet makes tens of thousands of objects, and nearly all go by their counts; every full collection
+    walked the modules and the tables of places again to find nothing.
     """
     parse_address("Rua das Flores, 1, Centro, Campinas - SP, 13010-000")  # reads the tables, which stay
     gc.collect()

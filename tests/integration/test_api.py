@@ -49,7 +49,7 @@ async def backend(redis_url: str, mongo_url: str, database: str) -> AsyncIterato
 async def serving(backend: Backend, *, http: Any = "auto", **options: Any) -> AsyncIterator[httpx.AsyncClient]:
     """The app on a free port of this machine."""
     options.setdefault("access", Access([OPERATOR], [READER]))
-    options.setdefault("patience_s", 300.0)  # a slow machine is told the same, only later
+    options.setdefault("patience_s", 2_000.0)  # a slow machine is told the same, only later
     app = create_app(backend, every_s=0.05, **options)
     config = uvicorn.Config(app, http=http, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)

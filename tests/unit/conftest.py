@@ -19,7 +19,8 @@ from normalizer.imports.spreadsheet.table import NumberedRows, Opened, Sheet, Ta
 
 def _rows(sheet: Sheet, where: str, limits: Limits) -> NumberedRows:
     try:
-        yield from bounded(sheet.rows(), limits)
+        for number, cells, _ in bounded(sheet.rows(), limits):
+            yield number, cells
     except InvalidInput as refused:
         raise _of(refused, where) from None
 
@@ -40,7 +41,7 @@ def open_here(kind: Kind, file: BinaryIO, where: str, limits: Limits, vocabulary
         raise _of(refused, where) from None
     tables = tuple(Table(one.name, partial(_rows, one, where, limits)) for one in source.sheets if one.visible)
     hidden = tuple(one.name for one in source.sheets if not one.visible)
-    return Opened(source.format, tables, hidden, source.doubts, mine.close)
+    return Opened(source.format, tables, hidden, source.doubts, mine.close, lambda: None)
 
 
 @pytest.fixture(scope="module")

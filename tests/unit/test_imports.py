@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.errors import InvalidInput, QueueUnavailable, StoreUnavailable
+from normalizer.imports import plan
 from normalizer.imports.importing import CHUNK, ImportReport, import_sheet
 from normalizer.imports.plan import key_of
 from normalizer.imports.spreadsheet import Row
@@ -211,6 +212,23 @@ async def test_an_id_given_to_two_patients_keeps_both(store: MemoryStore, queue:
     ]
     assert "id de outro paciente, da linha 2" in report.errors[0].found
     assert "dê a cada um o seu id" in report.errors[1].fix
+
+
+async def test_an_id_given_to_everybody_costs_no_more_than_ids_of_their_own(
+    store: MemoryStore, queue: MemoryQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = 0
+
+    def is_same(row: Row, one: str, other: str) -> bool:
+        nonlocal compared
+        compared += 1
+        return row.values["nome_paciente"].casefold() == one
+
+    monkeypatch.setattr(plan, "_is_same", is_same)
+    rows = [f"1;Ana{chr(97 + at // 26)}{chr(97 + at % 26)};rua {at};;" for at in range(400)]
+    report = await run(sheet(*rows, rows[0]), store, queue)
+    assert report.rows == len(store.rows) == 400
+    assert compared < 400 * 51
 
 
 async def test_unknown_statuses_are_listed_once(store: MemoryStore, queue: MemoryQueue) -> None:

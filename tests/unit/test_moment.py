@@ -89,3 +89,8 @@ def test_what_is_written_is_read(moment: dt.datetime, form: str) -> None:
 @given(st.text(max_size=60))
 def test_any_text_ends_in_a_moment(text: str) -> None:
     parse_moment(text)
+
+
+@given(st.from_regex(r"[0-3][0-9]/[01][0-9]/[0-9]{4}", fullmatch=True), st.from_regex("[0-9:]{5,8}", fullmatch=True))
+def test_the_usual_spelling_is_read_as_any_other(date: str, time: str) -> None:
+    assert parse_moment(f"{date} {time}") == parse_moment(f" {date} {time}")

@@ -24,10 +24,10 @@ from normalizer.imports.spreadsheet.limits import Limits, bounded
 from normalizer.imports.spreadsheet.table import BrokenRow, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from normalizer.imports.spreadsheet.sniff import Kind
-    from normalizer.imports.spreadsheet.table import NumberedRows, Source
+    from normalizer.imports.spreadsheet.table import Cells, Source
 
 _LENGTH: Final = struct.Struct("<I")
 _ROWS_A_TRIP: Final = 500
@@ -83,7 +83,7 @@ _DAMAGED: Final = [
 
 
 def _serve(source: Source, given: BinaryIO, answer: BinaryIO, limits: Limits) -> None:
-    rows: NumberedRows = iter(())
+    rows: Iterator[tuple[int, Cells, int]] = iter(())
     while (request := _receive(given)) is not None:
         sheet, again = request
         if again:
@@ -92,24 +92,24 @@ def _serve(source: Source, given: BinaryIO, answer: BinaryIO, limits: Limits) ->
         _send(answer, "rows", _chunk(rows))
 
 
-def _chunk(rows: NumberedRows) -> list[Any]:
+def _chunk(rows: Iterator[tuple[int, Cells, int]]) -> list[Any]:
     """The next rows as plain values: what cannot be read beside them, by its place."""
     numbers: list[int] = []
     plain: list[list[Any]] = []
     cells: dict[tuple[int, int], list[str]] = {}
     broken: dict[int, list[str]] = {}
     chars = 0
-    for number, row in islice(rows, _ROWS_A_TRIP):
+    for number, row, size in islice(rows, _ROWS_A_TRIP):
         at = len(plain)
         if isinstance(row, BrokenRow):
             broken[at] = [row.expected, row.found, row.fix]
-        for column, cell in enumerate(row):
-            if type(cell) is str:
-                chars += len(cell)
-            elif isinstance(cell, Unreadable):
-                cells[at, column] = [cell.expected, cell.found]
-        plain.append([None if isinstance(cell, Unreadable) else cell for cell in row] if cells else list(row))
+        plain.append(list(row))
+        if Unreadable in set(map(type, row)):
+            for column, cell in enumerate(row):
+                if isinstance(cell, Unreadable):
+                    cells[at, column], plain[at][column] = [cell.expected, cell.found], None
         numbers.append(number)
+        chars += size
         if chars > _CHARS_A_TRIP:
             break
     return [numbers, plain, cells, broken] if plain else []

@@ -9,6 +9,8 @@ from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet.table import BrokenRow, Unreadable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from normalizer.imports.spreadsheet.table import Cells, NumberedRows
 
 
@@ -36,15 +38,15 @@ class Limits:
         return 8 + 2 * (file_bytes >> 20)
 
 
-def bounded(rows: NumberedRows, limits: Limits) -> NumberedRows:
-    """The rows with what is too long in them taken out and said so. Raises InvalidInput when all is too much."""
+def bounded(rows: NumberedRows, limits: Limits) -> Iterator[tuple[int, Cells, int]]:
+    """The rows and their characters, with what is too long taken out and said so. InvalidInput when all is too much."""
     total = 0
     for number, cells in rows:
         size = sum([len(cell) for cell in cells if type(cell) is str])
         if size <= limits.cell_chars:
-            yield number, cells
+            yield number, cells, size
         else:
-            yield number, _shortened(cells, limits)
+            yield number, _shortened(cells, limits), size
         if number > limits.sheet_rows:
             limit = f"{limits.sheet_rows} linhas"
             raise too_large(f", linha {number}", found="uma planilha com mais do que isso", limit=limit)

@@ -57,7 +57,7 @@ def open_in_child(kind: Kind, file: BinaryIO, where: str, limits: Limits, vocabu
     form, sheets = reader.opened()
     tables = tuple(Table(name, partial(reader.rows, at)) for at, (name, visible) in enumerate(sheets) if visible)
     hidden = tuple(name for name, visible in sheets if not visible)
-    return Opened(form, tables, hidden, reader.doubts, reader.close)
+    return Opened(form, tables, hidden, reader.doubts, reader.close, reader.rest)
 
 
 class _OutOfMemory(InvalidInput):
@@ -73,7 +73,7 @@ class _Reader:
 
     def __init__(self, kind: Kind, file: BinaryIO, where: str, limits: Limits, vocabulary: Vocabulary) -> None:
         self._kind, self._where, self._limits, self._vocabulary = kind, where, limits, vocabulary
-        self._is_late = self._is_closed = self._is_compact = False
+        self._is_late = self._is_closed = self._is_compact = self._is_resting = False
         self._descriptor = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._descriptor)
         self._patience_s = _PATIENCE * limits.cpu_s_for(os.fstat(self._descriptor).st_size)
@@ -99,6 +99,12 @@ class _Reader:
         self._is_closed = True
         self._process.kill()
 
+    def rest(self) -> None:
+        """End the child until rows are asked for again."""
+        self._is_resting = True
+        self._process.kill()
+        self._process.wait()
+
     def opened(self) -> tuple[str, list[tuple[str, bool]]]:
         """Return the format, and each sheet's name and whether it is visible."""
         try:
@@ -121,6 +127,10 @@ class _Reader:
             yield from zip(numbers, rows, strict=True)
 
     def _chunk(self, sheet: int, *, again: bool) -> Any:
+        if self._is_resting and again and not self._is_closed:
+            self._is_resting = False
+            self._start()
+            self.opened()
         try:
             self._send([sheet, again])
             return self._answer()

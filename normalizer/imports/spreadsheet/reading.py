@@ -65,12 +65,17 @@ class Spreadsheet:
     _standing: tuple[Problem, ...] = ()
     problems: list[Problem] = field(default_factory=list, repr=False)
     _close: Callable[[], None] = field(default=lambda: None, repr=False)
+    _rest: Callable[[], None] = field(default=lambda: None, repr=False)
     _samples: dict[str, list[Cells]] = field(default_factory=dict, repr=False)
     _edits: CellEdits = field(default_factory=CellEdits, repr=False)
 
     def close(self) -> None:
         """Let go of the file at once; who is reading it gets InvalidInput. What is dropped is closed by itself."""
         self._close()
+
+    def rest(self) -> None:
+        """Let go of what reading holds; asked for cells once more, it begins anew."""
+        self._rest()
 
     def proposals(self) -> tuple[Proposal, ...]:
         """What the columns nobody knows may carry, by the rows of the last pass."""
@@ -168,6 +173,7 @@ def read(
         _standing=tuple(standing),
         problems=list(standing),
         _close=opened.close,
+        _rest=opened.rest,
         _edits=vocabulary.edits,
     )
 

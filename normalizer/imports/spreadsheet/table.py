@@ -59,7 +59,8 @@ class Doubt:
 class Opened:
     """A file of any format, opened: its visible tables, the names of the hidden ones, what is in doubt about it all.
 
-    `doubts` may grow until each table's first rows were asked for. `close()` lets go of it at once, whoever is reading.
+    `doubts` may grow until each table's first rows were asked for. `close()` lets go of it at once, whoever is reading;
+    `rest()`, until rows are asked for again.
     """
 
     format: str
@@ -67,6 +68,7 @@ class Opened:
     hidden: tuple[str, ...]
     doubts: Sequence[Doubt]
     close: Callable[[], None]
+    rest: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)

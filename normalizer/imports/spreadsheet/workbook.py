@@ -171,7 +171,7 @@ def _spread(rows: Iterator[list[Any]], sheet: CalamineSheet, notes: Notes) -> Nu
     merged = _Merged(notes.merged or sheet.merged_cell_ranges or (), left)
     was_empty = False
     for index, cells in enumerate(rows):
-        row = [_plain(cell) for cell in cells]
+        row = cells if _PLAIN.issuperset(map(type, cells)) else [_plain(cell) for cell in cells]
         for column, flaw in flaws.get(index, {}).items():
             if 0 <= column - left < len(row):
                 row[column - left] = flaw
@@ -205,10 +205,10 @@ class _Merged:
 
 def _plain(cell: Any) -> Any:
     kind = type(cell)
-    if kind is str or kind is float or kind is bool or kind is int or cell is None:
-        return cell
-    writer = _WRITERS.get(kind)
-    return str(cell) if writer is None else writer(cell)
+    return cell if kind in _PLAIN else _WRITERS.get(kind, str)(cell)
+
+
+_PLAIN: Final = frozenset({str, float, bool, int, type(None)})
 
 
 def _time(cell: dt.timedelta) -> str | float:
