@@ -28,7 +28,7 @@ from normalizer.operations import lessons, review
 from normalizer.operations.corrections import address_of, document_of, state_of
 from normalizer.operations.review import Candidate, Card, Choice, Conflict, Lack
 from normalizer.runtime import Backend
-from normalizer.store.review import Chosen, Decision, is_lack, kind_of
+from normalizer.store.review import POSTPONED, Chosen, Decision, is_lack, kind_of
 
 router = APIRouter(prefix="/api/revisao", tags=["revisão"], responses=responses(401, 403, 429, 503))
 pages = APIRouter(include_in_schema=False)
@@ -68,6 +68,7 @@ class QuestionView(BaseModel):
     entendido: dict[str, str] = {}
     candidatos: list[CandidateView] = []
     versao: int = Field(description="Mande-a de volta ao decidir: quem decide depois de outro recebe 409.")
+    adiada_em: datetime | None = Field(default=None, description="Alguém a adiou: está depois das outras, por um dia.")
     agendamento: str = Field(description="Um dos agendamentos, para `escopo=este`.")
     id_agendamento: str | None = None
     unidade: str | None = None
@@ -158,11 +159,13 @@ class WordsView(BaseModel):
 
 
 class Verdict(BaseModel):
-    """A person's decision: one of `candidato`, `endereco`, `documento`, `estado`; or `acao=dispensar`."""
+    """A person's decision: one of `candidato`, `endereco`, `documento`, `estado`; or `acao` dispensar or adiar."""
 
     model_config = ConfigDict(extra="forbid")
 
-    acao: Literal["decidir", "dispensar"] = Field(default="decidir", description="dispensar: não é preciso.")
+    acao: Literal["decidir", "dispensar", "adiar"] = Field(
+        default="decidir", description="dispensar: não é preciso; adiar: por um dia, depois das outras."
+    )
     candidato: int | None = Field(default=None, ge=1, le=4, description="O botão, como a lista o deu.")
     endereco: AddressCorrection | None = None
     documento: DocumentCorrection | None = None
@@ -291,8 +294,11 @@ async def decide(chave: _Key, wanted: Verdict, _: Operator, backend: TheBackend)
     """
     if wanted.escopo == "este" and not wanted.agendamento:
         raise HTTPException(422, "Com escopo=este, diga qual agendamento.")
-    choice = await _choice(backend, chave, wanted)
-    done = await review.decide(choice, questions=backend.store.questions, cache=backend.cache)
+    if wanted.acao == POSTPONED:
+        done = await review.put_off(chave, questions=backend.store.questions)
+    else:
+        choice = await _choice(backend, chave, wanted)
+        done = await review.decide(choice, questions=backend.store.questions, cache=backend.cache)
     if done is None:
         raise HTTPException(404, "Não há esta pergunta.")
     return _conflict(done.by) if isinstance(done, Conflict) else decision_view(done)
@@ -332,7 +338,7 @@ def _conflict(by: Decision | None) -> Response:
     """What changed: no text, and nothing of who is asked."""
     if by is None:
         return problem(409, "Os agendamentos mudaram desde que a pergunta foi mostrada: veja-a de novo.")
-    done = "dispensou" if by.action == "dispensar" else "decidiu"
+    done = {"dispensar": "dispensou", POSTPONED: "adiou"}.get(by.action, "decidiu")
     state = ", e a decisão foi desfeita" if by.state == "desfeita" else ""
     said = f"Outra pessoa {done} às {templates.env.filters['moment'](by.at)} ({many(by.count, 'agendamento')}){state}."
     error = {"campo": "versao", "decisao": by.id, "acao": by.action, "versao": str(by.number), "estado": by.state}
@@ -368,6 +374,7 @@ def question_view(card: Card, *, clear: bool) -> QuestionView:
         entendido=dict(card.known) if clear else {},
         candidatos=[_candidate(one) for one in card.candidates] if clear else [],
         versao=card.version,
+        adiada_em=card.put_off,
         agendamento=example.id,
         id_agendamento=example.natural_key or None,
         unidade=example.unit or None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -35,12 +35,24 @@ from normalizer.domain.document.value import Cpf
 from normalizer.domain.gazetteer import municipalities, name_key
 from normalizer.domain.text import canonical
 from normalizer.errors import InvalidInput
-from normalizer.store.review import Answer, Chosen, Decision, Elsewhere, Example, Known, Question, Questions, kind_of
+from normalizer.store.review import (
+    POSTPONED,
+    Answer,
+    Chosen,
+    Decision,
+    Elsewhere,
+    Example,
+    Known,
+    Question,
+    Questions,
+    kind_of,
+)
 
 if TYPE_CHECKING:
     from normalizer.cache import Cache
 
 _BUTTONS: Final = 4
+_MOST_PUT_OFF: Final = 100
 _ELEVEN_DIGITS: Final = re.compile(r"(?<!\d)\d{3}\.?\d{3}\.?\d{3}[-./ ]?\d{2}(?!\d)", re.ASCII)
 _PARSES_PER_LOOP_TURN: Final = 50
 _UNDER_WAY: Final = timedelta(minutes=2)  # a decision that is not done by then has lost its process
@@ -88,6 +100,7 @@ class Card:
     Attributes:
         known: the fields that were read.
         version: how often its question was decided on; a decision says which one it saw.
+        put_off: when somebody last said that it is decided later.
     """
 
     question: Question
@@ -96,6 +109,7 @@ class Card:
     known: Mapping[str, str]
     candidates: tuple[Candidate, ...]
     version: int
+    put_off: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,21 +167,26 @@ class Choice:
 
 
 async def look(questions: Questions, chosen: Chosen, *, after: tuple[int, str] | None = None, limit: int = 20) -> Desk:
-    """The questions that are open, those of most appointments first, each with its candidates."""
-    found = await questions.open(chosen, after=after, limit=limit)
+    """The questions that are open, those of most appointments first, each with candidates; last what was put off."""
+    put_off = await questions.put_off()
+    found = await questions.open(chosen, after=after, limit=limit, but=put_off)
+    last = found[-1] if len(found) == limit else None
+    if put_off and last is None:
+        found += await questions.open(chosen, limit=_MOST_PUT_OFF, only=put_off)
     versions = await questions.last_decisions([one.key for one in found])
     asked = [one for one in found if not one.is_lack]
     around = await _neighbours(questions, [one.example for one in asked])
     cards = []
     for one in asked:
-        cards.append(card(one, around, _version(versions, one.key)))
+        said = versions.get(one.key)
+        at = said.at if said is not None and one.key in put_off else None
+        cards.append(replace(card(one, around, _version(versions, one.key)), put_off=at))
         await asyncio.sleep(0)  # some milliseconds of rules each
     lacks = [
         Lack(one.key, town, one.count, _version(versions, one.key))
         for one in found
         if one.is_lack and one.count > 1 and (town := town_without_state(one.example.text)) is not None
     ]
-    last = found[-1] if len(found) == limit else None
     return Desk(lacks, cards, (last.count, last.key) if last is not None else None)
 
 
@@ -321,7 +340,8 @@ async def decide(choice: Choice, *, questions: Questions, cache: Cache) -> Decis
     question = await questions.one(choice.key)
     last = (await questions.last_decisions([choice.key])).get(choice.key)
     number = last.number if last is not None else 0
-    if choice.seen is not None and choice.seen != number:
+    since = 1 if last is not None and last.action == POSTPONED else 0  # whoever puts off decides nothing
+    if choice.seen is not None and choice.seen not in {number, number - since}:
         return Conflict(last)
     if question is None:
         return Conflict(last) if last is not None else None
@@ -332,6 +352,17 @@ async def decide(choice: Choice, *, questions: Questions, cache: Cache) -> Decis
     if not await questions.begin(decision):
         return Conflict((await questions.last_decisions([choice.key])).get(choice.key))
     return await _apply(decision, choice, questions, cache) or Conflict(last)
+
+
+async def put_off(key: str, *, questions: Questions) -> Decision | Conflict | None:
+    """Note that a question is to be decided later: for a day it stands behind the others; None where nobody asks it."""
+    question = await questions.one(key)
+    if question is None:
+        return None
+    number = _version(await questions.last_decisions([key]), key) + 1
+    now, count, motive = datetime.now(UTC), question.count, question.example.motive
+    decision = Decision(key, number, POSTPONED, "iguais", motive, now, state="aplicada", count=count, left=count)
+    return decision if await questions.begin(decision) else Conflict(None)
 
 
 async def _apply(decision: Decision, choice: Choice, questions: Questions, cache: Cache) -> Decision | None:
@@ -441,6 +472,8 @@ async def undo(decision_id: str, *, questions: Questions, cache: Cache) -> tuple
 async def dataset(questions: Questions, cache: Cache) -> AsyncIterator[dict[str, Any]]:
     """Every decision with its text and answer in plain: what operators taught. Holds patients' data."""
     for one in await questions.decisions(limit=0):
+        if one.action == POSTPONED:
+            continue
         yield {
             "id": one.id,
             "em": one.at.isoformat(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from pymongo import UpdateOne
@@ -36,6 +36,9 @@ _OPEN: Final = {"normalization_status": "failed", "normalizacao.status": Status.
 _STAMPED: Final = 500  # rows of earlier versions that one look gives their keys
 _RECENT: Final = 3_000  # concluded rows that are looked through for what they tell of a unit or a patient
 _MOST_TOLD: Final = 3
+#: A decision to decide later: it writes on no row, and for a day the question stands behind all others.
+POSTPONED: Final = "adiar"
+_PUT_OFF: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +181,24 @@ class Questions:
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
-    async def open(self, chosen: Chosen, *, after: tuple[int, str] | None = None, limit: int = 20) -> list[Question]:
-        """The questions by how many appointments ask them, the most first; `after`: count and key of the last seen."""
+    async def open(
+        self,
+        chosen: Chosen,
+        *,
+        after: tuple[int, str] | None = None,
+        limit: int = 20,
+        but: Collection[str] = (),
+        only: Collection[str] | None = None,
+    ) -> list[Question]:
+        """The questions by how many appointments ask them, the most first; `after`: count and key of the last seen.
+
+        Those with the keys in `but` are left out; with `only`, all others are.
+        """
+        among = {"$nin": list(but)} if only is None else {"$in": list(only)}
         with translated():
-            groups = await self._grouped(chosen, after, limit)
+            groups = await self._grouped(chosen, among, after, limit)
             if any(group["_id"] is None for group in groups) and await self._stamp():
-                groups = await self._grouped(chosen, after, limit)
+                groups = await self._grouped(chosen, among, after, limit)
             counts = {group["_id"]: (group["n"], group["um"]) for group in groups if group["_id"] is not None}
             wanted = {"_id": {"$in": [example for _, example in counts.values()]}}
             records = {record["_id"]: record async for record in self._appointments.find(wanted)}
@@ -235,7 +250,15 @@ class Questions:
             async for record in self._aggregate(steps)
         ]
 
-    async def _grouped(self, chosen: Chosen, after: tuple[int, str] | None, limit: int) -> list[Record]:
+    async def put_off(self) -> list[str]:
+        """The keys of what somebody wants to decide later."""
+        lately = {"em": {"$gte": self._clock() - _PUT_OFF}, "acao": POSTPONED, "estado": "aplicada"}
+        with translated():
+            return [record["chave"] async for record in self._decisions.find(lately, {"chave": 1}).limit(BULK)]
+
+    async def _grouped(
+        self, chosen: Chosen, among: Mapping[str, Any], after: tuple[int, str] | None, limit: int
+    ) -> list[Record]:
         motives = [f"normalizacao.{kind}.motivo" for kind in Kind]
         query = chosen.query()
         if chosen.motive is not None:
@@ -246,6 +269,7 @@ class Questions:
             {"$project": {"p": {"$concatArrays": asked}}},
             {"$unwind": {"path": "$p", "preserveNullAndEmptyArrays": True}},
             {"$group": {"_id": "$p", "n": {"$sum": 1}, "um": {"$first": "$_id"}}},
+            {"$match": {"_id": among}},
             {"$sort": {"n": -1, "_id": 1}},
         ]
         if after is not None:
@@ -292,8 +316,8 @@ class Questions:
             "estado": decision.state,
             "conteudo": decision.content,
             "registros": [],
-            "total": 0,
-            "restam": 0,
+            "total": decision.count,
+            "restam": decision.left,
             **({"licao": asdict(decision.lesson)} if decision.lesson is not None else {}),
         }
         try:
@@ -434,6 +458,7 @@ class Questions:
                 texts |= dict.fromkeys(seen.texts[kind].text for seen in back)
                 await self._images.delete_many({"_id": {"$in": [image["_id"] for image in chunk]}})
             await self._decisions.update_one({"_id": decision_id}, {"$set": {"estado": "desfeita"}})
+            restored += found["total"] if found["acao"] == POSTPONED else 0
         return restored, kept, list(texts)
 
     async def _reopen(self, decision_id: str, kind: Kind, images: Mapping[Any, Record]) -> list[StoredAppointment]:

@@ -15,7 +15,7 @@ from normalizer.domain.decision import Reason
 from normalizer.runtime import Backend
 from normalizer.store import ImportRow, Result
 from normalizer.worker.pipeline import Finished, Pipeline
-from tests.integration.test_api import AS_OPERATOR, AS_READER, PROBLEM, backend, client, get
+from tests.integration.test_api import AS_OPERATOR, AS_READER, OPERATOR, PROBLEM, backend, client, get
 
 __all__ = ["backend", "client"]
 
@@ -93,6 +93,46 @@ async def test_one_decision_settles_all_equal_rows_and_is_undone(
     assert undone.json() == {"reabertos": 2, "mantidos": 0}
     assert [await status_of(client, key) for key in "ab"] == ["revisar", "revisar"]
     assert (await post(client, f"{DESK}/decisoes/{noted['id']}/desfazer")).status_code == 404
+
+
+async def test_what_is_not_needed_and_what_is_put_off_are_stored_and_shown(
+    client: httpx.AsyncClient, seed: Callable[..., Any]
+) -> None:
+    await seed(a=OPEN, b=OPEN, c="a combinar com a filha")
+    first, second = (await get(client, DESK))["grupos"]
+    assert (first["total"], second["total"]) == (2, 1)
+
+    later = await post(client, f"{DESK}/{first['chave']}", acao="adiar")
+    assert (later.status_code, later.json()["agendamentos"]) == (200, 2)
+    assert [await status_of(client, key) for key in "ab"] == ["revisar", "revisar"]
+    shown = (await get(client, DESK))["grupos"]
+    assert [one["chave"] for one in shown] == [second["chave"], first["chave"]], "behind the others"
+    assert (shown[0]["adiada_em"], bool(shown[1]["adiada_em"])) == (None, True)
+
+    assert (await post(client, f"{DESK}/{second['chave']}", acao="dispensar")).status_code == 200
+    assert await status_of(client, "c") == "concluido"
+    listed = await get(client, f"{DESK}/decisoes")
+    assert [(one["acao"], one["agendamentos"]) for one in listed] == [("dispensar", 1), ("adiar", 2)]
+    await client.post("/entrar", data={"chave": OPERATOR})
+    page = (await client.get("/revisao")).text
+    assert "não é preciso: texto não é um endereço" in page
+    assert "adiado: bairro ambíguo" in page
+
+    # Whoever saw the question before it was put off decides all the same.
+    assert (await post(client, f"{DESK}/{first['chave']}", candidato=1, versao=first["versao"])).status_code == 200
+    exported = (await client.get(f"{DESK}/decisoes.jsonl", headers=AS_OPERATOR)).text
+    assert exported.count("\n") == 2, "to put off decides nothing"
+
+
+async def test_to_put_off_can_be_undone(client: httpx.AsyncClient, seed: Callable[..., Any]) -> None:
+    await seed(a=OPEN, b=OPEN, c="a combinar com a filha")
+    first, second = (await get(client, DESK))["grupos"]
+    later = (await post(client, f"{DESK}/{first['chave']}", acao="adiar")).json()
+
+    undone = await post(client, f"{DESK}/decisoes/{later['id']}/desfazer")
+
+    assert undone.json() == {"reabertos": 2, "mantidos": 0}
+    assert [one["chave"] for one in (await get(client, DESK))["grupos"]] == [first["chave"], second["chave"]]
 
 
 async def test_who_decides_second_is_told_what_changed(client: httpx.AsyncClient, seed: Callable[..., Any]) -> None:

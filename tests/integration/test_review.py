@@ -144,18 +144,29 @@ class TestQuestions:
 
 
 async def test_of_a_sheet_as_clinics_write_it_only_real_questions_are_asked(
-    questions: Questions, seed: Callable[..., Any]
+    questions: Questions, seed: Callable[..., Any], mongo: Any
 ) -> None:
-    at_home = [f"Av. Brasil, {at}, Centro, Curitiba, PR" for at in range(86)] + [OPEN] * 10 + list(NO_STATE)
-    rows = {f"here{at}": "" for at in range(161)} | {f"home{at}": text for at, text in enumerate(at_home)}
-
-    await seed(**rows)
+    """2,000 rows, of which 62 % have no address: the patient comes to the clinic."""
+    asked = {f"a{at}": text for at, text in enumerate([OPEN, *NO_STATE])}
+    await seed(here="", home="Av. Brasil, 100, Centro, Curitiba, PR", **asked)
+    records = {record.pop("id_agendamento"): record for record in mongo["appointments"].find({}, {"_id": 0})}
+    more = [("here", 1_238), ("home", 656), ("a0", 100)]
+    # What a worker made of one row it makes of all rows alike.
+    mongo["appointments"].insert_many(
+        [
+            {**records[key], "id": f"{key}-{at}", "id_agendamento": f"{key}-{at}"}
+            for key, count in more
+            for at in range(count)
+        ]
+    )
+    assert mongo["appointments"].count_documents({}) == 2_000
 
     desk = await look(questions, Chosen())
-    assert await questions.count(Chosen()) == 13
-    assert all(card.question.example.text for card in desk.cards)
+
+    assert await questions.count(Chosen()) == 104
     assert [lack.count for lack in desk.lacks] == [3]
-    assert desk.cards[0].question.count == 10
+    assert [card.question.count for card in desk.cards] == [101, 1, 1, 1]
+    assert all(card.question.example.text for card in desk.cards)
 
 
 class _Killed(BaseException):

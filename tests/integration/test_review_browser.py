@@ -136,6 +136,7 @@ def test_one_is_edited_skipped_and_decided_for_itself(
 
     hands.press("p")
     browser.until(lambda: hands.question().get_attribute("id") != first, "not put off")
+    browser.said("Adiada por um dia")
     hands.press("j")
     browser.until(lambda: hands.question().get_attribute("id") == first, "no step")
     hands.press("s")

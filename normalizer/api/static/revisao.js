@@ -184,7 +184,8 @@ function history(done) {
   const line = document.createElement("li");
   const what = document.createElement("span");
   const button = document.createElement("button");
-  what.textContent = `agora ${done.acao === "dispensar" ? "não é preciso" : "decidido"}: ${done.motivo} · ${done.agendamentos.toLocaleString("pt-BR")}`;
+  const word = { dispensar: "não é preciso", adiar: "adiado" }[done.acao] || "decidido";
+  what.textContent = `agora ${word}: ${done.motivo} · ${done.agendamentos.toLocaleString("pt-BR")}`;
   Object.assign(button, { type: "button", className: "plain", textContent: "Desfazer" });
   button.dataset.undo = done.id;
   line.append(what, button);
@@ -264,6 +265,13 @@ function later(question) {
   const next = all[all.indexOf(question) + 1];
   question.parentElement.append(question);
   take(next || all[0]);
+  inOrder(async () => {
+    const done = await (await send(`/api/revisao/${question.dataset.key}`, { acao: "adiar" })).json();
+    question.dataset.version = done.versao;
+    undoable.push({ id: done.id, key: question.dataset.key });
+    history(done);
+    say("Adiada por um dia: fica depois das outras. U desfaz.");
+  });
 }
 
 const actions = {
