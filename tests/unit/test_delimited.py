@@ -288,3 +288,17 @@ def test_single_quotes_around_cells_are_none_of_the_value() -> None:
 def test_two_patients_in_a_row_are_not_one(name: str) -> None:
     rows, problems = outcome(HEADER + f"{name};Rua A, 1;111.444.777-35 e 529.982.247-25\n" + BIA_LINE)
     assert (list(rows), list(problems)) == ([3], [2])
+
+
+@pytest.mark.parametrize("codec", ["cp1252", "cp850", "mac_roman"])
+@pytest.mark.parametrize("foreign", [(1,), (2,), (1, 3), (0, 1, 2), (0, 2, 3)])
+def test_lines_of_two_encodings_in_one_file_are_each_read_in_their_own(codec: str, foreign: tuple[int, ...]) -> None:
+    names = ["João Conceição", "Íris Gonçalves", "CONCEIÇÃO ANDRÉ"]
+    lines = ["Paciente;Endereço;CPF\n", *(f"{name};Praça São José, 10, Macapá - AP;\n" for name in names)]
+    content = b"".join(line.encode(codec if at in foreign else "utf-8") for at, line in enumerate(lines))
+    sheet = read(content)
+    for row in sheet.rows():
+        assert row.values.get("nome_paciente", names[row.number - 2]) == names[row.number - 2]
+        assert row.values.get("endereco_completo") in {"Praça São José, 10, Macapá - AP", None}
+        assert row.unread or len(row.values) == 2
+    assert sheet.problems

@@ -58,17 +58,19 @@ class Charset:
 
     Attributes:
         twice: some lines are UTF-8 that was taken for Windows-1252 (“EndereÃ§o”).
+        stray: what reads a byte that is none of `codec`'s, where lines of two encodings stand in one file.
         lost: finds what stands in place of lost letters; None where none can be lost.
     """
 
     codec: str
     twice: bool = False
+    stray: str = "normalizer.stray"
     lost: re.Pattern[str] | None = None
     doubts: tuple[Doubt, ...] = ()
 
     def lines(self, stream: IO[bytes], most_chars: int = _PIECE) -> Iterator[str]:
         """Decoded lines with their ends as they are, a longer one in pieces of `most_chars`."""
-        text = io.TextIOWrapper(stream, encoding=self.codec, errors="normalizer.stray", newline="")
+        text = io.TextIOWrapper(stream, encoding=self.codec, errors=self.stray, newline="")
         while line := text.readline(most_chars):
             yield _once(line) if self.twice else line
 
@@ -100,6 +102,7 @@ def detect(open_binary: Callable[[], IO[bytes]]) -> Charset:
 class _Look:
     strays: int = 0
     beyond_ascii: int = 0
+    letters: bool = False
     question_marks: bool = False
     lost: bool = False
     words: frozenset[bytes] = frozenset()
@@ -114,6 +117,7 @@ def _look(open_binary: Callable[[], IO[bytes]]) -> _Look:
             if not text.isascii():
                 strays = text.count("\ufffd") - chunk.count(b"\xef\xbf\xbd")
                 found.strays += strays
+                found.letters = found.letters or not _LETTERS.isdisjoint(text)
                 found.beyond_ascii += len(text) - len(text.encode("ascii", "ignore")) - strays
                 accented = (word for word in _WORD.findall(chunk) if not word.isascii())
                 words.update(islice(accented, _MOST_WORDS - len(words)))
@@ -139,11 +143,13 @@ def is_binary(start: bytes) -> bool:
 
 
 def _one_byte(found: _Look) -> Charset:
-    ranked = sorted(_ONE_BYTE, key=lambda codec: -_portuguese(found.words, codec))
-    best, second = (_portuguese(found.words, codec) for codec in ranked[:2])
-    in_doubt = best <= second or best < len(found.words) / 2
-    mixed = ranked[0] == "cp1252" and found.beyond_ascii > 0  # lines of UTF-8 among the others
-    return Charset(ranked[0], twice=mixed, lost=_UNKNOWN, doubts=(_DOUBT,) if in_doubt or mixed else ())
+    words = frozenset(word for word in found.words if not found.letters or not _is_utf8(word))
+    ranked = sorted(_ONE_BYTE, key=lambda codec: -_portuguese(words, codec))
+    best, second = (_portuguese(words, codec) for codec in ranked[:2])
+    in_doubt = best <= second or best < len(words) / 2
+    if not found.letters:
+        return Charset(ranked[0], lost=_UNKNOWN, doubts=(_DOUBT,) if in_doubt else ())
+    return Charset("utf-8", stray=f"normalizer.{ranked[0]}", lost=_UNKNOWN, doubts=(_DOUBT,))
 
 
 def _portuguese(words: frozenset[bytes], codec: str) -> int:
@@ -158,6 +164,14 @@ def _score(word: str) -> int:
         elif char > "\x7f" and not (char in _MARKS and (at == 0 or at == len(word) - 1)):
             score -= 2
     return score
+
+
+def _is_utf8(word: bytes) -> bool:
+    try:
+        word.decode()
+    except UnicodeError:
+        return False
+    return True
 
 
 def _is_twice(words: frozenset[bytes]) -> bool:
@@ -181,9 +195,21 @@ def _stray(error: UnicodeError) -> tuple[str, int]:
         end = error.end if isinstance(error, UnicodeDecodeError) else 0
         return "\ufffd", end
     letter = error.object[error.start : error.start + 1].decode("cp1252", "replace")
-    around = error.object[max(0, error.start - 1) : error.start] + error.object[error.start + 1 : error.start + 2]
+    beside = error.object[max(0, error.start - 1) : error.start] + error.object[error.start + 1 : error.start + 2]
+    around = beside.decode("cp1252", "replace")
     fits = letter in _LETTERS and around.isalpha() and letter.islower() == around.islower()
     return letter if fits else "\ufffd", error.start + 1
+
+
+def _in(codec: str) -> Callable[[UnicodeError], tuple[str, int]]:
+    """One byte that is no UTF-8, as it is in another encoding: of lines of both in one file."""
+
+    def read(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeDecodeError):
+            raise error
+        return error.object[error.start : error.start + 1].decode(codec, "replace"), error.start + 1
+
+    return read
 
 
 def _c1(error: UnicodeError) -> tuple[bytes, int]:
@@ -195,3 +221,5 @@ def _c1(error: UnicodeError) -> tuple[bytes, int]:
 
 codecs.register_error("normalizer.stray", _stray)
 codecs.register_error("normalizer.c1", _c1)
+for _codec in _ONE_BYTE:
+    codecs.register_error(f"normalizer.{_codec}", _in(_codec))
