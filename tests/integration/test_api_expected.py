@@ -81,7 +81,7 @@ async def test_events_of_an_import_tell_written_from_normalized_and_resume(
     assert any('"fase":"gravada"' in line.replace(" ", "") for line in first)
     assert any('"fase":"normalizada"' in line.replace(" ", "") for line in rest)
     seen = [line.removeprefix("id: ") for line in (*first, *rest) if line.startswith("id: ")]
-    assert len(set(seen)) == len(seen) == 2
+    assert len(set(seen)) == len(seen) >= 2  # one more where the first of two was told before the second ended
 
 
 async def test_events_of_no_import_are_not_found(client: httpx.AsyncClient) -> None:

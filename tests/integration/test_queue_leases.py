@@ -17,7 +17,6 @@ QUEUE = "arq:queue:default"
 LEASE_MS, HOLD_MS = 15_000, 310_000
 KEEP_MS = 60_000
 DONE = JobEnd(SettleAction.FINISH, result=b"{}", result_ms=60_000)
-NOW = int(time.time() * 1000)  # what is due is judged by Redis's clock, which is this machine's
 
 
 class Bench:
@@ -27,6 +26,7 @@ class Bench:
         self.redis, self.keys = redis, Keys.of(QUEUE)
         self.leases = Leases(redis, self.keys)
         self._terms: dict[str, ClaimTerms] = {}
+        self.now = int(time.time() * 1000)  # what is due is judged by Redis's clock, which is this machine's
 
     def terms(self, worker: str, **changed: Any) -> ClaimTerms:
         values: dict[str, Any] = {
@@ -41,11 +41,11 @@ class Bench:
             self._terms[worker] = ClaimTerms(worker_id=worker, **{**values, **changed})
         return self._terms[worker]
 
-    async def put(self, *ids: str, score: float = NOW, function: str = "batch") -> None:
+    async def put(self, *ids: str, score: float | None = None, function: str = "batch") -> None:
         for job_id in ids:
-            payload = orjson.dumps({"t": None, "f": function, "a": [job_id], "k": {}, "et": NOW})
+            payload = orjson.dumps({"t": None, "f": function, "a": [job_id], "k": {}, "et": self.now})
             await self.redis.set(f"arq:job:{job_id}", payload, px=86_400_000)
-            await self.redis.zadd(QUEUE, {job_id: score})
+            await self.redis.zadd(QUEUE, {job_id: self.now if score is None else score})
 
     async def claim(self, worker: str = "w1", *, slots: int = 10, alone: bool = True, **changed: Any) -> Claim:
         terms = self.terms(worker, **changed)
@@ -70,9 +70,9 @@ class Bench:
 
     async def come_due(self) -> None:
         """What waits for its time is due now."""
-        for job_id, score in await self.redis.zrangebyscore(QUEUE, NOW, "+inf", withscores=True):
+        for job_id, score in await self.redis.zrangebyscore(QUEUE, self.now, "+inf", withscores=True):
             if not await self.redis.exists(b"arq:in-progress:" + job_id):
-                await self.redis.zadd(QUEUE, {job_id: min(score, NOW)})
+                await self.redis.zadd(QUEUE, {job_id: min(score, self.now)})
 
     async def tries(self, job_id: str) -> int:
         return int(await self.redis.get(f"arq:retry:{job_id}") or 0)
@@ -116,8 +116,8 @@ async def test_of_a_worker_that_died_it_is_told_what_became_of_its_jobs(bench: B
 
 async def test_a_claim_takes_the_oldest_due_jobs_up_to_its_size(bench: Bench) -> None:
     for number, job_id in enumerate(numbered(5)):
-        await bench.put(job_id, score=NOW - 10 + number)
-    await bench.put("later", score=NOW + 60_000)
+        await bench.put(job_id, score=bench.now - 10 + number)
+    await bench.put("later", score=bench.now + 60_000)
 
     claim = await bench.claim(max_items=3)
 
@@ -148,7 +148,7 @@ async def test_two_workers_never_get_the_same_job(bench: Bench) -> None:
 
 
 async def test_what_stock_workers_hold_is_walked_past_without_limit(bench: Bench) -> None:
-    await bench.put(*numbered(700, "held"), score=NOW - 1000)
+    await bench.put(*numbered(700, "held"), score=bench.now - 1000)
     async with bench.redis.pipeline() as pipe:
         for job_id in numbered(700, "held"):
             pipe.set(f"arq:in-progress:{job_id}", b"1", px=310_000)
@@ -202,7 +202,7 @@ async def test_jobs_of_other_functions_are_marked_as_stock_arq_marks_them(bench:
 
     claim = await bench.claim()
 
-    assert claim.stock == [(b"cron", NOW)]
+    assert claim.stock == [(b"cron", bench.now)]
     assert ids(claim) == ["a"]
     assert await bench.redis.get("arq:in-progress:cron") == b"1"
     assert await bench.tries("cron") == 0  # arq's run_job counts it
@@ -212,7 +212,7 @@ async def test_jobs_of_other_functions_are_marked_as_stock_arq_marks_them(bench:
 async def test_stock_jobs_and_the_group_share_the_free_slots(
     bench: Bench, slots: int, expected: tuple[int, int]
 ) -> None:
-    await bench.put("s1", "s2", "s3", score=NOW - 1, function="other")
+    await bench.put("s1", "s2", "s3", score=bench.now - 1, function="other")
     await bench.put("a", "b")
 
     claim = await bench.claim(slots=slots)
@@ -221,7 +221,7 @@ async def test_stock_jobs_and_the_group_share_the_free_slots(
 
 
 async def test_jobs_of_other_functions_that_find_no_slot_are_set_aside_and_taken_later(bench: Bench) -> None:
-    await bench.put(*numbered(3, "s"), score=NOW - 1_000, function="other")
+    await bench.put(*numbered(3, "s"), score=bench.now - 1_000, function="other")
     await bench.put("a")
 
     first = await bench.claim(slots=1)
@@ -229,25 +229,25 @@ async def test_jobs_of_other_functions_that_find_no_slot_are_set_aside_and_taken
     group = await bench.claim(slots=1)
     last = await bench.claim(slots=9)
 
-    assert (first.stock, ids(first), aside) == ([(b"s0000", NOW - 1_000)], [], [b"s0001", b"s0002"])
+    assert (first.stock, ids(first), aside) == ([(b"s0000", bench.now - 1_000)], [], [b"s0001", b"s0002"])
     assert (group.stock, ids(group)) == ([], ["a"])
-    assert last.stock == [(b"s0001", NOW - 1_000), (b"s0002", NOW - 1_000)]
+    assert last.stock == [(b"s0001", bench.now - 1_000), (b"s0002", bench.now - 1_000)]
     assert not await bench.redis.exists(bench.keys.foreign)
 
 
 async def test_a_job_set_aside_gets_its_turn_beside_groups(bench: Bench) -> None:
-    await bench.put("s1", "s2", score=NOW - 1_000, function="other")
+    await bench.put("s1", "s2", score=bench.now - 1_000, function="other")
     await bench.put(*numbered(4))
     await bench.claim(slots=1, max_items=1)
     terms = bench.terms("w1")
 
     its_turn = await bench.leases.claim(terms, token=terms.token(), slots=1, alone=False, foreign_first=True)
 
-    assert (its_turn.stock, ids(its_turn)) == ([(b"s2", NOW - 1_000)], [])
+    assert (its_turn.stock, ids(its_turn)) == ([(b"s2", bench.now - 1_000)], [])
 
 
 async def test_a_job_without_payload_goes_to_stock_arq_which_calls_it_expired(bench: Bench) -> None:
-    await bench.redis.zadd(QUEUE, {"gone": NOW})
+    await bench.redis.zadd(QUEUE, {"gone": bench.now})
 
     assert [job_id for job_id, _ in (await bench.claim()).stock] == [b"gone"]
 
@@ -257,7 +257,7 @@ async def test_a_job_aborted_before_it_started_comes_as_its_try_0(
     bench: Bench, heed_aborts: bool, tries: list[int]
 ) -> None:
     await bench.put("a", "b")
-    await bench.redis.zadd("arq:abort", {"a": NOW})
+    await bench.redis.zadd("arq:abort", {"a": bench.now})
 
     claim = await bench.claim(heed_aborts=heed_aborts)
 
@@ -268,15 +268,15 @@ async def test_a_job_aborted_before_it_started_comes_as_its_try_0(
 
 
 async def test_a_single_job_overtakes_an_import(bench: Bench) -> None:
-    await bench.put(*numbered(1000), score=NOW - 5_000)
-    await bench.put("single", score=NOW - HEAD_START_MS)
+    await bench.put(*numbered(1000), score=bench.now - 5_000)
+    await bench.put("single", score=bench.now - HEAD_START_MS)
 
     assert ids(await bench.claim(max_items=100))[0] == "single"
 
 
 async def test_a_flood_of_single_jobs_leaves_the_import_a_quarter_of_each_group(bench: Bench) -> None:
-    await bench.put(*numbered(300, "import"), score=NOW - 5_000)
-    await bench.put(*numbered(300, "single"), score=NOW - HEAD_START_MS)
+    await bench.put(*numbered(300, "import"), score=bench.now - 5_000)
+    await bench.put(*numbered(300, "single"), score=bench.now - HEAD_START_MS)
 
     taken = ids(await bench.claim(max_items=100))
 
@@ -285,8 +285,8 @@ async def test_a_flood_of_single_jobs_leaves_the_import_a_quarter_of_each_group(
 
 
 async def test_an_import_older_than_the_head_start_is_overtaken_no_more(bench: Bench) -> None:
-    await bench.put("import", score=NOW - HEAD_START_MS - 1_000)
-    await bench.put("single", score=NOW - HEAD_START_MS)
+    await bench.put("import", score=bench.now - HEAD_START_MS - 1_000)
+    await bench.put("single", score=bench.now - HEAD_START_MS)
 
     assert ids(await bench.claim(max_items=1)) == ["import"]
 
@@ -319,13 +319,14 @@ async def test_retry_later_counts_and_hand_back_does_not(bench: Bench) -> None:
     claim = await bench.claim()
 
     await bench.settle(
-        claim, {"retry": JobEnd(SettleAction.RETRY, after_ms=5_000), "back": JobEnd(SettleAction.SNOOZE, score=NOW)}
+        claim,
+        {"retry": JobEnd(SettleAction.RETRY, after_ms=5_000), "back": JobEnd(SettleAction.SNOOZE, score=bench.now)},
     )
 
     assert (await bench.tries("retry"), await bench.tries("back")) == (1, 0)
     assert await bench.redis.ttl("arq:retry:retry") > 80_000
-    assert await bench.redis.zscore(QUEUE, "retry") >= NOW + 5_000
-    assert await bench.redis.zscore(QUEUE, "back") == NOW  # its old place
+    assert await bench.redis.zscore(QUEUE, "retry") >= bench.now + 5_000
+    assert await bench.redis.zscore(QUEUE, "back") == bench.now  # its old place
     assert await bench.redis.keys("arq:in-progress:*") == []
     assert not await bench.redis.exists(bench.keys.claims, bench.keys.sizes, bench.keys.leases, bench.keys.holds)
 
@@ -435,7 +436,7 @@ async def test_a_job_enqueued_while_it_ran_runs_once_more(bench: Bench) -> None:
 
 
 async def test_jobs_of_a_dead_worker_return_to_their_place_with_the_try_taken_back(bench: Bench) -> None:
-    await bench.put("a", "b", score=NOW - 7)
+    await bench.put("a", "b", score=bench.now - 7)
     dead = await bench.claim("dead")
     await bench.settle(dead, {"b": DONE})
     await bench.die(dead)
@@ -443,7 +444,7 @@ async def test_jobs_of_a_dead_worker_return_to_their_place_with_the_try_taken_ba
     assert await bench.leases.sweep() == {dead.token: 1}
     again = await bench.claim("other")
 
-    assert [(job.job_id, job.score, job.tries) for job in again.group] == [(b"a", NOW - 7, 1)]
+    assert [(job.job_id, job.score, job.tries) for job in again.group] == [(b"a", bench.now - 7, 1)]
     assert again.kind is GroupKind.SUSPECT
 
 
@@ -500,7 +501,7 @@ async def test_a_suspect_handed_back_untried_stays_one(bench: Bench) -> None:
     await bench.die(await bench.claim())
     await bench.leases.sweep()
     suspect = await bench.claim()
-    await bench.settle(suspect, dict.fromkeys(ids(suspect), JobEnd(SettleAction.SNOOZE, score=NOW)))
+    await bench.settle(suspect, dict.fromkeys(ids(suspect), JobEnd(SettleAction.SNOOZE, score=bench.now)))
 
     claim = await bench.claim()
 
@@ -508,7 +509,7 @@ async def test_a_suspect_handed_back_untried_stays_one(bench: Bench) -> None:
 
 
 async def test_normal_jobs_and_suspects_never_share_a_group(bench: Bench) -> None:
-    await bench.put("s1", "s2", score=NOW - 100)
+    await bench.put("s1", "s2", score=bench.now - 100)
     await bench.die(await bench.claim())
     await bench.leases.sweep()
     await bench.put(*numbered(5))
@@ -523,7 +524,7 @@ async def test_normal_jobs_and_suspects_never_share_a_group(bench: Bench) -> Non
 
 
 async def _twice_crashed(bench: Bench, *job_ids: str) -> None:
-    await bench.put(*job_ids, score=NOW - 1_000)
+    await bench.put(*job_ids, score=bench.now - 1_000)
     for _ in range(2):
         for _ in job_ids:
             claim = await bench.claim("dead")
