@@ -141,7 +141,7 @@ class Appointment:
         defect: why the record cannot be worked on at all.
         import_id: the import that wrote on it last; None where no import did.
         needs_address: whether a missing address is a question for a person (`domain/policy.py`).
-        private: what else of the patient no address text may carry out: the name first, then phone and card numbers.
+        private: what else of the patient no address text may carry out, as stored: the name, phone and card numbers.
     """
 
     id: str
@@ -156,7 +156,7 @@ class Appointment:
     defect: str | None = None
     import_id: str | None = None
     needs_address: bool = False
-    private: tuple[str, ...] = field(default=(), repr=False)
+    private: tuple[object, ...] = field(default=(), repr=False)
 
     def text(self, kind: Kind) -> str:
         """The text to normalize; empty when the appointment carries none."""
@@ -179,6 +179,10 @@ class Appointment:
         labelled = (("CPF", cpf), ("RG", rg))
         others = [f"{label}: {value}" for label, value in labelled if value and not _is_carried(value, carried)]
         return ", ".join([whole, *others] if carried or not others else others)
+
+    def withheld(self) -> list[str]:
+        """The document text, then the private ones: what must not leave with the address."""
+        return [self.text(Kind.DOCUMENT), *map(text_of, self.private)]
 
     def is_unreadable(self, kind: Kind) -> bool:
         """Whether a source of the kind holds something, and it is no text and no number."""

@@ -7,9 +7,9 @@ at the first use.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from difflib import get_close_matches
 from functools import cache, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -33,15 +33,18 @@ CAPITALS: Final = {
     "RS": "Porto Alegre", "SC": "Florianópolis", "SE": "Aracaju", "SP": "São Paulo", "TO": "Palmas",
 }  # fmt: skip
 
-# First five digits of the first CEP of each run of ranges, and whose it is ("" = nobody's). Correios.
+# First three digits of the first CEP of each run of ranges, and whose it is. Correios.
 _CEP_STARTS: Final = (
-    (0, ""), (1000, "SP"), (20000, "RJ"), (29000, "ES"), (30000, "MG"), (40000, "BA"), (49000, "SE"), (50000, "PE"),
-    (57000, "AL"), (58000, "PB"), (59000, "RN"), (60000, "CE"), (64000, "PI"), (65000, "MA"), (66000, "PA"),
-    (68900, "AP"), (69000, "AM"), (69300, "RR"), (69400, "AM"), (69900, "AC"), (70000, "DF"), (72800, "GO"),
-    (73000, "DF"), (73700, "GO"), (76800, "RO"), (77000, "TO"), (78000, "MT"), (78900, "RO"), (79000, "MS"),
-    (80000, "PR"), (88000, "SC"), (90000, "RS"),
+    (10, "SP"), (200, "RJ"), (290, "ES"), (300, "MG"), (400, "BA"), (490, "SE"), (500, "PE"), (570, "AL"), (580, "PB"),
+    (590, "RN"), (600, "CE"), (640, "PI"), (650, "MA"), (660, "PA"), (689, "AP"), (690, "AM"), (693, "RR"),
+    (694, "AM"), (699, "AC"), (700, "DF"), (728, "GO"), (730, "DF"), (737, "GO"), (768, "RO"), (770, "TO"),
+    (780, "MT"), (789, "RO"), (790, "MS"), (800, "PR"), (880, "SC"), (900, "RS"),
 )  # fmt: skip
-_STARTS: Final = tuple(start for start, _ in _CEP_STARTS)
+_UF_BY_PREFIX: Final = {
+    f"{prefix:03}": uf
+    for (start, uf), (end, _) in pairwise((*_CEP_STARTS, (1_000, "")))
+    for prefix in range(start, end)
+}
 
 # The administrative regions of the Distrito Federal, which people write where a city stands.
 DF_REGIONS: Final = (
@@ -147,4 +150,4 @@ def uf_of_cep(cep: str) -> str | None:
     digits = cep if len(cep) == 8 else "".join(char for char in cep if char in "0123456789")
     if len(digits) != 8 or not (digits.isascii() and digits.isdigit()):
         return None
-    return _CEP_STARTS[bisect_right(_STARTS, int(digits[:5])) - 1][1] or None
+    return _UF_BY_PREFIX.get(digits[:3])

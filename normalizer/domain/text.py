@@ -26,7 +26,7 @@ _BLOCK_TAGS: Final = frozenset({"p", "br", "div", "li", "ul", "ol", "td", "tr", 
 _HIDDEN_TAGS: Final = frozenset({"script", "style"})
 _BREAK: Final = "\n"
 _BREAKS: Final = dict.fromkeys(map(ord, "\t\n\x0b\x0c\r\x1c\x1d\x1e\x85\u2028\u2029"), _BREAK)
-# Printable ASCII without & < >, and the letters and signs of Portuguese: nothing to repair but blanks and mojibake.
+# Printable ASCII without & < >, the letters and signs of Portuguese: nothing to repair but blanks and mojibake.
 _PLAIN: Final = re.compile(r"[ -%'-;=?-~ªº°À-ÖØ-öø-ÿ–—]*\Z")
 _UNACCENTED: Final = str.maketrans("áàâãäéèêëíìîïóòôõöúùûüçñ", "aaaaaeeeeiiiiooooouuuucn")  # the common case, fast
 _BLANKS: Final = re.compile(r" {2,}")
@@ -83,7 +83,9 @@ def fingerprint(kind: str, text: str, *, secret: bytes) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    return _PLAIN.match(text) is not None and (text.isascii() or not _MOJIBAKE.search(text))
+    if text.isascii():
+        return text.isprintable() and "&" not in text and "<" not in text and ">" not in text
+    return _PLAIN.match(text) is not None and not _MOJIBAKE.search(text)
 
 
 def _repair(text: str) -> str:

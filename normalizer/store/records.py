@@ -43,7 +43,6 @@ from normalizer.domain.appointment import (
     Status,
     Tracking,
     ending_of,
-    text_of,
 )
 from normalizer.domain.policy import FIELDS as POLICY_FIELDS
 from normalizer.domain.policy import Policies
@@ -148,7 +147,7 @@ def appointment_of(record: Mapping[str, Any], *, secret: bytes, policies: Polici
         again=again,
         results={kind: record.get(field) for kind, field in RESULT_FIELD.items()},
         import_id=str(found) if (found := mark.get("import_id")) else None,
-        private=tuple([text_of(record.get(name)) for name in PRIVATE_FIELDS]),
+        private=tuple([record.get(name) for name in PRIVATE_FIELDS]),
         defect=_UNREADABLE if UNREADABLE in record else None,
         needs_address=policies.need_address(record),
     )
@@ -207,14 +206,14 @@ def by_name(
     names: Sequence[str], records: Sequence[Mapping[str, Any]], *, secret: bytes, policies: Policies
 ) -> dict[str, Appointment]:
     """Appointments by the name they were asked for. Of several with one `id` the one that waits to be normalized."""
+    found = [appointment_of(record, secret=secret, policies=policies) for record in records]
     by_id: dict[str, Appointment] = {}
-    by_key: dict[str, Appointment] = {}
-    for record in records:
-        appointment = appointment_of(record, secret=secret, policies=policies)
-        by_key[id_text(record["_id"])] = appointment
-        if appointment.id not in by_id or appointment.status in {None, Status.PENDING}:
-            by_id[appointment.id] = appointment
-    return {name: found for name in names if (found := by_id.get(name) or by_key.get(name)) is not None}
+    for each in found:
+        if each.id not in by_id or each.status in {None, Status.PENDING}:
+            by_id[each.id] = each
+    if any(name not in by_id for name in names):
+        by_id = {id_text(each.key): each for each in found} | by_id
+    return {name: by_id[name] for name in names if name in by_id}
 
 
 def revision_of(record: Mapping[str, Any]) -> int:
@@ -245,11 +244,11 @@ def _keyed(secret: bytes) -> hashlib.blake2b:
 def unchanged(result: Result) -> dict[str, Any]:
     """The filter that holds while texts and results are as loaded, nobody corrected them, no newer claim has written.
 
-    `$eq` also matches an absent field against None; `$not $gt` also matches an absent fence. That an older claim may
+    None also matches an absent field; `$not $gt` also matches an absent fence. That an older claim may
     have written since is a filter of its own, `overtaking`: under an `$or` some servers leave the index on `_id` alone.
     """
     seen = result.appointment
-    results = {RESULT_FIELD[kind]: {"$eq": seen.results.get(kind)} for kind in result.outcomes}
+    results = {RESULT_FIELD[kind]: _equal(seen.results.get(kind)) for kind in result.outcomes}
     return {**_untouched(result), **results, **not_fenced_off(result.fence)}
 
 
@@ -261,9 +260,17 @@ def overtaking(result: Result) -> dict[str, Any]:
 
 def _untouched(result: Result) -> dict[str, Any]:
     seen = result.appointment
-    texts = {name: {"$eq": seen.sources.get(name)} for kind in result.outcomes for name in SOURCES[kind]}
-    by_hand = {_CORRECTED_AT[kind]: {"$eq": seen.corrected_at.get(kind)} for kind in result.outcomes}
-    return texts | by_hand
+    condition: dict[str, Any] = {}
+    for kind in result.outcomes:
+        for name in SOURCES[kind]:
+            condition[name] = _equal(seen.sources.get(name))
+        condition[_CORRECTED_AT[kind]] = _equal(seen.corrected_at.get(kind))
+    return condition
+
+
+def _equal(value: object) -> object:
+    """The condition that a field is this; what somebody stored must not be taken for an operator."""
+    return value if value is None or isinstance(value, str) else {"$eq": value}
 
 
 def not_fenced_off(fence: int) -> dict[str, Any]:
@@ -323,11 +330,11 @@ def waiting_again(now: datetime) -> dict[str, Any]:
 
 def _closing(ending: Ending, cause: str | None, fence: int, now: datetime) -> dict[str, Any]:
     return {
-        "normalizacao.status": ending.status.value,
+        "normalizacao.status": str(ending.status),
         "normalizacao.erro": cause,
         "normalizacao.fence": fence,
         "normalizacao.atualizado_em": now,
-        "normalization_status": ending.tracking.value,
+        "normalization_status": str(ending.tracking),
         "normalization_error": "; ".join(ending.errors) or None,
         "updated_at": now,
     }
@@ -339,14 +346,14 @@ def _fields_of(kind: Kind, outcome: Outcome, secret: bytes) -> dict[str, Any]:
             stored = outcome.value.as_dict()
             noted = noted_of(kind, outcome.origin, stored, secret)
             if outcome.note is not None:
-                noted["motivo"] = outcome.note.value
+                noted["motivo"] = str(outcome.note)
             if outcome.inferred:
                 noted["deduzido"] = list(outcome.inferred)
             if outcome.verdicts is not None:
                 noted |= _evidence(outcome.verdicts)
             return {**value_fields(kind, stored), _ABOUT[kind]: noted}
         case Review():
-            noted = {"versao": _VERSION[kind], "origem": outcome.origin.value, "motivo": outcome.reason.value}
+            noted = {"versao": _VERSION[kind], "origem": str(outcome.origin), "motivo": str(outcome.reason)}
             if outcome.understood:
                 noted["entendido"] = dict(outcome.understood)
             return {RESULT_FIELD[kind]: None, _ABOUT[kind]: noted}
@@ -374,7 +381,7 @@ def noted_of(kind: Kind, origin: Origin, stored: Stored | None, secret: bytes) -
     """Who gave a value and by which rules; `gravado` tells it from one that somebody else puts in its place."""
     if stored is None:
         return {"versao": _VERSION[kind], "origem": ABSENT}
-    return {"versao": _VERSION[kind], "origem": origin.value, "gravado": value_hash(stored, secret=secret)}
+    return {"versao": _VERSION[kind], "origem": str(origin), "gravado": value_hash(stored, secret=secret)}
 
 
 def value_hash(value: Mapping[str, Any], *, secret: bytes) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 
 from pymongo.errors import ExecutionTimeout, PyMongoError
 
-from normalizer.domain.appointment import Absent, Kind, Normalized, Origin, Rejected, Status
+from normalizer.domain.appointment import Kind, Normalized, Origin, Review, Status
 from normalizer.store.connection import Collection, chunks_of, settled, translated
 from normalizer.store.overview import (
     PATIENCE_MS,
@@ -46,7 +46,10 @@ class Totals:
         done = [each for each in results if saved.get(each.appointment.id) is Status.DONE]
         if not done:
             return
-        by_origin = Counter(read_by(*[_origin_of(each, kind) for kind in Kind]) for each in done)
+        origins = Counter([_origins_of(each) for each in done])
+        by_origin: Counter[str] = Counter()
+        for pair, number in origins.items():
+            by_origin[read_by(*pair)] += number
         words = Counter(word for each in done if (word := _evidence_of(each)))
         figures = {f"por.{name}": n for name, n in by_origin.items()} | {f"base.{name}": n for name, n in words.items()}
         change = {"$inc": {"concluidos": len(done), **figures}}
@@ -145,6 +148,6 @@ def _evidence_of(result: Result) -> str | None:
     return outcome.verdicts.summary.value if isinstance(outcome, Normalized) and outcome.verdicts else None
 
 
-def _origin_of(result: Result, kind: Kind) -> str | None:
-    outcome = result.outcomes.get(kind)
-    return None if outcome is None or isinstance(outcome, Absent | Rejected) else outcome.origin.value
+def _origins_of(result: Result) -> tuple[Origin | None, ...]:
+    found = map(result.outcomes.get, Kind)
+    return tuple([each.origin if isinstance(each, Normalized | Review) else None for each in found])

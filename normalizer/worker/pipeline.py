@@ -64,7 +64,7 @@ class _Text:
 
     def context(self, *, interactive: bool) -> TextContext:
         """What the model lane must know: what of the patients never leaves; the first import pays."""
-        withheld = PatientData.of((each.text(Kind.DOCUMENT), *each.private) for each in self.waiting)
+        withheld = PatientData.of(each.withheld() for each in self.waiting)
         import_id = next((each.import_id for each in self.waiting if each.import_id), None)
         return TextContext(withheld, import_id, interactive)
 

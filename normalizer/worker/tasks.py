@@ -9,7 +9,7 @@ import contextlib
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +178,8 @@ async def _save_and_settle(
     deferred: dict[str, Settlement] = {}
     for error, ids in _by_error(progress).items():
         deferred |= dict.fromkeys(ids, _back(error, _PROVIDER_RETRY_S))
-    finished = [item for item in progress if isinstance(item, Finished) and _is_wanted(item, group, jobs)]
+    aborted = group.aborted
+    finished = [item for item in progress if isinstance(item, Finished) and _is_wanted(item, aborted, jobs)]
     results = {item.appointment.id: _result(item, jobs[item.appointment.id]) for item in finished}
     report = await work.store.save(list(results.values()))
     _note(finished, jobs, report.saved)
@@ -211,28 +212,23 @@ def _settlements(
     return _every(jobs, ends)
 
 
-def _is_wanted(item: Finished, group: Group, jobs: Mapping[str, Sequence[ClaimedJob]]) -> bool:
+def _is_wanted(item: Finished, aborted: Set[str], jobs: Mapping[str, Sequence[ClaimedJob]]) -> bool:
     """Not where every job of it was aborted meanwhile. A job that was lost is no reason: its answer is paid for."""
-    return any(job.job_id not in group.aborted for job in jobs[item.appointment.id])
+    return not aborted or any(job.job_id not in aborted for job in jobs[item.appointment.id])
 
 
 def _note(finished: Sequence[Finished], jobs: Mapping[str, Sequence[ClaimedJob]], saved: Mapping[str, Status]) -> None:
     now_s = time.time()
     waited_s = [now_s - job.enqueued_at_ms / 1000 for appointment_id in saved for job in jobs[appointment_id]]
     metrics.appointments_ended(saved.values(), waited_s=waited_s)
+    decided = [each for item in finished if item.appointment.id in saved for each in item.outcomes.items()]
     metrics.texts_decided(
         (kind, outcome.origin, "normalizado" if isinstance(outcome, Normalized) else "revisar")
-        for item in finished
-        if item.appointment.id in saved
-        for kind, outcome in item.outcomes.items()
+        for kind, outcome in decided
         if isinstance(outcome, Normalized | Review)
     )
     metrics.addresses_checked(
-        outcome.verdicts.summary
-        for item in finished
-        if item.appointment.id in saved
-        for outcome in item.outcomes.values()
-        if isinstance(outcome, Normalized) and outcome.verdicts is not None
+        outcome.verdicts.summary for _, outcome in decided if isinstance(outcome, Normalized) and outcome.verdicts
     )
 
 
@@ -258,7 +254,7 @@ def _done(appointment_id: str, status: Status, *, fields: Sequence[str] = (), er
             "fields_normalized": list(fields),
             "errors": list(errors) or None,
             "id": appointment_id,
-            "status": status.value,
+            "status": str(status),
         }
     )
 

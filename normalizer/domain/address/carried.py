@@ -77,7 +77,8 @@ def value_words(value: str) -> list[str]:
         value = " ".join(word_key(word) for word in value.split())
     if "." in value:
         value = _THOUSANDS.sub(r"\1\2", value)
-    return _VALUE_WORD.findall(word_key(value))
+    folded = word_key(value)
+    return folded.split() if folded.replace(" ", "").isalpha() else _VALUE_WORD.findall(folded)
 
 
 class Carrier:
@@ -130,9 +131,9 @@ class Carrier:
         key = self.tokens.keys[at]
         if key == words[done] or self._same_number(at, words[done]):
             return 1
-        return next(
-            (len(long) for long in table.longs.get(key, ()) if tuple(words[done : done + len(long)]) == long), 0
-        )
+        if (longs := table.longs.get(key)) is None:
+            return 0
+        return next((len(long) for long in longs if tuple(words[done : done + len(long)]) == long), 0)
 
     def _bridges(self, at: int) -> bool:
         """Does a value go on behind a comma: "Sala, 02", "SBS, QD. 9"."""
@@ -142,8 +143,7 @@ class Carrier:
 
     def _same_number(self, at: int, word: str) -> bool:
         """Is it the number of that word but for zeros in front: "Loja 01" and "Loja 1"."""
-        key = self.tokens.keys[at]
-        return self.tokens.kinds[at] == NUM and key.lstrip("0") == word.lstrip("0") != ""
+        return self.tokens.kinds[at] == NUM and self.tokens.keys[at].lstrip("0") == word.lstrip("0") != ""
 
     def _street_spans(self) -> list[Span]:
         words = self.street

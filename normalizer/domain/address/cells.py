@@ -23,7 +23,7 @@ _SPLIT: Final = re.compile(
     re.IGNORECASE,
 )
 _MARKER: Final = re.compile(rf"\A(?:{_SPLIT.pattern})", re.IGNORECASE)
-_SEVERAL: Final = re.compile(rf":|//| {lx.OR} ", re.IGNORECASE)  # without any of these there is one address
+_OR: Final = f" {lx.OR} "
 _OLD: Final = re.compile(rf"\b(?:{_any(lx.OLD_ADDRESS)})\b", re.IGNORECASE)
 _FORMULA: Final = re.compile(r"=\s*(?:CONCATENAR|CONCATENATE|CONCAT)\s*\(", re.IGNORECASE)
 
@@ -33,8 +33,8 @@ def alternatives(text: str) -> list[str]:
     cleaned = clean(text)
     if cleaned.startswith("="):
         cleaned = _FORMULA.sub("", cleaned, count=1)
-    if not _SEVERAL.search(cleaned):
-        return [cleaned]
+    if ":" not in cleaned and "//" not in cleaned and _OR not in cleaned.lower():
+        return [cleaned]  # nothing that could part it
     edges = [0, *(cut.start() for cut in _SPLIT.finditer(cleaned)), len(cleaned)]
     parts = [cleaned[start:end].strip() for start, end in pairwise(edges)]
     kept = [_MARKER.sub("", part).strip() for part in parts if not _OLD.search(part)]

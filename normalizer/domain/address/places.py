@@ -22,7 +22,7 @@ _LONGEST: Final = gazetteer.MAX_NAME_WORDS
 _LONGEST_STATE: Final = max(map(len, _STATE_NAMES))
 _OF_STATE: Final = lx.OF | lx.AND
 _NICKNAME_WORDS: Final = 4
-_EXPLAINED: Final = (POSTCODE, LABEL, DROPPED, STATE)
+_EXPLAINED: Final = bytes((POSTCODE, LABEL, DROPPED, STATE))
 
 
 _STATES_TRIED: Final = 20  # the last ones: no address names so many
@@ -175,9 +175,9 @@ def cities_ending(evidence: Evidence, end: int, uf: str) -> Iterator[tuple[int, 
 
 def _name_starts(evidence: Evidence, end: int) -> Iterator[int]:
     """Yield where a name of free words that ends before `end` may begin, in its field, the shortest first."""
-    tokens = evidence.tokens
-    for start in range(end - 1, end - 1 - _LONGEST, -1):
-        if not evidence.free(start) or tokens.kinds[start] != WORD:
+    tokens, marks = evidence.tokens, evidence.marks
+    for start in range(end - 1, max(-1, end - 1 - _LONGEST), -1):
+        if marks[start] != FREE or tokens.kinds[start] != WORD:
             return
         yield start
         if tokens.gaps[start] == HARD:
@@ -397,7 +397,7 @@ def _cep_bonus(evidence: Evidence, uf: str) -> float:
 
 def _tail_bonus(evidence: Evidence, end: int) -> float:
     """Reward a place after which nothing but explained tokens comes."""
-    return weights.ENDS_TEXT if all(mark in _EXPLAINED for mark in evidence.marks[end:]) else 0.0
+    return weights.ENDS_TEXT if not evidence.marks[end:].strip(_EXPLAINED) else 0.0
 
 
 def _in_capital(evidence: Evidence, uf: str) -> bool | None:

@@ -80,7 +80,8 @@ def mark_brackets(evidence: Evidence) -> None:
 def mark_trailing_type(evidence: Evidence) -> None:
     """Take the type of "FULANO DE TAL, 121 RUA. VILA …", and drop one that says the street's own again."""
     tokens = evidence.tokens
-    at = next((at for at in range(2, tokens.size) if tokens.keys[at] in lx.STREET_TYPES and _trails(evidence, at)), 0)
+    types = [at for at, key in enumerate(tokens.keys) if key in lx.STREET_TYPES and at > 1]
+    at = next((at for at in types if _trails(evidence, at)), 0)
     if not at:
         return
     kind, own = lx.STREET_TYPES[tokens.keys[at]], lx.STREET_TYPES.get(tokens.keys[0])

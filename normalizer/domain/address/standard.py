@@ -164,7 +164,8 @@ def _spelled_out(tokens: Tokens, at: int, end: int, *, leads: bool) -> str | Non
 def _word(tokens: Tokens, at: int, start: int, end: int, *, typed: bool) -> str:
     if _is_letter(tokens, at, start, end):
         return tokens.words[at].upper() + ("." if tokens.dots[at] and at + 1 < end else "")
-    return proper(tokens.words[at], first=at == start and not typed)
+    word = tokens.words[at]
+    return proper(word, first=True) if at == start and not typed else proper(word)
 
 
 def _is_letter(tokens: Tokens, at: int, start: int, end: int) -> bool:
