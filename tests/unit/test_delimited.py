@@ -279,6 +279,25 @@ def test_the_days_of_an_agenda_and_its_free_slots() -> None:
     assert list(problems) == [8]
 
 
+@pytest.mark.parametrize(
+    ("title", "day"),
+    [
+        ("Agenda de 12/03/2026", "12/03/2026"),
+        ("AGENDAMENTOS DO DIA: quinta-feira, 12 de março de 2026", "12/03/2026"),
+        ("Data: 12/03/2026", "12/03/2026"),
+        ("Emitido em 12/03/2026", None),
+        ("12/03/2026", None),
+        ("Agenda de 01/03/2026 a 31/03/2026", None),
+    ],
+)
+def test_the_day_in_the_title_of_an_agenda_is_that_of_its_times(title: str, day: str | None) -> None:
+    rows, problems = outcome(f"{title}\nHora;Paciente;CPF;Endereço\n08:00;Ana;111.444.777-35;Rua A, 1\n")
+    assert rows[3].get("data_agendamento") == day
+    assert problems == ({2: f"a data só no título; valeu {day}"} if day else {})
+    rows, problems = outcome(f"{title}\nData;Hora;Paciente;CPF;Endereço\n;08:00;Ana;111.444.777-35;Rua A, 1\n")
+    assert ("data_agendamento" in rows[3], problems) == (False, {})
+
+
 def test_single_quotes_around_cells_are_none_of_the_value() -> None:
     rows, problems = outcome("Nome;Endereço;CPF\n'Ana Teste';'Rua das Flores, 10';'111.444.777-35'\n" + BIA_LINE)
     assert (rows, problems) == ({2: ANA, 3: BIA}, {})

@@ -94,6 +94,8 @@ class Spreadsheet:
             readers = self._readers(info.name, info.header)
             sample = self._samples[info.name] = []
             for number, cells in self._cells(info, table):
+                if number < info.header.row:
+                    readers[0].note_title(cells)
                 if number <= info.header.row or readers[0].header.is_repeated_by(cells):
                     continue
                 if isinstance(cells, BrokenRow):

@@ -132,6 +132,12 @@ class RowReader:
         written = self._settle_moments(number, values)
         return Row(self._sheet, number, values, frozenset(unread), written)
 
+    def note_title(self, cells: Cells) -> None:
+        """A row above the header: an agenda's title tells the day of rows that tell their times alone."""
+        titled = any(_OF_A_DAY.match(text_of(cell)) for cell in cells)
+        if titled and "hora_agendamento" in self.header.fields and not self._has_dates and self._is_separator(cells):
+            self._problems.append(_of_title(self._sheet, self.header.row, str(self._day)))
+
     def _is_separator(self, cells: Cells) -> bool:
         """Whether the row holds a day and nothing else, as agendas made by hand part their days."""
         filled = [cell for cell in cells if cell is not None and cell != ""]
@@ -247,6 +253,11 @@ def _are_several(values: dict[str, str]) -> bool:
     if not _SEVERAL.search(name) and (not _AND_ANOTHER.search(name) or is_of_others(text)):
         return False
     return len({digits for found in _CPF.findall(text) if cpf_is_valid(digits := re.sub("[^0-9]", "", found))}) > 1
+
+
+def _of_title(sheet: str, row: int, day: str) -> Problem:
+    fix = "Se não é a data de todas as linhas, acrescente uma coluna com a de cada uma."
+    return Problem(sheet, row, None, "uma coluna com a data", f"a data só no título; valeu {day}", fix)
 
 
 def _several(sheet: str, number: int, column: str | None) -> Problem:
