@@ -43,10 +43,10 @@ def standardize(segments: Mapping[str, str | None], text: str) -> Settled[Addres
     `segments` holds the stored field names; missing, empty and unknown ones are as good as null. Every field goes
     through the rules' own standardisers, then the address through grounding against `text`. Total.
     """
-    given = {name: _slot(segments.get(name)) for name in FIELDS}
+    given = _settlement_as_street({name: _slot(segments.get(name)) for name in FIELDS})
     if not any(given.values()):
         return Undecided(Reason.MODEL_NO_ANSWER)
-    cep = _cep(given["cep"])
+    cep = _cep(given["cep"]) or _cep(given["numero"])  # no house has eight digits
     place = _place(given["cidade"], given["estado"], cep)
     numero, bound = _number(given["numero"], place)
     kind_and_name = _street(given["rua"], given["numero"])
@@ -66,6 +66,13 @@ def standardize(segments: Mapping[str, str | None], text: str) -> Settled[Addres
     )
     found = violations(text, address)
     return Undecided(_reason(found), understood) if found else Settled(address, inferred=deduced(text, address))
+
+
+def _settlement_as_street(given: dict[str, str | None]) -> dict[str, str | None]:
+    """Return the fields with a settlement as the street where there is none: "Povoado X" said as the quarter."""
+    tokens = Tokens(given["bairro"] or "")
+    settles = tokens.size > 1 and tokens.keys[0] in lx.SETTLEMENTS | lx.LOCALITIES
+    return {**given, "rua": given["bairro"], "bairro": None} if settles and given["rua"] is None else given
 
 
 def _reason(found: tuple[Violation, ...]) -> Reason:
@@ -184,7 +191,7 @@ def _district(value: str | None) -> str | None:
     tokens = Tokens(value)
     named = tokens.size == 2 and tokens.keys[1] in lx.DISTRICT_QUALIFIERS  # "Bairro Novo" is a name
     start = 1 if tokens.keys[0] in lx.DISTRICT_LABELS and tokens.size > 1 and not named else 0
-    return standard.district(tokens, start, tokens.size)
+    return standard.district(tokens, start, tokens.hard_end(start))  # of several quarters, the first
 
 
 def _complement(bound: str | None, value: str | None) -> str | None:
@@ -204,7 +211,8 @@ def _parts(evidence: Evidence) -> Iterator[str]:
             at = units[at].end
         elif evidence.marks[at] == FREE and tokens.keys[at] not in lx.NUMBER_WORDS:
             end = _name_end(evidence, at)
-            yield _named(tokens, at, end)
+            if lx.NOTE_WORDS.isdisjoint(tokens.keys[at:end]):
+                yield _named(tokens, at, end)
             at = end
         else:
             at += 1

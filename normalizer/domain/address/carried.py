@@ -14,7 +14,7 @@ from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import towns
 from normalizer.domain.address.keys import word_key
 from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER, UNIT
-from normalizer.domain.address.places import cities_ending
+from normalizer.domain.address.places import cities_ending, states
 from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM, SLASH, WORD
 
 if TYPE_CHECKING:
@@ -120,6 +120,8 @@ class Carrier:
                 return 0
             if at > start and tokens.gaps[at] == HARD and not self._bridges(at):
                 return 0
+            if self._leads_to_number(at, words[done]):  # "Casa nº 2", "Área Reservada n. 01"
+                at += 1
             spelled = self._spelled_at(at, words, done, table)
             if not spelled:
                 return 0
@@ -134,6 +136,10 @@ class Carrier:
         if (longs := table.longs.get(key)) is None:
             return 0
         return next((len(long) for long in longs if tuple(words[done : done + len(long)]) == long), 0)
+
+    def _leads_to_number(self, at: int, word: str) -> bool:
+        keys, kinds = self.tokens.keys, self.tokens.kinds
+        return word[0].isdigit() and keys[at] in lx.NUMBER_WORDS and kinds[at + 1 : at + 2] == [NUM]
 
     def _bridges(self, at: int) -> bool:
         """Does a value go on behind a comma: "Sala, 02", "SBS, QD. 9"."""
@@ -211,14 +217,6 @@ class Carrier:
         spans.extend(self._second_numbers(words))
         if words[-1] in _FLOORS:
             spans.extend(self._spans([words[-1], *words[:-1]], _PARTS))
-        if len(words) == 2:  # "Casa nº 2"
-            spans.extend(
-                (start, start + 3)
-                for start, end in self._spans(words[:1], _PARTS)
-                if end - start == 1
-                and not lx.NUMBER_WORDS.isdisjoint(self.tokens.keys[end : end + 1])
-                and self.tokens.keys[end + 1 : end + 2] == words[1:]
-            )
         return [span for span in spans if self._may_be_part(words, span)]
 
     def _second_numbers(self, words: list[str]) -> Iterator[Span]:
@@ -264,8 +262,24 @@ class Carrier:
         if inner or estate or self._is_building(words) or self._is_place(span):
             return True
         if first in _UNIT_HEADS:
-            return self._is_unit(first, rest, span)
-        return span[0] > 0 and self._is_behind_number(words, span[0])
+            return self._is_unit(first, rest, span) or self._is_aside(span)
+        return span[0] > 0 and (self._is_behind_number(words, span[0]) or self._is_aside(span))
+
+    def _is_aside(self, span: Span) -> bool:
+        """Is it a field of its own between house and district: what may be left out may be kept as well."""
+        (start, end), tokens = span, self.tokens
+        whole = tokens.hard_start(start) == start and tokens.hard_end(start) == end and WORD in tokens.kinds[start:end]
+        behind = NUM in tokens.kinds[:start] or (start > 0 and tokens.keys[start] in lx.UNIT_WORDS)
+        named = any(state.start == start for state in states(self.evidence))
+        return (
+            whole
+            and behind
+            and not named
+            and any(district[0] >= end for district in self._spans(self.district, _NAMES))
+        )
+
+    def _district_at(self, at: int) -> bool:
+        return any(start == at for start, _ in self._spans(self.district, _NAMES))
 
     def _is_behind_number(self, words: list[str], start: int) -> bool:
         """Is it a second number, "620 636", or what is bound to the first: "83-B", "67/203"."""
@@ -276,6 +290,6 @@ class Carrier:
             return behind and self.address.numero is not None and not blocks
         if len(words) > 1 or len(words[0]) > _LONGEST_BOUND:
             return False
-        ends = not tokens.dots[start] or tokens.hard_end(start) == start + 1
+        ends = not tokens.dots[start] or tokens.hard_end(start) == start + 1 or self._district_at(start + 1)
         letter = len(words[0]) == 1 and tokens.kinds[start] == WORD and ends
         return letter or (behind and tokens.gaps[start] in (GLUED, HYPHEN, SLASH))
