@@ -18,7 +18,6 @@ from normalizer.domain.decision import Settled
 from normalizer.domain.grounding import violations
 from normalizer.domain.text import clean
 from normalizer.llm.prompt import Record
-from normalizer.llm.redaction import placeholders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -253,7 +252,7 @@ def _is_stored(answer: Mapping[str, str | None], row: Row, judge: Any) -> bool:
 def _said(value: str | None, record: Record) -> str | None:
     """Return a value in words and placeholders that were sent, None if it cannot be said in them."""
     parts = [] if value is None else value.split(", ")
-    for kept, name in sorted(zip(record.kept, placeholders(), strict=False), key=lambda pair: -len(pair[0])):
+    for name, kept in sorted(record.kept, key=lambda pair: -len(pair[1])):
         whole = re.compile(rf"(?<!\w){re.escape(kept)}(?!\w)")
         parts = [part if part in record.text else whole.sub(name, part) for part in parts]
     return ", ".join(part for part in parts if part in record.text) or None

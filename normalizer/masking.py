@@ -30,7 +30,6 @@ _KINDS_OF_FILES: Final = "csv tsv txt xls xlsx xlsm xlsb ods html htm xml mht mh
 _ENDINGS: Final = frozenset(_KINDS_OF_FILES.split())
 _CELL_CHARS: Final = 24
 _WORD: Final = re.compile(r"[^\W\d_]+")
-_PLACEHOLDER: Final = re.compile(r"#[A-Z]{1,3}(?![A-Za-z])")
 # Seven digits and more with no word between them are a phone or a document; a house number and a CEP are not.
 _LONG_RUN: Final = re.compile(r"(?:[0-9](?:[^\w\n]|_){0,4}){6,}[0-9]")
 _CEP_BEHIND_A_NUMBER: Final = re.compile(r"(?:[0-9]{1,5}\s?[,.;–-]\s?)?[0-9]{2}\.?[0-9]{3}-?[0-9]{3}")
@@ -99,12 +98,12 @@ def _worded(text: str, known: Iterable[str], *, each: bool = False) -> str:
 
 def _address(text: str, understood: Iterable[str | None]) -> str:
     # Loaded where it is asked for: the process that reads a sheet has no use for the words of addresses.
-    from normalizer.llm.redaction import placeholders, redact
+    from normalizer.llm.redaction import PLACEHOLDER, redact
 
     known = {fold(word) for value in understood if value for word in _WORD.findall(value)}
     sent = redact(_LONG_RUN.sub(_unless_a_cep, clean(text)))
-    kept = {name: _unknown(words, known) for name, words in zip(placeholders(), sent.kept, strict=False)}
-    return _PLACEHOLDER.sub(lambda found: kept.get(found[0], found[0]), sent.text)
+    kept = {name: _unknown(words, known) for name, words in sent.kept}
+    return PLACEHOLDER.sub(lambda found: kept.get(found[0], found[0]), sent.text)
 
 
 def _cell(text: str) -> str:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 # Measured with o200k_base on the development set, beside the words of the texts themselves.
-ANSWER_OVERHEAD_TOKENS = 8
-"""Slot, brackets, quotes and commas of one answered record."""
+ANSWER_OVERHEAD_TOKENS = 20
+"""Slot, names of the fields, quotes and commas of one answered record."""
 RECORD_OVERHEAD_TOKENS = 16
 """Slot and line break of one record, and its slot's place in the schema."""
-PROMPT_OVERHEAD_TOKENS = 60
+PROMPT_OVERHEAD_TOKENS = 150
 """Roles, and the schema's frame."""
 
 

@@ -1,8 +1,8 @@
 """The prompt, its records, and the reading of an answer.
 
 One call carries many records. Records and answers are keyed by slot (`r00`, `r01`, …), so a missing, repeated or
-swapped record is seen; an answer is an array of exactly seven strings, whose arity the schema holds. Measured on a
-small model: delimited strings came back with the wrong number of fields in 45–80 % of records, such arrays never did.
+swapped record is seen; an answer is an object that names each field, so that a small model that skips an empty one does
+not shift what follows (docs/decisions/020).
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ from normalizer.llm.redaction import Redacted, redact
 Segments: TypeAlias = Mapping[str, str | None]
 
 FIELDS: Final = ("rua", "numero", "complemento", "bairro", "cidade", "estado", "cep")
+# As the model calls them: short, and in the words its schemas are mostly written in.
+KEYS: Final = ("street", "number", "unit", "district", "city", "state", "cep")
+_FIELD_OF: Final = {**dict(zip(FIELDS, FIELDS, strict=True)), **dict(zip(KEYS, FIELDS, strict=True))}
 MAX_RECORDS: Final = 100
 MAX_RECORD_CHARS: Final = 2_000
 _LONG_RECORD_CHARS: Final = 300
 
 SYSTEM: Final = (files("normalizer.llm") / "address_prompt.txt").read_text(encoding="utf-8").strip()
 # Part of every cache key: an answer to another prompt, or one read by other rules, is another answer.
-PROMPT_VERSION: Final = "a1-" + hashlib.sha256(SYSTEM.encode()).hexdigest()[:8]
+PROMPT_VERSION: Final = "a2-" + hashlib.sha256(SYSTEM.encode()).hexdigest()[:8]
 
 _SLOT = re.compile(r'"(r\d{2})"\s*:\s*')
 _ORDERS = re.compile(
@@ -45,8 +48,8 @@ class Record:
     """One text as the model sees it: one line, clean, of what an address can consist of."""
 
     text: str
-    kept: tuple[str, ...] = ()
-    """The words that stay here, by placeholder."""
+    kept: tuple[tuple[str, str], ...] = ()
+    """The words that stay here, each with its placeholder."""
     suspicious: bool = False
     """Whether it may be more than an address (orders, markup, very long) and must not share a call."""
 
@@ -77,7 +80,7 @@ def build_messages(records: Sequence[Record]) -> list[dict[str, str]]:
 
 
 def response_schema(n: int) -> dict[str, Any]:
-    """Return the strict JSON schema of an answer to `n` records: every slot required, exactly seven strings each."""
+    """Return the strict JSON schema of an answer to `n` records: every slot and field required."""
     slots = [slot(index) for index in range(n)]
     return {
         "type": "object",
@@ -85,7 +88,12 @@ def response_schema(n: int) -> dict[str, Any]:
         "required": slots,
         "additionalProperties": False,
         "$defs": {
-            "a": {"type": "array", "items": {"type": "string"}, "minItems": len(FIELDS), "maxItems": len(FIELDS)}
+            "a": {
+                "type": "object",
+                "properties": {key: {"type": "string"} for key in KEYS},
+                "required": list(KEYS),
+                "additionalProperties": False,
+            }
         },
     }
 
@@ -115,14 +123,15 @@ def _slots(raw: str) -> Iterator[tuple[str, Any]]:
 
 
 def _segments(value: Any) -> Segments | None:
-    if isinstance(value, dict):
-        value = [value.get(field) for field in FIELDS] if set(value) <= set(FIELDS) else None
-    if not isinstance(value, list) or len(value) != len(FIELDS):
+    """The fields an object names, absent ones None; an endpoint that holds no schema may give all seven in order."""
+    if isinstance(value, list) and len(value) == len(KEYS):
+        value = dict(zip(KEYS, value, strict=True))
+    if not isinstance(value, dict) or not value or not value.keys() <= _FIELD_OF.keys():
         return None
-    texts = [_text(item) for item in value]
-    if any(text is None for text in texts):
+    texts = {_FIELD_OF[key]: _text(item) for key, item in value.items()}
+    if any(text is None for text in texts.values()):
         return None
-    return {field: text or None for field, text in zip(FIELDS, texts, strict=True)}
+    return {field: texts.get(field) or None for field in FIELDS}
 
 
 def _text(item: Any) -> str | None:

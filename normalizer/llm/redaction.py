@@ -3,7 +3,7 @@
 A list of names would never be complete, so it is the other way round: numbers go out, the words that have a role in an
 address (`domain/address/words`), the city and state, and the words between a street's type and the next separator.
 Every other run of words, a district's name or a person's, goes out as "#A", "#B", …; a model may put a placeholder
-into a field, and its words are put back here before the answer is grounded.
+into a field, and its words are put back here before the answer is grounded. A town at the end goes out as "#CITY".
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from itertools import product
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Final
 
+from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import towns
 from normalizer.domain.address.marks import FREE
@@ -60,21 +61,22 @@ _NEVER_STREETS: Final = lx.PERSON_WORDS | lx.NOTE_WORDS | lx.CORNERS | lx.REFERE
 _LONGEST_STREET: Final = 8
 _PLACES: Final = 2  # the likeliest cities
 _LETTERS: Final = 3  # of a placeholder at most: more of them than words in the longest text
-_PLACEHOLDER: Final = re.compile(rf"#[A-Z]{{1,{_LETTERS}}}(?![A-Za-z])")
+CITY: Final = "#CITY"  # stands for what the gazetteer knows as a town; a model need not guess
+PLACEHOLDER: Final = re.compile(rf"(?:{CITY}|#[A-Z]{{1,{_LETTERS}}})(?![A-Za-z])")
 
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A text as it may leave the machine, and the words that stay here, in the order of their placeholders."""
+    """A text as it may leave the machine, and the words that stay here, each with its placeholder."""
 
     text: str
-    kept: tuple[str, ...] = ()
+    kept: tuple[tuple[str, str], ...] = ()
 
     def restored(self, segments: Mapping[str, str | None]) -> dict[str, str | None]:
         """Return an answer's fields with the words put back that its placeholders stand for."""
-        words = dict(zip(placeholders(), self.kept, strict=False))
+        words = dict(self.kept)
         return {
-            name: _PLACEHOLDER.sub(lambda found: words.get(found[0], found[0]), value) if value else value
+            name: PLACEHOLDER.sub(lambda found: words.get(found[0], found[0]), value) if value else value
             for name, value in segments.items()
         }
 
@@ -87,19 +89,21 @@ def redact(text: str, *, withheld: PatientData | None = None) -> Redacted:
         withheld: what must not leave even where an address could consist of it.
     """
     tokens = Tokens(stripped(text, withheld=withheld)[:MAX_CHARS])
-    kept: list[str] = []
+    kept: list[tuple[str, str]] = []
     written: list[str] = []
-    at = 0
-    for (start, end), placeholder in zip(_runs(tokens, _sent(gather(tokens))), placeholders(), strict=False):
+    at, town = 0, _last_town(tokens)
+    names = placeholders()
+    for start, end in _runs(tokens, _sent(gather(tokens), town), town):
         first, last = tokens.starts[start], tokens.starts[end - 1] + len(tokens.words[end - 1])
-        written += [tokens.text[at:first], placeholder]
-        kept.append(tokens.text[first:last])
+        name = CITY if start == town else next(names)
+        written += [tokens.text[at:first], name]
+        kept.append((name, tokens.text[first:last]))
         at = last
     return Redacted("".join([*written, tokens.text[at:]]), tuple(kept))
 
 
-def _sent(evidence: Evidence) -> bytearray:
-    """Say of each token whether it may leave."""
+def _sent(evidence: Evidence, town: int) -> bytearray:
+    """Say of each token whether it may leave; what may be the `town` at the end leaves whole or not at all."""
     tokens = evidence.tokens
     sent = bytearray(
         kind != WORD or key in _SENT or len(key) == 1 for key, kind in zip(tokens.keys, tokens.kinds, strict=True)
@@ -109,7 +113,7 @@ def _sent(evidence: Evidence) -> bytearray:
     spans += [(at, _street_end(evidence, at)) for at in range(tokens.size) if at_street(tokens, at)]
     for start, end in spans:
         sent[start:end] = b"\1" * (end - start)
-    return sent
+    return sent if all(sent[town:]) else sent[:town] + bytes(tokens.size - town)
 
 
 def _street_end(evidence: Evidence, at: int) -> int:
@@ -135,15 +139,22 @@ def _ends_street(evidence: Evidence, at: int) -> bool:
     return other and len(key) > 1 and tokens.keys[at - 1] not in lx.PREPOSITIONS
 
 
-def _runs(tokens: Tokens, sent: bytearray) -> Iterator[Span]:
-    """Yield the runs of words that stay, with the prepositions between them."""
+def _last_town(tokens: Tokens) -> int:
+    """Return where the municipality begins that the text ends with; past the end where there is none."""
+    first = max(tokens.hard_start(tokens.size - 1), tokens.size - gazetteer.MAX_NAME_WORDS) if tokens.size else 0
+    starts = (at for at in range(first, tokens.size) if gazetteer.municipalities(tokens.phrase(at, tokens.size)))
+    return next(starts, tokens.size)
+
+
+def _runs(tokens: Tokens, sent: bytearray, town: int) -> Iterator[Span]:
+    """Yield the runs of words that stay, with the prepositions between them; the town at the end is one of its own."""
     at = 0
     while at < tokens.size:
         if sent[at]:
             at += 1
             continue
         end = following = at + 1
-        while following < tokens.size and tokens.gaps[following] != HARD:
+        while following < tokens.size and tokens.gaps[following] != HARD and following != town:
             if not sent[following]:
                 end = following + 1
             elif tokens.keys[following] not in lx.PREPOSITIONS:

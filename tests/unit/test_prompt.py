@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normalizer.llm.prompt import FIELDS, PROMPT_VERSION, SYSTEM, Record, build_messages, parse_answer, response_schema
+from normalizer.llm.prompt import (
+    FIELDS,
+    KEYS,
+    PROMPT_VERSION,
+    SYSTEM,
+    Record,
+    build_messages,
+    parse_answer,
+    response_schema,
+)
 
 GOLD = Path(__file__).parents[1] / "gold"
 GOLDEN = Path(__file__).parent / "golden_prompt.json"
@@ -15,7 +24,7 @@ TEXTS = ["R. das Flores, 12, Centro, Itu/SP", "Av. Brasil 500 ap 3 - Betim MG 32
 
 
 def values(*texts):
-    return list(texts) + [""] * (7 - len(texts))
+    return dict(zip(KEYS, [*texts, *[""] * 7], strict=False))
 
 
 def answer(**slots):
@@ -36,7 +45,7 @@ def test_the_examples_are_invented():
     typed = {row["text"].casefold() for row in rows if len(row["text"]) > 20}
     examples = [line.partition(": ")[2].casefold() for line in SYSTEM.splitlines() if line.startswith("r0")]
 
-    assert len(examples) == 2
+    assert examples
     assert not typed.intersection(examples), "a prompt that quotes what it is measured on flatters itself"
 
 
@@ -53,12 +62,15 @@ def test_a_call_of_no_records_or_too_many_is_a_bug(n):
         build_messages([Record("x")] * n)
 
 
-def test_every_slot_is_required_and_holds_exactly_seven_strings():
+def test_every_slot_is_required_and_names_every_field():
     schema = response_schema(3)
 
     assert schema["required"] == list(schema["properties"]) == ["r00", "r01", "r02"]
     assert schema["additionalProperties"] is False
-    assert schema["$defs"]["a"] == {"type": "array", "items": {"type": "string"}, "minItems": 7, "maxItems": 7}
+    of_slot = schema["$defs"]["a"]
+    assert of_slot["required"] == list(of_slot["properties"]) == list(KEYS)
+    assert of_slot["additionalProperties"] is False
+    assert all(field == {"type": "string"} for field in of_slot["properties"].values())
 
 
 def test_an_answer_gives_each_slot_its_fields():
@@ -71,6 +83,7 @@ def test_an_answer_gives_each_slot_its_fields():
 
 
 GOOD = answer(r00=values("R. A"), r01=values("R. B"), r02=values("R. C"))
+IN_ORDER = ["R. A", "1", "", "Centro", "Itu", "SP", ""]
 
 
 def streets(raw, n=3):
@@ -82,15 +95,16 @@ def streets(raw, n=3):
     [
         (GOOD, ["R. A", "R. B", "R. C"]),
         (f"Claro!\n```json\n{GOOD}\n```\nMais alguma coisa?", ["R. A", "R. B", "R. C"]),
-        (GOOD[:75], ["R. A", None, None]),
+        (GOOD[: GOOD.index("R. B")], ["R. A", None, None]),
         (answer(r02=values("R. C"), r00=values("R. A")), ["R. A", None, "R. C"]),
         (answer(r00=values("R. A"), r07=values("R. X")), ["R. A", None, None]),
-        (GOOD[:-1] + ',"r01":["R. Z","","","","","",""]}', ["R. A", None, "R. C"]),
-        (GOOD[:-1] + ',"r01":["R. B","","","","","",""]}', ["R. A", "R. B", "R. C"]),
-        (answer(r00=["R. A"], r01=values("R. B"), r02=[*values("R. C"), "mais"]), [None, "R. B", None]),
-        (answer(r00={"rua": "R. A", "cidade": "Itu"}, r01={"street": "R. B"}), ["R. A", None, None]),
+        (GOOD[:-1] + ',"r01":{"street":"R. Z"}}', ["R. A", None, "R. C"]),
+        (GOOD[:-1] + ',"r01":{"street":"R. B"}}', ["R. A", "R. B", "R. C"]),
+        (answer(r00=IN_ORDER, r01=IN_ORDER[:6], r02=[*IN_ORDER, "mais"]), ["R. A", None, None]),
+        (answer(r00={"rua": "R. A", "cidade": "Itu"}, r01={"street": "R. B"}), ["R. A", "R. B", None]),
+        (answer(r00={}, r01={"street": "R. B", "country": "Brasil"}), [None, None, None]),
         (answer(r00=values({"a": 1}), r01=values(1.5), r02=values(True)), [None, None, None]),
-        (answer(r00=[10, 52, None, None, None, None, None]), ["10", None, None]),
+        (answer(r00={"street": 10, "number": 52, "city": None}), ["10", None, None]),
         ('{"r00": [[[[', [None, None, None]),
         ("", [None, None, None]),
         ("não sei", [None, None, None]),

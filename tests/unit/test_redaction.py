@@ -33,7 +33,7 @@ def test_what_may_be_a_person_stays_here(typed, sent):
 
 def test_the_words_of_placeholders_come_back_in_any_field():
     leaving = redact("Rua B, 12, Recreio dos Bandeirantes, Ed. Modelo Azul, Itu SP")
-    assert leaving.kept == ("Recreio dos Bandeirantes", "Modelo Azul")
+    assert leaving.kept == (("#A", "Recreio dos Bandeirantes"), ("#B", "Modelo Azul"))
     answer = {"rua": "Rua B", "bairro": "#A", "complemento": "Ed. #B", "numero": None, "cep": "#Z"}
     back = {"bairro": "Recreio dos Bandeirantes", "complemento": "Ed. Modelo Azul"}
     assert leaving.restored(answer) == answer | back
@@ -42,9 +42,17 @@ def test_the_words_of_placeholders_come_back_in_any_field():
 def test_there_are_placeholders_for_every_word_of_the_longest_text():
     names = list(islice(placeholders(), 5_000))
     assert len(set(names)) == 5_000
-    kept = tuple(f"p{number}" for number in range(5_000))
-    said = Redacted("", kept).restored({name: name for name in names})
-    assert list(said.values()) == list(kept)
+    kept = {name: f"p{number}" for number, name in enumerate(names)}
+    assert Redacted("", tuple(kept.items())).restored({name: name for name in names}) == kept
+
+
+def test_the_town_that_ends_a_text_is_told_from_the_quarter_before_it():
+    leaving = redact("Rua B 12 Vila Modelo São José dos Campos")
+    assert leaving.text == "Rua B 12 Vila #A #CITY"
+    assert leaving.restored({"bairro": "Vila #A", "cidade": "#CITY"}) == {
+        "bairro": "Vila Modelo",
+        "cidade": "São José dos Campos",
+    }
 
 
 def test_no_name_of_500_loose_cells_is_sent():

@@ -10,6 +10,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from normalizer.llm.prompt import KEYS
+
 Slots = list[tuple[str, list[str]]]
 NO_CHOICES_TOKENS = 10
 """What the answer without choices says it cost."""
@@ -42,8 +44,15 @@ class Fault:
 
 def render(slots: Sequence[tuple[str, list[str]]]) -> str:
     """The answer as models write it; by hand, because an object cannot hold the same slot twice."""
-    parts = (f'"{name}":{json.dumps(values, ensure_ascii=False, separators=(",", ":"))}' for name, values in slots)
+    parts = (
+        f'"{name}":{json.dumps(_named(values), ensure_ascii=False, separators=(",", ":"))}' for name, values in slots
+    )
     return "{" + ",".join(parts) + "}"
+
+
+def _named(values: list[str]) -> dict[str, str] | list[str]:
+    """An address as its schema wants it; others than we ask for arrays."""
+    return dict(zip(KEYS, values, strict=True)) if len(values) == len(KEYS) else values
 
 
 def spoil(content: str, fault: Fault | None, chance: random.Random) -> tuple[dict[str, Any], str]:
@@ -61,7 +70,10 @@ def spoil(content: str, fault: Fault | None, chance: random.Random) -> tuple[dic
     }
     kind = "" if fault is None else fault.kind
     if kind in _MISPLACED:
-        content = render(_misplace(json.loads(content), kind, chance))
+        answer = {
+            name: list(said.values() if isinstance(said, dict) else said) for name, said in json.loads(content).items()
+        }
+        content = render(_misplace(answer, kind, chance))
     message, finish = ways.get(kind, ({"content": content}, "stop"))
     return {"role": "assistant", **message}, finish
 
