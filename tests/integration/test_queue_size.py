@@ -13,7 +13,7 @@ from normalizer.queue.leases import GroupKind
 from normalizer.queue.service import QUEUE_NAME, TaskService, job_id_of
 from normalizer.simulation import embedded
 from tests.integration.queue_lab import Script, batch, ended, make_worker, running
-from tests.integration.test_queue_leases import NOW, QUEUE, Bench, ids, numbered
+from tests.integration.test_queue_leases import QUEUE, Bench, ids, numbered
 
 MANY = 20_000
 _LONGEST_US = 20_000
@@ -25,7 +25,7 @@ async def fill(bench: Bench, prefix: str, count: int = MANY, *, function: str = 
         names = [f"{prefix}{n:06}" for n in range(start, min(count, start + 5_000))]
         async with bench.redis.pipeline(transaction=False) as pipe:
             pipe.mset({f"arq:job:{name}": payload for name in names})
-            pipe.zadd(QUEUE, dict.fromkeys(names, NOW - 1_000_000))
+            pipe.zadd(QUEUE, dict.fromkeys(names, bench.now - 1_000_000))
             if locked:
                 pipe.mset({f"arq:in-progress:{name}": b"1" for name in names})
             await pipe.execute()
