@@ -23,7 +23,6 @@ from normalizer.errors import InvalidInput, TransientError
 from normalizer.imports import error_sheet
 from normalizer.imports.importing import ImportReport
 from normalizer.imports.spreadsheet import ADDRESS_FIELDS, DOCUMENT_FIELDS, ProblemGroup, Vocabulary
-from normalizer.runtime import Backend
 from normalizer.store import ImportRecord
 
 _MOST_GROUPS: Final = 100
@@ -343,17 +342,12 @@ async def known_preview(
 KnownPreview = Annotated[Preview, Depends(known_preview)]
 
 
-async def known_import(backend: Backend, import_id: str) -> ImportRecord:
+async def known_import(backend: TheBackend, import_id: ImportId) -> ImportRecord:
     """The import's record. 404 when there is none."""
     found = await backend.store.imports.get(import_id)
     if found is None:
         raise HTTPException(404, "Não há importação com este id.")
     return found
-
-
-async def found_import(backend: TheBackend, import_id: ImportId) -> ImportRecord:
-    """The same before an answer begins, which cannot become a 404 any more."""
-    return await known_import(backend, import_id)
 
 
 @router.get("/modelo.xlsx", response_class=Response, responses=_SHEET_ANSWER)
@@ -444,7 +438,7 @@ async def one(import_id: ImportId, role: Reader, backend: TheBackend) -> ImportV
 
 @router.get("/{import_id}/eventos", response_class=EventSourceResponse, responses=responses(404))
 async def events(
-    record: Annotated[ImportRecord, Depends(found_import)],
+    record: Annotated[ImportRecord, Depends(known_import)],  # before the answer begins, which becomes no 404 any more
     role: Reader,
     backend: TheBackend,
     live: TheLive,
@@ -454,10 +448,8 @@ async def events(
     shown = None
     async for snapshot in live.watch():
         try:
-            found, progress = (
-                await backend.store.imports.get(record.id),
-                await backend.store.imports.progress(record.id),
-            )
+            found = await backend.store.imports.get(record.id)
+            progress = await backend.store.imports.progress(record.id)
         except TransientError:  # told once MongoDB is back
             continue
         if found is None:  # it was refused while it was read
