@@ -272,9 +272,9 @@ def _text_of(stored: StoredAppointment, kind: Kind, *, clear: bool) -> Text:
         value = {name: value.get(name) for name in FIELDS}
     if not clear:
         text = mask(text, What.of(kind), understood=[*(value or {}).values(), *(understood or {}).values()])
-    if not clear and kind is Kind.DOCUMENT:
-        hidden = {name: mask(part, What.DOCUMENT) if part else None for name, part in (value or {}).items()}
-        value, understood = None if value is None else hidden, None
+        if kind is Kind.DOCUMENT:
+            value = value and {name: mask(part, What.DOCUMENT) if part else None for name, part in value.items()}
+            understood = None
     return Text(
         texto=text,
         normalizado=None if value is None else dict(value),
