@@ -7,6 +7,7 @@ compared whole.
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from normalizer.domain import gazetteer
@@ -96,7 +97,7 @@ class Carrier:
         if address.numero is not None:
             wanted.append(("numero", self._number_spans(address.numero)))
         if address.bairro is not None:
-            wanted.append(("bairro", list(self._spans(self.district, _NAMES))))
+            wanted.append(("bairro", self._district_spans))
         if address.complemento is not None:
             wanted.extend(("complemento", self._part_spans(part)) for part in address.complemento.split(", "))
         return wanted
@@ -150,6 +151,10 @@ class Carrier:
     def _same_number(self, at: int, word: str) -> bool:
         """Is it the number of that word but for zeros in front: "Loja 01" and "Loja 1"."""
         return self.tokens.kinds[at] == NUM and self.tokens.keys[at].lstrip("0") == word.lstrip("0") != ""
+
+    @cached_property
+    def _district_spans(self) -> list[Span]:
+        return list(self._spans(self.district, _NAMES))
 
     def _street_spans(self) -> list[Span]:
         words = self.street
@@ -268,18 +273,11 @@ class Carrier:
     def _is_aside(self, span: Span) -> bool:
         """Is it a field of its own between house and district: what may be left out may be kept as well."""
         (start, end), tokens = span, self.tokens
-        whole = tokens.hard_start(start) == start and tokens.hard_end(start) == end and WORD in tokens.kinds[start:end]
+        if tokens.hard_start(start) != start or tokens.hard_end(start) != end or WORD not in tokens.kinds[start:end]:
+            return False
         behind = NUM in tokens.kinds[:start] or (start > 0 and tokens.keys[start] in lx.UNIT_WORDS)
-        named = any(state.start == start for state in states(self.evidence))
-        return (
-            whole
-            and behind
-            and not named
-            and any(district[0] >= end for district in self._spans(self.district, _NAMES))
-        )
-
-    def _district_at(self, at: int) -> bool:
-        return any(start == at for start, _ in self._spans(self.district, _NAMES))
+        before = behind and any(district >= end for district, _ in self._district_spans)
+        return before and all(state.start != start for state in states(self.evidence))
 
     def _is_behind_number(self, words: list[str], start: int) -> bool:
         """Is it a second number, "620 636", or what is bound to the first: "83-B", "67/203"."""
@@ -290,6 +288,7 @@ class Carrier:
             return behind and self.address.numero is not None and not blocks
         if len(words) > 1 or len(words[0]) > _LONGEST_BOUND:
             return False
-        ends = not tokens.dots[start] or tokens.hard_end(start) == start + 1 or self._district_at(start + 1)
+        ends = not tokens.dots[start] or tokens.hard_end(start) == start + 1
+        ends = ends or any(district == start + 1 for district, _ in self._district_spans)
         letter = len(words[0]) == 1 and tokens.kinds[start] == WORD and ends
         return letter or (behind and tokens.gaps[start] in (GLUED, HYPHEN, SLASH))
