@@ -169,8 +169,8 @@ async def correct_many(
         found += [(seen, value) for seen in page for value in _value_for(seen, wanted, done)]
         seen_so_far += len(page)
     if seen_so_far > _MOST:
-        mend = "Acrescente um filtro, como a unidade ou o dia, e corrija por partes."
-        raise _wrong("filtro", f"no máximo {number(_MOST)} agendamentos", "mais que isso", mend)
+        fix = "Acrescente um filtro, como a unidade ou o dia, e corrija por partes."
+        raise _wrong("filtro", f"no máximo {number(_MOST)} agendamentos", "mais que isso", fix)
     done.changed = len(found)
     if import_id is not None:
         done.changed = await store.correct_many(found, import_id)

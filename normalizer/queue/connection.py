@@ -1,4 +1,4 @@
-"""Connections to Redis: settings from a URL, pools that notice a dead link, errors that name the mend."""
+"""Connections to Redis: settings from a URL, pools that notice a dead link, errors that name the fix."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ return #cmsgpack.unpack(cmsgpack.pack({1}))"""
 
 
 async def server_problem(redis: Redis, where: str) -> Misconfigured | None:
-    """Why the queue cannot work on this server, in one sentence with its mend; None if it can. Raises outages."""
+    """Why the queue cannot work on this server, in one sentence with its fix; None if it can. Raises outages."""
     try:
         info = await redis.info("server")
         mode = str(info.get("redis_mode", info.get("server_mode", "standalone")))  # Valkey's own name

@@ -69,7 +69,7 @@ def standardize(segments: Mapping[str, str | None], text: str) -> Settled[Addres
 
 
 def _settlement_as_street(given: dict[str, str | None]) -> dict[str, str | None]:
-    """Return the fields with a settlement as the street where there is none: "Povoado X" said as the quarter."""
+    """Return the fields with a settlement as the street where there is none: "Povoado X" said as the district."""
     tokens = Tokens(given["bairro"] or "")
     settles = tokens.size > 1 and tokens.keys[0] in lx.SETTLEMENTS | lx.LOCALITIES
     return {**given, "rua": given["bairro"], "bairro": None} if settles and given["rua"] is None else given
@@ -191,7 +191,7 @@ def _district(value: str | None) -> str | None:
     tokens = Tokens(value)
     named = tokens.size == 2 and tokens.keys[1] in lx.DISTRICT_QUALIFIERS  # "Bairro Novo" is a name
     start = 1 if tokens.keys[0] in lx.DISTRICT_LABELS and tokens.size > 1 and not named else 0
-    return standard.district(tokens, start, tokens.hard_end(start))  # of several quarters, the first
+    return standard.district(tokens, start, tokens.hard_end(start))  # of several districts, the first
 
 
 def _complement(bound: str | None, value: str | None) -> str | None:
