@@ -193,18 +193,12 @@ def _mb_of(child: str) -> float:
 
 @contextlib.contextmanager
 def _server(directory: Path) -> Iterator[tuple[str, int]]:
-    for name in ("redis", "mongo"):
-        (directory / name).mkdir()
-    redis, mongo = embedded.start_valkey(directory / "redis"), embedded.start_mongo(directory / "mongo")
-    given = {"REDIS_URL": redis.url, "MONGODB_URL": mongo.url, "DATABASE_NAME": "attacks", "API_KEYS": API_KEY}
-    try:
+    with embedded.start_valkey(directory / "redis") as redis, embedded.start_mongo(directory / "mongo") as mongo:
+        given = {"REDIS_URL": redis.url, "MONGODB_URL": mongo.url, "DATABASE_NAME": "attacks", "API_KEYS": API_KEY}
         with serving(given, directory) as (url, pid):
             while not _is_ready(url):
                 time.sleep(0.1)
             yield url, pid
-    finally:
-        redis.kill()
-        mongo.kill()
 
 
 def _is_ready(url: str) -> bool:
