@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +90,28 @@ def hands(browser: Browser) -> Hands:
     return Hands(browser)
 
 
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Browser]:
+    """Somebody else's browser."""
+    opened = Browser(tmp_path / "other")
+    yield opened
+    opened.driver.quit()
+
+
+def sit_down(browser: Browser, url: str) -> None:
+    """Come to the desk; a question is in hand."""
+    enter(browser, url)
+    browser.driver.get(f"{url}/revisao")
+    browser.one(".question.now")
+
+
 def test_two_hundred_rows_are_settled_by_keyboard(
     url: str, browser: Browser, hands: Hands, environment: dict[str, str], mongo: Any
 ) -> None:
     texts = sheet()
     seed(environment, [*texts, *(GOOD.format(n=at) for at in range(20))])
     assert len(texts) == 200
-    enter(browser, url)
-    browser.driver.get(f"{url}/revisao")
-    browser.until(lambda: browser.all(".question.now"), "no question")
+    sit_down(browser, url)
     assert "Cascavel sem UF" in browser.text(".question.now h2")
     browser.accessible()
     assert "Eut" not in browser.driver.current_url
@@ -130,8 +144,7 @@ def test_one_is_edited_skipped_and_decided_for_itself(
     url: str, browser: Browser, hands: Hands, environment: dict[str, str], mongo: Any
 ) -> None:
     seed(environment, [CAMPOS.format(n=1), CAMPOS.format(n=1), JUNK.format(n=2)])
-    enter(browser, url)
-    browser.driver.get(f"{url}/revisao")
+    sit_down(browser, url)
     first = hands.question().get_attribute("id")
 
     hands.press("p")
@@ -162,31 +175,25 @@ def test_one_is_edited_skipped_and_decided_for_itself(
 
 
 def test_of_two_browsers_the_second_is_told_and_loses_nothing(
-    url: str, browser: Browser, hands: Hands, environment: dict[str, str], mongo: Any, tmp_path: Path
+    url: str, browser: Browser, hands: Hands, environment: dict[str, str], mongo: Any, other: Browser
 ) -> None:
     seed(environment, [CAMPOS.format(n=1)] * 3)
-    other = Browser(tmp_path / "other")
-    try:
-        for each in (browser, other):
-            enter(each, url)
-            each.driver.get(f"{url}/revisao")
-            each.one(".question.now")
-        hands.press("e")
-        browser.one("form.correct [name=bairro]").send_keys("Batista Campos")
-        Hands(other).press("1")
-        Hands(other).press("s")
-        Hands(other).press(Keys.ENTER)
-        other.said("só neste")
+    for each in (browser, other):
+        sit_down(each, url)
+    hands.press("e")
+    browser.one("form.correct [name=bairro]").send_keys("Batista Campos")
+    Hands(other).press("1")
+    Hands(other).press("s")
+    Hands(other).press(Keys.ENTER)
+    other.said("só neste")
 
-        browser.one("form.correct [name=bairro]").send_keys(Keys.ENTER)
-        browser.until(lambda: "Outra pessoa decidiu" in browser.text(".question .wrong"), "not told")
-        assert browser.one("form.correct [name=bairro]").get_attribute("value") == "Batista Campos"
-        browser.one("form.correct [name=bairro]").send_keys(Keys.ENTER)
-        browser.until(lambda: not browser.all(".question"), "not decided")
-        refused = [entry["message"] for entry in browser.driver.get_log("browser") if entry["level"] == "SEVERE"]
-        assert ["409" in message for message in refused] == [True]
-    finally:
-        other.driver.quit()
+    browser.one("form.correct [name=bairro]").send_keys(Keys.ENTER)
+    browser.until(lambda: "Outra pessoa decidiu" in browser.text(".question .wrong"), "not told")
+    assert browser.one("form.correct [name=bairro]").get_attribute("value") == "Batista Campos"
+    browser.one("form.correct [name=bairro]").send_keys(Keys.ENTER)
+    browser.until(lambda: not browser.all(".question"), "not decided")
+    refused = [entry["message"] for entry in browser.driver.get_log("browser") if entry["level"] == "SEVERE"]
+    assert ["409" in message for message in refused] == [True]
 
     found = [each["endereco_normalizado"]["bairro"] for each in mongo["appointments"].find()]
     assert sorted(found) == ["B. Campos", "Batista Campos", "Batista Campos"]
@@ -194,27 +201,21 @@ def test_of_two_browsers_the_second_is_told_and_loses_nothing(
 
 
 def test_what_another_browser_settled_gives_way_to_the_next(
-    url: str, browser: Browser, hands: Hands, environment: dict[str, str], mongo: Any, tmp_path: Path
+    url: str, browser: Browser, hands: Hands, environment: dict[str, str], mongo: Any, other: Browser
 ) -> None:
     seed(environment, [CAMPOS.format(n=1)] * 3 + [CAMPOS.format(n=2)] * 2)
-    other = Browser(tmp_path / "other")
-    try:
-        for each in (browser, other):
-            enter(each, url)
-            each.driver.get(f"{url}/revisao")
-            each.one(".question.now")
-        first = hands.question().get_attribute("id")
-        Hands(other).press("1", Keys.ENTER)
-        other.said("Gravado em 3")
+    for each in (browser, other):
+        sit_down(each, url)
+    first = hands.question().get_attribute("id")
+    Hands(other).press("1", Keys.ENTER)
+    other.said("Gravado em 3")
 
-        hands.press("1", Keys.ENTER)
+    hands.press("1", Keys.ENTER)
 
-        browser.said("Outra pessoa decidiu")
-        assert not browser.all(f"#{first}")
-        hands.press("1", Keys.ENTER)
-        browser.until(lambda: browser.one("#nada").is_displayed(), "the next is not asked")
-    finally:
-        other.driver.quit()
+    browser.said("Outra pessoa decidiu")
+    assert not browser.all(f"#{first}")
+    hands.press("1", Keys.ENTER)
+    browser.until(lambda: browser.one("#nada").is_displayed(), "the next is not asked")
     assert mongo["appointments"].count_documents({"normalizacao.status": "revisar"}) == 0
 
 
@@ -222,9 +223,7 @@ def test_it_fits_a_phone_and_the_dark(url: str, browser: Browser, environment: d
     seed(environment, [CAMPOS.format(n=1), NO_STATE.format(n=1), NO_STATE.format(n=2)])  # each with candidates
     browser.size(390, 844)
     browser.dark(True)
-    enter(browser, url)
-    browser.driver.get(f"{url}/revisao")
-    browser.one(".question.now")
+    sit_down(browser, url)
     browser.accessible()
     browser.dark(False)
     browser.accessible()
