@@ -23,7 +23,7 @@ from normalizer.domain.address.taught import ClinicWord
 from normalizer.domain.appointment import LABELS, Kind
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import many
-from normalizer.masking import What, mask
+from normalizer.observability.masking import What, mask
 from normalizer.operations import lessons, review
 from normalizer.operations.corrections import address_of, document_of, state_of
 from normalizer.operations.review import Candidate, Card, Choice, Conflict, Lack

@@ -11,7 +11,7 @@ from normalizer.domain.address.value import FIELDS
 from normalizer.domain.address.verdicts import Verdict
 from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Status
 from normalizer.imports.spreadsheet.problem import shown
-from normalizer.masking import What, mask
+from normalizer.observability.masking import What, mask
 from normalizer.store import AppointmentStore, Evidence, ImportRecord, ImportState, ProgressCounts, StoredAppointment
 
 _SHOWN_FOR: Final = timedelta(days=30)

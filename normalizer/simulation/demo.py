@@ -28,7 +28,7 @@ from normalizer.domain.wording import number
 from normalizer.errors import Misconfigured, TransientError
 from normalizer.imports.importing import import_sheet
 from normalizer.llm.tokens import counter
-from normalizer.masking import What, mask
+from normalizer.observability.masking import What, mask
 from normalizer.queue.waiting import raise_if_cancelled
 from normalizer.runtime import open_producer
 from normalizer.settings import Settings, load_settings, settings_of

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.domain.text import fold
-from normalizer.masking import What, mask
+from normalizer.observability.masking import What, mask
 
 
 @pytest.mark.parametrize(

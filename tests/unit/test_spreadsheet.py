@@ -22,7 +22,7 @@ from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import Limits, Problem, Row, Spreadsheet, read
 from normalizer.imports.spreadsheet.columns import find_header, normalize_title
 from normalizer.imports.spreadsheet.values import text_of
-from normalizer.masking import mask
+from normalizer.observability.masking import mask
 
 pytestmark = pytest.mark.usefixtures("read_here")
 

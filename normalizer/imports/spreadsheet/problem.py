@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
-from normalizer.masking import mask
+from normalizer.observability.masking import mask
 
 # Few figures with date marks between them: a CPF has eleven, and an RG is written with points alone.
 _DATE: Final = r"[0-9]{1,4}[/-][0-9]{1,2}(?:[/-][0-9]{1,4})?"

@@ -16,7 +16,7 @@ from normalizer.domain.text import clean, fold
 from normalizer.imports.spreadsheet.columns import KEY_FIELD, is_of_others
 from normalizer.imports.spreadsheet.problem import shown
 from normalizer.imports.spreadsheet.values import text_of
-from normalizer.masking import mask
+from normalizer.observability.masking import mask
 
 if TYPE_CHECKING:
     from normalizer.imports.spreadsheet.table import Cells

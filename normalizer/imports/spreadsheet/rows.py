@@ -27,7 +27,7 @@ from normalizer.imports.spreadsheet.joining import PARTS, join_parts
 from normalizer.imports.spreadsheet.problem import Problem, shown
 from normalizer.imports.spreadsheet.table import Unreadable
 from normalizer.imports.spreadsheet.values import text_of
-from normalizer.masking import mask
+from normalizer.observability.masking import mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
