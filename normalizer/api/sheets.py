@@ -219,7 +219,7 @@ class Undo(BaseModel):
 
     removidos: int = Field(description="Agendamentos que a importação havia criado.")
     restaurados: int = Field(description="Agendamentos que voltaram ao que eram.")
-    mantidos: int = Field(description="Agendamentos que uma importação posterior já mudou.")
+    mantidos: int = Field(description="Agendamentos que alguém ou outra importação mudou depois.")
 
 
 class ProblemPage(BaseModel):

@@ -5,24 +5,26 @@ An image is stored before the write it belongs to: an import that breaks off can
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pymongo import InsertOne, UpdateOne
 
-from normalizer.domain.appointment import Status
+from normalizer.domain.appointment import Kind, Status
 from normalizer.store.bulk import DUPLICATE_KEY, in_bulk
 from normalizer.store.connection import Collection, Record, batched, chunks_of
 from normalizer.store.indexes import INSERTED_BY
-from normalizer.store.records import RESULT_FIELD, Pending, ours, pending_of, revision_of
+from normalizer.store.records import RESULT_FIELD, Pending, about, ours, pending_of, revision_of
 
 #: How long an import can be undone.
 WINDOW: Final = timedelta(hours=24)
 _SLACK: Final = timedelta(hours=1)  # an undo that begins in the last minute still finds its images
-_MIRRORS: Final = ("cpf", "rg")
 _TRACKING: Final = ("normalization_status", "normalization_job_id", "normalization_error")
+#: What workers write: it changes without anybody having changed it.
+_NORMALIZED: Final = (*RESULT_FIELD.values(), "cpf", "rg", *_TRACKING, "normalizacao")
+_PERSONS: Final = ("corrigido_em", "decisao")
 _PASSES: Final = 5
 
 
@@ -33,7 +35,7 @@ class Undone:
     Attributes:
         removed: appointments the import had inserted.
         restored: appointments put back to what they were.
-        kept: written by a later import since, and left alone.
+        kept: changed since by a later import, a person or the backend, and left alone.
         pending: of the restored, those that wait to be normalized and belong in the queue.
     """
 
@@ -54,6 +56,7 @@ async def keep_images(
 ) -> dict[Any, int]:
     """Store what the named records hold now, in the fields an import is about to write and those normalizing writes.
 
+    What it is about to write is kept with them: where something else stands later, somebody has changed it.
     `last`: what anybody writes after it, a worker too, is kept when it is undone. Returns what `insert_images` does.
     """
     found = collection.find({"_id": {"$in": list(touched)}})
@@ -73,13 +76,14 @@ async def insert_images(images: Collection, kept: Sequence[Record]) -> dict[Any,
 
 
 def _image(record: Record, written: Mapping[str, Any], import_id: str, now: datetime) -> Record:
-    names = dict.fromkeys([*written, *RESULT_FIELD.values(), *_MIRRORS, *_TRACKING, "normalizacao"])
+    names = dict.fromkeys([*written, *_NORMALIZED])
     return {
         "_id": f"{import_id}:{record['_id']}",
         "import_id": import_id,
         "registro": record["_id"],
         "antes": {name: record[name] for name in names if name in record},
         "ausentes": [name for name in names if name not in record],
+        "depois": {name: value for name, value in written.items() if name not in _NORMALIZED},
         "expira_em": expiry(now),
     }
 
@@ -98,7 +102,7 @@ async def restore(
     clock: Callable[[], datetime],
     moved: Callable[[Undone], Awaitable[None]] | None = None,
 ) -> Undone:
-    """Remove what the import inserted, restore what it changed, where no later import has written. Safe to repeat.
+    """Remove what the import inserted, restore what it changed, where nobody has written since. Safe to repeat.
 
     `moved` is told how far it is after each piece.
     """
@@ -141,13 +145,13 @@ async def _restore(
     for _ in range(_PASSES):
         # A worker may write between reading and writing; such a record is read again.
         found = await _held(collection, waiting, mine)
-        held = {one: record for one, record in found.items() if _is_last(record, waiting[one])}
+        held = {one: record for one, record in found.items() if _is_as_left(record, waiting[one])}
         undone.kept += len(waiting) - len(held)
         if not held:
             return
         writes = [_write(record, waiting[native_id], mine, clock()) for native_id, record in held.items()]
         await in_bulk(collection, writes)
-        left = await _held(collection, held, mine)
+        left = await _held(collection, {one: waiting[one] for one in held}, mine)
         async for record in collection.find({"_id": {"$in": [one for one in held if one not in left]}}):
             undone.restored += 1
             if ours(record).get("status") == Status.PENDING.value:
@@ -156,14 +160,29 @@ async def _restore(
     undone.kept += len(waiting)
 
 
-async def _held(collection: Collection, native_ids: Iterable[Any], mine: Mapping[str, Any]) -> dict[Any, Record]:
-    """Those of the records that this import was the last to write."""
-    chosen = {"_id": {"$in": list(native_ids)}, **mine}
-    return {record["_id"]: record async for record in collection.find(chosen, {"normalizacao": 1})}
+async def _held(collection: Collection, images: Mapping[Any, Record], mine: Mapping[str, Any]) -> dict[Any, Record]:
+    """Those of the records that no other import has written on since."""
+    chosen = {"_id": {"$in": list(images)}, **mine}
+    wanted = dict.fromkeys(["normalizacao", *(name for image in images.values() for name in _after(image))], 1)
+    return {record["_id"]: record async for record in collection.find(chosen, wanted)}
 
 
-def _is_last(record: Record, image: Record) -> bool:
-    return image.get("revisao") in {None, revision_of(record)}
+def _after(image: Record) -> Mapping[str, Any]:
+    return image.get("depois") or {}
+
+
+def _is_as_left(record: Record, image: Record) -> bool:
+    """Whether the import, and workers after it, were the last to write on it."""
+    if "revisao" in image:  # a person's own: nobody at all may have written after it
+        return bool(image["revisao"] == revision_of(record))
+    edited = any(record.get(name) != value for name, value in _after(image).items())
+    return not edited and not any(_said_since(record, image["antes"], kind) for kind in Kind)
+
+
+def _said_since(record: Record, before: Record, kind: Kind) -> bool:
+    """Whether a person's word stands there that did not when the image was made."""
+    now, then = about(record, kind), about(before, kind)
+    return any(now.get(name) not in {None, then.get(name)} for name in _PERSONS)
 
 
 def _write(record: Record, image: Record, mine: Mapping[str, Any], now: datetime) -> UpdateOne:
@@ -174,7 +193,8 @@ def _write(record: Record, image: Record, mine: Mapping[str, Any], now: datetime
         grown = {"revisao": revision_of(record) + 1, "atualizado_em": now}
         fence = ours(record).get("fence")
         before["normalizacao"] = {**known, **grown, **({} if fence is None else {"fence": fence})}
-    unread = {"_id": record["_id"], **mine, "normalizacao.revisao": {"$eq": ours(record).get("revisao")}}
+    as_left = {name: {"$eq": value} for name, value in _after(image).items()}
+    unread = {"_id": record["_id"], **mine, **as_left, "normalizacao.revisao": {"$eq": ours(record).get("revisao")}}
     change: dict[str, Any] = {"$set": {**before, "updated_at": now}}
     if image["ausentes"]:
         change["$unset"] = dict.fromkeys(image["ausentes"], "")

@@ -153,10 +153,14 @@ class Upsert:
 
     async def _update(self, pairs: Sequence[tuple[ImportRow, Record]]) -> None:
         found = [(row, record, self._compared(row, record)) for row, record in pairs]
-        writes = [(row, record, write) for row, record, write in found if write is not None]
-        refused = await self._keep_images({record["_id"]: row.fields for row, record, _ in writes})
+        writes = [(row, record, change) for row, record, change in found if change is not None]
+        touched = {
+            record["_id"]: {name: value for name, value in change.items() if name in row.fields}
+            for row, record, change in writes
+        }
+        refused = await self._keep_images(touched)
         kept = [one for one in writes if one[1]["_id"] not in refused]
-        outcome = await in_bulk(self._collection, [write for *_, write in kept])
+        outcome = await in_bulk(self._collection, [self._write(record, change) for _, record, change in kept])
         refused |= {kept[at][1]["_id"]: code for at, code in outcome.refused.items()}
         for row, record, _ in writes if refused else ():
             if (code := refused.get(record["_id"])) is not None:
@@ -173,8 +177,8 @@ class Upsert:
         if self._report.changed.pop(identity_of(record), None) is None:
             self._report.refreshed -= 1
 
-    def _compared(self, row: ImportRow, record: Record) -> UpdateOne | None:
-        """Count the row, and return the write that brings the record up to it, if one is needed."""
+    def _compared(self, row: ImportRow, record: Record) -> Record | None:
+        """Count the row, and return the fields that bring the record up to it, if any are needed."""
         known = ours(record)
         if self._hashes(row)["linha"] != known.get("linha"):
             row = self._held(row, record)
@@ -186,7 +190,7 @@ class Upsert:
             # The texts are those of the last import: a correction made since, by hand or by us, stays.
             self._report.refreshed += 1
             others = {name: value for name, value in row.fields.items() if name not in ALL_SOURCES}
-            return self._write(record, others | _dotted(hashes), grow=0)
+            return others | _dotted(hashes)
         changed = {**record, **row.fields, "normalizacao": {"revisao": revision_of(record) + 1}}
         pending = pending_of(changed, secret=self._secret)
         self._report.changed[pending.id] = pending.fingerprint
@@ -194,8 +198,7 @@ class Upsert:
         differs = {name for name in ALL_SOURCES if name in row.fields and row.fields[name] != record.get(name)}
         again = [kind.value for kind in Kind if differs.intersection(SOURCES[kind])]
         asked = {"import_id": self._import_id, "refazer": again}
-        fields = dict(row.fields) | _dotted(hashes | asked) | waiting_again(self._clock())
-        return self._write(record, fields, grow=1)
+        return dict(row.fields) | _dotted(hashes | asked) | waiting_again(self._clock())
 
     def _held(self, row: ImportRow, record: Record) -> ImportRow:
         """The row with what is stored in the place of what it must not empty; what it would empty is counted."""
@@ -207,7 +210,7 @@ class Upsert:
         held = {name: record[name] for name in row.kept if record.get(name)}
         return replace(row, fields={**row.fields, **held}) if held else row
 
-    def _write(self, record: Record, fields: Mapping[str, Any], *, grow: int) -> UpdateOne:
+    def _write(self, record: Record, fields: Mapping[str, Any]) -> UpdateOne:
         # Conditional on the row still being the one compared: of two imports at once, one writes.
         unread = {"_id": record["_id"], "normalizacao.linha": {"$eq": ours(record).get("linha")}}
         touched = {"updated_at": self._clock(), "normalizacao.tocado_por": self._import_id}
@@ -215,8 +218,8 @@ class Upsert:
         # What an earlier sheet wrote illegibly, and this one does not, is not to be looked at any more.
         if gone := [one for name in fields if (one := f"{name}_informado") in _AS_WRITTEN and one not in fields]:
             change["$unset"] = dict.fromkeys(gone, "")
-        if grow:
-            change |= {"$inc": {"normalizacao.revisao": grow}}
+        if "normalizacao.status" in fields:  # it waits again
+            change |= {"$inc": {"normalizacao.revisao": 1}}
         return UpdateOne(unread, change)
 
     def _hashes(self, row: ImportRow) -> dict[str, str]:

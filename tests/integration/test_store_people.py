@@ -229,6 +229,50 @@ class TestUndo:
         assert (undone.removed, undone.restored, undone.kept) == (0, 0, 2)
         assert {address(one).text for one in (await store.browse(Filter())).appointments} == {"rua certa"}
 
+    @pytest.mark.parametrize("text", [TEXT, "rua errada"], ids=["refreshed", "changed"])
+    async def test_what_a_person_corrected_since_is_kept(
+        self, store: AppointmentStore, put: Callable[..., Any], text: str
+    ) -> None:
+        await put(a=TEXT)
+        await end(store)
+        wrong = await store.imports.begin(file="errada.csv")
+        await store.upsert_rows([ImportRow("a", {"endereco_completo": text, "nome_paciente": "Dois"})], wrong)
+        await end(store, fence=2)
+        corrected = await store.correct(await only(store), {Kind.ADDRESS: BETTER})
+
+        undone = await store.undo(wrong)
+
+        assert (undone.removed, undone.restored, undone.kept) == (0, 0, 1)
+        assert await only(store) == corrected
+
+    async def test_what_was_corrected_before_is_no_reason_to_keep(
+        self, store: AppointmentStore, put: Callable[..., Any]
+    ) -> None:
+        await put(a=TEXT)
+        await end(store)
+        await store.correct(await only(store), {Kind.ADDRESS: BETTER})
+        wrong = await put(a="rua errada")
+        await end(store, fence=2)
+
+        undone = await store.undo(wrong)
+
+        assert (undone.restored, undone.kept) == (1, 0)
+        assert address(await only(store)).value == BETTER.as_dict()
+
+    @pytest.mark.parametrize("name", ["endereco_completo", "nome_paciente"])
+    async def test_what_the_backend_edited_since_is_kept(
+        self, store: AppointmentStore, put: Callable[..., Any], mongo: Any, name: str
+    ) -> None:
+        await put(a=TEXT)
+        wrong = await put(a="rua errada")
+        await end(store, fence=2)
+        mongo["appointments"].update_one({}, {"$set": {name: "editado"}})
+
+        undone = await store.undo(wrong)
+
+        assert (undone.restored, undone.kept) == (0, 1)
+        assert mongo["appointments"].find_one()[name] == "editado"
+
     async def test_what_waited_before_waits_again(self, store: AppointmentStore, put: Callable[..., Any]) -> None:
         await put(a=TEXT)
         wrong = await put(a="rua errada")
