@@ -169,8 +169,9 @@ class Choice:
 async def look(questions: Questions, chosen: Chosen, *, after: tuple[int, str] | None = None, limit: int = 20) -> Desk:
     """The questions that are open, those of most appointments first, each with candidates; last what was put off."""
     put_off = await questions.put_off()
-    found = await questions.open(chosen, after=after, limit=limit, but=put_off)
-    last = found[-1] if len(found) == limit else None
+    found = await questions.open(chosen, after=after, limit=limit + 1, but=put_off)
+    last = found[limit - 1] if len(found) > limit else None
+    found = found[:limit]
     if put_off and last is None:
         found += await questions.open(chosen, limit=_MOST_PUT_OFF, only=put_off)
     versions = await questions.last_decisions([one.key for one in found])
@@ -185,7 +186,7 @@ async def look(questions: Questions, chosen: Chosen, *, after: tuple[int, str] |
     lacks = [
         Lack(one.key, town, one.count, _version(versions, one.key))
         for one in found
-        if one.is_lack and one.count > 1 and (town := town_without_state(one.example.text)) is not None
+        if one.is_lack and (town := town_without_state(one.example.text)) is not None
     ]
     return Desk(lacks, cards, (last.count, last.key) if last is not None else None)
 

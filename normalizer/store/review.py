@@ -192,22 +192,22 @@ class Questions:
     ) -> list[Question]:
         """The questions by how many appointments ask them, the most first; `after`: count and key of the last seen.
 
-        Those with the keys in `but` are left out; with `only`, all others are.
+        Those with the keys in `but` are left out; with `only`, all others are; what only one text lacks always is.
         """
         among = {"$nin": list(but)} if only is None else {"$in": list(only)}
         with translated():
-            groups = await self._grouped(chosen, among, after, limit)
+            groups = await self._grouped(chosen, among, after, limit + 1)
             if any(group["_id"] is None for group in groups) and await self._stamp():
-                groups = await self._grouped(chosen, among, after, limit)
-            counts = {group["_id"]: (group["n"], group["um"]) for group in groups if group["_id"] is not None}
+                groups = await self._grouped(chosen, among, after, limit + 1)
+            asked = [group for group in groups if group["_id"] is not None][:limit]
+            counts = {group["_id"]: (group["n"], group["um"]) for group in asked}
             wanted = {"_id": {"$in": [example for _, example in counts.values()]}}
             records = {record["_id"]: record async for record in self._appointments.find(wanted)}
-        found = [
+        return [
             Question(key, count, _example(records[example], kind_of(key)))
             for key, (count, example) in counts.items()
             if example in records
         ]
-        return [one for one in found if chosen.motive in {None, one.example.motive}]
 
     async def count(self, chosen: Chosen) -> int:
         """How many appointments ask something."""
@@ -259,17 +259,16 @@ class Questions:
     async def _grouped(
         self, chosen: Chosen, among: Mapping[str, Any], after: tuple[int, str] | None, limit: int
     ) -> list[Record]:
-        motives = [f"normalizacao.{kind}.motivo" for kind in Kind]
         query = chosen.query()
         if chosen.motive is not None:
-            query["$or"] = [{name: chosen.motive} for name in motives]
-        asked = [_keys_of(kind) for kind in Kind if chosen.kind in {None, kind}]
+            query["$or"] = [{f"normalizacao.{kind}.motivo": chosen.motive} for kind in Kind]
+        asked = [_keys_of(kind, chosen.motive) for kind in Kind if chosen.kind in {None, kind}]
         steps: list[dict[str, Any]] = [
             {"$match": query},
             {"$project": {"p": {"$concatArrays": asked}}},
             {"$unwind": {"path": "$p", "preserveNullAndEmptyArrays": True}},
             {"$group": {"_id": "$p", "n": {"$sum": 1}, "um": {"$first": "$_id"}}},
-            {"$match": {"_id": among}},
+            {"$match": {"_id": among, "$nor": [{"_id": {"$regex": f"^{LACK}"}, "n": 1}]}},
             {"$sort": {"n": -1, "_id": 1}},
         ]
         if after is not None:
@@ -489,9 +488,11 @@ def _asking(key: str) -> dict[str, Any]:
     return {f"normalizacao.{kind_of(key)}.perguntas": key, **_OPEN}
 
 
-def _keys_of(kind: Kind) -> dict[str, Any]:
-    """The keys of a row's questions on one kind; none where a result was put there meanwhile."""
-    keys = {"$ifNull": [f"$normalizacao.{kind}.perguntas", []]}
+def _keys_of(kind: Kind, motive: str | None) -> dict[str, Any]:
+    """The keys of a row's questions on one kind; none where a result stands, or it is asked for another reason."""
+    keys: dict[str, Any] = {"$ifNull": [f"$normalizacao.{kind}.perguntas", []]}
+    if motive is not None:
+        keys = {"$cond": [{"$eq": [f"$normalizacao.{kind}.motivo", {"$literal": motive}]}, keys, []]}
     return {"$cond": [{"$gt": [f"${RESULT_FIELD[kind]}", None]}, [], keys]}
 
 

@@ -75,6 +75,31 @@ async def test_groups_come_with_candidates_and_a_cursor(client: httpx.AsyncClien
     assert again == group
 
 
+@pytest.mark.parametrize("size", [1, 2])
+async def test_pages_of_one_cause_are_full_and_end(
+    client: httpx.AsyncClient, seed: Callable[..., Any], size: int
+) -> None:
+    larger = (OPEN, OPEN.replace("1379", "1381"), "vai confirmar por whatsapp")
+    others = {f"o{at}{again}": text for at, text in enumerate(larger) for again in "123"}
+    towns = {"q": "Rua Dois, 2, Cascavel", "r": "Rua Três, 3, Cascavel"}
+    streets = [f"Rua {name}, 1, Centro, Inexistente do Sul" for name in ("Um", "Dois", "Três")]
+    await seed(**others, **towns, **{f"s{at}": text for at, text in enumerate(streets)})
+    everything = (await get(client, DESK, tamanho=100))["grupos"]
+    cause = next(one["motivo"] for one in everything if one["texto"] == streets[0])
+    wanted = [one["chave"] for one in everything if one["motivo"] == cause]
+    assert size < len(everything) - len(wanted)
+
+    pages, cursor = [], None
+    while cursor is not None or not pages:
+        page = await get(client, DESK, causa=cause, tamanho=size, **({"cursor": cursor} if cursor else {}))
+        pages.append([one["chave"] for one in page["grupos"]] + [one["chave"] for one in page["faltas"]])
+        cursor = page["cursor"]
+
+    assert {len(page) for page in pages[:-1]} <= {size}
+    assert pages[-1]
+    assert [key for page in pages for key in page if not key.startswith("f")] == wanted
+
+
 async def test_one_decision_settles_all_equal_rows_and_is_undone(
     client: httpx.AsyncClient, seed: Callable[..., Any]
 ) -> None:
