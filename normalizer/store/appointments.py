@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Self
 
-from pymongo import UpdateOne
+from pymongo import UpdateMany, UpdateOne
 
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Appointment, Kind, Status
 from normalizer.domain.document import Document
 from normalizer.observability.tracing import span
 from normalizer.store import indexes, listing
-from normalizer.store.bulk import in_bulk
+from normalizer.store.bulk import in_bulk, told
 from normalizer.store.clinic_words import ClinicWords
 from normalizer.store.connection import (
     Client,
@@ -63,7 +63,15 @@ from normalizer.store.stored_appointment import StoredAppointment
 from normalizer.store.totals import Totals
 from normalizer.store.undo import Undone, keep_images, restore
 from normalizer.store.upsert import ImportRow, Upsert, UpsertReport
-from normalizer.store.writes import GuardedWrite, SaveReport, failure_write, result_write, straighten, write_all
+from normalizer.store.writes import (
+    GuardedWrite,
+    SaveReport,
+    fail_without_room,
+    failure_write,
+    result_write,
+    straighten,
+    write_all,
+)
 
 # The old worker gave a job five minutes.
 _DIED_OVER_IT = timedelta(minutes=10)
@@ -200,6 +208,10 @@ class AppointmentStore:
         known = await self.load(list(causes))
         rows = [partial(failure_write, each, *causes[name]) for name, each in known.items()]
         report = await self._write("store.mark_failed", rows)
+        if full := [(each, causes[name][1]) for name, each in known.items() if each.id in report.refused]:
+            for ended in await fail_without_room(self._appointments, full):
+                del report.refused[ended]
+                report.saved[ended] = Status.FAILED
         report.conflicts.extend(causes.keys() - known.keys())
         return report
 
@@ -427,7 +439,9 @@ class AppointmentStore:
         fields = waiting_again(self._clock()) | ({"normalizacao.refazer": list(Kind)} if again else {})
         for chunk in batched(keys):
             await straighten(self._appointments, chunk)
-            await self._appointments.update_many(
-                {"_id": {"$in": chunk}, **among},
-                {"$set": fields, "$inc": {"normalizacao.revisao": 1}},
-            )
+            change = {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
+            if (await in_bulk(self._appointments, [UpdateMany({"_id": {"$in": chunk}, **among}, change)])).refused:
+                # It ended at a record that takes no more; those that were written are among the chosen no longer.
+                singly = [UpdateOne({"_id": key, **among}, change) for key in chunk]
+                for code in (await in_bulk(self._appointments, singly)).refused.values():
+                    told(code)  # raises where it says nothing of the record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -65,7 +66,9 @@ def open_client(url: str) -> Client:
         raise Misconfigured("MONGODB_URL deve começar com mongodb:// ou mongodb+srv://.", fix=_URL_MEND)
     timeouts: dict[str, Any] = {name: ms for name, ms in _TIMEOUTS_MS.items() if f"{name.lower()}=" not in given}
     try:
-        return AsyncIOMotorClient(url, appname="normalizer", tz_aware=True, **timeouts)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # quotes options it does not know: half a password with a "?"
+            return AsyncIOMotorClient(url, appname="normalizer", tz_aware=True, **timeouts)
     except (InvalidURI, ConfigurationError, ValueError, TypeError):
         raise Misconfigured("MONGODB_URL não é um endereço de MongoDB válido.", fix=_URL_MEND) from None
 
@@ -76,8 +79,10 @@ def open_collection(client: Client, database: str, name: str, *, lasting: bool =
         found = client[database].get_collection(name, codec_options=_CODEC)
         return durable(found) if lasting else found
     except InvalidName:
-        problem = f"DATABASE_NAME inválido: {database!r}."
-        raise Misconfigured(problem, fix="Use letras, números, _ e -, sem espaço, ponto ou barra.") from None
+        raise Misconfigured(
+            "DATABASE_NAME não pode ser o nome de um banco.",
+            fix="Use letras, números, _ e -, sem espaço, ponto ou barra.",
+        ) from None
 
 
 def durable(collection: Collection) -> Collection:

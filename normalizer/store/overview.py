@@ -10,7 +10,7 @@ from typing import Any, Final
 from normalizer.domain.appointment import ABSENT, Kind, Origin, Status
 from normalizer.store.connection import Collection, chunks_of, settled
 from normalizer.store.queries import standing
-from normalizer.store.records import RESULT_FIELD, status_of
+from normalizer.store.records import NO_CAUSE, RESULT_FIELD, status_of
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ async def _add_causes(counts: Counts, collection: Collection, status: Status, qu
         for row in chunk:
             found = row["_id"]
             if status is Status.FAILED:
-                counts.by_error[str(found.get("erro") or found.get("deles") or "")] += row["n"]
+                counts.by_error[str(found.get("erro") or found.get("deles") or NO_CAUSE)] += row["n"]
                 continue
             for kind in Kind:
                 if (reason := found.get(kind.value)) and not found.get(f"{kind}_valor"):

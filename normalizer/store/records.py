@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
-from typing import Any, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 import orjson
 
@@ -307,6 +307,17 @@ def questions(kind: Kind, text: str, reason: str, understood: Mapping[str, str] 
     asked = [QUESTION[kind] + keyed_hash([kind, reason, canonical(text)], secret=secret)]
     town = town_without_state(text) if kind is Kind.ADDRESS and not (understood or {}).get("estado") else None
     return asked if town is None else [*asked, LACK + keyed_hash([LACK, town.name, *town.ufs], secret=secret)]
+
+
+#: Shown where a failure has no cause: `failure_without_room` leaves none.
+NO_CAUSE: Final = "sem causa gravada (num registro de quase 16 MB ela não cabe)"
+
+
+def failure_without_room() -> dict[str, Any]:
+    """The update that ends a full record as `falhou`: no longer than what stands there, in the account that holds."""
+    # The next import compares the texts themselves, where these hashes of the last one are gone.
+    told = {"normalization_status": Tracking.FAILED.value}
+    return {"$set": told, "$unset": {"normalizacao.linha": "", "normalizacao.fontes": ""}}
 
 
 def failure_of(cause: str, fence: int, now: datetime) -> dict[str, Any]:

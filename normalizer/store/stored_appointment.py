@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from normalizer.domain.appointment import LABELS, Appointment, Kind, Status
 from normalizer.store.connection import utc
 from normalizer.store.identity import identity_of
-from normalizer.store.records import ALL_SOURCES, RESULT_FIELD, about, ours, revision_of, status_of
+from normalizer.store.records import ALL_SOURCES, NO_CAUSE, RESULT_FIELD, about, ours, revision_of, status_of
 
 _AS_WRITTEN: Final = "_informado"
 
@@ -119,7 +119,7 @@ class StoredAppointment:
             status=status,
             revision=revision_of(stored),
             tries=int(tries) if isinstance(tries, int | float) else 0,
-            error=str(error) if error and status is Status.FAILED else None,
+            error=str(error or NO_CAUSE) if status is Status.FAILED else None,
             moved_at=utc(mark.get("atualizado_em")),
             import_id=str(found) if (found := mark.get("import_id")) else None,
             fields={name: text for name in _names(stored) if (text := _as_typed(stored, name))},

@@ -16,7 +16,16 @@ from normalizer.store.bulk import Bulk, in_bulk, is_of_the_row
 from normalizer.store.connection import Collection, translated, utc
 from normalizer.store.identity import identity_of
 from normalizer.store.pressure import Stride, Turns
-from normalizer.store.records import Result, change_of, failure_of, not_fenced_off, ours, overtaking, unchanged
+from normalizer.store.records import (
+    Result,
+    change_of,
+    failure_of,
+    failure_without_room,
+    not_fenced_off,
+    ours,
+    overtaking,
+    unchanged,
+)
 
 # A field of ours that is no sub-document or no number (a typed model dumps null): put right, and written again.
 # 14 TypeMismatch, 28 PathNotViable.
@@ -68,6 +77,14 @@ def failure_write(appointment: Appointment, cause: str, fence: int, now: datetim
     """Ends an appointment as `falhou` where no newer claim has written."""
     change = failure_of(cause, fence, now)
     return GuardedWrite(appointment.id, appointment.key, not_fenced_off(fence), change, Status.FAILED, fence)
+
+
+async def fail_without_room(collection: Collection, claimed: Sequence[tuple[Appointment, int]]) -> set[str]:
+    """End appointments as `falhou`, each with its fence, whose records have no room for the cause. Returns the ids."""
+    ended = [UpdateOne({"_id": one.key, **not_fenced_off(fence)}, failure_without_room()) for one, fence in claimed]
+    with translated():
+        refused = (await in_bulk(collection, ended)).refused
+    return {one.id for at, (one, _) in enumerate(claimed) if at not in refused}
 
 
 async def write_all(

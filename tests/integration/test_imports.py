@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import bson
 import pytest
 import pytest_asyncio
 
@@ -14,7 +15,9 @@ from normalizer.errors import InvalidInput
 from normalizer.imports.importing import import_sheet
 from normalizer.queue.service import TaskService
 from normalizer.simulation.sheets import DEMO_ROWS, demo_scenario, generate, write_sheet
-from normalizer.store import AppointmentStore, ImportRow, ImportState
+from normalizer.store import AppointmentStore, Filter, ImportRow, ImportState
+from normalizer.store.connection import now_utc
+from normalizer.store.records import NO_CAUSE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -132,6 +135,24 @@ async def test_a_row_that_is_too_large_to_be_stored_is_a_problem_of_its_own(stor
     assert (kept.number, kept.cells[0], kept.key) == (3, "b", "b")
     assert (await tasks.status()).due == 2
     assert "endereco_coleta" not in mongo.appointments.find_one({"id_agendamento": "b"}, {"anexo": 0})
+
+
+async def test_a_record_with_no_room_for_a_cause_ends_all_the_same(store, mongo) -> None:
+    """Filled to the last byte of MongoDB's 16 MB: the cause of its failure does not fit in, but that it failed does."""
+    waiting = {"normalization_status": "pending", "updated_at": now_utc()}
+    full: dict[str, Any] = {"_id": 1, "id": "full", **waiting, "endereco_completo": "rua x, 1", "anexo": ""}
+    full["anexo"] = "x" * (16 * 2**20 - len(bson.encode(full)))
+    mongo.appointments.insert_many([full, {"_id": 2, "id": "beside", **waiting, "endereco_completo": "rua y, 2"}])
+
+    report = await store.mark_failed(dict.fromkeys(("full", "beside"), ("derrubou o processo", 1)))
+
+    assert report.saved == dict.fromkeys(("full", "beside"), Status.FAILED)
+    assert [chunk async for chunk in store.pending()] == []
+    assert (await store.totals.counts()).by_error == {"derrubou o processo": 1, NO_CAUSE: 1}
+    page = await store.browse(Filter(status=Status.FAILED))
+    assert {each.id: each.error for each in page.appointments} == {"full": NO_CAUSE, "beside": "derrubou o processo"}
+    assert [len(chunk) async for chunk in store.requeue({Status.FAILED})] == [2]
+    assert mongo.appointments.find_one({"_id": 2})["normalizacao"]["status"] == "pendente"
 
 
 async def test_rows_against_a_rule_of_the_collection_are_problems_beside_the_others(store, tasks, mongo) -> None:
