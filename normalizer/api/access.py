@@ -35,7 +35,7 @@ COOKIE: Final = "normalizer_sessao"
 SESSION_S: Final = 12 * 3600
 _SESSIONS: Final = 10_000  # open at once; beyond that the oldest ends
 _KEY_BITS: Final = 128  # of choice among the characters of its classes: what `openssl rand -hex 16` has
-_KEY_VARIETY_BITS: Final = 96  # by the characters that occur: a random key repeats some, a keyboard run nearly all
+_KEY_VARIETY_BITS: Final = 96  # counting only what was not there before: a random key repeats little
 _CLASSES: Final = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
 _OTHERS: Final = 32  # printable ASCII characters beside those
 _TOLERATED: Final = 10  # wrong keys of one address before it is told to wait
@@ -122,15 +122,21 @@ def _digest(token: str) -> bytes:
 
 
 def _is_secret(key: str) -> bool:
-    """Whether guessing it takes as many tries as a random key's: enough characters, and not the same few repeated."""
+    """Whether guessing it takes as many tries as a random key's: enough characters, and not the same repeated."""
     used = set(key)
     choice = sum(len(one) for one in _CLASSES if set(one) & used)
     choice += _OTHERS * bool(used - set("".join(_CLASSES)))
     if used <= set(string.hexdigits):
         choice = 16
-    return len(key) * math.log2(max(choice, 1)) >= _KEY_BITS and (
-        len(key) * math.log2(max(len(set(key)), 1)) >= _KEY_VARIETY_BITS
-    )
+    new = len({three for at in range(len(key) - 2) if not _is_run(three := key[at : at + 3])}) + 2
+    bits = math.log2(max(choice, 1))
+    return len(key) * bits >= _KEY_BITS and new * bits >= _KEY_VARIETY_BITS
+
+
+def _is_run(three: str) -> bool:
+    """Whether they go on in one step, as "aaa", "123" and "cba" do."""
+    first, second, third = map(ord, three)
+    return second - first == third - second and abs(second - first) <= 1
 
 
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="Uma chave de API_KEYS ou API_KEYS_READONLY.")

@@ -93,12 +93,13 @@ def create_app(
             await app.state.previews.close()
             await app.state.uploads.close()
 
-    # The interactive docs of FastAPI load scripts from a third party: `reference` has pages of ours.
+    # FastAPI's docs load scripts from a third party, and its document knows no roles: `reference` has our own.
     app = FastAPI(
         title="normalizer",
         version=__version__,
         description=_ABOUT,
         lifespan=life,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,

@@ -49,8 +49,10 @@ async def test_docs_show_what_a_key_may_ask_and_every_operation_has_a_summary(cl
     assert "POST /api/imports</code> Importa uma planilha" in operator
     assert "POST /api/imports</code>" not in reader
     assert "GET /api/imports</code>" in reader
-    document = (await client.get("/openapi.json", headers=AS_READER)).json()
-    summaries = [one["summary"] for path in document["paths"].values() for one in path.values()]
+    asked = [(await client.get("/openapi.json", headers=each)).json()["paths"] for each in (AS_READER, AS_OPERATOR)]
+    assert ["post" in paths["/api/imports"] for paths in asked] == [False, True]
+    assert "get" in asked[0]["/api/imports"]
+    summaries = [one["summary"] for path in asked[1].values() for one in path.values()]
     assert [one for one in summaries if one == one.title()] == []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from normalizer.api.access import SESSION_S, Access, Role
@@ -69,6 +71,13 @@ def test_a_random_key_is_accepted(key: str) -> None:
     assert Access([key]).role_of(key) is Role.OPERATOR
 
 
+def test_no_key_that_openssl_draws_is_refused() -> None:
+    rng = random.Random(7)
+    keys = {f"{rng.getrandbits(128):032x}" for _ in range(2_000)}
+
+    assert not Access(sorted(keys)).is_open
+
+
 @pytest.mark.parametrize(
     ("operators", "readers"),
     [
@@ -76,6 +85,9 @@ def test_a_random_key_is_accepted(key: str) -> None:
         (["o" * 40], []),
         (["0123456789abcdef"], []),  # 64 bits
         (["senha-da-clinica-2026"], []),
+        (["changeme" * 8 + "!"], []),
+        (["1234567890" * 5], []),
+        (["abcdefghijklmnopqrstuvwxyz0123456789"], []),
         ([OPERATOR], ["abababababababababababababababab"]),
         ([OPERATOR], [OPERATOR]),
     ],
