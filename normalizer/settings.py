@@ -144,6 +144,15 @@ class Settings(BaseSettings):
             raise ValueError("esperado só letras, números e sinais ASCII, numa linha e sem espaços")
         return value
 
+    @field_validator("otel_exporter_otlp_headers", mode="after")
+    @classmethod
+    def _paired(cls, value: SecretStr | None) -> SecretStr | None:
+        """OpenTelemetry itself leaves out what is no pair, and quotes it in the log."""
+        for header in value.get_secret_value().split(",") if value is not None else ():
+            if header.strip() and not re.fullmatch(r"[!#-'*+.0-9A-Z^-z|~-]+ *= *[ -:<-~]*", header.strip()):
+                raise ValueError("esperado nome=valor, separados por vírgula")
+        return value
+
     @field_validator("openai_base_url", mode="after")
     @classmethod
     def _reachable(cls, value: str | None) -> str | None:

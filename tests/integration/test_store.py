@@ -703,10 +703,18 @@ def test_a_malformed_url_is_named_without_its_password(url):
     assert "s3cr3t" not in repr(failure.value)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "a.b", "$x"])
-async def test_a_malformed_database_name_is_named(name, mongo_url):
-    with pytest.raises(Misconfigured, match="DATABASE_NAME"):
+@pytest.mark.parametrize("query", ["s3cr3t=1", "readPreference=s3cr3t"])
+def test_what_the_driver_does_not_know_of_a_url_is_not_quoted(query, recwarn):
+    """It may be what stands behind the question mark of a password that was not encoded."""
+    AppointmentStore.connect(f"mongodb://h/?{query}", "db")
+    assert not [each for each in recwarn if "s3cr3t" in str(each.message)]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "a.b", "$x", "mongodb://u:s3cr3t@h"])
+async def test_a_malformed_database_name_is_told_and_not_shown(name, mongo_url):
+    with pytest.raises(Misconfigured, match="DATABASE_NAME") as failure:
         AppointmentStore.connect(mongo_url, name)
+    assert "s3cr3t" not in str(failure.value)
 
 
 def test_the_url_has_the_last_word_on_time_outs():

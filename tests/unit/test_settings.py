@@ -121,6 +121,24 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in repr(load_settings())
 
 
+@pytest.mark.parametrize("headers", ["authorization hunter2", "x=y,hunter2", "hunter2", "é=hunter2"])
+def test_headers_for_traces_are_checked_before_opentelemetry_quotes_them(
+    monkeypatch: pytest.MonkeyPatch, headers: str
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", headers)
+
+    with pytest.raises(Misconfigured, match="nome=valor") as refused:
+        load_settings()
+
+    assert "hunter2" not in str(refused.value)
+
+
+def test_headers_for_traces_may_be_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Bearer a=b, x-team = clinic,")
+
+    assert load_settings().otel_exporter_otlp_headers is not None
+
+
 _SECRETS = [name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
 
 
