@@ -426,6 +426,7 @@ class TestOneMachine:
 
     def test_redis_is_told_its_password_of_any_kind_by_no_argument(self) -> None:
         shell, flag, script = compose("docker-compose.yml")["services"]["redis"]["command"]
+        assert script.startswith("exec ")  # behind a pipe it would be a child of the shell, which hears no SIGTERM
         script = expanded(script, {}).replace("exec docker-entrypoint.sh redis-server - ", "xargs -0 echo ")
 
         told = subprocess.run(
