@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from normalizer.domain.address import Address, deduced
+from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.grounding import grounding_version, violations
 from normalizer.domain.text import fingerprint
@@ -174,6 +175,17 @@ class Cache:
             key = self._key(kind, marks[text], manual=entry.manual)
             self._owed[key] = ring.seal(key, _written(entry)), self._ttl_ms(entry)
         return await self._pay()
+
+    async def put_answers(self, answers: Mapping[str, Address | None]) -> bool:
+        """Remember what persons said of address texts, None that there is none: equal texts have it from now on."""
+        entries = {
+            text: Entry(address=answer.as_dict(), manual=True)
+            if answer is not None
+            else Entry(reason=Reason.ADDRESS_MISSING, manual=True)
+            for text, answer in answers.items()
+            if text
+        }
+        return await self.put_many(Kind.ADDRESS, entries)
 
     async def forget_many(self, kind: str, texts: Sequence[str], *, manual: bool = False) -> None:
         """Forget machine answers, so that the texts are read afresh (`retry --review`); manual ones if asked to."""

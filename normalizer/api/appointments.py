@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from typing import Annotated, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Response
@@ -242,11 +243,13 @@ async def correct_all(
 ) -> BulkCorrected:
     """Corrige todos os de um filtro (o mesmo da lista), no máximo 10.000: primeiro conta, depois grava o que contou.
 
-    Textos iguais fora do filtro ficam como estão. O que alguém mudar depois fica também ao desfazer.
+    Textos iguais fora do filtro ficam como estão; os que vierem recebem o mesmo, como de uma decisão na revisão. O que
+    alguém mudar depois fica também ao desfazer.
     """
     if replace(chosen, order=None) == Filter():
         raise HTTPException(422, "Diga quais: ao menos um filtro, como status, causa ou unidade.")
-    counted = await correct_many(chosen, wanted.wanted, store=backend.store)
+    correcting = partial(correct_many, chosen, wanted.wanted, store=backend.store, cache=backend.cache)
+    counted = await correcting()
     found = BulkCorrected(
         ensaio=wanted.esperados is None,
         agendamentos=counted.changed,
@@ -259,7 +262,7 @@ async def correct_all(
     if wanted.esperados != counted.changed:
         raise HTTPException(409, f"Agora seriam {many(counted.changed, 'agendamento')}: ensaie de novo.")
     found.id = await backend.store.imports.begin(file="correção em massa", format="correcao")
-    uploads.carry_out(correct_many(chosen, wanted.wanted, store=backend.store, import_id=found.id), found.id)
+    uploads.carry_out(correcting(import_id=found.id), found.id)
     response.status_code = 202
     response.headers["Location"] = f"/api/imports/{found.id}"
     return found

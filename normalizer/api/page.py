@@ -67,6 +67,7 @@ _POLICIES: Final = {
     "coleta": "falta só onde se colhe em casa",
     "sempre": "falta sempre",
 }
+_IN_API: Final = {"busca": "id_contem"}
 _ADDRESS_LABELS: Final = {
     "rua": "Rua",
     "numero": "Número",
@@ -410,11 +411,14 @@ def _shown(chosen: Filter, found: Page, page: int) -> dict[str, Any]:
         "busca": chosen.part or "",
         "conferir": chosen.attention.value if chosen.attention else "",
     }
+    asked = {name: value for name, value in names.items() if value}
     return {
         "rows": [appointment_view(one, clear=False) for one in found.appointments],
         "total": found.total,
         "page": page,
         "pages": max(1, -(-min(found.total, 10_000) // _ROWS)),
         "chosen": names,
-        "query": urlencode({name: value for name, value in names.items() if value}) or chosen.patient,
+        "query": urlencode(asked) or chosen.patient,
+        # What the API calls the same filter; a patient's name is none of its own.
+        "bulk": "" if chosen.patient else urlencode({_IN_API.get(name, name): value for name, value in asked.items()}),
     }

@@ -201,7 +201,8 @@ class Uploads:
     async def _undo(self, record: ImportRecord) -> None:
         backend = self._backend
         with contextlib.suppress(QueueUnavailable):  # all is restored; the workers take up what waits
-            await undo_import(record, store=backend.store, enqueue=backend.tasks.enqueue_many)
+            enqueue = backend.tasks.enqueue_many
+            await undo_import(record, store=backend.store, enqueue=enqueue, cache=backend.cache)
 
     async def _run(
         self,

@@ -199,7 +199,8 @@ def undo(
     async def run() -> Any:
         async with open_producer() as producer:
             record = await _known_import(producer, import_id)
-            return await undo_import(record, store=producer.store, enqueue=producer.tasks.enqueue_many)
+            enqueue = producer.tasks.enqueue_many
+            return await undo_import(record, store=producer.store, enqueue=enqueue, cache=producer.cache)
 
     undone = asyncio.run(run())
     counts = {"removidos": undone.removed, "restaurados": undone.restored, "mantidos": undone.kept}

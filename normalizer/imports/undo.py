@@ -6,11 +6,13 @@ import contextlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from normalizer.domain.appointment import Kind
 from normalizer.errors import InvalidInput, NormalizerError
 from normalizer.store import ImportNotes, ImportState
 from normalizer.store.undo import WINDOW
 
 if TYPE_CHECKING:
+    from normalizer.cache import Cache
     from normalizer.imports.importing import Enqueue
     from normalizer.store import AppointmentStore, ImportRecord, Undone
 
@@ -18,7 +20,12 @@ _ENQUEUED_AT_ONCE: Final = 1_000
 
 
 async def undo_import(
-    record: ImportRecord, *, store: AppointmentStore, enqueue: Enqueue, now: datetime | None = None
+    record: ImportRecord,
+    *,
+    store: AppointmentStore,
+    enqueue: Enqueue,
+    cache: Cache | None = None,
+    now: datetime | None = None,
 ) -> Undone:
     """Put back what the import wrote; rows that waited before wait again. How far it is, is noted as it goes.
 
@@ -27,6 +34,7 @@ async def undo_import(
         store: what restores.
         enqueue: puts appointment ids in the queue. Redis away raises QueueUnavailable after all is restored; the
             workers' reconcile then takes the rows up.
+        cache: what forgets a person's answers that are taken back.
         now: the time, UTC.
 
     Raises:
@@ -48,6 +56,8 @@ async def undo_import(
         with contextlib.suppress(NormalizerError):
             await store.imports.note(import_id, state=ImportState.HALF_UNDONE)
         raise
+    if cache is not None:
+        await cache.forget_many(Kind.ADDRESS, undone.unsaid, manual=True)
     ended: ImportNotes = {**_counts(undone), "state": ImportState.UNDONE}
     await store.imports.end(import_id, **ended)
     for start in range(0, len(undone.pending), _ENQUEUED_AT_ONCE):

@@ -7,26 +7,29 @@ checked all the same.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from normalizer.cache import Cache, Entry
 from normalizer.domain.address import Address
 from normalizer.domain.address.value import FIELDS
 from normalizer.domain.appointment import Kind
 from normalizer.domain.document import Document
 from normalizer.domain.document.value import Cpf, long_rg_is_valid, rg_is_valid
 from normalizer.domain.gazetteer import UF_NAMES, municipalities, name_key, uf_of_cep
-from normalizer.domain.text import clean
+from normalizer.domain.text import canonical, clean
 from normalizer.domain.wording import number
 from normalizer.errors import InvalidInput
 from normalizer.store import ImportNotes, ImportState, Order
 
 if TYPE_CHECKING:
+    from normalizer.cache import Cache
     from normalizer.store import AppointmentStore, Filter, StoredAppointment
+
+#: An appointment and what a person says of its texts; None that there is none.
+Given: TypeAlias = "tuple[StoredAppointment, Mapping[Kind, Address | Document | None]]"
 
 _LONGEST: Final = 200
 _MOST: Final = 10_000
@@ -131,7 +134,7 @@ async def correct(
     address = values.get(Kind.ADDRESS)
     text = seen.texts[Kind.ADDRESS].text
     if cache is not None and isinstance(address, Address) and text:
-        await cache.put_many(Kind.ADDRESS, {text: Entry(address=address.as_dict(), manual=True)})
+        await cache.put_answers({text: address})
     return after
 
 
@@ -151,20 +154,27 @@ class Corrected:
 
 
 async def correct_many(
-    chosen: Filter, wanted: Mapping[str, str | None] | Kind, *, store: AppointmentStore, import_id: str | None = None
+    chosen: Filter,
+    wanted: Mapping[str, str | None] | Kind,
+    *,
+    store: AppointmentStore,
+    cache: Cache,
+    import_id: str | None = None,
 ) -> Corrected:
-    """Correct every appointment of a filter; without an import's id, only count.
+    """Correct every appointment of a filter, and let equal address texts to come have the same; without an import's id,
+    only count.
 
     Args:
         chosen: which.
         wanted: fields of the address that hold for all, each keeps its others; or the kind that is not needed.
         store: where they are.
+        cache: what remembers the answers.
         import_id: what the correction is followed and undone by; its end is noted there.
 
     Raises:
         InvalidInput: they are more than 10,000; nothing was written.
     """
-    done, found, seen_so_far = Corrected(), [], 0
+    done, found, seen_so_far = Corrected(), list[Given](), 0
     async for page in store.each(replace(chosen, order=Order.SHEET), most=_MOST + 1):
         found += [(seen, value) for seen in page for value in _value_for(seen, wanted, done)]
         seen_so_far += len(page)
@@ -174,10 +184,21 @@ async def correct_many(
     done.changed = len(found)
     if import_id is not None:
         done.changed = await store.correct_many(found, import_id)
+        await cache.put_answers(_agreed(found))
         ended = ImportNotes(state=ImportState.FINISHED, rows=seen_so_far, used=seen_so_far)
         ended |= {"changed": done.changed, "equal": done.equal}
         await store.imports.end(import_id, **ended)
     return done
+
+
+def _agreed(found: Sequence[Given]) -> dict[str, Address | None]:
+    """What every row of an address text is given; a text whose rows are given different things tells nothing."""
+    said: dict[str, set[Address | Document | None]] = defaultdict(set)
+    for seen, values in found:
+        if Kind.ADDRESS in values:
+            said[canonical(seen.texts[Kind.ADDRESS].text)].add(values[Kind.ADDRESS])
+    alike = {text: next(iter(given)) for text, given in said.items() if len(given) == 1}
+    return {text: one for text, one in alike.items() if not isinstance(one, Document)}
 
 
 def _value_for(

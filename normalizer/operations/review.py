@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import orjson
 
-from normalizer.cache import Entry
 from normalizer.domain.address import Address, parse_address
 from normalizer.domain.address.doubts import (
     LEFT,
@@ -370,7 +369,7 @@ async def _apply(decision: Decision, choice: Choice, questions: Questions, cache
     given = _Given(choice)
     done = await questions.apply(decision, given.answers, only=choice.only)
     if done is not None and choice.only is None:
-        await cache.put_many(decision.kind, given.entries())
+        await cache.put_answers(given.addresses())
     return done
 
 
@@ -443,18 +442,11 @@ class _Given:
             return decision.value
         return Known({"estado": answer, "cidade": _named(town_without_state(text), answer)})
 
-    def entries(self) -> dict[str, Entry]:
+    def addresses(self) -> dict[str, Address | None]:
         """What the cache is to know; of documents nothing is kept there."""
         if kind_of(self._choice.key) is not Kind.ADDRESS:
             return {}
-        found = {text: _entry(answer) for text, answer in self._known.items() if text}
-        return {text: entry for text, entry in found.items() if entry is not None}
-
-
-def _entry(answer: Answer) -> Entry | None:
-    if isinstance(answer, Address):
-        return Entry(address=answer.as_dict(), manual=True)
-    return Entry(reason=Reason.ADDRESS_MISSING, manual=True) if answer is None else None
+        return {text: one for text, one in self._known.items() if one is None or isinstance(one, Address)}
 
 
 async def undo(decision_id: str, *, questions: Questions, cache: Cache) -> tuple[int, int] | None:

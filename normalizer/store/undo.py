@@ -17,6 +17,7 @@ from normalizer.store.bulk import DUPLICATE_KEY, in_bulk
 from normalizer.store.connection import Collection, Record, batched, chunks_of
 from normalizer.store.indexes import INSERTED_BY
 from normalizer.store.records import RESULT_FIELD, Pending, about, ours, pending_of, revision_of
+from normalizer.store.stored_appointment import source_text
 
 #: How long an import can be undone.
 WINDOW: Final = timedelta(hours=24)
@@ -37,12 +38,14 @@ class Undone:
         restored: appointments put back to what they were.
         kept: changed since by a later import, a person or the backend, and left alone.
         pending: of the restored, those that wait to be normalized and belong in the queue.
+        unsaid: address texts of the restored, of which a person had said what holds no more.
     """
 
     removed: int = 0
     restored: int = 0
     kept: int = 0
     pending: list[Pending] = field(default_factory=list)
+    unsaid: list[str] = field(default_factory=list)
 
 
 async def keep_images(
@@ -147,6 +150,7 @@ async def _restore(
         found = await _held(collection, waiting, mine)
         held = {one: record for one, record in found.items() if _is_as_left(record, waiting[one])}
         undone.kept += len(waiting) - len(held)
+        said = {one for one, record in held.items() if _said_since(record, waiting[one]["antes"], Kind.ADDRESS)}
         if not held:
             return
         writes = [_write(record, waiting[native_id], mine, clock()) for native_id, record in held.items()]
@@ -154,6 +158,8 @@ async def _restore(
         left = await _held(collection, {one: waiting[one] for one in held}, mine)
         async for record in collection.find({"_id": {"$in": [one for one in held if one not in left]}}):
             undone.restored += 1
+            if record["_id"] in said:
+                undone.unsaid.append(source_text(record, Kind.ADDRESS))
             if ours(record).get("status") == Status.PENDING.value:
                 undone.pending.append(pending_of(record, secret=secret))
         waiting = {native_id: waiting[native_id] for native_id in left}

@@ -367,6 +367,37 @@ def test_the_table_catches_up_once_nobody_is_in_it(url: str, browser: Browser, t
 
 
 @pytest.mark.usefixtures("worker")
+def test_all_of_a_filter_are_corrected_as_counted_and_undone(url: str, browser: Browser, tmp_path: Path) -> None:
+    enter(browser, url)
+    upload(browser, write_sheet(tmp_path / "agenda.xlsx"))
+    browser.press("[data-import]")
+    browser.until(lambda: "fila vazia" in browser.text("#cartoes") and browser.all("#tabela [data-correct]"), "late")
+    assert not browser.all("#todos")  # of all there are, none is asked for
+    browser.one("#filtros [name=busca]").send_keys("310")
+    browser.until(lambda: "todos os 10" in browser.text("#tabela"), "not filtered")
+
+    browser.press("#todos summary")
+    browser.until(lambda: "id com “310”" in browser.text("#todos form"), "the scope is not told")
+    browser.accessible()
+    browser.one("#todos-cep").send_keys("80", Keys.ENTER)
+    browser.until(lambda: "8 algarismos" in browser.text("#todos-cep-erro"), "no complaint")
+    browser.shot("corrigir-todos")
+    browser.one("#todos-cep").clear()
+    browser.one("#todos-bairro").send_keys("Centro Novo", Keys.ENTER)
+    browser.until(lambda: "Corrigir 10 agendamentos (id com “310”)?" in browser.text("#confirma"), "not counted")
+    browser.press("#confirma [value=sim]")
+    browser.said("Corrigindo 10")
+    browser.until(lambda: browser.text("#tabela").count("Centro Novo") == 10, "not corrected")
+
+    browser.until(lambda: "correção em massa" in browser.text("#importacoes"), "no history")
+    browser.press("[data-name='correção em massa'][data-undo]")
+    browser.until(lambda: browser.one("#confirma").is_displayed(), "no question")
+    browser.press("#confirma [value=sim]")
+    browser.said("10 restaurados")
+    browser.until(lambda: "Centro Novo" not in browser.text("#tabela"), "not undone")
+
+
+@pytest.mark.usefixtures("worker")
 def test_a_file_that_is_no_sheet_is_explained(url: str, browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "foto.xlsx"
     file.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from normalizer.domain.appointment import Kind
 from normalizer.runtime import Backend
 from tests.integration.test_api import AS_OPERATOR, AS_READER, backend, client, finish, get, imported, one, until
 
@@ -58,6 +59,30 @@ async def test_it_counts_then_writes_and_comes_back(
     undone = await client.post(f"/api/imports/{begun['id']}/desfazer", headers=AS_OPERATOR)
     assert undone.json() == {"estado": "desfeita", "removidos": 0, "restaurados": 1, "mantidos": 1}
     assert await quarters(client) == {"a1": "Centro", "a2": "Outro", "a3": "Centro"}
+
+
+async def test_equal_texts_to_come_have_the_same_until_it_is_undone(
+    client: httpx.AsyncClient, backend: Backend, imported: Callable[..., Any]
+) -> None:
+    alike, torn = "Av. Brasil, 100, Centro, Cascavel, PR", "Av. Paraná, 5, Centro, Cascavel, PR"
+    row = "{key};Centro;Ana Exemplo;10/10/2026;{text};CPF: 111.444.777-36\n"
+    rows = [("a1", alike), ("a2", alike), ("a3", torn), ("a4", torn)]
+    await imported(f"{HEADER}\n{''.join(row.format(key=key, text=text) for key, text in rows)}".encode())
+    await finish(backend)
+    other = {"endereco": {"rua": "Rua Nova", "bairro": "Outro", "cidade": "Cascavel", "estado": "PR"}}
+    await client.patch(f"/api/appointments/{(await one(client, 'a4'))['id']}", json=other, headers=AS_OPERATOR)
+    await backend.cache.forget_many(Kind.ADDRESS, [torn], manual=True)
+
+    change = {"endereco": {"bairro": "Centro Velho"}}
+    begun = await ask(client, {**change, "esperados": 4}, unidade="Centro", status=202)
+    await until(client, f"/api/imports/{begun['id']}", "estado", "concluida")
+
+    known = await backend.cache.get_many(Kind.ADDRESS, [alike, torn])
+    assert [(text, one.manual, (one.address or {})["bairro"]) for text, one in known.items()] == [
+        (alike, True, "Centro Velho")
+    ]
+    await client.post(f"/api/imports/{begun['id']}/desfazer", headers=AS_OPERATOR)
+    assert await backend.cache.get_many(Kind.ADDRESS, [alike, torn]) == {}
 
 
 async def test_what_nobody_needs_is_no_question_any_more(

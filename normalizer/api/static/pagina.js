@@ -43,7 +43,7 @@ function follow() {
 }
 
 // Nobody reads or writes in the table right now.
-const isIdle = () => page === 1 && !find("form.correct") && !table.contains(document.activeElement);
+const isIdle = () => page === 1 && !find("form.correct, #todos[open]") && !table.contains(document.activeElement);
 
 async function refresh() {
   refreshedAt = Date.now();
@@ -270,10 +270,7 @@ function parts(form) {
 async function save(form) {
   const now = parts(form);
   const changed = Object.keys(now).filter((name) => JSON.stringify(now[name]) !== JSON.stringify(form.before_[name]));
-  const wrong = find(".wrong[role=alert]", form);
-  form.querySelectorAll("[aria-invalid]").forEach((field) => field.removeAttribute("aria-invalid"));
-  form.querySelectorAll("[data-error]").forEach((place) => { place.textContent = ""; });
-  wrong.textContent = "";
+  const wrong = clear(form);
   if (!changed.length) {
     wrong.textContent = "Nada mudou: corrija um campo ou cancele.";
     return;
@@ -295,9 +292,20 @@ async function save(form) {
   }
 }
 
+// Says of no field any more that it is wrong; returns where to say so of the whole.
+function clear(form) {
+  form.querySelectorAll("[aria-invalid]").forEach((field) => field.removeAttribute("aria-invalid"));
+  form.querySelectorAll(".wrong").forEach((place) => { place.textContent = ""; });
+  return find(".wrong[role=alert]", form);
+}
+
 // Each error beside its field, all at once; what is no field's stands below.
 function show(form, error) {
-  const told = error.problem?.errors || [];
+  complain(form, error.problem?.errors || [], error.message);
+  find("[data-again]", form).hidden = error.problem?.status !== 409;
+}
+
+function complain(form, told, message) {
   let first = null;
   for (const { campo, esperado, corrigir } of told) {
     const field = form.elements[campo];
@@ -308,8 +316,7 @@ function show(form, error) {
     field.setAttribute("aria-describedby", place.id);
     first ||= field;
   }
-  find(".wrong[role=alert]", form).textContent = first ? "Confira os campos marcados." : error.message;
-  find("[data-again]", form).hidden = error.problem?.status !== 409;
+  find(".wrong[role=alert]", form).textContent = first ? "Confira os campos marcados." : message;
   first?.focus();
 }
 
@@ -329,6 +336,35 @@ async function again(form) {
   }
   find(".wrong[role=alert]", fresh).textContent = "Este é o agendamento de agora, com o que você digitou: confira e salve.";
   find("input", fresh).focus();
+}
+
+// -- correction of all of a filter ------------------------------------------------------------------------------------
+
+// First counted, then written as counted: who confirms knows how many.
+async function correctAll(form) {
+  clear(form);
+  const given = Object.fromEntries([...new FormData(form)].filter(([, value]) => value.trim()));
+  const { dispensar, ...endereco } = given;
+  const body = { ...(Object.keys(endereco).length && { endereco }), ...(dispensar && { dispensar }) };
+  const path = `/api/appointments/corrigir?${form.dataset.query}`;
+  try {
+    const counted = await (await sendJson(path, "POST", body)).json();
+    const left = Object.entries(counted.pulados).map(([what, count]) => [...what.split(": esperado "), count]);
+    const others = [counted.iguais && `${counted.iguais} já estão assim`, ...left.map(([campo, , count]) => `${count} não ficariam com um endereço (${campo})`)];
+    const rest = others.filter(Boolean).join("; ");
+    if (!counted.agendamentos) {
+      complain(form, left.map(([campo, esperado]) => ({ campo, esperado })), `Nada mudaria: ${rest || "não há agendamentos"}.`);
+      return;
+    }
+    const title = `Corrigir ${counted.agendamentos} agendamentos (${form.dataset.scope})?`;
+    if (!(await sure(`${title}${rest ? ` Ficam como estão: ${rest}.` : ""} Fica em Importações, e desfaz-se lá por 24 horas.`))) return;
+    await sendJson(path, "POST", { ...body, esperados: counted.agendamentos });
+    say(`Corrigindo ${counted.agendamentos}: acompanhe e desfaça em Importações.`);
+    find("#todos").open = false;
+    find("select", filters).focus();  // not in the table, which is read again when it is written
+  } catch (error) {
+    complain(form, error.problem?.errors || [], error.message);
+  }
 }
 
 // -- what a missing address means -------------------------------------------------------------------------------------
@@ -426,6 +462,9 @@ document.addEventListener("submit", (event) => {
   if (event.target.matches("form.correct")) {
     event.preventDefault();
     save(event.target);
+  } else if (event.target.matches("form.bulk")) {
+    event.preventDefault();
+    correctAll(event.target);
   } else if (event.target.matches("form.meanings")) {
     event.preventDefault();
   } else if (event.target.matches("form.edit")) {
