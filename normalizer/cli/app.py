@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import orjson
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 from typer.exceptions import TyperException
 
 from normalizer import __version__
-from normalizer.cli.language import OPTIONS, SUBCOMMAND, Group, slip, usage
+from normalizer.cli.language import OPTIONS, SUBCOMMAND, Command, Group, slip, usage
 from normalizer.errors import Misconfigured, NormalizerError, TransientError
 from normalizer.observability.logs import configure_logging
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from normalizer.runtime import Producer
+
+T = TypeVar("T")
 OK, FAILED, USAGE, NOT_READY, INTERRUPTED = 0, 1, 2, 3, 130
 
 app = typer.Typer(
@@ -30,7 +39,19 @@ app = typer.Typer(
     subcommand_metavar=SUBCOMMAND,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)  # a sentence is one line, also in a log
+command: Final = partial(app.command, cls=Command, options_metavar=OPTIONS)
+
+
+class _Terminal(Console):
+    """Shows no control character of what it is given: a sheet's title or a forged key in Redis may bring one along."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text as rich reads it, without what a terminal would obey."""
+        return super().render_str(printable(text), **options)
+
+
+stdout: Final = _Terminal(highlight=False)
+stderr: Final = _Terminal(stderr=True, highlight=False, soft_wrap=True)  # a sentence is one line, also in a log
 
 Json = Annotated[bool, typer.Option("--json", help="Um único documento JSON na saída padrão.")]
 
@@ -78,15 +99,36 @@ def _quiet(
     configure_logging("WARNING", json_lines=False)  # a worker configures it again, from LOG_LEVEL
 
 
-def print_json(document: dict[str, Any]) -> None:
+def tell(document: Mapping[str, Any], shown: RenderableType, *, as_json: bool) -> None:
+    """What a command found: one document on stdout, or the same for people."""
+    if as_json:
+        print_json(document)
+    elif isinstance(shown, str):
+        typer.echo(printable(shown))
+    else:
+        stdout.print(shown)
+
+
+def with_producer(work: Callable[[Producer], Awaitable[T]]) -> T:
+    """What the work brings that is done on store, queue and cache. Raises like `runtime.open_producer`."""
+    from normalizer.runtime import open_producer
+
+    async def run() -> T:
+        async with open_producer() as producer:
+            return await work(producer)
+
+    return asyncio.run(run())
+
+
+def print_json(document: Mapping[str, Any]) -> None:
     """One document on stdout."""
-    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.buffer.write(orjson.dumps(dict(document), option=orjson.OPT_INDENT_2) + b"\n")
     sys.stdout.buffer.flush()
 
 
 def escaped(value: object) -> str:
-    """Text that `stderr` shows as it is: no markup, and no control character that a sheet's title brought along."""
-    return printable(value).replace("[", r"\[")
+    """Text that `stdout` and `stderr` show as it is: no markup."""
+    return str(value).replace("[", r"\[")
 
 
 def printable(value: object) -> str:
@@ -98,7 +140,7 @@ def printable(value: object) -> str:
 def bar(name: str) -> Iterator[Callable[[int, int], None]]:
     """How far it is, on stderr, where somebody looks at it."""
     with Progress(
-        TextColumn(f"[bold]{escaped(name)}[/bold]"),
+        TextColumn(f"[bold]{escaped(printable(name))}[/bold]"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

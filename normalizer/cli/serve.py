@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from normalizer.cli.app import FAILED, NOT_READY, Json, app, escaped, print_json, stderr
-from normalizer.cli.language import OPTIONS, Command
+from normalizer.cli.app import FAILED, NOT_READY, Json, command, escaped, print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from normalizer.settings import Settings
 
 
-@app.command(cls=Command, options_metavar=OPTIONS)
+@command()
 def demo(
     rows: Annotated[int, typer.Option(min=1, max=200_000, help="Linhas da planilha sintética.")] = 2_000,
     keep: Annotated[Path | None, typer.Option(help="Guarda planilha, bancos e logs nesta pasta.")] = None,
@@ -32,7 +30,7 @@ def demo(
         if as_json:
             print_json(summary.as_dict())
         else:
-            summary.show(Console(highlight=False))
+            summary.show(stdout)
 
     async def serve_page(settings: Settings, summary: Summary) -> None:
         from normalizer.api import serve_here
@@ -49,7 +47,7 @@ def demo(
         raise typer.Exit(FAILED)
 
 
-@app.command(cls=Command, options_metavar=OPTIONS)
+@command()
 def worker() -> None:
     """Inicia um worker, como `python workers.py`."""
     from normalizer.worker.main import main as run_worker
@@ -57,7 +55,7 @@ def worker() -> None:
     raise typer.Exit(run_worker())
 
 
-@app.command(cls=Command, options_metavar=OPTIONS)
+@command()
 def health(as_json: Json = False) -> None:
     """Sai com 0 só se o worker deste contêiner está vivo e o laço dele responde."""
     from normalizer.operations.status import own_replica_problem
@@ -78,7 +76,7 @@ def health(as_json: Json = False) -> None:
         raise typer.Exit(NOT_READY)
 
 
-@app.command(cls=Command, options_metavar=OPTIONS)
+@command()
 def serve(
     host: Annotated[str, typer.Option(help="Onde atender; fora desta máquina, API_KEYS é obrigatória.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Porta.")] = 8000,

@@ -6,14 +6,12 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
-from normalizer.cli.app import Json, app, bar, escaped, print_json, printable, stderr
-from normalizer.cli.language import OPTIONS, Command
+from normalizer.cli.app import Json, bar, command, escaped, print_json, stderr, tell, with_producer
 from normalizer.domain.stored_form import DEFAULT_STATUS
 from normalizer.domain.wording import many, number
 from normalizer.errors import InvalidInput
@@ -22,7 +20,8 @@ from normalizer.imports.spreadsheet.vocabulary import LABELS
 
 if TYPE_CHECKING:
     from normalizer.imports.importing import ImportReport
-    from normalizer.store import ImportRecord
+    from normalizer.runtime import Producer
+    from normalizer.store import ImportRecord, Undone
 
 _KINDS_SHOWN = 20
 _LINES_SHOWN = 5
@@ -39,7 +38,7 @@ Columns = Annotated[
 ]
 
 
-@app.command("import", cls=Command, options_metavar=OPTIONS)
+@command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="Planilha: xlsx, xls ou csv.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Mostra o que mudaria, sem gravar nada.")] = False,
@@ -52,25 +51,22 @@ def import_(
     """Importa uma planilha: grava os agendamentos como pendentes e coloca-os na fila."""
     from normalizer.imports.importing import import_sheet
     from normalizer.imports.spreadsheet import Vocabulary
-    from normalizer.runtime import open_producer
 
     _check(columns)
 
-    async def run() -> Any:
-        async with open_producer() as producer:
-            store = producer.store
-            with bar(file.name) as moved:
-                return await import_sheet(
-                    file,
-                    store=store,
-                    enqueue=producer.tasks.enqueue_many,
-                    progress=moved,
-                    dry_run=dry_run,
-                    vocabulary=Vocabulary.of(columns or (), await store.columns.known()),
-                    emptying=emptying,
-                )
+    async def run(producer: Producer) -> ImportReport:
+        with bar(file.name) as moved:
+            return await import_sheet(
+                file,
+                store=producer.store,
+                enqueue=producer.tasks.enqueue_many,
+                progress=moved,
+                dry_run=dry_run,
+                vocabulary=Vocabulary.of(columns or (), await producer.store.columns.known()),
+                emptying=emptying,
+            )
 
-    report = asyncio.run(run())
+    report = with_producer(run)
     if as_json:
         print_json(report.as_dict())
         return
@@ -159,7 +155,7 @@ def _notices(report: ImportReport) -> Iterator[str]:
         )
 
 
-@app.command(cls=Command, options_metavar=OPTIONS)
+@command()
 def estimate(
     file: Annotated[Path, typer.Argument(help="Planilha: xlsx, xls ou csv.")],
     columns: Columns = None,
@@ -181,36 +177,28 @@ def estimate(
             return await estimate_sheet(file, lane=lane_of(settings), cache=known, vocabulary=vocabulary)
 
     foreseen = asyncio.run(run())
-    if as_json:
-        print_json(foreseen.as_dict())
-    else:
-        typer.echo("\n".join(foreseen.lines()))
+    tell(foreseen.as_dict(), "\n".join(foreseen.lines()), as_json=as_json)
 
 
-@app.command(cls=Command, options_metavar=OPTIONS)
+@command()
 def undo(
     import_id: Annotated[str, typer.Argument(help="Id da importação, como `normalizer imports` o mostra.")],
     as_json: Json = False,
 ) -> None:
     """Desfaz uma importação das últimas 24 horas: apaga o que ela criou, restaura o que ela mudou."""
     from normalizer.imports.undo import undo_import
-    from normalizer.runtime import open_producer
 
-    async def run() -> Any:
-        async with open_producer() as producer:
-            record = await _known_import(producer, import_id)
-            enqueue = producer.tasks.enqueue_many
-            return await undo_import(record, store=producer.store, enqueue=enqueue, cache=producer.cache)
+    async def run(producer: Producer) -> Undone:
+        record = await _known_import(producer, import_id)
+        enqueue = producer.tasks.enqueue_many
+        return await undo_import(record, store=producer.store, enqueue=enqueue, cache=producer.cache)
 
-    undone = asyncio.run(run())
+    undone = with_producer(run)
     counts = {"removidos": undone.removed, "restaurados": undone.restored, "mantidos": undone.kept}
-    if as_json:
-        print_json(counts)
-    else:
-        typer.echo(", ".join(f"{number} {name}" for name, number in counts.items()))
+    tell(counts, ", ".join(f"{number} {name}" for name, number in counts.items()), as_json=as_json)
 
 
-@app.command("export-errors", cls=Command, options_metavar=OPTIONS)
+@command("export-errors")
 def export_errors(
     import_id: Annotated[str, typer.Argument(help="Id da importação, como `normalizer imports` o mostra.")],
     out: Annotated[Path, typer.Argument(help="Planilha .xlsx a gravar.")],
@@ -218,14 +206,11 @@ def export_errors(
 ) -> None:
     """Grava o que precisa de uma pessoa, com as colunas originais, "Erro" e "Como corrigir": corrija e importe."""
     from normalizer.imports.error_sheet import gather
-    from normalizer.runtime import open_producer
 
-    async def run() -> bytes:
-        async with open_producer() as producer:
-            record = await _known_import(producer, import_id)
-            return await gather(record, store=producer.store)
+    async def run(producer: Producer) -> bytes:
+        return await gather(await _known_import(producer, import_id), store=producer.store)
 
-    content = asyncio.run(run())
+    content = with_producer(run)
     try:
         out.write_bytes(content)
     except OSError as error:
@@ -235,36 +220,28 @@ def export_errors(
             found=error.strerror or "erro de escrita",
             fix="Confira a pasta e a permissão.",
         ) from None
-    if as_json:
-        print_json({"arquivo": str(out), "bytes": len(content)})
-    else:
-        typer.echo(printable(out))
+    tell({"arquivo": str(out), "bytes": len(content)}, str(out), as_json=as_json)
 
 
-@app.command(cls=Command, options_metavar=OPTIONS)
+@command()
 def imports(as_json: Json = False) -> None:
     """Lista as últimas importações, com o id que `undo` e `export-errors` pedem."""
-    from normalizer.api.views import ImportView, import_view
-    from normalizer.runtime import open_producer
+    from normalizer.api.views import import_view
 
-    async def run() -> list[ImportView]:
-        async with open_producer() as producer:
-            return [import_view(record) for record in await producer.store.imports.recent()]
+    async def run(producer: Producer) -> list[ImportRecord]:
+        return await producer.store.imports.recent()
 
-    found = asyncio.run(run())
-    if as_json:
-        print_json({"importacoes": [one.model_dump(exclude={"progresso"}) for one in found]})
-        return
+    found = list(map(import_view, with_producer(run)))
     table = Table(Column("id", no_wrap=True), "arquivo", "quando (UTC)", "estado", "linhas", "problemas", "desfaz até")
     for one in found:
         moments = [f"{moment:%d/%m/%Y %H:%M}" if moment else "–" for moment in (one.criada_em, one.desfaz_ate)]
         counts = (number(one.linhas), number(one.problemas))
         table.add_row(one.id, escaped(one.arquivo), moments[0], one.estado, *counts, moments[1])
-    Console(highlight=False).print(table)
+    tell({"importacoes": [one.model_dump(exclude={"progresso"}) for one in found]}, table, as_json=as_json)
 
 
-async def _known_import(producer: Any, import_id: str) -> ImportRecord:
-    found: ImportRecord | None = await producer.store.imports.get(import_id)
+async def _known_import(producer: Producer, import_id: str) -> ImportRecord:
+    found = await producer.store.imports.get(import_id)
     if found is None:
         fix = "`normalizer imports` lista os ids."
         raise InvalidInput(where=import_id, expected="o id de uma importação", found="nenhuma com este id", fix=fix)

@@ -286,6 +286,18 @@ class TestManners:
         ran = run("import", str(tmp_path / "agenda.csv"), "--dry-run")
         assert "\x1b" not in ran.err + ran.out
 
+    def test_what_is_stored_gives_the_terminal_no_orders(
+        self, run: Callable[..., Ran], mongo: Any, redis_url: str
+    ) -> None:
+        order = "\x1b]0;dono\x07"
+        failed = {"status": "falhou", "erro": f"caiu{order}"}
+        mongo.appointments.insert_one({"id": order, "normalizacao": failed, "normalization_status": "failed"})
+        with Redis.from_url(redis_url) as client:
+            client.zadd(f"arq:queue:{order}", {"a": 1})
+        ran = run("status")
+        assert "caiu" in ran.out
+        assert not {"\x1b", "\x07"} & set(ran.out + ran.err)
+
 
 class TestSlips:
     """What is wrong with the command itself is told in Portuguese, with exit code 2 and without a trace."""

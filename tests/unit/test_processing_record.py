@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from normalizer.cli import app
-from normalizer.operations.doctor.processing_record import processing_record
+from normalizer.operations.doctor.privacy import processing_record
 from normalizer.settings import settings_of
 
 GIVEN = {
