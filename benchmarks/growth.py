@@ -1,6 +1,6 @@
 """Cost against history: what grows with what is stored or queued, and what does not.
 
-`python -m benchmarks.growth [--phases history,crash,claims,watchers,sheet] [--quick]`
+`python -m benchmarks.growth [--phases history,crash,claims,watchers] [--quick]`
 
 Growth exponents rather than absolutes: cost = a * size^exponent, by least squares over the sizes; 0 does not grow, 1
 doubles with it. Each phase writes its own part of `benchmarks/results/growth.json`: one can be run again alone.
@@ -11,7 +11,6 @@ doubles with it. Each phase writes its own part of `benchmarks/results/growth.js
 - crash: a whole fleet dies over 25,000 claimed jobs with 60,000 more behind them; one worker's jobs/s and its ticks.
 - claims: a claim of 250 with 100,000 orphans, suspects or foreign jobs before it, or 1,000,000 due; the longest script.
 - watchers: 500 browsers on the live page of one `normalizer serve`.
-- sheet: the error sheet of 20,000 rows beside a loop that wants to turn every 5 ms.
 """
 
 from __future__ import annotations
@@ -42,7 +41,6 @@ from redis.asyncio import Redis as AsyncRedis
 from benchmarks.circumstances import environment
 from benchmarks.imports import API_KEY, serving
 from normalizer.domain.appointment import Origin, Status
-from normalizer.imports.error_sheet import error_report
 from normalizer.operations.status import read_overview
 from normalizer.queue.group import Done, Group
 from normalizer.queue.leases import ClaimTerms, Keys, Leases
@@ -53,7 +51,6 @@ from normalizer.runtime import Backend, open_backend, redis_of
 from normalizer.settings import settings_of
 from normalizer.simulation import embedded
 from normalizer.store import Filter, ImportRow, ImportState
-from normalizer.store.stored_appointment import StoredAppointment
 from normalizer.worker import tasks
 
 RESULTS: Final = Path(__file__).parent / "results" / "growth.json"
@@ -393,39 +390,11 @@ async def _watching(port: int, count: int) -> Any:
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def sheet(_directory: Path, small: int) -> dict[str, Any]:
-    """The longest pause of the loop, as it is when nothing else runs and while the sheet is written."""
-    record = _row(1, "revisar") | dict.fromkeys(("nome_paciente", "telefone", "nome_unidade", "observacoes"), "texto")
-    review = [StoredAppointment.of(record)] * (20_000 // small)
-    pauses: list[float] = []
-
-    async def turn() -> None:
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(0.005)
-            pauses.append(time.perf_counter() - before - 0.005)
-
-    turning = asyncio.ensure_future(turn())
-    await asyncio.sleep(1.0)
-    idle, began = max(pauses), time.perf_counter()
-    pauses.clear()
-    content = await asyncio.to_thread(error_report, (), (), review)
-    turning.cancel()
-    return {
-        "rows": len(review),
-        "bytes": len(content),
-        "seconds": round(time.perf_counter() - began, 2),
-        "longest_pause_ms": round(1_000 * max(pauses), 1),
-        "idle_ms": round(1_000 * idle, 1),
-    }
-
-
 PHASES: Final[Mapping[str, Callable[[Path, int], Coroutine[Any, Any, dict[str, Any]]]]] = {
     "history": history,
     "crash": crash,
     "claims": claims,
     "watchers": watchers,
-    "sheet": sheet,
 }
 
 

@@ -1,4 +1,4 @@
-"""Every number that decides between readings, with its reason. `python -m benchmarks.weights` shows which matter.
+"""Every number that decides between readings, with its reason.
 
 A reading needs a place, a street and something that holds them together; scores only rank readings that explain every
 token. One point is about what a clear sign is worth: a field of its own, a label, a known word.
