@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from normalizer import postal, runtime
+from normalizer import postal
 from normalizer.domain.address import RULES_VERSION, parse_address
 from normalizer.domain.address.postal import district_key, street_key
 from normalizer.domain.decision import Settled, Undecided
@@ -17,6 +17,7 @@ from normalizer.domain.gazetteer import Municipality
 from normalizer.errors import Misconfigured
 from normalizer.operations.doctor import Level, configuration
 from normalizer.postal import IndexedBase, open_base
+from normalizer.runtime.parts import rules_version
 from normalizer.settings import Settings
 from tests.postal_base import ROWS, made_up, write_package
 
@@ -180,12 +181,12 @@ class TestSecondLook:
 class TestCacheKey:
     def test_another_base_is_another_version_of_the_rules(self, package: Path) -> None:
         write_package(package)
-        with_package, without = (runtime._rules_version(Settings(postal_base=each)) for each in ("", "off"))
+        with_package, without = (rules_version(Settings(postal_base=each)) for each in ("", "off"))
         write_package(package.with_name("two.sqlite"), ROWS[:3])
         package.with_name("two.sqlite").replace(package)
         assert without == str(RULES_VERSION)
         assert with_package.startswith(f"{RULES_VERSION}-")
-        assert runtime._rules_version(Settings(postal_base="")) not in {with_package, without}
+        assert rules_version(Settings(postal_base="")) not in {with_package, without}
 
 
 class TestDoctor:
