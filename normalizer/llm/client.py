@@ -16,7 +16,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import openai
 import orjson
 import structlog
 
@@ -38,6 +37,8 @@ from normalizer.observability.tracing import span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    import openai
 
     from normalizer.llm.endpoint import CapabilityStore
 
@@ -88,6 +89,8 @@ class LlmClient:
         self._timeout_s = timeout_s
         self._options = _options(self.url, model)
         self._flex = FlexTier(memory)
+        import openai
+
         try:
             http_client = http_client or openai.DefaultAsyncHttpxClient(follow_redirects=False)
             self._sdk = openai.AsyncOpenAI(
@@ -238,6 +241,8 @@ class LlmClient:
         """Send, and learn once what this endpoint does not take: schema, then JSON mode, then optional parameters."""
         while True:
             asked, request = self.capabilities, build()
+            import openai
+
             try:
                 return (await self._sdk.chat.completions.with_raw_response.create(**request)).http_response
             except (openai.BadRequestError, openai.UnprocessableEntityError, openai.InternalServerError) as error:

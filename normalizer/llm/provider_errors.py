@@ -10,9 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
-
-import openai
+from typing import TYPE_CHECKING, Any, Final
 
 from normalizer.errors import (
     BatchRejected,
@@ -23,6 +21,9 @@ from normalizer.errors import (
     ProviderUnavailable,
     RateLimited,
 )
+
+if TYPE_CHECKING:
+    import openai
 
 FIX: Final = "Confira OPENAI_API_KEY, o saldo, OPENAI_MODEL e OPENAI_BASE_URL, e rode `normalizer doctor`."
 _EVERY_TEXTS_CODES: Final = frozenset(
@@ -39,6 +40,8 @@ _LONGEST_WORDS: Final = 160
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise RateLimited, ProviderTooSlow, another ProviderUnavailable, BatchRejected or ProviderRefused."""
+    import openai
+
     try:
         yield
     except (TimeoutError, openai.APITimeoutError):

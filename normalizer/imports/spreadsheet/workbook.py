@@ -27,7 +27,6 @@ from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import records
 from normalizer.imports.spreadsheet.archive import Archive, attributes, password_protected
 from normalizer.imports.spreadsheet.confine import allow_memory
-from normalizer.imports.spreadsheet.markup import open_ods
 from normalizer.imports.spreadsheet.records import Extent, Flaws, Notes
 from normalizer.imports.spreadsheet.table import Doubt, NumberedRows, Sheet, Source, Unreadable
 
@@ -66,6 +65,8 @@ def open_zip(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Source
     kind = archive.kind()
     archive.check()
     if kind == "ods":
+        from normalizer.imports.spreadsheet.markup import open_ods
+
         return open_ods(archive, limits)
     far: list[str] = []
     mended = partial(_mended, archive, far if compact else None)
