@@ -10,14 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
-from normalizer.imports.spreadsheet.columns import (
-    ADDRESS_FIELDS,
-    DOCUMENT_FIELDS,
-    HEADER_SEARCH_ROWS,
-    Header,
-    find_header,
-    header_at,
-)
+from normalizer.imports.spreadsheet.columns import HEADER_SEARCH_ROWS, Header, find_header, header_at
 from normalizer.imports.spreadsheet.edits import CellEdits
 from normalizer.imports.spreadsheet.limits import Limits, megabytes, too_large
 from normalizer.imports.spreadsheet.problem import Problem
@@ -27,6 +20,7 @@ from normalizer.imports.spreadsheet.refusals import empty, no_header, not_a_shee
 from normalizer.imports.spreadsheet.rows import Row, RowReader
 from normalizer.imports.spreadsheet.sniff import kind_of
 from normalizer.imports.spreadsheet.table import BrokenRow
+from normalizer.imports.spreadsheet.titles import ADDRESS_FIELDS, DOCUMENT_FIELDS
 from normalizer.imports.spreadsheet.values import text_of
 from normalizer.imports.spreadsheet.vocabulary import Vocabulary
 

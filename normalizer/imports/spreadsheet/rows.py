@@ -11,21 +11,20 @@ from typing import TYPE_CHECKING, Final
 from normalizer.domain.document import cpf_is_valid
 from normalizer.domain.moment import parse_moment
 from normalizer.domain.text import fold
-from normalizer.imports.spreadsheet.columns import (
+from normalizer.imports.spreadsheet.columns import Header, header_within
+from normalizer.imports.spreadsheet.joining import PARTS, join_parts
+from normalizer.imports.spreadsheet.problem import Problem, shown
+from normalizer.imports.spreadsheet.table import Unreadable
+from normalizer.imports.spreadsheet.titles import (
     ADDRESS_FIELDS,
     ADDRESS_PARTS,
     DOCUMENT_FIELDS,
     JOINED_FIELDS,
     KEY_FIELD,
     MOMENTS,
-    Header,
     field_of,
-    header_within,
     is_of_others,
 )
-from normalizer.imports.spreadsheet.joining import PARTS, join_parts
-from normalizer.imports.spreadsheet.problem import Problem, shown
-from normalizer.imports.spreadsheet.table import Unreadable
 from normalizer.imports.spreadsheet.values import text_of
 from normalizer.observability.masking import mask
 

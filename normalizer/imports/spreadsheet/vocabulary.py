@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from normalizer.domain.text import fold
 from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet.columns import (
+from normalizer.imports.spreadsheet.edits import CellEdits
+from normalizer.imports.spreadsheet.titles import (
     ADDRESS_PARTS,
     FIELD_OF_NAME,
     IGNORED,
@@ -19,7 +20,6 @@ from normalizer.imports.spreadsheet.columns import (
     known_name,
     normalize_title,
 )
-from normalizer.imports.spreadsheet.edits import CellEdits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
