@@ -34,7 +34,8 @@ _TIME: Final = re.compile(
     r"""(?<![0-9:])(?P<hour>[0-9]{1,2})
         (?:\ ?[:h]\ ?(?P<minute>[0-9]{2})(?:[:m]\ ?(?P<second>[0-9]{2})(?:[.,][0-9]+)?)?(?![0-9:])
            | (?=\ ?(?:h(?:s|rs?|oras?)?|[ap]\.?m\.?)\b)
-           | (?=\ (?:as|a|ate|-)\ [0-9]{1,2}\ ?(?:h|:))
+           | (?=\ da\ (?:manha|tarde|noite)\b)
+           | (?=\ (?:as|a|e|ate|-)\ [0-9]{1,2}(?:\ ?[h:]|$))
            | (?=-[0-9]{1,2}\ ?h) )
         (?:\ ?(?:min(?:utos)?|m|h(?:s|rs?|oras?)?)\b\.?)?
         (?:\ ?(?P<half>[ap])\.?m\b\.?)?
@@ -42,12 +43,13 @@ _TIME: Final = re.compile(
     re.VERBOSE,
 )
 _ZONE: Final = re.compile(r"(?<=[0-9])\ ?(?:z|utc|gmt|(?:utc|gmt)?(?P<sign>[+-])(?P<hours>[0-9]{2}):?(?:[0-9]{2})?)$")
-_RANGE_END: Final = re.compile(r"^\s*(?:as|a|ate|-)\s*[0-9]{1,2}(?![0-9:/.-])")
+_RANGE_END: Final = re.compile(r"^\s*(?:as|a|e|ate|-)\s*[0-9]{1,2}(?![0-9:/.-])")
+_UNTIL: Final = re.compile(r"\s*ate\b")  # tells an end, and no start
 _BRASILIA: Final = -3
 # Acre to Fernando de Noronha: a time with one of these offsets is the clinic's own, another is told in Brasília's.
 _HERE: Final = range(-5, -1)
 _FILLERS: Final = (
-    "a as ate das da do dia de e h hs hrs hora horas horario inicio previsto brasilia brt t am pm feira "
+    "a as ate das da do dia de e entre h hs hrs hora horas horario inicio previsto brasilia brt t am pm feira "
     "seg segunda ter terca qua quarta qui quinta sex sexta sab sabado dom domingo "
     "mon monday tue tuesday wed wednesday thu thursday fri friday sat saturday sun sunday"
 )
@@ -143,7 +145,7 @@ def _date_of(match: re.Match[str]) -> dt.date | None:
 
 def _take_time(text: str) -> tuple[dt.time | None, str]:
     """The first time of day of `text`, and what is left without any: the end of a range goes with its start."""
-    times = list(_TIME.finditer(text))
+    times = [] if _UNTIL.match(text) else list(_TIME.finditer(text))
     start = _time_of(times[0]) if times else None
     if start is None or any(_time_of(match) is None for match in times):
         return None, text

@@ -32,6 +32,9 @@ FIRST_OF_DECEMBER = dt.date(2026, 12, 1)
         ("08:00 - 08:30", None, "08:00"),
         ("das 14:00 às 15:00", None, "14:00"),
         ("8-9h", None, "08:00"),
+        ("entre 8 e 9h", None, "08:00"),
+        ("8 às 9", None, "08:00"),
+        ("3 da tarde", None, "15:00"),
         ("8h30", None, "08:30"),
         ("08h30min", None, "08:30"),
         ("3:30 da tarde", None, "15:30"),
@@ -94,3 +97,9 @@ def test_any_text_ends_in_a_moment(text: str) -> None:
 @given(st.from_regex(r"[0-3][0-9]/[01][0-9]/[0-9]{4}", fullmatch=True), st.from_regex("[0-9:]{5,8}", fullmatch=True))
 def test_the_usual_spelling_is_read_as_any_other(date: str, time: str) -> None:
     assert parse_moment(f"{date} {time}") == parse_moment(f" {date} {time}")
+
+
+@pytest.mark.parametrize("text", ["até 10h", "até as 10:00", "01/12/2026 até 10:00"])
+def test_an_end_alone_is_no_time(text: str) -> None:
+    assert parse_moment(text).time is None
+    assert not parse_moment(text).whole

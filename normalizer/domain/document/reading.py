@@ -39,6 +39,7 @@ _QUALIFIERS: Final = frozenset({Label.GENERAL, Label.NATIONAL})
 _OTHERS: Final = "|".join(word for word, label in LABELS.items() if label == Label.OTHERS)
 _OWNER: Final = rf"({_OTHERS}|paciente)\b"
 _OWNER_AFTER: Final = re.compile(
+    r"(?: (?:ssp|detran|iirgd|ifp|pc|sesp|sds)(?:[ /-]{1,2}[a-z]{2})?\b)?"  # the RG's issuer
     rf" ?(?:\((?:(?:cpf|rg|doc[a-z]*) )?(?:d[aeo]s? )?{_OWNER}[^0-9:=;|\n()]{{0,40}}\)"
     rf"|[,–-]? ?(?:(?:cpf|rg|doc[a-z]*) (?:d[aeo]s? )?|d[aeo]s? ){_OWNER}[^0-9:=;|\n,()]{{0,40}}(?=[;|\n,()]|\Z)"
     # a name behind it says whose child the patient is: "CPF 111.444.777-35, mãe Maria"
