@@ -54,6 +54,15 @@ class TestHtml:
         _, rows = rows_of(f"<table>{HEADER}{two}<tr></tr>{BIA_ROW}</table>")
         assert list(rows.values()) == [ANA, BIA]
 
+    def test_a_span_of_no_rows_is_one_of_all_that_are_left(self) -> None:
+        _, rows = rows_of(
+            "<table><tr><th>Data</th><th>Nome</th><th>Endereço</th><th>CPF</th></tr>"
+            f"<tr><td rowspan=0>01/12/2026</td>{ANA_ROW[4:]}{BIA_ROW}</table>"
+            f"<table>{ANA_ROW.replace('<tr>', '<tr><td>')}</table>"
+        )
+        day = {"data_agendamento": "01/12/2026"}
+        assert list(rows.values()) == [ANA | day, BIA | day, ANA]
+
     def test_no_span_reaches_into_another_table(self) -> None:
         one = ANA_ROW.replace("<td>Ana", "<td rowspan=9>Ana")
         _, rows = rows_of(f"<table>{HEADER}{one}</table><table>{BIA_ROW}</table>")

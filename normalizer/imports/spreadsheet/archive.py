@@ -47,7 +47,7 @@ class Archive:
         """`xlsx`, `xlsb` or `ods`. Raises InvalidInput for any other zip."""
         if "content.xml" in self._names:
             return "ods"
-        main = self.main_part()
+        main = self.main_part().lower()
         if main.endswith(".bin"):
             return "xlsb"
         if main.endswith(".xml") and "word/" not in main and "ppt/" not in main:
@@ -113,13 +113,14 @@ def attributes(tag: bytes) -> dict[str, str]:
 
 
 def _moved(name: str, main: str, home: str) -> str:
-    """Where calamine looks for a part: the workbook's folder is called `xl`, the workbook `workbook`."""
+    """Where calamine looks for a part, in small letters: the workbook's folder is `xl`, the workbook `workbook`."""
+    name, main, home = name.lower(), main.lower(), home.lower()
     whole = f"workbook{posixpath.splitext(main)[1]}"
     if name == main:
         return f"xl/{whole}"
     if name == posixpath.join(home, "_rels", f"{posixpath.basename(main)}.rels"):
         return f"xl/_rels/{whole}.rels"
-    inside = name.startswith(f"{home}/") if home else not name.startswith(("_rels/", "docProps/", "[Content"))
+    inside = name.startswith(f"{home}/") if home else not name.startswith(("_rels/", "docprops/", "[content"))
     return f"xl/{name[len(home) :].lstrip('/')}" if inside else name
 
 

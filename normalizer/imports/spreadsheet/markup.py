@@ -21,7 +21,7 @@ from lxml import etree
 
 from normalizer.imports.spreadsheet import encoding
 from normalizer.imports.spreadsheet.archive import password_protected
-from normalizer.imports.spreadsheet.grid import MOST_COLUMNS, NO_FORMULA, Grid
+from normalizer.imports.spreadsheet.grid import MOST_COLUMNS, MOST_ROWS, NO_FORMULA, Grid
 from normalizer.imports.spreadsheet.table import Doubt, NumberedRows, Sheet, Source, Unreadable
 
 if TYPE_CHECKING:
@@ -251,7 +251,9 @@ class _Html(_Target):
             self.grid.begin_row()
         elif name in {"td", "th"}:
             self._end_cell()
-            self._span = (_number(attrib.get("colspan")), _number(attrib.get("rowspan"))) if attrib else (1, 1)
+            self._span = (
+                (_number(attrib.get("colspan")), _number(attrib.get("rowspan")) or MOST_ROWS) if attrib else (1, 1)
+            )
             self.listen()
         elif name == "table":
             self._end_cell()
