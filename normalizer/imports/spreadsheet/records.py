@@ -75,7 +75,8 @@ def _until_gap(used: set[int], gap: int) -> int:
 _EOF, _BOF, _BOUNDSHEET, _DIMENSIONS, _BLANK, _STRING = 0x0A, 0x809, 0x85, 0x200, 0x201, 0x207
 _FORMULAS: Final = frozenset({0x06, 0x206, 0x406})
 _XLS_CELLS: Final = _FORMULAS | {0x203, 0x204, 0x205, 0x27E, 0xBD, 0xD6, 0xFD}
-_PAIR: Final = struct.Struct("<HH")
+_SST, _SHARED = 0xFC, 0xFD
+_PAIR, _PAIRS = struct.Struct("<HH"), struct.Struct("<II")
 
 
 class Ole:
@@ -145,17 +146,29 @@ class Stream:
         return self.places[at // self._size] + at % self._size
 
 
-def xls_notes(content: bytes) -> list[Notes]:
-    """Of each sheet in the order they are listed, what is to be known of it."""
-    found = []
+def xls_notes(content: bytes) -> tuple[list[Notes], bool]:
+    """Of each sheet in the order they are listed, what is to be known of it; and whether all seems to be there.
+
+    No sum tells a damaged xls. But it says how often its texts are shown, each of them somewhere, and cells follow each
+    other: a lost record leaves a text that no cell shows, and a changed place breaks the order.
+    """
+    found, shown, ordered = [], list[int](), True
     for start in _xls_sheets(content):
         found.append(notes := Notes())
+        last = (-1, -1)
         for kind, at, size in _xls_records(content, start):
-            if kind == 0x205 and size > 7 and content[at + 7] == 1:
+            if kind in _XLS_CELLS and size > 3:
+                ordered, last = ordered and _place(content, at) > last, _place(content, at)
+            if kind == _SHARED and size > 9:
+                shown.append(int.from_bytes(content[at + 6 : at + 10], "little"))
+            elif kind == 0x205 and size > 7 and content[at + 7] == 1:
                 notes.error(_place(content, at), content[at + 6])
             elif kind in _FORMULAS and content[at + 12 : at + 14] == b"\xff\xff" and content[at + 6] == 2:
                 notes.error(_place(content, at), content[at + 8])
-    return found
+    said = next((_PAIRS.unpack_from(content, at) for kind, at, size in _xls_records(content, 0) if kind == _SST), None)
+    used = set(shown)
+    whole = said is None or (said == (len(shown), len(used)) and max(used, default=-1) < said[1])
+    return found, ordered and whole
 
 
 def xls_without_far_cells(data: bytes) -> tuple[bytes, bool]:

@@ -100,9 +100,10 @@ def open_ole(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Source
         content, leaves_out = records.xls_without_far_cells(content)
         far += ["xls"] if leaves_out else []
     book = CalamineWorkbook.from_filelike(io.BytesIO(content))
-    found = records.xls_notes(records.Ole(content).stream("workbook", "book").content)
+    found, is_whole = records.xls_notes(records.Ole(content).stream("workbook", "book").content)
     by_name = dict(zip((one.name for one in book.sheets_metadata), found, strict=False))
-    return _source("xls", book, lambda name: by_name.get(name, Notes()), None, far)
+    doubts = () if is_whole or far else (_NOT_WHOLE,)
+    return _source("xls", book, lambda name: by_name.get(name, Notes()), None, far, doubts)
 
 
 def _source(
@@ -111,19 +112,27 @@ def _source(
     notes: Callable[[str], Notes],
     open_again: Callable[[], CalamineWorkbook] | None,
     far: Sequence[str],
+    doubts: tuple[Doubt, ...] = (),
 ) -> Source:
     reading = _Book(book, notes, open_again)
     found = [one for one in book.sheets_metadata if one.typ == SheetTypeEnum.WorkSheet]
     sheets = [
         Sheet(one.name, partial(reading.rows, one.name), one.visible == SheetVisibleEnum.Visible) for one in found
     ]
-    return Source(kind, sheets, (_FAR,) if far else ())
+    return Source(kind, sheets, (_FAR, *doubts) if far else doubts)
 
 
 _FAR: Final = Doubt(
     "células perto da tabela",
     "células soltas muito longe dela, que não foram lidas",
     "Se não forem sobras, traga-as para junto da tabela; se forem, apague-as (Ctrl+End no Excel mostra a última).",
+)
+
+
+_NOT_WHOLE: Final = Doubt(
+    "um .xls em que cada texto guardado está numa célula, e as células em ordem",
+    "um arquivo que pode estar danificado",
+    "Confira as linhas na prévia; na dúvida, abra-o no Excel e salve como .xlsx.",
 )
 
 
