@@ -57,6 +57,21 @@ class TestTitles:
             ("Endereço (unidade)", None),
             ("Data de nascimento", None),
             ("Nome do", None),  # its other half stands in the row below
+            ("CPF nº", "cpf"),
+            ("RG / Órgão Emissor", "rg"),
+            ("Tipo RG", "tipo_documento"),
+            ("end_bairro", "bairro"),
+            ("enderecoCep", "cep"),
+            ("Endereço Residencial - Logradouro", "logradouro"),
+            ("Endereço (Número)", "numero"),
+            ("Endereço Comercial - Bairro", None),
+            ("Endereço completo do paciente (rua, nº)", "endereco_completo"),
+            ("Nº do CPF do paciente", "cpf"),
+            ("Início", "inicio_agendamento"),
+            ("Hora inicial", "hora_agendamento"),
+            ("Hora final", None),
+            ("Localidade", "cidade"),
+            ("Est.", "estado"),
         ],
     )
     def test_usual_names(self, title: str, field: str | None) -> None:
@@ -282,6 +297,7 @@ class TestHoweverTitlesArePut:
     def test_some_titles_mean_what_their_neighbours_make_of_them(self) -> None:
         assert header_at(1, ["Tipo", "Logradouro", "CPF"]).columns[0] == "tipo_logradouro"
         assert 0 not in header_at(1, ["Tipo", "CPF", "Logradouro"]).columns
+        assert header_at(1, ["CPF", "Tipo", "Documento"]).columns[1] == "tipo_documento"
         assert header_at(1, ["Convênio", "CPF"]).columns[0] == "nome_convenio"
         assert header_at(1, ["Convênio", "Nome do convênio", "CPF"]).columns[0] == "numero_convenio"
 
@@ -295,3 +311,143 @@ def test_a_table_below_with_more_titles_takes_no_row_from_the_one_above() -> Non
     data = find_header(enumerate([["Paciente", "CPF"], ["Ana", "529.982.247-25"], *below], 1))
     assert data is not None
     assert data.row == 1
+
+
+CPFS = ("111.444.777-35", "529.982.247-25")
+
+
+def told(text: str) -> tuple[list[dict[str, str]], dict[int | None, str]]:
+    """The rows, and what was found wrong by its line."""
+    found, problems = opened(text)
+    return found, {one.row: one.found for one in problems}
+
+
+class TestRowsOfNoAppointment:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "*** ALMOÇO ***",
+            "Bloqueado - reunião",
+            "Disponível p/ encaixe",
+            "Sem agendamento",
+            "(vazio)",
+            "VAGO - confirmar",
+            "Feriado nacional",
+            "XXX",
+            "0",
+            "TOTAL GERAL: 3",
+        ],
+    )
+    def test_free_slots_and_totals_are_none(self, name: str) -> None:
+        assert told(f"Data;Hora;Paciente;CPF;Endereço\n01/12/2026;08:00;{name};;\n") == ([], {})
+
+    @pytest.mark.parametrize("name", ["Reserva Alves", "Bia Livre", "Xavier"])
+    def test_patients_are(self, name: str) -> None:
+        assert rows(f"Data;Hora;Paciente;CPF;Endereço\n01/12/2026;08:00;{name};;\n")[0]["nome_paciente"] == name
+
+    @pytest.mark.parametrize(
+        "note",
+        ["Emitido em 27/11/2026 por Maria", "Página 1 de 3", "Dr. João - Cardiologia", "Sala 3", "1 registro(s)"],
+    )
+    def test_notes_where_a_name_would_be_are_reported(self, note: str) -> None:
+        found, problems = told(f"Paciente;CPF;Endereço\n{note};;\nAna;{CPFS[0]};{ADDRESS}\n")
+        assert [one["nome_paciente"] for one in found] == ["Ana"]
+        assert list(problems) == [2]
+
+    @pytest.mark.parametrize("title", ["Médico;CRM;Telefone", "Prestador;CNPJ;Endereço", "Resumo;Quantidade;"])
+    def test_a_table_of_something_else_is_reported_until_a_header_of_ours(self, title: str) -> None:
+        text = f"Nome;CPF;Endereço\nAna;{CPFS[0]};{ADDRESS}\n;;\n{title}\nDr. X;12345;Av. B, 2\n"
+        found, problems = told(text)
+        assert [one["nome_paciente"] for one in found] == ["Ana"]
+        assert list(problems) == [4, 5]
+        assert "outra tabela" in problems[5]
+        for below in (f"Bia;{CPFS[1]};{ADDRESS}\n", f"Nome;CPF;Endereço\nBia;1;{ADDRESS}\n"):
+            assert [one["nome_paciente"] for one in rows(text + below)] == ["Ana", "Bia"]
+
+    def test_a_row_whose_name_is_a_number_is_shifted(self) -> None:
+        found, problems = told(f"Nome;Endereço;CPF\n{CPFS[0]};Ana;{ADDRESS}\nBia;{ADDRESS};{CPFS[1]}\n")
+        assert [one["nome_paciente"] for one in found] == ["Bia"]
+        assert problems == {2: "“000.000.000-00”"}
+
+
+class TestWhoseColumns:
+    def test_two_tables_beside_each_other_under_other_titles(self) -> None:
+        text = f"Nome;CPF;Endereço;;Paciente;Documento;Endereço\nAna;{CPFS[0]};Rua A;;Bia;{CPFS[1]};Rua B\n"
+        assert rows(text) == [
+            {"nome_paciente": "Ana", "cpf": CPFS[0], "endereco_completo": "Rua A"},
+            {"nome_paciente": "Bia", "documento_completo": CPFS[1], "endereco_completo": "Rua B"},
+        ]
+
+    def test_a_group_of_somebody_else_over_the_titles(self) -> None:
+        text = f"PACIENTE;;RESPONSÁVEL;;ENDEREÇO\nNome;CPF;Nome;CPF;\nAna;{CPFS[0]};Maria;{CPFS[1]};Rua A\n"
+        assert rows(text) == [{"nome_paciente": "Ana", "cpf": CPFS[0], "endereco_completo": "Rua A"}]
+
+    @pytest.mark.parametrize("names", ["Ana | Bia", "1) Ana 2) Bia", "Ana - Bia", "Ana + Bia"])
+    def test_two_names_and_two_documents_are_two_patients(self, names: str) -> None:
+        assert told(f"Nome;CPF\n{names};{' '.join(CPFS)}\n")[0] == []
+        assert told(f"Nome;Documento\n{names};RG 12.345.678-9, RG 98.765.432-1\n")[0] == []
+        assert rows(f"Nome;CPF\n{names};{CPFS[0]}\n") == [{"nome_paciente": names, "cpf": CPFS[0]}]
+
+    def test_an_address_of_collection_in_parts_stays_apart_from_the_other(self) -> None:
+        titles = "Nome;CPF;Endereço;Número;Cidade;Endereço Coleta;Número Coleta;Cidade Coleta;UF Coleta"
+        (values,) = rows(f"{titles}\nAna;1;Rua A;10;Campinas;Av. B;102;Cascavel;PR\n")
+        assert values["endereco_coleta"] == "Av. B, nº 102, cidade: Cascavel, UF: PR"
+        assert "endereco_completo" not in values
+
+    def test_two_titles_of_one_meaning_are_not_joined(self) -> None:
+        found, problems = told("Nome;CPF;Rua;Nº;Número;Cidade\nAna;1;Rua A;10;9001;Bauru\nBia;2;Rua B;;20;Bauru\n")
+        assert [one["endereco_completo"] for one in found] == [
+            "Rua A, nº 10, cidade: Bauru",
+            "Rua B, nº 20, cidade: Bauru",
+        ]
+        assert problems[2] == "valores diferentes"
+
+    @pytest.mark.parametrize("titles", ["Tipo;Documento", "Modelo do documento;Documento", "Tipo de documento;RG"])
+    def test_the_kind_of_a_document_decides(self, titles: str) -> None:
+        field = "rg" if titles.endswith("RG") else "documento_completo"
+        (passport, other) = rows(f"Nome;{titles}\nAna;Passaporte;123456789\nBia;Consulta;123456789\n")
+        assert (passport[field], other[field]) == ("Passaporte: 123456789", "123456789")
+
+
+class TestTimesWithoutADate:
+    ROW = f"08:00;Ana;{CPFS[0]};{ADDRESS}"
+
+    def test_they_are_reported(self) -> None:
+        found, problems = told(f"Hora;Paciente;CPF;Endereço\n{self.ROW}\n")
+        assert "data_agendamento" not in found[0]
+        assert problems == {2: "só a hora"}
+        assert told(f"Data;Hora;Paciente;CPF;Endereço\n;{self.ROW}\n")[1] == {2: "só a hora"}
+
+    @pytest.mark.parametrize("name", ["Agenda_01-12-2026.csv", "01.12.2026.csv", "terça-feira 01-12-2026.csv"])
+    def test_the_name_of_the_file_may_tell_it(self, name: str) -> None:
+        sheet = read(f"Hora;Paciente;CPF;Endereço\n{self.ROW}\n".encode(), name=name)
+        assert [row.values["data_agendamento"] for row in sheet.rows()] == ["01/12/2026"]
+        assert [one.found for one in sheet.problems] == ["a data só no nome da planilha; valeu 01/12/2026"]
+
+    @pytest.mark.parametrize("title", ["Data:;01/12/2026;;", "Terça-feira 01/12/2026;;;"])
+    def test_a_title_may(self, title: str) -> None:
+        assert rows(f"{title}\nHora;Paciente;CPF;Endereço\n{self.ROW}\n")[0]["data_agendamento"] == "01/12/2026"
+
+    @pytest.mark.parametrize("separator", ["02/12", "Quarta-feira", "dia 2"])
+    def test_a_separator_that_is_half_a_date_ends_the_day_before(self, separator: str) -> None:
+        found, problems = told(
+            f"Hora;Paciente;CPF;Endereço\n01/12/2026;;;\n{self.ROW}\n{separator};;;\n{self.ROW.replace('Ana', 'Bia')}\n"
+        )
+        assert [one.get("data_agendamento") for one in found] == ["01/12/2026", None]
+        assert list(problems) == [4, 5]
+
+
+@pytest.mark.parametrize("value", ["#N/D", "#REF!", "#NOME?", "#DIV/0!", "Err:502"])
+def test_an_error_written_as_text_is_no_value(value: str) -> None:
+    sheet = read(f"Nome;CPF;Endereço\nAna;{value};{ADDRESS}\n".encode())
+    (row,) = sheet.rows()
+    assert ("cpf" in row.values, row.unread) == (False, {"cpf"})
+    assert [one.found for one in sheet.problems] == [f"o erro {value}"]
+
+
+@pytest.mark.parametrize(
+    ("cep", "whole"), [("1.3010000E7", "13010-000"), ("1.3101E6", "01310-100"), ("1.3E+07", "1.3E+07")]
+)
+def test_numbers_as_programs_write_them(cep: str, whole: str) -> None:
+    (values,) = rows(f"Nome;CPF;Rua;Nº;Cidade;CEP\nAna;1;Rua A;10.0;Bauru;{cep}\n")
+    assert (values["endereco_completo"], values["cep"]) == ("Rua A, nº 10, cidade: Bauru", whole)

@@ -293,9 +293,9 @@ def test_the_days_of_an_agenda_and_its_free_slots() -> None:
 def test_the_day_in_the_title_of_an_agenda_is_that_of_its_times(title: str, day: str | None) -> None:
     rows, problems = outcome(f"{title}\nHora;Paciente;CPF;Endereço\n08:00;Ana;111.444.777-35;Rua A, 1\n")
     assert rows[3].get("data_agendamento") == day
-    assert problems == ({2: f"a data só no título; valeu {day}"} if day else {})
+    assert problems == ({2: f"a data só no título; valeu {day}"} if day else {3: "só a hora"})
     rows, problems = outcome(f"{title}\nData;Hora;Paciente;CPF;Endereço\n;08:00;Ana;111.444.777-35;Rua A, 1\n")
-    assert ("data_agendamento" in rows[3], problems) == (False, {})
+    assert ("data_agendamento" in rows[3], problems) == (False, {3: "só a hora"})
 
 
 def test_single_quotes_around_cells_are_none_of_the_value() -> None:
@@ -321,3 +321,11 @@ def test_lines_of_two_encodings_in_one_file_are_each_read_in_their_own(codec: st
         assert row.values.get("endereco_completo") in {"Praça São José, 10, Macapá - AP", None}
         assert row.unread or len(row.values) == 2
     assert sheet.problems
+
+
+def test_one_column_keeps_its_commas() -> None:
+    rows, _ = outcome("Endereço\nRua das Flores, 10, Centro, Campinas - SP\nAv. Brasil, 102, Cascavel - PR\n")
+    assert [one["endereco_completo"] for one in rows.values()] == [
+        "Rua das Flores, 10, Centro, Campinas - SP",
+        "Av. Brasil, 102, Cascavel - PR",
+    ]

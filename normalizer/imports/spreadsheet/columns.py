@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from normalizer.imports.spreadsheet.table import BrokenRow, Unreadable
@@ -73,8 +73,11 @@ class Header:
     @property
     def address_field(self) -> str:
         """The field that the parts of an address belong to."""
-        own = {"endereco_completo", "logradouro"}.isdisjoint(self.columns.values())
-        return "endereco_coleta" if own and "endereco_coleta" in self.columns.values() else "endereco_completo"
+        found = set(self.columns.values())
+        parts = (self.titles[index] for index, carried in self.columns.items() if carried in ADDRESS_PARTS)
+        of_collection = any("coleta" in normalize_title(title) for title in parts)
+        own = of_collection or found.isdisjoint({"endereco_completo", "logradouro"})
+        return "endereco_coleta" if own and "endereco_coleta" in found else "endereco_completo"
 
     @property
     def general_address(self) -> str | None:
@@ -90,10 +93,12 @@ class Header:
         return any(_is_value(value) for value in values) and self.row > 0
 
     def sources(self) -> dict[str, list[list[int]]]:
-        """Per field its columns: those in one list have equal titles, and the filled one counts; lists are joined."""
+        """Per field its columns: titles in one list mean the same, and the filled one counts; lists are joined."""
         found: dict[str, dict[str, list[int]]] = {}
         for index, carried in self.columns.items():
-            found.setdefault(carried, {}).setdefault(normalize_title(self.titles[index]), []).append(index)
+            title = self.titles[index]
+            name = "" if title in self.told or carried in JOINED_FIELDS else name_of(title)
+            found.setdefault(carried, {}).setdefault(name or normalize_title(title), []).append(index)
         return {carried: list(columns.values()) for carried, columns in found.items()}
 
     def is_repeated_by(self, cells: Sequence[object]) -> bool:
@@ -123,7 +128,7 @@ def find_header(rows: Iterable[tuple[int, Sequence[object]]], also: Also | None 
         if score > best_score:
             best, best_score = header, score
         header, score = _read_header(number, _over(above, cells), also, above)
-        if score > best_score + 1:
+        if score > best_score + (not _columns_of_others(above, cells)):
             best, best_score = header, score
         above = cells if any(map(_is_filled, cells)) else ()
     return best if best is not None or len(single) != 1 else single[0]
@@ -134,9 +139,9 @@ def header_at(number: int, cells: Sequence[object], also: Also | None = None) ->
     return _read_header(number, cells, also)[0]
 
 
-def header_within(number: int, cells: Sequence[object]) -> Header | None:
+def header_within(number: int, cells: Sequence[object], above: Sequence[object] = ()) -> Header | None:
     """A row of data read as the header of a second table, where it can be nothing else: titles alone, known ones."""
-    header, score = _read_header(number, cells, None)
+    header, score = _read_header(number, cells, None, () if any(map(_is_value, above)) else above)
     filled = sum(map(_is_filled, cells))
     useful = header.fields & (ADDRESS_FIELDS | DOCUMENT_FIELDS)
     return header if useful and score >= max(_MIN_SCORE, (filled + 1) // 2) else None
@@ -178,7 +183,7 @@ def _read_header(
     fields = {
         index: FIELD_OF_NAME[name] for index, name in known.items() if name in FIELD_OF_NAME and index not in others
     }
-    blocks = _side_by_side({index: known[index] for index in fields})
+    blocks = _side_by_side({at: known[at] for at in fields}, [at for at, name in enumerate(names) if not name])
     titles = tuple("" if cell is None or isinstance(cell, Unreadable) else str(cell) for cell in cells)
     said = {titles[index]: carried for index, carried in told.items()}
     first, *beside = [_columns(told if at == 0 else {}, block, known) for at, block in enumerate(blocks)]
@@ -205,14 +210,22 @@ def _columns_of_others(above: Sequence[object], cells: Sequence[object]) -> set[
     return found
 
 
-def _side_by_side(known: Mapping[int, str]) -> list[dict[int, str]]:
-    """The columns by table: another begins where all titles come again, the patient's among them."""
-    names = list(known.values())
-    width = next((at for at in range(2, len(names) // 2 + 1) if _comes_again(names, at)), len(names) or 1)
-    indices = list(known)
+def _side_by_side(known: Mapping[int, str], untitled: Sequence[int]) -> list[dict[int, str]]:
+    """The columns by table: one begins behind an untitled column, or where all titles come again."""
+    ends = pairwise([-1, *untitled, max(known, default=0) + 1])
+    parted = [{index: name for index, name in known.items() if after < index < end} for after, end in ends]
+    if len(parted := list(filter(None, parted))) > 1 and all(map(_is_a_table, parted)):
+        return parted
+    names, indices = list(known.values()), list(known)
+    step = next((at for at in range(2, len(names) // 2 + 1) if _comes_again(names, at)), len(names) or 1)
     return [
-        {index: known[index] for index in indices[start : start + width]} for start in range(0, len(names) or 1, width)
+        {index: known[index] for index in indices[start : start + step]} for start in range(0, len(names) or 1, step)
     ]
+
+
+def _is_a_table(names: Mapping[int, str]) -> bool:
+    fields = {FIELD_OF_NAME[name] for name in names.values()}
+    return "nome_paciente" in fields and not fields.isdisjoint(ADDRESS_FIELDS | DOCUMENT_FIELDS | {"logradouro"})
 
 
 def _comes_again(names: Sequence[str], width: int) -> bool:
@@ -256,10 +269,12 @@ def _without_loose_parts(columns: dict[int, str]) -> dict[int, str]:
 
 
 def _settled(columns: dict[int, str], names: Mapping[int, str]) -> dict[int, str]:
-    """Two titles that mean what their neighbours make of them: “Tipo” before a street, “Convênio” without a name."""
+    """Titles that mean what their neighbours make of them: “Tipo” of a street or a document, a lone “Convênio”."""
     settled = dict(columns)
     for index, name in names.items():
-        if name == "tipo" and columns.get(index + 1) != "logradouro":
+        if name == "tipo" and "documento_completo" in (columns.get(index - 1), columns.get(index + 1)):
+            settled[index] = "tipo_documento"
+        elif name == "tipo" and columns.get(index + 1) != "logradouro":
             settled.pop(index, None)
         elif name == "convenio" and index in columns and "nome_convenio" not in columns.values():
             settled[index] = "nome_convenio"

@@ -241,7 +241,8 @@ def _candidates(sample: list[str]) -> Iterator[_Dialect]:
     for delimiter in told or _DELIMITERS:
         single = bool(filled) and filled[0].startswith("'") and f"'{delimiter}'" in filled[0]
         quote = "'" if single else '"'
-        spaced = bool(filled) and all(part.startswith(" ") for part in filled[0].split(delimiter)[1:])
+        after = filled[0].split(delimiter)[1:] if filled else []
+        spaced = bool(after) and all(part.startswith(" ") for part in after)
         blanks = spaced or any(f"{delimiter} {quote}" in line for line in filled)
         yield _Dialect(delimiter, quote, blanks=blanks)
         if wrapped:

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain.document import Cpf, cpf_is_valid
+from normalizer.domain.document.tokens import Label, label_of
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.text import fold
 
@@ -28,6 +29,8 @@ _LABELS: Final = {
     "cidade": "cidade: ",
     "estado": "UF: ",
 }
+_DECIMALS: Final = re.compile(r"(?<=[0-9])[.,]0+$")
+_DOUBLE: Final = re.compile(r"[1-9](?:\.[0-9]{1,7})?[eE][67]")  # as Java writes a number, with all its digits
 _STATES: Final = frozenset(map(fold, (*UF_NAMES, *UF_NAMES.values())))
 
 
@@ -65,14 +68,21 @@ def _join_digits(values: dict[str, str], digits: str) -> None:
 
 
 def _label_document(values: dict[str, str], kind: str) -> None:
-    """A document under the name of its kind, as its column of types says it."""
-    if values.get("documento_completo") and any(map(str.isalpha, kind)):
+    """A document under the name of its kind, as its column of types says it; what is no kind says nothing."""
+    labels = {label_of(word) for word in re.findall("[a-z]+", fold(kind))} - {Label.NONE}
+    if labels and values.get("documento_completo"):
         values["documento_completo"] = f"{kind}: {values['documento_completo']}"
+    elif labels and labels.isdisjoint({Label.CPF, Label.RG, Label.ANY}):  # a passport under “RG”
+        for name in ("cpf", "rg"):
+            if name in values:
+                values[name] = f"{kind}: {values[name]}"
 
 
 def _cep(text: str, state: str) -> str:
     """A CEP with the zero that Excel took: those of São Paulo alone begin with one."""
-    digits = re.sub("[^0-9]", "", re.sub(r"[.,]0+$", "", text))
+    if _DOUBLE.fullmatch(text):
+        text = f"{float(text):.0f}"
+    digits = re.sub("[^0-9]", "", _DECIMALS.sub("", text))
     if len(digits) == 7 and fold(state) in {"", "sp", "sao paulo"}:
         digits = f"0{digits}"
     return f"{digits[:5]}-{digits[5:]}" if len(digits) == 8 else text
@@ -80,6 +90,8 @@ def _cep(text: str, state: str) -> str:
 
 def _join_address(values: dict[str, str], target: str) -> None:
     parts = {name: _LABEL.sub("", values.pop(name)).strip() for name in _ADDRESS if name in values}
+    if "numero" in parts:
+        parts["numero"] = _DECIMALS.sub("", parts["numero"])
     base = values.get(target) or " ".join(filter(None, (parts.get("tipo_logradouro"), parts.get("logradouro"))))
     if base:
         values[target] = ", ".join([base, *_labelled(parts, base)])

@@ -87,19 +87,23 @@ class Spreadsheet:
         for info, table in zip(self.sheets, self._tables, strict=True):
             readers = self._readers(info.name, info.header)
             sample = self._samples[info.name] = []
+            above: Cells = ()
             for number, cells in self._cells(info, table):
                 if number < info.header.row:
                     readers[0].note_title(cells)
-                if number <= info.header.row or readers[0].header.is_repeated_by(cells):
+                if number <= info.header.row:
                     continue
-                if isinstance(cells, BrokenRow):
+                if readers[0].header.is_repeated_by(cells):
+                    readers[0].repeated()
+                elif isinstance(cells, BrokenRow):
                     self.problems.append(Problem(info.name, number, None, cells.expected, cells.found, cells.fix))
-                elif (second := readers[0].second_header(number, cells)) is not None:
+                elif (second := readers[0].second_header(number, cells, above)) is not None:
                     readers = self._readers(info.name, second)
                 else:
                     if len(sample) < SAMPLE:
                         sample.append(cells)
                     yield from filter(None, [reader.read(number, cells) for reader in readers])
+                above = cells
 
     def _cells(self, info: SheetInfo, table: Table) -> Iterator[tuple[int, Cells]]:
         """The rows of a table, with what an operator edited."""
@@ -123,7 +127,8 @@ class Spreadsheet:
         return tuple({one.title: one for one in reversed(found)}.values())[::-1]
 
     def _readers(self, name: str, header: Header) -> list[RowReader]:
-        return [RowReader(name, one, self.problems) for one in (header, *header.beside)]
+        names = (name, Path(self.where).stem)
+        return [RowReader(name, one, self.problems, names) for one in (header, *header.beside)]
 
     def cells_of(self, wanted: Container[tuple[str, int]]) -> Iterator[tuple[SheetInfo, int, Cells]]:
         """Yield the cells of the rows named by (sheet, number)."""

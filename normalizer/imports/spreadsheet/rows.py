@@ -8,11 +8,10 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from normalizer.domain.document import cpf_is_valid
 from normalizer.domain.moment import parse_moment
-from normalizer.domain.text import fold
 from normalizer.imports.spreadsheet.columns import Header, header_within
 from normalizer.imports.spreadsheet.joining import PARTS, join_parts
+from normalizer.imports.spreadsheet.others import are_several, is_note, is_vacant, titles_of_another_table, valid_cpfs
 from normalizer.imports.spreadsheet.problem import Problem, shown
 from normalizer.imports.spreadsheet.table import Unreadable
 from normalizer.imports.spreadsheet.titles import (
@@ -22,8 +21,6 @@ from normalizer.imports.spreadsheet.titles import (
     JOINED_FIELDS,
     KEY_FIELD,
     MOMENTS,
-    field_of,
-    is_of_others,
 )
 from normalizer.imports.spreadsheet.values import text_of
 from normalizer.observability.masking import mask
@@ -41,25 +38,29 @@ _WHEN: Final = {
 _MIDNIGHT: Final = "00:00"
 # What stands where nothing does: dashes, dots, a lone zero as an id.
 _MARKS: Final = "-–—_.*=/|"
-_NOTHING: Final = re.compile(rf"[\s{re.escape(_MARKS)}]+")
-_NO_ID: Final = re.compile(r"0+|n/?[ad]|nan|null|none|nenhum|sem id|#.*", re.IGNORECASE)
+# And error values, as they stand in a text.
+_NO_VALUE: Final = re.compile(
+    rf"[\s{re.escape(_MARKS)}]+|Err:[0-9]{{3}}|#(?:N/[AD]|(?:DIV/0|REF|VALUE|VALOR|NAME|NOME|N[UÚ]M|NULL|NULO|SPILL"
+    r"|DESPEJAR|CALC|CÁLC|ERROR|ERRO|CONNECT|FIELD|BLOCKED|BUSY|UNKNOWN|GETTING_DATA)[!?]?)"
+)
+_SUSPECT: Final = frozenset(f"{_MARKS}#E")
+_NO_ID: Final = re.compile(r"[0-]+|n/?[ad]|nan|null|none|nenhum|sem|sem id|#.*", re.IGNORECASE)
 # A number that lost digits on its way through a floating point is nobody's id any more.
 _ROUNDED: Final = re.compile(r"[0-9][.,][0-9]+e\+?[0-9]+", re.IGNORECASE)
-_VACANT: Final = re.compile(
-    r"(?:(?:horario|hora|encaixe|agenda)\W+)?(?:vag[oa]s?|livres?|disponive(?:l|is)|bloquead[oa]s?|bloqueio|reservad[oa]s?"
-    r"|almoco|intervalo|cafe|lanche|pausa|folga|feriado|recesso|reuniao|fechad[oa]|sem paciente|nao agendar|ferias)\W*"
-    r"|hora(?:rio)? d[eo] almoco|(?:sub)?total\b.*|quantidade\b.*|[0-9]+"
-)
 _DIGIT: Final = re.compile("[0-9]")
+_LETTER: Final = re.compile(r"[^\W\d_]")
+_TIMES: Final = ("hora_agendamento", "inicio_agendamento")
 _LINES: Final = re.compile(r"\s*[\r\n]+\s*")
-_SEVERAL: Final = re.compile(r"[\r\n/;]")
-_AND_ANOTHER: Final = re.compile(r"[,&+]|\be\b", re.IGNORECASE)
-_CPF: Final = re.compile(r"(?<![0-9])[0-9]{3}\.?[0-9]{3}\.?[0-9]{3}[-/ ]?[0-9]{2}(?![0-9])")
 _NAMING: Final = frozenset({KEY_FIELD, "nome_paciente"}) | ADDRESS_FIELDS | DOCUMENT_FIELDS
 # All that an agenda's free slot holds.
 _SLOT: Final = frozenset(chain.from_iterable(((whole, *parts) for whole, parts in MOMENTS.items())))
-_OF_A_DAY: Final = re.compile(r"^\W*(?:(?:agenda(?:mentos?)?|pacientes|dia|data|d[aeo])\b\W*)+", re.IGNORECASE)
-_TITLE_CHARS: Final = 60
+_WEEKDAYS: Final = "segunda|ter[çc]a|quarta|quinta|sexta|s[áa]bado|domingo"
+_OF_A_DAY: Final = re.compile(
+    rf"^\W*(?:(?:agenda(?:mentos?)?|pacientes|dia|data|d[aeo]|{_WEEKDAYS})\b(?:-feira)?\W*)+", re.IGNORECASE
+)
+_PART_OF_A_DATE: Final = re.compile(
+    rf"\W*(?:dia\W+)?(?:[0-9]{{1,2}}(?: ?[/.-] ?[0-9]{{1,2}})?|(?:{_WEEKDAYS})\b.*)\W*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,13 @@ class Row:
 
 
 class RowReader:
-    """Reads the rows below `header`; what is wrong with one is appended to `problems`."""
+    """Reads the rows below `header`; what is wrong with one is appended to `problems`.
 
-    def __init__(self, sheet: str, header: Header, problems: list[Problem]) -> None:
-        self._sheet, self.header, self._problems = sheet, header, problems
+    `names` of the sheet and its file may tell the day of rows that tell their times alone.
+    """
+
+    def __init__(self, sheet: str, header: Header, problems: list[Problem], names: Sequence[str] = ()) -> None:
+        self._sheet, self.header, self._problems, self._names = sheet, header, problems, names
         sources = header.sources()
         self._single = [(columns[0][0], name) for name, columns in sources.items() if columns == [columns[0][:1]]]
         self._several = [(name, columns) for name, columns in sources.items() if columns != [columns[0][:1]]]
@@ -99,17 +103,25 @@ class RowReader:
             if not header.fields.isdisjoint({date_field, whole, time_field})
         ]
         self._has_dates = not header.fields.isdisjoint({"data_agendamento", "inicio_agendamento"})
-        self._day: str | None = None  # of the separator above, in a sheet without a column for it
+        self._day: str | None = (
+            None  # of the separator above, in a sheet without a column for it; empty: not to be read
+        )
+        self._another: list[str] = []  # titles of a table below that is none of appointments
 
-    def second_header(self, number: int, cells: Cells) -> Header | None:
+    def second_header(self, number: int, cells: Cells, above: Cells) -> Header | None:
         """The header of another table, where this row is one."""
         for index in self._telling:
             if index < len(cells) and isinstance(cell := cells[index], str) and _DIGIT.search(cell):
                 return None
-        titles = [cell for cell in cells if isinstance(cell, str) and cell]
-        if not any(len(title) <= _TITLE_CHARS and field_of(title) for title in titles):
+        if not (titles := titles_of_another_table(cells)):
             return None
-        return header_within(number, cells)
+        if (header := header_within(number, cells, above)) is None:
+            self._another = titles
+        return header
+
+    def repeated(self) -> None:
+        """The header stands there once more: what follows is its own."""
+        self._another = []
 
     def read(self, number: int, cells: Cells) -> Row | None:
         """The appointment of a row; None for an empty one, a separator, a vacant slot, and for one that is reported."""
@@ -117,25 +129,39 @@ class RowReader:
         values = self._values(number, cells, unread)
         if len(values) <= 1 and self._is_separator(cells):
             return None
-        if not values or _is_vacant(values):
+        if not values or is_vacant(values):
+            return None
+        if (problem := self._of_no_appointment(number, values)) is not None:
+            self._problems.append(problem)
             return None
         if values.keys().isdisjoint(_NAMING):
-            if not values.keys() <= _SLOT or not all(_spelled(text)[2] for text in values.values()):
-                self._problems.append(_unusable(self._sheet, number))
-            return None
-        if _are_several(values):
-            self._problems.append(_several(self._sheet, number, self.header.title_of("nome_paciente")))
             return None
         if "nome_paciente" in values:
             values["nome_paciente"] = _LINES.sub(" ", values["nome_paciente"])
         written = self._settle_moments(number, values)
         return Row(self._sheet, number, values, frozenset(unread), written)
 
+    def _of_no_appointment(self, number: int, values: Mapping[str, str]) -> Problem | None:
+        """What is wrong with a row that is not one patient's."""
+        if self._another and not valid_cpfs(values):
+            return _of_another_table(self._sheet, number, self._another)
+        is_slot = values.keys() <= _SLOT and all(_spelled(text)[2] for text in values.values())
+        if (values.keys().isdisjoint(_NAMING) and not is_slot) or is_note(values):
+            return _unusable(self._sheet, number)
+        name = values.get("nome_paciente", "a")
+        if not _LETTER.search(name):
+            return _shifted(self._sheet, number, self.header.title_of("nome_paciente"), mask(name))
+        if are_several(values):
+            return _several(self._sheet, number, self.header.title_of("nome_paciente"))
+        return None
+
     def note_title(self, cells: Cells) -> None:
         """A row above the header: an agenda's title tells the day of rows that tell their times alone."""
-        titled = any(_OF_A_DAY.match(text_of(cell)) for cell in cells)
-        if titled and "hora_agendamento" in self.header.fields and not self._has_dates and self._is_separator(cells):
-            self._problems.append(_of_title(self._sheet, self.header.row, str(self._day)))
+        if self._has_dates or "hora_agendamento" not in self.header.fields:
+            return
+        if day := _day_of(" ".join(filter(None, map(text_of, cells)))):
+            self._day = day
+            self._problems.append(_of_title(self._sheet, self.header.row, "no título", day))
 
     def _is_separator(self, cells: Cells) -> bool:
         """Whether the row holds a day and nothing else, as agendas made by hand part their days."""
@@ -144,6 +170,8 @@ class RowReader:
             return False
         moment = parse_moment(_OF_A_DAY.sub("", text_of(filled[0])))
         if moment.date is None or not moment.whole:
+            if _PART_OF_A_DATE.fullmatch(text_of(filled[0])):
+                self._day = ""  # of the rows below, that of the one before no more
             return False
         self._day = None if self._has_dates else f"{moment.date:%d/%m/%Y}"
         return True
@@ -159,8 +187,11 @@ class RowReader:
             texts = [self._text(number, name, same, cells, unread) for same in columns]
             if text := _SEPARATORS.get(name, ", ").join(filter(None, texts)):
                 values[name] = text
-        for name in [name for name, text in values.items() if text[0] in _MARKS and _NOTHING.fullmatch(text)]:
-            del values[name]
+        for name in [name for name, text in values.items() if text[0] in _SUSPECT and _NO_VALUE.fullmatch(text)]:
+            text = values.pop(name)
+            if text[0] not in _MARKS:
+                unread.add(name)
+                self._report(number, name, "um valor", f"o erro {text}")
         if KEY_FIELD in values:
             self._settle_key(number, values)
         if self._in_parts:
@@ -218,9 +249,24 @@ class RowReader:
                 values[date_field] = date
             if time := next(filter(None, reversed(times)), ""):
                 values[time_field] = time
-        if self._day is not None:
+        if "hora_agendamento" in values and "data_agendamento" not in values | written:
+            self._date(number, values)
+        elif self._day:
             values.setdefault("data_agendamento", self._day)
         return {name: text for name, text in written.items() if name not in values} if written else written
+
+    def _date(self, number: int, values: dict[str, str]) -> None:
+        """The day of a row that tells its time alone: of the title above it, of the sheet's or the file's name."""
+        if self._day is None and not self._has_dates:
+            told = next((day for name in self._names if (day := _day_of(name, alone=True))), "")
+            self._day = told
+            if told:
+                self._problems.append(_of_title(self._sheet, self.header.row, "no nome da planilha", told))
+        if self._day:
+            values["data_agendamento"] = self._day
+        else:
+            column = next((title for one in _TIMES if (title := self.header.title_of(one))), None)
+            self._problems.append(_without_date(self._sheet, number, column))
 
     def _report(self, number: int, name: str, expected: str, found: str) -> None:
         fix = "Corrija a célula; o resto da linha foi aproveitado."
@@ -238,25 +284,17 @@ def _spelled(text: str) -> tuple[str, str, bool]:
     return date, f"{moment.time:%H:%M}" if moment.time else "", moment.whole
 
 
-def _is_vacant(values: dict[str, str]) -> bool:
-    """Whether the row is a slot nobody has, a total, or a title once more."""
-    name = values.get("nome_paciente")
-    if name is None or not values.keys().isdisjoint(ADDRESS_FIELDS | DOCUMENT_FIELDS):
-        return False
-    return _VACANT.fullmatch(fold(name)) is not None or field_of(name) is not None
+def _day_of(text: str, *, alone: bool = False) -> str:
+    """The day that a title or a name says that a table is of; a name may be the day `alone`."""
+    named = _OF_A_DAY.match(text := text.replace("_", " "))
+    told = text if named is None else text[named.end() :]
+    moment = parse_moment(told) if named is not None or alone else None
+    return f"{moment.date:%d/%m/%Y}" if moment is not None and moment.date is not None and moment.whole else ""
 
 
-def _are_several(values: dict[str, str]) -> bool:
-    """Whether two patients stand in one row: two names, and two valid CPFs."""
-    name, text = values.get("nome_paciente", ""), f"{values.get('cpf', '')}\n{values.get('documento_completo', '')}"
-    if not _SEVERAL.search(name) and (not _AND_ANOTHER.search(name) or is_of_others(text)):
-        return False
-    return len({digits for found in _CPF.findall(text) if cpf_is_valid(digits := re.sub("[^0-9]", "", found))}) > 1
-
-
-def _of_title(sheet: str, row: int, day: str) -> Problem:
+def _of_title(sheet: str, row: int, place: str, day: str) -> Problem:
     fix = "Se não é a data de todas as linhas, acrescente uma coluna com a de cada uma."
-    return Problem(sheet, row, None, "uma coluna com a data", f"a data só no título; valeu {day}", fix)
+    return Problem(sheet, row, None, "uma coluna com a data", f"a data só {place}; valeu {day}", fix)
 
 
 def _several(sheet: str, number: int, column: str | None) -> Problem:
@@ -279,3 +317,19 @@ def _unusable(sheet: str, number: int) -> Problem:
         "nenhum deles",
         "Complete a linha, ou apague-a se for um total ou uma anotação.",
     )
+
+
+def _without_date(sheet: str, number: int, column: str | None) -> Problem:
+    fix = "Acrescente a data (numa coluna, ou acima da tabela); sem ela o agendamento fica sem dia."
+    return Problem(sheet, number, column, "uma data com a hora", "só a hora", fix)
+
+
+def _shifted(sheet: str, number: int, column: str | None, found: str) -> Problem:
+    fix = "Confira se as células da linha não estão deslocadas; ela não foi usada."
+    return Problem(sheet, number, column, "o nome do paciente", found, fix)
+
+
+def _of_another_table(sheet: str, number: int, titles: Sequence[str]) -> Problem:
+    said = ", ".join(f"“{title.strip()}”" for title in titles[:3])
+    fix = "Se são agendamentos, dê a essa tabela os títulos conhecidos; as linhas dela não foram usadas."
+    return Problem(sheet, number, None, "agendamentos sob os títulos do cabeçalho", f"outra tabela, de {said}", fix)

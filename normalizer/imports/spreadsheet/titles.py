@@ -36,12 +36,13 @@ _NAMES: Final = {
     "nome_unidade": "nome da unidade|unidade de atendimento|unidade|nome da clinica|clinica|filial",
     "status": "status do agendamento|situacao do agendamento|status da consulta|situacao|status",
     "inicio_agendamento": "data hora inicio agendamento|data hora inicio|inicio do agendamento|data hora agendamento"
+    "|data hora agendada|dia hora|agendamento|agendado para|inicio"
     "|data hora consulta|data hora atendimento|data hora exame|data hora coleta|data hora marcada|data hora",
     "data_agendamento": "data do agendamento|data da agenda|data da consulta|data do atendimento|data do exame"
-    "|data da coleta|data marcada|data de inicio|dia do agendamento|data|dia",
+    "|data da coleta|data marcada|data agendada|data de inicio|data inicial|dia do agendamento|data|dia",
     "hora_agendamento": "hora do agendamento|horario do agendamento|hora da agenda|hora inicio|horario inicio"
     "|hora da consulta|horario da consulta|hora do atendimento|horario de atendimento|hora do exame|hora da coleta"
-    "|hora marcada|horario|hora",
+    "|hora marcada|hora agendada|hora inicial|horario|hora",
     "nome_paciente": "nome do paciente|paciente|nome do cliente|cliente|nome do beneficiario|beneficiario"
     "|nome completo do paciente|nome completo|nome|nome civil|nome social",
     "sobrenome": "sobrenome do paciente|sobrenome|ultimo nome",
@@ -52,13 +53,16 @@ _NAMES: Final = {
     "|endereco completo|logradouro completo|endereco",
     "tipo_logradouro": "tipo do logradouro|tipo do endereco|tipo",
     "logradouro": "nome do logradouro|logradouro|rua|nome da rua|rua avenida|rua av",
-    "numero": "numero do endereco|numero do logradouro|numero da casa|numero da residencia|numero do imovel|numero",
-    "complemento": "complemento do endereco|complemento|complemento referencia",
-    "bairro": "bairro do paciente|nome do bairro|bairro do endereco|bairro|bairro distrito",
-    "cidade": "cidade do paciente|cidade do endereco|nome da cidade|nome do municipio|cidade uf|municipio uf"
-    "|cidade estado|cidade|municipio",
-    "estado": "uf do endereco|estado do endereco|codigo uf|estado uf|uf estado|sigla uf|uf|estado",
-    "cep": "cep do paciente|cep do endereco|numero do cep|codigo do cep|cep|codigo postal",
+    "numero": "numero da coleta|numero do endereco|numero do logradouro|numero da casa|numero da residencia"
+    "|numero do imovel|numero complemento|numero",
+    "complemento": "complemento da coleta|complemento do endereco|complemento|complemento referencia",
+    "bairro": "bairro da coleta|bairro do paciente|nome do bairro|bairro do endereco|bairro|bairro distrito",
+    "cidade": "cidade da coleta|municipio da coleta|cidade do paciente|cidade do endereco|nome da cidade"
+    "|nome do municipio|cidade uf|municipio uf"
+    "|cidade estado|cidade|municipio|localidade",
+    "estado": "uf da coleta|estado da coleta|uf do endereco|estado do endereco|codigo uf|estado uf|uf estado"
+    "|sigla uf|uf|estado",
+    "cep": "cep da coleta|cep do paciente|cep do endereco|numero do cep|codigo do cep|cep|codigo postal",
     "numero_convenio": "numero do convenio|codigo do convenio|convenio",
     "nome_convenio": "nome do convenio|plano de saude|plano",
     "carteira_convenio": "nr carteira|carteira convenio|numero da carteira|carteirinha|numero da carteirinha",
@@ -70,11 +74,13 @@ _NAMES: Final = {
     "documento_completo": "documento s do paciente|documentos do paciente|documento do cliente|documento completo"
     "|documento de identificacao|documento de identidade|documento cpf rg|cpf rg|rg cpf|cpf ou rg|rg ou cpf"
     "|numero do documento|documento|documentos",
-    "tipo_documento": "tipo do documento|tipo de documento|tipo documento do paciente",
-    "cpf": "cpf do paciente|cpf do cliente|cpf do beneficiario|documento cpf|numero do cpf|cpf cnpj|cpf|c p f",
+    "tipo_documento": "tipo do documento|documento tipo|modelo do documento|tipo documento do paciente|tipo do rg",
+    "cpf": "cpf do paciente|cpf do cliente|cpf do beneficiario|documento cpf|numero do cpf|cpf cnpj|cpf cic"
+    "|cic cpf|cpf|c p f|cic",
     "digito": "digito verificador|digito do cpf|digito|dig|dv|dv cpf|cpf dv",
     "rg": "rg do paciente|rg do cliente|documento rg|numero do rg|numero da identidade|carteira de identidade"
-    "|registro geral|identidade|rg|r g",
+    "|cedula de identidade"
+    "|rg orgao emissor|rg orgao expedidor|rg uf|registro geral|identidade|rg|r g",
     "telefone": "contato s do paciente|contatos do paciente|celular do paciente|telefone do paciente|celular do cliente"
     "|telefone celular|celular|whatsapp|whatsapp com ddd|celular whatsapp|celular com ddd|telefone com ddd"
     "|telefone do cliente|telefone residencial|telefone fixo|telefone de contato|numero de telefone|numero do celular"
@@ -85,8 +91,8 @@ _NAMES: Final = {
 _IGNORED_NAMES: Final = (
     "codigo da unidade|id da agenda|codigo da sala|nome da sala|data hora fim agendamento|codigos dos exames"
     "|total exames|categoria|crm pedido medico|canal de efetivacao|usuario marcacao|data da efetivacao"
-    "|status confirmacao|nascimento|data de nascimento|hora fim|horario fim|hora termino|hora final|data hora fim"
-    "|data fim|data hora fim|carimbo de data hora"
+    "|status confirmacao|nascimento|data de nascimento|hora fim|hora termino|hora final|data hora fim"
+    "|data hora termino|data fim|data final|fim|termino|carimbo de data hora"
     "|erro|como corrigir"  # our own, in the sheet to correct
 )
 _SHORT: Final = {
@@ -107,7 +113,8 @@ _SHORT: Final = {
     "atend": "atendimento",
     "resp": "responsavel",
     "logr": "logradouro",
-    "compl": "complemento",
+    **dict.fromkeys(["compl", "complem"], "complemento"),
+    "est": "estado",
     "mun": "municipio",
 }
 # Titles that end so were cut in two, one half in the row below: "Nome do" over "Paciente".
@@ -122,6 +129,7 @@ _OTHERS: Final = frozenset(_OF_OTHERS.split(" "))
 # Whose column it is anyway, and whose appointment: they may stand before what the column holds, or be left out.
 _PATIENTS: Final = frozenset({"paciente", "cliente", "beneficiario"})
 _APPOINTMENTS: Final = frozenset({"agenda", "agendamento", "consulta", "atendimento", "exame", "coleta"})
+_OF_ADDRESSES: Final = frozenset({"endereco", "residencial", "residencia"})
 _FEWEST_OF_A_PREFIX: Final = 3
 _PUNCTUATION: Final = re.compile(r"[^0-9a-z]+")
 ASIDE: Final = re.compile(r"\([^()]*\)")
@@ -154,6 +162,7 @@ def known_name(normalized: str) -> str:
 
 FIELD_OF_NAME: Final = {known_name(name): field for field, names in _NAMES.items() for name in names.split("|")}
 IGNORED_NAMES: Final = frozenset(map(known_name, _IGNORED_NAMES.split("|")))
+_OF_AN_ADDRESS: Final = frozenset({*ADDRESS_PARTS, "cep"})
 RANK: Final = {name: position for position, name in enumerate(FIELD_OF_NAME)}
 
 
@@ -167,19 +176,37 @@ def name_of(title: object) -> str:
 
 
 def _spellings(title: str) -> Iterator[str]:
-    """A title as it stands, then as the known names are put: `cpfPaciente`, `Agenda: data`, `Rua e número (casa)`."""
+    """A title as it stands, then as the known names are put: `cpfPaciente`, `CPF nº`, `Endereço (bairro)`."""
     yield title
     if is_of_others(title):
         return
-    yield ASIDE.sub(" ", title)
     yield _AND_NUMBER.sub("", title)
-    words = normalize_title(_HUMP.sub(" ", title)).split()
+    yield _part_of_an_address(_meant(title))
+    plain = ASIDE.sub(" ", title)
+    yield plain
+    words = normalize_title(_HUMP.sub(" ", plain)).split()
+    if not words or words[-1] in _OPEN_ENDS:
+        return
     yield " ".join(words) if any(len(word) > 1 for word in words) else "".join(words)
-    first = _SHORT.get(words[0], words[0]) if words else ""
-    if first in _PATIENTS | _APPOINTMENTS:
-        yield " ".join([*words[1:], first])
-    if (rest := [word for word in words if _SHORT.get(word, word) not in _PATIENTS]) != ["numero"]:
+    meant = _meant(plain)
+    if meant[0] in _PATIENTS | _APPOINTMENTS:
+        yield " ".join([*meant[1:], meant[0]])
+    if meant[-1] == "numero":
+        yield " ".join(["numero", *meant[:-1]])
+    if (rest := [word for word in meant if word not in _PATIENTS]) != ["numero"]:
         yield " ".join(rest)
+
+
+def _meant(title: str) -> list[str]:
+    """The words of a title that say something, written out."""
+    words = normalize_title(_HUMP.sub(" ", title)).split()
+    return [meant for word in words if (meant := _SHORT.get(word, word))] or [""]
+
+
+def _part_of_an_address(words: list[str]) -> str:
+    """`end_bairro`, `Endereço: bairro` → `bairro`."""
+    part = " ".join(word for word in words if word not in _OF_ADDRESSES)
+    return part if words[0] == "endereco" and FIELD_OF_NAME.get(known_name(part)) in _OF_AN_ADDRESS else ""
 
 
 def _guessed(title: str) -> str:
