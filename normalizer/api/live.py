@@ -53,6 +53,15 @@ class Snapshot:
         """What a client that reconnects says it saw last."""
         return f"{self.at.timestamp():.3f}"
 
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is left to do, for anybody: all services answer, a worker is alive, nothing waits."""
+        if self.trouble or self.overview is None or not self.overview.queue.replicas:
+            return False
+        queue, left = self.overview.queue, self.progress
+        waits = queue.due or queue.deferred or queue.running or self.overview.untold
+        return not (waits or left.pendente or left.revisar or left.falhou)
+
     def seen_by(self, role: Role) -> Self:
         """What a role is shown of it."""
         return self if role >= Role.OPERATOR else replace(self, imports=[one.for_reader() for one in self.imports])

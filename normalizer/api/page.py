@@ -374,7 +374,7 @@ def _outcome(snapshot: Snapshot) -> str:
         (left.falhou, many(left.falhou, "falha")),
     ]
     said = " e ".join(words for count, words in open_ones if count)
-    return f"Fila vazia: {said}." if said else "Fila vazia: está tudo em dia."
+    return f"Fila vazia: {said}." if said else "Fila vazia: está tudo em dia." if snapshot.is_well else "Fila vazia."
 
 
 def _mark(snapshot: Snapshot) -> str:

@@ -152,6 +152,7 @@ class ImportView(BaseModel):
     planilhas_ignoradas: list[str] = []
     desfeitas: int = Field(default=0, description="Agendamentos apagados, restaurados ou mantidos ao desfazer.")
     desfaz_ate: datetime | None = Field(default=None, description="Até quando pode ser desfeita; nulo se não pode.")
+    erros_ate: datetime | None = Field(default=None, description="Até quando as linhas com problema se podem baixar.")
     progresso: Progress | None = None
     confirmados: int = Field(default=0, description="Endereços que a base de CEPs confirma.")
     conflitos: int = Field(default=0, description="Endereços que a base de CEPs contradiz.")
@@ -200,6 +201,7 @@ def import_view(record: ImportRecord, counted: ProgressCounts | None = None) -> 
         planilhas_ignoradas=list(record.ignored_sheets),
         desfeitas=record.removed + record.restored + record.kept,
         desfaz_ate=record.undo_until(now),
+        erros_ate=record.problems_until(now),
         progresso=progress_of(counted) if counted is not None else None,
         **(_shares_of(counted) if counted is not None else {}),
     )

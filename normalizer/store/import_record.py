@@ -11,6 +11,8 @@ from typing import Any, Final, Self, TypedDict, Unpack
 from normalizer.store.connection import utc
 from normalizer.store.undo import WINDOW
 
+#: How long the rows a sheet's import could not use are kept, with their cells.
+PROBLEMS_KEPT: Final = timedelta(days=7)
 #: An import or an undo that has not moved for so long has lost its process.
 _SILENT: Final = timedelta(minutes=2)
 _COUNTS: Final = (
@@ -222,6 +224,12 @@ class ImportRecord:
         if self.created_at is None or self.state(now) not in ended or now > self.created_at + WINDOW:
             return None
         return self.created_at + WINDOW
+
+    def problems_until(self, now: datetime) -> datetime | None:
+        """Until when the rows it could not use can be had; None when there are none, or not any more."""
+        if self.created_at is None or not self.problems or now > self.created_at + PROBLEMS_KEPT:
+            return None
+        return self.created_at + PROBLEMS_KEPT
 
 
 def _state(value: object) -> ImportState:

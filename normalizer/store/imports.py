@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, Unpack
 
 from bson import ObjectId
 
 from normalizer.domain.appointment import Status
 from normalizer.store.connection import BULK, Collection, Record, batched, by_native_id, translated
-from normalizer.store.import_record import ImportNotes, ImportRecord, ImportState, ProblemRow, stored_notes
+from normalizer.store.import_record import (
+    PROBLEMS_KEPT,
+    ImportNotes,
+    ImportRecord,
+    ImportState,
+    ProblemRow,
+    stored_notes,
+)
 from normalizer.store.overview import ProgressCounts, progress_of_import
 
-#: How long the rows a sheet's import could not use are kept, with their cells.
-_PROBLEMS_KEPT: Final = timedelta(days=7)
 #: Headers and brands whose titles are remembered, the last ones told.
 _MOST_SCOPES: Final = 5_000
 
@@ -126,7 +131,7 @@ class ProblemRows:
 
     async def keep(self, import_id: str, rows: Sequence[ProblemRow], *, first: int = 0) -> None:
         """Keep the rows of an import, the first as number `first`. StoreUnavailable on an outage, as in all methods."""
-        about = {"import_id": import_id, "expira_em": self._clock() + _PROBLEMS_KEPT}
+        about = {"import_id": import_id, "expira_em": self._clock() + PROBLEMS_KEPT}
         with translated():
             for chunk in batched(enumerate(rows, first), BULK):
                 documents = [{**row.as_stored(), **about, "ordem": position} for position, row in chunk]

@@ -733,6 +733,11 @@ class TestOutage:
             ready = await client.get("/health/ready")
             status = await client.get("/api/workers", headers=AS_READER)
             told = (await client.get("/api/status", headers=AS_READER)).json()
+            await imported(SHEET.replace(b"a1;", b"z1;").replace(b"a2;", b"z2;"), name="enquanto.csv")
+            await client.post("/entrar", data={"chave": OPERATOR})
+            async with asyncio.timeout(60):
+                while "enquanto.csv" not in (page := (await client.get("/")).text):  # accepted meanwhile
+                    assert "Um serviço não responde." in page
         finally:
             valkey.start()
 
@@ -740,6 +745,8 @@ class TestOutage:
         assert (status.status_code, status.headers["content-type"]) == (503, PROBLEM)
         assert int(status.headers["retry-after"]) > 0
         assert "Redis" in told["problema"]
+        assert "Um serviço não responde." in page
+        assert "em dia" not in page
         assert (await client.get("/health/ready")).status_code == 200
 
 

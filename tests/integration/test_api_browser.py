@@ -376,6 +376,9 @@ def test_all_of_a_filter_are_corrected_as_counted_and_undone(url: str, browser: 
     browser.one("#filtros [name=busca]").send_keys("310")
     browser.until(lambda: "todos os 10" in browser.text("#tabela"), "not filtered")
 
+    assert "busca=310" in browser.driver.current_url
+    browser.driver.refresh()
+    browser.until(lambda: "todos os 10" in browser.text("#tabela"), "the filter did not survive")
     browser.press("#todos summary")
     browser.until(lambda: "id com “310”" in browser.text("#todos form"), "the scope is not told")
     browser.accessible()

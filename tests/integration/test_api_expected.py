@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -86,6 +87,20 @@ async def test_events_of_an_import_tell_written_from_normalized_and_resume(
     assert len(set(seen)) == len(seen) >= 2  # one more where the first of two was told before the second ended
 
 
+async def test_a_client_that_reconnects_is_not_told_again_what_it_saw(
+    client: httpx.AsyncClient, imported: Callable[..., Any]
+) -> None:
+    import_id = await imported(SHEET)
+    for path in ("/api/eventos", f"/api/imports/{import_id}/eventos"):
+        seen: list[str] = []
+        while len(seen) < 2:  # an import that nobody normalizes tells of itself once
+            headers = AS_READER | ({"Last-Event-ID": seen[-1]} if seen else {})
+            async with asyncio.timeout(60), client.stream("GET", path, headers=headers) as stream:
+                first = [line async for line in _until_blank(stream.aiter_lines())]
+            seen += [line.removeprefix("id: ") for line in first if line.startswith("id: ")]
+        assert seen[0] != seen[1]
+
+
 async def test_events_of_no_import_are_not_found(client: httpx.AsyncClient) -> None:
     for name in ("xyz", "6740f0c2a1b2c3d4e5f60718"):
         answer = await client.get(f"/api/imports/{name}/eventos", headers=AS_READER)
@@ -111,6 +126,27 @@ async def test_every_import_of_the_month_is_listed_with_what_waits(
     assert all(one["desfaz_ate"] for one in listed)
 
 
+async def test_the_page_keeps_a_filter_links_its_figures_and_says_what_it_needs(
+    client: httpx.AsyncClient, backend: Backend, imported: Callable[..., Any]
+) -> None:
+    await imported(SHEET)
+    await finish(backend)
+    await imported(SHEET.replace(b"a1;", b"z1;").replace(b"a2;", b"z2;"))
+    await client.post("/entrar", data={"chave": OPERATOR})
+
+    page = (await client.get("/", params={"status": "revisar", "causa": "CPF com dígito inválido"})).text
+
+    assert '<option value="revisar" selected>' in page
+    assert all(key in page for key in ("a1", "a2"))
+    assert not any(key in page for key in ("z1", "z2"))
+    figures = re.findall(r'<a class="card[^"]*" href="[^"]+"[^>]*><h2>([^<]+)', page)
+    assert figures == ["Na fila", "Processando", "Concluídos hoje", "Para revisar", "Falhas"]
+    for each in (page, (await client.get("/revisao")).text):
+        assert "Sem JavaScript" in each.partition("<noscript>")[2].partition("</noscript>")[0]
+        shown = re.sub(r"<[^>]+>", " ", each)
+        assert re.findall(r"\b(?:pid|grupos?|jobs?|[A-Z]+_[A-Z_]+|normaliz\w+_\w+)\b", shown) == []
+
+
 async def test_a_worker_that_died_is_told_until_it_is_dismissed(client: httpx.AsyncClient, backend: Backend) -> None:
     pool = await backend.tasks.get_pool()
     await pool.zadd(REPLICAS, {"host-1:77:abcdef": 1_000})
@@ -119,6 +155,10 @@ async def test_a_worker_that_died_is_told_until_it_is_dismissed(client: httpx.As
     assert (dead["id"], dead["maquina"], dead["sinal_em_ms"]) == ("host-1:77:abcdef", "host-1", 1_000)
     assert (dead["devolvidos"], dead["esperam"], dead["seguiram"]) == (0, 0, 0)
     assert (dead["worker_id"], dead["beat_at_ms"]) == ("host-1:77:abcdef", 1_000), "the earlier names, for one release"
+    await client.post("/entrar", data={"chave": OPERATOR})
+    page = (await client.get("/")).text
+    assert "morreu" in page
+    assert 'data-dismiss="host-1:77:abcdef"' in page
     path = "/api/workers/host-1:77:abcdef/dispensar"
     assert (await client.post(path, headers=AS_READER)).status_code == 403
     assert (await client.post(path, headers=AS_OPERATOR)).status_code == 204
@@ -146,6 +186,7 @@ def test_the_page_comes_up_and_says_which_service_is_away(
         refused = client.get("/api/status", headers=AS_OPERATOR)
         assert (refused.status_code, refused.headers["content-type"]) == (503, PROBLEM)
         assert refused.headers["retry-after"]
+        assert f"http://127.0.0.1:{port}" in child.output()  # told once it listens
 
 
 def _page_that_says_more(client: httpx.Client, child: embedded.Child) -> httpx.Response:

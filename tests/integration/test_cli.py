@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import PIPE
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
+import typer
 import xlsxwriter
 from redis import Redis
 
@@ -533,3 +534,16 @@ def test_help_lists_the_commands(run: Callable[..., Ran]) -> None:
         "worker",
     ):
         assert command in ran.out
+
+
+def test_every_command_that_ends_takes_json() -> None:
+    """Those that serve do not end, and `normalize` writes JSON Lines anyway."""
+    leaves: dict[str, Any] = {}
+    open_groups = [cast("Any", typer.main.get_command(cli.app))]
+    while open_groups:
+        for name, command in open_groups.pop().commands.items():
+            if hasattr(command, "commands"):
+                open_groups.append(command)
+            else:
+                leaves[name] = {option for parameter in command.params for option in parameter.opts}
+    assert {name for name, options in leaves.items() if "--json" not in options} == {"normalize", "serve", "worker"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +28,33 @@ def test_what_watchers_see_is_rendered_once_a_role_and_reading() -> None:
 
     assert [live.once(first, role, render) for role in (Role.READER, Role.OPERATOR, Role.READER)] == [1, 2, 1]
     assert [live.once(second, Role.READER, render) for _ in range(500)] == [3] * 500
+
+
+def _snapshot(*, trouble: str | None = None, workers: int = 1, due: int = 0, untold: int = 0, **left: int) -> Snapshot:
+    queue = SimpleNamespace(due=due, deferred=0, running=0, replicas=[object()] * workers)
+    overview: Any = SimpleNamespace(queue=queue, untold=untold)
+    return Snapshot(datetime.now(UTC), overview, Progress(regras=1, total=1, **left), (), 1, trouble=trouble)
+
+
+@pytest.mark.parametrize(
+    ("told", "well"),
+    [
+        ({}, True),
+        ({"trouble": "O Redis não responde."}, False),
+        ({"workers": 0}, False),
+        ({"due": 1}, False),
+        ({"untold": 1}, False),
+        ({"pendente": 1}, False),  # stored, and not in the queue yet
+        ({"revisar": 1}, False),
+        ({"falhou": 1}, False),
+    ],
+)
+def test_all_is_well_only_where_nothing_is_left_to_do(told: dict[str, Any], well: bool) -> None:
+    snapshot = _snapshot(**told)
+    context = {"snapshot": snapshot, "queue": None, "workers": [], "eta_s": None}
+    card = page.templates.get_template("_cartoes.html").render(context)
+    assert ("em dia" in card) is well
+    assert ("em dia" in page._outcome(snapshot)) is well
 
 
 def test_a_moment_is_told_in_brasilia() -> None:

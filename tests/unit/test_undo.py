@@ -79,6 +79,12 @@ def test_what_has_not_moved_has_lost_its_process(
     assert (ImportRecord.of(record).undo_until(NOW) is not None) is may_be_undone
 
 
+@pytest.mark.parametrize(("days", "problems", "held"), [(6.9, 2, True), (7.1, 2, False), (0.1, 0, False)])
+def test_rows_it_could_not_use_are_offered_as_long_as_they_are_kept(days: float, problems: int, held: bool) -> None:
+    record = ImportRecord.of(an_import(FINISHED, minutes_ago=days * 24 * 60) | {"problemas": problems})
+    assert (record.problems_until(NOW) is not None) is held
+
+
 async def test_how_far_it_is_is_told_and_at_the_end_that_it_is_undone() -> None:
     store = MemoryStore(an_import(FINISHED))
 
