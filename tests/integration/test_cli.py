@@ -537,7 +537,7 @@ def test_help_lists_the_commands(run: Callable[..., Ran]) -> None:
 
 
 def test_every_command_that_ends_takes_json() -> None:
-    """Those that serve do not end, and `normalize` writes JSON Lines anyway."""
+    """Those that serve do not end."""
     leaves: dict[str, Any] = {}
     open_groups = [cast("Any", typer.main.get_command(cli.app))]
     while open_groups:
@@ -546,4 +546,4 @@ def test_every_command_that_ends_takes_json() -> None:
                 open_groups.append(command)
             else:
                 leaves[name] = {option for parameter in command.params for option in parameter.opts}
-    assert {name for name, options in leaves.items() if "--json" not in options} == {"normalize", "serve", "worker"}
+    assert {name for name, options in leaves.items() if "--json" not in options} == {"serve", "worker"}

@@ -308,9 +308,9 @@ function show(form, error) {
 function complain(form, told, message) {
   let first = null;
   for (const { campo, esperado, corrigir } of told) {
-    const field = form.elements[campo];
     const place = find(`[data-error="${campo}"]`, form);
-    if (!field || !place) continue;
+    if (!place) continue;
+    const field = find("input, select", place.parentElement);
     place.textContent = `Esperado ${esperado}. ${corrigir || ""}`;
     field.setAttribute("aria-invalid", "true");
     field.setAttribute("aria-describedby", place.id);
@@ -343,7 +343,8 @@ async function again(form) {
 // First counted, then written as counted: who confirms knows how many.
 async function correctAll(form) {
   clear(form);
-  const given = Object.fromEntries([...new FormData(form)].filter(([, value]) => value.trim()));
+  const typed = [...new FormData(form)].filter(([, value]) => value.trim());
+  const given = Object.fromEntries(typed.map(([name, value]) => [name.replace("todos-", ""), value]));
   const { dispensar, ...endereco } = given;
   const body = { ...(Object.keys(endereco).length && { endereco }), ...(dispensar && { dispensar }) };
   const path = `/api/appointments/corrigir?${form.dataset.query}`;
