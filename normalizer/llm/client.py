@@ -93,8 +93,9 @@ class LlmClient:
 
         try:
             http_client = http_client or openai.DefaultAsyncHttpxClient(follow_redirects=False)
+            # No limit of the SDK's own: it would end a call that was given longer.
             self._sdk = openai.AsyncOpenAI(
-                api_key=api_key, base_url=self.url, max_retries=0, timeout=timeout_s, http_client=http_client
+                api_key=api_key, base_url=self.url, max_retries=0, timeout=None, http_client=http_client
             )
         except (ImportError, ValueError, TypeError) as error:  # a proxy of a kind that is not supported, no URL at all
             problem = f"OPENAI_BASE_URL ou o proxy (HTTPS_PROXY, ALL_PROXY) não serve ({type(error).__name__})."

@@ -7,6 +7,7 @@ import time
 import httpx2
 import pytest
 
+from normalizer.llm.client import LlmClient
 from normalizer.llm.prompt import Record, build_messages, parse_answer, response_schema
 from normalizer.simulation import baseline
 from normalizer.simulation.provider import Options, Provider
@@ -216,3 +217,15 @@ def test_an_unknown_fault_option_is_refused(serve):
 
     assert response.status_code == 400
     assert "statsu" in response.json()["error"]["message"]
+
+
+async def test_a_call_that_is_given_longer_than_others_is_not_ended_by_the_connection(start_provider):
+    provider = start_provider(LABELS)
+    with httpx2.Client(base_url=provider.root_url) as http:
+        http.post("/faults", json=[{"kind": "slow_start", "seconds": 0.6}]).raise_for_status()
+    client = LlmClient(api_key="test", model="simulated", base_url=provider.url, timeout_s=0.2)
+
+    answer = await client.complete([Record.of(TEXT)], max_tokens_out=200, timeout_s=60)
+    await client.close()
+
+    assert answer.slots[0]["numero"] == "12"
