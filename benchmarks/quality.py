@@ -92,7 +92,7 @@ async def measure_with_model(name: str, settings: Settings) -> dict[str, Any]:
     gold = judge().load(GOLD / SETS[name])
     lines = [json.dumps({"id": row["id"], "text": row["text"]}).encode() for row in gold]
     async with open_normalization(settings) as pipeline:
-        answered = normalize_lines(Kind.ADDRESS, lines, pipeline=pipeline, timeout_s=_MODEL_S)
+        answered = normalize_lines(Kind.ADDRESS, enumerate(lines, 1), pipeline=pipeline, timeout_s=_MODEL_S)
         answers = [answer async for answer in answered]
     found = figures(gold, [{"id": answer.id, "result": answer.result} for answer in answers])
     asked = sum(answer.origem == Origin.MODEL for answer in answers)

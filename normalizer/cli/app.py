@@ -96,7 +96,9 @@ def _quiet(
     ] = False,
 ) -> None:
     """Normaliza endereços e documentos de agendamentos, em lotes e sem inventar nada."""
-    configure_logging("WARNING", json_lines=False)  # a worker configures it again, from LOG_LEVEL
+    configure_logging(
+        "ERROR", json_lines=False
+    )  # what a person need know is told in words; a worker configures it again, from LOG_LEVEL
 
 
 def tell(document: Mapping[str, Any], shown: RenderableType, *, as_json: bool) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, TypeAlias
 
 import orjson
 import typer
@@ -21,6 +19,8 @@ from normalizer.errors import InvalidInput
 
 if TYPE_CHECKING:
     from normalizer.settings import Settings
+
+Line: TypeAlias = tuple[int, bytes]
 
 _TOLD_EVERY_S: Final = 5.0
 _NO_FILE: dict[type[OSError], str] = {
@@ -55,107 +55,150 @@ def normalize(
 
     if kind not in _KINDS:
         raise typer.BadParameter(f"esperado address ou document; encontrado {kind!r}.", param_hint="address|document")
-    lines = [line for line in _lines(file) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(_lines(file), start=1) if line.strip()]
     if explain:
-        _explain(kind, lines, as_json=as_json)
+        _explain(kind, [line for _, line in lines], as_json=as_json)
         return
-    done = _already_in(resume, lines) if resume is not None else 0
+    had = _already_in(resume, lines) if resume is not None else []
     settings = load_settings()
-    with _output(resume) as out, _progress(done, len(lines)) as moved:
-        bad = asyncio.run(_write(_KINDS[kind], lines[done:], settings, out, moved, offline=offline))
+    with _output(resume, lines, had) as out:
+        try:
+            bad = asyncio.run(_write(_KINDS[kind], out, settings, offline=offline))
+        except KeyboardInterrupt:
+            stderr.print(f"{out.written} de {len(lines)} linhas escritas; com --resume SAÍDA continua daí.")
+            raise
     if bad:
         raise typer.Exit(FAILED)
 
 
-async def _write(
-    kind: Kind,
-    lines: Sequence[bytes],
-    settings: Settings,
-    out: BinaryIO,
-    moved: Callable[[], None],
-    *,
-    offline: bool,
-) -> int:
+async def _write(kind: Kind, out: _Output, settings: Settings, *, offline: bool) -> int:
     """Write each answer as it is known; returns how many lines were wrong or not answered."""
     from normalizer.operations.normalize_texts import normalize_lines
     from normalizer.runtime import open_normalization
 
-    bad = 0
-    async with open_normalization(settings, offline=offline) as pipeline:
-        answers = normalize_lines(kind, lines, pipeline=pipeline, timeout_s=settings.arq_job_timeout)
+    bad, timeout_s = 0, settings.arq_job_timeout
+    async with _progress(out) as moved, open_normalization(settings, offline=offline) as pipeline:
+        answers = normalize_lines(kind, out.left(), pipeline=pipeline, timeout_s=timeout_s, moved=moved)
         async with contextlib.aclosing(answers):
             async for answer in answers:
-                out.write(orjson.dumps(answer.as_dict()) + b"\n")
-                out.flush()
-                moved()
+                out.write(orjson.dumps(answer.as_dict()))
                 if answer.error:
                     bad += 1
                     stderr.print(f"[yellow]Aviso:[/yellow] {escaped(answer.error)}")
     return bad
 
 
+class _Output:
+    """The answers, in the order of their lines, each written once those before it are known.
+
+    Args:
+        lines: the questions, each with its number in the input.
+        had: the answers of an earlier run, None for a line that was not answered; a question may have none at all.
+        file: what holds the answers before the first that is missing, and takes the others.
+    """
+
+    def __init__(self, lines: Sequence[Line], had: Sequence[bytes | None], file: BinaryIO) -> None:
+        self.lines, self._file, self._at = lines, file, _first_missing(had)
+        self._answers = [*had, *[None] * (len(lines) - len(had))]
+
+    @property
+    def written(self) -> int:
+        """How many answers the file holds."""
+        return self._at
+
+    def left(self) -> list[Line]:
+        """The questions without an answer."""
+        return [line for line, answer in zip(self.lines, self._answers, strict=True) if answer is None]
+
+    def write(self, answer: bytes) -> None:
+        """Write the answer to the first question that has none, and those behind it that were known before."""
+        self._answers[self._at] = answer
+        while self._at < len(self._answers) and (known := self._answers[self._at]) is not None:
+            self._file.write(known + b"\n")
+            self._at += 1
+        self._file.flush()
+
+    def keep(self) -> None:
+        """Lose no answer of an earlier run, however this one ends: what is missing before them stays not answered."""
+        from normalizer.operations.normalize_texts import unanswered
+
+        while any(answer is not None for answer in self._answers[self._at :]):
+            self.write(orjson.dumps(unanswered(_row(self.lines[self._at][1]).get("id")).as_dict()))
+
+
 @contextlib.contextmanager
-def _output(resume: Path | None) -> Iterator[BinaryIO]:
+def _output(resume: Path | None, lines: Sequence[Line], had: Sequence[bytes | None]) -> Iterator[_Output]:
     if resume is None:
-        yield sys.stdout.buffer
+        yield _Output(lines, [], sys.stdout.buffer)
         return
     try:
-        with resume.open("ab") as out:
-            yield out
+        with resume.open("ab") as file:
+            file.truncate(sum(len(answer or b"") + 1 for answer in had[: _first_missing(had)]))
+            out = _Output(lines, had, file)
+            try:
+                yield out
+            finally:
+                out.keep()
     except OSError as error:
         raise _unusable(resume, error) from None
 
 
-@contextlib.contextmanager
-def _progress(done: int, total: int) -> Iterator[Callable[[], None]]:
-    """How far it is, on stderr: a bar where somebody looks at it, else a line now and then."""
-    count, told_at = itertools.count(done + 1), time.monotonic()
+@contextlib.asynccontextmanager
+async def _progress(out: _Output) -> AsyncIterator[Callable[[], None]]:
+    """How many lines are answered, on stderr: a bar where somebody looks at it, else a line now and then."""
+    done, total = len(out.lines) - len(out.left()), len(out.lines)
     with bar("normalize") as shown:
 
         def moved() -> None:
-            nonlocal told_at
-            number = next(count)
-            shown(number, total)
-            if not stderr.is_terminal and time.monotonic() - told_at >= _TOLD_EVERY_S:
-                told_at = time.monotonic()
-                stderr.print(f"{number} de {total} linhas")
+            nonlocal done
+            done += 1
+            shown(done, total)
+
+        async def tell() -> None:
+            while not stderr.is_terminal:
+                await asyncio.sleep(_TOLD_EVERY_S)
+                stderr.print(f"{done} de {total} linhas respondidas")
 
         shown(done, total)
+        telling = asyncio.create_task(tell(), name="progress")
         try:
             yield moved
-        except KeyboardInterrupt:
-            stderr.print(f"{next(count) - 1} de {total} linhas escritas; com --resume SAÍDA continua daí.")
-            raise
+        finally:
+            telling.cancel()
 
 
-def _already_in(output: Path, lines: Sequence[bytes]) -> int:
-    """How many lines the output has already, in the order of the input; a last one that broke off is cut away."""
+def _already_in(output: Path, lines: Sequence[Line]) -> list[bytes | None]:
+    """The answers the output has, in the order of the input, None where nobody answered; without one that broke off."""
+    from normalizer.operations.normalize_texts import NOT_ANSWERED
+
     try:
         written = output.read_bytes()
     except FileNotFoundError:
-        return 0
+        return []
     except OSError as error:
         raise _unusable(output, error) from None
-    whole = written[: written.rfind(b"\n") + 1]
-    if len(whole) < len(written):
-        output.write_bytes(whole)
-    ids = [_id_of(line) for line in whole.splitlines()]
-    if ids != [_id_of(line) for line in lines[: len(ids)]]:
+    answers = written.split(b"\n")[:-1]
+    rows = [_row(answer) for answer in answers]
+    if [row.get("id") for row in rows] != [_row(line).get("id") for _, line in lines[: len(rows)]]:
         raise InvalidInput(
             where=str(output),
             expected="as respostas das primeiras linhas da entrada, na mesma ordem",
             found="respostas de outra entrada",
             fix="Indique a saída desta entrada, ou um arquivo novo.",
         )
-    return len(ids)
+    return [None if row.get("motivo") == NOT_ANSWERED else answer for row, answer in zip(rows, answers, strict=True)]
 
 
-def _id_of(line: bytes) -> object:
+def _first_missing(had: Sequence[bytes | None]) -> int:
+    return next((at for at, answer in enumerate(had) if answer is None), len(had))
+
+
+def _row(line: bytes) -> dict[str, Any]:
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return None
-    return row.get("id") if isinstance(row, dict) else None
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 def _explain(kind: str, lines: list[bytes], *, as_json: bool) -> None:
@@ -173,13 +216,8 @@ def _explain(kind: str, lines: list[bytes], *, as_json: bool) -> None:
 
 
 def _id_and_text(line: bytes) -> tuple[object, str]:
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        row = None
-    return (
-        (row.get("id"), str(row.get("text") or "")) if isinstance(row, dict) else (None, line.decode(errors="replace"))
-    )
+    row = _row(line)
+    return (row.get("id"), str(row.get("text") or "")) if row else (None, line.decode(errors="replace"))
 
 
 def _lines(file: Path | None) -> list[bytes]:

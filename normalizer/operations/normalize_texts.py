@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from normalizer.worker.pipeline import Deferred, Pipeline
 _SOURCE = {Kind.ADDRESS: ADDRESS_SOURCES[0], Kind.DOCUMENT: DOCUMENT_SOURCES[0]}
 _LINES_AT_ONCE: Final = 250  # as a worker's group: what they leave open shares calls
 _GROUPS_AT_ONCE: Final = 4
-_PATIENCE: Final = 3  # times `timeout_s`, for what the model does not answer in time or the provider is down for
+_PATIENCE: Final = 3  # times `timeout_s` in which a group gets no answer at all: a slow model has as long as it answers
 _LONGEST_WAIT_S: Final = 30.0
 NOT_ANSWERED: Final = "a IA não respondeu"
 
@@ -47,20 +47,28 @@ class TextAnswer:
 
 
 async def normalize_lines(
-    kind: Kind, lines: Sequence[bytes], *, pipeline: Pipeline, timeout_s: float
+    kind: Kind,
+    lines: Iterable[tuple[int, bytes]],
+    *,
+    pipeline: Pipeline,
+    timeout_s: float,
+    moved: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[TextAnswer, None]:
-    """Yield one answer per non-blank line, in order, each as soon as it and those before it are known.
+    """Yield one answer per line, in order, each as soon as it and those before it are known.
 
     Args:
         kind: what the texts are.
-        lines: JSON objects `{"id", "text"}`, UTF-8.
+        lines: each with its number; JSON objects `{"id", "text"}`, UTF-8.
         pipeline: rules alone, or rules and model.
-        timeout_s: how long the model may take for a group of lines; what it did not answer is asked again, a few times.
+        timeout_s: how long the model may take for a group of lines; what it did not answer is asked again.
+        moved: called for each line that has its answer, in the order they come.
     """
-    parsed = [_parse(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    parsed = [_parse(number, line) for number, line in lines]
     asked = [item for item in parsed if isinstance(item, _Line)]
     loop = asyncio.get_running_loop()
     known: dict[int, asyncio.Future[TextAnswer]] = {item.number: loop.create_future() for item in asked}
+    for found in known.values():
+        found.add_done_callback(lambda _: moved())
     places = asyncio.Semaphore(_GROUPS_AT_ONCE)
 
     async def answer(group: Sequence[_Line]) -> None:
@@ -73,6 +81,7 @@ async def normalize_lines(
     try:
         for item in parsed:
             if isinstance(item, TextAnswer):
+                moved()
                 yield item
                 continue
             found, task = known[item.number], answered_by[item.number]
@@ -96,8 +105,7 @@ async def _answer_group(
 ) -> None:
     """Answer every line of the group; one that nobody answers is told so at the end."""
     now = asyncio.get_running_loop().time
-    gives_up_at = now() + _PATIENCE * timeout_s
-    left = {str(item.number): item for item in group}
+    answered_at, left = now(), {str(item.number): item for item in group}
     while left:
         appointments = [Appointment(number, {_SOURCE[kind]: item.text}) for number, item in left.items()]
         errors: list[NormalizerError] = []
@@ -108,9 +116,10 @@ async def _answer_group(
                 else:
                     line = left.pop(each.appointment.id)
                     known[line.number].set_result(_answer(line, each.outcomes[kind]))
+                    answered_at = now()
         waits = [error.retry_after_s or 0.0 for error in errors if isinstance(error, TransientError)]
         wait_s = min(_LONGEST_WAIT_S, max(waits, default=0.0))
-        if left and (len(waits) < len(errors) or now() + wait_s >= gives_up_at):
+        if left and (len(waits) < len(errors) or now() + wait_s >= answered_at + _PATIENCE * timeout_s):
             for line in left.values():
                 known[line.number].set_result(_unanswered(line, errors))
             return
@@ -145,7 +154,12 @@ def _bad(number: int, row_id: Any, found: str) -> TextAnswer:
 def _unanswered(line: _Line, errors: Sequence[NormalizerError]) -> TextAnswer:
     """No outcome, and not the text's fault: the model was never heard of about it."""
     refused = next((str(error) for error in errors if isinstance(error, Misconfigured)), None)
-    return TextAnswer(line.id, None, None, NOT_ANSWERED, f"linha {line.number}: {refused or NOT_ANSWERED}")
+    return unanswered(line.id, f"linha {line.number}: {refused or NOT_ANSWERED}")
+
+
+def unanswered(row_id: Any, error: str | None = None) -> TextAnswer:
+    """The answer of a line that nobody answered: it may be asked again."""
+    return TextAnswer(row_id, None, None, NOT_ANSWERED, error)
 
 
 def _answer(line: _Line, outcome: Outcome) -> TextAnswer:

@@ -32,6 +32,25 @@ a2;Paciente Dois;10/10/2026 08:10:00;Rua Sete de Setembro, 20, Centro, Blumenau,
 """
 
 
+EASY = "Av. Brasil, 100, Centro, Cascavel - PR"
+HARD = "Rua das Acácias 12, Jardim Tal, Cidade Que Não Existe"
+
+
+def read_until(terminal: int, wanted: str | None) -> str:
+    """What a terminal shows up to these words, or up to its end."""
+    shown = ""
+    while wanted is None or wanted not in shown:
+        try:
+            more = os.read(terminal, 65_536)
+        except OSError:  # Linux says so where nobody writes any more
+            more = b""
+        if not more:
+            assert wanted is None, shown
+            break
+        shown += more.decode(errors="replace")
+    return shown
+
+
 def lines(*rows: Any) -> bytes:
     return b"\n".join(row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows)
 
@@ -111,28 +130,91 @@ class TestNormalize:
         assert ran.code == 1
         assert "outra entrada" in ran.err
 
+    @pytest.mark.parametrize("presses", [1, 2])
     def test_lines_come_out_as_they_are_known_and_ctrl_c_keeps_them(
+        self, start_provider: Callable[..., Any], tmp_path: Path, presses: int
+    ) -> None:
+        """On a terminal, while a call is under way; however often it is pressed."""
+        provider = start_provider({})
+        faults = [{"kind": "hang", "times": 1_000, "seconds": 60}]
+        httpx2.post(f"{provider.root_url}/faults", json=faults).raise_for_status()
+        file = tmp_path / "in.jsonl"
+        file.write_bytes(lines({"id": 1, "text": EASY}, {"id": 2, "text": EASY}, {"id": 3, "text": HARD}))
+        command = [sys.executable, "-c", "from normalizer.cli import main; main()", "normalize", "address", str(file)]
+        given = os.environ | {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": provider.url, "TERM": "xterm"}
+        ours, terminal = os.openpty()
+
+        with subprocess.Popen(command, stdout=PIPE, stderr=terminal, env=given, cwd=tmp_path) as process:
+            os.close(terminal)
+            assert process.stdout is not None
+            first = [json.loads(process.stdout.readline()) for _ in range(2)]
+            said = read_until(ours, "2/3")  # on the bar
+            for _ in range(presses):
+                process.send_signal(signal.SIGINT)
+            rest = process.stdout.read()
+            said += read_until(ours, None)
+            process.wait(timeout=30)
+        os.close(ours)
+
+        assert [answer["id"] for answer in first] == [1, 2]
+        assert (process.returncode in {130, -signal.SIGINT}, rest) == (True, b"")
+        assert "Traceback" not in said
+        assert presses > 1 or "2 de 3 linhas escritas; com --resume SAÍDA continua daí." in said
+
+    def test_resume_asks_again_what_was_not_answered_and_pays_nothing_twice(
+        self,
+        run: Callable[..., Ran],
+        start_provider: Callable[..., Any],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        provider = start_provider({HARD: None})
+        httpx2.post(
+            f"{provider.root_url}/faults", json=[{"kind": "status", "status": 401, "times": 9}]
+        ).raise_for_status()
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
+        file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+        file.write_bytes(b"\n" + lines({"id": 1, "text": EASY}, {"id": 2, "text": HARD}, {"id": 3, "text": EASY}))
+        arguments = ("normalize", "address", str(file), "--resume", str(out))
+
+        refused = run(*arguments)
+        first = out.read_bytes().splitlines()
+        httpx2.post(f"{provider.root_url}/faults", json=[]).raise_for_status()
+        answered = run(*arguments)
+        asked = httpx2.get(f"{provider.root_url}/stats").json()["records"]
+        again = run(*arguments)
+
+        assert (refused.code, answered.code, again.code) == (1, 0, 0)
+        assert "linha 3" in refused.err
+        assert json.loads(first[1])["motivo"] == "a IA não respondeu"
+        second = out.read_bytes().splitlines()
+        assert [second[0], second[2]] == [first[0], first[2]]
+        assert json.loads(second[1])["motivo"] == "modelo não soube responder"
+        assert httpx2.get(f"{provider.root_url}/stats").json()["records"] == asked
+
+    def test_an_interrupted_resume_loses_no_answer_it_had(
         self, start_provider: Callable[..., Any], tmp_path: Path
     ) -> None:
         provider = start_provider({})
         faults = [{"kind": "hang", "times": 1_000, "seconds": 60}]
         httpx2.post(f"{provider.root_url}/faults", json=faults).raise_for_status()
-        easy, hard = "Av. Brasil, 100, Centro, Cascavel - PR", "Rua das Acácias 12, Jardim Tal, Cidade Que Não Existe"
-        file = tmp_path / "in.jsonl"
-        file.write_bytes(lines({"id": 1, "text": easy}, {"id": 2, "text": easy}, {"id": 3, "text": hard}))
-        command = [sys.executable, "-c", "from normalizer.cli import main; main()", "normalize", "address", str(file)]
+        file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+        file.write_bytes(lines({"id": 1, "text": HARD}, {"id": 2, "text": EASY}))
+        had = lines({"id": 1, "motivo": "a IA não respondeu"}, {"id": 2, "motivo": None}) + b"\n"
+        out.write_bytes(had)
+        command = [sys.executable, "-c", "from normalizer.cli import main; main()"]
+        command += ["normalize", "address", str(file), "--resume", str(out)]
         given = os.environ | {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": provider.url}
 
-        with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, env=given, cwd=tmp_path) as process:
-            assert process.stdout is not None
-            first = [json.loads(process.stdout.readline()) for _ in range(2)]
+        with subprocess.Popen(command, stderr=PIPE, env=given, cwd=tmp_path) as process:
+            assert process.stderr is not None
+            assert "1 de 2 linhas respondidas" in process.stderr.readline().decode()
             process.send_signal(signal.SIGINT)
-            rest, said = process.communicate(timeout=30)
+            process.communicate(timeout=30)
 
-        assert [answer["id"] for answer in first] == [1, 2]
-        assert (process.returncode, rest) == (130, b"")
-        assert "2 de 3 linhas escritas" in said.decode()
-        assert "Traceback" not in said.decode()
+        assert [json.loads(line)["id"] for line in out.read_bytes().splitlines()] == [1, 2]
+        assert out.read_bytes().splitlines()[1] == had.splitlines()[1]
 
     def test_a_model_that_refuses_everything_is_not_said_to_know_no_answer(
         self, run: Callable[..., Ran], start_provider: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
