@@ -18,6 +18,7 @@ from normalizer.domain.decision import Settled
 from normalizer.domain.grounding import violations
 from normalizer.domain.text import clean
 from normalizer.llm.prompt import Record
+from normalizer.llm.redaction import CITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -236,7 +237,8 @@ def sayable(rows: Iterable[Row], judge: Any) -> Passed:
             continue
         found.tried += 1
         record = Record.of(row["text"])
-        said = {name: _said(value, record) if name != "estado" else value for name, value in answer.items()}
+        said = {name: _said(value, record) for name, value in answer.items()} | {"estado": answer["estado"]}
+        said |= {"cidade": CITY} if CITY in record.text else {}
         if _is_stored(record.restored(said) or {}, row, judge):
             found.passed += 1
         else:

@@ -1,8 +1,9 @@
-"""Redaction of an address text: phones, e-mails, documents and names around it are taken out before it is sent.
+"""Numbers that stay here: phones, e-mails, documents and dates around an address are taken out before it is sent.
 
-Taken out is what is recognisable by its shape or its label, and every number that the appointment's own document text
-holds. Nothing of it is part of an address, so the answer can still be grounded against the whole text, and nothing has
-to be put back: documents are settled by rules alone. The one run of eight digits that may stay is the CEP.
+Taken out is what is recognisable by its shape or its label, and every number that the appointment's own texts hold
+(words are `redaction`'s). Nothing of it is part of an address, so the answer can still be grounded against the whole
+text, and nothing has to be put back: documents are settled by rules alone. The one run of eight digits that may stay is
+the CEP.
 Every pattern is linear: repetitions are bounded, or what they match cannot be split in two ways.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from normalizer.domain.document import cpf_is_valid
@@ -24,7 +24,9 @@ _LABEL = r"""\b(?:cpf|rg|cnh|cns|cnpj|rne|rnm|pis|nis|sus|identidade|documento|d
          tel(?:efone|\.)?s?|fones?|cel(?:ular)?(?:es)?|whats(?:app)?|wpp|zap|ramal|recado|contatos?|ligar|
          conv[eê]nio|carteir(?:a|inha)|matr[ií]cula|prontu[aá]rio|benefici[aá]rio)
         \b[^\w\n]{0,8}(?:n[º°.o]{0,3}[^\w\n]{0,4})?\(?\+?"""
-_LABELLED_NUMBER = re.compile(rf"{_LABEL}\d[\d\s().\-/–]*\d[\dxX]?", re.IGNORECASE | re.VERBOSE)
+_LABELLED_NUMBER = re.compile(
+    rf"{_LABEL}\d(?:[\d\s().\-/–]|\b(?:e|dv|d[ií]gito)\b)*\d[\dxX]?", re.IGNORECASE | re.VERBOSE
+)
 _LABEL_BEFORE = re.compile(rf"{_LABEL}\Z", re.IGNORECASE | re.VERBOSE)
 _LONGEST_LABEL = 40
 # A number with a country or area code, a mobile, or four digits, blank or hyphen, four:
@@ -44,6 +46,15 @@ _GROUPED = re.compile(
         |\d{1,3}(?:,\d{3}){2,})(?!\w)""",
     re.VERBOSE,
 )
+# Eight digits or more in groups of any length: 987 654 321, 98 76 54 32 1, 98765_4321, 12 03 1980.
+_SPACED = re.compile(r"(?<!\d)(?!\d{5} \d{3}(?!\d))\d(?:[ ._*]?\d){7,}(?!\d)")  # but a CEP with a blank
+# A day with its year: 12/03/80, 12.3.1980, 12 de março de 1980. A street is called after the day alone.
+_MONTH = "jan|fev|mar|abr|mai|jun|jul|ago|set|out|nov|dez"
+_DATE = re.compile(
+    rf"(?<!\d)\d{{1,2}}(?:[./-]\d{{1,2}}[./-]|\s?(?:de\b|[./-])?\s?(?:{_MONTH})[a-zç]{{0,6}}\.?\s?(?:de\b|[./-])?\s?)"
+    r"(?:(?:19|20)\d{2}|\d{2})(?!\d)",
+    re.IGNORECASE,
+)
 _ANY_CPF = re.compile(r"(?<!\d)(\d{3})[^\w\n]{1,3}(\d{3})[^\w\n]{1,3}(\d{3})[^\w\n]{1,3}(\d{2})(?!\d)")
 _EXCEL_FLOAT = re.compile(r"(?<!\d)(\d{7,8})\.0(?!\d)")
 _CEP_SPELLINGS = (
@@ -52,74 +63,28 @@ _CEP_SPELLINGS = (
 )
 _BARE_CEP = re.compile(r"(?<![\w.\-/(])\d{8}(?![\w-])")
 
-_WORD = r"[^\W\d_]+(?:['’.][^\W\d_]+)*\.?"
-_STREET = (
-    r"(?!(?:rua|r|av|avenida|al|alameda|tv|trav|travessa|estr|estrada|rod|rodovia|p[cç]a|pra[cç]a|largo|lgo|"
-    r"vila|jd|jardim|quadra|qd|lote|casa|apto?|bloco|bl|n|no|nº|num|endere[cç]o|end|cep)\b)"
-)
-_LABELLED_NAME = re.compile(
-    r"\b(?:(?:nome(?:\s{1,4}d[aeo]\s{1,4}\w{1,20})?|m[aã]e|pai|filh[oa]|espos[oa]|marido|irm[aã]o?|vizinh[oa]|"
-    r"cuidadora?|moradora?|don[oa])\s{0,4}[:=]\s{0,4}|"
-    r"(?:paciente|respons[aá]vel|resp|titular|solicitante|cliente|contato|acompanhante)\b\.?\s{0,4}[:=\-–]?\s{0,4}|"
-    r"(?:a/c|c/o|att?:|aos\s+cuidados\s+d[eoa]|em\s+nome\s+d[eoa]|(?:falar|tratar|deixar)\s+(?:com|c/)|"
-    r"procurar(?:\s+por)?|chamar(?:\s+por)?|perguntar\s+por|entregar\s+(?:para|p/)|ligar\s+para)"
-    r"\s{1,4}(?:[oa]\s{1,4})?)"
-    rf"{_STREET}{_WORD}(?:\s{{1,4}}{_STREET}(?:(?:d[aeo]s?|e)\s{{1,4}}{_STREET})?{_WORD}){{0,6}}",
-    re.IGNORECASE,
-)
 _BLANKS = re.compile(r"[^\S\n]{2,}")
 
 _NUMBER_IN_DOCUMENT: Final = (re.compile(r"\d{7,}"), re.compile(r"\d(?:[.\-/– ]?\d){6,}"), _LONG_RUN)
 _STATES: Final = {fold(name): uf for uf, name in UF_NAMES.items()}
 _LETTERS = re.compile(r"[^\W\d_]+")
 _LONGEST_PLACE_WORDS: Final = 5
-_LONGEST_NAME: Final = 120
-_PARTICLES: Final = frozenset({"da", "das", "de", "di", "do", "dos", "e"})
-_SPELLINGS: Final = {
-    "a": "[aáàâãä]", "c": "[cç]", "e": "[eéèêë]", "i": "[iíìîï]", "n": "[nñ]", "o": "[oóòôõö]", "u": "[uúùûü]",
-    "y": "[yý]",
-}  # fmt: skip
-_BEFORE_NAMES: Final = """
-    rua r avenida av alameda al travessa trav tv estrada estr est rodovia rod praca pca pc largo lgo viela beco via
-    vila vl jardim jd bairro parque pq conjunto conj residencial res condominio cond edificio ed predio loteamento lot
-    escola hospital colegio igreja viaduto ponte ladeira servidao passagem quadra
-    doutor dr doutora dra professor prof professora profa padre pe dom dona frei irma irmao monsenhor mons coronel cel
-    capitao cap general gal major maj marechal mal tenente ten sargento sgt almirante alm brigadeiro brig engenheiro eng
-    presidente pres governador gov prefeito pref vereador ver deputado dep senador sen ministro min barao visconde conde
-    duque princesa principe santo santa sao
-"""
-_NAMED_AFTER_PEOPLE: Final = frozenset(_BEFORE_NAMES.split())
 
 
-@dataclass(frozen=True, slots=True)
-class PatientData:
-    """What must not leave with an address even where nothing announces it.
+def numbers_withheld(patients: Iterable[Sequence[str]]) -> frozenset[str]:
+    """Return the numbers, seven digits or more, that stay here even where they look like a CEP.
 
-    Attributes:
-        numbers: digits, seven or more; they stay here even where they look like a CEP.
-        names: full names of patients.
+    Args:
+        patients: of each the document text, then texts with other numbers (phones, cards).
     """
-
-    numbers: frozenset[str] = frozenset()
-    names: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, patients: Iterable[Sequence[str]]) -> PatientData:
-        """Of each patient: the document text, then the name, then texts with other numbers (phones, cards)."""
-        numbers: set[str] = set()
-        names: set[str] = set()
-        for document, *private in patients:
-            numbers |= numbers_of(document)
-            names.update(name for name in private[:1] if name)
-            for text in private[1:]:
-                found = numbers_of(text)
-                numbers |= found
-                # A phone is also typed without its area or country code.
-                numbers |= {number[-length:] for number in found if 10 <= len(number) <= 13 for length in (8, 9)}
-        return cls(frozenset(numbers), frozenset(names))
-
-    def __or__(self, other: PatientData) -> PatientData:
-        return PatientData(self.numbers | other.numbers, self.names | other.names)
+    numbers: set[str] = set()
+    for document, *private in patients:
+        numbers |= numbers_of(document)
+        for found in map(numbers_of, private):
+            numbers |= found
+            # A phone is also typed without its area or country code.
+            numbers |= {number[-length:] for number in found if 10 <= len(number) <= 13 for length in (8, 9)}
+    return frozenset(numbers)
 
 
 def numbers_of(document_text: str) -> frozenset[str]:
@@ -128,54 +93,22 @@ def numbers_of(document_text: str) -> frozenset[str]:
     return frozenset("".join(filter(str.isdigit, number)) for number in found)
 
 
-def stripped(text: str, *, withheld: PatientData | None = None) -> str:
-    """Return `text` without e-mails, labelled names, phones and runs of seven or more digits other than its CEP.
+def stripped(text: str, *, withheld: frozenset[str] = frozenset()) -> str:
+    """Return `text` without e-mails, phones and runs of seven or more digits other than its CEP.
 
     Args:
         text: an address as typed, cleaned.
-        withheld: what else must not leave.
+        withheld: numbers that stay here although they look like a CEP.
     """
     text = _EXCEL_FLOAT.sub(r"\1", text)
     text = _WITH_AT.sub(lambda found: " " if "@" in found[0] else found[0], text)
-    text = _LABELLED_NAME.sub(" ", text)
-    if withheld is not None:
-        text = _without(withheld, text)
+    carried = "".join(filter(str.isdigit, text)) if withheld else ""
+    for number in withheld:
+        if number in carried:
+            text = _spelled(number).sub(" ", text)
     start, end = _cep_span(text)
     kept = _without_numbers(text[:start]) + text[start:end] + _without_numbers(text[end:])
     return _BLANKS.sub(" ", kept).strip()
-
-
-def _without(withheld: PatientData, text: str) -> str:
-    carried = "".join(filter(str.isdigit, text))
-    for number in withheld.numbers:
-        if number in carried:
-            text = _spelled(number).sub(" ", text)
-    words = set(_LETTERS.findall(fold(text)))
-    for name in withheld.names:
-        first, *others = _LETTERS.findall(fold(name)[:_LONGEST_NAME]) or [""]
-        others = [word for word in others if word not in _PARTICLES]
-        if first in words and words.intersection(others):
-            text = _named(first, others).sub(_unless_a_street, text)
-    return text
-
-
-def _named(first: str, others: Sequence[str]) -> re.Pattern[str]:
-    """Matches a first name and at least one more name of the patient behind it, accents or not."""
-    more = "|".join(sorted({_unaccented(word) for word in others}, key=len, reverse=True))
-    particles = "|".join(sorted(_PARTICLES))
-    return re.compile(
-        rf"\b{_unaccented(first)}(?:[^\w\n]{{1,2}}(?:(?:{particles})[^\w\n]{{1,2}})?(?:{more})\b){{1,9}}", re.IGNORECASE
-    )
-
-
-def _unaccented(word: str) -> str:
-    return "".join(_SPELLINGS.get(letter, re.escape(letter)) for letter in word)
-
-
-def _unless_a_street(found: re.Match[str]) -> str:
-    """A street may be named after somebody of the patient's name."""
-    before = _LETTERS.findall(fold(found.string[max(0, found.start() - 20) : found.start()]))
-    return found[0] if before and before[-1] in _NAMED_AFTER_PEOPLE else " "
 
 
 def _spelled(number: str) -> re.Pattern[str]:
@@ -184,7 +117,7 @@ def _spelled(number: str) -> re.Pattern[str]:
 
 
 def _without_numbers(text: str) -> str:
-    for pattern in (_LABELLED_NUMBER, _PHONE_WITH_AREA, _GROUPED, _PHONE, _LONG_RUN):
+    for pattern in (_LABELLED_NUMBER, _PHONE_WITH_AREA, _DATE, _GROUPED, _PHONE, _LONG_RUN, _SPACED):
         text = pattern.sub(" ", text)
     return _ANY_CPF.sub(lambda found: " " if cpf_is_valid("".join(found.groups())) else found[0], text)
 

@@ -16,7 +16,6 @@ from importlib.resources import files
 from typing import Any, Final, TypeAlias
 
 from normalizer.domain.text import clean
-from normalizer.llm.privacy import PatientData
 from normalizer.llm.redaction import Redacted, redact
 
 Segments: TypeAlias = Mapping[str, str | None]
@@ -31,7 +30,7 @@ _LONG_RECORD_CHARS: Final = 300
 
 SYSTEM: Final = (files("normalizer.llm") / "address_prompt.txt").read_text(encoding="utf-8").strip()
 # Part of every cache key: an answer to another prompt, or one read by other rules, is another answer.
-PROMPT_VERSION: Final = "a2-" + hashlib.sha256(SYSTEM.encode()).hexdigest()[:8]
+PROMPT_VERSION: Final = "a3-" + hashlib.sha256(SYSTEM.encode()).hexdigest()[:8]
 
 _SLOT = re.compile(r'"(r\d{2})"\s*:\s*')
 _ORDERS = re.compile(
@@ -54,8 +53,8 @@ class Record:
     """Whether it may be more than an address (orders, markup, very long) and must not share a call."""
 
     @classmethod
-    def of(cls, text: str, *, withheld: PatientData | None = None) -> Record:
-        """Make `text` fit to leave the machine, also without what is `withheld`. May come out empty."""
+    def of(cls, text: str, *, withheld: frozenset[str] = frozenset()) -> Record:
+        """Make `text` fit to leave the machine, also without the numbers that are `withheld`. May come out empty."""
         cleaned = clean(text)
         suspicious = len(cleaned) > _LONG_RECORD_CHARS or _ORDERS.search(cleaned) is not None
         leaving = redact(cleaned, withheld=withheld)

@@ -1,9 +1,10 @@
-"""Redaction of an address text for the model: only words an address can consist of go; the rest becomes placeholders.
+"""Redaction of an address text for the model: no word leaves but those that say what a part of an address is.
 
-A list of names would never be complete, so it is the other way round: numbers go out, the words that have a role in an
-address (`domain/address/words`), the city and state, and the words between a street's type and the next separator.
-Every other run of words, a district's name or a person's, goes out as "#A", "#B", …; a model may put a placeholder
-into a field, and its words are put back here before the answer is grounded. A town at the end goes out as "#CITY".
+A list of names would never be complete, so it is the other way round: words of the word list ("Rua", "bloco",
+"Jardim"; `domain/address/words`), siglas of states, single letters and numbers of an address go out. Every other run of
+words goes out as "#A", "#B", …, whatever it names, and the likeliest town as "#CITY"; a model may put a placeholder
+into a field, and its words are put back here before the answer is grounded. A number goes with the words before it
+where these are no part of an address that carries numbers, and it is not the first: an age, a date, a card.
 """
 
 from __future__ import annotations
@@ -12,24 +13,20 @@ import re
 from dataclasses import dataclass
 from itertools import product
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import towns
-from normalizer.domain.address.marks import FREE
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import places, states
-from normalizer.domain.address.streets import at_street
-from normalizer.domain.address.tokens import HARD, MAX_CHARS, NUM, WORD, Tokens
-from normalizer.llm.privacy import PatientData, stripped
+from normalizer.domain.address.tokens import CEP, GLUED, HARD, MAX_CHARS, NUM, WORD, Tokens
+from normalizer.llm.privacy import stripped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from normalizer.domain.address.evidence import Evidence
-
-    Span = tuple[int, int]
 
 # The words that say nothing of a person.
 _SENT: Final = frozenset(
@@ -44,7 +41,6 @@ _SENT: Final = frozenset(
     | lx.NONE_WORDS
     | lx.PREPOSITIONS
     | lx.SIDES
-    | lx.MONTHS
     | lx.ROMAN
     | lx.CENTRE
     | lx.CORNERS
@@ -56,13 +52,23 @@ _SENT: Final = frozenset(
     | lx.TOWN_NAMES
     | towns.ALL_CODES
 )
-# What ends a street's name although no separator stands before it.
-_NEVER_STREETS: Final = lx.PERSON_WORDS | lx.NOTE_WORDS | lx.CORNERS | lx.REFERENCE_WORDS | lx.LEAD_WORDS
-_LONGEST_STREET: Final = 8
-_PLACES: Final = 2  # the likeliest cities
+# What carries a code of a letter and a number, as "F32"; behind other words that may be a diagnosis.
+_UNITS: Final = {word for word, unit in lx.UNIT_WORDS.items() if unit not in lx.VALUELESS_UNITS}
+_CODED: Final = lx.STREET_TYPES.keys() | lx.BUILDING_WORDS.keys() | lx.SECTORS | _UNITS
+# What begins a run of its own, so that a street's name and a remark behind it do not share a placeholder.
+_REMARKS: Final = (lx.PERSON_WORDS | lx.NOTE_WORDS | lx.REFERENCE_WORDS | lx.LEAD_WORDS) - lx.PREPOSITIONS
 _LETTERS: Final = 3  # of a placeholder at most: more of them than words in the longest text
 CITY: Final = "#CITY"  # stands for what the gazetteer knows as a town; a model need not guess
 PLACEHOLDER: Final = re.compile(rf"(?:{CITY}|#[A-Z]{{1,{_LETTERS}}})(?![A-Za-z])")
+
+
+class Known(NamedTuple):
+    """Tokens that stay, what is written for them, and what that means where it is not their words."""
+
+    start: int
+    end: int
+    written: str
+    means: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,62 +87,94 @@ class Redacted:
         }
 
 
-def redact(text: str, *, withheld: PatientData | None = None) -> Redacted:
+def redact(text: str, *, withheld: frozenset[str] = frozenset()) -> Redacted:
     """Return what of a cleaned address text may leave.
 
     Args:
         text: an address as typed, cleaned.
-        withheld: what must not leave even where an address could consist of it.
+        withheld: numbers that stay here even where an address could consist of them.
     """
     tokens = Tokens(stripped(text, withheld=withheld)[:MAX_CHARS])
     kept: list[tuple[str, str]] = []
     written: list[str] = []
-    at, town = 0, _last_town(tokens)
-    names = placeholders()
-    for start, end in _runs(tokens, _sent(gather(tokens), town), town):
-        first, last = tokens.starts[start], tokens.starts[end - 1] + len(tokens.words[end - 1])
-        name = CITY if start == town else next(names)
-        written += [tokens.text[at:first], name]
-        kept.append((name, tokens.text[first:last]))
+    at = 0
+    for run in _runs(gather(tokens)):
+        first, last = tokens.starts[run.start], tokens.starts[run.end - 1] + len(tokens.words[run.end - 1])
+        written += [tokens.text[at:first], run.written]
+        kept.append((run.written, run.means or tokens.text[first:last]))
         at = last
     return Redacted("".join([*written, tokens.text[at:]]), tuple(kept))
 
 
-def _sent(evidence: Evidence, town: int) -> bytearray:
-    """Say of each token whether it may leave; what may be the `town` at the end leaves whole or not at all."""
+def _known(evidence: Evidence) -> dict[int, Known]:
+    """Return the likeliest town and the states, by where they begin: what a model need not recognise."""
     tokens = evidence.tokens
-    sent = bytearray(
-        kind != WORD or key in _SENT or len(key) == 1 for key, kind in zip(tokens.keys, tokens.kinds, strict=True)
-    )
-    spans = [(state.start, state.end) for state in states(evidence)]
-    spans += [(place.start, place.end) for place in places(evidence)[:_PLACES]]
-    spans += [(at, _street_end(evidence, at)) for at in range(tokens.size) if at_street(tokens, at)]
-    for start, end in spans:
-        sent[start:end] = b"\1" * (end - start)
-    return sent if all(sent[town:]) else sent[:town] + bytes(tokens.size - town)
+    last = Known(_last_town(tokens), tokens.size, CITY)
+    town = next((Known(place.start, place.end, CITY, place.name) for place in places(evidence)), last)
+    if town.end == last.end:
+        town = min(town, last)  # "Aparecida de Goiânia"
+    named = [state for state in states(evidence) if state.end <= town.start or state.start >= town.end]
+    named = [state for state in named if not state.spelled or _is_apart(tokens, state.start, town.end)]
+    siglas = [state for state in named if not state.spelled]
+    known = [town, *(Known(state.start, state.end, state.uf) for state in siglas or named[-1:])]
+    return {each.start: each for each in known}
 
 
-def _street_end(evidence: Evidence, at: int) -> int:
-    """Return where the name of the street that begins at `at` ends: at a separator, a number, or what is no name."""
-    tokens = evidence.tokens
-    end = at + 1
-    while (
-        end < min(tokens.size, at + _LONGEST_STREET)
-        and (tokens.gaps[end] != HARD or (end == at + 1 and tokens.colons[at]))
-        and tokens.kinds[end] != NUM
-        and (end == at + 1 or not _ends_street(evidence, end))
-    ):
-        end += 1
+def _is_apart(tokens: Tokens, at: int, town_end: int) -> bool:
+    """Whether a state's name stands where a state stands: "Bahia" is somebody's name, too."""
+    return tokens.gaps[at] == HARD or at == town_end or tokens.kinds[at - 1] == CEP
+
+
+def _runs(evidence: Evidence) -> Iterator[Known]:
+    """Yield what stays, run by run, each with what is written for it."""
+    tokens, known, names = evidence.tokens, _known(evidence), placeholders()
+    at, numbered = 0, evidence.no_number >= 0
+    while at < tokens.size:
+        if at in known:
+            yield known[at]
+            at = known[at].end
+        elif _leaves(tokens, at):
+            numbered = numbered or _may_be_house(tokens, at)
+            at += 1
+        else:
+            end = _run_end(tokens, at, known, numbered)
+            yield Known(at, end, next(names))
+            at = end
+
+
+def _may_be_house(tokens: Tokens, at: int) -> bool:
+    """Whether the number is none that the word before it asks for: a street's, a flat's."""
+    if tokens.kinds[at] != NUM or at == 0:
+        return False
+    return tokens.gaps[at] == HARD or not _leaves(tokens, at - 1) or tokens.keys[at - 1] in lx.NUMBER_WORDS
+
+
+def _run_end(tokens: Tokens, start: int, known: Mapping[int, Known], numbered: bool) -> int:
+    """Return where the words end that stay, with the prepositions between them and the numbers behind them."""
+    end = at = start + 1
+    while at < tokens.size and tokens.gaps[at] != HARD and at not in known and tokens.keys[at] not in _REMARKS:
+        if not _leaves(tokens, at) or (numbered and _is_value(tokens, at)):
+            end = at + 1
+        elif tokens.keys[at] not in lx.PREPOSITIONS:
+            break
+        at += 1
     return end
 
 
-def _ends_street(evidence: Evidence, at: int) -> bool:
-    tokens = evidence.tokens
-    key = tokens.keys[at]
-    if evidence.marks[at] != FREE or key in _NEVER_STREETS or lx.LABELS.get(key) == lx.OTHER_FIELD:
-        return True
-    other = key in lx.STRONG_STARTERS or key in lx.UNIT_WORDS or key in lx.BUILDING_WORDS or key in lx.BY_NAME
-    return other and len(key) > 1 and tokens.keys[at - 1] not in lx.PREPOSITIONS
+def _is_value(tokens: Tokens, at: int) -> bool:
+    """Whether a number, or a letter no word follows, says more of the words before it."""
+    last = at + 1 == tokens.size or tokens.gaps[at + 1] == HARD or tokens.kinds[at + 1] != WORD
+    return tokens.kinds[at] == NUM or (len(tokens.keys[at]) == 1 and last)
+
+
+def _leaves(tokens: Tokens, at: int) -> bool:
+    """Say of a token whether it may leave."""
+    kind, key = tokens.kinds[at], tokens.keys[at]
+    if kind != WORD:
+        return kind in {NUM, CEP}
+    if len(key) == 1 and tokens.is_number(at + 1) and tokens.gaps[at + 1] == GLUED:
+        return at > 0 and tokens.gaps[at] != HARD and tokens.keys[at - 1] in _CODED
+    return key in _SENT or len(key) == 1
 
 
 def _last_town(tokens: Tokens) -> int:
@@ -144,24 +182,6 @@ def _last_town(tokens: Tokens) -> int:
     first = max(tokens.hard_start(tokens.size - 1), tokens.size - gazetteer.MAX_NAME_WORDS) if tokens.size else 0
     starts = (at for at in range(first, tokens.size) if gazetteer.municipalities(tokens.phrase(at, tokens.size)))
     return next(starts, tokens.size)
-
-
-def _runs(tokens: Tokens, sent: bytearray, town: int) -> Iterator[Span]:
-    """Yield the runs of words that stay, with the prepositions between them; the town at the end is one of its own."""
-    at = 0
-    while at < tokens.size:
-        if sent[at]:
-            at += 1
-            continue
-        end = following = at + 1
-        while following < tokens.size and tokens.gaps[following] != HARD and following != town:
-            if not sent[following]:
-                end = following + 1
-            elif tokens.keys[following] not in lx.PREPOSITIONS:
-                break
-            following += 1
-        yield at, end
-        at = end
 
 
 def placeholders() -> Iterator[str]:

@@ -13,7 +13,6 @@ from normalizer.domain.address import Address
 from normalizer.domain.decision import Decision
 from normalizer.domain.text import canonical
 from normalizer.errors import NormalizerError, TransientError
-from normalizer.llm.privacy import PatientData
 from normalizer.llm.prompt import Record
 
 if TYPE_CHECKING:
@@ -86,12 +85,12 @@ class TextContext:
     """What is known of a text beside its words.
 
     Attributes:
-        withheld: what must not leave with it.
+        withheld: numbers that must not leave with it.
         import_id: the import that is charged for asking about it.
         interactive: it came alone: a person may be waiting for it.
     """
 
-    withheld: PatientData = field(default_factory=PatientData)
+    withheld: frozenset[str] = frozenset()
     import_id: str | None = None
     interactive: bool = False
 

@@ -98,11 +98,11 @@ def _worded(text: str, known: Iterable[str], *, each: bool = False) -> str:
 
 def _address(text: str, understood: Iterable[str | None]) -> str:
     # Loaded where it is asked for: the process that reads a sheet has no use for the words of addresses.
-    from normalizer.llm.redaction import PLACEHOLDER, redact
+    from normalizer.llm.redaction import CITY, PLACEHOLDER, redact
 
     known = {fold(word) for value in understood if value for word in _WORD.findall(value)}
     sent = redact(_LONG_RUN.sub(_unless_a_cep, clean(text)))
-    kept = {name: _unknown(words, known) for name, words in sent.kept}
+    kept = {name: words if name == CITY else _unknown(words, known) for name, words in sent.kept}
     return PLACEHOLDER.sub(lambda found: kept.get(found[0], found[0]), sent.text)
 
 

@@ -20,7 +20,7 @@ from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.document import Document, parse_document
 from normalizer.domain.text import canonical
 from normalizer.errors import NormalizerError
-from normalizer.llm.privacy import PatientData
+from normalizer.llm.privacy import numbers_withheld
 from normalizer.llm.single_flight import TextContext, Waiter
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class _Text:
 
     def context(self, *, interactive: bool) -> TextContext:
         """What the model lane must know: what of the patients never leaves; the first import pays."""
-        withheld = PatientData.of(each.withheld() for each in self.waiting)
+        withheld = numbers_withheld(each.withheld() for each in self.waiting)
         import_id = next((each.import_id for each in self.waiting if each.import_id), None)
         return TextContext(withheld, import_id, interactive)
 

@@ -58,7 +58,7 @@ def burdened():
         secrets |= {phone, *(value for value in (cpf, rg) if value), *name.lower().split()}
     for cell, names in loose_cells(500, chance):
         texts.append(cell)
-        secrets |= names
+        secrets |= {secret for secret in names if not secret.isdigit() or len(secret) > 7}
     return texts, secrets
 
 
@@ -89,12 +89,12 @@ async def sent(start_provider):
     bodies = await requests(provider)
     records = records_of(bodies)
     assert len(records) > 0.9 * len(texts)
-    return bodies, records, secrets
+    return records, secrets
 
 
 async def test_no_phone_document_name_or_mail_leaves(sent):
-    bodies, records, secrets = sent
-    whole = json.dumps(bodies, ensure_ascii=False)
+    records, secrets = sent
+    whole = "\n".join(records)
 
     numbers = {secret for secret in secrets if secret.isdigit()}
     words = secrets - numbers
@@ -107,7 +107,7 @@ async def test_no_phone_document_name_or_mail_leaves(sent):
 
 
 async def test_no_run_of_seven_digits_leaves_but_one_cep_a_record(sent):
-    _, records, _ = sent
+    records, _ = sent
 
     for record in records:
         runs = re.findall(r"\d(?:[.\-/–]?\d){6,}", record)
@@ -166,5 +166,4 @@ async def test_the_names_and_phones_of_an_import_leave_with_no_address(
     records = records_of(await requests(provider))
     assert len(records) >= len(NAMES)
     for record in records:
-        assert record.startswith("Rua das Acácias")
-        assert not re.search(r"\d{4}", record)
+        assert re.fullmatch(r"(?:#A )?Rua das #[AB] \d Jardim #[BC], Cidade #[CD]", record)

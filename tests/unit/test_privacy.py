@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.domain.text import clean
-from normalizer.llm.privacy import PatientData, numbers_of, stripped
+from normalizer.llm.privacy import numbers_of, numbers_withheld, stripped
 
 GOLD = Path(__file__).parents[1] / "gold" / "dev_addresses.jsonl"
 SEVEN_DIGITS = re.compile(r"\d(?:[.\-/–]?\d){6,}")
@@ -38,18 +38,12 @@ SEVEN_DIGITS = re.compile(r"\d(?:[.\-/–]?\d){6,}")
         ("Rua X 10 3456 7890 Itu", "Rua X 10 Itu"),
         ("Rua X 10, 0800 123 4567, Itu", "Rua X 10, , Itu"),
         ("Rua X,10,maria@exemplo.com,Itu", "Rua X,10, ,Itu"),
-        ("paciente Maria de Souza e Silva, Rua B, 12", ", Rua B, 12"),
-        ("Rua B, 12, falar c/ Dona Ana", "Rua B, 12,"),
-        ("Rua B, 12, responsável - José Carlos de Lima Prado Nogueira Alves", "Rua B, 12,"),
         ("Rua A 10 CPF 111.444.777-35 cep: 12345678", "Rua A 10 cep: 12345678"),
         ("Rua A 10, Itu, cep 1330-0123", "Rua A 10, Itu, cep 1330-0123"),
         ("Rua A 10 whats +55 11 98765 4321", "Rua A 10"),
         ("Rua A 10 11 98765 4321", "Rua A 10"),
         ("Rua A 10 carteirinha 0012345678901", "Rua A 10"),
         ("Rua A 10, Itu SP maria@exemplo.com.br", "Rua A 10, Itu SP"),
-        ("Av. Y, 5 - paciente: Maria da Silva Rua Z 7", "Av. Y, 5 - Rua Z 7"),
-        ("A/C João Souza, Rua B, 1200", ", Rua B, 1200"),
-        ("Rua B, 12, falar com Dona Ana, Itu", "Rua B, 12, , Itu"),
         ("Rua A, 691.0, Vilhena, RO, 76985004.0", "Rua A, 691.0, Vilhena, RO, 76985004"),
     ],
 )
@@ -75,9 +69,7 @@ def test_a_number_of_the_appointments_documents_stays_here_in_any_spelling(numbe
     withheld = numbers_of("RG 22.790.285 SSP/RJ, CPF 111.444.777-35")
 
     assert withheld >= {"22790285", "11144477735"}
-    assert stripped(f"Rua X 10, Recreio, Rio de Janeiro RJ {number}", withheld=PatientData(withheld)).endswith(
-        "Janeiro RJ"
-    )
+    assert stripped(f"Rua X 10, Recreio, Rio de Janeiro RJ {number}", withheld=withheld).endswith("Janeiro RJ")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +95,7 @@ def test_no_document_of_the_appointment_leaves(number, sign, shape, address):
     grouped = sign.join([number[:-8], number[-8:-5], number[-5:-2], number[-2:]]).strip(". -/")
     typed = address.format(shape.format(grouped))
 
-    sent = stripped(clean(typed), withheld=PatientData(numbers_of(f"RG {number}")))
+    sent = stripped(clean(typed), withheld=numbers_of(f"RG {number}"))
 
     assert number not in re.sub(r"\D", "", sent)
 
@@ -111,34 +103,21 @@ def test_no_document_of_the_appointment_leaves(number, sign, shape, address):
 @pytest.mark.parametrize(
     ("typed", "sent"),
     [
-        ("Maria José da Silva, Rua X, 10, Itu", ", Rua X, 10, Itu"),
-        ("MARIA JOSE DA SILVA - Rua X, 10, Itu", "- Rua X, 10, Itu"),
-        ("Rua X, 10, Itu (maria josé)", "Rua X, 10, Itu ( )"),
-        ("Rua X, 10, casa de Maria Silva, Itu", "Rua X, 10, casa de , Itu"),
-        ("Rua Maria José da Silva, 10, Itu", "Rua Maria José da Silva, 10, Itu"),
-        ("R. Profa. Maria José, 10, Itu", "R. Profa. Maria José, 10, Itu"),
-        ("Rua X, 10, Vila Maria, Itu", "Rua X, 10, Vila Maria, Itu"),
-        ("Rua da Silva, 10, Santa Maria", "Rua da Silva, 10, Santa Maria"),
         ("Rua X, 10, Itu 98765 4321", "Rua X, 10, Itu"),
         ("Rua X, 10, São Paulo SP 34567890", "Rua X, 10, São Paulo SP"),
         ("Rua X, 10, Itu SP 13300-123", "Rua X, 10, Itu SP 13300-123"),
     ],
 )
-def test_the_patients_own_name_and_phone_stay_here_without_any_label(typed, sent):
+def test_the_patients_own_phone_stays_here_without_any_label(typed, sent):
     patient = ("", "Maria José da Silva", "(11) 98765-4321 / 1134567890", "")
 
-    assert stripped(typed, withheld=PatientData.of([patient])) == sent
+    assert stripped(typed, withheld=numbers_withheld([patient])) == sent
 
 
 def test_what_two_patients_withhold_is_withheld_together():
-    one = PatientData.of([("RG 12345678", "Ana Lima", "")])
-    two = PatientData.of([("CPF 11144477735", "Rui Prado", "1134567890")])
+    numbers = numbers_withheld([("RG 12345678", "Ana Lima", ""), ("CPF 11144477735", "Rui Prado", "1134567890")])
 
-    together = one | two
-
-    assert together.names == {"Ana Lima", "Rui Prado"}
-    assert together.numbers == {"12345678", "11144477735", "1134567890", "134567890", "34567890"}
-    assert together | one == together
+    assert numbers == {"12345678", "11144477735", "1134567890", "134567890", "34567890"}
 
 
 ENDLESS = {
@@ -152,9 +131,6 @@ ENDLESS = {
     "dots after a label": "cpf n" + "." * 99_990,
     "label and blanks": "paciente" + " " * 99_990 + "1",
     "labels": "cpf: rg: tel: " * 7_000,
-    "names": "paciente: Ana " * 7_000,
-    "long names": "falar com " + "Ana " * 25_000,
-    "dotted": "a/c " + "a." * 50_000,
     "phones": "(11) 9" * 16_000,
     "open brackets": "(" * 50_000 + "11" * 25_000,
     "ceps": "22790-285 " * 10_000,
@@ -166,7 +142,7 @@ ENDLESS = {
 def test_any_text_is_read_in_bounded_time(text):
     started = time.process_time()
 
-    stripped(text, withheld=PatientData.of([("CPF 11144477735 RG 22790285", "Ana de Souza Lima", "11987654321")]))
+    stripped(text, withheld=numbers_withheld([("CPF 11144477735 RG 22790285", "11987654321")]))
 
     assert time.process_time() - started < 2.0
 

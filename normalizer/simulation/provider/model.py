@@ -184,8 +184,10 @@ class Provider:
     def _expected(self, text: str, asked: Sequence[str]) -> Mapping[str, Any]:
         if asked is DOCUMENT_FIELDS:  # only others than we send documents
             return self._documents.get(canonical(text)) or {}
-        found = self._verbatim[text] if text in self._verbatim else self._labels.get(identity(text))
-        return found or {}
+        if text in self._verbatim:
+            return self._verbatim[text] or {}
+        key = canonical(text)  # of a record as we send it, or of a text as others do
+        return self._labels.get(key) or self._labels.get(identity(text)) or {}
 
     def _tokens_in(self, body: Mapping[str, Any]) -> int:
         spent = sum(_MESSAGE_TOKENS + self._count(str(message["content"])) for message in body["messages"])
