@@ -12,6 +12,7 @@ from normalizer.cli.app import FAILED, NOT_READY, Json, command, escaped, print_
 
 if TYPE_CHECKING:
     from normalizer.settings import Settings
+    from normalizer.simulation.summary import Summary
 
 
 @command()
@@ -24,7 +25,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Faz o trabalho principal de ponta a ponta, com Redis e MongoDB embutidos e dois workers."""
-    from normalizer.simulation.demo import Summary, run_demo
+    from normalizer.simulation.demo import run_demo
 
     def show(summary: Summary) -> None:
         if as_json:

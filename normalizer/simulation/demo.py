@@ -16,15 +16,13 @@ import time
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from normalizer.domain.appointment import Kind, Origin, Status
-from normalizer.domain.wording import number
 from normalizer.errors import Misconfigured, TransientError
 from normalizer.imports.importing import import_sheet
 from normalizer.llm.tokens import counter
@@ -34,6 +32,7 @@ from normalizer.runtime import open_producer
 from normalizer.settings import Settings, load_settings, settings_of
 from normalizer.simulation import baseline, embedded
 from normalizer.simulation.sheets import demo_scenario
+from normalizer.simulation.summary import WORKERS, WORKERS_PART, Summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,108 +41,11 @@ if TYPE_CHECKING:
     from normalizer.queue.service import TaskService
     from normalizer.store import AppointmentStore, StoredText
 
-WORKERS = 2
 SIMULATED_MODEL = "simulated-model"
 _STALLED_S = 120.0
 _SAMPLES = 5
 _REFRESH_S = 0.25
-
-
-_COUNTED = (
-    *("rows", "concluido", "revisar", "falhou", "pendente", "por_origem", "motivos"),
-    *("llm_calls", "tokens_in", "tokens_out", "calls_one_per_field", "tokens_one_per_field"),
-    "cpu_s",
-)
-# The parts that share the machine, as the summary calls them.
-_WORKERS, _STORE = "workers", "MongoDB embutido"
-
-
-@dataclass(slots=True)
-class Summary:
-    """What came of the run; counts of appointments unless named otherwise."""
-
-    rows: int
-    concluido: int
-    revisar: int
-    falhou: int
-    pendente: int
-    por_origem: dict[str, int]
-    motivos: dict[str, int]
-    llm_calls: int
-    tokens_in: int
-    tokens_out: int
-    calls_one_per_field: int
-    tokens_one_per_field: int
-    seconds: float
-    usable: int
-    usable_concluido: int
-    model: str
-    simulated: bool
-    cpu_s: Mapping[str, float]
-    """Processor seconds of each part while the rows were worked on, by name; empty where nobody counts them."""
-    samples: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def rows_per_second(self) -> float:
-        """From the start of the import to the last appointment saved."""
-        return self.rows / self.seconds if self.seconds else 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The one JSON document of `--json`."""
-        document = {name: getattr(self, name) for name in _COUNTED}
-        document |= {"seconds": round(self.seconds, 2), "rows_per_second": round(self.rows_per_second, 1)}
-        document |= {"usable": self.usable, "usable_concluido": self.usable_concluido}
-        return document | {"model": self.model, "provider": "simulated" if self.simulated else "live"}
-
-    def show(self, console: Console) -> None:
-        """The summary for people."""
-        source = "modelo simulado" if self.simulated else f"modelo {self.model}"
-        console.print(
-            f"\n[bold]{number(self.rows)} agendamentos em {number(self.seconds, 1)} s[/bold] "
-            f"({number(self.rows_per_second)} por segundo, {WORKERS} workers, {source})\n"
-        )
-        for line in self._spent():
-            console.print(line)
-        console.print(self._results())
-        console.print(self._savings())
-        if self.samples:
-            console.print("\n[bold]Antes → depois[/bold]")
-            for before, after in self.samples:
-                console.print(f"  [dim]{_plain(before)}[/dim]\n  → {_plain(after)}", soft_wrap=True)
-
-    def _spent(self) -> Iterator[str]:
-        """The part that was busiest, beside what a row took of the workers themselves."""
-        if not (worker_s := self.cpu_s.get(_WORKERS)):
-            return
-        name, most_s = max(self.cpu_s.items(), key=lambda part: part[1])
-        share, us = most_s / self.seconds, 1e6 * worker_s / self.rows
-        yield f"O que limitou: {name} ({share:.0%} de um núcleo)."
-        yield f"Os workers gastaram {us:.0f} µs de CPU por linha: {_thousands(round(1e6 / us))} linhas/s num núcleo.\n"
-
-    def _results(self) -> Table:
-        table = Table("", "agendamentos", title="Resultado", title_justify="left", min_width=60)
-        table.columns[1].justify = "right"
-        table.add_row("[green]concluídos[/green]", str(self.concluido))
-        table.add_row("[yellow]em revisão[/yellow]", str(self.revisar))
-        for reason, count in sorted(self.motivos.items(), key=lambda item: -item[1]):
-            table.add_row(f"[dim]  {reason}[/dim]", f"[dim]{count}[/dim]")
-        table.add_row("[red]falharam[/red]", str(self.falhou))
-        if self.pendente:
-            table.add_row("[red]pendentes[/red]", str(self.pendente))
-        return table
-
-    def _savings(self) -> Table:
-        table = Table("", "aqui", "uma chamada por campo", title="Custo", title_justify="left", min_width=60)
-        for column in table.columns[1:]:
-            column.justify = "right"
-        table.add_row("chamadas ao modelo", str(self.llm_calls), _thousands(self.calls_one_per_field))
-        here = self.tokens_in + self.tokens_out
-        table.add_row("tokens", _thousands(here), f"{_thousands(self.tokens_one_per_field)} (calculados)")
-        if here:
-            table.add_row("", "", f"[bold]{number(self.tokens_one_per_field / here)}× mais[/bold]")
-        origins = ", ".join(f"{name} {count}" for name, count in sorted(self.por_origem.items()))
-        table.add_row("de onde vieram as respostas", origins, "")
-        return table
+_STORE = "MongoDB embutido"
 
 
 def run_demo(
@@ -171,8 +73,13 @@ def run_demo(
         sheet, labels = demo_scenario(directory, rows)
         redis = stack.enter_context(embedded.start_valkey(directory / "valkey"))
         mongo = stack.enter_context(embedded.start_mongo(directory / "mongo"))
-        provider = None if live else _start_provider(stack, directory, labels)
-        model = _live_model() if provider is None else _simulated_model(provider)
+        provider, model = None, _live_model() if live else {}
+        if not live:
+            started = embedded.start_provider(
+                labels, directory=directory / "provider", latency_ms=300, tokens_per_s=200
+            )
+            provider = stack.enter_context(started)
+            model = {"OPENAI_API_KEY": "simulated", "OPENAI_BASE_URL": provider.url, "OPENAI_MODEL": SIMULATED_MODEL}
         environment = {
             "REDIS_URL": redis.url,
             "MONGODB_URL": mongo.url,
@@ -206,7 +113,7 @@ async def _run(
     ]
     async with open_producer(settings) as producer:
         await _beating(producer.tasks, workers)
-        parts = {_WORKERS: workers, **{name: [service] for name, service in services.items()}}
+        parts = {WORKERS_PART: workers, **{name: [service] for name, service in services.items()}}
         before, started = _cpu_s(parts), time.monotonic()
         report = await import_sheet(sheet, store=producer.store, enqueue=producer.tasks.enqueue_many)
         await _wait(producer.store, report, workers, console)
@@ -371,15 +278,6 @@ def _usable_texts(labels: Path) -> dict[tuple[str, str], Mapping[str, Any] | Non
     return {(row["kind"], row["text"]): row["expected"] for row in rows if row["usable"]}
 
 
-def _start_provider(stack: contextlib.ExitStack, directory: Path, labels: Path) -> embedded.ProviderService:
-    place = directory / "provider"
-    return stack.enter_context(embedded.start_provider(labels, directory=place, latency_ms=300, tokens_per_s=200))
-
-
-def _simulated_model(provider: embedded.ProviderService) -> dict[str, str]:
-    return {"OPENAI_API_KEY": "simulated", "OPENAI_BASE_URL": provider.url, "OPENAI_MODEL": SIMULATED_MODEL}
-
-
 def _live_model() -> dict[str, str]:
     """The endpoint of the environment, for the workers, who inherit nothing else of it."""
     settings = load_settings()
@@ -433,12 +331,3 @@ def _interrupted_between_steps() -> None:
     for one in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(one) is signal.default_int_handler:
             loop.add_signal_handler(one, signal.raise_signal, signal.SIGINT)
-
-
-def _thousands(number: int) -> str:
-    return f"{number:,}".replace(",", ".")
-
-
-def _plain(text: str) -> str:
-    """Text that rich must not read as markup."""
-    return text.replace("[", r"\[")
