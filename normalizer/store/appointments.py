@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Self
 
-from pymongo import UpdateMany, UpdateOne
+from pymongo import UpdateOne
 
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Appointment, Kind, Status
 from normalizer.domain.document import Document
 from normalizer.observability.tracing import span
 from normalizer.store import indexes, listing
-from normalizer.store.bulk import in_bulk, told
+from normalizer.store.bulk import in_bulk
 from normalizer.store.clinic_words import ClinicWords
 from normalizer.store.connection import (
     Client,
@@ -69,7 +69,7 @@ from normalizer.store.writes import (
     fail_without_room,
     failure_write,
     result_write,
-    straighten,
+    set_pending,
     write_all,
 )
 
@@ -261,7 +261,8 @@ class AppointmentStore:
         secret = await self.secret.get()
         async for chunk in self._chunks(chosen, limit):
             with translated():
-                await self._set_pending([record["_id"] for record in chunk], any_of(statuses), again=again)
+                fields = waiting_again(self._clock()) | ({"normalizacao.refazer": list(Kind)} if again else {})
+                await set_pending(self._appointments, [record["_id"] for record in chunk], any_of(statuses), fields)
             yield [pending_again(record, secret=secret) for record in chunk]
 
     async def _chunks(
@@ -434,14 +435,3 @@ class AppointmentStore:
     async def _upsert(self, import_id: str) -> Upsert:
         secret = await self.secret.get()
         return Upsert(durable(self._appointments), import_id, secret=secret, clock=self._clock, images=self._images)
-
-    async def _set_pending(self, keys: list[Any], among: Mapping[str, Any], *, again: bool) -> None:
-        fields = waiting_again(self._clock()) | ({"normalizacao.refazer": list(Kind)} if again else {})
-        for chunk in batched(keys):
-            await straighten(self._appointments, chunk)
-            change = {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
-            if (await in_bulk(self._appointments, [UpdateMany({"_id": {"$in": chunk}, **among}, change)])).refused:
-                # It ended at a record that takes no more; those that were written are among the chosen no longer.
-                singly = [UpdateOne({"_id": key, **among}, change) for key in chunk]
-                for code in (await in_bulk(self._appointments, singly)).refused.values():
-                    told(code)  # raises where it says nothing of the record

@@ -67,9 +67,7 @@ LOADED: Mapping[str, int] = dict.fromkeys(
     1,
 )
 LOADED_FOR_POLICIES: Mapping[str, int] = {**LOADED, **dict.fromkeys(POLICY_FIELDS, 1)}
-PENDING_FIELDS: Mapping[str, int] = dict.fromkeys(
-    ("id", *ALL_SOURCES, "normalizacao.revisao", "normalizacao.import_id"), 1
-)
+PENDING_FIELDS = dict.fromkeys(("id", *ALL_SOURCES, "normalizacao.revisao", "normalizacao.import_id"), 1)
 DOCUMENT_RULES_VERSION = 3
 _VERSION: Mapping[Kind, int] = {Kind.ADDRESS: RULES_VERSION, Kind.DOCUMENT: DOCUMENT_RULES_VERSION}
 _KINDS = tuple(Kind)
@@ -309,15 +307,8 @@ def questions(kind: Kind, text: str, reason: str, understood: Mapping[str, str] 
     return asked if town is None else [*asked, LACK + keyed_hash([LACK, town.name, *town.ufs], secret=secret)]
 
 
-#: Shown where a failure has no cause: `failure_without_room` leaves none.
+#: Shown where a failure has no cause: `writes.fail_without_room` leaves none.
 NO_CAUSE: Final = "sem causa gravada (num registro de quase 16 MB ela não cabe)"
-
-
-def failure_without_room() -> dict[str, Any]:
-    """The update that ends a full record as `falhou`: no longer than what stands there, in the account that holds."""
-    # The next import compares the texts themselves, where these hashes of the last one are gone.
-    told = {"normalization_status": Tracking.FAILED.value}
-    return {"$set": told, "$unset": {"normalizacao.linha": "", "normalizacao.fontes": ""}}
 
 
 def failure_of(cause: str, fence: int, now: datetime) -> dict[str, Any]:

@@ -8,19 +8,18 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from pymongo import UpdateOne
+from pymongo import UpdateMany, UpdateOne
 
-from normalizer.domain.appointment import Appointment, Status
+from normalizer.domain.appointment import Appointment, Status, Tracking
 from normalizer.errors import StoreUnavailable
-from normalizer.store.bulk import Bulk, in_bulk, is_of_the_row
-from normalizer.store.connection import Collection, translated, utc
+from normalizer.store.bulk import Bulk, in_bulk, is_of_the_row, told
+from normalizer.store.connection import Collection, Record, batched, translated, utc
 from normalizer.store.identity import identity_of
 from normalizer.store.pressure import Stride, Turns
 from normalizer.store.records import (
     Result,
     change_of,
     failure_of,
-    failure_without_room,
     not_fenced_off,
     ours,
     overtaking,
@@ -80,11 +79,29 @@ def failure_write(appointment: Appointment, cause: str, fence: int, now: datetim
 
 
 async def fail_without_room(collection: Collection, claimed: Sequence[tuple[Appointment, int]]) -> set[str]:
-    """End appointments as `falhou`, each with its fence, whose records have no room for the cause. Returns the ids."""
-    ended = [UpdateOne({"_id": one.key, **not_fenced_off(fence)}, failure_without_room()) for one, fence in claimed]
+    """End appointments as `falhou`, each with its fence, whose records have no room for the cause. Returns the ids.
+
+    No longer than what stands there, in the account that holds. Where the hashes of the last import are gone, the next
+    one compares the texts themselves.
+    """
+    failed = {"normalization_status": Tracking.FAILED.value}
+    change = {"$set": failed, "$unset": {"normalizacao.linha": "", "normalizacao.fontes": ""}}
+    ended = [UpdateOne({"_id": one.key, **not_fenced_off(fence)}, change) for one, fence in claimed]
     with translated():
         refused = (await in_bulk(collection, ended)).refused
     return {one.id for at, (one, _) in enumerate(claimed) if at not in refused}
+
+
+async def set_pending(collection: Collection, keys: list[Any], among: Mapping[str, Any], fields: Record) -> None:
+    """Put records back to `pendente`, those of them that are still `among` the chosen."""
+    change = {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
+    for chunk in batched(keys):
+        await straighten(collection, chunk)
+        if (await in_bulk(collection, [UpdateMany({"_id": {"$in": chunk}, **among}, change)])).refused:
+            # It ended at a record that takes no more; those that were written are among the chosen no longer.
+            singly = [UpdateOne({"_id": key, **among}, change) for key in chunk]
+            for code in (await in_bulk(collection, singly)).refused.values():
+                told(code)  # raises where it says nothing of the record
 
 
 async def write_all(
