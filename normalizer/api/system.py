@@ -20,9 +20,8 @@ from normalizer.api.problems import responses
 from normalizer.domain.appointment import Status
 from normalizer.errors import NormalizerError
 from normalizer.observability.prometheus import CONTENT_TYPE_LATEST
-from normalizer.operations.retry import requeue
 from normalizer.operations.status import worker_fields
-from normalizer.operations.steering import Order, steer
+from normalizer.operations.steering import Order, requeue, steer
 from normalizer.runtime import Backend
 
 _READY_S: Final = 4.0

@@ -78,7 +78,7 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Coloca de novo na fila o que falhou ou está em revisão (sem opção: o que falhou)."""
-    from normalizer.operations.retry import requeue
+    from normalizer.operations.steering import requeue
 
     statuses = {Status.FAILED} if failed or not review else set()
     statuses |= {Status.REVIEW} if review else set()

@@ -17,7 +17,7 @@ from normalizer.domain.address.taught import ClinicWord, Taught
 from normalizer.domain.appointment import Kind
 from normalizer.domain.text import fold
 from normalizer.operations.review import Choice, decide, undo
-from normalizer.store.clinic_words import ClinicWords, id_of
+from normalizer.store.clinic import ClinicWords, id_of
 from normalizer.store.review import Chosen, Decision, Question, Questions
 
 #: Decisions on different texts that make a pattern.

@@ -14,8 +14,8 @@ from normalizer.domain.appointment import Appointment, Kind, Status
 from normalizer.domain.document import Document
 from normalizer.observability.tracing import span
 from normalizer.store import indexes, listing
-from normalizer.store.bulk import in_bulk
-from normalizer.store.clinic_words import ClinicWords
+from normalizer.store.bulk import Stride, Turns, in_bulk
+from normalizer.store.clinic import ClinicWords, PolicyBook
 from normalizer.store.connection import (
     Client,
     Record,
@@ -40,8 +40,6 @@ from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.listing import Page
 from normalizer.store.migration import Migrated, migrate
 from normalizer.store.outbox import Outbox, announced, marked
-from normalizer.store.policies import PolicyBook
-from normalizer.store.pressure import Stride, Turns
 from normalizer.store.queries import DEEPEST, Filter, any_of, because_of, waiting
 from normalizer.store.records import (
     LOADED,

@@ -12,10 +12,9 @@ from pymongo import UpdateMany, UpdateOne
 
 from normalizer.domain.appointment import Appointment, Status, Tracking
 from normalizer.errors import StoreUnavailable
-from normalizer.store.bulk import Bulk, in_bulk, is_of_the_row, told
+from normalizer.store.bulk import Bulk, Stride, Turns, in_bulk, is_of_the_row, told
 from normalizer.store.connection import Collection, Record, batched, translated, utc
 from normalizer.store.identity import identity_of
-from normalizer.store.pressure import Stride, Turns
 from normalizer.store.records import (
     Result,
     change_of,

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from normalizer.cache import Entry
 from normalizer.domain.appointment import Kind, Status
 from normalizer.domain.decision import Reason, Undecided
-from normalizer.operations.retry import requeue
+from normalizer.operations.steering import requeue
 from normalizer.runtime import build_worker, open_producer
 from normalizer.settings import Settings, settings_of
 from normalizer.worker import pipeline

@@ -14,7 +14,7 @@ from pathlib import Path
 from normalizer.errors import Misconfigured, TransientError
 from normalizer.llm.endpoint import CapabilityStore
 from normalizer.llm.pricing import Ledger
-from normalizer.operations.doctor import configuration, model, privacy, services, webhook
+from normalizer.operations.doctor import configuration, model, privacy, services
 from normalizer.operations.doctor.finding import Finding, Level, Report
 from normalizer.queue.health import GONE_S
 from normalizer.queue.service import QueueStatus, TaskService
@@ -51,14 +51,14 @@ async def examine(
     findings += await _queue(settings, lgpd=lgpd)
     findings += await _store(settings, lgpd=lgpd)
     findings += await _model(settings, ask=not offline)
-    findings += [] if offline else await webhook.check_receiver(settings)
+    findings += [] if offline else await services.check_receiver(settings)
     if lgpd or logs:
         findings += privacy.check_settings(settings) if lgpd else []
         findings += privacy.check_logs(logs)
     return Report(sorted(findings, key=lambda finding: _ORDER.index(finding.area)))
 
 
-_ORDER = (configuration.AREA, services.REDIS, _WORKERS, services.MONGODB, model.MODEL, webhook.AREA, privacy.AREA)
+_ORDER = (configuration.AREA, services.REDIS, _WORKERS, services.MONGODB, model.MODEL, services.EVENTS, privacy.AREA)
 
 
 async def _model(settings: Settings, *, ask: bool) -> list[Finding]:
@@ -137,5 +137,5 @@ async def _store(settings: Settings, *, lgpd: bool) -> list[Finding]:
     async with store:
         findings = await services.check_mongodb(store, lgpd=lgpd)
         with contextlib.suppress(TransientError, Misconfigured):  # `check_mongodb` has spoken of it
-            findings += await webhook.check_untold(store)
+            findings += await services.check_untold(store)
         return findings

@@ -1,25 +1,32 @@
-"""Redis and MongoDB: reached, of the right kind, and set up so that nothing is lost."""
+"""Redis, MongoDB and the receiver of events: reached, of the right kind, and set up so that nothing is lost."""
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import RedisError, ResponseError
 
-from normalizer.domain.wording import number
+from normalizer.domain.wording import many, number
 from normalizer.errors import Misconfigured, TransientError
 from normalizer.operations.doctor import privacy
 from normalizer.operations.doctor.finding import Finding, Level, good, warning, wrong
+from normalizer.operations.events.senders import Refused
+from normalizer.runtime import webhook_of_settings
+from normalizer.store.outbox import Event
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from normalizer.settings import Settings
     from normalizer.store import AppointmentStore
 
 REDIS: Final = "Redis"
 MONGODB: Final = "MongoDB"
+EVENTS: Final = "Eventos"
 # Scripts read the time and write (Redis 5: effects are replicated); arq itself asks for no more.
 _OLDEST_REDIS: Final = (5, 0)
 _MAX_SKEW_S: Final = 1.0
@@ -178,3 +185,29 @@ async def check_mongodb(store: AppointmentStore, *, lgpd: bool = False) -> list[
         fix = "Procure-os com $group em id e dê a cada agendamento um id só seu; depois apague normalizer_id_plain."
         findings.append(warning(MONGODB, "há agendamentos com o mesmo id: o índice de id não pôde ser único.", fix))
     return [*findings, *(privacy.check_expiry(found.never_expiring) if lgpd else ())]
+
+
+# -- the receiver of events -------------------------------------------------------------------------------------------
+
+
+async def check_receiver(settings: Settings) -> list[Finding]:
+    """Send a test event to WEBHOOK_URL; nothing where none is set. Raises Misconfigured like `webhook_of`."""
+    if settings.webhook_url is None:
+        return []
+    webhook = webhook_of_settings(settings)
+    try:
+        answer = await webhook.send(Event(f"msg_{secrets.token_hex(12)}", "test", datetime.now(UTC), {}))
+    finally:
+        await webhook.close()
+    if isinstance(answer, Refused):
+        return [wrong(EVENTS, f"o evento de teste não foi recebido: {answer.reason}.", "Veja docs/EVENTOS.md.")]
+    return [good(EVENTS, "o destino recebeu um evento de teste")]
+
+
+async def check_untold(store: AppointmentStore) -> list[Finding]:
+    """What no receiver took."""
+    untold = await store.outbox().count_failed()
+    fix = "Quando o destino voltar: normalizer events --resend"
+    return (
+        [warning(EVENTS, f"{many(untold, 'evento')} sem entrega; por quê: normalizer events.", fix)] if untold else []
+    )
