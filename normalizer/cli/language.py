@@ -34,34 +34,30 @@ _panels.DEFAULT_STRING = "[padrão: {}]"
 _panels.REQUIRED_LONG_STRING = "[obrigatório]"
 
 
-class Command(TyperCommand):
-    """A command whose help is in Portuguese."""
+class _Portuguese:
+    """What a command and a command of commands say of themselves."""
 
     def get_usage(self, ctx: Any) -> str:
         """The usage line."""
-        return _usage(super().get_usage(ctx))
+        line: str = super().get_usage(ctx)  # type: ignore[misc] # beside a class of Typer's
+        return line.replace("Usage:", "Uso:", 1)
 
     def get_help_option(self, ctx: Any) -> TyperOption | None:
         """`--help`."""
-        option: TyperOption | None = _translated(super().get_help_option(ctx))
-        return option
-
-
-class Group(TyperGroup):
-    """A command of commands whose help is in Portuguese."""
-
-    def get_usage(self, ctx: Any) -> str:
-        """The usage line."""
-        return _usage(super().get_usage(ctx))
-
-    def get_help_option(self, ctx: Any) -> TyperOption | None:
-        """`--help`."""
-        option: TyperOption | None = _translated(super().get_help_option(ctx))
+        option: TyperOption | None = _translated(super().get_help_option(ctx))  # type: ignore[misc]
         return option
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Parameters, those of the shell completion among them."""
-        return [_translated(param) for param in super().get_params(ctx)]
+        return [_translated(param) for param in super().get_params(ctx)]  # type: ignore[misc]
+
+
+class Command(_Portuguese, TyperCommand):
+    """A command whose help is in Portuguese."""
+
+
+class Group(_Portuguese, TyperGroup):
+    """A command of commands whose help is in Portuguese."""
 
 
 def slip(error: Any) -> str:
@@ -74,10 +70,6 @@ def usage(error: Any) -> str:
     """How the command is called and where its help is; empty when it is not known which command was meant."""
     ctx = getattr(error, "ctx", None)
     return "" if ctx is None else f"{ctx.get_usage()}\nAjuda: {ctx.command_path} --help"
-
-
-def _usage(line: str) -> str:
-    return line.replace("Usage:", "Uso:", 1)
 
 
 def _translated(param: Any) -> Any:
