@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -123,11 +123,6 @@ class Settings(BaseSettings):
             return value
         return tuple(dict.fromkeys(name for part in value.split(",") if (name := part.strip())))
 
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _upper(cls, value: object) -> object:
-        return value.upper() if isinstance(value, str) else value
-
     @field_validator("*", mode="before")
     @classmethod
     def _unquoted(cls, value: object) -> object:
@@ -171,10 +166,12 @@ class Settings(BaseSettings):
             self.openai_model = _MODEL_AT_OPENROUTER
         return self
 
-    @field_validator("environment", "llm_service_tier", mode="before")
+    @field_validator("environment", "llm_service_tier", "log_level", mode="before")
     @classmethod
-    def _lower(cls, value: object) -> object:
-        return value.lower() if isinstance(value, str) else value
+    def _cased(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, str):
+            return value
+        return value.upper() if info.field_name == "log_level" else value.lower()
 
     @property
     def base_url(self) -> str | None:

@@ -67,7 +67,7 @@ class Exposition:
     def __init__(self, sources: Sources) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Reading(sources, asyncio.get_running_loop()))
-        self._registry.register(_Counted())
+        self._registry.register(metrics.REGISTRY)
         ProcessCollector(registry=self._registry)
 
     async def render(self) -> bytes:
@@ -91,16 +91,6 @@ class Exposition:
         return stop
 
 
-class _Counted(Collector):
-    """What is counted as it happens."""
-
-    def collect(self) -> Iterable[Metric]:
-        return metrics.REGISTRY.collect()
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-
 class _Reading(Collector):
     """Reads the sources. Prometheus' server asks from a thread of its own, the answers are in the event loop."""
 
@@ -113,7 +103,7 @@ class _Reading(Collector):
     def collect(self) -> Iterator[Metric]:
         sources = self._sources
         queue = self._ask(sources.tasks.status)
-        yield _gauge("normalizer_redis_up", "Whether the queue answered this scrape.", float(queue is not None))
+        yield GaugeMetricFamily("normalizer_redis_up", "Whether the queue answered.", float(queue is not None))
         if queue is not None:
             yield from _queue(queue)
         if sources.worker is not None:
@@ -122,11 +112,11 @@ class _Reading(Collector):
             yield from _model(sources.coalescer)
         if sources.cache is not None:
             yield from _cache(sources.cache.stats())
-        yield _gauge("normalizer_budget_usd", "DAILY_BUDGET_USD; 0 is none.", sources.daily_budget_usd)
+        yield GaugeMetricFamily("normalizer_budget_usd", "DAILY_BUDGET_USD; 0 is none.", sources.daily_budget_usd)
         if sources.ledger is not None and (day := self._ask(sources.ledger.day)) is not None:
             yield from _cost(day)
         if (limit := _memory_limit()) is not None:
-            yield _gauge("normalizer_memory_limit_bytes", "Memory this container may use.", limit)
+            yield GaugeMetricFamily("normalizer_memory_limit_bytes", "Memory this container may use.", limit)
 
     def _ask(self, question: Callable[[], Awaitable[Any]]) -> Any | None:
         """The answer from the event loop, or None if the loop hangs or Redis is away."""
@@ -151,14 +141,14 @@ def _queue(queue: QueueStatus) -> Iterator[Metric]:
     for state, number in (("due", queue.due), ("running", queue.running), ("deferred", queue.deferred)):
         jobs.add_metric([state], number)
     yield jobs
-    yield _gauge(
+    yield GaugeMetricFamily(
         "normalizer_queue_oldest_job_age_seconds", "Since when the first due job waits.", queue.oldest_age_s or 0.0
     )
     states = GaugeMetricFamily("normalizer_queue_state", "1 for the state the queue is in.", labels=["state"])
     for state in _STATES:
         states.add_metric([state], float(queue.state == state))
     yield states
-    yield _gauge("normalizer_workers", "Replicas that beat.", len(queue.replicas))
+    yield GaugeMetricFamily("normalizer_workers", "Replicas that beat.", len(queue.replicas))
     now_ms = time.time() * 1000
     age = GaugeMetricFamily("normalizer_worker_last_beat_age_seconds", "Since a replica's last beat.", labels=["host"])
     lag = GaugeMetricFamily("normalizer_worker_loop_lag_seconds", "Delay of a replica's event loop.", labels=["host"])
@@ -176,8 +166,8 @@ def _jobs(worker: BatchWorker) -> Iterator[Metric]:
     for outcome, number in ended.items():
         jobs.add_metric([outcome], number)
     yield jobs
-    yield _gauge("normalizer_groups_in_work", "Groups in work in this process.", len(worker.groups))
-    yield _gauge("normalizer_groups_limit", "ARQ_MAX_JOBS.", worker.max_jobs)
+    yield GaugeMetricFamily("normalizer_groups_in_work", "Groups in work in this process.", len(worker.groups))
+    yield GaugeMetricFamily("normalizer_groups_limit", "ARQ_MAX_JOBS.", worker.max_jobs)
 
 
 def _model(coalescer: Coalescer) -> Iterator[Metric]:
@@ -190,7 +180,7 @@ def _model(coalescer: Coalescer) -> Iterator[Metric]:
     tokens.add_metric(["out"], stats.tokens_out)
     yield tokens
     stopped = float(coalescer.refused is not None)
-    yield _gauge("normalizer_model_lane_stopped", "1 while the provider refuses key or account.", stopped)
+    yield GaugeMetricFamily("normalizer_model_lane_stopped", "1 while the provider refuses key or account.", stopped)
 
 
 def _cache(stats: Mapping[str, int]) -> Iterator[Metric]:
@@ -201,18 +191,14 @@ def _cache(stats: Mapping[str, int]) -> Iterator[Metric]:
     yield CounterMetricFamily("normalizer_cache_writes", "Answers written to Redis.", stats["writes"])
     yield CounterMetricFamily("normalizer_cache_outages", "Times Redis was away for the cache.", stats["outages"])
     yield CounterMetricFamily("normalizer_cache_rejected", "Stored answers not used.", stats["rejected"])
-    yield _gauge("normalizer_cache_l1_bytes", "First tier, roughly.", stats["l1_bytes"])
-    yield _gauge("normalizer_cache_l1_entries", "Answers in the first tier.", stats["l1_entries"])
+    yield GaugeMetricFamily("normalizer_cache_l1_bytes", "First tier, roughly.", stats["l1_bytes"])
+    yield GaugeMetricFamily("normalizer_cache_l1_entries", "Answers in the first tier.", stats["l1_entries"])
 
 
 def _cost(day: Spending) -> Iterator[Metric]:
-    yield _gauge("normalizer_cost_today_usd", "US$ spent today (UTC), by all replicas.", day.usd)
-    yield _gauge("normalizer_model_calls_today", "Model calls today (UTC), by all replicas.", day.calls)
-    yield _gauge("normalizer_model_records_today", "Texts asked today (UTC), by all replicas.", day.records)
-
-
-def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, help_text, value)
+    yield GaugeMetricFamily("normalizer_cost_today_usd", "US$ spent today (UTC), by all replicas.", day.usd)
+    yield GaugeMetricFamily("normalizer_model_calls_today", "Model calls today (UTC), by all replicas.", day.calls)
+    yield GaugeMetricFamily("normalizer_model_records_today", "Texts asked today (UTC), by all replicas.", day.records)
 
 
 def _memory_limit() -> float | None:
