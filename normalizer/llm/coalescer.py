@@ -26,6 +26,7 @@ from normalizer.llm.packing import BatchSize, Budget, Pace
 from normalizer.llm.pending import PendingTexts
 from normalizer.llm.prompt import MAX_RECORD_CHARS, Record
 from normalizer.llm.single_flight import InFlight, PendingText, TextContext, Waiter
+from normalizer.queue.waiting import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -164,10 +165,7 @@ class Coalescer:
     async def close(self) -> None:
         """Stop: calls under way are dropped, and every waiter gets a TransientError."""
         self._closed = True
-        tasks = [*self._calls, *([self._dispatcher] if self._dispatcher else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(*self._calls, *([self._dispatcher] if self._dispatcher else []))
         if self._shared is not None:
             await self._shared.close()
         self._in_flight.resolve_all(_stopping())

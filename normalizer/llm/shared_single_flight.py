@@ -15,6 +15,7 @@ import structlog
 
 from normalizer.domain.appointment import Kind
 from normalizer.queue.connection import OUTAGE
+from normalizer.queue.waiting import cancel_and_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -86,10 +87,7 @@ class SharedSingleFlight:
 
     async def close(self) -> None:
         """Stop waiting, and let others ask what we did not finish."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(*self._tasks.values())
         await self.release(list(self._held))
 
     async def _claim(self, entries: Sequence[PendingText]) -> list[PendingText]:

@@ -21,6 +21,7 @@ from normalizer.domain.appointment import (
     Review,
 )
 from normalizer.errors import Misconfigured, NormalizerError, TransientError
+from normalizer.queue.waiting import cancel_and_wait
 from normalizer.worker.pipeline import Deferred, Pipeline
 
 _SOURCE = {Kind.ADDRESS: ADDRESS_SOURCES[0], Kind.DOCUMENT: DOCUMENT_SOURCES[0]}
@@ -91,9 +92,7 @@ async def normalize_lines(
                 task.result()  # it broke: raise what broke it
             yield found.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(*tasks)
 
 
 async def _answer_group(

@@ -30,7 +30,9 @@ async def wait_for_event(event: asyncio.Event, seconds: float) -> None:
 
 
 async def cancel_and_wait(*tasks: asyncio.Future[Any], ask_every_s: float = 0.2, patience_s: float = 5.0) -> None:
-    """Cancel tasks until they are done; one that will not listen is left behind after `patience_s`."""
+    """Cancel tasks until they are done; one that will not listen is left behind after `patience_s`. Raises nothing."""
+    for task in tasks:
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody asks what it raised
     open_tasks = {task for task in tasks if not task.done()}
     for _ in range(max(1, round(patience_s / ask_every_s))):
         if not open_tasks:
