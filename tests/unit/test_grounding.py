@@ -102,6 +102,13 @@ def test_a_note_is_no_district_and_no_part_of_a_building():
     assert accepted(right | building | {"bairro": "Portal do Vale Entregar"}, text) is None
 
 
+def test_of_several_quarters_none_but_the_first_passes():
+    text = "Rua B, 12\n\nPedra Grande - Campo Belo - 8º Subdistrito\nItu - SP"
+    answer = {"rua": "Rua B", "numero": "12", "cidade": "Itu", "estado": "SP"}
+    assert accepted(answer | {"bairro": "Pedra Grande"}, text)
+    assert accepted(answer | {"bairro": "Campo Belo"}, text) is None
+
+
 def test_swapped_records_do_not_pass():
     for row, other in zip(ROWS, ROWS[1:] + ROWS[:1], strict=True):
         if row["expected"]["rua"] != other["expected"]["rua"]:

@@ -36,6 +36,7 @@ class Omitted:
         for name, (start, end) in claims:
             self.owners[start:end] = [name] * (end - start)
         self.city = dict(claims)["cidade"]
+        self.district = dict(claims).get("bairro")
         for state in states(evidence):
             if state.uf == address.estado and self._is_state(state):
                 self.owners[state.start : state.end] = ["estado"] * (state.end - state.start)
@@ -112,13 +113,18 @@ class Omitted:
         numbered = self._follows(at, "numero") or self.marks[at - 1] == NUMBER
         return kind is not None and numbered and self.address.rua.startswith(f"{kind} ")
 
+    def _is_inner_district(self, district: Span) -> bool:
+        """Does a field of its own stand between the district and the city behind it."""
+        return any(self.tokens.gaps[at] == HARD for at in range(district[1], self.city[0]))
+
     def _is_aside(self, at: int) -> bool:
         """Is the token in a field that may be left out: words only (a name, a remark), the district known.
 
-        What stands right before the city is never aside: it is where the district stands.
+        What stands right before the city is never aside: it is where the district stands. Nor, where more follows the
+        district, is what stands before it: of several quarters, the first is meant.
         """
         tokens = self.tokens
-        if self.address.bairro is None:
+        if self.district is None or (at < self.district[0] and self._is_inner_district(self.district)):
             return False
         start, end = tokens.hard_start(at), tokens.hard_end(at)
         if any(self.owners[i] or tokens.kinds[i] == NUM for i in range(start, end)):
