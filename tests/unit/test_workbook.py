@@ -8,12 +8,13 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 import pytest
 import xlsxwriter
@@ -23,9 +24,11 @@ from hypothesis import strategies as st
 
 from normalizer.errors import InvalidInput
 from normalizer.imports.importing import import_sheet
-from normalizer.imports.spreadsheet import Limits, Row, Spreadsheet, Vocabulary, process, read
+from normalizer.imports.spreadsheet import Limits, Row, Spreadsheet, Vocabulary, process, read, windows, workbook
 from normalizer.imports.spreadsheet.records import Ole
 from normalizer.imports.spreadsheet.table import Unreadable
+
+Reading: TypeAlias = Callable[[bytes], list[tuple[int, list[object]]]]
 
 HEADER = ["Nome", "Endereço", "CPF", "Data"]
 ANA = ["Ana Teste", "Rua das Flores, 10", "111.444.777-35", "01/12/2026"]
@@ -323,6 +326,53 @@ class TestBinary:
         stream = Ole(bytes(header) + fat + directory + small.ljust(512, b"\xff") + data).stream("workbook")
         assert stream.content == data[128:192] + data[320:356]
         assert [stream.place(at) for at in (0, 63, 64)] == [2048 + 128, 2048 + 191, 2048 + 320]
+
+
+class TestWindows:
+    """A large worksheet is laid out in parts of its rows."""
+
+    ROWS: ClassVar = [
+        [f"Paciente {chr(97 + n % 26) * (1 + n // 26)}", f"Rua {n}", "111.444.777-35", ""] for n in range(200)
+    ]
+
+    @pytest.fixture
+    def read_in_windows(self, monkeypatch: pytest.MonkeyPatch) -> Reading:
+        monkeypatch.setattr(workbook, "allow_memory", lambda _: None)
+
+        def read_in_windows(content: bytes) -> list[tuple[int, list[object]]]:
+            found = []
+            for size in (3_000, 1 << 30):
+                monkeypatch.setattr(windows, "_BYTES", size)
+                with tempfile.TemporaryFile() as file:
+                    file.write(content)
+                    (sheet,) = workbook.open_zip(file, Limits()).sheets
+                    list(islice(sheet.rows(), 3))
+                    found.append([(number, list(cells)) for number, cells in sheet.rows()])
+            assert found[0] == found[1]
+            return found[0]
+
+        return read_in_windows
+
+    def test_give_the_same_rows(self, read_in_windows: Reading) -> None:
+        gap = [["", "", "", ""]] * 60
+        content = xlsx([HEADER, *self.ROWS[:90], *gap, *self.ROWS[90:]], merged=((40, 3, 120, 3, "01/12/2026"),))
+        rows = dict(read_in_windows(content))
+        assert len(rows) == 202
+        assert rows[2] == self.ROWS[0][:3]
+        assert rows[81][3] == "01/12/2026"
+        assert rows[261] == self.ROWS[-1][:3]
+
+    def test_begin_at_the_first_column(self, read_in_windows: Reading) -> None:
+        rows = [[*row[:3], "", "fim"] if at < 150 else ["", *row[1:3]] for at, row in enumerate(self.ROWS)]
+        assert [cells for _, cells in read_in_windows(xlsx([HEADER, *rows]))][1:] == rows
+
+    def test_go_on_from_a_mended_copy(self, read_in_windows: Reading) -> None:
+        parts = parts_of(xlsx([HEADER, *self.ROWS]))
+        name = "xl/worksheets/sheet1.xml"
+        parts[name] = re.sub(rb'<c r="B150"[^>]*><v>\d+</v>', b'<c r="B150" t="e"><v>#SPILL!</v>', parts[name])
+        rows = dict(read_in_windows(zipped(parts)))
+        assert rows[150] == [self.ROWS[148][0], Unreadable("um valor", "o erro #SPILL!"), self.ROWS[148][2]]
+        assert rows[151] == self.ROWS[149][:3]
 
 
 class TestFarCells:

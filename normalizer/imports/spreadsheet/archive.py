@@ -6,6 +6,7 @@ backslashes or in other letters, and the main part may lie anywhere; `rebuilt` p
 
 from __future__ import annotations
 
+import copy
 import html
 import io
 import posixpath
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3L2H")
+_SIZES_FOLLOW: Final = 8  # a part's flag: they stand behind it
 _CHUNK: Final = 1 << 20
 _COMPRESSED_CHUNK: Final = 1 << 16
 _RELATION: Final = re.compile(rb"<(?:\w+:)?Relationship\b([^>]{1,2000})>", re.IGNORECASE)
@@ -80,6 +82,11 @@ class Archive:
         info = self._parts.get(self._names.get(name.lower(), ""))
         return iter(()) if info is None else _inflate(self._file, info)
 
+    def size(self, name: str) -> int:
+        """How many bytes a part says that it holds."""
+        info = self._parts.get(self._names.get(name.lower(), ""))
+        return 0 if info is None else info.file_size
+
     def check(self) -> None:
         """Raise InvalidInput unless every part is whole and no larger than it says."""
         expanded = 0
@@ -93,15 +100,33 @@ class Archive:
             if checksum != info.CRC:
                 raise truncated()
 
-    def rebuilt(self, mended: Callable[[str, bytes], bytes]) -> io.BytesIO:
-        """The same archive with its main part where calamine looks for it, and each part passed through `mended`."""
+    def rebuilt(self, content: Callable[[str], bytes | None], packing: int = zipfile.ZIP_DEFLATED) -> io.BytesIO:
+        """The same archive with its main part where calamine looks for it, and what `content` says in place of a part.
+
+        What it says nothing of is copied as it is packed.
+        """
         main = self.main_part()
         home, kept = posixpath.dirname(main), io.BytesIO()
-        with zipfile.ZipFile(kept, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for name in self._parts:
-                archive.writestr(_moved(name, main, home), mended(name, self.read(name)))
+        with zipfile.ZipFile(kept, "w", packing, compresslevel=1) as archive:
+            for name, info in self._parts.items():
+                moved = _moved(name, main, home)
+                if (given := content(name)) is not None:
+                    archive.writestr(moved, given)
+                else:
+                    self._copy(info, moved, archive, kept)
         kept.seek(0)
         return kept
+
+    def _copy(self, info: zipfile.ZipInfo, name: str, archive: zipfile.ZipFile, to: io.BytesIO) -> None:
+        one = copy.copy(info)
+        one.filename, one.header_offset, one.extra = name, archive.start_dir, b""
+        one.flag_bits &= ~_SIZES_FOLLOW
+        to.seek(archive.start_dir)
+        to.write(one.FileHeader(zip64=False))
+        to.writelines(_pieces(self._file, _begins(self._file, info), info.compress_size))
+        archive.filelist.append(one)
+        archive.NameToInfo[name] = one
+        archive.start_dir = to.tell()
 
 
 def attributes(tag: bytes) -> dict[str, str]:
@@ -138,13 +163,7 @@ def _check_declared(parts: list[zipfile.ZipInfo], limits: Limits) -> None:
 
 
 def _inflate(file: BinaryIO, part: zipfile.ZipInfo) -> Iterator[bytes]:
-    file.seek(part.header_offset)
-    header = file.read(_LOCAL_HEADER.size)
-    if len(header) < _LOCAL_HEADER.size:
-        raise truncated()
-    fields = _LOCAL_HEADER.unpack(header)
-    at = part.header_offset + _LOCAL_HEADER.size + fields[-2] + fields[-1]
-    compressed = _pieces(file, at, part.compress_size)
+    compressed = _pieces(file, _begins(file, part), part.compress_size)
     if part.compress_type == zipfile.ZIP_STORED:
         yield from compressed
         return
@@ -165,6 +184,16 @@ def _inflate(file: BinaryIO, part: zipfile.ZipInfo) -> Iterator[bytes]:
         raise truncated() from exc
     if not inflater.eof and part.compress_size > 2:  # an empty part needs no end
         raise truncated()
+
+
+def _begins(file: BinaryIO, part: zipfile.ZipInfo) -> int:
+    """Where the content of a part begins."""
+    file.seek(part.header_offset)
+    header = file.read(_LOCAL_HEADER.size)
+    if len(header) < _LOCAL_HEADER.size:
+        raise truncated()
+    *_, name, extra = _LOCAL_HEADER.unpack(header)
+    return part.header_offset + _LOCAL_HEADER.size + int(name) + int(extra)
 
 
 def _pieces(file: BinaryIO, at: int, size: int) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import ctypes
 import os
 import resource
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 #: How a reading process ends that wanted more memory than it was allowed.
 OUT_OF_MEMORY: Final = 3
 
+_trim: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _CODECS: Final = ("utf-8-sig", "utf-16", "utf-32", "cp1252", "cp850", "mac_roman", "latin-1", "utf-16-le", "utf-16-be")
 
 
@@ -40,6 +42,12 @@ def allow_memory(more: int) -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     now = pages * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + more, resource.RLIM_INFINITY))
+
+
+def give_back() -> None:
+    """Let the system have what was freed in pieces; only glibc keeps it."""
+    if _trim is not None:
+        _trim(0)
 
 
 def allow_no_descriptor() -> None:

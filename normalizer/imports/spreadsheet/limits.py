@@ -23,7 +23,7 @@ class Limits:
     ratio: int = 100  # uncompressed to compressed, for parts above `ratio_from_bytes`; honest sheets stay below 50
     ratio_from_bytes: int = 2**20
     parts: int = 4_000
-    reader_bytes: int = 300 * 2**20  # of the reading process; 100,000 rows × 30 columns take 292
+    reader_bytes: int = 300 * 2**20  # of the reading process; 100,000 rows × 30 columns of an .xlsx take 180
     cell_chars: int = 32_767  # what Excel allows
     line_chars: int = 1_000_000  # one row, one line of a csv file
     sheet_chars: int = 256 * 2**20

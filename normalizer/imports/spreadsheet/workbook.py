@@ -10,6 +10,7 @@ import datetime as dt
 import io
 import mmap
 import re
+import zipfile
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -26,9 +27,10 @@ from python_calamine import (
 from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import records
 from normalizer.imports.spreadsheet.archive import Archive, attributes, password_protected
-from normalizer.imports.spreadsheet.confine import allow_memory
-from normalizer.imports.spreadsheet.records import Extent, Flaws, Notes
+from normalizer.imports.spreadsheet.confine import allow_memory, give_back
+from normalizer.imports.spreadsheet.records import Extent, Flaws, Notes, Range
 from normalizer.imports.spreadsheet.table import Doubt, NumberedRows, Sheet, Source, Unreadable
+from normalizer.imports.spreadsheet.windows import windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,6 +49,9 @@ _SHEET_NAME: Final = re.compile(rb"<(?:\w+:)?sheet\b([^>]{1,2000})>")
 _CELL: Final = re.compile(rb"<(?:\w+:)?c\b([^>]*[^>/])>.*?</(?:\w+:)?c>", re.DOTALL)
 _TAG: Final = re.compile(rb"<(?:\w+:)?(row|c|f|v|is)\b([^>]*)>([^<]{0,40})")
 _REFERENCE: Final = re.compile(rb"\br=[\"']([A-Za-z]{1,3})([0-9]{1,10})[\"']")
+_MERGED: Final = re.compile(
+    rb"<(?:\w+:)?mergeCell\b[^>]*?\bref=[\"']([A-Za-z]{1,3})([0-9]{1,7}):([A-Za-z]{1,3})([0-9]{1,7})"
+)
 _ERROR_CELL: Final = re.compile(rb"\bt=[\"']e[\"']")
 _TEXT_CELL: Final = re.compile(rb"\bt=[\"']str[\"']")
 _SUSPECT: Final = (b"<f", b":f>", b":f ", b't="e"', b"t='e'")
@@ -76,8 +81,9 @@ def open_zip(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Source
         raise password_protected() from None
     except CalamineError:
         book = mended()
-    notes = _xlsb_notes(archive) if kind == "xlsb" else partial(_xlsx_notes, archive)
-    return _source(kind, book, notes, mended, far)
+    if kind == "xlsb":
+        return _source(kind, _Book(book, _xlsb_notes(archive), mended), far)
+    return _source(kind, _Book(book, partial(_xlsx_notes, archive), mended, None if compact else archive), far)
 
 
 def open_ole(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Source:
@@ -103,22 +109,11 @@ def open_ole(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Source
     found, is_whole = records.xls_notes(records.Ole(content).stream("workbook", "book").content)
     by_name = dict(zip((one.name for one in book.sheets_metadata), found, strict=False))
     doubts = () if is_whole or far else (_NOT_WHOLE,)
-    return _source("xls", book, lambda name: by_name.get(name, Notes()), None, far, doubts)
+    return _source("xls", _Book(book, lambda name: by_name.get(name, Notes()), None), far, doubts)
 
 
-def _source(
-    kind: str,
-    book: CalamineWorkbook,
-    notes: Callable[[str], Notes],
-    open_again: Callable[[], CalamineWorkbook] | None,
-    far: Sequence[str],
-    doubts: tuple[Doubt, ...] = (),
-) -> Source:
-    reading = _Book(book, notes, open_again)
-    found = [one for one in book.sheets_metadata if one.typ == SheetTypeEnum.WorkSheet]
-    sheets = [
-        Sheet(one.name, partial(reading.rows, one.name), one.visible == SheetVisibleEnum.Visible) for one in found
-    ]
+def _source(kind: str, book: _Book, far: Sequence[str], doubts: tuple[Doubt, ...] = ()) -> Source:
+    sheets = [Sheet(name, partial(book.rows, name), visible) for name, visible in book.sheets.items()]
     return Source(kind, sheets, (_FAR, *doubts) if far else doubts)
 
 
@@ -136,33 +131,54 @@ _NOT_WHOLE: Final = Doubt(
 )
 
 
+_WHOLE: Final = -1  # in place of a window's number
+
+
 class _Book:
-    """A workbook that lays out one sheet at a time, from a mended copy where the file itself cannot be read."""
+    """A workbook that lays out one sheet at a time, from a mended copy where the file itself cannot be read.
+
+    A large sheet of `archive` is laid out in windows, and the workbook itself let go of.
+    """
 
     def __init__(
-        self, book: CalamineWorkbook, notes: Callable[[str], Notes], open_again: Callable[[], CalamineWorkbook] | None
+        self,
+        book: CalamineWorkbook,
+        notes: Callable[[str], Notes],
+        open_again: Callable[[], CalamineWorkbook] | None,
+        archive: Archive | None = None,
     ) -> None:
-        self._book, self._notes, self._open_again = book, notes, open_again
-        self._sheet: tuple[str, CalamineSheet] | None = None
+        self._book: CalamineWorkbook | None = book
+        self._notes, self._open_again, self._archive = notes, open_again, archive
+        self._is_mended = False
+        self._sheet: tuple[str, int, CalamineSheet] | None = None  # the one that is laid out, and its window
+        found = [one for one in book.sheets_metadata if one.typ == SheetTypeEnum.WorkSheet]
+        self.sheets = {one.name: one.visible == SheetVisibleEnum.Visible for one in found}
+        self._parts = _worksheets(archive) if archive is not None else {}
 
     def rows(self, name: str) -> NumberedRows:
         notes = self._notes(name)
-        return _spread(self._cells(name), self._laid_out(name), notes)
+        if self._archive is not None and (parts := windows(self._archive, self._parts.get(name, ""))) is not None:
+            return _spread(self._in_windows(self._archive, name, parts), 0, notes.merged, notes)
+        sheet = self._laid_out(name)
+        left = sheet.start[1] if sheet.start else 0
+        return _spread(self._cells(name), left, notes.merged or sheet.merged_cell_ranges or (), notes)
 
     def _laid_out(self, name: str) -> CalamineSheet:
-        if self._sheet is None or self._sheet[0] != name:
+        if self._sheet is None or self._sheet[:2] != (name, _WHOLE):
             self._sheet = None  # let go of it before the next one is laid out
             try:
-                self._sheet = (name, self._book.get_sheet_by_name(name))
+                found = (self._book or self._mend()).get_sheet_by_name(name)
             except CalamineError:
-                self._mend()
-                self._sheet = (name, self._book.get_sheet_by_name(name))
-        return self._sheet[1]
+                found = self._mend().get_sheet_by_name(name)
+            self._sheet = (name, _WHOLE, found)
+        return self._sheet[2]
 
-    def _mend(self) -> None:
-        if self._open_again is None:
+    def _mend(self) -> CalamineWorkbook:
+        if self._open_again is None or (self._is_mended and self._book is not None):
             raise CalamineError("nothing to mend")
-        self._book, self._sheet, self._open_again = self._open_again(), None, None
+        self._book, self._sheet, self._is_mended = None, None, True
+        self._book = self._open_again()
+        return self._book
 
     def _cells(self, name: str) -> Iterator[list[Any]]:
         at = 0
@@ -174,11 +190,42 @@ class _Book:
             self._mend()
             yield from islice(self._laid_out(name).iter_rows(), at, None)
 
+    def _in_windows(self, archive: Archive, name: str, parts: Iterator[bytes]) -> Iterator[list[Any]]:
+        """The rows from the first column on; from a mended copy laid out whole where a window cannot be read."""
+        at, number = 0, 0
+        try:
+            while content := [*islice(parts, 1)]:
+                for row in _from_first_column(self._window(archive, name, number, content), at):
+                    yield row
+                    at += 1
+                number += 1
+        except (CalamineError, OverflowError, ValueError):
+            self._mend()
+            yield from _from_first_column(self._laid_out(name), at)
 
-def _spread(rows: Iterator[list[Any]], sheet: CalamineSheet, notes: Notes) -> NumberedRows:
+    def _window(self, archive: Archive, name: str, number: int, content: list[bytes]) -> CalamineSheet:
+        """That window of a sheet; its content is let go of as soon as it is packed."""
+        if self._sheet is None or self._sheet[:2] != (name, number):
+            self._sheet = self._book = None
+            give_back()
+            this, sheets = self._parts[name].lower(), {part.lower() for part in self._parts.values()}
+
+            def given(part: str) -> bytes | None:
+                return None if part.lower() not in sheets else content.pop() if part.lower() == this else b""
+
+            book = CalamineWorkbook.from_filelike(archive.rebuilt(given, zipfile.ZIP_STORED))
+            self._sheet = (name, number, book.get_sheet_by_name(name))
+        return self._sheet[2]
+
+
+def _from_first_column(sheet: CalamineSheet, at: int) -> Iterator[list[Any]]:
+    before = [""] * (sheet.start[1] if sheet.start else 0)
+    return (before + row for row in islice(sheet.iter_rows(), at, None))
+
+
+def _spread(rows: Iterator[list[Any]], left: int, ranges: Iterable[Range], notes: Notes) -> NumberedRows:
     """Rows by their number, cut behind their last cell; of empty ones in a line only the first."""
-    left, flaws = sheet.start[1] if sheet.start else 0, notes.flaws
-    merged = _Merged(notes.merged or sheet.merged_cell_ranges or (), left)
+    merged, flaws = _Merged(ranges, left), notes.flaws
     was_empty = False
     for index, cells in enumerate(rows):
         row = cells if _PLAIN.issuperset(map(type, cells)) else [_plain(cell) for cell in cells]
@@ -245,7 +292,8 @@ def _mended(archive: Archive, far: list[str] | None) -> CalamineWorkbook:
     Where there is a list for their sheets, without cells far from the others either.
     """
 
-    def mend(name: str, content: bytes) -> bytes:
+    def mend(name: str) -> bytes:
+        content = archive.read(name)
         if far is not None and name.endswith(".bin") and "worksheets/" in name:
             content, leaves_out = records.xlsb_without_far_cells(content)
             far.extend([name] if leaves_out else [])
@@ -254,10 +302,14 @@ def _mended(archive: Archive, far: list[str] | None) -> CalamineWorkbook:
         if far is not None:
             content, leaves_out = _without_far_cells(content)
             far.extend([name] if leaves_out else [])
-        content = content.replace(b't="e"', b't="str"').replace(b"t='e'", b"t='str'")
-        return _STYLED_NUMBER.sub(rb"\1\2", content)
+        return _without_stumbling(content)
 
     return CalamineWorkbook.from_filelike(archive.rebuilt(mend))
+
+
+def _without_stumbling(content: bytes) -> bytes:
+    content = content.replace(b't="e"', b't="str"').replace(b"t='e'", b"t='str'")
+    return _STYLED_NUMBER.sub(rb"\1\2", content)
 
 
 def _without_far_cells(content: bytes) -> tuple[bytes, bool]:
@@ -265,7 +317,7 @@ def _without_far_cells(content: bytes) -> tuple[bytes, bool]:
 
     def place(cell: re.Match[bytes]) -> tuple[int, int]:
         found = _REFERENCE.search(cell[1])
-        return _place(found) if found else (0, 0)
+        return _place(found[1], found[2]) if found else (0, 0)
 
     extent = Extent(map(place, _CELL.finditer(content)))
     if not extent.leaves_out:
@@ -301,11 +353,12 @@ def _xlsx_notes(archive: Archive, name: str) -> Notes:
     kept = b""
     for piece in archive.pieces(_worksheets(archive).get(name, "")):
         block, _, kept = (kept + piece).rpartition(b"row>")
-        if len(kept) > 1 << 20:  # a row without end
+        if len(kept) > 1 << 20 and b"mergeCell" not in kept:  # a row without end
             kept = b""
         _look(block, flaws)
     _look(kept, flaws)
-    return Notes(flaws)
+    merged = [(_place(one[1], one[2]), _place(one[3], one[4])) for one in _MERGED.finditer(kept)]
+    return Notes(flaws, merged)
 
 
 def _look(block: bytes, flaws: Flaws) -> None:
@@ -330,16 +383,16 @@ def _look(block: bytes, flaws: Flaws) -> None:
 
 def _note(flaws: Flaws, cell: bytes, flaw: Unreadable) -> None:
     if found := _REFERENCE.search(cell):
-        row, column = _place(found)
+        row, column = _place(found[1], found[2])
         flaws.setdefault(row, {})[column] = flaw
 
 
-def _place(reference: re.Match[bytes]) -> tuple[int, int]:
+def _place(letters: bytes, digits: bytes) -> tuple[int, int]:
     """`B7` → row 6, column 1."""
     column = 0
-    for letter in reference[1].upper():
+    for letter in letters.upper():
         column = column * 26 + letter - 64
-    return int(reference[2]) - 1, column - 1
+    return int(digits) - 1, column - 1
 
 
 def _not_whole() -> InvalidInput:
