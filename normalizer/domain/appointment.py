@@ -81,14 +81,7 @@ class Absent:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """The appointment cannot be worked on at all; `cause` is shown to the operator."""
-
-    cause: str
-
-
-Outcome: TypeAlias = Normalized | Review | Absent | Rejected
+Outcome: TypeAlias = Normalized | Review | Absent
 
 #: `normalizacao.<kind>.origem` of a text that is not there.
 ABSENT: Final = "ausente"
@@ -104,17 +97,16 @@ class Ending:
     errors: tuple[str, ...] = ()
 
 
+_COMPLETED: Final = Ending(Status.DONE, Tracking.COMPLETED)
+_SKIPPED: Final = Ending(Status.DONE, Tracking.SKIPPED)
+
+
 def ending_of(outcomes: Mapping[Kind, Outcome], kept: Collection[Kind] = ()) -> Ending:
     """From the outcome of each text that was asked about; the results of `kept` kinds were there already."""
-    errors = [
-        outcome.cause if isinstance(outcome, Rejected) else f"{LABELS[kind]}: {outcome.reason}"
-        for kind, outcome in outcomes.items()
-        if isinstance(outcome, (Review, Rejected))
-    ]
-    found = set(map(type, outcomes.values()))
+    errors = [f"{LABELS[kind]}: {each.reason}" for kind, each in outcomes.items() if isinstance(each, Review)]
     if errors:
-        return Ending(Status.FAILED if Rejected in found else Status.REVIEW, Tracking.FAILED, tuple(errors))
-    return Ending(Status.DONE, Tracking.COMPLETED if kept or Normalized in found else Tracking.SKIPPED)
+        return Ending(Status.REVIEW, Tracking.FAILED, tuple(errors))
+    return _COMPLETED if kept or Normalized in map(type, outcomes.values()) else _SKIPPED
 
 
 # The fields the two texts are read from. A write of the result is conditional on all of them being unchanged.

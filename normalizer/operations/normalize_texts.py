@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import orjson
 
@@ -169,4 +169,5 @@ def _answer(line: _Line, outcome: Outcome) -> TextAnswer:
             return TextAnswer(line.id, None, origin, reason)
         case Absent(reason=reason):
             return TextAnswer(line.id, None, Origin.RULES, reason)
-    return TextAnswer(line.id, None, None, outcome.cause)
+        case _:
+            assert_never(outcome)

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache, cached_property
+from functools import cache
 from typing import Any, Final, TypeAlias, assert_never
 
 import orjson
@@ -38,7 +38,6 @@ from normalizer.domain.appointment import (
     Normalized,
     Origin,
     Outcome,
-    Rejected,
     Review,
     Status,
     Tracking,
@@ -91,9 +90,9 @@ _ABOUT: Mapping[Kind, str] = {kind: f"normalizacao.{kind}" for kind in Kind}
 _CORRECTED_AT: Mapping[Kind, str] = {kind: f"normalizacao.{kind}.corrigido_em" for kind in Kind}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Result:
-    """What one claim found out about one appointment.
+    """What one claim found out about one appointment, and what becomes of it: the `ending`.
 
     Args:
         appointment: as it was loaded; the write is refused when its texts have changed since.
@@ -108,11 +107,10 @@ class Result:
     fence: int
     tries: int
     job_id: str | None = None
+    ending: Ending = field(init=False)
 
-    @cached_property
-    def ending(self) -> Ending:
-        """What becomes of the appointment."""
-        return ending_of(self.outcomes, self.appointment.kept)
+    def __post_init__(self) -> None:
+        self.ending = ending_of(self.outcomes, self.appointment.kept)
 
     @property
     def fields_normalized(self) -> list[str]:
@@ -278,8 +276,7 @@ def not_fenced_off(fence: int) -> dict[str, Any]:
 
 def change_of(result: Result, now: datetime, *, secret: bytes) -> dict[str, Any]:
     """The update that writes a result. A field whose kind is not in the result is not named."""
-    cause = next((outcome.cause for outcome in result.outcomes.values() if isinstance(outcome, Rejected)), None)
-    fields = _closing(result.ending, cause, result.fence, now)
+    fields = _closing(result.ending, None, result.fence, now)
     fields["normalizacao.tentativas"] = result.tries
     fields["normalization_job_id"] = result.job_id
     for kind, outcome in result.outcomes.items():
@@ -361,8 +358,6 @@ def _fields_of(kind: Kind, outcome: Outcome, secret: bytes) -> dict[str, Any]:
             return {RESULT_FIELD[kind]: None, _ABOUT[kind]: noted}
         case Absent():
             return {RESULT_FIELD[kind]: None, _ABOUT[kind]: noted_of(kind, Origin.RULES, None, secret)}
-        case Rejected():
-            return {}
         case _:
             assert_never(outcome)
 

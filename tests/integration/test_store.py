@@ -13,7 +13,7 @@ from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient
 
 from normalizer.domain.address import Address
-from normalizer.domain.appointment import Kind, Normalized, Origin, Rejected, Review, Status
+from normalizer.domain.appointment import Kind, Normalized, Origin, Review, Status
 from normalizer.domain.decision import Reason
 from normalizer.domain.document import Document
 from normalizer.errors import Misconfigured, StoreUnavailable
@@ -153,19 +153,6 @@ async def test_a_review_stores_no_value_and_says_why(store, appointments):
         "motivo": "cidade não identificada",
         "entendido": {"rua": "Rua das Flores"},
     }
-    assert stored["documento_normalizado"] == DOCUMENT.as_dict()
-
-
-async def test_a_rejected_text_ends_as_failed_with_its_cause_and_keeps_earlier_results(store, appointments):
-    appointments.insert_one(record() | {"_id": "a", "endereco_normalizado": {"rua": "Rua Antiga"}})
-    outcomes = {**DONE, Kind.ADDRESS: Rejected("derrubou o processo")}
-
-    report = await store.save([result(*await loaded(store, "a"), outcomes)])
-
-    assert report.saved == {"a": Status.FAILED}
-    stored = appointments.find_one()
-    assert stored["normalizacao"]["erro"] == "derrubou o processo"
-    assert stored["endereco_normalizado"] == {"rua": "Rua Antiga"}
     assert stored["documento_normalizado"] == DOCUMENT.as_dict()
 
 

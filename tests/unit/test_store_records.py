@@ -15,7 +15,6 @@ from normalizer.domain.appointment import (
     Kind,
     Normalized,
     Origin,
-    Rejected,
     Review,
     Status,
     Tracking,
@@ -45,13 +44,12 @@ GOOD = {
     Kind.DOCUMENT: Normalized(Document(cpf="11144477735"), Origin.RULES),
 }
 REVIEW = Review(Reason.CITY_UNKNOWN, Origin.RULES)
-REJECTED = Rejected("derrubou o processo")
 ABSENT = Absent(Reason.ADDRESS_MISSING)
 OURS = {"origem": "regras", "gravado": value_hash({"rua": "Rua A", "cidade": "Campinas"}, secret=SECRET)}
 
 outcome_maps = st.fixed_dictionaries(
     {},
-    optional={kind: st.sampled_from([GOOD[kind], REVIEW, REJECTED]) for kind in Kind},
+    optional={kind: st.sampled_from([GOOD[kind], REVIEW, ABSENT]) for kind in Kind},
 )
 
 
@@ -67,12 +65,6 @@ def result(outcomes, fence=5, tries=1, **sources):
         (ABSENT, ABSENT, (Status.DONE, Tracking.SKIPPED, ())),
         (REVIEW, GOOD[Kind.DOCUMENT], (Status.REVIEW, Tracking.FAILED, ("endereço: cidade não identificada",))),
         (ABSENT, REVIEW, (Status.REVIEW, Tracking.FAILED, ("documento: cidade não identificada",))),
-        (
-            REVIEW,
-            REJECTED,
-            (Status.FAILED, Tracking.FAILED, ("endereço: cidade não identificada", "derrubou o processo")),
-        ),
-        (REJECTED, GOOD[Kind.DOCUMENT], (Status.FAILED, Tracking.FAILED, ("derrubou o processo",))),
     ],
 )
 def test_both_accounts_of_an_ending(address, document, status):
@@ -164,7 +156,7 @@ def test_a_write_names_only_its_kinds_and_its_condition_only_their_texts(outcome
     row = result(outcomes)
     written, condition = change_of(row, NOW, secret=SECRET)["$set"], unchanged(row)
     for kind, field in ((Kind.ADDRESS, "endereco_normalizado"), (Kind.DOCUMENT, "documento_normalizado")):
-        touched = kind in outcomes and not isinstance(outcomes[kind], Rejected)
+        touched = kind in outcomes
         assert (field in written) is touched
         assert (f"normalizacao.{kind}" in written) is touched
     assert ("endereco_completo" in condition) is (Kind.ADDRESS in outcomes)
