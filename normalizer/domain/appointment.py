@@ -116,7 +116,7 @@ DOCUMENT_SOURCES = ("documento_completo", "cpf", "rg")
 PRIVATE_FIELDS = ("nome_paciente", "telefone", "telefone_informado", "carteira_convenio", "numero_convenio")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one a row, and freezing its fields would be a third of reading it
 class Appointment:
     """One record as it was loaded.
 

@@ -129,7 +129,8 @@ class Pending:
 def appointment_of(record: Mapping[str, Any], *, secret: bytes, policies: Policies = _NO_POLICIES) -> Appointment:
     """The stored document as the rest of the program sees it."""
     mark = ours(record)
-    touched = [kind for kind in _KINDS if mark.get(kind)]  # most records were never corrected
+    # Most records wait for their first result.
+    answered = [kind for kind in _KINDS if mark.get(kind) or record.get(RESULT_FIELD[kind])]
     asked = mark.get("refazer")
     again = frozenset([kind for kind in _KINDS if kind in asked]) if asked else frozenset()
     return Appointment(
@@ -137,8 +138,8 @@ def appointment_of(record: Mapping[str, Any], *, secret: bytes, policies: Polici
         key=record["_id"],
         sources={name: record.get(name) for name in ALL_SOURCES},
         status=status_of(record),
-        corrected_at={kind: at for kind in touched if (at := about(record, kind).get("corrigido_em"))},
-        kept=frozenset([kind for kind in _KINDS if kind not in again and _is_kept(record, kind, secret)]),
+        corrected_at={kind: at for kind in answered if (at := about(record, kind).get("corrigido_em"))},
+        kept=frozenset([kind for kind in answered if kind not in again and _is_kept(record, kind, secret)]),
         fence=mark.get("fence"),
         again=again,
         results={kind: record.get(field) for kind, field in RESULT_FIELD.items()},

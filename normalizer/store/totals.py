@@ -29,6 +29,7 @@ from normalizer.store.records import Result
 
 #: Brasília, which all of Brazil's business hours are told in; no daylight saving since 2019.
 BRASILIA: Final = timezone(timedelta(hours=-3))
+_KINDS: Final = tuple(Kind)
 _BEFORE: Final = "antes"
 _FIRST_COUNT_MS: Final = 60_000
 _MOST_UNACCOUNTED: Final = 10_000
@@ -149,5 +150,5 @@ def _evidence_of(result: Result) -> str | None:
 
 
 def _origins_of(result: Result) -> tuple[Origin | None, ...]:
-    found = map(result.outcomes.get, Kind)
-    return tuple([each.origin if isinstance(each, Normalized | Review) else None for each in found])
+    found = [result.outcomes.get(kind) for kind in _KINDS]
+    return tuple([each.origin if isinstance(each, (Normalized, Review)) else None for each in found])

@@ -225,7 +225,7 @@ def _note(finished: Sequence[Finished], jobs: Mapping[str, Sequence[ClaimedJob]]
     metrics.texts_decided(
         (kind, outcome.origin, "normalizado" if isinstance(outcome, Normalized) else "revisar")
         for kind, outcome in decided
-        if isinstance(outcome, Normalized | Review)
+        if isinstance(outcome, (Normalized, Review))
     )
     metrics.addresses_checked(
         outcome.verdicts.summary for _, outcome in decided if isinstance(outcome, Normalized) and outcome.verdicts
