@@ -18,7 +18,8 @@ from normalizer.domain.appointment import Kind
 from normalizer.domain.text import fold
 from normalizer.operations.review import Choice, decide, undo
 from normalizer.store.clinic import ClinicWords, id_of
-from normalizer.store.review import Chosen, Decision, Question, Questions
+from normalizer.store.question import Decision, Question
+from normalizer.store.review import Chosen, Questions
 
 #: Decisions on different texts that make a pattern.
 LEAST: Final = 3
