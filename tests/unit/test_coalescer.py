@@ -388,6 +388,7 @@ async def test_a_refused_key_stops_the_lane_for_everyone(lane, status):
 
     assert {type(outcome) for result in results for outcome in result.values()} == {ProviderRefused}
     assert isinstance(it.coalescer.refused, ProviderRefused)
+    await asyncio.gather(*it.coalescer._calls)
     asked = len(it.calls())
     assert isinstance((await it.ask(TEXTS[60:61]))[TEXTS[60]], ProviderRefused)
     assert len(it.calls()) == asked
@@ -570,7 +571,7 @@ async def test_whether_the_endpoint_is_mended_is_asked_by_the_control_question_a
     now = [0.0]
     it = lane(gate=LocalGate(clock=lambda: now[0]))
     it.faults(Fault("reasoned", times=1_000))
-    await it.ask(TEXTS[:60])
+    await it.ask(TEXTS[:25])  # one call: none is still on its way when it has failed
     asked, controls = len(it.calls()), it.controls()
     now[0] += 61
 
