@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Measured with o200k_base on the development set, beside the words of the texts themselves.
 ANSWER_OVERHEAD_TOKENS = 20
 """Slot, names of the fields, quotes and commas of one answered record."""
-RECORD_OVERHEAD_TOKENS = 18
+RECORD_OVERHEAD_TOKENS = 16
 """Slot and line break of one record, and its slot's place in the schema."""
 PROMPT_OVERHEAD_TOKENS = 150
 """Roles, and the schema's frame."""

@@ -30,7 +30,7 @@ _LONG_RECORD_CHARS: Final = 300
 
 SYSTEM: Final = (files("normalizer.llm") / "address_prompt.txt").read_text(encoding="utf-8").strip()
 # Part of every cache key: an answer to another prompt, or one read by other rules, is another answer.
-PROMPT_VERSION: Final = "a4-" + hashlib.sha256(SYSTEM.encode()).hexdigest()[:8]
+PROMPT_VERSION: Final = "a3-" + hashlib.sha256(SYSTEM.encode()).hexdigest()[:8]
 
 _SLOT = re.compile(r'"(r\d{2})"\s*:\s*')
 _ORDERS = re.compile(

@@ -2,27 +2,25 @@
 
 A list of names would never be complete, so it is the other way round: words of the word list ("Rua", "bloco",
 "Jardim"; `domain/address/words`), siglas of states, single letters and numbers of an address go out. Every other run of
-words goes out as "#A", "#B", …, whatever it names, the likeliest town as "#CITY", the CEP as "#CEP"; a model may put a
-placeholder into a field, and its words are put back here before the answer is grounded. A number goes with the words
-before it where these are no part of an address that carries numbers, and it is not the first: an age, a date, a card.
+words goes out as "#A", "#B", …, whatever it names, and the likeliest town as "#CITY"; a model may put a placeholder
+into a field, and its words are put back here before the answer is grounded. A number goes with the words before it
+where these are no part of an address that carries numbers, and it is not the first: an age, a date, a card.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import groupby, islice, product
+from itertools import product
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import towns
-from normalizer.domain.address.marks import POSTCODE
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import places, states
 from normalizer.domain.address.tokens import CEP, GLUED, HARD, MAX_CHARS, NUM, WORD, Tokens
-from normalizer.domain.gazetteer import name_key
 from normalizer.llm.privacy import stripped
 
 if TYPE_CHECKING:
@@ -61,10 +59,7 @@ _CODED: Final = lx.STREET_TYPES.keys() | lx.BUILDING_WORDS.keys() | lx.SECTORS |
 _REMARKS: Final = (lx.PERSON_WORDS | lx.NOTE_WORDS | lx.REFERENCE_WORDS | lx.LEAD_WORDS) - lx.PREPOSITIONS
 _LETTERS: Final = 3  # of a placeholder at most: more of them than words in the longest text
 CITY: Final = "#CITY"  # stands for what the gazetteer knows as a town; a model need not guess
-POSTAL_CODE: Final = "#CEP"
 PLACEHOLDER: Final = re.compile(rf"(?:{CITY}|#[A-Z]{{1,{_LETTERS}}})(?![A-Za-z])")
-_HEADS: Final = lx.STREET_TYPES.keys() | lx.DISTRICT_WORDS.keys()
-_NAMED: Final = re.compile(rf"(?P<before>(?:[^\W\d_]+\.? )+)(?P<name>#[A-Z]{{1,{_LETTERS}}})(?!\w)")
 
 
 class Known(NamedTuple):
@@ -86,29 +81,10 @@ class Redacted:
     def restored(self, segments: Mapping[str, str | None]) -> dict[str, str | None]:
         """Return an answer's fields with the words put back that its placeholders stand for."""
         words = dict(self.kept)
-        whole = {name: self._whole(value, segments) if value else value for name, value in segments.items()}
         return {
             name: PLACEHOLDER.sub(lambda found: words.get(found[0], found[0]), value) if value else value
-            for name, value in whole.items()
+            for name, value in segments.items()
         }
-
-    def _whole(self, value: str, segments: Mapping[str, str | None]) -> str:
-        """Return a part named by its head ("Vila") or by its name ("#A") alone as it stands in the text: "Vila #A".
-
-        Only where one part of the text can be meant, and no other field has its other half.
-        """
-        others = {word for said in segments.values() if said and said != value for word in said.split()}
-        parts = [f"{head} {name}" for head, name in _named_parts(self.text) if value in (head, name)]
-        return parts[0] if len(parts) == 1 and others.isdisjoint(parts[0].split()) else value
-
-
-def _named_parts(sent: str) -> Iterator[tuple[str, str]]:
-    """Yield what heads each placeholder, and the placeholder: ("Vila", "#A"), ("Estrada das", "#B")."""
-    for match in _NAMED.finditer(sent):
-        words = match["before"].split()
-        heads = [at for at, word in enumerate(words) if name_key(word.rstrip(".")) in _HEADS]
-        if heads:
-            yield " ".join(words[heads[0] :]), match["name"]
 
 
 def redact(text: str, *, withheld: frozenset[str] = frozenset()) -> Redacted:
@@ -141,16 +117,7 @@ def _known(evidence: Evidence) -> dict[int, Known]:
     named = [state for state in named if not state.spelled or _is_apart(tokens, state.start, town.end)]
     siglas = [state for state in named if not state.spelled]
     known = [town, *(Known(state.start, state.end, state.uf) for state in siglas or named[-1:])]
-    known += islice(_postal_codes(evidence), 1)
     return {each.start: each for each in known}
-
-
-def _postal_codes(evidence: Evidence) -> Iterator[Known]:
-    """Yield where a CEP stands, in one token or two."""
-    for is_code, run in groupby(range(evidence.tokens.size), key=lambda at: evidence.marks[at] == POSTCODE):
-        if is_code:
-            first, *rest = run
-            yield Known(first, first + 1 + len(rest), POSTAL_CODE)
 
 
 def _is_apart(tokens: Tokens, at: int, town_end: int) -> bool:
@@ -220,5 +187,4 @@ def _last_town(tokens: Tokens) -> int:
 def placeholders() -> Iterator[str]:
     """Yield the placeholders in their order: #A … #Z, #AA …"""
     for letters in range(1, _LETTERS + 1):
-        names = (f"#{''.join(name)}" for name in product(ascii_uppercase, repeat=letters))
-        yield from (name for name in names if name != POSTAL_CODE)
+        yield from (f"#{''.join(name)}" for name in product(ascii_uppercase, repeat=letters))
