@@ -10,11 +10,10 @@ from normalizer.api.previews import Preview
 from normalizer.domain.policy import BRAND, UNIT, WhenMissing
 from normalizer.domain.wording import many
 from normalizer.imports.importing import ImportReport
-from normalizer.imports.spreadsheet import ADDRESS_FIELDS, DOCUMENT_FIELDS, ProblemGroup
+from normalizer.imports.spreadsheet import ADDRESS_FIELDS, DOCUMENT_FIELDS, Problem, ProblemGroup
+from normalizer.store import CellProblem
 
 _MOST_GROUPS: Final = 100
-
-
 _MOST_ROWS_SHOWN: Final = 1_000
 
 
@@ -159,17 +158,14 @@ def preview_view(preview: Preview) -> PreviewView:
         grupos=[_group_view(group) for group in preview.groups[:_MOST_GROUPS]],
         em_palavras=outcome_of(report),
         total_problemas=preview.problems,
-        problemas=[
-            RowProblem(
-                planilha=one.sheet,
-                linha=one.row,
-                coluna=one.column,
-                esperado=one.expected,
-                encontrado=one.found,
-                corrigir=one.fix,
-            )
-            for one in report.errors
-        ],
+        problemas=[row_problem(one.sheet, one.row, one) for one in report.errors],
+    )
+
+
+def row_problem(sheet: str, row: int | None, one: Problem | CellProblem) -> RowProblem:
+    """A problem as shown, whether it is told now or was kept with its row."""
+    return RowProblem(
+        planilha=sheet, linha=row, coluna=one.column, esperado=one.expected, encontrado=one.found, corrigir=one.fix
     )
 
 

@@ -12,7 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader, Role
-from normalizer.api.preview_views import PreviewState, PreviewView, RowProblem, preview_state, preview_view
+from normalizer.api.preview_views import PreviewState, PreviewView, RowProblem, preview_state, preview_view, row_problem
 from normalizer.api.previews import FIRST_LOOK, Preview, Previews, patiently
 from normalizer.api.problems import responses
 from normalizer.api.system import LastEventId, TheBackend, TheLive
@@ -270,18 +270,7 @@ async def problems(
     """As linhas da planilha que não se aproveitaram, guardadas por sete dias."""
     record = await known_import(backend, import_id)
     rows = await backend.store.problems.of(import_id, skip=(pagina - 1) * tamanho, limit=tamanho)
-    itens = [
-        RowProblem(
-            planilha=row.sheet,
-            linha=row.number,
-            coluna=problem.column,
-            esperado=problem.expected,
-            encontrado=problem.found,
-            corrigir=problem.fix,
-        )
-        for row in rows
-        for problem in row.problems
-    ]
+    itens = [row_problem(row.sheet, row.number, problem) for row in rows for problem in row.problems]
     return ProblemPage(total=record.problems, itens=itens)
 
 
