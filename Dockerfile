@@ -1,7 +1,7 @@
-# syntax=docker/dockerfile:1
 # One image for worker, command line and API. Nothing in it is downloaded at run time.
-# `make pin` writes the digests of the release behind the tags, here and in docker-compose.yml.
-ARG PYTHON_IMAGE=python:3.13-slim-bookworm
+# Tag and digest: the tag says what it is, the digest what is pulled. `make pin` renews the digests, here and in
+# docker-compose.yml, at a release.
+ARG PYTHON_IMAGE=python:3.13.16-slim-bookworm@sha256:a1165e272e578941b84abc79e4ab38a0305cd12803a5c4247979ac7655f4d641
 
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

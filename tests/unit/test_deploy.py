@@ -139,6 +139,20 @@ class TestDockerfile:
         extras = ("normalizer", "sentry-sdk", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
         assert set().union(*map(runtime_closure, extras)) <= pinned | {"normalizer"}
 
+    def test_every_image_of_others_stands_by_its_digest(self) -> None:
+        written = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("Dockerfile", "docker-compose.yml"))
+
+        images = set(re.findall(r"(?:^ARG PYTHON_IMAGE=|^    image: |^FROM )([^$\s]+)", written, re.MULTILINE))
+
+        assert {image.partition(":")[0] for image in images} == {
+            "python",
+            "redis",
+            "mongo",
+            "prom/prometheus",
+            "grafana/grafana",
+        }
+        assert all(re.fullmatch(r"[a-z/]+:[\w.-]+@sha256:[0-9a-f]{64}", image) for image in images)
+
     def test_a_release_writes_the_digest_behind_every_tag(self, tmp_path: Path) -> None:
         for name in ("Makefile", "Dockerfile", "docker-compose.yml"):
             shutil.copy(ROOT / name, tmp_path)
