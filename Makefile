@@ -9,8 +9,10 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 REAL    ?=
 # Many tests start processes of their own: two at a time leave two cores some air.
 AT_ONCE ?= 2
+# Ids of advisories about what this program never calls; each with its reason in SECURITY.md.
+UNREACHABLE ?=
 
-.PHONY: demo test test-unit test-slow coverage chaos fuzz check format lint types layers bench bench-quick quality secrets lock pin clean help
+.PHONY: demo test test-unit test-slow coverage chaos fuzz check format lint types layers bench bench-quick quality secrets lock audit pin clean help
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -92,6 +94,11 @@ lock: constraints.txt  ## write requirements.lock, what the image installs, with
 	  --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --constraint constraints.txt \
 	  --extra otel --extra sentry pyproject.toml -; } > requirements.new
 	mv requirements.new requirements.lock
+
+audit: $(READY)  ## known vulnerabilities of what the image installs; asks OSV over the network, so no part of `make check`
+	$(PIP) pip-audit==2.10.1
+	$(BIN)/pip-audit --vulnerability-service osv --require-hashes --disable-pip --requirement requirements.lock \
+	  $(addprefix --ignore-vuln ,$(UNREACHABLE)) $(ARGS)
 
 pin:  ## write the digests that the images' tags have now into Dockerfile and docker-compose.yml; needs docker
 	@images=$$(sed -nE 's/^(ARG PYTHON_IMAGE=|    image: )([a-z0-9.\/-]+:[a-z0-9.-]+)(@sha256:.*)?$$/\2/p' \
