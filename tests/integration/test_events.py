@@ -20,8 +20,7 @@ from normalizer.domain.document import Document
 from normalizer.llm.limits import GateState
 from normalizer.llm.model_status import ModelStatus
 from normalizer.llm.pricing import Spending
-from normalizer.operations.events import Dispatcher, StreamSender
-from normalizer.operations.events.senders import Refused, Taken
+from normalizer.operations.events import Dispatcher, Refused, StreamSender, Taken
 from normalizer.store import AppointmentStore, ImportState, Result
 from normalizer.store.outbox import Event, Outbox
 

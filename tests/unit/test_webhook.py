@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from normalizer.errors import Misconfigured
-from normalizer.operations.events import Webhook, webhook_of
-from normalizer.operations.events.senders import Refused, Taken
+from normalizer.operations.events import Refused, Taken, Webhook, webhook_of
 from normalizer.store.outbox import Event
 
 EVENT = Event("msg_1", "appointments.normalized", datetime(2026, 11, 27, tzinfo=UTC), {"appointments": []})

@@ -14,7 +14,7 @@ from normalizer.domain.wording import many, number
 from normalizer.errors import Misconfigured, TransientError
 from normalizer.operations.doctor import privacy
 from normalizer.operations.doctor.finding import Finding, Level, good, warning, wrong
-from normalizer.operations.events.senders import Refused
+from normalizer.operations.events import Refused
 from normalizer.runtime import webhook_of_settings
 from normalizer.store.outbox import Event
 
