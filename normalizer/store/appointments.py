@@ -14,7 +14,6 @@ from normalizer.domain.appointment import Appointment, Kind, Status
 from normalizer.domain.document import Document
 from normalizer.observability.tracing import span
 from normalizer.store import indexes, listing
-from normalizer.store.bulk import Stride, Turns, in_bulk
 from normalizer.store.clinic import ClinicWords, PolicyBook
 from normalizer.store.connection import (
     Client,
@@ -64,8 +63,11 @@ from normalizer.store.upsert import ImportRow, Upsert, UpsertReport
 from normalizer.store.writes import (
     GuardedWrite,
     SaveReport,
+    Stride,
+    Turns,
     fail_without_room,
     failure_write,
+    in_bulk,
     result_write,
     set_pending,
     write_all,

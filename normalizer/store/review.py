@@ -17,7 +17,6 @@ from pymongo.errors import DuplicateKeyError
 
 from normalizer.domain.address.taught import ClinicWord
 from normalizer.domain.appointment import Kind, Status
-from normalizer.store.bulk import in_bulk
 from normalizer.store.connection import BULK, Record, chunks_of, settled, translated, utc
 from normalizer.store.connection import Collection as Stored
 from normalizer.store.corrections import as_read, correction_of, reopening_of
@@ -29,6 +28,7 @@ from normalizer.store.question import POSTPONED, Answer, Decision, Elsewhere, Ex
 from normalizer.store.records import LACK, RESULT_FIELD, about, questions
 from normalizer.store.stored_appointment import StoredAppointment
 from normalizer.store.undo import WINDOW, expiry, insert_images
+from normalizer.store.writes import in_bulk
 
 _OPEN: Final = {"normalization_status": "failed", "normalizacao.status": Status.REVIEW.value}
 _STAMPED: Final = 500  # rows of earlier versions that one look gives their keys

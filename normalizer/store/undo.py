@@ -13,11 +13,11 @@ from typing import Any, Final
 from pymongo import InsertOne, UpdateOne
 
 from normalizer.domain.appointment import Kind, Status
-from normalizer.store.bulk import DUPLICATE_KEY, in_bulk
 from normalizer.store.connection import Collection, Record, batched, chunks_of
 from normalizer.store.indexes import INSERTED_BY
 from normalizer.store.records import RESULT_FIELD, Pending, about, ours, pending_of, revision_of
 from normalizer.store.stored_appointment import source_text
+from normalizer.store.writes import DUPLICATE_KEY, in_bulk
 
 #: How long an import can be undone.
 WINDOW: Final = timedelta(hours=24)

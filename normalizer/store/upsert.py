@@ -14,7 +14,6 @@ from pymongo import InsertOne, UpdateOne
 
 from normalizer.domain.appointment import Kind
 from normalizer.domain.stored_form import FORMED
-from normalizer.store.bulk import DUPLICATE_KEY, in_bulk, told
 from normalizer.store.connection import BULK, Collection, Record, batched, read, translated
 from normalizer.store.identity import identity_of
 from normalizer.store.indexes import KEY_FIELD
@@ -29,6 +28,7 @@ from normalizer.store.records import (
     waiting_again,
 )
 from normalizer.store.undo import keep_images
+from normalizer.store.writes import DUPLICATE_KEY, in_bulk, told
 
 _AS_WRITTEN: Final = frozenset({f"{name}_informado" for name in FORMED})
 _MIRRORED: Final = frozenset({"cpf", "rg"})  # filled by results, too

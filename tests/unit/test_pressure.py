@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.errors import StoreUnavailable
-from normalizer.store.bulk import Stride, Turns
+from normalizer.store.writes import Stride, Turns
 
 
 def test_a_bulk_that_is_not_taken_is_halved_down_to_the_smallest_and_grows_back() -> None:
