@@ -121,7 +121,7 @@ class Appointment:
     """One record as it was loaded.
 
     Args:
-        id: the one identity, as `normalizer.store.identity` tells it.
+        id: the one identity, as `normalizer.store.records` tells it.
         key: the store's own handle on the record.
         sources: the stored values of the source fields, None where absent.
         status: None for a record that is not ours yet.

@@ -10,7 +10,7 @@ from normalizer.store.listing import Page
 from normalizer.store.migration import Migrated
 from normalizer.store.overview import Counts, ProgressCounts
 from normalizer.store.queries import Attention, Filter, Order
-from normalizer.store.records import Pending, Result
+from normalizer.store.records import Pending, Result, id_text
 from normalizer.store.stored_appointment import Evidence, StoredAppointment, StoredText
 from normalizer.store.undo import Undone
 from normalizer.store.upsert import ImportRow, UpsertReport
@@ -41,4 +41,5 @@ __all__ = [
     "StoredText",
     "Undone",
     "UpsertReport",
+    "id_text",
 ]

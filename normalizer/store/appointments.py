@@ -33,7 +33,6 @@ from normalizer.store.connection import (
 from normalizer.store.corrections import as_read, correction_of
 from normalizer.store.diagnosis import Diagnosis, diagnose
 from normalizer.store.durable_state import DurableState
-from normalizer.store.identity import named
 from normalizer.store.imports import ColumnTitles, Imports, ProblemRows
 from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.listing import Page
@@ -48,6 +47,7 @@ from normalizer.store.records import (
     Result,
     by_name,
     fingerprint_of,
+    named,
     ours,
     pending_again,
     pending_of,

@@ -19,8 +19,7 @@ from normalizer.domain.decision import Reason
 from normalizer.domain.policy import Policies
 from normalizer.domain.stored_form import stored_form
 from normalizer.store.connection import UNREADABLE, Collection, Record, chunks_of, each_of, raw, translated
-from normalizer.store.identity import id_text
-from normalizer.store.records import RESULT_FIELD, TRACKING, about, ours, status_of
+from normalizer.store.records import RESULT_FIELD, TRACKING, about, id_text, ours, status_of
 from normalizer.store.undo import keep_images
 from normalizer.store.upsert import UNNAMED
 from normalizer.store.writes import in_bulk

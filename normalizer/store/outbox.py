@@ -21,9 +21,8 @@ from pymongo.errors import DuplicateKeyError
 
 from normalizer.domain.appointment import Status
 from normalizer.store.connection import BULK, Collection, Record, by_native_id, translated
-from normalizer.store.identity import identity_of
 from normalizer.store.import_record import ImportRecord, ImportState
-from normalizer.store.records import RESULT_FIELD
+from normalizer.store.records import RESULT_FIELD, identity_of
 from normalizer.store.writes import GuardedWrite
 
 MARK: Final = "normalizacao.evento"

@@ -1,27 +1,34 @@
-"""The stored shape of an appointment, and what is written on it. Pure: no client, no clock. Sub-documents are dicts.
+"""The stored shape of an appointment: its name, and what is written on it. Pure: no client, no clock.
 
-Everything of ours lies under `normalizacao`: `{status, endereco, documento, tentativas, erro, atualizado_em,
-import_id, fence, revisao, linha, fontes}`. `revisao` grows with every write of ours; `fence` is the claim that wrote
-last; `linha` and `fontes` are keyed hashes of the imported row and of its source texts; `criado_por` and `tocado_por`
-are the imports that inserted it and wrote on it last. `refazer` lists the kinds whose result is to be replaced even
-if it is not ours; `gravado` of a kind is the keyed hash of the result we wrote, so that another's is told from it;
-`deduzido` names what the address has and its text does not say ("tipo", "estado"); `campos`, `parecer`, `acao`,
-`conflito` and `sugestoes` are a postal base's word on it; a text that is not there has `origem` "ausente". The
-backend's own account (`normalization_status`, `normalization_job_id`, `normalization_error`, `updated_at`) is written
-with it. A kind that a person corrected carries `corrigido_em` and `corrigido_de`, the texts the person saw. One that
-waits for a person carries `perguntas`, the keys of what is asked of it: equal texts share one.
+The one identity is the backend's field `id`; `_id` only where a record has none. Everybody above the store names an
+appointment by this text; a job, a URL or an operator may still say `_id` instead.
+
+Everything of ours lies under `normalizacao`, a sub-document (which are dicts here): `{status, endereco, documento,
+tentativas, erro, atualizado_em, import_id, fence, revisao, linha, fontes}`. `revisao` grows with every write of ours;
+`fence` is the claim that wrote last; `linha` and `fontes` are keyed hashes of the imported row and of its source texts;
+`criado_por` and `tocado_por` are the imports that inserted it and wrote on it last. `refazer` lists the kinds whose
+result is to be replaced even if it is not ours; `gravado` of a kind is the keyed hash of the result we wrote, so that
+another's is told from it; `deduzido` names what the address has and its text does not say ("tipo", "estado"); `campos`,
+`parecer`, `acao`, `conflito` and `sugestoes` are a postal base's word on it; a text that is not there has `origem`
+"ausente". The backend's own account (`normalization_status`, `normalization_job_id`, `normalization_error`,
+`updated_at`) is written with it. A kind that a person corrected carries `corrigido_em` and `corrigido_de`, the texts
+the person saw. One that waits for a person carries `perguntas`, the keys of what is asked of it: equal texts share one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+import uuid
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Any, Final, TypeAlias, assert_never
 
 import orjson
+from bson import ObjectId
+from bson.binary import OLD_UUID_SUBTYPE, UUID_SUBTYPE, Binary
 
 from normalizer.domain.address import RULES_VERSION
 from normalizer.domain.address.doubts import town_without_state
@@ -47,7 +54,41 @@ from normalizer.domain.policy import FIELDS as POLICY_FIELDS
 from normalizer.domain.policy import Policies
 from normalizer.domain.text import canonical
 from normalizer.store.connection import UNREADABLE
-from normalizer.store.identity import id_text, identity_of
+
+#: What the queue takes as an id.
+MOST_CHARS: Final = 200
+_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_OBJECT_ID: Final = re.compile(r"[0-9a-f]{24}", re.ASCII | re.IGNORECASE)
+_NUMBER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
+
+
+def identity_of(record: Mapping[str, Any]) -> str:
+    """The text an appointment is known by."""
+    return id_text(record.get("id")) or id_text(record["_id"]) or str(record["_id"])
+
+
+def id_text(value: object) -> str:
+    """An id as text; empty where the value cannot be one."""
+    if isinstance(value, str):
+        return value if len(value) <= MOST_CHARS and value.strip() else ""
+    if isinstance(value, Binary) and value.subtype in {UUID_SUBTYPE, OLD_UUID_SUBTYPE} and len(value) == 16:
+        return str(uuid.UUID(bytes=bytes(value)))
+    return str(value) if isinstance(value, (ObjectId, uuid.UUID, int)) and not isinstance(value, bool) else ""
+
+
+def forms_of(name: str) -> list[Any]:
+    """The values that may be stored for an id that travels as text."""
+    if _UUID.fullmatch(name):
+        return [name, Binary(bytes.fromhex(name.replace("-", "")), UUID_SUBTYPE)]
+    if _OBJECT_ID.fullmatch(name):
+        return [name, ObjectId(name)]
+    return [name, int(name)] if _NUMBER.fullmatch(name) else [name]
+
+
+def named(names: Collection[str], field: str = "id") -> dict[str, Any]:
+    """The filter on appointments by name, answered from the index on `id`; with `field`, from the one on `_id`."""
+    return {field: {"$in": [form for name in names for form in forms_of(name)]}}
+
 
 SOURCES: Mapping[Kind, Sequence[str]] = {Kind.ADDRESS: ADDRESS_SOURCES, Kind.DOCUMENT: DOCUMENT_SOURCES}
 ALL_SOURCES = (*ADDRESS_SOURCES, *DOCUMENT_SOURCES)

@@ -20,12 +20,11 @@ from normalizer.domain.appointment import Kind, Status
 from normalizer.store.connection import BULK, Record, chunks_of, settled, translated, utc
 from normalizer.store.connection import Collection as Stored
 from normalizer.store.corrections import as_read, correction_of, reopening_of
-from normalizer.store.identity import named
 from normalizer.store.imports import Imports
 from normalizer.store.outbox import marked
 from normalizer.store.overview import PATIENCE_MS
 from normalizer.store.question import POSTPONED, Answer, Decision, Elsewhere, Example, Known, Question, kind_of
-from normalizer.store.records import LACK, RESULT_FIELD, about, questions
+from normalizer.store.records import LACK, RESULT_FIELD, about, named, questions
 from normalizer.store.stored_appointment import StoredAppointment
 from normalizer.store.undo import WINDOW, expiry, insert_images
 from normalizer.store.writes import in_bulk

@@ -12,8 +12,16 @@ from typing import Any, Final, Self
 
 from normalizer.domain.appointment import LABELS, Appointment, Kind, Status
 from normalizer.store.connection import utc
-from normalizer.store.identity import identity_of
-from normalizer.store.records import ALL_SOURCES, NO_CAUSE, RESULT_FIELD, about, ours, revision_of, status_of
+from normalizer.store.records import (
+    ALL_SOURCES,
+    NO_CAUSE,
+    RESULT_FIELD,
+    about,
+    identity_of,
+    ours,
+    revision_of,
+    status_of,
+)
 
 _AS_WRITTEN: Final = "_informado"
 
@@ -86,7 +94,7 @@ class StoredAppointment:
     """One appointment.
 
     Attributes:
-        id: the one identity, as `normalizer.store.identity` tells it.
+        id: the one identity, as `normalizer.store.records` tells it.
         handle: the store's own key of the record.
         revision: how often we have written on it; a write of a person's is conditional on it.
         error: the cause of `falhou`.

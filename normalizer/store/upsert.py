@@ -15,11 +15,11 @@ from pymongo import InsertOne, UpdateOne
 from normalizer.domain.appointment import Kind
 from normalizer.domain.stored_form import FORMED
 from normalizer.store.connection import BULK, Collection, Record, batched, read, translated
-from normalizer.store.identity import identity_of
 from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.records import (
     ALL_SOURCES,
     SOURCES,
+    identity_of,
     keyed_hash,
     ours,
     pending_of,

@@ -20,11 +20,11 @@ from pymongo.errors import BulkWriteError
 from normalizer.domain.appointment import Appointment, Status, Tracking
 from normalizer.errors import StoreUnavailable
 from normalizer.store.connection import BULK, Collection, Record, batched, translated, utc
-from normalizer.store.identity import identity_of
 from normalizer.store.records import (
     Result,
     change_of,
     failure_of,
+    identity_of,
     not_fenced_off,
     ours,
     overtaking,

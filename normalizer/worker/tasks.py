@@ -20,8 +20,7 @@ from normalizer.domain.appointment import Appointment, Kind, Normalized, Review,
 from normalizer.errors import NormalizerError, ProviderRefused, QueueUnavailable, StoreUnavailable, TransientError
 from normalizer.observability import metrics
 from normalizer.queue.group import ClaimedJob, Done, Failed, Group, Settlement, Snooze
-from normalizer.store import AppointmentStore, Result, SaveReport
-from normalizer.store.identity import id_text
+from normalizer.store import AppointmentStore, Result, SaveReport, id_text
 from normalizer.worker.pipeline import Deferred, Finished, Pipeline, Progress
 
 if TYPE_CHECKING:

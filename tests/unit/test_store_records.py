@@ -23,14 +23,16 @@ from normalizer.domain.appointment import (
 from normalizer.domain.decision import Reason
 from normalizer.domain.document import Document
 from normalizer.store.connection import batched
-from normalizer.store.identity import forms_of, identity_of, named
 from normalizer.store.records import (
     ALL_SOURCES,
     Result,
     appointment_of,
     change_of,
     failure_of,
+    forms_of,
+    identity_of,
     keyed_hash,
+    named,
     pending_of,
     status_of,
     unchanged,
