@@ -41,8 +41,7 @@ from normalizer.operations.candidates import Card
 from normalizer.operations.corrections import address_of, document_of, state_of
 from normalizer.operations.review import Choice, Conflict
 from normalizer.runtime import Backend
-from normalizer.store.question import POSTPONED, Decision, is_lack, kind_of
-from normalizer.store.review import Chosen
+from normalizer.store.review import POSTPONED, Chosen, Decision, is_lack, kind_of
 
 router = APIRouter(prefix="/api/revisao", tags=["revisão"], responses=responses(401, 403, 429, 503))
 pages = APIRouter(include_in_schema=False)

@@ -10,7 +10,7 @@ from normalizer.domain.address import Address
 from normalizer.observability.masking import What, mask
 from normalizer.operations.candidates import Candidate, Card
 from normalizer.operations.review import Lack
-from normalizer.store.question import Decision
+from normalizer.store.review import Decision
 
 
 class CandidateView(BaseModel):

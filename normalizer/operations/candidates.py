@@ -28,7 +28,7 @@ from normalizer.domain.decision import Reason
 from normalizer.domain.document import Document
 from normalizer.domain.document.value import Cpf
 from normalizer.domain.gazetteer import municipalities, name_key
-from normalizer.store.question import Elsewhere, Example, Question
+from normalizer.store.review import Elsewhere, Example, Question
 
 _BUTTONS: Final = 4
 

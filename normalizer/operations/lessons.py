@@ -18,8 +18,7 @@ from normalizer.domain.appointment import Kind
 from normalizer.domain.text import fold
 from normalizer.operations.review import Choice, decide, undo
 from normalizer.store.clinic import ClinicWords, id_of
-from normalizer.store.question import Decision, Question
-from normalizer.store.review import Chosen, Questions
+from normalizer.store.review import Chosen, Decision, Question, Questions
 
 #: Decisions on different texts that make a pattern.
 LEAST: Final = 3

@@ -23,8 +23,7 @@ from normalizer.domain.document import Document
 from normalizer.domain.text import canonical
 from normalizer.errors import InvalidInput
 from normalizer.operations.candidates import Card, Neighbours, card, official_name
-from normalizer.store.question import POSTPONED, Answer, Decision, Example, Known, Question, kind_of
-from normalizer.store.review import Chosen, Questions
+from normalizer.store.review import POSTPONED, Answer, Chosen, Decision, Example, Known, Question, Questions, kind_of
 
 if TYPE_CHECKING:
     from normalizer.cache import Cache

@@ -17,9 +17,8 @@ from normalizer.domain.appointment import Kind, Status
 from normalizer.domain.document import Document
 from normalizer.operations.review import Choice, Conflict, dataset, decide, finish_interrupted, look, undo
 from normalizer.store import AppointmentStore, ImportRow, Result
-from normalizer.store.question import Decision
 from normalizer.store.records import status_of
-from normalizer.store.review import Chosen, Questions
+from normalizer.store.review import Chosen, Decision, Questions
 from normalizer.worker.pipeline import Finished, Pipeline
 from tests.integration.command import Ran
 
