@@ -5,7 +5,7 @@
 
 from normalizer.store.appointments import AppointmentStore
 from normalizer.store.durable_state import DurableState
-from normalizer.store.import_record import CellProblem, ImportNotes, ImportRecord, ImportState, ProblemRow, SheetTitles
+from normalizer.store.imports import CellProblem, ImportNotes, ImportRecord, ImportState, ProblemRow, SheetTitles
 from normalizer.store.listing import Page
 from normalizer.store.migration import Migrated
 from normalizer.store.overview import Counts, ProgressCounts

@@ -21,7 +21,7 @@ from pymongo.errors import DuplicateKeyError
 
 from normalizer.domain.appointment import Status
 from normalizer.store.connection import BULK, Collection, Record, by_native_id, translated
-from normalizer.store.import_record import ImportRecord, ImportState
+from normalizer.store.imports import ImportRecord, ImportState
 from normalizer.store.records import RESULT_FIELD, identity_of
 from normalizer.store.writes import GuardedWrite
 

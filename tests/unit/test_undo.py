@@ -14,7 +14,7 @@ from normalizer.imports.undo import (
     undo_import,
 )
 from normalizer.store import ImportNotes, ImportRecord, ImportState, Undone
-from normalizer.store.import_record import stored_notes
+from normalizer.store.imports import stored_notes
 
 RUNNING, FINISHED, BROKEN = ImportState.RUNNING, ImportState.FINISHED, ImportState.BROKEN
 UNDOING, HALF_UNDONE, UNDONE = ImportState.UNDOING, ImportState.HALF_UNDONE, ImportState.UNDONE
