@@ -13,7 +13,7 @@ from normalizer.domain.address import Address
 from normalizer.domain.appointment import Appointment, Kind, Status
 from normalizer.domain.document import Document
 from normalizer.observability.tracing import span
-from normalizer.store import indexes, listing
+from normalizer.store import indexes, queries
 from normalizer.store.clinic import ClinicWords, PolicyBook
 from normalizer.store.connection import (
     Client,
@@ -35,10 +35,9 @@ from normalizer.store.diagnosis import Diagnosis, diagnose
 from normalizer.store.durable_state import DurableState
 from normalizer.store.imports import ColumnTitles, Imports, ProblemRows
 from normalizer.store.indexes import KEY_FIELD
-from normalizer.store.listing import Page
 from normalizer.store.migration import Migrated, migrate
 from normalizer.store.outbox import Outbox, announced, marked
-from normalizer.store.queries import DEEPEST, Filter, any_of, because_of, waiting
+from normalizer.store.queries import DEEPEST, Filter, Page, any_of, because_of, waiting
 from normalizer.store.records import (
     LOADED,
     LOADED_FOR_POLICIES,
@@ -285,7 +284,7 @@ class AppointmentStore:
                 yield StoredAppointment.of(record)
 
     async def browse(self, chosen: Filter, *, after: str | None = None, skip: int = 0, limit: int = 50) -> Page:
-        """Appointments that are ours, as `normalizer.store.listing` orders them.
+        """Appointments that are ours, as `normalizer.store.queries` orders them.
 
         Args:
             chosen: which.
@@ -298,20 +297,20 @@ class AppointmentStore:
         """
         now = self._clock()
         with translated():
-            found, following = await listing.page(self._appointments, chosen, now, after=after, skip=skip, limit=limit)
+            found, following = await queries.page(self._appointments, chosen, now, after=after, skip=skip, limit=limit)
             total = await self._total(chosen, now)
         return Page(found, total, following)
 
     async def each(self, chosen: Filter, *, most: int) -> AsyncIterator[list[StoredAppointment]]:
         """Up to `most` of them, in the same order, some hundred at a time."""
         with translated():
-            async for found in listing.pages(self._appointments, chosen, self._clock(), most=most):
+            async for found in queries.pages(self._appointments, chosen, self._clock(), most=most):
                 yield found
 
     async def _total(self, chosen: Filter, now: datetime) -> int:
         """Of all, or of the concluded, it is known without counting them."""
         if not chosen.is_plain or chosen.status not in {None, Status.DONE}:
-            return await listing.total(self._appointments, chosen, now)
+            return await queries.total(self._appointments, chosen, now)
         by_status = await self.totals.by_status()
         return min(DEEPEST + 1, by_status.total() if chosen.status is None else by_status[chosen.status])
 

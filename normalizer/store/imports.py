@@ -1,4 +1,4 @@
-"""Imports: the record of each, what it brought and whether it can be undone; rows no appointment was made of; titles."""
+"""Imports: what each brought and whether it can be undone; rows no appointment was made of; what titles mean."""
 
 from __future__ import annotations
 
