@@ -31,10 +31,9 @@ from normalizer.store.connection import (
     translated,
 )
 from normalizer.store.corrections import as_read, correction_of
-from normalizer.store.diagnosis import Diagnosis, diagnose
 from normalizer.store.durable_state import DurableState
 from normalizer.store.imports import ColumnTitles, Imports, ProblemRows
-from normalizer.store.indexes import KEY_FIELD
+from normalizer.store.indexes import KEY_FIELD, Diagnosis, diagnose
 from normalizer.store.migration import Migrated, migrate
 from normalizer.store.outbox import Outbox, announced, marked
 from normalizer.store.queries import DEEPEST, Filter, Page, any_of, because_of, waiting

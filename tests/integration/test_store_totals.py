@@ -14,7 +14,7 @@ from normalizer.domain.appointment import Absent, Kind, Normalized, Origin, Revi
 from normalizer.domain.decision import Reason
 from normalizer.store import AppointmentStore, ImportRow, ImportState, Result
 from normalizer.store.connection import open_client
-from normalizer.store.diagnosis import weaknesses
+from normalizer.store.indexes import weaknesses
 
 ADDRESS = Address(rua="Rua A", cidade="Campinas", estado="SP")
 READ = Normalized(ADDRESS, Origin.RULES)
