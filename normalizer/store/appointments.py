@@ -30,7 +30,6 @@ from normalizer.store.connection import (
     settled,
     translated,
 )
-from normalizer.store.corrections import as_read, correction_of
 from normalizer.store.durable_state import DurableState
 from normalizer.store.imports import ColumnTitles, Imports, ProblemRows
 from normalizer.store.indexes import KEY_FIELD, Diagnosis, diagnose
@@ -54,7 +53,7 @@ from normalizer.store.records import (
 )
 from normalizer.store.review import Questions
 from normalizer.store.secret import Secret
-from normalizer.store.stored_appointment import StoredAppointment
+from normalizer.store.stored_appointment import StoredAppointment, as_read, correction_of
 from normalizer.store.totals import Totals
 from normalizer.store.undo import Undone, keep_images, restore
 from normalizer.store.upsert import ImportRow, Upsert, UpsertReport
