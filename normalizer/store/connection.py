@@ -39,6 +39,8 @@ T = TypeVar("T")
 
 # Event-loop stalls grow with the size of a bulk: 500 operations keep them under some 20 ms.
 BULK = 500
+#: How long a count for people may take.
+PATIENCE_MS = 5_000
 
 # A year beyond Python's is no reason not to read a record.
 _CODEC: CodecOptions[Any] = CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO)

@@ -14,7 +14,7 @@ from bson import ObjectId
 
 from normalizer.domain.appointment import Status
 from normalizer.store.connection import BULK, Collection, Record, batched, by_native_id, translated, utc
-from normalizer.store.overview import ProgressCounts, progress_of_import
+from normalizer.store.totals import ProgressCounts, progress_of_import
 from normalizer.store.undo import WINDOW
 
 #: How long the rows a sheet's import could not use are kept, with their cells.

@@ -29,10 +29,9 @@ from pymongo.errors import ExecutionTimeout
 from normalizer.domain.appointment import Kind, Origin, Status, Tracking
 from normalizer.domain.text import fold
 from normalizer.errors import InvalidInput
-from normalizer.store.connection import BULK, Record, read, utc
+from normalizer.store.connection import BULK, PATIENCE_MS, Record, read, utc
 from normalizer.store.connection import Collection as Stored
 from normalizer.store.indexes import KEY_FIELD
-from normalizer.store.overview import PATIENCE_MS
 from normalizer.store.records import TRACKING
 from normalizer.store.stored_appointment import StoredAppointment
 

@@ -19,11 +19,10 @@ from normalizer.domain.address import Address
 from normalizer.domain.address.taught import ClinicWord
 from normalizer.domain.appointment import Kind, Status
 from normalizer.domain.document import Document
-from normalizer.store.connection import BULK, Record, chunks_of, settled, translated, utc
+from normalizer.store.connection import BULK, PATIENCE_MS, Record, chunks_of, settled, translated, utc
 from normalizer.store.connection import Collection as Stored
 from normalizer.store.imports import Imports
 from normalizer.store.outbox import marked
-from normalizer.store.overview import PATIENCE_MS
 from normalizer.store.records import LACK, QUESTION, RESULT_FIELD, about, named, questions
 from normalizer.store.stored_appointment import StoredAppointment, as_read, correction_of, reopening_of
 from normalizer.store.undo import WINDOW, expiry, insert_images
