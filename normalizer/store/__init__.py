@@ -4,7 +4,7 @@
 """
 
 from normalizer.store.appointments import AppointmentStore
-from normalizer.store.durable_state import DurableState
+from normalizer.store.clinic import DurableState
 from normalizer.store.imports import CellProblem, ImportNotes, ImportRecord, ImportState, ProblemRow, SheetTitles
 from normalizer.store.migration import Migrated
 from normalizer.store.queries import Attention, Filter, Order, Page

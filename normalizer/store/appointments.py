@@ -14,7 +14,7 @@ from normalizer.domain.appointment import Appointment, Kind, Status
 from normalizer.domain.document import Document
 from normalizer.observability.tracing import span
 from normalizer.store import indexes, queries
-from normalizer.store.clinic import ClinicWords, PolicyBook
+from normalizer.store.clinic import ClinicWords, DurableState, PolicyBook, Secret
 from normalizer.store.connection import (
     Client,
     Record,
@@ -30,7 +30,6 @@ from normalizer.store.connection import (
     settled,
     translated,
 )
-from normalizer.store.durable_state import DurableState
 from normalizer.store.imports import ColumnTitles, Imports, ProblemRows
 from normalizer.store.indexes import KEY_FIELD, Diagnosis, diagnose
 from normalizer.store.migration import Migrated, migrate
@@ -52,7 +51,6 @@ from normalizer.store.records import (
     waiting_again,
 )
 from normalizer.store.review import Questions
-from normalizer.store.secret import Secret
 from normalizer.store.stored_appointment import StoredAppointment, as_read, correction_of
 from normalizer.store.totals import Totals
 from normalizer.store.undo import Undone, keep_images, restore

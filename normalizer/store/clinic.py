@@ -1,16 +1,69 @@
-"""What a clinic decided for itself: its policies by brand or unit, and its own word list."""
+"""What is kept once for a whole database: its secret, what its clinic decided, and what nothing could rebuild.
+
+The secret keys the hashes of texts, so that nobody reverses them by trying.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
+from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
+
+from normalizer.domain.address import Address
 from normalizer.domain.address.taught import ClinicWord
+from normalizer.domain.appointment import Kind, Origin
 from normalizer.domain.policy import Policies, WhenMissing
-from normalizer.store.connection import Collection, translated
+from normalizer.errors import StoreUnavailable
+from normalizer.store.connection import Collection, Record, chunks_of, each_of, raw, translated
+from normalizer.store.indexes import CORRECTED_AT
+from normalizer.store.records import RESULT_FIELD, SOURCES, about
+from normalizer.store.stored_appointment import source_text
+
+_KEY_ID: Final = "hash"
+_BYTES: Final = 32
+_TRIES: Final = 10
+
+
+class Secret:
+    """32 random bytes, the same for every replica: `normalizer_secrets`."""
+
+    def __init__(self, collection: Collection, *, clock: Callable[[], datetime]) -> None:
+        self._collection, self._clock = collection, clock
+        self._known: bytes | None = None
+
+    async def get(self) -> bytes:
+        """The secret; made where there is none. Raises StoreUnavailable."""
+        if self._known is None:
+            with translated():
+                self._known = await self._get_or_create()
+        return self._known
+
+    async def peek(self) -> bytes | None:
+        """The secret, if there is one already: creates nothing. Raises StoreUnavailable."""
+        with translated():
+            found = await self._collection.find_one({"_id": _KEY_ID})
+        return None if found is None else bytes(found["valor"])
+
+    async def _get_or_create(self) -> bytes:
+        """Whoever inserts first decides; the others read. Again, while the winner's insert is not visible yet."""
+        # By majority: what a failover takes back must not have keyed a hash.
+        lasting = self._collection.with_options(read_concern=ReadConcern("majority"))
+        for _ in range(_TRIES):
+            found = await lasting.find_one({"_id": _KEY_ID})
+            if found is not None:
+                return bytes(found["valor"])
+            fresh = {"_id": _KEY_ID, "valor": secrets.token_bytes(_BYTES), "created_at": self._clock()}
+            with suppress(DuplicateKeyError):
+                await self._collection.insert_one(fresh)
+        raise StoreUnavailable("MongoDB não devolve o segredo que guarda.")
+
 
 #: How long another process may go by what was decided before.
 _KEPT: Final = timedelta(seconds=10)
@@ -85,3 +138,73 @@ class ClinicWords:
         with translated():
             found = await self._words.find_one_and_delete({"_id": word_id})
         return None if found is None else list(found.get("decisoes") or ())
+
+
+_PAUSE: Final = "pausa"
+#: As long as the figures of a day are kept in Redis.
+_SPENDING_KEPT: Final = timedelta(days=92)
+
+
+class DurableState:
+    """Durable copy of what Redis holds and nothing could rebuild: the pause, what was spent, what people corrected.
+
+    Redis answers first, as long as it has not been emptied; `worker.tasks.refill` puts these back when it was. Every
+    method may raise `StoreUnavailable`. Its writes are answered by a majority.
+    """
+
+    def __init__(self, state: Collection, appointments: Collection, *, clock: Callable[[], datetime]) -> None:
+        self._state, self._appointments, self._clock = state, appointments, clock
+
+    async def keep_pause(self, order: str | None) -> None:
+        """Keep what an operator told the queue; None once it runs again."""
+        with translated():
+            if order is None:
+                await self._state.delete_one({"_id": _PAUSE})
+            else:
+                change = {"$set": {"ordem": order, "desde": self._clock()}}
+                await self._state.update_one({"_id": _PAUSE}, change, upsert=True)
+
+    async def pause(self) -> str | None:
+        """The order that holds the queue; None if it runs."""
+        with translated():
+            found: Record | None = await self._state.find_one({"_id": _PAUSE})
+        return None if found is None else str(found["ordem"])
+
+    async def add_spending(self, day: str, counts: Mapping[str, float]) -> None:
+        """Count one model call into its day."""
+        change = {
+            "$inc": {f"gasto.{name}": number for name, number in counts.items()},
+            "$setOnInsert": {"expira_em": self._clock() + _SPENDING_KEPT},
+        }
+        with translated():
+            await self._state.update_one({"_id": day}, change, upsert=True)
+
+    async def spending(self) -> dict[str, dict[str, float]]:
+        """The counts of each day that is kept."""
+        with translated():
+            return {record["_id"]: record["gasto"] async for record in self._state.find({"_id": {"$ne": _PAUSE}})}
+
+    async def corrections(self) -> AsyncIterator[dict[str, Address]]:
+        """Addresses as people corrected them, by the text they saw; the oldest first, some hundred at a time."""
+        wanted = dict.fromkeys((RESULT_FIELD[Kind.ADDRESS], f"normalizacao.{Kind.ADDRESS}"), 1)
+        found = raw(self._appointments).find({CORRECTED_AT: {"$exists": True}}, wanted)
+        with translated():
+            async for chunk in chunks_of(each_of(found.sort(CORRECTED_AT, 1))):
+                yield dict(filter(None, map(_correction, chunk)))
+
+
+def _correction(record: Record) -> tuple[str, Address] | None:
+    """The text a person saw and the address they gave; None where a machine has written since, or it is one's alone."""
+    noted, value = about(record, Kind.ADDRESS), record.get(RESULT_FIELD[Kind.ADDRESS])
+    seen: Any = noted.get("corrigido_de")
+    if (
+        noted.get("origem") != Origin.MANUAL
+        or noted.get("so_este")
+        or not isinstance(seen, Mapping)
+        or not isinstance(value, Mapping)
+    ):
+        return None
+    text = source_text({name: seen.get(name) for name in SOURCES[Kind.ADDRESS]}, Kind.ADDRESS)
+    with suppress(ValueError, TypeError, KeyError):
+        return (text, Address.from_dict(dict(value))) if text else None
+    return None
