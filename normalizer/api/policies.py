@@ -14,7 +14,7 @@ from normalizer.api.problems import responses
 from normalizer.api.sheets import Started, TheUploads
 from normalizer.api.system import TheBackend
 from normalizer.domain.policy import BRAND, UNIT, WhenMissing, scope_of
-from normalizer.operations.migrate import begun, carry_out
+from normalizer.operations.steering import begun, carry_out
 
 router = APIRouter(prefix="/api/politicas/endereco", tags=["políticas"], responses=responses(401, 403, 429, 503))
 

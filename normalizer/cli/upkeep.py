@@ -81,7 +81,7 @@ def migrate_command(
     as_json: Json = False,
 ) -> None:
     """Põe agendamentos de versões anteriores nas formas que o backend lê; sem --apply só ensaia. Desfaz-se por 24 h."""
-    from normalizer.operations.migrate import CHANGES, as_dict, migrate
+    from normalizer.operations.steering import CHANGES, as_dict, migrate
 
     async def run(producer: Producer) -> tuple[str | None, Migrated]:
         return await migrate(producer.store, apply=apply)

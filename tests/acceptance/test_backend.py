@@ -20,8 +20,7 @@ from bson import Binary
 
 from normalizer.domain.appointment import Status
 from normalizer.imports.importing import import_sheet
-from normalizer.operations.migrate import migrate
-from normalizer.operations.steering import requeue
+from normalizer.operations.steering import migrate, requeue
 from normalizer.runtime import build_worker, open_producer
 from normalizer.settings import Settings, settings_of
 from normalizer.worker import tasks as normalization
