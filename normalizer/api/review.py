@@ -36,10 +36,9 @@ from normalizer.domain.address.taught import ClinicWord
 from normalizer.domain.appointment import LABELS, Kind
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import many
-from normalizer.operations import lessons, review
-from normalizer.operations.candidates import Card
+from normalizer.operations import review
 from normalizer.operations.corrections import address_of, document_of, state_of
-from normalizer.operations.review import Choice, Conflict
+from normalizer.operations.review import Card, Choice, Conflict
 from normalizer.runtime import Backend
 from normalizer.store.review import POSTPONED, Chosen, Decision, is_lack, kind_of
 
@@ -139,7 +138,7 @@ async def forget(
 @router.get("/palavras")
 async def words(_: Operator, backend: TheBackend) -> WordsView:
     """A lista de palavras da clínica, e o que as decisões propõem para ela."""
-    proposed = await lessons.proposed(backend.store.questions, backend.store.words)
+    proposed = await review.proposed_words(backend.store.questions, backend.store.words)
     known = await backend.store.words.all()
     return WordsView(
         propostas=[
@@ -153,10 +152,10 @@ async def words(_: Operator, backend: TheBackend) -> WordsView:
 async def teach(palavra: _Key, _: Operator, backend: TheBackend) -> Taught:
     """Põe uma proposta na lista e resolve o que está em aberto por causa dela; os workers a seguem em um minuto."""
     questions, known = backend.store.questions, backend.store.words
-    proposed = {one.id: one.word for one in await lessons.proposed(questions, known)}
+    proposed = {one.id: one.word for one in await review.proposed_words(questions, known)}
     if palavra not in proposed:
         raise HTTPException(404, "Não há esta proposta.")
-    settled = await lessons.teach(proposed[palavra], questions=questions, words=known, cache=backend.cache)
+    settled = await review.teach(proposed[palavra], questions=questions, words=known, cache=backend.cache)
     return Taught(agendamentos=settled)
 
 
@@ -164,7 +163,7 @@ async def teach(palavra: _Key, _: Operator, backend: TheBackend) -> Taught:
 async def unteach(palavra: _Key, _: Operator, backend: TheBackend) -> Untaught:
     """Tira uma palavra da lista; o que ela resolveu há menos de um dia volta à revisão."""
     store = backend.store
-    reopened = await lessons.unteach(palavra, questions=store.questions, words=store.words, cache=backend.cache)
+    reopened = await review.unteach(palavra, questions=store.questions, words=store.words, cache=backend.cache)
     if reopened is None:
         raise HTTPException(404, "Não há esta palavra na lista.")
     return Untaught(reabertos=reopened)

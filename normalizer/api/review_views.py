@@ -8,8 +8,7 @@ from pydantic import BaseModel, Field
 
 from normalizer.domain.address import Address
 from normalizer.observability.masking import What, mask
-from normalizer.operations.candidates import Candidate, Card
-from normalizer.operations.review import Lack
+from normalizer.operations.review import Candidate, Card, Lack
 from normalizer.store.review import Decision
 
 
