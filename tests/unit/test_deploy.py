@@ -25,7 +25,7 @@ from packaging.requirements import Requirement
 from normalizer.cache import CacheStats
 from normalizer.cli import app
 from normalizer.observability import metrics, prometheus
-from normalizer.operations.doctor.configuration import known_names
+from normalizer.operations.doctor.checks import known_names
 from normalizer.queue.health import Replica
 from normalizer.queue.service import QueueStatus
 from normalizer.runtime import outdated_python

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from normalizer.operations.doctor import configuration
-from normalizer.operations.doctor.configuration import check, given_names, known_names, plan_s
-from normalizer.operations.doctor.finding import Finding, Level, Report
+from normalizer.operations.doctor import checks
+from normalizer.operations.doctor.checks import Finding, Level, Report, check, given_names, known_names, plan_s
 from normalizer.operations.doctor.privacy import check_settings, personal
 from normalizer.runtime import outdated_python
 from normalizer.settings import settings_of
@@ -15,11 +14,11 @@ from normalizer.settings import settings_of
 @pytest.fixture(autouse=True)
 def mended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever patch of Python runs here."""
-    monkeypatch.setattr(configuration, "outdated_python", lambda: "")
+    monkeypatch.setattr(checks, "outdated_python", lambda: "")
 
 
 def test_a_python_that_is_not_mended_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(configuration, "outdated_python", lambda: outdated_python((3, 11, 7)))
+    monkeypatch.setattr(checks, "outdated_python", lambda: outdated_python((3, 11, 7)))
     assert said({}).startswith("Python 3.11.7 é anterior a 3.11.14")
 
 

@@ -15,7 +15,7 @@ from normalizer.domain.address.postal import district_key, street_key
 from normalizer.domain.decision import Settled, Undecided
 from normalizer.domain.gazetteer import Municipality
 from normalizer.errors import Misconfigured
-from normalizer.operations.doctor import Level, configuration
+from normalizer.operations.doctor import Level, checks
 from normalizer.postal import IndexedBase, open_base
 from normalizer.runtime.parts import rules_version
 from normalizer.settings import Settings
@@ -196,11 +196,11 @@ class TestDoctor:
         monkeypatch.setattr(postal.tempfile, "gettempdir", lambda: str(tmp_path))
         file = tmp_path / "ceps.csv"
         file.write_text("CEP;Rua;Bairro;Cidade;UF\n13010-010;Rua X;Centro;Campinas;SP\nx;;;;\n", "utf-8")
-        found = [finding.what for finding in configuration.check(Settings(postal_base=str(file)), ())]
+        found = [finding.what for finding in checks.check(Settings(postal_base=str(file)), ())]
         assert any(re.fullmatch(r"base de CEPs: ceps\.csv [0-9a-f]{12}, 1 CEPs", what) for what in found)
         assert found[-1] == "base de CEPs: 1 linha ignorada, a primeira é a linha 3."
 
     def test_a_list_that_is_not_there_is_a_setting_to_mend(self, tmp_path: Path) -> None:
-        *_, last = configuration.check(Settings(postal_base=str(tmp_path / "x.csv")), ())
+        *_, last = checks.check(Settings(postal_base=str(tmp_path / "x.csv")), ())
         assert last.level is Level.SETTING
         assert "«x.csv» não existe" in last.what

@@ -14,8 +14,8 @@ from pathlib import Path
 from normalizer.errors import Misconfigured, TransientError
 from normalizer.llm.endpoint import CapabilityStore
 from normalizer.llm.pricing import Ledger
-from normalizer.operations.doctor import configuration, model, privacy, services
-from normalizer.operations.doctor.finding import Finding, Level, Report
+from normalizer.operations.doctor import checks, privacy
+from normalizer.operations.doctor.checks import Finding, Level, Report
 from normalizer.queue.health import GONE_S
 from normalizer.queue.service import QueueStatus, TaskService
 from normalizer.runtime import lane_name, read_lane, task_service
@@ -39,26 +39,26 @@ async def examine(
 
     Args:
         lgpd: also what is stored where, encrypted or not, and whether queue and logs are clean.
-        offline: make no call to the model.
+        offline: make no call to the checks.
         logs: log files to search for personal data.
         environment: where the names that are set come from; values are read by `load_settings`.
     """
     try:
         settings = load_settings()
     except Misconfigured as error:
-        return Report([Finding(configuration.AREA, Level.SETTING, error.problem, error.fix)])
-    findings = configuration.check(settings, configuration.given_names(environment))
+        return Report([Finding(checks.SETTINGS, Level.SETTING, error.problem, error.fix)])
+    findings = checks.check(settings, checks.given_names(environment))
     findings += await _queue(settings, lgpd=lgpd)
     findings += await _store(settings, lgpd=lgpd)
     findings += await _model(settings, ask=not offline)
-    findings += [] if offline else await services.check_receiver(settings)
+    findings += [] if offline else await checks.check_receiver(settings)
     if lgpd or logs:
         findings += privacy.check_settings(settings) if lgpd else []
         findings += privacy.check_logs(logs)
     return Report(sorted(findings, key=lambda finding: _ORDER.index(finding.area)))
 
 
-_ORDER = (configuration.AREA, services.REDIS, _WORKERS, services.MONGODB, model.MODEL, services.EVENTS, privacy.AREA)
+_ORDER = (checks.SETTINGS, checks.REDIS, _WORKERS, checks.MONGODB, checks.MODEL, checks.EVENTS, checks.LGPD)
 
 
 async def _model(settings: Settings, *, ask: bool) -> list[Finding]:
@@ -68,9 +68,9 @@ async def _model(settings: Settings, *, ask: bool) -> list[Finding]:
             redis = await tasks.get_pool()
             memory = CapabilityStore(redis, lane_name(settings))
             ledger = Ledger(redis, model=settings.openai_model, daily_budget_usd=settings.daily_budget_usd)
-            return await model.check_model(settings, ask=ask, memory=memory, ledger=ledger)
+            return await checks.check_model(settings, ask=ask, memory=memory, ledger=ledger)
     except (Misconfigured, TransientError):  # without Redis, which `_queue` speaks of
-        return await model.check_model(settings, ask=ask)
+        return await checks.check_model(settings, ask=ask)
 
 
 async def _queue(settings: Settings, *, lgpd: bool) -> list[Finding]:
@@ -78,14 +78,14 @@ async def _queue(settings: Settings, *, lgpd: bool) -> list[Finding]:
         async with task_service(settings, attempts=1) as tasks:
             redis = await tasks.get_pool()
             if problem := await tasks.server_problem():
-                return [services.unreachable(services.REDIS, problem)]
-            findings = [*await services.check_redis(redis), *await _workers(tasks)]
-            findings += model.check_lane(await read_lane(settings, tasks))
+                return [checks.unreachable(checks.REDIS, problem)]
+            findings = [*await checks.check_redis(redis), *await _workers(tasks)]
+            findings += checks.check_lane(await read_lane(settings, tasks))
             if lgpd:
                 findings += await privacy.check_redis(redis, tasks.queue_name)
             return findings
     except (Misconfigured, TransientError) as error:
-        return [services.unreachable(services.REDIS, error)]
+        return [checks.unreachable(checks.REDIS, error)]
 
 
 async def _workers(tasks: TaskService) -> list[Finding]:
@@ -133,9 +133,9 @@ async def _store(settings: Settings, *, lgpd: bool) -> list[Finding]:
     try:
         store = AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name)
     except Misconfigured as error:
-        return [services.unreachable(services.MONGODB, error)]
+        return [checks.unreachable(checks.MONGODB, error)]
     async with store:
-        findings = await services.check_mongodb(store, lgpd=lgpd)
+        findings = await checks.check_mongodb(store, lgpd=lgpd)
         with contextlib.suppress(TransientError, Misconfigured):  # `check_mongodb` has spoken of it
-            findings += await services.check_untold(store)
+            findings += await checks.check_untold(store)
         return findings
