@@ -20,7 +20,7 @@ from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.document import Document, parse_document
 from normalizer.domain.text import canonical
 from normalizer.errors import NormalizerError
-from normalizer.llm.privacy import numbers_withheld
+from normalizer.llm.redaction import numbers_withheld
 from normalizer.llm.single_flight import TextContext, Waiter
 
 if TYPE_CHECKING:

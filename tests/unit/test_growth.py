@@ -6,8 +6,8 @@ import pytest
 
 from normalizer.domain.address import parse_address, standardize
 from normalizer.domain.document import parse_document
-from normalizer.llm.privacy import numbers_of
 from normalizer.llm.prompt import Record
+from normalizer.llm.redaction import numbers_of
 from normalizer.observability.masking import What, mask
 
 RIGHT = {"rua": "Rua A", "numero": "1", "bairro": "Centro", "cidade": "Itu", "estado": "SP"}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.domain.text import clean
-from normalizer.llm.privacy import numbers_of, numbers_withheld, stripped
+from normalizer.llm.redaction import numbers_of, numbers_withheld, stripped
 
 GOLD = Path(__file__).parents[1] / "gold" / "dev_addresses.jsonl"
 SEVEN_DIGITS = re.compile(r"\d(?:[.\-/–]?\d){6,}")
