@@ -9,11 +9,11 @@ from typing import Final, Protocol
 
 from benchmarks.supply import hard_rows
 from normalizer.errors import InvalidInput, ProviderTooSlow, RateLimited
+from normalizer.llm.answer import RateLimitHeaders
 from normalizer.llm.client import Answer, Usage
 from normalizer.llm.estimate import cost_of, prompt_tokens
 from normalizer.llm.pricing import Price
 from normalizer.llm.prompt import Record
-from normalizer.llm.rate_limit_headers import RateLimitHeaders
 from normalizer.llm.tokens import counter
 
 _SIZES: Final = (5, 25, 50, 5, 25, 50)

@@ -1,6 +1,6 @@
 """The model client: one call about many records to an OpenAI-compatible endpoint.
 
-Only this module and `provider_errors` know the SDK. Its own retries are off (its defaults can take over half an hour);
+Only this module knows the SDK. Its own retries are off (its defaults can take over half an hour);
 whoever calls decides what an error is worth: `RateLimited` and `ProviderUnavailable` → later, `BatchRejected` → ask in
 halves, `ProviderRefused` → stop. What an endpoint does not take is given up once and remembered.
 """
@@ -25,18 +25,18 @@ from normalizer.errors import (
     NormalizerError,
     ProviderFailed,
     ProviderRefused,
+    ProviderTooSlow,
     ProviderUnavailable,
     RateLimited,
     UnusableAnswer,
 )
-from normalizer.llm.answer import NOTHING_USED, Answer, Usage, read_answer
+from normalizer.llm.answer import FIX, NOTHING_USED, Answer, Usage, error_of, read_answer, words
 from normalizer.llm.endpoint import EndpointCapabilities, FlexTier, Mode
 from normalizer.llm.prompt import Record, build_messages, response_schema
-from normalizer.llm.provider_errors import FIX, body_of, translated, words
 from normalizer.observability.tracing import span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import openai
 
@@ -55,6 +55,26 @@ _ABOUT_SHAPE: Final = ("response_format", "json_schema", "json_object", "structu
 _OPTIONAL: Final = ("reasoning_effort", "reasoning", "temperature", "store", "service_tier")
 _TOKEN_LIMITS: Final = ("max_tokens", "max_completion_tokens")
 _NOT_TAKEN: Final = re.compile(r"unsupported|not supported|unknown|unrecogni|unexpected|not permitted|instead|extra")
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Raise RateLimited, ProviderTooSlow, another ProviderUnavailable, BatchRejected or ProviderRefused."""
+    import openai
+
+    try:
+        yield
+    except (TimeoutError, openai.APITimeoutError):
+        raise ProviderTooSlow("the provider did not answer in time") from None
+    except openai.APIStatusError as error:
+        raise error_of(error.status_code, body_of(error), error.response.headers) from None
+    except openai.OpenAIError as error:  # connection, a body that breaks off
+        raise ProviderUnavailable(f"no usable answer from the provider ({type(error).__name__})") from None
+
+
+def body_of(error: openai.APIStatusError) -> Any:
+    """The body of an error answer, as JSON where it is JSON, else as text."""
+    return error.body if error.body is not None else error.response.text
 
 
 class LlmClient:

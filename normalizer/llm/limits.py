@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 import structlog
 
 from normalizer.errors import ProviderRefused, ProviderUnavailable, RateLimited, TransientError
-from normalizer.llm.rate_limit_headers import RateLimitHeaders
+from normalizer.llm.answer import RateLimitHeaders
 from normalizer.queue.connection import OUTAGE
 
 if TYPE_CHECKING:

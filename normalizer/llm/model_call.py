@@ -26,11 +26,10 @@ from normalizer.errors import (
     TransientError,
     UnusableAnswer,
 )
-from normalizer.llm.answer import Answer, Usage
+from normalizer.llm.answer import FIX, Answer, Usage
 from normalizer.llm.estimate import max_tokens_out
 from normalizer.llm.evaluation import Again, evaluate_record, half, next_call_size
 from normalizer.llm.limits import Denied
-from normalizer.llm.provider_errors import FIX
 from normalizer.observability import metrics
 
 if TYPE_CHECKING:

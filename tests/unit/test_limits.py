@@ -6,9 +6,9 @@ import pytest
 from redis.asyncio import Redis
 
 from normalizer.errors import ProviderRefused, ProviderUnavailable, RateLimited
+from normalizer.llm.answer import RateLimitHeaders
 from normalizer.llm.client import Answer, Usage
 from normalizer.llm.limits import Admitted, Concurrency, Denied, GateState, LocalGate, SharedGate, read_gate
-from normalizer.llm.rate_limit_headers import RateLimitHeaders
 
 
 def answer(tokens=100, **headers):

@@ -25,9 +25,9 @@ from rich.padding import Padding
 
 from normalizer.domain.wording import many, number
 from normalizer.errors import BatchRejected, Misconfigured, NormalizerError, TransientError, UnusableAnswer
+from normalizer.llm.answer import RateLimitHeaders
 from normalizer.llm.client import LlmClient, Mode
 from normalizer.llm.pricing import price, prices_as_of
-from normalizer.llm.rate_limit_headers import RateLimitHeaders
 from normalizer.operations.events import Refused
 from normalizer.postal import open_base
 from normalizer.runtime import outdated_python, webhook_of_settings
