@@ -25,7 +25,7 @@ from benchmarks.circumstances import environment
 from benchmarks.quality import judge
 from benchmarks.residue import ROWS_PER_KIND, residue
 from normalizer.domain.decision import Settled
-from normalizer.llm.evaluation import Again, evaluate_record
+from normalizer.llm.model_call import Again, evaluate_record
 from normalizer.llm.prompt import PROMPT_VERSION, SYSTEM, Record, build_messages, parse_answer, response_schema
 
 HERE: Final = Path(__file__).parent

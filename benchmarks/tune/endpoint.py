@@ -11,7 +11,7 @@ from benchmarks.supply import hard_rows
 from normalizer.errors import InvalidInput, ProviderTooSlow, RateLimited
 from normalizer.llm.answer import RateLimitHeaders
 from normalizer.llm.client import Answer, Usage
-from normalizer.llm.estimate import cost_of, prompt_tokens
+from normalizer.llm.packing import cost_of, prompt_tokens
 from normalizer.llm.pricing import Price
 from normalizer.llm.prompt import Record
 from normalizer.llm.tokens import counter

@@ -18,8 +18,7 @@ from normalizer.domain.appointment import Appointment, Kind
 from normalizer.domain.text import canonical
 from normalizer.domain.wording import money, number
 from normalizer.imports.plan import usable_rows
-from normalizer.llm.estimate import Estimate, estimate
-from normalizer.llm.packing import Budget
+from normalizer.llm.packing import Budget, Estimate, estimate
 from normalizer.llm.pricing import price, prices_as_of, tier_share
 from normalizer.llm.tokens import counter
 from normalizer.worker.pipeline import needs_model

@@ -19,11 +19,9 @@ from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Decision, Reason, Undecided
 from normalizer.domain.text import canonical
 from normalizer.errors import ProviderRefused, TransientError
-from normalizer.llm.estimate import cost_of, prompt_tokens
 from normalizer.llm.limits import Admitted, Denied, Gate, LocalGate
 from normalizer.llm.model_call import ModelCaller
-from normalizer.llm.packing import BatchSize, Budget, Pace
-from normalizer.llm.pending import PendingTexts
+from normalizer.llm.packing import BatchSize, Budget, Pace, PendingTexts, cost_of, prompt_tokens
 from normalizer.llm.prompt import MAX_RECORD_CHARS, Record
 from normalizer.llm.single_flight import InFlight, PendingText, TextContext, Waiter
 from normalizer.queue.waiting import cancel_and_wait
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from normalizer.domain.address import Address
     from normalizer.llm.client import LlmClient
     from normalizer.llm.pricing import Ledger
-    from normalizer.llm.shared_single_flight import SharedSingleFlight
+    from normalizer.llm.single_flight import SharedSingleFlight
 
 log = structlog.get_logger(__name__)
 

@@ -1,13 +1,14 @@
 """One model call: ask about some texts, and say what became of each. It moves nothing; the coalescer does.
 
-Every valid record of an answer is kept, only the others are asked again, in smaller calls; a call that is refused as a
-whole is asked in halves; what fails alone is given up with its reason. Whether a refusal is the texts' fault or the
-endpoint's is not guessed: the control question, a made-up address, tells.
+Every valid record of an answer is kept, only the others are asked again, in smaller calls: so the asking ends. A call
+that is refused as a whole is asked in halves; what fails alone is given up with its reason. Whether a refusal is the
+texts' fault or the endpoint's is not guessed: the control question, a made-up address, tells.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -15,7 +16,9 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from normalizer.domain.decision import Decision, Reason, Undecided
+from normalizer.domain.address import Address, standardize
+from normalizer.domain.decision import Decision, Reason, Settled, Undecided
+from normalizer.domain.gazetteer import UF_NAMES, name_key
 from normalizer.errors import (
     BatchRejected,
     Misconfigured,
@@ -27,9 +30,8 @@ from normalizer.errors import (
     UnusableAnswer,
 )
 from normalizer.llm.answer import FIX, Answer, Usage
-from normalizer.llm.estimate import max_tokens_out
-from normalizer.llm.evaluation import Again, evaluate_record, half, next_call_size
 from normalizer.llm.limits import Denied
+from normalizer.llm.packing import max_tokens_out
 from normalizer.observability import metrics
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from normalizer.llm.limits import Admitted, Gate
     from normalizer.llm.packing import BatchSize, Pace
     from normalizer.llm.pricing import Ledger
+    from normalizer.llm.prompt import Segments
     from normalizer.llm.single_flight import PendingText
 
 log = structlog.get_logger(__name__)
@@ -310,3 +313,65 @@ def _postponed(texts: list[PendingText], error: TransientError) -> CallResult:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+_LARGEST_SECOND_CALL: Final = 8
+_CEP: Final = re.compile(r"(?:\D*\d){8}\D*")
+_STATES: Final = frozenset(map(name_key, [*UF_NAMES, *UF_NAMES.values()]))
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Ask once more.
+
+    Attributes:
+        reason: what review is told should there be no smaller call left.
+        alone: among others it would go wrong again.
+    """
+
+    reason: Reason
+    alone: bool = False
+
+
+def evaluate_record(text: str, segments: Segments | None, *, asked: int) -> Decision[Address] | Again:
+    """Return what the model's segments say about `text`, every value grounded in that text and no other.
+
+    Args:
+        text: the record's own text.
+        segments: what its slot says; None where it says nothing usable.
+        asked: how many records were in the call. Alone, an honest "not there" (no street, no city) ends the asking;
+            among others it may be a skipped field, as a value that does not hold may be a neighbour's.
+    """
+    if segments is None:
+        return Again(Reason.MODEL_NO_ANSWER)
+    if not any(segments.values()):
+        return Undecided(Reason.MODEL_NO_ANSWER)
+    decision = standardize(segments, text)
+    if isinstance(decision, Settled):
+        return decision
+    if is_shifted(segments):
+        return Again(decision.reason, alone=True)
+    return Again(decision.reason) if asked > 1 or (segments["rua"] and segments["cidade"]) else decision
+
+
+def is_shifted(segments: Segments) -> bool:
+    """Tell whether fields stand in each other's places: small models skip an empty one and shift what follows it."""
+    state, cep, city = segments["estado"], segments["cep"], segments["cidade"]
+    return bool(
+        (state and name_key(state) not in _STATES)
+        or (cep and not _CEP.fullmatch(cep))
+        or (city and city.upper() in UF_NAMES)
+    )
+
+
+def next_call_size(asked: int) -> int | None:
+    """Return how many records the next call may hold after one of `asked` left a record open; None: there is no next.
+
+    25 → 8 → 2 → 1: asking only the missing again costs a fraction of repeating the batch.
+    """
+    return None if asked <= 1 else max(1, min(_LARGEST_SECOND_CALL, asked // 3))
+
+
+def half(asked: int) -> int | None:
+    """Return how many records the next call may hold after `asked` were refused as a whole; None: it was alone."""
+    return None if asked <= 1 else asked // 2

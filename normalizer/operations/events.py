@@ -35,7 +35,7 @@ from normalizer.errors import Misconfigured, NormalizerError
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from normalizer.llm.model_status import ModelStatus
+    from normalizer.llm.pricing import ModelStatus
     from normalizer.store import ImportRecord
     from normalizer.store.outbox import Delivery, Event, Outbox
 

@@ -19,7 +19,7 @@ from normalizer.queue.health import GONE_S, GoneReplica, Replica
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from normalizer.llm.model_status import ModelStatus
+    from normalizer.llm.pricing import ModelStatus
     from normalizer.queue.service import QueueStatus, TaskService
     from normalizer.store import AppointmentStore, Counts
 

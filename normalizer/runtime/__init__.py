@@ -20,8 +20,7 @@ from normalizer.domain.appointment import Kind
 from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.estimate import LaneLimits
 from normalizer.llm.limits import LocalGate
-from normalizer.llm.model_status import ModelStatus
-from normalizer.llm.pricing import Ledger
+from normalizer.llm.pricing import Ledger, ModelStatus
 from normalizer.observability import metrics
 from normalizer.observability.logs import configure_logging
 from normalizer.observability.prometheus import Exposition, Sources

@@ -15,15 +15,13 @@ from normalizer import __version__
 from normalizer.cache import Cache
 from normalizer.domain.address import RULES_VERSION
 from normalizer.imports.estimate import LaneLimits
-from normalizer.llm.client import OPENAI_URL, LlmClient
+from normalizer.llm.client import OPENAI_URL, CapabilityStore, LlmClient
 from normalizer.llm.coalescer import Coalescer
-from normalizer.llm.endpoint import CapabilityStore
 from normalizer.llm.limits import Gate, SharedGate, reopen_gate
-from normalizer.llm.model_status import ModelStatus, read_model_status
 from normalizer.llm.packing import BatchSize, Budget
-from normalizer.llm.pricing import Ledger
+from normalizer.llm.pricing import Ledger, ModelStatus, read_model_status
 from normalizer.llm.prompt import PROMPT_VERSION
-from normalizer.llm.shared_single_flight import SharedSingleFlight
+from normalizer.llm.single_flight import SharedSingleFlight
 from normalizer.llm.tokens import counter
 from normalizer.observability.tracing import open_tracing
 from normalizer.postal import IndexedBase, open_base, source_of

@@ -32,7 +32,7 @@ from redis.exceptions import ConnectionError as RedisAway
 from normalizer.domain.address import parse_address, standardize
 from normalizer.domain.decision import Settled, Undecided
 from normalizer.domain.text import canonical
-from normalizer.llm.model_status import ModelStatus, read_model_status
+from normalizer.llm.pricing import ModelStatus, read_model_status
 from normalizer.llm.prompt import Record
 from normalizer.queue.health import REPLICAS, replica_key
 from normalizer.queue.leases import Keys

@@ -18,8 +18,7 @@ from normalizer.domain.appointment import Kind, Normalized, Origin, Review
 from normalizer.domain.decision import Reason
 from normalizer.domain.document import Document
 from normalizer.llm.limits import GateState
-from normalizer.llm.model_status import ModelStatus
-from normalizer.llm.pricing import Spending
+from normalizer.llm.pricing import ModelStatus, Spending
 from normalizer.operations.events import Dispatcher, Refused, StreamSender, Taken
 from normalizer.store import AppointmentStore, ImportState, Result
 from normalizer.store.outbox import Event, Outbox

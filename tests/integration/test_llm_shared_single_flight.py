@@ -10,7 +10,7 @@ from normalizer.cache import Cache
 from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
 from normalizer.llm.coalescer import Coalescer
-from normalizer.llm.shared_single_flight import SharedSingleFlight
+from normalizer.llm.single_flight import SharedSingleFlight
 from normalizer.simulation.provider import Options, build_app
 from tests.integration.queue_lab import until
 from tests.unit.test_coalescer import LABELS, TEXTS, expect_right

@@ -7,9 +7,7 @@ import pytest
 import respx
 from redis.asyncio import Redis
 
-from normalizer.llm import endpoint
-from normalizer.llm.client import LlmClient
-from normalizer.llm.endpoint import CapabilityStore, EndpointCapabilities, Mode
+from normalizer.llm.client import CapabilityStore, EndpointCapabilities, LlmClient, Mode
 from tests.unit.test_client import GOOD, RECORDS, URL, completion, route
 
 __all__ = ["route"]
@@ -94,7 +92,7 @@ async def test_a_redis_that_hangs_delays_a_call_for_a_moment_only(route, monkeyp
         await reader.read()
         writer.close()
 
-    monkeypatch.setattr(endpoint, "_REDIS_S", 0.05)
+    monkeypatch.setattr("normalizer.llm.client._REDIS_S", 0.05)
     route.respond(json=completion(GOOD))
     server = await asyncio.start_server(swallow, "127.0.0.1", 0)
     async with Redis(host="127.0.0.1", port=server.sockets[0].getsockname()[1]) as hanging, asyncio.timeout(5):

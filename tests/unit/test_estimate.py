@@ -5,8 +5,7 @@ import pytest
 
 from normalizer.llm import tokens
 from normalizer.llm.client import LlmClient
-from normalizer.llm.estimate import Estimate, cost_of, estimate
-from normalizer.llm.packing import Budget, pack
+from normalizer.llm.packing import Budget, Estimate, cost_of, estimate, pack
 from normalizer.llm.prompt import Record
 from normalizer.simulation.provider import Options, build_app
 from tests.unit.test_coalescer import LABELS, TEXTS

@@ -3,7 +3,7 @@
 import pytest
 
 from normalizer.domain.decision import Reason, Settled, Undecided
-from normalizer.llm.evaluation import Again, evaluate_record, half, next_call_size
+from normalizer.llm.model_call import Again, evaluate_record, half, next_call_size
 from normalizer.llm.prompt import FIELDS
 
 TEXT = "R. das Flores, 12, Centro, Itu, SP, 13300-000"

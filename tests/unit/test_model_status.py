@@ -6,11 +6,9 @@ import pytest
 from redis.asyncio import Redis
 
 from normalizer.errors import RateLimited
-from normalizer.llm.client import Answer, Usage
-from normalizer.llm.endpoint import CapabilityStore, EndpointCapabilities, Mode
+from normalizer.llm.client import Answer, CapabilityStore, EndpointCapabilities, Mode, Usage
 from normalizer.llm.limits import Admitted, Denied, GateState, SharedGate, reopen_gate
-from normalizer.llm.model_status import ModelStatus, read_model_status
-from normalizer.llm.pricing import Ledger, Spending
+from normalizer.llm.pricing import Ledger, ModelStatus, Spending, read_model_status
 
 NAME = "api.openai.com:gpt-6-luna"
 SPENT = Spending(3, 60, 3_000, 600, 0.5)

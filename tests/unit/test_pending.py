@@ -2,8 +2,7 @@
 
 import pytest
 
-from normalizer.llm.packing import BatchSize, Budget, Cost, Pace
-from normalizer.llm.pending import PendingTexts
+from normalizer.llm.packing import BatchSize, Budget, Cost, Pace, PendingTexts
 from normalizer.llm.prompt import Record
 from normalizer.llm.single_flight import PendingText
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from normalizer.errors import Misconfigured, TransientError
-from normalizer.llm.endpoint import CapabilityStore
+from normalizer.llm.client import CapabilityStore
 from normalizer.llm.pricing import Ledger
 from normalizer.operations.doctor import checks, privacy
 from normalizer.operations.doctor.checks import Finding, Level, Report

@@ -40,9 +40,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from normalizer.llm.answer import Answer, Usage
-    from normalizer.llm.endpoint import CapabilityStore, EndpointCapabilities
-    from normalizer.llm.model_status import ModelStatus
-    from normalizer.llm.pricing import Ledger
+    from normalizer.llm.client import CapabilityStore, EndpointCapabilities
+    from normalizer.llm.pricing import Ledger, ModelStatus
     from normalizer.store import AppointmentStore
 
 
