@@ -12,9 +12,8 @@ import structlog
 from redis.exceptions import ResponseError
 
 from normalizer.errors import TransientError
-from normalizer.queue.connection import OUTAGE
+from normalizer.queue.connection import OUTAGE, is_damage
 from normalizer.queue.leases import Claim, ClaimTerms, Leases
-from normalizer.queue.redis_health import is_damage
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -1,23 +1,40 @@
-"""Connections to Redis: settings from a URL, pools that notice a dead link, errors that name the fix."""
+"""Connections to Redis: settings from a URL, pools that notice a dead link, their health, and the server's fitness.
+
+A worker outlives its Redis: what broke is said once, with its fix, and so is that it is back; tries are spaced between.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ssl as ssl_module
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import hiredis
+import structlog
 from arq.connections import ArqRedis, RedisSettings
-from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from normalizer.errors import Misconfigured, QueueUnavailable
+from normalizer.queue.waiting import raise_if_cancelled
 
 if TYPE_CHECKING:
     from arq.jobs import Deserializer, Serializer
     from redis.asyncio import Redis
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 #: Longer than any script of ours runs, short enough that a link that swallows bytes is noticed within one lease.
 SOCKET_TIMEOUT_S = 5.0
@@ -29,6 +46,11 @@ OUTAGE = (RedisError, OSError, asyncio.TimeoutError)
 _FIX = "Corrija REDIS_URL, por exemplo redis://clinic-redis:6379/0 (a senha pode ficar em REDIS_PASSWORD)."
 _TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile"})
 _SECRET_FIELDS = frozenset({"password", "ssl_ca_data"})
+_FIRST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 2.0
+_REMIND_S = 30.0
+#: What a server says that works but is full, a replica, or cannot save: it passes, unlike a key of a wrong type.
+_PASSING = ("OOM", "READONLY", "MISCONF", "LOADING", "BUSY", "MASTERDOWN", "NOREPLICAS")
 
 
 @dataclass(repr=False)
@@ -265,3 +287,138 @@ def _database(parts: SplitResult, in_path: str, otherwise: int) -> int:
     if not (text.isascii() and text.isdigit()):
         raise Misconfigured("O banco na REDIS_URL deve ser um número.", fix=_FIX)
     return int(text)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether Redis answered that a key is of a wrong type or a script fails: no waiting mends that."""
+    text = str(error)
+    return type(error) is ResponseError and not any(word in text for word in _PASSING)
+
+
+class RedisHealth:
+    """What the worker knows about its connection to Redis.
+
+    Args:
+        where: `host:port`, for logs.
+        silence_s: a reply slower than this is treated as an outage, because other workers' renewals were probably
+            delayed too.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, where: str, *, silence_s: float = float("inf"), clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.where, self._silence_s, self._clock = where, silence_s, clock
+        self.last_error: str | None = None
+        self.down_since: float | None = None
+        self.back_at: float | None = None
+        self._wait_s, self._told_at = _FIRST_WAIT_S, 0.0
+
+    def opened(self) -> None:
+        """The connection is up for the first time."""
+        self.back_at = self._clock()
+
+    def failed(self, error: BaseException) -> float:
+        """Note a failure. Returns the seconds to wait before the next try (0.1 doubling to 2)."""
+        now = self._clock()
+        self.last_error = type(error).__name__
+        if self.down_since is None:
+            self.down_since, self._wait_s, self._told_at = now, _FIRST_WAIT_S, now
+            log.warning("queue.redis.waiting", redis=self.where, error=self.last_error)
+        elif now - self._told_at >= _REMIND_S:
+            self._told_at = now
+            log.warning("queue.redis.waiting", redis=self.where, error=self.last_error, seconds=self._away())
+        wait = self._wait_s
+        self._wait_s = min(_LONGEST_WAIT_S, wait * 2)
+        return wait
+
+    async def call(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call once, and note the answer and how long it took. Raises what `call` raises; that is noted by `failed`."""
+        asked_at = self._clock()
+        answer = await call()
+        self._heard(self._clock() - asked_at)
+        return answer
+
+    def _heard(self, waited_s: float) -> None:
+        if self.down_since is not None:
+            log.info("queue.redis.back", redis=self.where, seconds=self._away())
+            self.down_since, self.back_at = None, self._clock()
+        elif waited_s > self._silence_s:
+            log.warning("queue.redis.stood_still", redis=self.where, seconds=round(waited_s, 1))
+            self.back_at = self._clock()
+
+    def up_for(self, seconds: float) -> bool:
+        """Whether the connection has been up for so long since its last break."""
+        if self.down_since is not None:
+            return False
+        return self.back_at is None or self._clock() - self.back_at >= seconds
+
+    async def retry_forever(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Call until Redis takes it, however long that is. For calls that may be repeated.
+
+        Raises:
+            ResponseError: Redis works, and this call can never succeed (see `is_damage`).
+        """
+        while True:
+            raise_if_cancelled()
+            try:
+                return await self.call(call)
+            except OUTAGE as error:
+                if is_damage(error):
+                    raise
+                await asyncio.sleep(self.failed(error))
+
+    def _away(self) -> float:
+        return round(self._clock() - (self.down_since or self._clock()), 1)
+
+
+#: Everything that is newer or rarer than plain gets and sets, on a key that is not declared, as the scripts do it.
+_PROBE: Final = """--!df flags=allow-undeclared-keys
+local key = 'arq:probe:' .. redis.call('TIME')[1]
+redis.call('ZADD', key, 'LT', 1, 'a')
+redis.call('ZMSCORE', key, 'a')
+redis.call('DEL', key)
+redis.call('PUBLISH', key, '')
+return #cmsgpack.unpack(cmsgpack.pack({1}))"""
+
+
+async def server_problem(redis: Redis, where: str) -> Misconfigured | None:
+    """Why the queue cannot work on this server, in one sentence with its fix; None if it can. Raises outages."""
+    try:
+        info = await redis.info("server")
+        mode = str(info.get("redis_mode", info.get("server_mode", "standalone")))  # Valkey's own name
+        if mode == "cluster":
+            return Misconfigured(
+                f"O Redis em {where} é um Cluster, e a fila (como o próprio ARQ) precisa de um Redis só.",
+                fix="Aponte REDIS_URL para um Redis ou Valkey fora de cluster.",
+            )
+        if mode == "sentinel":
+            return Misconfigured(
+                f"Em {where} responde um Sentinel, não um Redis.",
+                fix=f"Use REDIS_URL=redis+sentinel://{where}/mymaster, com o nome do primário no lugar de mymaster.",
+            )
+        await redis.eval(_PROBE, 0)  # type: ignore[misc] # redis-py's own union
+    except ReadOnlyError:
+        return Misconfigured(
+            f"O Redis em {where} é uma réplica somente de leitura.", fix="Aponte REDIS_URL para o primário."
+        )
+    except NoPermissionError:
+        return Misconfigured(
+            f"O usuário do Redis em {where} não pode executar o que a fila usa (INFO, EVAL, EVALSHA e o que chamam).",
+            fix="Dê a ele esses comandos na ACL do Redis.",
+        )
+    except ResponseError as error:
+        return _unfit(error, where) if is_damage(error) else None
+    return None
+
+
+def _unfit(error: ResponseError, where: str) -> Misconfigured:
+    said = str(error)[:160]
+    if "undeclared key" in said:
+        return Misconfigured(
+            f"O Redis em {where} não deixa um script usar chaves que não declarou.",
+            fix="No Dragonfly: --default_lua_flags=allow-undeclared-keys.",
+        )
+    return Misconfigured(
+        f"O Redis em {where} não tem o que a fila usa ({said}).", fix="Use Redis 6.2 ou mais novo, ou Valkey."
+    )

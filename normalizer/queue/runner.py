@@ -40,7 +40,7 @@ from normalizer.queue.serializer import job_serializer, serializer_for, wire_of
 from normalizer.queue.waiting import cancel_and_wait
 
 if TYPE_CHECKING:
-    from normalizer.queue.redis_health import RedisHealth
+    from normalizer.queue.connection import RedisHealth
 
 log = structlog.get_logger(__name__)
 

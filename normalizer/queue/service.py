@@ -23,7 +23,14 @@ from arq.jobs import Job, JobResult, JobStatus, SerializationError, deserialize_
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from normalizer.errors import InvalidInput, Misconfigured, QueueFull, QueueUnavailable
-from normalizer.queue.connection import OUTAGE, describe, open_pool, redis_settings, write_even_when_full
+from normalizer.queue.connection import (
+    OUTAGE,
+    describe,
+    open_pool,
+    redis_settings,
+    server_problem,
+    write_even_when_full,
+)
 from normalizer.queue.health import (
     DRAINING,
     PAUSED,
@@ -36,7 +43,6 @@ from normalizer.queue.health import (
 from normalizer.queue.leases import HEAD_START_MS, Keys, script
 from normalizer.queue.other_queues import find_other_queues, noted_queues
 from normalizer.queue.serializer import job_deserializer, job_serializer
-from normalizer.queue.server import server_problem
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -12,8 +12,8 @@ import structlog
 from normalizer.queue.connection import OUTAGE, SOCKET_TIMEOUT_S
 
 if TYPE_CHECKING:
+    from normalizer.queue.connection import RedisHealth
     from normalizer.queue.leases import Leases
-    from normalizer.queue.redis_health import RedisHealth
 
 log = structlog.get_logger(__name__)
 

@@ -27,7 +27,15 @@ from redis.exceptions import ReadOnlyError, ResponseError
 
 from normalizer import __version__
 from normalizer.queue.claimer import Claimer
-from normalizer.queue.connection import OUTAGE, describe, open_pool, reconnect_idle
+from normalizer.queue.connection import (
+    OUTAGE,
+    RedisHealth,
+    describe,
+    is_damage,
+    open_pool,
+    reconnect_idle,
+    server_problem,
+)
 from normalizer.queue.group import BatchFunction, ClaimedJob, GroupState, batch_func
 from normalizer.queue.health import (
     BEAT_S,
@@ -53,10 +61,8 @@ from normalizer.queue.leases import (
 )
 from normalizer.queue.other_queues import note_other_queues
 from normalizer.queue.payloads import DAMAGED, TOO_LARGE, read_claim, refusal
-from normalizer.queue.redis_health import RedisHealth, is_damage
 from normalizer.queue.runner import OVERRUN_S, Runner, Tally, Terms
 from normalizer.queue.serializer import job_serializer
-from normalizer.queue.server import server_problem
 from normalizer.queue.sweeper import Sweeper
 from normalizer.queue.waiting import cancel_and_wait, raise_if_cancelled, wait_for_event
 from normalizer.queue.wakeups import Wakeups

@@ -9,8 +9,8 @@ import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from normalizer.queue import redis_health as health_module
-from normalizer.queue.redis_health import RedisHealth
+from normalizer.queue import connection as connection_module
+from normalizer.queue.connection import RedisHealth
 
 AWAY = RedisConnectionError("secret detail")
 
@@ -94,8 +94,8 @@ async def test_an_answer_that_took_long_counts_as_a_break(clock: Clock, took_s: 
 
 
 async def test_it_calls_until_redis_takes_it(health: RedisHealth, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health_module, "_FIRST_WAIT_S", 0.0)
-    monkeypatch.setattr(health_module, "_LONGEST_WAIT_S", 0.0)
+    monkeypatch.setattr(connection_module, "_FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(connection_module, "_LONGEST_WAIT_S", 0.0)
     outcomes = [AWAY, OSError("x"), TimeoutError(), "taken"]
 
     async def call() -> str:
