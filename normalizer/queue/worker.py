@@ -26,7 +26,7 @@ from arq.worker import Worker, logger
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from normalizer import __version__
-from normalizer.queue.claimer import Claimer
+from normalizer.queue.claimer import Claimer, Wakeups
 from normalizer.queue.connection import (
     OUTAGE,
     RedisHealth,
@@ -65,7 +65,6 @@ from normalizer.queue.runner import OVERRUN_S, Runner, Tally, Terms
 from normalizer.queue.serializer import job_serializer
 from normalizer.queue.sweeper import Sweeper
 from normalizer.queue.waiting import cancel_and_wait, raise_if_cancelled, wait_for_event
-from normalizer.queue.wakeups import Wakeups
 
 __all__ = ["BatchWorker", "batch_func"]
 
