@@ -1,7 +1,8 @@
-"""Heartbeats of replicas: each writes one key every few seconds, and all can be read without scanning the key space.
+"""Health of all workers together, in Redis: replicas' heartbeats, those that died, queues that nobody serves.
 
-`arq:replica:<id>` holds one replica's JSON and expires when it stops beating; `arq:replicas` (zset, id → last beat in
-ms) says which there are, whatever queues they serve.
+`status` and `doctor` read it without scanning the key space. `arq:replica:<id>` holds one replica's JSON and expires when
+it stops beating; `arq:replicas` (zset, id → last beat in ms) says which there are, whatever queues they serve. Queues
+under other names take a walk through the key space: workers take it now and then, and leave what they found.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import structlog
+from arq.constants import abort_jobs_ss, job_key_prefix
 from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import OutOfMemoryError
 
@@ -43,6 +45,10 @@ _BEATS_A_LISTING = 5  # a replica that beats is listed again every so many beats
 _LAG_PROBE_S = 0.25
 #: What the pause key of a queue holds: claim nothing; or claim nothing and hand back what has not begun.
 PAUSED, DRAINING = b"paused", b"draining"
+#: A zset: name → jobs when last looked.
+_FOUND: Final = "arq:other-queues"
+_MOST_NAMES: Final = 20
+_SCANS, _KEYS_A_SCAN = 1_000, 1_000  # a million keys: some two seconds, and no step that others would notice
 
 
 def new_worker_id() -> str:
@@ -242,3 +248,41 @@ class LagProbe:
         """The longest delay since the last call, in ms."""
         worst, self._worst = self._worst, 0.0
         return int(worst * 1000)
+
+
+async def find_other_queues(redis: Redis, known: Sequence[str]) -> dict[str, int]:
+    """Sorted sets that hold jobs and are none of `known`, by name, with their sizes. Bounded."""
+    found: dict[str, int] = {}
+    cursor = 0
+    for _ in range(_SCANS):
+        cursor, names = await redis.scan(cursor, count=_KEYS_A_SCAN, _type="zset")
+        for raw in names:
+            name = raw.decode(errors="replace")
+            if not _is_known(name, known) and await _holds_jobs(redis, raw):
+                found[name] = await redis.zcard(raw)
+        if not cursor:
+            break
+    return found
+
+
+def _is_known(name: str, known: Sequence[str]) -> bool:
+    return name == abort_jobs_ss or any(name == queue or name.startswith(f"{queue}:") for queue in known)
+
+
+async def _holds_jobs(redis: Redis, name: bytes) -> bool:
+    first = await redis.zrange(name, 0, 0)
+    return bool(first) and bool(await redis.exists(job_key_prefix.encode() + first[0]))
+
+
+async def note_other_queues(redis: Redis, known: Sequence[str]) -> None:
+    """Look for them, and leave their names for `noted_queues`."""
+    found = await find_other_queues(redis, known)
+    if found:
+        await redis.zadd(_FOUND, found)
+    else:
+        await redis.delete(_FOUND)
+
+
+async def noted_queues(redis: Redis) -> list[str]:
+    """Names that a worker found when it last looked."""
+    return [name.decode(errors="replace") for name in await redis.zrange(_FOUND, 0, _MOST_NAMES - 1)]

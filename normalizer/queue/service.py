@@ -37,11 +37,12 @@ from normalizer.queue.health import (
     GoneReplica,
     Replica,
     dismiss,
+    find_other_queues,
+    noted_queues,
     read_gone,
     read_replicas,
 )
 from normalizer.queue.leases import HEAD_START_MS, Keys, script
-from normalizer.queue.other_queues import find_other_queues, noted_queues
 from normalizer.queue.serializer import job_deserializer, job_serializer
 
 if TYPE_CHECKING:

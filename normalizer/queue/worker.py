@@ -44,6 +44,7 @@ from normalizer.queue.health import (
     Replica,
     forget_gone,
     new_worker_id,
+    note_other_queues,
     remove_beat,
     write_beat,
 )
@@ -59,7 +60,6 @@ from normalizer.queue.leases import (
     Leases,
     SettleAction,
 )
-from normalizer.queue.other_queues import note_other_queues
 from normalizer.queue.payloads import DAMAGED, TOO_LARGE, read_claim, refusal
 from normalizer.queue.runner import OVERRUN_S, Runner, Tally, Terms
 from normalizer.queue.serializer import job_serializer
