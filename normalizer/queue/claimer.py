@@ -1,8 +1,8 @@
 """Claims of a worker from its queues in turn, and the wake-ups that tell an idle one that a claim may bring something.
 
-In turn, so that no queue starves; woken, so that it need not ask. Our producer publishes on the queue's channel. A stock
-producer publishes nothing; where the server sends key-space events for sorted sets (`notify-keyspace-events Kz`), those
-wake as well. Polling is the net under both.
+In turn, so that no queue starves; woken, so that it need not ask. Our producer publishes on the queue's channel. A
+stock producer publishes nothing; where the server sends key-space events for sorted sets (`notify-keyspace-events Kz`),
+those wake as well. Polling is the net under both.
 """
 
 from __future__ import annotations

@@ -12,33 +12,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from arq.worker import Function, RetryJob
 
-from normalizer.queue.leases import GroupKind, Keys
+from normalizer.queue.leases import ClaimedJob, GroupKind, Keys
 
 if TYPE_CHECKING:
     from arq.typing import WorkerCoroutine
-
-
-class ClaimedJob(NamedTuple):
-    """One job of a group. `fence` grows with every claim and guards writes elsewhere.
-
-    `try_` counts from 1; 0 says that somebody asked to abort the job. `score` is its place in the queue, `payload` what
-    its producer wrote.
-    """
-
-    job_id: str
-    function: str
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    try_: int
-    enqueued_at_ms: int
-    fence: int
-    token: str
-    score: float = 0.0
-    payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Health of all workers together, in Redis: replicas' heartbeats, those that died, queues that nobody serves.
 
-`status` and `doctor` read it without scanning the key space. `arq:replica:<id>` holds one replica's JSON and expires when
-it stops beating; `arq:replicas` (zset, id → last beat in ms) says which there are, whatever queues they serve. Queues
-under other names take a walk through the key space: workers take it now and then, and leave what they found.
+`status` and `doctor` read it without scanning the key space. `arq:replica:<id>` holds one replica's JSON and expires
+when it stops beating; `arq:replicas` (zset, id → last beat in ms) says which there are, whatever queues they serve.
+Queues under other names take a walk through the key space: workers take it now and then, and leave what they found.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Claims, leases and settlements of jobs: the Lua scripts beside this module, typed.
+"""Claims, leases and settlements of jobs: the Lua scripts beside this module, typed, and what they hand out, read.
 
 Who owns a job, and until when others keep off, is told in record.lua. A lease that ran out while nobody else took the
 group is still its owner's. Every claim has a token of its own and a `fence`, a number that grows with every claim, also
@@ -9,20 +9,30 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from arq.constants import abort_jobs_ss
+from arq.jobs import (
+    DeserializationError,
+    Deserializer,
+    SerializationError,
+    Serializer,
+    deserialize_job_raw,
+    serialize_result,
+)
+from arq.utils import timestamp_ms
+from redis.asyncio import Redis
 
 from normalizer.queue.health import book_put_back
 from normalizer.queue.serializer import MAX_PICKLE_BYTES
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    pass
 
 #: How long arq remembers how often a job was tried (its own figure).
 TRY_TTL_S = 88_400
@@ -34,6 +44,8 @@ MIN_CRASHES = 4
 MAX_CRASHES = 12
 _KEYS_PER_CALL = 1_000  # Lua's unpack() takes some 8,000 values; and no call may hold up Redis for long
 _SWEPT_PER_CALL = 2  # groups: five hundred jobs take Redis some milliseconds
+TOO_LARGE: Final = f"o conteúdo do job tem mais que {MAX_PICKLE_BYTES} bytes; enfileire só o id"
+DAMAGED: Final = "as chaves deste job no Redis não são do tipo que o arq grava; apague-as e enfileire de novo"
 
 
 @cache
@@ -83,6 +95,25 @@ class ClaimedPayload(NamedTuple):
     score: float
     tries: int
     payload: bytes  # empty where it was too large to be handed out
+
+
+class ClaimedJob(NamedTuple):
+    """One job of a group. `fence` grows with every claim and guards writes elsewhere.
+
+    `try_` counts from 1; 0 says that somebody asked to abort the job. `score` is its place in the queue, `payload` what
+    its producer wrote.
+    """
+
+    job_id: str
+    function: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    try_: int
+    enqueued_at_ms: int
+    fence: int
+    token: str
+    score: float = 0.0
+    payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,3 +338,63 @@ def _claim_of(reply: Sequence[Any], token: str) -> Claim:
 
 def _chunks(items: list[str]) -> Iterable[list[str]]:
     return (items[i : i + _KEYS_PER_CALL] for i in range(0, len(items), _KEYS_PER_CALL))
+
+
+@dataclass(slots=True)
+class ReadClaim:
+    """What a claim took.
+
+    Attributes:
+        groups: jobs by the name of their batch function.
+        others: looked like a batch function's, and are arq's to run, or to fail with its reason.
+        stock: ids and scores of jobs that arq runs.
+        damaged: ids that are no text; their jobs cannot be told from outside.
+    """
+
+    groups: dict[str, list[ClaimedJob]] = field(default_factory=dict)
+    others: list[ClaimedPayload] = field(default_factory=list)
+    stock: list[tuple[str, float]] = field(default_factory=list)
+    damaged: list[bytes] = field(default_factory=list)
+
+
+def read_claim(claim: Claim, functions: Container[str], deserializer: Deserializer | None) -> ReadClaim:
+    """Read what a claim took; `functions` are the batch functions."""
+    read = ReadClaim()
+    for job_id, score in claim.stock:
+        if (name := _text(job_id)) is None:
+            read.damaged.append(job_id)
+        else:
+            read.stock.append((name, score))
+    for claimed in claim.group:
+        if (name := _text(claimed.job_id)) is None:
+            read.damaged.append(claimed.job_id)
+        elif (job := _job(name, claim, claimed, deserializer)) is None or job.function not in functions:
+            read.others.append(claimed)
+        else:
+            read.groups.setdefault(job.function, []).append(job)
+    return read
+
+
+def _job(job_id: str, claim: Claim, claimed: ClaimedPayload, deserializer: Deserializer | None) -> ClaimedJob | None:
+    try:
+        name, args, kwargs, tried, at_ms = deserialize_job_raw(claimed.payload, deserializer=deserializer)
+        tries = max(claimed.tries, tried or 0) if claimed.tries else 0
+        place = (claim.fence, claim.token, claimed.score, claimed.payload)
+        return ClaimedJob(job_id, name, tuple(args), kwargs, tries, at_ms, *place)
+    except (SerializationError, TypeError):  # arq fails it, and says why
+        return None
+
+
+def refusal(queue_name: str, job_id: str, why: str, serializer: Serializer | None) -> bytes | None:
+    """The result of a job that could not be read."""
+    now, error = timestamp_ms(), DeserializationError(why)
+    where = (now, now, job_id, queue_name, job_id)
+    return serialize_result("<unknown>", (), {}, 1, 0, False, error, *where, serializer=serializer)
+
+
+def _text(job_id: bytes) -> str | None:
+    """The id as arq writes it; None if it is no text."""
+    try:
+        return job_id.decode()
+    except UnicodeDecodeError:
+        return None

@@ -24,18 +24,8 @@ from arq.worker import JobExecutionFailed
 from redis.exceptions import ResponseError
 
 from normalizer.errors import TransientError
-from normalizer.queue.group import (
-    BatchFunction,
-    ClaimedJob,
-    Done,
-    Failed,
-    Group,
-    GroupState,
-    RetryLater,
-    Settlement,
-    Snooze,
-)
-from normalizer.queue.leases import GroupKind, JobEnd, Keys, Leases, SettleAction
+from normalizer.queue.group import BatchFunction, Done, Failed, Group, GroupState, RetryLater, Settlement, Snooze
+from normalizer.queue.leases import ClaimedJob, GroupKind, JobEnd, Keys, Leases, SettleAction
 from normalizer.queue.serializer import job_serializer, serializer_for, wire_of
 from normalizer.queue.waiting import cancel_and_wait
 

@@ -36,7 +36,7 @@ from normalizer.queue.connection import (
     reconnect_idle,
     server_problem,
 )
-from normalizer.queue.group import BatchFunction, ClaimedJob, GroupState, batch_func
+from normalizer.queue.group import BatchFunction, GroupState, batch_func
 from normalizer.queue.health import (
     BEAT_S,
     DRAINING,
@@ -48,10 +48,12 @@ from normalizer.queue.health import (
     remove_beat,
     write_beat,
 )
-from normalizer.queue.lease_renewer import LeaseRenewer
 from normalizer.queue.leases import (
+    DAMAGED,
     HEAD_START_MS,
+    TOO_LARGE,
     Claim,
+    ClaimedJob,
     ClaimedPayload,
     ClaimTerms,
     GroupKind,
@@ -59,11 +61,12 @@ from normalizer.queue.leases import (
     Keys,
     Leases,
     SettleAction,
+    read_claim,
+    refusal,
 )
-from normalizer.queue.payloads import DAMAGED, TOO_LARGE, read_claim, refusal
+from normalizer.queue.renewal import LeaseRenewer, Sweeper
 from normalizer.queue.runner import OVERRUN_S, Runner, Tally, Terms
 from normalizer.queue.serializer import job_serializer
-from normalizer.queue.sweeper import Sweeper
 from normalizer.queue.waiting import cancel_and_wait, raise_if_cancelled, wait_for_event
 
 __all__ = ["BatchWorker", "batch_func"]

@@ -19,7 +19,8 @@ from normalizer.cache import Entry
 from normalizer.domain.appointment import Appointment, Kind, Normalized, Review, Status
 from normalizer.errors import NormalizerError, ProviderRefused, QueueUnavailable, StoreUnavailable, TransientError
 from normalizer.observability import metrics
-from normalizer.queue.group import ClaimedJob, Done, Failed, Group, Settlement, Snooze
+from normalizer.queue.group import Done, Failed, Group, Settlement, Snooze
+from normalizer.queue.leases import ClaimedJob
 from normalizer.store import AppointmentStore, Result, SaveReport, id_text
 from normalizer.worker.pipeline import Deferred, Finished, Pipeline, Progress
 

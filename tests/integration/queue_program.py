@@ -18,7 +18,8 @@ from typing import Any
 import structlog
 
 from normalizer.queue.connection import redis_settings
-from normalizer.queue.group import ClaimedJob, Done, Group
+from normalizer.queue.group import Done, Group
+from normalizer.queue.leases import ClaimedJob
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import QUEUE_NAME, TASK_NAME
 from normalizer.queue.worker import BatchWorker, batch_func

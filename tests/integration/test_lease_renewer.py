@@ -9,9 +9,9 @@ from typing import Any
 import structlog
 from redis.asyncio import Redis
 
-from normalizer.queue.group import ClaimedJob, GroupState, batch_func
-from normalizer.queue.lease_renewer import STALL_LIMIT_LEASES, LeaseRenewer
-from normalizer.queue.leases import GroupKind, Keys, Leases
+from normalizer.queue.group import GroupState, batch_func
+from normalizer.queue.leases import ClaimedJob, GroupKind, Keys, Leases
+from normalizer.queue.renewal import STALL_LIMIT_LEASES, LeaseRenewer
 from tests.integration.queue_lab import until
 from tests.integration.test_queue_leases import HOLD_MS, QUEUE, Bench, ids
 

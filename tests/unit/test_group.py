@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from arq.worker import RetryJob
 
-from normalizer.queue.group import BatchFunction, ClaimedJob, Done, Failed, Group, GroupState, Settlement, batch_func
-from normalizer.queue.leases import GroupKind, Keys
+from normalizer.queue.group import BatchFunction, Done, Failed, Group, GroupState, Settlement, batch_func
+from normalizer.queue.leases import ClaimedJob, GroupKind, Keys
 
 
 async def normalize(_ctx: Mapping[str, Any], _group: Group) -> None:

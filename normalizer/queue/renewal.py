@@ -1,8 +1,10 @@
-"""Renewal of leases, from a thread of its own, so that a group that keeps the event loop busy does not lose its jobs.
+"""Renewal of a worker's leases, and the sweep that puts back the jobs of replicas that renew theirs no more.
 
-The thread runs its own event loop and its own connection (behind Redis Sentinel, whose pools belong to one loop, a task
-on the worker's loop does it). It renews every third of a lease. It stops renewing when the
-worker's loop has not moved for `STALL_LIMIT_LEASES` leases: a hung process must not hold its jobs for ever.
+Leases are renewed from a thread of its own, so that a group that keeps the event loop busy does not lose its jobs. The
+thread runs its own event loop and its own connection (behind Redis Sentinel, whose pools belong to one loop, a task on
+the worker's loop does it). It renews every third of a lease, and stops when the worker's loop has not moved for
+`STALL_LIMIT_LEASES` leases: a hung process must not hold its jobs for ever. The sweep is a task, so that no claim
+starves it.
 """
 
 from __future__ import annotations
@@ -10,24 +12,29 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.sentinel import SentinelConnectionPool
 
-from normalizer.queue.connection import OUTAGE
+from normalizer.queue.connection import OUTAGE, SOCKET_TIMEOUT_S
 from normalizer.queue.leases import Keys, Leases
 from normalizer.queue.waiting import cancel_and_wait, wait_for_event
 
 if TYPE_CHECKING:
+    from normalizer.queue.connection import RedisHealth
     from normalizer.queue.group import GroupState
 
 log = structlog.get_logger(__name__)
 
-STALL_LIMIT_LEASES = 4
-_RETRY_S = 0.5
+STALL_LIMIT_LEASES: Final = 4
+_RETRY_S: Final = 0.5
+_SWEEP_S: Final = 1.0
+#: Grace period after start-up or an outage: live workers get this long to renew before expired leases are reclaimed.
+_GRACE_S: Final = SOCKET_TIMEOUT_S + 1.0
 
 
 class LeaseRenewer:
@@ -137,3 +144,38 @@ def _mark_lost(group: GroupState) -> None:
     if lost:
         log.warning("queue.lease.lost", jobs=len(lost), token=group.token)
         group.mark_lost(lost)
+
+
+class Sweeper:
+    """Sweeps the queues of one worker every second, unless they are `idle`: a leased job stands in its queue."""
+
+    def __init__(
+        self, queues: Collection[Leases], health: RedisHealth, *, lease_s: float, idle: Callable[[], bool]
+    ) -> None:
+        self._queues, self._health, self._lease_s, self._idle = queues, health, lease_s, idle
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            if self._idle():
+                continue
+            for leases in self._queues:
+                try:
+                    await self._sweep(leases)
+                except OUTAGE as error:
+                    log.debug("queue.sweep.failed", error=type(error).__name__)
+
+    async def _sweep(self, leases: Leases) -> None:
+        """Sweep one queue; not right after an outage, when live workers could not renew either."""
+        while True:
+            now_ms = await self._health.call(leases.clock_ms)
+            if not self._health.up_for(min(self._lease_s, _GRACE_S)):
+                return
+            sweeping = partial(leases.sweep, before_ms=now_ms + self._lease_s * 1000 / 3)
+            swept = await self._health.call(sweeping)
+            for token, jobs in swept.items():
+                if jobs:
+                    log.warning("queue.orphans.put_back", worker=token.rpartition(":")[0], jobs=jobs)
+            if not swept:
+                return
