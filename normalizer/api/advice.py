@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from normalizer.domain.decision import Reason
-from normalizer.queue.runner import ABORTED, CRASHED
+from normalizer.queue.group import ABORTED, CRASHED
 
 _FOR_REASON: Final = {
     Reason.ADDRESS_MISSING: "Peça o endereço ao paciente e preencha-o na planilha.",

@@ -1,25 +1,55 @@
-"""Groups: the claimed jobs a batch function is handed, the time it has, and how it ends each job on its own.
+"""Groups: the claimed jobs a batch function is handed, the time it has, and how each job ends on its own.
 
     async def normalize(ctx: Mapping[str, Any], group: Group) -> None:
         for job in group.jobs: ...
         await group.settle({job.job_id: Done(), other.job_id: Snooze(after_s=30)})
 
-Jobs the function leaves unsettled are handed back. It may settle as often as it likes, each job once.
+It may settle as often as it likes, each job once. How a job the function did not settle ends:
+
+- the function returned or the worker stops: handed back, the try not counted;
+- it raised a `TransientError`: handed back for later;
+- it raised anything else, or overran its deadline: again in a group of half the size; a job alone in its group counts
+  the try, and has failed after `max_tries`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from arq.worker import Function, RetryJob
+import structlog
+from arq.jobs import Serializer, serialize_result
+from arq.worker import Function, JobExecutionFailed, RetryJob
+from redis.exceptions import ResponseError
 
-from normalizer.queue.leases import ClaimedJob, GroupKind, Keys
+from normalizer.errors import TransientError
+from normalizer.queue.leases import ClaimedJob, GroupKind, JobEnd, Keys, Leases, SettleAction
+from normalizer.queue.serializer import job_serializer, serializer_for, wire_of
+from normalizer.queue.waiting import cancel_and_wait
 
 if TYPE_CHECKING:
     from arq.typing import WorkerCoroutine
+
+    from normalizer.queue.connection import RedisHealth
+
+log = structlog.get_logger(__name__)
+
+ABORTED = "cancelado a pedido"
+CRASHED = "derrubou o processo"
+OVERRAN = "não terminou no tempo"
+#: Time a function may take beyond its deadline to notice it, before it is cancelled.
+OVERRUN_S = 10.0
+_LEFT_OPEN_S = 0.5
+_TRANSIENT_S = 5.0
+_SPLIT_S = 0.1
+_BACKOFF_S, _LONGEST_BACKOFF_S = 5.0, 300.0
+_UNTOLD_S = 30.0
+_RELEASE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,3 +249,269 @@ class Group:
         if not mine:
             return set(stale)
         return await self._settle(self._state, mine) | stale
+
+
+class _Overran(Exception):
+    """The function did not end with its deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What all functions of a worker share.
+
+    Attributes:
+        keep_result_s: how long results are kept; 0 not at all, None for ever.
+        max_tries: counted tries before a job has failed.
+        keep_payload_ms: how long a waiting job's payload is kept at least.
+        serializer: the worker's; None is arq's pickle.
+        retry: whether jobs are tried again at all (arq's `retry_jobs`).
+    """
+
+    keep_result_s: float | None
+    max_tries: int
+    keep_payload_ms: int
+    serializer: Serializer | None
+    retry: Callable[[], bool] = lambda: True
+
+
+Count: TypeAlias = Literal["complete", "failed", "retried"]
+Tally: TypeAlias = "Counter[Count]"
+
+
+@dataclass(slots=True)
+class Runner:
+    """Runs groups and ends their jobs. `tell` adds to the worker's counters."""
+
+    queues: Mapping[Keys, Leases]
+    health: RedisHealth
+    terms: Terms
+    ctx: MutableMapping[Any, Any]
+    tell: Callable[[Tally], None]
+    last_error: str | None = field(default=None, init=False)
+
+    async def run(self, group: GroupState) -> None:
+        """Run the group to its end. Raises nothing but cancellation."""
+        if group.stopping.is_set():
+            await self.release(group)
+            return
+        if group.kind is GroupKind.DEAD:
+            await self.settle(group, dict.fromkeys(group.open, Failed(CRASHED)))
+            return
+        await self.abort(group, {job.job_id for job in group.jobs if job.try_ == 0})
+        await self._bury_exhausted(group)
+        if not group.open:
+            return
+        started = time.monotonic()
+        jobs = len(group.open)
+        fault = await self._call(group)
+        left = len(group.open)
+        await self._end_rest(group, fault)
+        log.info(
+            "queue.group.done",
+            function=group.function.name,
+            jobs=jobs,
+            left_open=left,
+            lost=len(group.lost),
+            kind=str(group.kind),
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    async def _call(self, group: GroupState) -> BaseException | None:
+        """Call the function. Returns what it raised; TimeoutError if it overran."""
+        body: Any = group.function.coroutine
+        task = asyncio.ensure_future(body(self.ctx, Group(group, self.settle)))
+        allowed = group.deadline - asyncio.get_running_loop().time() + OVERRUN_S
+        try:
+            done, _ = await asyncio.wait({task}, timeout=allowed)
+            if done:
+                return task.exception() if not task.cancelled() else asyncio.CancelledError()
+            log.error("queue.group.overran", function=group.function.name, left_open=len(group.open))
+            await cancel_and_wait(task, ask_every_s=1.0)
+            return _Overran(OVERRAN)
+        except asyncio.CancelledError:  # a second signal, or the end of the grace time
+            group.stopping.set()
+            await cancel_and_wait(task, ask_every_s=1.0)
+            return None
+
+    async def _end_rest(self, group: GroupState, fault: BaseException | None) -> None:
+        rest = list(group.open)
+        if not rest:
+            return
+        if fault is None or isinstance(fault, asyncio.CancelledError):
+            if group.stopping.is_set():
+                await self.release(group)
+            else:
+                await self.settle(group, dict.fromkeys(rest, Snooze(_LEFT_OPEN_S)))
+            return
+        self.last_error = type(fault).__name__
+        if isinstance(fault, TransientError):
+            after_s = _TRANSIENT_S if fault.retry_after_s is None else fault.retry_after_s
+            log.warning("queue.group.postponed", error=self.last_error, jobs=len(rest), after_s=round(after_s, 1))
+            await self.settle(group, dict.fromkeys(rest, Snooze(_jittered(after_s))))
+            return
+        overran = isinstance(fault, _Overran)
+        if not overran:
+            log.error("queue.group.raised", function=group.function.name, jobs=len(rest), exc_info=fault)
+        cause = OVERRAN if overran else self.last_error
+        if len(rest) == 1:
+            await self._fault_alone(group, group.open[rest[0]], cause)
+        else:
+            half = JobEnd(SettleAction.SPLIT, after_ms=int(_SPLIT_S * 1000), limit=len(rest) // 2)
+            await self._send(group, dict.fromkeys(rest, half), dict.fromkeys(rest, "retried"))
+
+    async def release(self, group: GroupState) -> None:
+        """Hand back because the worker stops; not for ever, for Redis may be away: then the leases run out."""
+        try:
+            async with asyncio.timeout(_RELEASE_S):
+                await self.settle(group, dict.fromkeys(group.open, Snooze()))
+        except TimeoutError:
+            log.warning("queue.release.failed", jobs=len(group.open), redis=self.health.where)
+
+    async def _fault_alone(self, group: GroupState, job: ClaimedJob, cause: str) -> None:
+        if job.try_ >= self._max_tries(group.function) or not self.terms.retry():
+            await self.settle(group, {job.job_id: Failed(cause)})
+            return
+        after_ms = int(_jittered(min(_LONGEST_BACKOFF_S, _BACKOFF_S * 2 ** (job.try_ - 1))) * 1000)
+        ending = JobEnd(SettleAction.SPLIT_COUNTED, after_ms=after_ms, limit=1)
+        await self._send(group, {job.job_id: ending}, {job.job_id: "retried"})
+
+    async def _bury_exhausted(self, group: GroupState) -> None:
+        limit = self._max_tries(group.function)
+        spent = [job.job_id for job in group.jobs if job.try_ > limit]
+        if spent:
+            await self.settle(group, dict.fromkeys(spent, Failed(f"max {limit} retries exceeded")))
+
+    async def settle(self, group: GroupState, settlements: Mapping[str, Settlement]) -> set[str]:
+        """End jobs of the group in one round trip, waiting for Redis if it is away. Returns the lost ids."""
+        ends = self._within_tries(group, settlements)
+        ends |= await self._report_dead(group, ends)
+        jobs, write = group.open, self._writer(group)
+        endings: dict[str, JobEnd] = {}
+        counts: dict[str, Count] = {}
+        for job_id, how in ends.items():
+            job = jobs.get(job_id)
+            if job is None:  # lost while `on_dead` was told
+                continue
+            match how:
+                case Done():
+                    endings[job_id], counts[job_id] = write(job, how.result, success=True), "complete"
+                case Failed():
+                    error = JobExecutionFailed(how.cause)
+                    endings[job_id], counts[job_id] = write(job, error, success=False), "failed"
+                case RetryLater():
+                    ending = JobEnd(SettleAction.RETRY, after_ms=int(how.after_s * 1000), score=job.score)
+                    endings[job_id], counts[job_id] = ending, "retried"
+                case Snooze():
+                    endings[job_id] = JobEnd(SettleAction.SNOOZE, after_ms=int(how.after_s * 1000), score=job.score)
+        return await self._send(group, endings, counts)
+
+    def _within_tries(self, group: GroupState, settlements: Mapping[str, Settlement]) -> dict[str, Settlement]:
+        """The settlements, with a `Failed` for every `RetryLater` that has no try left."""
+        limit, ends = self._max_tries(group.function), dict(settlements)
+        for job_id, how in settlements.items():
+            if isinstance(how, RetryLater) and (group.open[job_id].try_ >= limit or not self.terms.retry()):
+                ends[job_id] = Failed(how.cause or f"max {limit} retries exceeded")
+        return ends
+
+    async def abort(self, group: GroupState, job_ids: set[str]) -> None:
+        """End jobs that somebody asked to abort; the rest of the group does not notice.
+
+        Their result is a CancelledError, as in stock arq; whoever keeps the truth is told that they failed.
+        """
+        asked = {job_id: Failed(ABORTED) for job_id in job_ids & group.open.keys() - group.settling}
+        untold = await self._report_dead(group, asked)
+        write = self._writer(group)
+        endings = {
+            job_id: write(group.open[job_id], asyncio.CancelledError(), success=False)
+            for job_id in asked
+            if job_id not in untold and job_id in group.open
+        }
+        if endings:
+            await self._send(group, endings, dict.fromkeys(endings, "failed"))
+            group.mark_aborted(endings)
+            log.info("queue.jobs.aborted", jobs=len(endings))
+
+    async def _send(self, group: GroupState, ends: Mapping[str, JobEnd], counts: Mapping[str, Count]) -> set[str]:
+        attempts = 0
+
+        async def settle() -> set[str]:
+            nonlocal attempts
+            attempts += 1
+            return await self.queues[group.keys].settle(group.token, ends, keep_ms=self.terms.keep_payload_ms)
+
+        group.settling |= ends.keys()
+        try:
+            lost = await self.health.retry_forever(settle)
+        except ResponseError as error:  # keys of a wrong type: the lease runs out, and the jobs come back
+            self.last_error = type(error).__name__
+            log.error("queue.settle.refused", jobs=len(ends), token=group.token, queue=group.keys.queue)
+            lost = set(ends)
+        finally:
+            group.settling -= ends.keys()
+        if lost and attempts > 1:  # most likely the first attempt settled them and only its answer was lost
+            log.info("queue.settle.uncertain", jobs=len(lost), token=group.token)
+            lost = set()
+        group.mark_lost(lost)
+        group.mark_settled(ends.keys() - lost)
+        if lost:
+            log.warning("queue.settle.lost", jobs=len(lost), token=group.token)
+        self.tell(Counter(count for job_id, count in counts.items() if job_id not in lost))
+        return lost
+
+    async def _report_dead(self, group: GroupState, ends: Mapping[str, Settlement]) -> dict[str, Settlement]:
+        """Tell `on_dead` of jobs about to fail. Returns other ends for them if it could not be told."""
+        dead = [(group.open[job_id], how.cause) for job_id, how in ends.items() if isinstance(how, Failed)]
+        if not dead:
+            return {}
+        log.warning("queue.jobs.failed", jobs=len(dead), causes=sorted({cause for _, cause in dead})[:5])
+        if group.function.on_dead is None:
+            return {}
+        try:
+            await group.function.on_dead(self.ctx, dead)
+        except Exception as error:  # noqa: BLE001 — whoever keeps the truth must hear of it before the queue forgets
+            self.last_error = type(error).__name__
+            log.warning("queue.on_dead.failed", jobs=len(dead), error=self.last_error)
+            return {job.job_id: Snooze(_jittered(_UNTOLD_S)) for job, _ in dead}
+        return {}
+
+    def _writer(self, group: GroupState) -> Callable[..., JobEnd]:
+        """A function that ends a job of the group for good; what all its jobs share is worked out once."""
+        keep_s = self._keep_result_s(group.function)
+        result_ms = None if keep_s is None else int(keep_s * 1000)
+        finished_ms, started_ms = int(time.time() * 1000), group.started_ms
+        ours, queue_name = self.terms.serializer is job_serializer, group.keys.queue
+
+        def write(job: ClaimedJob, result: Any, *, success: bool) -> JobEnd:
+            tried = job.try_ > 1
+            if result_ms is not None and result_ms <= 0:
+                return JobEnd(SettleAction.FINISH, tried=tried)
+            data = serialize_result(
+                job.function,
+                job.args,
+                job.kwargs,  # type: ignore[arg-type]
+                job.try_,
+                job.enqueued_at_ms,
+                success,
+                result,
+                started_ms,
+                finished_ms,
+                job.job_id,
+                queue_name,
+                job.job_id,
+                serializer=serializer_for(wire_of(job.payload)) if ours else self.terms.serializer,
+            )
+            return JobEnd(SettleAction.FINISH, result=data or b"", result_ms=result_ms, tried=tried)
+
+        return write
+
+    def _keep_result_s(self, function: BatchFunction) -> float | None:
+        if function.keep_result_forever:
+            return None
+        return self.terms.keep_result_s if function.keep_result_s is None else function.keep_result_s
+
+    def _max_tries(self, function: BatchFunction) -> int:
+        return self.terms.max_tries if function.max_tries is None else function.max_tries
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.8, 1.2)

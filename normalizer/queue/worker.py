@@ -36,7 +36,7 @@ from normalizer.queue.connection import (
     reconnect_idle,
     server_problem,
 )
-from normalizer.queue.group import BatchFunction, GroupState, batch_func
+from normalizer.queue.group import OVERRUN_S, BatchFunction, GroupState, Runner, Tally, Terms, batch_func
 from normalizer.queue.health import (
     BEAT_S,
     DRAINING,
@@ -65,7 +65,6 @@ from normalizer.queue.leases import (
     refusal,
 )
 from normalizer.queue.renewal import LeaseRenewer, Sweeper
-from normalizer.queue.runner import OVERRUN_S, Runner, Tally, Terms
 from normalizer.queue.serializer import job_serializer
 from normalizer.queue.waiting import cancel_and_wait, raise_if_cancelled, wait_for_event
 

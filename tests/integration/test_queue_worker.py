@@ -17,7 +17,7 @@ from arq.worker import JobExecutionFailed, Retry, func
 from redis.asyncio import Redis
 
 from normalizer.errors import StoreUnavailable
-from normalizer.queue import runner as runner_module
+from normalizer.queue import group as group_module
 from normalizer.queue.group import Done, Failed, Group, RetryLater, Snooze
 from normalizer.queue.leases import Keys, Leases
 from normalizer.queue.service import QUEUE_NAME, TASK_NAME, TaskService, job_id_of
@@ -239,7 +239,7 @@ async def test_a_transient_error_hands_back_all_without_counting(
 async def test_a_function_that_overruns_its_deadline_is_ended_and_its_jobs_are_split(
     redis_url: str, redis: Redis, tasks: TaskService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner_module, "OVERRUN_S", 0.05)
+    monkeypatch.setattr(group_module, "OVERRUN_S", 0.05)
 
     class Hangs(Script):
         async def __call__(self, ctx: Mapping[str, Any], group: Group) -> None:
