@@ -17,7 +17,7 @@ from normalizer.domain.gazetteer import Municipality
 from normalizer.errors import Misconfigured
 from normalizer.operations.doctor import Level, checks
 from normalizer.postal import IndexedBase, open_base
-from normalizer.runtime.parts import rules_version
+from normalizer.runtime import rules_version
 from normalizer.settings import Settings
 from tests.postal_base import ROWS, made_up, write_package
 

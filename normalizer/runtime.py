@@ -1,4 +1,7 @@
-"""The composition root: builds and closes every object, once. Beside entry points, the only reader of `Settings`."""
+"""The composition root: builds and closes every object, once. Beside entry points, the only reader of `Settings`.
+
+What callers open comes first; the parts it is made of, each closed with its stack, follow.
+"""
 
 from __future__ import annotations
 
@@ -9,41 +12,46 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 from arq import cron
+from arq.connections import RedisSettings
+from pydantic import SecretStr
 
 from normalizer import __version__
 from normalizer.cache import Cache
+from normalizer.domain.address import RULES_VERSION
 from normalizer.domain.address.taught import Taught
 from normalizer.domain.appointment import Kind
 from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.estimate import LaneLimits
-from normalizer.llm.limits import LocalGate
-from normalizer.llm.pricing import Ledger, ModelStatus
+from normalizer.llm.client import OPENAI_URL, CapabilityStore, LlmClient
+from normalizer.llm.coalescer import Coalescer
+from normalizer.llm.limits import Gate, LocalGate, SharedGate, reopen_gate
+from normalizer.llm.packing import BatchSize, Budget
+from normalizer.llm.pricing import Ledger, ModelStatus, read_model_status
+from normalizer.llm.prompt import PROMPT_VERSION
+from normalizer.llm.single_flight import SharedSingleFlight
+from normalizer.llm.tokens import counter
 from normalizer.observability import metrics
 from normalizer.observability.logs import configure_logging
 from normalizer.observability.prometheus import Exposition, Sources
 from normalizer.observability.sentry import reporter
-from normalizer.observability.tracing import span
+from normalizer.observability.tracing import open_tracing, span
 from normalizer.operations import events
 from normalizer.operations.steering import Order, steer
-from normalizer.queue.connection import OUTAGE
+from normalizer.postal import IndexedBase, open_base, source_of
+from normalizer.queue.connection import OUTAGE, redis_settings
 from normalizer.queue.group import Group
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import KEEP_PAYLOAD_MS, TaskService
 from normalizer.queue.waiting import cancel_and_wait
 from normalizer.queue.worker import BatchWorker, batch_func
-from normalizer.runtime import parts
-from normalizer.runtime.parts import lane_name, lane_of, read_lane, redis_of, reopen_lane, task_service
 from normalizer.settings import Settings, load_settings
 from normalizer.store import AppointmentStore
 from normalizer.worker import tasks
 from normalizer.worker.pipeline import Pipeline
-
-__all__ = ["Backend", "Producer", "build_worker", "known_columns", "lane_name", "lane_of", "open_backend", "open_cache"]
-__all__ += ["open_known_answers", "open_normalization", "open_producer", "outdated_python", "read_lane", "redis_of"]
-__all__ += ["start_logging", "steer_queue", "task_service", "webhook_of_settings"]
 
 log = structlog.get_logger(__name__)
 
@@ -73,10 +81,10 @@ async def open_producer(settings: Settings | None = None) -> AsyncIterator[Produ
     """
     settings = settings or load_settings()
     async with contextlib.AsyncExitStack() as stack:
-        parts.trace(settings, stack)
-        service = await parts.open_tasks(settings, stack)
-        store = await parts.open_store(settings, stack)
-        yield Producer(store, service, await parts.open_cache_of(settings, store, await service.get_pool()))
+        trace(settings, stack)
+        service = await open_tasks(settings, stack)
+        store = await open_store(settings, stack)
+        yield Producer(store, service, await open_cache_of(settings, store, await service.get_pool()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +124,12 @@ async def open_normalization(settings: Settings, *, offline: bool = False) -> As
     async with contextlib.AsyncExitStack() as stack:
         street_type = settings.address_default_street_type
         if offline:
-            base = parts.open_postal_base(settings, stack)
+            base = open_postal_base(settings, stack)
             yield Pipeline(cache=None, coalescer=None, unasked=None, street_type=street_type, base=base)
             return
         gate = LocalGate(largest=settings.llm_max_concurrency)
-        coalescer = parts.model_lane(
-            settings, stack, parts.model_client(settings, stack, shared=None), gate, shared=None
-        )
-        yield Pipeline(
-            cache=None, coalescer=coalescer, street_type=street_type, base=parts.open_postal_base(settings, stack)
-        )
+        coalescer = model_lane(settings, stack, model_client(settings, stack, shared=None), gate, shared=None)
+        yield Pipeline(cache=None, coalescer=coalescer, street_type=street_type, base=open_postal_base(settings, stack))
 
 
 @contextlib.asynccontextmanager
@@ -146,7 +150,7 @@ async def open_known_answers(settings: Settings) -> AsyncIterator[Cache | None]:
     """The answers in Redis, to look at: nothing is created or written. None where they cannot be reached."""
     async with contextlib.AsyncExitStack() as stack:
         try:
-            cache = await parts.existing_cache(settings, stack)
+            cache = await existing_cache(settings, stack)
         except (TransientError, Misconfigured) as error:
             log.info("cache.not_consulted", error=type(error).__name__)
             cache = None
@@ -178,7 +182,7 @@ async def steer_queue(settings: Settings, order: Order) -> str:
 
 def start_logging(settings: Settings) -> None:
     """Logs as the settings have them; with SENTRY_DSN errors go there, too. Misconfigured if it cannot be used."""
-    report = reporter(parts.secret_of(settings.sentry_dsn), environment=settings.environment, release=__version__)
+    report = reporter(secret_of(settings.sentry_dsn), environment=settings.environment, release=__version__)
     configure_logging(settings.log_level, json_lines=settings.environment == "production", report=report)
     if problem := outdated_python():
         log.warning("python.outdated", reason=problem)
@@ -203,25 +207,25 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
     stack = contextlib.AsyncExitStack()
 
     async def startup(ctx: dict[Any, Any]) -> None:
-        parts.trace(settings, stack)
-        store = await parts.open_store(settings, stack)
-        service = await parts.open_tasks(settings, stack)
-        cache = await parts.open_cache_of(settings, store, ctx["redis"])
+        trace(settings, stack)
+        store = await open_store(settings, stack)
+        service = await open_tasks(settings, stack)
+        cache = await open_cache_of(settings, store, ctx["redis"])
         ledger = Ledger(
             ctx["redis"],
             model=settings.openai_model,
             daily_budget_usd=settings.daily_budget_usd,
             keep=store.durable_state.add_spending,
         )
-        shared = parts.Shared(ctx["redis"], cache, ledger)
-        client, gate = parts.model_client(settings, stack, shared=shared), parts.shared_gate(settings, ctx["redis"])
-        coalescer = parts.model_lane(settings, stack, client, gate, shared=shared)
+        shared = Shared(ctx["redis"], cache, ledger)
+        client, gate = model_client(settings, stack, shared=shared), shared_gate(settings, ctx["redis"])
+        coalescer = model_lane(settings, stack, client, gate, shared=shared)
         if coalescer is not None:  # nobody waits for it
             stack.push_async_callback(cancel_and_wait, asyncio.create_task(coalescer.greet(), name="llm-greeting"))
         street_type = settings.address_default_street_type
         taught = Taught((await store.words.all()).values())
         stack.push_async_callback(cancel_and_wait, asyncio.create_task(_keep_learning(store, taught), name="words"))
-        kinds, base = _kinds(settings), await asyncio.to_thread(parts.open_postal_base, settings, stack)
+        kinds, base = _kinds(settings), await asyncio.to_thread(open_postal_base, settings, stack)
         pipeline = Pipeline(
             cache=cache, coalescer=coalescer, kinds=kinds, taught=taught, street_type=street_type, base=base
         )
@@ -312,8 +316,8 @@ async def _end_telling(task: asyncio.Task[None], dispatcher: events.Dispatcher) 
 def webhook_of_settings(settings: Settings) -> events.Webhook:
     """The receiver of WEBHOOK_URL. Raises Misconfigured when URL or secret cannot be used."""
     return events.webhook_of(
-        parts.secret_of(settings.webhook_url) or "",
-        parts.secret_of(settings.webhook_secret),
+        secret_of(settings.webhook_url) or "",
+        secret_of(settings.webhook_secret),
         production=settings.environment == "production",
         allowed_hosts=settings.webhook_allowed_hosts,
     )
@@ -325,3 +329,194 @@ def _kinds(settings: Settings) -> frozenset[Kind]:
         Kind.DOCUMENT: settings.document_normalization_enabled,
     }
     return frozenset(kind for kind, on in enabled.items() if on)
+
+
+# -- parts -----------------------------------------------------------------------------------------------------------
+
+
+def redis_of(settings: Settings) -> RedisSettings:
+    """Where Redis is. Raises Misconfigured if REDIS_URL cannot be used."""
+    password = secret_of(settings.redis_password)
+    return redis_settings(settings.redis_url.get_secret_value(), password, database=settings.redis_db)
+
+
+def task_service(settings: Settings, *, attempts: int = 3) -> TaskService:
+    """The producer's side of the queues that the settings name; connects at first use."""
+    return TaskService(redis_of(settings), queue_names=settings.arq_queue_names, attempts=attempts)
+
+
+async def open_tasks(settings: Settings, stack: contextlib.AsyncExitStack) -> TaskService:
+    """The producer's side of the queues, connected."""
+    service = task_service(settings)
+    stack.push_async_callback(service.close)
+    await service.get_pool()
+    return service
+
+
+async def open_store(settings: Settings, stack: contextlib.AsyncExitStack) -> AppointmentStore:
+    """The store, reached, its indexes in place."""
+    url = settings.mongodb_url.get_secret_value()
+    store = AppointmentStore.connect(url, settings.database_name, announces=settings.announces)
+    stack.push_async_callback(store.close)
+    await store.ping()
+    await store.ensure_indexes()
+    return store
+
+
+async def open_cache_of(settings: Settings, store: AppointmentStore, redis: Any) -> Cache:
+    """The answers in this Redis; the database's own secret stands in for CACHE_SECRET."""
+    return _cache_of(settings, redis, b"" if settings.cache_secret else await store.secret.get())
+
+
+async def existing_cache(settings: Settings, stack: contextlib.AsyncExitStack) -> Cache:
+    """The answers that are there, to look at: no secret is drawn, no index made."""
+    own: bytes | None = b""
+    if settings.cache_secret is None:
+        store = AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name)
+        stack.push_async_callback(store.close)
+        own = await store.secret.peek()
+    service = task_service(settings, attempts=1)
+    stack.push_async_callback(service.close)
+    redis = await service.get_pool()
+    return _cache_of(settings, redis, own or b"nothing is known")
+
+
+def rules_version(settings: Settings) -> str:
+    """What the rules' answers depend on: themselves, and the base they ask."""
+    source = source_of(settings.postal_base)
+    return f"{RULES_VERSION}" if source is None else f"{RULES_VERSION}-{source.digest}"
+
+
+def _cache_of(settings: Settings, redis: Any, own_secret: bytes) -> Cache:
+    """`own_secret` is the database's: it keys and seals the answers where CACHE_SECRET is unset."""
+    given = secret_of(settings.cache_secret)
+    previous = secret_of(settings.cache_secret_previous)
+    return Cache(
+        redis,
+        secret=given.encode() if given else own_secret,
+        previous_secret=previous.encode() if previous else None,
+        model=settings.openai_model,
+        prompt_version=PROMPT_VERSION,
+        rules_version=rules_version(settings),
+    )
+
+
+def trace(settings: Settings, stack: contextlib.AsyncExitStack) -> None:
+    """Trace until the stack closes; what is left is then sent, and the loop does not wait for it."""
+    close = open_tracing(
+        settings.traces_endpoint,
+        headers=secret_of(settings.otel_exporter_otlp_headers),
+        service=settings.otel_service_name,
+        environment=settings.environment,
+        release=__version__,
+    )
+    stack.push_async_callback(asyncio.to_thread, close)
+
+
+def open_postal_base(settings: Settings, stack: contextlib.AsyncExitStack) -> IndexedBase | None:
+    """The postal base, open until the stack closes; None where there is none. The first process ever indexes it."""
+    base = open_base(settings.postal_base) if settings.address_normalization_enabled else None
+    if base is not None:
+        stack.callback(base.close)
+    return base
+
+
+def secret_of(value: SecretStr | None) -> str | None:
+    """The plain text of a setting that must not be printed; None where it is unset."""
+    return value.get_secret_value() if value is not None else None
+
+
+def lane_name(settings: Settings) -> str:
+    """What limits, breaker and capabilities of the model lane are kept under: endpoint and model."""
+    return f"{urlsplit(settings.base_url or OPENAI_URL).hostname}:{settings.openai_model}"
+
+
+async def reopen_lane(settings: Settings, tasks: TaskService) -> None:
+    """Let model calls start at once, whatever the provider asked or refused before: an operator says go."""
+    with contextlib.suppress(*OUTAGE):
+        await reopen_gate(await tasks.get_pool(), lane_name(settings))
+
+
+async def read_lane(settings: Settings, tasks: TaskService) -> ModelStatus | None:
+    """How the model lane stands, for `status`; None when Redis is away."""
+    return await read_model_status(
+        await tasks.get_pool(),
+        name=lane_name(settings),
+        model=settings.openai_model,
+        has_key=settings.openai_api_key is not None,
+        daily_budget_usd=settings.daily_budget_usd,
+    )
+
+
+def lane_of(settings: Settings) -> LaneLimits:
+    """The model lane as the settings have it."""
+    return LaneLimits(
+        model=settings.openai_model,
+        has_key=settings.openai_api_key is not None,
+        records_per_call=settings.llm_records_per_call,
+        rpm=settings.llm_rpm,
+        tpm=settings.llm_tpm,
+        concurrency=settings.llm_max_concurrency,
+        daily_budget_usd=settings.daily_budget_usd,
+        tier=settings.llm_service_tier,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Beside the limits, what the model lane shares with other replicas; loose texts share nothing."""
+
+    redis: Any
+    cache: Cache
+    ledger: Ledger
+
+
+def model_client(settings: Settings, stack: contextlib.AsyncExitStack, *, shared: Shared | None) -> LlmClient | None:
+    """Asks the model; None without a key. Without `shared` (loose texts) its memory is this process's own."""
+    key = secret_of(settings.openai_api_key)
+    if key is None or not settings.address_normalization_enabled:
+        return None
+    memory = None if shared is None else CapabilityStore(shared.redis, lane_name(settings))
+    client = LlmClient(api_key=key, model=settings.openai_model, base_url=settings.base_url, memory=memory)
+    stack.push_async_callback(client.close)
+    return client
+
+
+def model_lane(
+    settings: Settings,
+    stack: contextlib.AsyncExitStack,
+    client: LlmClient | None,
+    gate: Gate,
+    *,
+    shared: Shared | None,
+) -> Coalescer | None:
+    """The model lane; None without a client."""
+    if client is None:
+        return None
+    flight = None if shared is None else SharedSingleFlight(shared.redis, cache=shared.cache, lease_s=settings.lease_s)
+    coalescer = Coalescer(
+        client,
+        cache=None if shared is None else shared.cache,
+        count=counter(settings.openai_model),
+        gate=gate,
+        budget=Budget(items=50),
+        size=BatchSize(start=settings.llm_records_per_call),
+        linger_ms=settings.batch_linger_ms,
+        shared_flight=flight,
+        ledger=None if shared is None else shared.ledger,
+        flex=settings.llm_service_tier == "flex",
+    )
+    stack.push_async_callback(coalescer.close)
+    return coalescer
+
+
+def shared_gate(settings: Settings, redis: Any) -> SharedGate:
+    """The limits of all replicas together."""
+    return SharedGate(
+        redis,
+        name=lane_name(settings),
+        rpm=settings.llm_rpm,
+        tpm=settings.llm_tpm,
+        largest=settings.llm_max_concurrency,
+        longest_pause_s=settings.llm_max_pause_s,
+    )
