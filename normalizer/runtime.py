@@ -35,9 +35,8 @@ from normalizer.llm.prompt import PROMPT_VERSION
 from normalizer.llm.single_flight import SharedSingleFlight
 from normalizer.llm.tokens import counter
 from normalizer.observability import metrics
-from normalizer.observability.logs import configure_logging
+from normalizer.observability.logs import configure_logging, reporter
 from normalizer.observability.prometheus import Exposition, Sources
-from normalizer.observability.sentry import reporter
 from normalizer.observability.tracing import open_tracing, span
 from normalizer.operations import events
 from normalizer.operations.steering import Order, steer

@@ -9,8 +9,7 @@ import sentry_sdk
 import structlog
 
 from normalizer.errors import Misconfigured
-from normalizer.observability.logs import configure_logging
-from normalizer.observability.sentry import cleaned, reporter
+from normalizer.observability.logs import cleaned, configure_logging, reporter
 
 PATIENT = "Fulana de Tal, CPF 111.444.777-35"
 
