@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from normalizer.domain.address.value import FIELDS
 from normalizer.domain.address.verdicts import Verdict
 from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Status
-from normalizer.imports.spreadsheet.problem import shown
+from normalizer.imports.spreadsheet.rows import shown
 from normalizer.observability.masking import What, mask
 from normalizer.store import AppointmentStore, Evidence, ImportRecord, ImportState, ProgressCounts, StoredAppointment
 

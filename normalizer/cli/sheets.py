@@ -15,7 +15,7 @@ from normalizer.cli.app import Json, bar, command, escaped, print_json, stderr, 
 from normalizer.domain.stored_form import DEFAULT_STATUS
 from normalizer.domain.wording import many, number
 from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet.problem import Problem, grouped
+from normalizer.imports.spreadsheet.rows import Problem, grouped
 from normalizer.imports.spreadsheet.vocabulary import LABELS
 
 if TYPE_CHECKING:

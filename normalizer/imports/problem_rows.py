@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from normalizer.imports.spreadsheet.values import text_of
+from normalizer.imports.spreadsheet.table import text_of
 from normalizer.store import CellProblem, ProblemRow, SheetTitles
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import pytest
 
 from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import Vocabulary, child, reading
+from normalizer.imports.spreadsheet.child import Kind
 from normalizer.imports.spreadsheet.limits import Limits, bounded
 from normalizer.imports.spreadsheet.process import open_in_child
-from normalizer.imports.spreadsheet.sniff import Kind
 from normalizer.imports.spreadsheet.table import NumberedRows, Opened, Sheet, Table
 
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from normalizer.errors import InvalidInput
 from normalizer.imports.importing import import_sheet
-from normalizer.imports.spreadsheet import Limits, Row, Spreadsheet, Vocabulary, process, read, windows, workbook
+from normalizer.imports.spreadsheet import Limits, Row, Spreadsheet, Vocabulary, archive, process, read, workbook
 from normalizer.imports.spreadsheet.records import Ole
 from normalizer.imports.spreadsheet.table import Unreadable
 
@@ -342,7 +342,7 @@ class TestWindows:
         def read_in_windows(content: bytes) -> list[tuple[int, list[object]]]:
             found = []
             for size in (3_000, 1 << 30):
-                monkeypatch.setattr(windows, "_BYTES", size)
+                monkeypatch.setattr(archive, "_WINDOW_BYTES", size)
                 with tempfile.TemporaryFile() as file:
                     file.write(content)
                     (sheet,) = workbook.open_zip(file, Limits()).sheets
@@ -445,7 +445,7 @@ class TestTheReadingProcess:
 
     def test_can_reach_no_network_and_no_file(self) -> None:
         script = (
-            "import socket\nfrom normalizer.imports.spreadsheet.confine import allow_no_descriptor\n"
+            "import socket\nfrom normalizer.imports.spreadsheet.limits import allow_no_descriptor\n"
             "allow_no_descriptor()\n"
             "for use in (socket.socket, lambda: open('/etc/passwd')):\n"
             "    try:\n        use()\n    except OSError as error:\n        print(error.errno)\n"

@@ -23,13 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from normalizer.errors import InvalidInput, Misconfigured, NormalizerError
-from normalizer.imports.spreadsheet.confine import OUT_OF_MEMORY
-from normalizer.imports.spreadsheet.limits import broken_off, megabytes
+from normalizer.imports.spreadsheet.limits import OUT_OF_MEMORY, broken_off, megabytes
 from normalizer.imports.spreadsheet.table import BrokenRow, Doubt, NumberedRows, Opened, Table, Unreadable
 
 if TYPE_CHECKING:
+    from normalizer.imports.spreadsheet.child import Kind
     from normalizer.imports.spreadsheet.limits import Limits
-    from normalizer.imports.spreadsheet.sniff import Kind
     from normalizer.imports.spreadsheet.vocabulary import Vocabulary
 
 _HERE: Final = Path(__file__).parent

@@ -13,9 +13,9 @@ from normalizer.domain.gazetteer import UF_NAMES, municipalities, name_key, uf_o
 from normalizer.domain.moment import parse_moment
 from normalizer.domain.stored_form import phone_of, status_of
 from normalizer.domain.text import clean, fold
-from normalizer.imports.spreadsheet.problem import shown
+from normalizer.imports.spreadsheet.rows import shown
+from normalizer.imports.spreadsheet.table import text_of
 from normalizer.imports.spreadsheet.titles import KEY_FIELD, is_of_others
-from normalizer.imports.spreadsheet.values import text_of
 from normalizer.observability.masking import mask
 
 if TYPE_CHECKING:

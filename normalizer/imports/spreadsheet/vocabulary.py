@@ -1,15 +1,18 @@
-"""Vocabulary of column titles beyond the names we know: said by an operator for one sheet, kept for the clinic."""
+"""Vocabulary of an operator: what titles mean beyond the names we know, and what stands in single cells instead.
+
+Said for one sheet, whose file stays as it is; meanings of titles are kept for the clinic.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from normalizer.domain.text import fold
 from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet.edits import CellEdits
 from normalizer.imports.spreadsheet.titles import (
     ADDRESS_PARTS,
     FIELD_OF_NAME,
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
     from normalizer.imports.spreadsheet.columns import Header
     from normalizer.imports.spreadsheet.proposals import Proposal
+    from normalizer.imports.spreadsheet.table import Cells
 
 #: Normalized title to stored field, or `IGNORED`.
 Meanings: TypeAlias = "Mapping[str, str]"
@@ -68,6 +72,8 @@ LABELS: Final = {
     "observacoes": "Observações",
     "carro": "Carro",
 }
+_MOST_CELLS: Final = 20_000
+_LONGEST: Final = 500
 _MOST_SAID: Final = 100
 _LETTER: Final = re.compile("coluna [a-z]{1,3}")
 
@@ -92,6 +98,37 @@ class UnknownColumns(InvalidInput):
     ) -> None:
         super().__init__(where=where, expected=expected, found=found, fix=fix)
         self.titles, self.untitled, self.proposals = tuple(titles), tuple(untitled), tuple(proposals)
+
+
+@dataclass(frozen=True, slots=True)
+class CellEdits:
+    """The text that stands for a cell, by (sheet, row) and column title."""
+
+    by_row: Mapping[tuple[str, int], Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, said: Iterable[tuple[str, str, Iterable[int], str]]) -> Self:
+        """From (sheet, column title, rows, text); the last word on a cell counts. Raises InvalidInput."""
+        found: dict[tuple[str, int], dict[str, str]] = {}
+        for sheet, title, rows, text in said:
+            if len(text) > _LONGEST:
+                raise _edits_refused(f"até {_LONGEST} caracteres por célula", f"{len(text)}")
+            for row in rows:
+                found.setdefault((sheet, row), {})[title] = text
+            if len(found) > _MOST_CELLS:
+                raise _edits_refused(f"até {_MOST_CELLS} linhas editadas", "mais")
+        return cls(found)
+
+    def applied(self, sheet: str, number: int, header: Header, cells: Cells) -> Cells:
+        """The row's cells as they were edited."""
+        wanted = self.by_row.get((sheet, number))
+        if wanted is None:
+            return cells
+        changed = list(cells) + [""] * max(0, len(header.titles) - len(cells))
+        for title, text in wanted.items():
+            if title in header.titles:
+                changed[header.titles.index(title)] = text
+        return changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +229,7 @@ def _field_of(title: str, name: str) -> str:
 def _refused(title: str, expected: str, found: str) -> InvalidInput:
     fix = "Corrija a indicação da coluna."
     return InvalidInput(where=f"coluna “{title[:80]}”", expected=expected, found=found, fix=fix)
+
+
+def _edits_refused(expected: str, found: str) -> InvalidInput:
+    return InvalidInput(where="edicoes", expected=expected, found=found, fix="Corrija a planilha e envie-a de novo.")

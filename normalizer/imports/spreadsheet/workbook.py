@@ -26,11 +26,10 @@ from python_calamine import (
 
 from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import records
-from normalizer.imports.spreadsheet.archive import Archive, attributes, password_protected
-from normalizer.imports.spreadsheet.confine import allow_memory, give_back
+from normalizer.imports.spreadsheet.archive import Archive, attributes, password_protected, windows
+from normalizer.imports.spreadsheet.limits import allow_memory, give_back
 from normalizer.imports.spreadsheet.records import Extent, Flaws, Notes, Range
 from normalizer.imports.spreadsheet.table import Doubt, NumberedRows, Sheet, Source, Unreadable
-from normalizer.imports.spreadsheet.windows import windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
