@@ -22,9 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from normalizer.api.forms import file_part_of
 from normalizer.errors import InvalidInput, NormalizerError, QueueUnavailable, TransientError
-from normalizer.imports.importing import import_sheet
+from normalizer.imports.importing import import_sheet, undo_import
 from normalizer.imports.spreadsheet import CellEdits, Limits, megabytes
-from normalizer.imports.undo import undo_import
 from normalizer.store import ImportNotes, ImportRecord, ImportState
 
 if TYPE_CHECKING:

@@ -186,7 +186,7 @@ def undo(
     as_json: Json = False,
 ) -> None:
     """Desfaz uma importação das últimas 24 horas: apaga o que ela criou, restaura o que ela mudou."""
-    from normalizer.imports.undo import undo_import
+    from normalizer.imports.importing import undo_import
 
     async def run(producer: Producer) -> Undone:
         record = await _known_import(producer, import_id)

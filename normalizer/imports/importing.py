@@ -1,35 +1,42 @@
-"""A sheet into the store and the queue: read whole first, then written, so that a bad file leaves nothing behind.
+"""A sheet into the store and the queue, and out again: its import, the record of it, and its undo within a day.
 
-The same code serves the dry run and the import. Importing a file twice changes nothing: rows are known by
-`Id do agendamento`, else by a key made of what names an appointment, and the store leaves equal rows alone.
+Read whole first, then written, so that a bad file leaves nothing behind. The same code serves the dry run and the
+import. Importing a file twice changes nothing: rows are known by `Id do agendamento`, else by a key made of what names
+an appointment, and the store leaves equal rows alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
+from normalizer.domain.appointment import Kind
 from normalizer.domain.policy import BRAND, UNIT, is_home_collection, scope_of
-from normalizer.errors import QueueUnavailable
+from normalizer.errors import InvalidInput, NormalizerError, QueueUnavailable
 from normalizer.imports.plan import Progress, read_whole, unwatched
-from normalizer.imports.problem_rows import MOST_ROWS, keep_header_and_problems, keep_problems
 from normalizer.imports.spreadsheet import ColumnSeen, Limits, Problem, Proposal, Spreadsheet, Vocabulary
-from normalizer.store import ImportNotes, ImportRow, ImportState, UpsertReport
+from normalizer.imports.spreadsheet.table import text_of
+from normalizer.store import CellProblem, ImportNotes, ImportRow, ImportState, ProblemRow, SheetTitles, UpsertReport
+from normalizer.store.undo import WINDOW
 from normalizer.store.upsert import UNNAMED
 
 if TYPE_CHECKING:
-    from normalizer.store import AppointmentStore
+    from normalizer.cache import Cache
+    from normalizer.store import AppointmentStore, ImportRecord, Undone
 
 log = structlog.get_logger(__name__)
 
 CHUNK: Final = 1_000
+_MOST_PROBLEM_ROWS: Final = 10_000  # kept for the sheet to correct
 _MOST_STATUSES: Final = 20
 
 
@@ -189,7 +196,7 @@ async def import_sheet(
     )
     log.info("import.begun", import_id=import_id, format=sheet.format, rows=plan.rows)
     if import_id is not None:
-        await keep_header_and_problems(store, import_id, sheet, plan.problems, plan.keys_of(plan.problems))
+        await _keep_header_and_problems(store, import_id, sheet, plan.problems, plan.keys_of(plan.problems))
     sheet.rest()
     rows = plan.chosen_rows(emptying=emptying)
     feed = _Feed(enqueue)
@@ -212,7 +219,7 @@ async def import_sheet(
         if refused:
             report.rows -= len(refused)
             found = plan.refuse(refused)
-            await keep_problems(store, import_id, sheet, found, plan.keys_of(found), first=MOST_ROWS)
+            await _keep_problems(store, import_id, sheet, found, plan.keys_of(found), first=_MOST_PROBLEM_ROWS)
         counts = {counted: getattr(report, counted) for counted in _COUNTS}
         await store.imports.end(import_id, **report.notes())
         log.info("import.finished", import_id=import_id, **counts, problems=len(report.errors))
@@ -267,3 +274,128 @@ def _count_lacking(lacking: dict[str, Lacking], rows: Sequence[ImportRow]) -> No
         found = lacking.setdefault(scope_of(named, name) or named, Lacking(name, named))
         found.rows += 1
         found.at_home += is_home_collection(row.fields)
+
+
+async def _keep_header_and_problems(
+    store: AppointmentStore,
+    import_id: str,
+    sheet: Spreadsheet,
+    problems: Sequence[Problem],
+    keys: Mapping[tuple[str, int], str],
+) -> None:
+    """Keep the rows with problems, and what was said of the titles, before anything is written.
+
+    `keys` are the natural keys of appointments, by (sheet, row).
+    """
+    await store.imports.note(
+        import_id,
+        titles=[SheetTitles(info.name, info.header.titles) for info in sheet.sheets],
+        hidden_sheets=sheet.hidden_sheets,
+        ignored_sheets=sheet.ignored_sheets,
+        problems=len(problems),
+        written=0,
+    )
+    await _keep_problems(store, import_id, sheet, problems, keys)
+    await store.columns.remember(sheet.learned)
+
+
+async def _keep_problems(
+    store: AppointmentStore,
+    import_id: str,
+    sheet: Spreadsheet,
+    problems: Sequence[Problem],
+    keys: Mapping[tuple[str, int], str],
+    *,
+    first: int = 0,
+) -> None:
+    """Keep the rows with these problems, `first` in the order they are told in."""
+    rows = await asyncio.to_thread(_problem_rows, sheet, problems, keys)
+    await store.problems.keep(import_id, rows, first=first)
+
+
+def _problem_rows(
+    sheet: Spreadsheet, problems: Sequence[Problem], keys: Mapping[tuple[str, int], str]
+) -> list[ProblemRow]:
+    """Rows with problems, in the order of the sheet; without cells those that mean something else when read alone."""
+    by_row: dict[tuple[str, int], list[CellProblem]] = {}
+    for problem in problems:
+        place = (problem.sheet, problem.row or 0)
+        if place in by_row or len(by_row) < _MOST_PROBLEM_ROWS:
+            told = CellProblem(problem.column, problem.expected, problem.found, problem.fix)
+            by_row.setdefault(place, []).append(told)
+    cells: dict[tuple[str, int], list[str]] = {}
+    without = {(info.name, info.header.row) for info in sheet.sheets}
+    without |= {(one.sheet, one.row or 0) for one in problems if one.beside}
+    if wanted := by_row.keys() - without:
+        for info, number, found in sheet.cells_of(wanted):
+            cells[info.name, number] = [text_of(cell) for cell in found]
+    order = {info.name: position for position, info in enumerate(sheet.sheets)}
+    places = sorted(by_row, key=lambda place: (order.get(place[0], len(order)), place[1]))
+    return [
+        ProblemRow(name, row or None, by_row[name, row], cells.get((name, row), ()), keys.get((name, row)))
+        for name, row in places
+    ]
+
+
+async def undo_import(
+    record: ImportRecord,
+    *,
+    store: AppointmentStore,
+    enqueue: Enqueue,
+    cache: Cache | None = None,
+    now: datetime | None = None,
+) -> Undone:
+    """Put back what the import wrote; rows that waited before wait again. How far it is, is noted as it goes.
+
+    Args:
+        record: the import, as the store gives it.
+        store: what restores.
+        enqueue: puts appointment ids in the queue. Redis away raises QueueUnavailable after all is restored; the
+            workers' reconcile then takes the rows up.
+        cache: what forgets a person's answers that are taken back.
+        now: the time, UTC.
+
+    Raises:
+        InvalidInput: it is running, being undone, undone already, or older than a day; nothing was changed.
+        StoreUnavailable: MongoDB went away; what is left can be undone again.
+    """
+    now = now or datetime.now(UTC)
+    if record.undo_until(now) is None:
+        raise _no_undo(record.state(now))
+    import_id = record.id
+
+    async def noted(undone: Undone) -> None:
+        await store.imports.note(import_id, **_counts(undone))
+
+    await store.imports.note(import_id, state=ImportState.UNDOING)
+    try:
+        undone = await store.undo(import_id, moved=noted)
+    except BaseException:
+        with contextlib.suppress(NormalizerError):
+            await store.imports.note(import_id, state=ImportState.HALF_UNDONE)
+        raise
+    if cache is not None:
+        await cache.forget_many(Kind.ADDRESS, undone.unsaid, manual=True)
+    ended: ImportNotes = {**_counts(undone), "state": ImportState.UNDONE}
+    await store.imports.end(import_id, **ended)
+    for start in range(0, len(undone.pending), CHUNK):
+        chunk = {item.id: item.fingerprint for item in undone.pending[start : start + CHUNK]}
+        await enqueue(list(chunk), fingerprints=chunk)
+    return undone
+
+
+def _counts(undone: Undone) -> ImportNotes:
+    return ImportNotes(removed=undone.removed, restored=undone.restored, kept=undone.kept)
+
+
+def _no_undo(state: ImportState) -> InvalidInput:
+    if state is ImportState.RUNNING:
+        found, fix = "uma importação em andamento", "Espere que termine e desfaça depois."
+    elif state is ImportState.UNDOING:
+        found, fix = "uma importação que já está sendo desfeita", "Espere que termine."
+    elif state is ImportState.UNDONE:
+        found, fix = "uma importação já desfeita", "Nada mais a fazer."
+    else:
+        found, fix = "uma importação mais antiga", "Importe de novo a planilha anterior: só o que difere será mudado."
+    hours = int(WINDOW.total_seconds() // 3600)
+    return InvalidInput(where="desfazer", expected=f"uma importação das últimas {hours} horas", found=found, fix=fix)

@@ -10,9 +10,7 @@ from typing import Any, Unpack
 import pytest
 
 from normalizer.errors import InvalidInput, StoreUnavailable
-from normalizer.imports.undo import (
-    undo_import,
-)
+from normalizer.imports.importing import undo_import
 from normalizer.store import ImportNotes, ImportRecord, ImportState, Undone
 from normalizer.store.imports import stored_notes
 

@@ -27,7 +27,6 @@ from normalizer.imports.spreadsheet.vocabulary import LABELS, CellEdits, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping
-    from pathlib import Path
 
     from normalizer.imports.spreadsheet.table import Cells, Opened, Table
 
