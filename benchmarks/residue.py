@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from normalizer.domain.address import parse_address, standardize
 from normalizer.domain.decision import Settled
-from normalizer.simulation.places import CITIES, LANDMARKS, STREET_NAMES, STREET_TYPES, City
+from normalizer.simulation.texts import CITIES, LANDMARKS, STREET_NAMES, STREET_TYPES, City
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,8 +13,8 @@ from typing import Any, Final
 from normalizer.domain.address import Address, parse_address
 from normalizer.domain.address.answers import standardize
 from normalizer.domain.decision import Settled, Undecided
-from normalizer.simulation.places import CITIES, DISTRICTS, STREET_NAMES
 from normalizer.simulation.sheets import generate
+from normalizer.simulation.texts import CITIES, DISTRICTS, STREET_NAMES
 from normalizer.store import ImportRow
 from normalizer.worker.pipeline import needs_model
 

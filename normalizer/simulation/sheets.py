@@ -20,8 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from normalizer.simulation.places import EXAMS, GIVEN_NAMES, INSURERS, SURNAMES
-from normalizer.simulation.texts import Labelled, address, document
+from normalizer.simulation.texts import EXAMS, GIVEN_NAMES, INSURERS, SURNAMES, Labelled, address, document
 
 COLUMNS: Final = (
     "Nome da Marca",

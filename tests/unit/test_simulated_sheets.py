@@ -12,7 +12,6 @@ import pytest
 from normalizer.domain.decision import Settled
 from normalizer.domain.document import cpf_is_valid, parse_document
 from normalizer.imports.spreadsheet import read
-from normalizer.simulation.places import CITIES, DISTRICTS, GIVEN_NAMES, STREET_NAMES
 from normalizer.simulation.sheets import (
     COLUMNS,
     DEMO_ROWS,
@@ -23,6 +22,7 @@ from normalizer.simulation.sheets import (
     main,
     write_scenario,
 )
+from normalizer.simulation.texts import CITIES, DISTRICTS, GIVEN_NAMES, STREET_NAMES
 from tests.gold.score import ADDR, DOCS, UF_CEP, hallucinations
 
 ROWS = list(islice(generate(), DEMO_ROWS))
