@@ -40,7 +40,8 @@ from normalizer.llm.packing import BatchSize, Budget
 from normalizer.llm.pricing import price, prices_as_of
 from normalizer.llm.prompt import PROMPT_VERSION
 from normalizer.llm.tokens import counter
-from normalizer.simulation import baseline, embedded
+from normalizer.simulation import embedded
+from normalizer.simulation.demo import baseline_messages
 from normalizer.simulation.sheets import Mess, ScenarioRow, generate, write_labels
 
 MODEL = "gpt-6-luna"
@@ -111,7 +112,7 @@ class Bench:
                 async with places:
                     await create(
                         model=MODEL,
-                        messages=baseline.messages(kind, text),
+                        messages=baseline_messages(kind, text),
                         response_format={"type": "json_object"},
                     )
 

@@ -12,7 +12,7 @@ from normalizer.cli.app import FAILED, NOT_READY, Json, command, escaped, print_
 
 if TYPE_CHECKING:
     from normalizer.settings import Settings
-    from normalizer.simulation.summary import Summary
+    from normalizer.simulation.demo import Summary
 
 
 @command()

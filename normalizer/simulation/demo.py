@@ -16,13 +16,17 @@ import time
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from normalizer.domain.appointment import Kind, Origin, Status
+from normalizer.domain.wording import number
 from normalizer.errors import Misconfigured, TransientError
 from normalizer.imports.importing import import_sheet
 from normalizer.llm.tokens import counter
@@ -30,9 +34,8 @@ from normalizer.observability.masking import What, mask
 from normalizer.queue.waiting import raise_if_cancelled
 from normalizer.runtime import open_producer
 from normalizer.settings import Settings, load_settings, settings_of
-from normalizer.simulation import baseline, embedded
+from normalizer.simulation import embedded
 from normalizer.simulation.sheets import demo_scenario
-from normalizer.simulation.summary import WORKERS, WORKERS_PART, Summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from normalizer.imports.importing import ImportReport
     from normalizer.queue.service import TaskService
     from normalizer.store import AppointmentStore, StoredText
+
 
 SIMULATED_MODEL = "simulated-model"
 _STALLED_S = 120.0
@@ -213,8 +217,8 @@ async def _summarize(
                 answered[kind, found.origin].append(found)
             if text:
                 calls_apart += 1
-                reply = baseline.answer(usable.get((kind, text)), baseline.FIELDS[kind])
-                tokens_apart += baseline.tokens(kind, text, reply, count=tokens)
+                reply = baseline_answer(usable.get((kind, text)), _BASELINE_FIELDS[kind])
+                tokens_apart += baseline_tokens(kind, text, reply, count=tokens)
         if all((kind, text) in usable for kind, text in texts.items()):
             usable_rows += 1
             usable_done += appointment.status is Status.DONE
@@ -331,3 +335,138 @@ def _interrupted_between_steps() -> None:
     for one in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(one) is signal.default_int_handler:
             loop.add_signal_handler(one, signal.raise_signal, signal.SIGINT)
+
+
+# -- what came of it ---------------------------------------------------------------------------------------------------
+
+
+WORKERS: Final = 2
+WORKERS_PART: Final = "workers"  # as the summary calls what they take of the machine
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of the run; counts of appointments unless named otherwise."""
+
+    rows: int
+    concluido: int
+    revisar: int
+    falhou: int
+    pendente: int
+    por_origem: dict[str, int]
+    motivos: dict[str, int]
+    llm_calls: int
+    tokens_in: int
+    tokens_out: int
+    calls_one_per_field: int
+    tokens_one_per_field: int
+    seconds: float
+    usable: int
+    usable_concluido: int
+    model: str
+    simulated: bool
+    cpu_s: Mapping[str, float]
+    """Processor seconds of each part while the rows were worked on, by name; empty where nobody counts them."""
+    samples: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def rows_per_second(self) -> float:
+        """From the start of the import to the last appointment saved."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The one JSON document of `--json`."""
+        told = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in {"samples", "simulated"}}
+        told |= {"seconds": round(self.seconds, 2), "rows_per_second": round(self.rows_per_second, 1)}
+        return told | {"provider": "simulated" if self.simulated else "live"}
+
+    def show(self, console: Console) -> None:
+        """The summary for people."""
+        source = "modelo simulado" if self.simulated else f"modelo {self.model}"
+        console.print(
+            f"\n[bold]{number(self.rows)} agendamentos em {number(self.seconds, 1)} s[/bold] "
+            f"({number(self.rows_per_second)} por segundo, {WORKERS} workers, {source})\n"
+        )
+        for line in self._spent():
+            console.print(line)
+        console.print(self._results())
+        console.print(self._savings())
+        if self.samples:
+            console.print("\n[bold]Antes → depois[/bold]")
+            for before, after in self.samples:
+                console.print(f"  [dim]{escape(before)}[/dim]\n  → {escape(after)}", soft_wrap=True)
+
+    def _spent(self) -> Iterator[str]:
+        """The part that was busiest, beside what a row took of the workers themselves."""
+        if not (worker_s := self.cpu_s.get(WORKERS_PART)):
+            return
+        name, most_s = max(self.cpu_s.items(), key=lambda part: part[1])
+        share, us = most_s / self.seconds, 1e6 * worker_s / self.rows
+        yield f"O que limitou: {name} ({share:.0%} de um núcleo)."
+        yield f"Os workers gastaram {us:.0f} µs de CPU por linha: {number(round(1e6 / us))} linhas/s num núcleo.\n"
+
+    def _results(self) -> Table:
+        table = Table("", "agendamentos", title="Resultado", title_justify="left", min_width=60)
+        table.columns[1].justify = "right"
+        table.add_row("[green]concluídos[/green]", str(self.concluido))
+        table.add_row("[yellow]em revisão[/yellow]", str(self.revisar))
+        for reason, count in sorted(self.motivos.items(), key=lambda item: -item[1]):
+            table.add_row(f"[dim]  {reason}[/dim]", f"[dim]{count}[/dim]")
+        table.add_row("[red]falharam[/red]", str(self.falhou))
+        if self.pendente:
+            table.add_row("[red]pendentes[/red]", str(self.pendente))
+        return table
+
+    def _savings(self) -> Table:
+        table = Table("", "aqui", "uma chamada por campo", title="Custo", title_justify="left", min_width=60)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        table.add_row("chamadas ao modelo", str(self.llm_calls), number(self.calls_one_per_field))
+        here = self.tokens_in + self.tokens_out
+        table.add_row("tokens", number(here), f"{number(self.tokens_one_per_field)} (calculados)")
+        if here:
+            table.add_row("", "", f"[bold]{number(self.tokens_one_per_field / here)}× mais[/bold]")
+        origins = ", ".join(f"{name} {count}" for name, count in sorted(self.por_origem.items()))
+        table.add_row("de onde vieram as respostas", origins, "")
+        return table
+
+
+# -- baseline of savings: the replaced worker's one call per field, long instructions, indented JSON back --------------
+
+
+_INSTRUCTIONS = {
+    "endereco": (
+        "Você é um assistente especializado em normalização de endereços brasileiros. Receba o texto de um endereço "
+        "e devolva somente um objeto JSON com os campos rua, numero, complemento, bairro, cidade, estado e cep. "
+        "Escreva o tipo do logradouro por extenso, use a grafia correta com acentos, a sigla do estado com duas "
+        "letras e o CEP no formato NNNNN-NNN. Use null para o que não estiver no texto e não invente informações."
+    ),
+    "documento": (
+        "Você é um assistente especializado em documentos brasileiros. Receba o texto com os documentos de um "
+        "paciente e devolva somente um objeto JSON com os campos cpf, rg, cpf_formatted e rg_formatted. O CPF tem 11 "
+        "dígitos e precisa ter dígitos verificadores válidos; o RG tem de 7 a 9 caracteres. Use null para o que não "
+        "estiver no texto e não invente informações."
+    ),
+}
+_BASELINE_FIELDS = {
+    "endereco": ("rua", "numero", "complemento", "bairro", "cidade", "estado", "cep"),
+    "documento": ("cpf", "rg", "cpf_formatted", "rg_formatted"),
+}
+_MESSAGE_OVERHEAD_TOKENS = 4  # role and separators of one chat message, as in OpenAI's cookbook on counting tokens
+
+
+def baseline_messages(kind: str, text: str) -> list[dict[str, str]]:
+    """The chat messages of one field of one appointment."""
+    return [{"role": "system", "content": _INSTRUCTIONS[kind]}, {"role": "user", "content": text}]
+
+
+def baseline_answer(expected: Mapping[str, Any] | None, fields: tuple[str, ...]) -> str:
+    """The answer such a call brings: indented JSON with every field."""
+    values = {name: (expected or {}).get(name) for name in fields}
+    return orjson.dumps(values, option=orjson.OPT_INDENT_2).decode()
+
+
+def baseline_tokens(kind: str, text: str, reply: str, *, count: Callable[[str], int]) -> int:
+    """Input and output tokens of one such call."""
+    sent = sum(_MESSAGE_OVERHEAD_TOKENS + count(message["content"]) for message in baseline_messages(kind, text))
+    return sent + count(reply)

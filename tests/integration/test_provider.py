@@ -9,7 +9,7 @@ import pytest
 
 from normalizer.llm.client import LlmClient
 from normalizer.llm.prompt import Record, build_messages, parse_answer, response_schema
-from normalizer.simulation import baseline
+from normalizer.simulation.demo import baseline_messages
 from normalizer.simulation.provider import Options, Provider
 
 TEXT = "R. das Flores, 12, Centro, Itu/SP tel (11) 98765-4321"
@@ -86,7 +86,7 @@ def test_it_counts_tokens_records_and_keeps_the_requests(serve):
 def test_it_answers_the_replaced_workers_calls_too(serve, kind, fields):
     client = serve()
 
-    body = {"model": "any", "messages": baseline.messages(kind, TEXT), "response_format": {"type": "json_object"}}
+    body = {"model": "any", "messages": baseline_messages(kind, TEXT), "response_format": {"type": "json_object"}}
     answer = json.loads(content(client.post("/v1/chat/completions", json=body)))
 
     if kind == "endereco":
