@@ -24,7 +24,7 @@ from arq.jobs import Job, JobStatus
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pymongo import AsyncMongoClient, MongoClient
 
-from normalizer.simulation.embedded.service import Service
+from normalizer.simulation.embedded import Service
 
 ROOT = Path(__file__).resolve().parents[2]
 

