@@ -9,10 +9,9 @@ from pathlib import Path
 import orjson
 import uvicorn
 
-from normalizer.simulation.provider.app import build_app
+from normalizer.simulation.provider import build_app
 from normalizer.simulation.provider.faults import read_faults
-from normalizer.simulation.provider.limits import Options
-from normalizer.simulation.provider.model import read_labels
+from normalizer.simulation.provider.model import Options, read_labels
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The ways the simulated provider can be told to fail, and what each does to a good answer."""
+"""Faults the simulated provider can be told: what is sent instead of an answer, and what each does to a good one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from normalizer.llm.prompt import KEYS
 Slots = list[tuple[str, list[str]]]
 NO_CHOICES_TOKENS = 10
 """What the answer without choices says it cost."""
-_MISPLACED = frozenset({"missing", "swap", "shift", "duplicate", "unknown", "arity", "invent"})
+_NO_ANSWERS = {
+    "html": "<html><title>Login</title></html>",
+    "not_json": '{"choices": [',
+    "no_choices": f'{{"choices": [], "usage": {{"prompt_tokens": {NO_CHOICES_TOKENS}, "completion_tokens": 0}}}}',
+}
 
 
 @dataclass(slots=True)
@@ -41,6 +45,56 @@ class Fault:
     seconds: float = 3_600.0
     text: str | None = None
 
+    def hits(self, prompt: str, body: Mapping[str, Any], chance: random.Random) -> bool:
+        """Whether this call is one of its kind, by text, parameter and share."""
+        if self.text is not None and self.text not in prompt:
+            return False
+        if self.parameter is not None and not carries(body, self.parameter):
+            return False
+        return self.rate is None or chance.random() < self.rate
+
+
+def read_faults(wanted: Sequence[Mapping[str, Any]]) -> list[Fault]:
+    """Faults of their JSON; ValueError names the options that no fault has."""
+    unknown = {name for fault in wanted for name in fault} - {field.name for field in fields(Fault)}
+    if unknown:
+        raise ValueError(", ".join(sorted(unknown)))
+    return [Fault(**fault) for fault in wanted]
+
+
+def carries(body: Mapping[str, Any], parameter: str) -> bool:
+    return parameter in body or body.get("response_format", {}).get("type") == parameter
+
+
+def error(
+    status: int,
+    code: str,
+    retry_after_s: float | None = None,
+    *,
+    param: str | None = None,
+    message: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """An error in the shape of OpenAI's."""
+    message = message or f"simulated error{f': {param}' if param else ''}"
+    body = {"error": {"message": message, "type": "simulated", "param": param, "code": code}}
+    waiting = {} if retry_after_s is None else {"retry-after": f"{retry_after_s:.3f}"}
+    return JSONResponse(body, status_code=status, headers={**waiting, **(headers or {})})
+
+
+def no_answer(fault: Fault) -> Response | None:
+    """What is sent instead of an answer, for the kinds that send none."""
+    if fault.kind == "drop_connection":
+        return Response(b"{", headers={"content-length": "1000"})  # the server then breaks off
+    if fault.kind == "status":
+        return error(fault.status, fault.code or "simulated_fault", fault.retry_after_s, message=fault.message)
+    if fault.kind == "body_error":
+        return JSONResponse({"error": {"code": fault.code or 500, "message": fault.message or "simulated error"}})
+    if fault.kind in _NO_ANSWERS:
+        media_type = "text/html" if fault.kind == "html" else "application/json"
+        return Response(_NO_ANSWERS[fault.kind], media_type=media_type)
+    return None
+
 
 def render(slots: Sequence[tuple[str, list[str]]]) -> str:
     """The answer as models write it; by hand, because an object cannot hold the same slot twice."""
@@ -55,8 +109,13 @@ def _named(values: list[str]) -> dict[str, str] | list[str]:
     return dict(zip(KEYS, values, strict=True)) if len(values) == len(KEYS) else values
 
 
-def spoil(content: str, fault: Fault | None, chance: random.Random) -> tuple[dict[str, Any], str]:
-    """Return the message and the finish reason, with the fault's damage done."""
+def spoil(content: str, kind: str, chance: random.Random) -> tuple[dict[str, Any], str]:
+    """Return the message and the finish reason, with the damage done that a fault of this kind does."""
+    if kind in {"missing", "swap", "shift", "duplicate", "unknown", "arity", "invent"}:
+        said = {
+            name: [*each.values()] if isinstance(each, dict) else each for name, each in json.loads(content).items()
+        }
+        content = render(_misplaced(said, kind, chance))
     half = len(content) // 2
     ways: dict[str, tuple[dict[str, Any], str]] = {
         "refusal": ({"content": None, "refusal": "simulated refusal"}, "stop"),
@@ -68,56 +127,29 @@ def spoil(content: str, fault: Fault | None, chance: random.Random) -> tuple[dic
         "garbage": ({"content": "não sei fazer isso"}, "stop"),
         "empty": ({"content": ""}, "stop"),
     }
-    kind = "" if fault is None else fault.kind
-    if kind in _MISPLACED:
-        answer = {
-            name: list(said.values() if isinstance(said, dict) else said) for name, said in json.loads(content).items()
-        }
-        content = render(_misplace(answer, kind, chance))
     message, finish = ways.get(kind, ({"content": content}, "stop"))
     return {"role": "assistant", **message}, finish
 
 
-def _misplace(answer: dict[str, list[str]], kind: str, chance: random.Random) -> Slots:
+def _misplaced(answer: dict[str, list[str]], kind: str, chance: random.Random) -> Slots:
     slots: Slots = list(answer.items())
     victim = chance.randrange(len(slots))
+    other = (victim + 1) % len(slots)
     name, values = slots[victim]
-    if kind == "missing":
-        del slots[victim]
-    elif kind == "swap" and len(slots) > 1:
-        other = (victim + 1) % len(slots)
-        slots[victim], slots[other] = (name, slots[other][1]), (slots[other][0], values)
-    elif kind == "duplicate":
-        slots.append((name, slots[(victim + 1) % len(slots)][1]))
-    elif kind == "unknown":
-        slots[victim] = ("r99", values)
-    elif kind == "arity":
-        slots[victim] = (name, values[:-1])
-    elif kind == "shift":  # the first empty field is skipped, and what follows it moves up
-        empty = values.index("") if "" in values else 2
-        slots[victim] = (name, [*values[:empty], *values[empty + 1 :], ""])
-    elif kind == "invent":
-        slots[victim] = (name, ["Rua Inventada do Modelo", "4321", "", "Bairro Inventado", *values[4:]])
+    match kind:
+        case "missing":
+            del slots[victim]
+        case "swap" if len(slots) > 1:
+            slots[victim], slots[other] = (name, slots[other][1]), (slots[other][0], values)
+        case "duplicate":
+            slots.append((name, slots[other][1]))
+        case "unknown":
+            slots[victim] = ("r99", values)
+        case "arity":
+            slots[victim] = (name, values[:-1])
+        case "shift":  # the first empty field is skipped, and what follows it moves up
+            empty = values.index("") if "" in values else 2
+            slots[victim] = (name, [*values[:empty], *values[empty + 1 :], ""])
+        case "invent":
+            slots[victim] = (name, ["Rua Inventada do Modelo", "4321", "", "Bairro Inventado", *values[4:]])
     return slots
-
-
-def no_answer(fault: Fault) -> Response | None:
-    """The answer with status 200 that is none, for the kinds that send one."""
-    if fault.kind == "html":
-        return Response("<html><title>Login</title></html>", media_type="text/html")
-    if fault.kind == "not_json":
-        return Response('{"choices": [', media_type="application/json")
-    if fault.kind == "no_choices":
-        usage = {"prompt_tokens": NO_CHOICES_TOKENS, "completion_tokens": 0}
-        return JSONResponse({"object": "chat.completion", "choices": [], "usage": usage})
-    if fault.kind == "body_error":
-        return JSONResponse({"error": {"code": fault.code or 500, "message": fault.message or "simulated error"}})
-    return None
-
-
-def read_faults(wanted: Sequence[Mapping[str, Any]]) -> list[Fault]:
-    """Faults of their JSON; ValueError names the options that no fault has."""
-    unknown = {name for fault in wanted for name in fault} - {field.name for field in fields(Fault)}
-    if unknown:
-        raise ValueError(", ".join(sorted(unknown)))
-    return [Fault(**fault) for fault in wanted]

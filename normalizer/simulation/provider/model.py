@@ -7,28 +7,91 @@ import itertools
 import json
 import random
 import re
+import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import orjson
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from normalizer.domain.text import canonical
 from normalizer.llm import tokens
 from normalizer.llm.prompt import FIELDS, Record
-from normalizer.simulation.provider.faults import NO_CHOICES_TOKENS, Fault, Slots, no_answer, render, spoil
-from normalizer.simulation.provider.limits import Options, Window
-from normalizer.simulation.provider.replies import MODEL, completion, error
+from normalizer.simulation.provider.faults import (
+    NO_CHOICES_TOKENS,
+    Fault,
+    carries,
+    error,
+    no_answer,
+    render,
+    spoil,
+)
 
+MODEL = "simulated"
 DOCUMENT_FIELDS = ("cpf", "rg", "cpf_formatted", "rg_formatted")
 _RECORD_LINE = re.compile(r"^(r\d{2}): (.*)$", re.MULTILINE)
 _FIELD_LINE = re.compile(r"^(endereco|documento): (.*)$", re.MULTILINE)
 _KEPT_REQUESTS = 5_000
 _COUNTS_KEPT = 4_096
 _MESSAGE_TOKENS = 4  # role and separators of one chat message
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How fast the provider is and what it allows; 0 = unlimited.
+
+    A call takes `latency_ms` to its first token and then `tokens_per_s`; `spread` is the standard deviation of the
+    logarithm of that time (0.3: half of the calls within a fifth of the median, one in twenty 1.6 times as long).
+    Without `any_model` it has none but `simulated`. `flex_refused` is the share of calls for the half-price tier that
+    it refuses.
+    """
+
+    latency_ms: float = 0.0
+    tokens_per_s: float = 0.0
+    spread: float = 0.0
+    rpm: int = 0
+    tpm: int = 0
+    window_s: float = 60.0
+    schema: bool = True
+    any_model: bool = True
+    flex_refused: float = 0.0
+    seed: int = 1
+
+
+class Window:
+    """Requests and tokens of the last `window_s` seconds, as providers count them."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._seen: deque[tuple[float, int]] = deque()
+        self._used = 0
+
+    def admit(self, amount: int) -> float:
+        """Take a request of `amount` tokens and return 0, or return the seconds to wait."""
+        now = time.monotonic()
+        while self._seen and self._seen[0][0] <= now - self._options.window_s:
+            self._used -= self._seen.popleft()[1]
+        over_requests = self._options.rpm and len(self._seen) >= self._options.rpm
+        over_tokens = self._options.tpm and self._used + amount > self._options.tpm
+        if (over_requests or over_tokens) and self._seen:
+            return max(0.05, self._seen[0][0] + self._options.window_s - now)
+        self._seen.append((now, amount))
+        self._used += amount
+        return 0.0
+
+    def headers(self) -> dict[str, str]:
+        """The `x-ratelimit-*` headers of OpenAI."""
+        headers = {}
+        limits = (("requests", self._options.rpm, len(self._seen)), ("tokens", self._options.tpm, self._used))
+        for name, limit, used in limits:
+            if limit:
+                headers[f"x-ratelimit-limit-{name}"] = str(limit)
+                headers[f"x-ratelimit-remaining-{name}"] = str(max(0, limit - used))
+                headers[f"x-ratelimit-reset-{name}"] = f"{self._options.window_s * used / limit:.3f}s"
+        return headers
 
 
 class Provider:
@@ -51,9 +114,7 @@ class Provider:
         self.faults: list[Fault] = []
         self.requests: deque[dict[str, Any]] = deque(maxlen=_KEPT_REQUESTS)
         self.totals: Counter[str] = Counter()
-        self.by_status: Counter[str] = Counter()
-        self.by_fault: Counter[str] = Counter()
-        self.by_tier: Counter[str] = Counter()
+        self.counts: dict[str, Counter[str]] = {name: Counter() for name in ("by_status", "by_fault", "by_tier")}
         self._under_way = 0
 
     def has(self, model: str) -> bool:
@@ -63,9 +124,8 @@ class Provider:
     def stats(self) -> dict[str, Any]:
         """What was asked and answered since the start or the last reset."""
         names = ("requests", "records", "tokens_in", "tokens_out", "max_under_way")
-        counts = {name: self.totals[name] for name in names}
-        by = {"by_status": self.by_status, "by_fault": self.by_fault, "by_tier": self.by_tier}
-        return {"simulated": True, **counts, **{name: dict(counter) for name, counter in by.items()}}
+        totals = {name: self.totals[name] for name in names}
+        return {"simulated": True, **totals, **{name: dict(counter) for name, counter in self.counts.items()}}
 
     async def complete(self, body: dict[str, Any]) -> Response:
         """One chat completion, or a failure."""
@@ -77,69 +137,62 @@ class Provider:
         finally:
             self._under_way -= 1
         self.totals["requests"] += 1
-        self.by_status[str(response.status_code)] += 1
+        self.counts["by_status"][str(response.status_code)] += 1
         response.headers["x-simulated"] = "true"
         return response
 
     async def _complete(self, body: dict[str, Any]) -> Response:
         prompt = str(body["messages"][-1]["content"])
-        fault = self._fault(prompt, body)
-        if fault is not None:
-            self.by_fault[fault.kind] += 1
-        if fault is not None and fault.kind == "hang":
+        fault = self._fault(prompt, body) or Fault("")
+        if fault.kind:
+            self.counts["by_fault"][fault.kind] += 1
+        if fault.kind == "hang":
             await asyncio.sleep(fault.seconds)
-        if (failure := self._failure(body, fault)) is not None:
-            return failure
+        if fault.kind == "no_choices":
+            self.totals["tokens_in"] += NO_CHOICES_TOKENS
+        if (other := no_answer(fault) or self._refusal(body)) is not None:
+            return other
         content, records = self._answer(body, prompt)
-        wait_s = self._window.admit(self._tokens_in(body) + self._count(content))
-        if wait_s:
+        spent_in = self._tokens_in(body)
+        if wait_s := self._window.admit(spent_in + self._count(content)):
             return error(429, "rate_limit_exceeded", wait_s, headers=self._window.headers())
-        response, spent_out = self._reply(body, content, records, fault)
-        late_s = fault.seconds if fault is not None and fault.kind == "slow_start" else 0.0
+        message, finish = spoil(content, fault.kind, self._random)
+        spent_out = self._count(content if fault.kind in {"", "parts", "reasoned"} else _said(message))
+        limit = body.get("max_completion_tokens") or body.get("max_tokens")
+        if limit and spent_out > limit:
+            message["content"] = _said(message)[: 3 * limit]
+            finish, spent_out = "length", limit
+        tier = body.get("service_tier") or "default"
+        self.totals.update({"records": records, "tokens_in": spent_in, "tokens_out": spent_out})
+        self.counts["by_tier"][tier] += 1
+        late_s = fault.seconds if fault.kind == "slow_start" else 0.0
         if seconds := late_s + self.seconds_for(spent_out):
             await asyncio.sleep(seconds)
-        response.headers.update(self._window.headers())
-        return response
-
-    def _failure(self, body: Mapping[str, Any], fault: Fault | None) -> Response | None:
-        """What is sent in place of an answer, if anything."""
-        if fault is None:
-            return self._refusal(body)
-        if fault.kind == "drop_connection":
-            return Response(b"{", headers={"content-length": "1000"})  # the server then breaks off
-        if fault.kind == "status":
-            return error(fault.status, fault.code or "simulated_fault", fault.retry_after_s, message=fault.message)
-        if (other := no_answer(fault)) is not None:
-            self.totals["tokens_in"] += NO_CHOICES_TOKENS if fault.kind == "no_choices" else 0
-            return other
-        return self._refusal(body)
+        answer = self._completion(message, finish, spent_in, spent_out) | {"service_tier": tier}
+        if fault.kind == "reasoned":
+            answer["usage"]["completion_tokens_details"] = {"reasoning_tokens": spent_out}
+        return JSONResponse(answer, headers=self._window.headers())
 
     def _refusal(self, body: Mapping[str, Any]) -> Response | None:
         """What this provider never takes, by its options."""
         if not self.has(model := str(body.get("model"))):
-            return error(400, "400", None, message=f"{model} is not a valid model ID")
+            return error(400, "400", message=f"{model} is not a valid model ID")
         if body.get("service_tier") == "flex" and self._random.random() < self.options.flex_refused:
-            return error(429, "resource_unavailable", None, message="simulated: flex is out of capacity")
-        if not self.options.schema and _carries(body, "json_schema"):
-            return error(400, "unsupported_parameter", None, param="response_format")
+            return error(429, "resource_unavailable", message="simulated: flex is out of capacity")
+        if not self.options.schema and carries(body, "json_schema"):
+            return error(400, "unsupported_parameter", param="response_format")
         return None
 
-    def _reply(self, body: Mapping[str, Any], content: str, records: int, fault: Fault | None) -> tuple[Response, int]:
-        """The completion, with the fault's damage done and counted; and its output tokens."""
-        spent_in = self._tokens_in(body)
-        message, finish = spoil(content, fault, self._random)
-        limit = body.get("max_completion_tokens") or body.get("max_tokens")
-        spent_out = self._count(content if fault is None or fault.kind in {"parts", "reasoned"} else _said(message))
-        if limit and spent_out > limit:
-            message["content"] = _said(message)[: 3 * limit]
-            finish, spent_out = "length", limit
-        self.totals.update({"records": records, "tokens_in": spent_in, "tokens_out": spent_out})
-        answer = completion(f"chatcmpl-simulated-{next(self._ids)}", message, finish, spent_in, spent_out)
-        answer["service_tier"] = tier = body.get("service_tier") or "default"
-        self.by_tier[tier] += 1
-        if fault is not None and fault.kind == "reasoned":
-            answer["usage"]["completion_tokens_details"] = {"reasoning_tokens": spent_out}
-        return Response(orjson.dumps(answer), media_type="application/json"), spent_out
+    def _completion(self, message: dict[str, Any], finish: str, spent_in: int, spent_out: int) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-simulated-{next(self._ids)}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": MODEL,
+            "system_fingerprint": MODEL,
+            "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
+            "usage": {"prompt_tokens": spent_in, "completion_tokens": spent_out, "total_tokens": spent_in + spent_out},
+        }
 
     def seconds_for(self, spent_out: int) -> float:
         """How long a call takes that answers `spent_out` tokens; another time something else, if there is a spread."""
@@ -148,64 +201,46 @@ class Provider:
         return seconds * self._random.lognormvariate(0.0, self.options.spread) if self.options.spread else seconds
 
     def _fault(self, prompt: str, body: Mapping[str, Any]) -> Fault | None:
-        for fault in self.faults:
-            if fault.text is not None and fault.text not in prompt:
-                continue
-            if fault.parameter is not None and not _carries(body, fault.parameter):
-                continue
-            if fault.rate is not None:
-                if self._random.random() < fault.rate:
-                    return fault
-                continue
+        fault = next((each for each in self.faults if each.hits(prompt, body, self._random)), None)
+        if fault is not None and fault.rate is None:
             fault.times -= 1
             if fault.times <= 0:
                 self.faults.remove(fault)
-            return fault
-        return None
+        return fault
 
     def _answer(self, body: dict[str, Any], prompt: str) -> tuple[str, int]:
         system, lines = str(body["messages"][0]["content"]), _RECORD_LINE.findall(prompt)
         asked = DOCUMENT_FIELDS if "cpf_formatted" in system else FIELDS
-        if not lines and (texts := _FIELD_LINE.findall(prompt)):  # both texts of a record, as scripts ask
-            said = {
-                kind: self._expected(text, DOCUMENT_FIELDS if kind == "documento" else FIELDS) for kind, text in texts
-            }
-            return json.dumps(said, ensure_ascii=False), 1
-        if not lines:  # one text a call, as the replaced worker asks
-            expected = self._expected(prompt, asked)
-            return json.dumps({name: expected.get(name) for name in asked}, ensure_ascii=False, indent=2), 1
-        slots: Slots = [(name, self._fields(text, asked)) for name, text in lines]
-        return render(slots), len(slots)
+        if lines:
+            slots = [(name, [str(value or "") for value in self._said(text, asked).values()]) for name, text in lines]
+            return render(slots), len(slots)
+        if texts := _FIELD_LINE.findall(prompt):  # both texts of a record, as scripts ask
+            fields = {"endereco": FIELDS, "documento": DOCUMENT_FIELDS}
+            both = {kind: self._expected(text, fields[kind]) for kind, text in texts}
+            return json.dumps(both, ensure_ascii=False), 1
+        # one text a call, as the replaced worker asks
+        return json.dumps(self._said(prompt, asked), ensure_ascii=False, indent=2), 1
 
-    def _fields(self, text: str, asked: Sequence[str]) -> list[str]:
+    def _said(self, text: str, asked: Sequence[str]) -> dict[str, Any]:
         expected = self._expected(text, asked)
-        return [str(expected.get(name) or "") for name in asked]
+        return {name: expected.get(name) for name in asked}
 
     def _expected(self, text: str, asked: Sequence[str]) -> Mapping[str, Any]:
         if asked is DOCUMENT_FIELDS:  # only others than we send documents
             return self._documents.get(canonical(text)) or {}
         if text in self._verbatim:
             return self._verbatim[text] or {}
-        key = canonical(text)  # of a record as we send it, or of a text as others do
-        return self._labels.get(key) or self._labels.get(identity(text)) or {}
+        # a record as we send it, or a text as others do: canonical of what may leave the machine
+        return self._labels.get(canonical(text)) or self._labels.get(canonical(Record.of(text).text)) or {}
 
     def _tokens_in(self, body: Mapping[str, Any]) -> int:
         spent = sum(_MESSAGE_TOKENS + self._count(str(message["content"])) for message in body["messages"])
         schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
-        return spent + (self._count(orjson.dumps(schema).decode()) if schema else 0)
-
-
-def _carries(body: Mapping[str, Any], parameter: str) -> bool:
-    return parameter in body or body.get("response_format", {}).get("type") == parameter
+        return spent + (self._count(json.dumps(schema, separators=(",", ":"), ensure_ascii=False)) if schema else 0)
 
 
 def _said(message: Mapping[str, Any]) -> str:
     return str(message.get("content") or "")
-
-
-def identity(text: str) -> str:
-    """What a label and a prompt's record have in common: the canonical form of what may leave the machine."""
-    return canonical(Record.of(text).text)
 
 
 def read_labels(path: Path) -> dict[str, Mapping[str, Any] | None]:
