@@ -307,8 +307,7 @@ async def _tell(
 
 
 async def _end_telling(task: asyncio.Task[None], dispatcher: events.Dispatcher) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await cancel_and_wait(task)
     await dispatcher.close()
 
 

@@ -31,6 +31,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from normalizer.errors import Misconfigured, NormalizerError
+from normalizer.queue.waiting import raise_if_cancelled
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -381,6 +382,7 @@ class Dispatcher:
                 log.warning("events.delayed", error=type(error).__name__)
             except Exception:  # a bug in one step must not end the others, which nobody would start again
                 log.exception("events.broke")
+            raise_if_cancelled()
             if not again:
                 await asyncio.sleep(_LEASE_S / 3 if leading and self._leads else self._every_s)
 

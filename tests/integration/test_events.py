@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from normalizer.domain.document import Document
 from normalizer.llm.limits import GateState
 from normalizer.llm.pricing import ModelStatus, Spending
 from normalizer.operations.events import Dispatcher, Refused, StreamSender, Taken
+from normalizer.queue.waiting import cancel_and_wait
 from normalizer.store import AppointmentStore, ImportState, Result
 from normalizer.store.outbox import Event, Outbox
 
@@ -241,8 +243,29 @@ async def test_a_bug_in_one_step_does_not_end_the_telling(
     running = asyncio.create_task(work.run())
     async with asyncio.timeout(30):
         await told.wait()
-    running.cancel()
-    await asyncio.wait([running])
+    await cancel_and_wait(running)
+
+
+async def test_telling_ends_although_a_step_swallowed_the_cancellation(
+    store: AppointmentStore, outbox: Outbox, mongo: Any, redis: AsyncRedis, clock: Clock
+) -> None:
+    sending = asyncio.Event()
+
+    class Deaf(Receiver):
+        async def send(self, event: Event) -> Taken | Refused:
+            sending.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            return Taken()
+
+    work = dispatcher(outbox, redis, clock, webhook=Deaf())
+    await end(store, mongo, clock, "a")
+    running = asyncio.create_task(work.run())
+    async with asyncio.timeout(30):
+        await sending.wait()
+    await cancel_and_wait(running, patience_s=30)
+
+    assert running.cancelled()
 
 
 async def test_who_is_gone_is_asked_no_more(
