@@ -6,14 +6,16 @@ checked all the same.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from normalizer.domain.address import Address
+from normalizer.domain.address.taught import lesson
 from normalizer.domain.address.value import FIELDS
 from normalizer.domain.appointment import Kind
 from normalizer.domain.document import Document
@@ -26,6 +28,7 @@ from normalizer.store import ImportNotes, ImportState, Order
 
 if TYPE_CHECKING:
     from normalizer.cache import Cache
+    from normalizer.domain.address.taught import ClinicWord
     from normalizer.store import AppointmentStore, Filter, StoredAppointment
 
 #: An appointment and what a person says of its texts; None that there is none.
@@ -169,7 +172,7 @@ async def correct_many(
         wanted: fields of the address that hold for all, each keeps its others; or the kind that is not needed.
         store: where they are.
         cache: what remembers the answers.
-        import_id: what the correction is followed and undone by; its end is noted there.
+        import_id: what the correction is followed and undone by; its end is noted there, and what it teaches.
 
     Raises:
         InvalidInput: they are more than 10,000; nothing was written.
@@ -185,10 +188,21 @@ async def correct_many(
     if import_id is not None:
         done.changed = await store.correct_many(found, import_id)
         await cache.put_answers(_agreed(found))
+        await store.questions.learned(import_id, [said async for said in _lessons(found)])
         ended = ImportNotes(state=ImportState.FINISHED, rows=seen_so_far, used=seen_so_far)
         ended |= {"changed": done.changed, "equal": done.equal}
         await store.imports.end(import_id, **ended)
     return done
+
+
+async def _lessons(found: Sequence[Given]) -> AsyncIterator[tuple[StoredAppointment, ClinicWord]]:
+    """What the answers to open texts say of districts' short names, each text once."""
+    asked = {canonical(seen.texts[Kind.ADDRESS].text): (seen, values) for seen, values in found}
+    for seen, values in asked.values():
+        text, address = seen.texts[Kind.ADDRESS], values.get(Kind.ADDRESS)
+        if text.open_reason is not None and isinstance(address, Address) and (word := lesson(text.text, address)):
+            yield seen, word
+        await asyncio.sleep(0)  # some milliseconds of rules each
 
 
 def _agreed(found: Sequence[Given]) -> dict[str, Address | None]:

@@ -64,6 +64,7 @@ class ImportNotes(TypedDict, total=False):
     ignored_sheets: Sequence[str]
     titles: Sequence[SheetTitles]
     changes: Mapping[str, int]
+    lessons: Sequence[Mapping[str, Any]]
     finished_at: datetime
 
 
@@ -80,6 +81,7 @@ _STORED: Final = {
     "new": "novas",
     "changed": "alteradas",
     "refreshed": "atualizadas",
+    "lessons": "licoes",
     "equal": "iguais",
     "problems": "problemas",
     "removed": "removidos",
@@ -301,6 +303,12 @@ class Imports:
         """Note how it ended."""
         ended: ImportNotes = {**known, "finished_at": self._clock()}
         await self.note(import_id, **ended)
+
+    async def lessons(self) -> list[Mapping[str, Any]]:
+        """What the corrections of many that stand say of districts' short names, as `Questions.learned` noted it."""
+        standing = {"licoes": {"$exists": True}, "status": ImportState.FINISHED.value}
+        with translated():
+            return [each async for record in self._imports.find(standing, {"licoes": 1}) for each in record["licoes"]]
 
     async def get(self, import_id: str) -> ImportRecord | None:
         """What is known of an import; None when there is no such import."""

@@ -7,6 +7,7 @@ number taken. What each row held before is kept for a day, as an import's is.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -425,18 +426,24 @@ class Questions:
             cursor = self._decisions.find({}, {"registros": 0}).sort("em", -1).limit(limit)
             return [_decision(record) async for record in cursor]
 
+    async def learned(self, import_id: str, said: Sequence[tuple[StoredAppointment, ClinicWord]]) -> None:
+        """Note what a correction of many says of districts' short names: it counts as decisions until it is undone."""
+        secret, texts = await self._secret(), defaultdict[ClinicWord, set[str]](set)
+        for seen, word in said:
+            texts[word].add(_asked(seen, Kind.ADDRESS, secret)[0])
+        lessons = [{"palavra": asdict(word), "textos": sorted(keys)} for word, keys in texts.items()]
+        await self._imports.note(import_id, lessons=lessons)
+
     async def lessons(self, least: int) -> list[tuple[ClinicWord, int]]:
-        """What at least so many decisions on different texts say alike of a district's short name, and how many do."""
-        steps: list[dict[str, Any]] = [
-            {"$match": {"licao.city": {"$exists": True}, "estado": "aplicada", "acao": "decidir"}},
-            {"$group": {"_id": "$licao", "textos": {"$addToSet": "$chave"}}},
-        ]
-        found = []
+        """What decisions on at least so many different texts say alike of a district's short name, and how many do."""
+        standing = {"licao.city": {"$exists": True}, "estado": "aplicada", "acao": "decidir"}
+        texts = defaultdict[ClinicWord, set[str]](set)
         with translated():
-            cursor = await settled(self._decisions.aggregate(steps, maxTimeMS=PATIENCE_MS))
-            async for chunk in chunks_of(cursor):
-                found += [(ClinicWord(**each["_id"]), len(each["textos"])) for each in chunk]
-        return [(word, texts) for word, texts in found if texts >= least]
+            async for decision in self._decisions.find(standing, {"licao": 1, "chave": 1}):
+                texts[ClinicWord(**decision["licao"])].add(decision["chave"])
+        for lesson in await self._imports.lessons():
+            texts[ClinicWord(**lesson["palavra"])].update(lesson["textos"])
+        return [(word, len(keys)) for word, keys in texts.items() if len(keys) >= least]
 
     async def undo(self, decision_id: str) -> tuple[int, int, list[str]] | None:
         """Ask again: how many rows, how many somebody has written on since and are kept, and the texts.

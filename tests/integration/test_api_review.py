@@ -15,7 +15,7 @@ from normalizer.domain.decision import Reason
 from normalizer.runtime import Backend
 from normalizer.store import ImportRow, Result
 from normalizer.worker.pipeline import Finished, Pipeline
-from tests.integration.test_api import AS_OPERATOR, AS_READER, OPERATOR, PROBLEM, backend, client, get
+from tests.integration.test_api import AS_OPERATOR, AS_READER, OPERATOR, PROBLEM, backend, client, get, until
 
 __all__ = ["backend", "client"]
 
@@ -288,3 +288,20 @@ async def test_three_decisions_alike_propose_a_word_that_settles_what_is_open_an
     assert (await get(client, f"{DESK}/palavras"))["palavras"] == []
     assert (await client.delete(f"{DESK}/palavras/{lesson['id']}", headers=AS_OPERATOR)).status_code == 404
     assert (await get(client, f"{DESK}/palavras"))["propostas"][0]["abertos"] == 3
+
+
+async def test_a_correction_of_many_teaches_as_the_decisions_it_made_until_it_is_undone(
+    client: httpx.AsyncClient, seed: Callable[..., Any]
+) -> None:
+    await seed(**{f"k{at}": OPEN.replace("1379", str(at)) for at in (1, 2, 3)}, twice=OPEN.replace("1379", "3"))
+    change = {"endereco": {"bairro": "Batista Campos"}, "esperados": 4}
+    begun = (await post(client, "/api/appointments/corrigir?status=revisar", **change)).json()
+    await until(client, f"/api/imports/{begun['id']}", "estado", "concluida")
+    await seed(open=OPEN)
+
+    (lesson,) = (await get(client, f"{DESK}/palavras"))["propostas"]
+    assert (lesson["curta"], lesson["longa"], lesson["cidade"]) == ("b campos", "Batista Campos", "Belém")
+    assert (lesson["decisoes"], lesson["abertos"]) == (3, 1)
+
+    await post(client, f"/api/imports/{begun['id']}/desfazer")
+    assert (await get(client, f"{DESK}/palavras"))["propostas"] == []
