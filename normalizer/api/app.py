@@ -21,8 +21,7 @@ from normalizer.api import appointments, page, policies, problems, reference, re
 from normalizer.api.access import Access, Admission
 from normalizer.api.connections import BoundedProtocol, OnceAMinute, allow_open_files
 from normalizer.api.live import Live
-from normalizer.api.previews import PATIENCE_S, Previews
-from normalizer.api.uploads import Uploads
+from normalizer.api.uploads import PATIENCE_S, Previews, Uploads
 from normalizer.api.waiting import UntilOpen
 from normalizer.errors import Misconfigured
 from normalizer.imports.spreadsheet import Limits

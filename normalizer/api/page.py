@@ -28,10 +28,9 @@ from normalizer.api.appointments import (
 )
 from normalizer.api.live import Snapshot, failures
 from normalizer.api.preview_views import ColumnView, PreviewView, preview_view
-from normalizer.api.previews import FIRST_LOOK, Preview, patiently
 from normalizer.api.sheets import FileName, KnownPreview, Patience, ThePreviews, TheUploads, TheVocabulary
 from normalizer.api.system import TheBackend, TheLive
-from normalizer.api.uploads import received
+from normalizer.api.uploads import FIRST_LOOK, Preview, patiently, received
 from normalizer.api.views import appointment_detail, appointment_view
 from normalizer.domain.address.explain import explain
 from normalizer.domain.appointment import Kind, Origin, Status

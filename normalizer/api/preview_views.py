@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from normalizer.api.previews import Preview
+from normalizer.api.uploads import Preview
 from normalizer.domain.policy import BRAND, UNIT, WhenMissing
 from normalizer.domain.wording import many
 from normalizer.imports.importing import ImportReport

@@ -13,10 +13,9 @@ from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader, Role
 from normalizer.api.preview_views import PreviewState, PreviewView, RowProblem, preview_state, preview_view, row_problem
-from normalizer.api.previews import FIRST_LOOK, Preview, Previews, patiently
 from normalizer.api.problems import responses
 from normalizer.api.system import LastEventId, TheBackend, TheLive
-from normalizer.api.uploads import Uploads, received
+from normalizer.api.uploads import FIRST_LOOK, Preview, Previews, Uploads, patiently, received
 from normalizer.api.views import ImportView, import_view, recent_imports
 from normalizer.errors import InvalidInput, TransientError
 from normalizer.imports import error_sheet

@@ -9,21 +9,26 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import secrets
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
-from normalizer.api.forms import file_part_of
+from normalizer.domain.policy import Policies
 from normalizer.errors import InvalidInput, NormalizerError, QueueUnavailable, TransientError
-from normalizer.imports.importing import import_sheet, undo_import
-from normalizer.imports.spreadsheet import CellEdits, Limits, megabytes
+from normalizer.imports.estimate import SheetEstimate, SheetTexts, estimate_texts
+from normalizer.imports.importing import ImportReport, import_sheet, undo_import
+from normalizer.imports.spreadsheet import CellEdits, Limits, ProblemGroup, grouped, megabytes
 from normalizer.store import ImportNotes, ImportRecord, ImportState
 
 if TYPE_CHECKING:
@@ -31,6 +36,225 @@ if TYPE_CHECKING:
 
     from normalizer.imports.spreadsheet import Vocabulary
     from normalizer.runtime import Backend
+
+_FIELD_BYTES: Final = 1024 * 1024
+_MOST_FIELDS: Final = 20
+_FORM: Final = b"multipart/form-data"
+_UNREADABLE: Final = "O formulário não se lê: envie o arquivo com curl -F arquivo=@agenda.xlsx ou --data-binary."
+_NO_FILE: Final = "O formulário não traz arquivo: envie um, por exemplo com curl -F arquivo=@agenda.xlsx."
+
+
+class FilePart:
+    """The first file of a form, and its name once that has come; `fields` are the form's others, bounded."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self.name: str | None = None
+        self.fields: dict[str, bytearray] = {}
+        self._current: bytearray | None = None
+        self._is_in_file = False
+        self._is_file = self._is_over = False
+        self._field, self._value = bytearray(), bytearray()
+        self._pieces: list[bytes] = []
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+            },
+        )
+
+    def feed(self, piece: bytes) -> bytes:
+        """What of the file is in this piece of the body. Raises 422 for what is no form."""
+        self._pieces.clear()
+        try:
+            self._parser.write(piece)
+        except FormParserError:
+            raise HTTPException(422, _UNREADABLE) from None
+        return b"".join(self._pieces)
+
+    def close(self) -> None:
+        """The body has ended. Raises 422 where no file was in it."""
+        if not self._is_over:
+            raise HTTPException(422, _NO_FILE if not self._is_file else _UNREADABLE)
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._field.lower() == b"content-disposition":
+            options = parse_options_header(bytes(self._value))[1]
+            given = options.get(b"filename")
+            self._current = bytearray() if given is None else None
+            if self._current is not None and len(self.fields) < _MOST_FIELDS:
+                self.fields[options.get(b"name", b"").decode("utf-8", "replace")] = self._current
+            elif given is not None and not self._is_over:
+                self._is_file = self._is_in_file = True
+                self.name = given.decode("utf-8", "replace") or self.name
+        self._field.clear()
+        self._value.clear()
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._is_in_file:
+            self._pieces.append(data[start:end])
+        elif self._current is not None:
+            self._current += data[start:end]
+            if len(self._current) > _FIELD_BYTES:
+                raise HTTPException(413, "Um campo do formulário é grande demais.")
+
+    def _on_part_end(self) -> None:
+        self._is_over = self._is_over or self._is_in_file
+        self._is_in_file, self._current = False, None
+
+
+def file_part_of(request: Request) -> FilePart | None:
+    """How the file is to be taken out of this request's body; None where the body is the file. Raises 422."""
+    kind, options = parse_options_header(request.headers.get("content-type", "").encode("latin-1"))
+    if kind != _FORM:
+        return None
+    if not options.get(b"boundary"):
+        raise HTTPException(422, _UNREADABLE)
+    return FilePart(options[b"boundary"])
+
+
+T = TypeVar("T")
+
+#: How long a request waits for what it asked before it is told where to look.
+PATIENCE_S: Final = 10.0
+#: Of that, what a preview gets: half a second, so that the answer comes as soon as the file is received.
+FIRST_LOOK: Final = 0.05
+_FORECAST_S: Final = 60.0
+_KEPT_S: Final = 15 * 60.0
+_MOST_KEPT: Final = 32
+_MOST_PROBLEMS: Final = 200
+
+
+@dataclass(slots=True)
+class Preview:
+    """One dry run: under way, ready, or refused.
+
+    Attributes:
+        done, rows: rows compared so far, of how many; while the file is read, rows read so far, of 0.
+        report: with its first problems only; `problems` counts them all.
+        told: titles and what was said of them in this request.
+        groups: equal problems together, the most frequent first.
+        policies: what is decided about missing addresses.
+        foreseen: None where it takes too long to tell (`normalizer estimate` has the time).
+        refused: why nothing of it can be used, or what went wrong.
+    """
+
+    id: str
+    name: str
+    began: float
+    phase: str = "na fila"
+    done: int = 0
+    rows: int = 0
+    report: ImportReport | None = None
+    problems: int = 0
+    told: dict[str, str] = field(default_factory=dict)
+    groups: list[ProblemGroup] = field(default_factory=list)
+    policies: Policies = field(default_factory=Policies)
+    foreseen: SheetEstimate | None = None
+    refused: NormalizerError | None = None
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is ready or refused."""
+        return self.task is not None and self.task.done()
+
+
+class Previews:
+    """The dry runs of this process.
+
+    Args:
+        backend: what the sheets are compared with.
+        uploads: whose places they share.
+        clock: seconds, for forgetting them.
+    """
+
+    def __init__(self, backend: Backend, uploads: Uploads, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._backend, self._uploads, self._clock = backend, uploads, clock
+        self._kept: dict[str, Preview] = {}
+
+    def begin(self, upload: Upload, vocabulary: Vocabulary) -> Preview:
+        """Take the file over and begin."""
+        self._forget()
+        kept = upload.path.rename(upload.path.with_suffix(".previa"))
+        told = dict(zip(vocabulary.titles, vocabulary.said.values(), strict=False))
+        preview = Preview(secrets.token_hex(12), upload.name, self._clock(), told=told)
+        preview.task = asyncio.create_task(self._run(preview, kept, replace(vocabulary, edits=upload.edits)))
+        self._kept[preview.id] = preview
+        return preview
+
+    def find(self, preview_id: str) -> Preview | None:
+        """One that was begun in the last minutes."""
+        self._forget()
+        return self._kept.get(preview_id)
+
+    async def close(self) -> None:
+        """Stop what runs."""
+        tasks = [preview.task for preview in self._kept.values() if preview.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, preview: Preview, path: Path, vocabulary: Vocabulary) -> None:
+        try:
+            async with self._uploads.place():
+                preview.phase, texts = "lendo", SheetTexts()
+                await self._compare(preview, path, vocabulary, texts)
+                preview.phase = "estimando"
+                await self._foresee(preview, texts)
+        except NormalizerError as error:
+            preview.refused = error
+        finally:
+            path.unlink(missing_ok=True)  # noqa: ASYNC240 — one entry of the temporary directory
+
+    async def _compare(self, preview: Preview, path: Path, vocabulary: Vocabulary, texts: SheetTexts) -> None:
+        def moved(done: int, rows: int) -> None:
+            preview.phase, preview.done, preview.rows = "comparando" if rows else "lendo", done, rows
+
+        report = await import_sheet(
+            path,
+            store=self._backend.store,
+            enqueue=self._backend.tasks.enqueue_many,
+            progress=moved,
+            dry_run=True,
+            name=preview.name,
+            limits=self._uploads.limits,
+            vocabulary=vocabulary,
+            seen=texts.note,
+        )
+        preview.policies = await self._backend.store.policies.read()
+        preview.problems = texts.problems = len(report.errors)
+        preview.groups = grouped(report.errors)
+        del report.errors[_MOST_PROBLEMS:]
+        preview.report = report
+
+    async def _foresee(self, preview: Preview, texts: SheetTexts) -> None:
+        backend = self._backend
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FORECAST_S):
+                preview.foreseen = await estimate_texts(texts, lane=backend.lane, cache=backend.cache)
+
+    def _forget(self) -> None:
+        old = [one for one in self._kept.values() if one.is_over and self._clock() - one.began > _KEPT_S]
+        over = [one for one in self._kept.values() if one.is_over and one not in old]
+        for one in [*old, *over[: max(0, len(over) - _MOST_KEPT)]]:
+            del self._kept[one.id]
+
+
+async def patiently(task: asyncio.Task[T], patience_s: float) -> bool:
+    """Wait for what goes on by itself, whoever leaves; False when it needs longer. What it raised is not raised."""
+    await asyncio.wait({task}, timeout=patience_s)
+    return task.done()
+
 
 log = structlog.get_logger(__name__)
 
