@@ -27,8 +27,17 @@ from normalizer.api.appointments import (
     known_appointment,
 )
 from normalizer.api.live import Snapshot, failures
-from normalizer.api.preview_views import ColumnView, PreviewView, preview_view
-from normalizer.api.sheets import FileName, KnownPreview, Patience, ThePreviews, TheUploads, TheVocabulary
+from normalizer.api.sheets import (
+    ColumnView,
+    FileName,
+    KnownPreview,
+    Patience,
+    PreviewView,
+    ThePreviews,
+    TheUploads,
+    TheVocabulary,
+    preview_view,
+)
 from normalizer.api.system import TheBackend, TheLive
 from normalizer.api.uploads import FIRST_LOOK, Preview, patiently, received
 from normalizer.api.views import appointment_detail, appointment_view

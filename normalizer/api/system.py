@@ -14,8 +14,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader, Role
-from normalizer.api.figures import CostView, StatusView, WorkerView
-from normalizer.api.live import Live, Snapshot
+from normalizer.api.live import CostView, Live, Snapshot, StatusView, WorkerView
 from normalizer.api.problems import responses
 from normalizer.domain.appointment import Status
 from normalizer.errors import NormalizerError
