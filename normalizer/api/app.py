@@ -21,6 +21,7 @@ from normalizer.api import appointments, page, policies, problems, reference, re
 from normalizer.api.access import Access, Admission
 from normalizer.api.connections import BoundedProtocol, OnceAMinute, allow_open_files
 from normalizer.api.live import Live
+from normalizer.api.rendering import HERE
 from normalizer.api.uploads import PATIENCE_S, Previews, Uploads
 from normalizer.api.waiting import UntilOpen
 from normalizer.errors import Misconfigured
@@ -109,7 +110,7 @@ def create_app(
     app.state.apis = (system.health, system.router, *tables)
     for router in (*app.state.apis, page.router, review.pages, policies.pages, untold.pages, reference.router):
         app.include_router(router)
-    app.mount("/static", StaticFiles(directory=page.HERE / "static"), name="static")
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     problems.install(app)
     app.add_middleware(Admission, access=access)
     app.add_middleware(_Edge, body_s=body_s)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qs, urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from fastapi.templating import Jinja2Templates
 
-from normalizer.api import advice
 from normalizer.api.access import COOKIE, SESSION_S, Access, Operator, Reader, Role, identify, slow_down
 from normalizer.api.appointments import (
     AppointmentId,
@@ -27,12 +23,12 @@ from normalizer.api.appointments import (
     known_appointment,
 )
 from normalizer.api.live import Snapshot, failures
+from normalizer.api.rendering import templates
 from normalizer.api.sheets import (
     ColumnView,
     FileName,
     KnownPreview,
     Patience,
-    PreviewView,
     ThePreviews,
     TheUploads,
     TheVocabulary,
@@ -43,117 +39,16 @@ from normalizer.api.uploads import FIRST_LOOK, Preview, patiently, received
 from normalizer.api.views import appointment_detail, appointment_view
 from normalizer.domain.address.explain import explain
 from normalizer.domain.appointment import Kind, Origin, Status
-from normalizer.domain.gazetteer import UF_NAMES
-from normalizer.domain.wording import duration, many, money, number
+from normalizer.domain.wording import many, number
 from normalizer.errors import TransientError
 from normalizer.imports.spreadsheet import LABELS, UnknownColumns
 from normalizer.store import Attention, Filter, ImportState, Page
-from normalizer.store.totals import BRASILIA
 
-HERE: Final = Path(__file__).parent
 _ROWS: Final = 15
 _LOOK: Final = 0.2  # of the API's patience, before the page is told how far a preview is
-_ORIGINS: Final = {"regras": "regra", "cache": "cache", "llm": "IA", "manual": "pessoa"}
-_STATES: Final = {"running": "Ativo", "paused": "Pausado", "draining": "Esvaziando"}
-_STATUS: Final = {"pendente": "na fila", "concluido": "concluído", "revisar": "revisar", "falhou": "falhou"}
-_ATTENTION: Final = {
-    "data": ("Data que não se leu", "Veja o que foi escrito, e corrija na planilha ou no sistema."),
-    "documento": ("Número recusado ao lado de outro que vale", "Confira com o paciente: o outro foi gravado."),
-    "conflito": ("Endereço que a base de CEPs contradiz", "Abra, compare e confirme com o paciente antes da coleta."),
-}
-_POLICIES: Final = {
-    "dispensado": "não faz falta",
-    "coleta": "falta só onde se colhe em casa",
-    "sempre": "falta sempre",
-}
 _IN_API: Final = {"busca": "id_contem"}
-_ADDRESS_LABELS: Final = {
-    "rua": "Rua",
-    "numero": "Número",
-    "complemento": "Complemento",
-    "bairro": "Bairro",
-    "cidade": "Cidade",
-    "estado": "UF",
-    "cep": "CEP",
-}
 
 router = APIRouter(include_in_schema=False)
-templates = Jinja2Templates(directory=HERE / "templates")  # autoescape is on for .html
-
-
-def moment(value: datetime | None) -> str:
-    """In Brasília: the hour today, else the day too."""
-    if value is None:
-        return "–"
-    local = (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(BRASILIA)
-    return f"{local:%H:%M}" if local.date() == datetime.now(BRASILIA).date() else f"{local:%d/%m %H:%M}"
-
-
-def one_line(value: Mapping[str, Any] | None) -> str:
-    """A normalized address as people write it."""
-    if not value:
-        return ""
-    street = ", ".join(str(value[name]) for name in ("rua", "numero", "complemento") if value.get(name))
-    city = " - ".join(str(value[name]) for name in ("cidade", "estado") if value.get(name))
-    return ", ".join(part for part in (street, value.get("bairro"), city, value.get("cep")) if part)
-
-
-def segments(progress: Any) -> list[tuple[str, str, int, float, float]]:
-    """The bar: (name, label, how many, from %, width %) of each part that is not empty."""
-    parts = [
-        ("cache", "cache", progress.cache),
-        ("regras", "regra", progress.regras),
-        ("llm", "IA", progress.llm),
-        ("manual", "pessoa", progress.manual),
-        ("revisar", "revisar", progress.revisar),
-        ("falhou", "falhas", progress.falhou),
-        ("pendente", "na fila", progress.pendente),
-    ]
-    found, start = [], 0.0
-    for name, label, count in parts:
-        if count and progress.total:
-            width = 100 * count / progress.total
-            found.append((name, label, count, round(start, 3), round(width, 3)))
-            start += width
-    return found
-
-
-def button(report: PreviewView) -> str:
-    """What the button of a preview does, in as few words: `Importar 37 novos e reler 2`."""
-    told = [
-        (report.novas, f"importar {many(report.novas, 'novo')}"),
-        (report.alteradas, f"reler {many(report.alteradas, 'alterado')}"),
-        (report.atualizadas, f"atualizar {number(report.atualizadas)}"),
-    ]
-    said = [words for count, words in told if count]
-    if not said:
-        return "Importar assim mesmo"
-    whole = f"{', '.join(said[:-1])} e {said[-1]}" if len(said) > 1 else said[0]
-    return whole[0].upper() + whole[1:]
-
-
-templates.env.filters |= {
-    "button": button,
-    "number": number,
-    "money": money,
-    "many": many,
-    "duration": duration,
-    "moment": moment,
-    "instant": lambda at_ms: moment(datetime.fromtimestamp(at_ms / 1000, UTC)),
-    "one_line": one_line,
-    "segments": segments,
-    "advice": advice.for_cause,
-    "plain": advice.plain,
-}
-templates.env.globals |= {
-    "origins": _ORIGINS,
-    "attention": _ATTENTION,
-    "policies": _POLICIES,
-    "states": _STATES,
-    "statuses": _STATUS,
-    "ufs": UF_NAMES,
-    "address_labels": _ADDRESS_LABELS,
-}
 
 
 def chosen_filter(

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from normalizer.api import problems
 from normalizer.api.access import Reader, Role, is_for_operators
-from normalizer.api.page import templates
+from normalizer.api.rendering import templates
 
 router = APIRouter(include_in_schema=False)
 _METHODS: Final = ("get", "post", "put", "patch", "delete")

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normalizer.api.access import Operator, Reader, Role, identify
 from normalizer.api.appointments import AddressCorrection, DocumentCorrection
-from normalizer.api.page import templates
 from normalizer.api.problems import problem, responses
+from normalizer.api.rendering import templates
 from normalizer.api.system import TheBackend
 from normalizer.domain.address import Address
 from normalizer.domain.address.taught import ClinicWord

@@ -10,8 +10,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader, Role
-from normalizer.api.page import templates
 from normalizer.api.problems import responses
+from normalizer.api.rendering import templates
 from normalizer.api.system import Requeued, TheBackend
 from normalizer.store.outbox import DESTINATIONS
 

@@ -12,7 +12,7 @@ import structlog
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from normalizer.api import problems
-from normalizer.api.page import templates
+from normalizer.api.rendering import templates
 from normalizer.errors import TransientError
 from normalizer.queue.waiting import wait_for_event
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from normalizer.api import advice, page
+from normalizer.api import page, rendering
 from normalizer.api.access import Role
 from normalizer.api.live import Live, Snapshot
 from normalizer.api.uploads import file_name
@@ -52,36 +52,36 @@ def _snapshot(*, trouble: str | None = None, workers: int = 1, due: int = 0, unt
 def test_all_is_well_only_where_nothing_is_left_to_do(told: dict[str, Any], well: bool) -> None:
     snapshot = _snapshot(**told)
     context = {"snapshot": snapshot, "queue": None, "workers": [], "eta_s": None}
-    card = page.templates.get_template("_cartoes.html").render(context)
+    card = rendering.templates.get_template("_cartoes.html").render(context)
     assert ("em dia" in card) is well
     assert ("em dia" in page._outcome(snapshot)) is well
 
 
 def test_a_moment_is_told_in_brasilia() -> None:
-    assert page.moment(datetime(2020, 1, 1, 2, 30, tzinfo=UTC)) == "31/12 23:30"
-    assert page.moment(None) == "–"
+    assert rendering.moment(datetime(2020, 1, 1, 2, 30, tzinfo=UTC)) == "31/12 23:30"
+    assert rendering.moment(None) == "–"
 
 
 def test_the_bar_is_filled_by_its_parts() -> None:
-    parts = page.segments(Progress(cache=1, regras=2, pendente=1, total=4))
+    parts = rendering.segments(Progress(cache=1, regras=2, pendente=1, total=4))
     assert [(name, count, start, width) for name, _, count, start, width in parts] == [
         ("cache", 1, 0.0, 25.0),
         ("regras", 2, 25.0, 50.0),
         ("pendente", 1, 75.0, 25.0),
     ]
-    assert page.segments(Progress()) == []
+    assert rendering.segments(Progress()) == []
 
 
 def test_an_address_in_one_line() -> None:
     value = {"rua": "Rua A", "numero": "1", "bairro": None, "cidade": "Campinas", "estado": "SP", "cep": "13010-000"}
-    assert page.one_line(value) == "Rua A, 1, Campinas - SP, 13010-000"
-    assert page.one_line(None) == ""
+    assert rendering.one_line(value) == "Rua A, 1, Campinas - SP, 13010-000"
+    assert rendering.one_line(None) == ""
 
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_every_reason_has_its_advice(reason: Reason) -> None:
-    assert advice.for_cause(reason.value) != advice.for_cause("quarentena")
-    assert not re.search(r"[A-Z]+_[A-Z]+|[a-z]\.[a-z]|log|backend", advice.for_cause(reason.value)), "jargon"
+    assert rendering.for_cause(reason.value) != rendering.for_cause("quarentena")
+    assert not re.search(r"[A-Z]+_[A-Z]+|[a-z]\.[a-z]|log|backend", rendering.for_cause(reason.value)), "jargon"
 
 
 @pytest.mark.parametrize(
