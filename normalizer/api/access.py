@@ -44,7 +44,7 @@ _ADDRESSES: Final = 10_000
 _WAIT_S: Final = 60
 _DELAY_S: Final = 0.05  # more with each wrong key of an address
 _LONGEST_DELAY_S: Final = 1.0
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Served to anybody: the page's door, which looks for a session itself, its looks, and whether the process lives.
 _OPEN: Final = frozenset({"/", "/revisao", "/entrar", "/health/live", "/health/ready", "/problemas"})
@@ -154,7 +154,7 @@ def identify(request: Request, key: str | None) -> Role | None:
     if request.method not in _SAFE and not _is_own_page(request):
         raise HTTPException(403, "Este pedido veio de outro site.")
     if access.is_open:
-        if (request.url.hostname or "") not in _LOOPBACK:
+        if (request.url.hostname or "") not in LOOPBACK:
             raise HTTPException(403, "Sem API_KEYS, só se atende em localhost.")
         return Role.OPERATOR
     return access.role_of_session(request.cookies.get(COOKIE, ""))

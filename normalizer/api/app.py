@@ -1,44 +1,36 @@
-"""The app put together, and what every answer carries. One process serves API and page; workers are processes apart."""
+"""The app put together, what every answer carries, and what can be asked, by the role of who reads it.
+
+One process serves API and page; workers are processes apart. No page of it loads a foreign script.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-import uvicorn
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
 from normalizer import __version__
-from normalizer.api import appointments, page, policies, problems, reference, review, sheets, system, untold
-from normalizer.api.access import Access, Admission
-from normalizer.api.connections import BoundedProtocol, OnceAMinute, allow_open_files
+from normalizer.api import appointments, page, policies, problems, review, sheets, system, untold
+from normalizer.api.access import Access, Admission, Reader, Role, is_for_operators
 from normalizer.api.live import Live
-from normalizer.api.rendering import HERE
+from normalizer.api.rendering import HERE, templates
 from normalizer.api.uploads import PATIENCE_S, Previews, Uploads
-from normalizer.api.waiting import UntilOpen
-from normalizer.errors import Misconfigured
 from normalizer.imports.spreadsheet import Limits
-from normalizer.runtime import Backend, open_backend
+from normalizer.runtime import Backend
 
 if TYPE_CHECKING:
-    from socket import socket
-
-    from pydantic import SecretStr
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from normalizer.settings import Settings
 
-log = structlog.get_logger(__name__)
-
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _BODY_BYTES: Final = 256 * 1024
 _TOO_LARGE: Final = "O corpo do pedido é grande demais."
 _BODY_S: Final = 30.0
@@ -58,6 +50,9 @@ _ABOUT: Final = (
     "Importa planilhas de agendamentos, acompanha a normalização de endereços e documentos, e corrige o que precisa "
     "de uma pessoa. Chave em `X-API-Key` ou `Authorization: Bearer`. Erros em application/problem+json."
 )
+_METHODS: Final = ("get", "post", "put", "patch", "delete")
+
+pages = APIRouter(include_in_schema=False)
 
 
 def create_app(
@@ -93,7 +88,7 @@ def create_app(
             await app.state.previews.close()
             await app.state.uploads.close()
 
-    # FastAPI's docs load scripts from a third party, and its document knows no roles: `reference` has our own.
+    # FastAPI's docs load scripts from a third party, and its document knows no roles: ours are below.
     app = FastAPI(
         title="normalizer",
         version=__version__,
@@ -108,8 +103,8 @@ def create_app(
     app.state.patience_s = patience_s
     tables = (sheets.router, appointments.router, policies.router, review.router, untold.router)
     app.state.apis = (system.health, system.router, *tables)
-    for router in (*app.state.apis, page.router, review.pages, policies.pages, untold.pages, reference.router):
-        app.include_router(router)
+    for each in (*app.state.apis, page.router, review.pages, policies.pages, untold.pages, pages):
+        app.include_router(each)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     problems.install(app)
     app.add_middleware(Admission, access=access)
@@ -118,80 +113,44 @@ def create_app(
     return app
 
 
-def serve(settings: Settings, *, host: str, port: int, listening: Callable[[str], None]) -> None:
-    """Serve until told to stop; `listening` is given the address once connections are accepted there.
-
-    While MongoDB or Redis is away it says so, and goes on by itself.
-
-    Raises:
-        Misconfigured: nobody could be kept out: production, or a host beyond this machine, without API_KEYS.
-    """
-    access = access_of(settings)
-    if access.is_open and (settings.environment == "production" or host not in _LOOPBACK):
-        where = "ENVIRONMENT=production" if settings.environment == "production" else f"--host {host}"
-        fix = "Gere uma chave com openssl rand -hex 24 e ponha-a em API_KEYS."
-        raise Misconfigured(f"{where} pede uma chave, e nenhuma está configurada.", fix=fix)
-    allow_open_files()
-    asyncio.run(_serve(settings, access, host, port, listening))
+@pages.get("/problemas", response_class=HTMLResponse)
+async def listed_problems(request: Request) -> Response:
+    """What the `type` of a problem points to."""
+    kinds = [(status, slug, problems.TITLES[status], advice) for status, (slug, advice) in problems.KINDS.items()]
+    return templates.TemplateResponse(request, "problemas.html", {"kinds": kinds})
 
 
-async def serve_here(settings: Settings, *, port: int, listening: Callable[[str], None]) -> None:
-    """Serve this machine alone, without a key: the page of a demo."""
-    await _serve(settings, Access(), "127.0.0.1", port, listening)
+@pages.get("/openapi.json")
+async def description(request: Request, role: Reader) -> JSONResponse:
+    """The OpenAPI document of what this key may ask."""
+    return JSONResponse(_described(request, role))
 
 
-async def _serve(settings: Settings, access: Access, host: str, port: int, listening: Callable[[str], None]) -> None:
-    @contextlib.asynccontextmanager
-    async def opening() -> AsyncIterator[ASGIApp]:
-        async with open_backend(settings) as backend:
-            app = create_app(backend, access=access)
-            async with app.router.lifespan_context(app):
-                yield app
-
-    waiting = UntilOpen(opening)
-    config = uvicorn.Config(
-        waiting,
-        host=host,
-        port=port,
-        http=BoundedProtocol,
-        loop="asyncio",  # what the image has
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-    )
-    logging.getLogger("uvicorn.error").addFilter(OnceAMinute())
-    log.info("api.serving", host=host, port=port, open=access.is_open)
-    server = _Server(config, listening)
-    async with waiting.running(lambda: setattr(server, "should_exit", True)):
-        try:
-            await server.serve()
-        except SystemExit:  # how uvicorn ends when it cannot listen
-            raise Misconfigured(f"Não se pode atender em {host}:{port}.", fix="Escolha outra porta.") from None
+@pages.get("/docs", response_class=HTMLResponse)
+async def docs(request: Request, role: Reader) -> Response:
+    """Every path that this key may ask."""
+    by_tag: dict[str, list[dict[str, Any]]] = {}
+    for path, operations in _described(request, role)["paths"].items():
+        for method in filter(operations.__contains__, _METHODS):
+            operation = operations[method]
+            shown = {"method": method.upper(), "path": path, **operation}
+            by_tag.setdefault((operation.get("tags") or [""])[0], []).append(shown)
+    return templates.TemplateResponse(request, "docs.html", {"by_tag": by_tag, "operator": role >= Role.OPERATOR})
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's, which says where it listens only once it does."""
-
-    def __init__(self, config: uvicorn.Config, listening: Callable[[str], None]) -> None:
-        super().__init__(config)
-        self._listening = listening
-
-    async def startup(self, sockets: list[socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
-            self._listening(f"http://{host}:{self.config.port}")
-
-
-def access_of(settings: Settings) -> Access:
-    """The keys of API_KEYS and API_KEYS_READONLY, each a list parted by commas."""
-    return Access(_keys(settings.api_keys), _keys(settings.api_keys_readonly))
-
-
-def _keys(given: SecretStr | None) -> list[str]:
-    return [key.strip() for key in given.get_secret_value().split(",") if key.strip()] if given else []
+def _described(request: Request, role: Role) -> dict[str, Any]:
+    """The document without the operations that this role may not ask."""
+    document: dict[str, Any] = request.app.openapi()
+    if role >= Role.OPERATOR:
+        return document
+    routes = [route for router in request.app.state.apis for route in router.routes if isinstance(route, APIRoute)]
+    closed = {(name.lower(), one.path) for one in routes if is_for_operators(one) for name in one.methods or ()}
+    paths = {
+        path: left
+        for path, operations in document["paths"].items()
+        if (left := {name: one for name, one in operations.items() if (name, path) not in closed})
+    }
+    return {**document, "paths": paths}
 
 
 def _describe(app: FastAPI) -> None:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from normalizer.api.connections import BoundedProtocol, Waiting
+from normalizer.api.server import BoundedProtocol, Waiting
 from normalizer.runtime import Backend
 from tests.integration.test_api import AS_OPERATOR, OPERATOR, backend, serving
 

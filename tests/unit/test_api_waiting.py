@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from normalizer.api.waiting import UntilOpen
+from normalizer.api.server import UntilOpen
 from normalizer.errors import Misconfigured, StoreUnavailable
 
 

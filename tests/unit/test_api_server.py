@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from normalizer.api.connections import OnceAMinute
+from normalizer.api.server import OnceAMinute
 
 
 def test_a_message_passes_once_a_minute() -> None:
