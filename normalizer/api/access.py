@@ -14,7 +14,7 @@ import string
 import time
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import structlog
@@ -238,6 +238,15 @@ def _operator(role: Annotated[Role, Depends(_given)]) -> Role:
 def is_for_operators(route: APIRoute) -> bool:
     """Whether a path operation refuses readers."""
     return any(each.call is _operator for each in route.dependant.dependencies)
+
+
+def of_app(name: str) -> Any:
+    """A dependency: what the app was put together with, under this name."""
+
+    def found(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return Depends(found)
 
 
 #: Parameter types of path operations.

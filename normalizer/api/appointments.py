@@ -12,9 +12,10 @@ from fastapi import Path as InPath
 from pydantic import BaseModel, ConfigDict, Field
 
 from normalizer.api.access import Operator, Reader, Role
+from normalizer.api.live import TheBackend
 from normalizer.api.problems import responses
-from normalizer.api.sheets import TheUploads
-from normalizer.api.system import Requeued, TheBackend
+from normalizer.api.system import Requeued
+from normalizer.api.uploads import TheUploads
 from normalizer.api.views import (
     AppointmentDetail,
     AppointmentPage,

@@ -7,20 +7,19 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import Annotated, Any, Final, Self, TypeVar
 
 import structlog
+from fastapi import Header
 from pydantic import BaseModel, ConfigDict, Field
 
-from normalizer.api.access import Role
+from normalizer.api.access import Role, of_app
 from normalizer.api.views import ImportView, Progress, progress_of, recent_imports
 from normalizer.domain.appointment import Status
 from normalizer.errors import NormalizerError
 from normalizer.operations.status import Overview, read_overview
+from normalizer.runtime import Backend
 from normalizer.store import Attention
-
-if TYPE_CHECKING:
-    from normalizer.runtime import Backend
 
 
 class _View(BaseModel):
@@ -281,3 +280,9 @@ def failures(overview: Overview | None) -> list[tuple[str, str, int]]:
     for reasons in counts.by_reason.values():
         rows += [(Status.REVIEW.value, cause, number) for cause, number in reasons.items()]
     return sorted(rows, key=lambda row: -row[2])
+
+
+#: Parameter types of path operations: what is served, its one reader of snapshots, and where an event stream goes on.
+TheBackend = Annotated[Backend, of_app("backend")]
+TheLive = Annotated[Live, of_app("live")]
+LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=40)]

@@ -22,20 +22,10 @@ from normalizer.api.appointments import (
     import_of,
     known_appointment,
 )
-from normalizer.api.live import Snapshot, failures
+from normalizer.api.live import Snapshot, TheBackend, TheLive, failures
 from normalizer.api.rendering import templates
-from normalizer.api.sheets import (
-    ColumnView,
-    FileName,
-    KnownPreview,
-    Patience,
-    ThePreviews,
-    TheUploads,
-    TheVocabulary,
-    preview_view,
-)
-from normalizer.api.system import TheBackend, TheLive
-from normalizer.api.uploads import FIRST_LOOK, Preview, patiently, received
+from normalizer.api.sheets import ColumnView, FileName, KnownPreview, TheVocabulary, preview_view
+from normalizer.api.uploads import FIRST_LOOK, Patience, Preview, ThePreviews, TheUploads, patiently, received
 from normalizer.api.views import appointment_detail, appointment_view
 from normalizer.domain.address.explain import explain
 from normalizer.domain.appointment import Kind, Origin, Status

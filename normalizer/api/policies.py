@@ -9,10 +9,10 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from normalizer.api.access import Operator, Reader
+from normalizer.api.live import TheBackend
 from normalizer.api.problems import responses
 from normalizer.api.rendering import templates
-from normalizer.api.sheets import Started, TheUploads
-from normalizer.api.system import TheBackend
+from normalizer.api.uploads import Started, TheUploads
 from normalizer.domain.policy import BRAND, UNIT, WhenMissing, scope_of
 from normalizer.operations.steering import begun, carry_out
 

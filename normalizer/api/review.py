@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normalizer.api.access import Operator, Reader, Role, identify
 from normalizer.api.appointments import AddressCorrection, DocumentCorrection
+from normalizer.api.live import TheBackend
 from normalizer.api.problems import problem, responses
 from normalizer.api.rendering import templates
-from normalizer.api.system import TheBackend
 from normalizer.domain.address import Address
 from normalizer.domain.address.taught import ClinicWord
 from normalizer.domain.appointment import LABELS, Kind

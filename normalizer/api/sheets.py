@@ -12,9 +12,18 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader, Role
+from normalizer.api.live import LastEventId, TheBackend, TheLive
 from normalizer.api.problems import responses
-from normalizer.api.system import LastEventId, TheBackend, TheLive
-from normalizer.api.uploads import FIRST_LOOK, Preview, Previews, Uploads, patiently, received
+from normalizer.api.uploads import (
+    FIRST_LOOK,
+    Patience,
+    Preview,
+    Started,
+    ThePreviews,
+    TheUploads,
+    patiently,
+    received,
+)
 from normalizer.api.views import ImportView, import_view, recent_imports
 from normalizer.domain.policy import BRAND, UNIT, WhenMissing
 from normalizer.domain.wording import many
@@ -251,24 +260,6 @@ _SHEET_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
 router = APIRouter(prefix="/api/imports", tags=["importações"], responses=responses(401, 403, 429, 503))
 
 
-def uploads_of(request: Request) -> Uploads:
-    """The app's one runner of uploaded imports."""
-    runner: Uploads = request.app.state.uploads
-    return runner
-
-
-def previews_of(request: Request) -> Previews:
-    """The app's dry runs."""
-    previews: Previews = request.app.state.previews
-    return previews
-
-
-def patience_of(request: Request) -> float:
-    """How many seconds a request waits for work that goes on by itself."""
-    patience_s: float = request.app.state.patience_s
-    return patience_s
-
-
 async def vocabulary_of(
     backend: TheBackend,
     coluna: Annotated[
@@ -284,9 +275,6 @@ async def vocabulary_of(
     return Vocabulary.of(coluna or (), await backend.store.columns.known())
 
 
-TheUploads = Annotated[Uploads, Depends(uploads_of)]
-ThePreviews = Annotated[Previews, Depends(previews_of)]
-Patience = Annotated[float, Depends(patience_of)]
 TheVocabulary = Annotated[Vocabulary, Depends(vocabulary_of)]
 ImportId = Annotated[str, InPath(min_length=1, max_length=64)]
 Emptying = Annotated[bool, Query(description="Apaga o texto gravado onde a célula veio vazia.")]
@@ -295,12 +283,6 @@ RequestKey = Annotated[
     Header(alias="Idempotency-Key", min_length=1, max_length=200, description="Como o cliente chama o pedido."),
 ]
 FileName = Annotated[str | None, Query(max_length=300, description="Como as mensagens chamam o arquivo.")]
-
-
-class Started(BaseModel):
-    """An import that goes on by itself."""
-
-    id: str = Field(examples=["6740f0c2a1b2c3d4e5f60718"])
 
 
 class Columns(BaseModel):

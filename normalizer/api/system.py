@@ -8,41 +8,24 @@ from collections.abc import AsyncIterable
 from functools import partial
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Response
 from fastapi import Path as InPath
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader, Role
-from normalizer.api.live import CostView, Live, Snapshot, StatusView, WorkerView
+from normalizer.api.live import CostView, LastEventId, Snapshot, StatusView, TheBackend, TheLive, WorkerView
 from normalizer.api.problems import responses
 from normalizer.domain.appointment import Status
 from normalizer.errors import NormalizerError
 from normalizer.observability.prometheus import CONTENT_TYPE_LATEST
 from normalizer.operations.status import worker_fields
 from normalizer.operations.steering import Order, requeue, steer
-from normalizer.runtime import Backend
 
 _READY_S: Final = 4.0
 
 health = APIRouter(tags=["saúde"])
 router = APIRouter(prefix="/api", tags=["sistema"], responses=responses(401, 403, 429, 503))
-
-
-def backend_of(request: Request) -> Backend:
-    """What the app was opened with."""
-    backend: Backend = request.app.state.backend
-    return backend
-
-
-def live_of(request: Request) -> Live:
-    """The app's one reader of snapshots."""
-    live: Live = request.app.state.live
-    return live
-
-
-TheBackend = Annotated[Backend, Depends(backend_of)]
-TheLive = Annotated[Live, Depends(live_of)]
 
 
 class Health(BaseModel):
@@ -140,9 +123,6 @@ async def retry(wanted: RetryRequest, _: Operator, backend: TheBackend) -> Reque
         set(wanted.status), store=backend.store, tasks=backend.tasks, cache=backend.cache, reasons=wanted.causas
     )
     return Requeued(enfileirados=queued)
-
-
-LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", max_length=40)]
 
 
 @router.get("/eventos", response_class=EventSourceResponse)

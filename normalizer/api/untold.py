@@ -10,9 +10,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader, Role
+from normalizer.api.live import TheBackend
 from normalizer.api.problems import responses
 from normalizer.api.rendering import templates
-from normalizer.api.system import Requeued, TheBackend
+from normalizer.api.system import Requeued
 from normalizer.store.outbox import DESTINATIONS
 
 router = APIRouter(prefix="/api/webhook", tags=["sistema"], responses=responses(401, 403, 429, 503))

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import structlog
 from fastapi import HTTPException
@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from normalizer.api.access import of_app
 from normalizer.domain.policy import Policies
 from normalizer.errors import InvalidInput, NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.estimate import SheetEstimate, SheetTexts, estimate_texts
@@ -484,3 +485,15 @@ class Uploads:
                 yield
         finally:
             self._waiting -= 1
+
+
+#: Parameter types of path operations; the last one is how many seconds a request waits for work that goes on by itself.
+TheUploads = Annotated[Uploads, of_app("uploads")]
+ThePreviews = Annotated[Previews, of_app("previews")]
+Patience = Annotated[float, of_app("patience_s")]
+
+
+class Started(BaseModel):
+    """An import that goes on by itself."""
+
+    id: str = Field(examples=["6740f0c2a1b2c3d4e5f60718"])
