@@ -19,7 +19,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 
 from normalizer import __version__
-from normalizer.api import appointments, page, policies, problems, review, sheets, system, untold
+from normalizer.api import appointments, page, problems, review, sheets, system
 from normalizer.api.access import Access, Admission, Reader, Role, is_for_operators
 from normalizer.api.live import Live
 from normalizer.api.rendering import HERE, templates
@@ -101,9 +101,9 @@ def create_app(
     )
     app.state.access = access
     app.state.patience_s = patience_s
-    tables = (sheets.router, appointments.router, policies.router, review.router, untold.router)
+    tables = (sheets.router, appointments.router, system.policy_router, review.router)
     app.state.apis = (system.health, system.router, *tables)
-    for each in (*app.state.apis, page.router, review.pages, policies.pages, untold.pages, pages):
+    for each in (*app.state.apis, page.router, review.pages, system.pages, pages):
         app.include_router(each)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
     problems.install(app)
