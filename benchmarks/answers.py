@@ -14,8 +14,8 @@ from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from normalizer.domain.address import FIELDS, Address, standardize
+from normalizer.domain.address.grounding import violations
 from normalizer.domain.decision import Settled
-from normalizer.domain.grounding import violations
 from normalizer.domain.text import clean
 from normalizer.llm.prompt import Record
 from normalizer.llm.redaction import CITY

@@ -38,9 +38,9 @@ from benchmarks.circumstances import environment
 from benchmarks.sink import start_sink
 from normalizer.cache import Entry
 from normalizer.domain.address import Address, deduced
+from normalizer.domain.address.grounding import violations
 from normalizer.domain.appointment import Kind, Status
 from normalizer.domain.decision import Settled
-from normalizer.domain.grounding import violations
 from normalizer.domain.text import canonical
 from normalizer.queue.service import QUEUE_NAME
 from normalizer.runtime import Producer, open_cache, open_producer

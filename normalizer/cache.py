@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from normalizer.domain.address import Address, deduced
+from normalizer.domain.address import Address, deduced, grounding_version
+from normalizer.domain.address.grounding import violations
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Decision, Reason, Settled, Undecided
-from normalizer.domain.grounding import grounding_version, violations
 from normalizer.domain.text import fingerprint
 from normalizer.queue.connection import OUTAGE
 

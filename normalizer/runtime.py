@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from normalizer import __version__
 from normalizer.cache import Cache
 from normalizer.domain.address import RULES_VERSION
-from normalizer.domain.address.taught import Taught
+from normalizer.domain.address.explain import Taught
 from normalizer.domain.appointment import Kind
 from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.estimate import LaneLimits

@@ -19,7 +19,7 @@ from normalizer.api.live import TheBackend
 from normalizer.api.problems import problem, responses
 from normalizer.api.rendering import templates
 from normalizer.domain.address import Address
-from normalizer.domain.address.taught import ClinicWord
+from normalizer.domain.address.explain import ClinicWord
 from normalizer.domain.appointment import LABELS, Kind
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import many

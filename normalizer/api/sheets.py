@@ -25,7 +25,7 @@ from normalizer.api.uploads import (
     received,
 )
 from normalizer.api.views import ImportView, import_view, recent_imports
-from normalizer.domain.policy import BRAND, UNIT, WhenMissing
+from normalizer.domain.appointment import BRAND, UNIT, WhenMissing
 from normalizer.domain.wording import many
 from normalizer.errors import InvalidInput, TransientError
 from normalizer.imports import error_sheet

@@ -23,8 +23,7 @@ from normalizer.api.live import CostView, LastEventId, Snapshot, StatusView, The
 from normalizer.api.problems import responses
 from normalizer.api.rendering import templates
 from normalizer.api.uploads import Started, TheUploads
-from normalizer.domain.appointment import Status
-from normalizer.domain.policy import BRAND, UNIT, WhenMissing, scope_of
+from normalizer.domain.appointment import BRAND, UNIT, Status, WhenMissing, scope_of
 from normalizer.errors import NormalizerError
 from normalizer.observability.prometheus import CONTENT_TYPE_LATEST
 from normalizer.operations.status import worker_fields

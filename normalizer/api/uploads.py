@@ -25,7 +25,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from normalizer.api.access import of_app
-from normalizer.domain.policy import Policies
+from normalizer.domain.appointment import Policies
 from normalizer.errors import InvalidInput, NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.estimate import SheetEstimate, SheetTexts, estimate_texts
 from normalizer.imports.importing import ImportReport, import_sheet, undo_import

@@ -7,8 +7,8 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from normalizer.domain.address.value import FIELDS
-from normalizer.domain.address.verdicts import Verdict
+from normalizer.domain.address.postal import Verdict
+from normalizer.domain.address.standard import FIELDS
 from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Status
 from normalizer.imports.spreadsheet.rows import shown
 from normalizer.observability.masking import What, mask

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
-from normalizer.domain.appointment import Kind
-from normalizer.domain.policy import BRAND, UNIT, is_home_collection, scope_of
+from normalizer.domain.appointment import BRAND, UNIT, Kind, is_home_collection, scope_of
 from normalizer.errors import InvalidInput, NormalizerError, QueueUnavailable
 from normalizer.imports.plan import Progress, read_whole, unwatched
 from normalizer.imports.spreadsheet import ColumnSeen, Limits, Problem, Proposal, Spreadsheet, Vocabulary

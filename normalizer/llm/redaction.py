@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address import towns
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import places, states
 from normalizer.domain.address.tokens import CEP, GLUED, HARD, MAX_CHARS, NUM, WORD, Tokens
+from normalizer.domain.address.words import ALL_CODES
 from normalizer.domain.document import cpf_is_valid
 from normalizer.domain.gazetteer import UF_NAMES, municipalities, nickname, uf_of_cep
 from normalizer.domain.text import fold
 
 if TYPE_CHECKING:
-    from normalizer.domain.address.evidence import Evidence
+    from normalizer.domain.address.tokens import Evidence
 
 # The words that say nothing of a person.
 _SENT: Final = frozenset(
@@ -56,7 +56,7 @@ _SENT: Final = frozenset(
     | lx.DISTRICT_QUALIFIERS
     | lx.STATE_WORDS
     | lx.TOWN_NAMES
-    | towns.ALL_CODES
+    | ALL_CODES
 )
 # What carries a code of a letter and a number, as "F32"; behind other words that may be a diagnosis.
 _UNITS: Final = {word for word, unit in lx.UNIT_WORDS.items() if unit not in lx.VALUELESS_UNITS}

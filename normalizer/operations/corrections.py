@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from normalizer.domain.address import Address
-from normalizer.domain.address.taught import lesson
-from normalizer.domain.address.value import FIELDS
+from normalizer.domain.address.explain import lesson
+from normalizer.domain.address.standard import FIELDS
 from normalizer.domain.appointment import Kind
 from normalizer.domain.document import Document
 from normalizer.domain.document.value import Cpf, long_rg_is_valid, rg_is_valid
@@ -28,7 +28,7 @@ from normalizer.store import ImportNotes, ImportState, Order
 
 if TYPE_CHECKING:
     from normalizer.cache import Cache
-    from normalizer.domain.address.taught import ClinicWord
+    from normalizer.domain.address.explain import ClinicWord
     from normalizer.store import AppointmentStore, Filter, StoredAppointment
 
 #: An appointment and what a person says of its texts; None that there is none.

@@ -19,8 +19,19 @@ import orjson
 
 from normalizer.cache import Cache
 from normalizer.domain.address import Address, parse_address
-from normalizer.domain.address.doubts import LEFT, Doubt, Part, Town, completed, inferred, reason_of, town_without_state
-from normalizer.domain.address.taught import ClinicWord, Taught, lesson
+from normalizer.domain.address.explain import (
+    LEFT,
+    ClinicWord,
+    Doubt,
+    Part,
+    Taught,
+    Town,
+    completed,
+    inferred,
+    lesson,
+    reason_of,
+    town_without_state,
+)
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Reason, Settled
 from normalizer.domain.document import Document

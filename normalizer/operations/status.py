@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from normalizer.domain.address.verdicts import Verdict
+from normalizer.domain.address.postal import Verdict
 from normalizer.domain.appointment import Status
 from normalizer.domain.wording import duration, many, number
 from normalizer.queue.health import GONE_S, GoneReplica, Replica

@@ -17,9 +17,8 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from normalizer.domain.address import Address
-from normalizer.domain.address.taught import ClinicWord
-from normalizer.domain.appointment import Kind, Origin
-from normalizer.domain.policy import Policies, WhenMissing
+from normalizer.domain.address.explain import ClinicWord
+from normalizer.domain.appointment import Kind, Origin, Policies, WhenMissing
 from normalizer.errors import StoreUnavailable
 from normalizer.store.connection import Collection, Record, chunks_of, each_of, raw, translated
 from normalizer.store.indexes import CORRECTED_AT

@@ -14,9 +14,8 @@ from typing import Any, Final
 
 from pymongo import UpdateOne
 
-from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Status, Tracking
+from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Policies, Status, Tracking
 from normalizer.domain.decision import Reason
-from normalizer.domain.policy import Policies
 from normalizer.domain.stored_form import stored_form
 from normalizer.store.connection import UNREADABLE, Collection, Record, chunks_of, each_of, raw, translated
 from normalizer.store.records import RESULT_FIELD, TRACKING, about, id_text, ours, status_of

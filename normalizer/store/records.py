@@ -31,12 +31,13 @@ from bson import ObjectId
 from bson.binary import OLD_UUID_SUBTYPE, UUID_SUBTYPE, Binary
 
 from normalizer.domain.address import RULES_VERSION
-from normalizer.domain.address.doubts import town_without_state
-from normalizer.domain.address.verdicts import Verdict, Verdicts
+from normalizer.domain.address.explain import town_without_state
+from normalizer.domain.address.postal import Verdict, Verdicts
 from normalizer.domain.appointment import (
     ABSENT,
     ADDRESS_SOURCES,
     DOCUMENT_SOURCES,
+    POLICY_FIELDS,
     PRIVATE_FIELDS,
     Absent,
     Appointment,
@@ -45,13 +46,12 @@ from normalizer.domain.appointment import (
     Normalized,
     Origin,
     Outcome,
+    Policies,
     Review,
     Status,
     Tracking,
     ending_of,
 )
-from normalizer.domain.policy import FIELDS as POLICY_FIELDS
-from normalizer.domain.policy import Policies
 from normalizer.domain.text import canonical
 from normalizer.store.connection import UNREADABLE
 

@@ -17,7 +17,7 @@ from pymongo import UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from normalizer.domain.address import Address
-from normalizer.domain.address.taught import ClinicWord
+from normalizer.domain.address.explain import ClinicWord
 from normalizer.domain.appointment import Kind, Status
 from normalizer.domain.document import Document
 from normalizer.store.connection import BULK, PATIENCE_MS, Record, chunks_of, settled, translated, utc

@@ -13,8 +13,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from normalizer.domain.address import DEFAULT_TYPE, TYPE, Address, parse_address
-from normalizer.domain.address.taught import Taught
-from normalizer.domain.address.verdicts import verdicts
+from normalizer.domain.address.explain import Taught
+from normalizer.domain.address.postal import verdicts
 from normalizer.domain.appointment import Absent, Appointment, Kind, Normalized, Origin, Outcome, Review
 from normalizer.domain.decision import Decision, Reason, Settled, Undecided
 from normalizer.domain.document import Document, parse_document

@@ -9,7 +9,7 @@ import httpx
 import orjson
 import pytest
 
-from normalizer.domain.address.taught import Taught
+from normalizer.domain.address.explain import Taught
 from normalizer.domain.appointment import Kind, Origin, Review
 from normalizer.domain.decision import Reason
 from normalizer.runtime import Backend

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normalizer.domain.address import FIELDS, Address, parse_address
+from normalizer.domain.address.grounding import violations
 from normalizer.domain.decision import Reason, Settled, Undecided
-from normalizer.domain.grounding import violations
 
 GOLD = Path(__file__).parents[1] / "gold"
 TEXTS = [

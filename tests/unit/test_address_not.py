@@ -3,7 +3,7 @@
 import pytest
 
 from normalizer.domain.address import deduced, parse_address
-from normalizer.domain.address.value import Address
+from normalizer.domain.address.standard import Address
 from normalizer.domain.decision import Settled, Undecided
 
 END = "Centro, Ubá - MG"

@@ -7,17 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from normalizer.domain import address
-from normalizer.domain.address import lexicon, towns
-from normalizer.domain.address.value import FIELDS
-from normalizer.domain.address.words import WORDS, WORDS_FILE, load, phrase_key
+from normalizer.domain import address, gazetteer
+from normalizer.domain.address import lexicon
+from normalizer.domain.address.postal import Verdict
+from normalizer.domain.address.standard import FIELDS
+from normalizer.domain.address.words import (
+    WORDS,
+    WORDS_FILE,
+    Town,
+    load_towns,
+    load_words,
+    phrase_key,
+    ways_of,
+)
 from normalizer.errors import Misconfigured
 
 CODE = sorted(Path(address.__file__).parent.rglob("*.py"))
-# The stored fields have names that are also words; `lexicon` names roles, and no words.
-NAMES = {*FIELDS, "texto"}
+# The stored fields and verdicts have names that are also words; `lexicon` names roles, and no words.
+NAMES = {*FIELDS, *Verdict, "texto"}
 # `lexicon` names roles, the others speak to people.
-SPEAKING = {"lexicon.py", "explain.py", "doubts.py", "verdicts.py"}
+SPEAKING = {"lexicon.py", "explain.py"}
 PLAIN = re.compile(r"[^\W\d_]+(?: [^\W\d_]+)*")  # words and phrases; messages and patterns have signs
 
 
@@ -39,11 +48,11 @@ def literals(file):
 @pytest.mark.parametrize("file", [file for file in CODE if file.name not in SPEAKING], ids=lambda file: file.name)
 def test_no_word_of_the_file_stands_in_the_code(file):
     spelled = {spelling for word in WORDS.all for spelling in word.spellings if len(spelling) > 1}
-    places = {phrase_key(name) for name in (*towns.gazetteer.UF_NAMES.values(), *towns.gazetteer.CAPITALS.values())}
+    places = {phrase_key(name) for name in (*gazetteer.UF_NAMES.values(), *gazetteer.CAPITALS.values())}
     for text in filter(PLAIN.fullmatch, literals(file)):
         said = {phrase_key(text), *map(phrase_key, text.split())} - NAMES
         assert not said & (spelled | places), text
-        assert text not in towns.gazetteer.UF_NAMES
+        assert text not in gazetteer.UF_NAMES
 
 
 def test_lexicon_names_only_roles():
@@ -87,7 +96,7 @@ def test_a_bad_word_is_named(tmp_path, line, fault):
     file = tmp_path / "words.toml"
     file.write_text(ROLES + 'Avenida = { roles = "street" }\n' + line + "\n", "utf-8")
     with pytest.raises(Misconfigured) as caught:
-        load(file)
+        load_words(file)
     assert str(caught.value).startswith("words.toml, linha 7: ")
     assert fault in str(caught.value)
     assert "docs/regras-de-endereco.md" in str(caught.value)
@@ -114,7 +123,7 @@ def test_a_bad_town_is_named(tmp_path, text, fault):
     file = tmp_path / "towns.toml"
     file.write_text("# uma linha antes\n" + text, "utf-8")
     with pytest.raises(Misconfigured) as caught:
-        towns.load(file)
+        load_towns(file)
     assert str(caught.value).startswith("towns.toml, linha 2: ")
     assert fault in str(caught.value)
 
@@ -123,10 +132,10 @@ def test_broken_toml_is_named(tmp_path):
     file = tmp_path / "towns.toml"
     file.write_text("[GO]\nlettered_streets = \n", "utf-8")
     with pytest.raises(Misconfigured, match=r"towns\.toml: .*line 2"):
-        towns.load(file)
+        load_towns(file)
 
 
 def test_the_towns_exist_and_inherit_from_their_state():
-    towns.load()
-    assert towns.town("TO", "Palmas").lettered_streets
-    assert towns.town("PR", "Palmas") == towns.Town()
+    load_towns()
+    assert ways_of("TO", "Palmas").lettered_streets
+    assert ways_of("PR", "Palmas") == Town()

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from benchmarks.answers import ceiling, spoiled_ones
 from benchmarks.quality import ADDRESS_SETS, SETS, addresses_of, judge
-from normalizer.domain import grounding
+from normalizer.domain import address
 from normalizer.domain.address import FIELDS, Address, parse_address, standardize
+from normalizer.domain.address.grounding import ViolationKind, violations
 from normalizer.domain.decision import Reason, Settled, Undecided
-from normalizer.domain.grounding import ViolationKind, violations
 
 GOLD = Path(__file__).parents[1] / "gold"
 ROWS = [
@@ -338,22 +338,27 @@ def test_any_answer_to_any_text_ends(text, answer):
 
 
 def test_the_version_changes_with_anything_the_check_rests_on(tmp_path, monkeypatch):
-    package = Path(grounding.__file__).parent
-    versions = {grounding.grounding_version()}
-    for changed in ("address/grounding.py", "address/lexicon.py", "data/municipalities.txt"):
+    package = Path(address.__file__).parents[1]
+    versions = {address.grounding_version()}
+    for changed in (
+        "address/grounding.py",
+        "address/lexicon.py",
+        "address/words/words.toml",
+        "data/municipalities.txt",
+    ):
         copy = tmp_path / changed
         shutil.copytree(package, copy)
-        monkeypatch.setattr(grounding, "_HERE", copy)
-        assert grounding.grounding_version.__wrapped__() in versions, "a copy is the same version"
+        monkeypatch.setattr(address, "_DOMAIN", copy)
+        assert address.grounding_version.__wrapped__() in versions, "a copy is the same version"
         with (copy / changed).open("a") as file:
             file.write("\n")
-        versions.add(grounding.grounding_version.__wrapped__())
+        versions.add(address.grounding_version.__wrapped__())
 
-    assert len(versions) == 4
+    assert len(versions) == 5
     assert {len(version) for version in versions} == {8}
 
 
 def test_without_sources_no_process_trusts_another(tmp_path, monkeypatch):
-    monkeypatch.setattr(grounding, "_HERE", tmp_path)
+    monkeypatch.setattr(address, "_DOMAIN", tmp_path)
 
-    assert grounding.grounding_version.__wrapped__() != grounding.grounding_version.__wrapped__()
+    assert address.grounding_version.__wrapped__() != address.grounding_version.__wrapped__()

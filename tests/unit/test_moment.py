@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normalizer.domain.moment import parse_moment
+from normalizer.domain.stored_form import parse_moment
 
 FIRST_OF_DECEMBER = dt.date(2026, 12, 1)
 

@@ -6,9 +6,19 @@ from typing import Any
 
 import pytest
 
-from normalizer.domain.appointment import Absent, Appointment, Kind, Review
+from normalizer.domain.appointment import (
+    BRAND,
+    UNIT,
+    Absent,
+    Appointment,
+    Kind,
+    Policies,
+    Review,
+    WhenMissing,
+    is_home_collection,
+    scope_of,
+)
 from normalizer.domain.decision import Reason
-from normalizer.domain.policy import BRAND, UNIT, Policies, WhenMissing, is_home_collection, scope_of
 from normalizer.store.migration import mended
 from normalizer.worker.pipeline import Finished, Pipeline
 

@@ -62,8 +62,7 @@ def test_a_pattern_is_one_function_in_the_tuple(rules):
     meters = f'METERS = {{"unid consumidora"}}\n\n\n{PATTERN}\n\n# In this order'
     change(rules / "passes.py", "# In this order", meters)
 
-    change(rules / "passes.py", "\nMarking:", "\nfrom normalizer.domain.address.marks import DROPPED\n\nMarking:")
-    change(rules / "passes.py", "    shapes.find_slot,", "    mark_meters,\n    shapes.find_slot,")
+    change(rules / "passes.py", "    find_slot,", "    mark_meters,\n    find_slot,")
     assert read_by(rules, METER)["bairro"] == "Centro"
 
 

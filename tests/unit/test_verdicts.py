@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from normalizer.domain.address import Address, parse_address
-from normalizer.domain.address.verdicts import Action, Verdict, Verdicts, alike, verdicts
+from normalizer.domain.address.postal import Action, Verdict, Verdicts, alike, verdicts
 from normalizer.domain.decision import Settled
 from tests.postal_base import ROWS, made_up
 

@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address import standard, towns
-from normalizer.domain.address.deduced import deduced
-from normalizer.domain.address.grounding import Violation, ViolationKind, violations
-from normalizer.domain.address.marks import FREE
+from normalizer.domain.address import standard
+from normalizer.domain.address.grounding import Violation, ViolationKind, deduced, violations
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import cities_ending, states
+from normalizer.domain.address.standard import FIELDS, Address
 from normalizer.domain.address.streets import is_counted
-from normalizer.domain.address.tokens import HARD, HYPHEN, NUM, WORD, Tokens
-from normalizer.domain.address.value import FIELDS, Address
+from normalizer.domain.address.tokens import FREE, HARD, HYPHEN, NUM, WORD, Tokens
+from normalizer.domain.address.words import ALL_CODES, ways_of
 from normalizer.domain.decision import Reason, Settled, Undecided
 from normalizer.domain.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from normalizer.domain.address.evidence import Evidence
+    from normalizer.domain.address.tokens import Evidence
 
 # The types that a street may begin with; settlements and localities are streets only where nothing else is.
 _TYPES: Final = {**lx.SETTLEMENTS, **lx.LOCALITIES, **lx.STREET_TYPES}
@@ -135,14 +134,14 @@ def _number(value: str | None, place: gazetteer.Municipality | None) -> tuple[st
 
 
 def _has_blocks(place: gazetteer.Municipality | None) -> bool:
-    return place is not None and towns.town(place.uf, place.name).block_numbers
+    return place is not None and ways_of(place.uf, place.name).block_numbers
 
 
 def _street(value: str | None, number: str | None) -> str | None:
     if value is None:
         return None
     tokens = Tokens(value)
-    if tokens.keys[0] in towns.ALL_CODES or (tokens.kinds[0] == NUM and tokens.key(1) in lx.QUADRA_SIDES):
+    if tokens.keys[0] in ALL_CODES or (tokens.kinds[0] == NUM and tokens.key(1) in lx.QUADRA_SIDES):
         return standard.sector(tokens, 0, tokens.size)
     kind, name = _type(tokens)
     end = name

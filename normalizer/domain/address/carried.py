@@ -1,4 +1,4 @@
-"""Spans of a text that carry the values of an address: every run of tokens that spells each of them.
+"""Spans of a text that carry the values of an address, and what of the text no value takes.
 
 A value is spelled by tokens side by side and in order, each as it is or as one of its closed expansions; digit runs are
 compared whole.
@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address import towns
-from normalizer.domain.address.keys import word_key
-from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER, UNIT
 from normalizer.domain.address.places import cities_ending, states
-from normalizer.domain.address.tokens import GLUED, HARD, HYPHEN, NUM, SLASH, WORD
+from normalizer.domain.address.tokens import DROPPED, FREE, GLUED, HARD, HYPHEN, LABEL, NUM, NUMBER, SLASH, UNIT, WORD
+from normalizer.domain.address.words import ALL_CODES, ways_of
+from normalizer.domain.text import word_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from normalizer.domain.address.evidence import Evidence
-    from normalizer.domain.address.value import Address
+    from normalizer.domain.address.places import State
+    from normalizer.domain.address.standard import Address
+    from normalizer.domain.address.tokens import Evidence
+
 
 Span: TypeAlias = tuple[int, int]
 
@@ -145,7 +146,7 @@ class Carrier:
     def _bridges(self, at: int) -> bool:
         """Does a value go on behind a comma: "Sala, 02", "SBS, QD. 9"."""
         inside = any(unit.start < at < unit.end for unit in self.evidence.units)
-        coded = self.marks[at] == UNIT and self.tokens.keys[at - 1] in towns.ALL_CODES
+        coded = self.marks[at] == UNIT and self.tokens.keys[at - 1] in ALL_CODES
         return inside or coded or self.tokens.colons[at - 1]
 
     def _same_number(self, at: int, word: str) -> bool:
@@ -211,7 +212,7 @@ class Carrier:
     def _is_block(self, at: int) -> bool:
         """Is it the block of "9-55", where block and house are one number."""
         bound = self.tokens.is_number(at + 1) and self.tokens.gaps[at + 1] == HYPHEN
-        return bound and towns.town(self.address.estado, self.address.cidade).block_numbers
+        return bound and ways_of(self.address.estado, self.address.cidade).block_numbers
 
     def _part_spans(self, part: str) -> list[Span]:
         words = value_words(part)
@@ -249,7 +250,7 @@ class Carrier:
         return valued or (not rest and first in _ALONE_HEADS and self.marks[span[0]] == UNIT)
 
     def _has_inner_streets(self) -> bool:
-        town = towns.town(self.address.estado, self.address.cidade)
+        town = ways_of(self.address.estado, self.address.cidade)
         return town.inner_streets or town.opening_quadra
 
     def _is_building(self, words: list[str]) -> bool:
@@ -284,7 +285,7 @@ class Carrier:
         tokens = self.tokens
         behind = tokens.kinds[start - 1] == NUM
         if all(word.isdigit() for word in words):
-            blocks = tokens.gaps[start] == HYPHEN and towns.town(self.address.estado, self.address.cidade).block_numbers
+            blocks = tokens.gaps[start] == HYPHEN and ways_of(self.address.estado, self.address.cidade).block_numbers
             return behind and self.address.numero is not None and not blocks
         if len(words) > 1 or len(words[0]) > _LONGEST_BOUND:
             return False
@@ -292,3 +293,126 @@ class Carrier:
         ends = ends or any(district == start + 1 for district, _ in self._district_spans)
         letter = len(words[0]) == 1 and tokens.kinds[start] == WORD and ends
         return letter or (behind and tokens.gaps[start] in (GLUED, HYPHEN, SLASH))
+
+
+# -- omissions: what may be left are labels, connectives and remarks --------------------------------------------------
+
+# What may be left over between two fields: "no Centro", "na cidade de Itu", "Itu - estado de SP".
+_LOCATIVES: Final = lx.IN_THE | lx.IN_TOWN
+_OF_PLACES: Final = lx.OF | lx.AND | lx.TOWN_NAMES | lx.STATE_WORDS
+
+
+class Omitted:
+    """The tokens of a text that no field of an address claims."""
+
+    def __init__(self, evidence: Evidence, address: Address, claims: Sequence[tuple[str, Span]]) -> None:
+        self.evidence, self.address = evidence, address
+        self.tokens, self.marks = evidence.tokens, evidence.marks
+        self.owners: list[str] = [""] * self.tokens.size
+        for name, (start, end) in claims:
+            self.owners[start:end] = [name] * (end - start)
+        self.city = dict(claims)["cidade"]
+        self.district = dict(claims).get("bairro")
+        for state in states(evidence):
+            if state.uf == address.estado and self._is_state(state):
+                self.owners[state.start : state.end] = ["estado"] * (state.end - state.start)
+
+    def units(self) -> bool:
+        """Is a part of the complement left over."""
+        return any(mark == UNIT and not self.owners[at] for at, mark in enumerate(self.marks))
+
+    def words(self) -> bool:
+        """Is anything left over that is more than a label, a connective or a remark."""
+        return any(
+            mark == FREE and not self.owners[at] and self._matters(at) and not self._is_aside(at)
+            for at, mark in enumerate(self.marks)
+        )
+
+    def _is_state(self, state: State) -> bool:
+        """Does a state that no field claims stand in a state's place: behind the city, or apart from the rest."""
+        start, end = state.start, state.end
+        if any(self.owners[start:end]):
+            return False
+        if self._last_before(start) < 0 or self._follows(start, "cidade", "estado"):
+            return True
+        apart = self.tokens.gaps[start] == HARD and (end == self.tokens.size or self.tokens.hard_end(start) == end)
+        return apart and (end != self.city[0] or not self._state_behind_city())
+
+    def _state_behind_city(self) -> bool:
+        return any(state.start == self.city[1] for state in states(self.evidence))
+
+    def _last_before(self, at: int) -> int:
+        """Return the last token before `at` that a field claims or nothing explains; -1 if there is none."""
+        at -= 1
+        while at >= 0 and self.marks[at] not in (FREE, UNIT, NUMBER):
+            at -= 1
+        return at
+
+    def _matters(self, at: int) -> bool:
+        tokens, key = self.tokens, self.tokens.keys[at]
+        if tokens.kinds[at] == NUM:
+            return self.address.numero is not None or key.strip("0") != ""
+        if len(key) == 1 and at and tokens.kinds[at - 1] == NUM and tokens.gaps[at] in (GLUED, HYPHEN):
+            return True  # the letter of "83-A"
+        return not self._announces(at, key)
+
+    def _announces(self, at: int, key: str) -> bool:
+        """Is the word a label or a preposition of what stands right behind it, or the country's name at the end."""
+        following = at + 1
+        owner = self.owners[following] if following < self.tokens.size else ""
+        if key in lx.NUMBER_WORDS and (owner == "numero" or self._is_number(following)):
+            return True
+        if key in lx.DISTRICT_LABELS or (key in lx.SHORT_DISTRICT_LABELS and self.tokens.dots[at]):
+            return owner == "bairro"
+        if key in lx.OWN_COUNTRY:
+            return self._follows(at, "cidade", "estado")
+        if key in _OF_PLACES or key in _LOCATIVES:
+            return (key in _LOCATIVES and owner in ("rua", "bairro")) or self._leads_to_place(following)
+        return lx.LABELS.get(key) == "cep" or self._repeats_type(at, key)
+
+    def _follows(self, at: int, *fields: str) -> bool:
+        before = self._last_before(at)
+        return before >= 0 and self.owners[before] in fields
+
+    def _is_number(self, at: int) -> bool:
+        return at < self.tokens.size and (self.marks[at] == NUMBER or self.tokens.kinds[at] == NUM)
+
+    def _leads_to_place(self, at: int) -> bool:
+        """Do none but such words stand between `at` and the city or state: "na cidade de Itu"."""
+        while at < self.tokens.size and not self.owners[at] and self.tokens.keys[at] in _OF_PLACES:
+            at += 1
+        return at < self.tokens.size and self.owners[at] in ("cidade", "estado")
+
+    def _repeats_type(self, at: int, key: str) -> bool:
+        """Is the street's type said again behind its number: "ALAMEDA X, 331 ALAMEDA."."""
+        kind = lx.STREET_TYPES.get(key)
+        numbered = self._follows(at, "numero") or self.marks[at - 1] == NUMBER
+        return kind is not None and numbered and self.address.rua.startswith(f"{kind} ")
+
+    def _is_inner_district(self, district: Span) -> bool:
+        """Does a field of its own stand between the district and the city behind it."""
+        return any(self.tokens.gaps[at] == HARD for at in range(district[1], self.city[0]))
+
+    def _is_aside(self, at: int) -> bool:
+        """Is the token in a field that may be left out: words only (a name, a remark), the district known.
+
+        What stands right before the city is never aside: it is where the district stands. Nor, where more follows the
+        district, is what stands before it: of several quarters, the first is meant.
+        """
+        tokens = self.tokens
+        if self.district is None or (at < self.district[0] and self._is_inner_district(self.district)):
+            return False
+        start, end = tokens.hard_start(at), tokens.hard_end(at)
+        if any(self.owners[i] or tokens.kinds[i] == NUM for i in range(start, end)):
+            return False
+        if end == self.city[0] and not tokens.parens[start]:
+            return tokens.phrase(start, end) == tokens.phrase(*self.city)
+        first = tokens.keys[start]
+        if end - start == 1 and len(first) == 1:
+            return False
+        return (
+            first not in ALL_CODES
+            and first not in lx.STREET_TYPES
+            and first not in lx.DISTRICT_WORDS
+            and first not in lx.BUILDING_WORDS
+        )

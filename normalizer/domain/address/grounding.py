@@ -14,21 +14,22 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
-from normalizer.domain.address.carried import Carrier
-from normalizer.domain.address.cells import alternatives
-from normalizer.domain.address.kinds import Kinds
-from normalizer.domain.address.omitted import Omitted
+from normalizer.domain.address import lexicon as lx
+from normalizer.domain.address.carried import STREET_HEADS, Carrier, Omitted
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import states
-from normalizer.domain.address.tokens import MAX_CHARS, Tokens
+from normalizer.domain.address.tokens import FREE, GLUED, HARD, HYPHEN, MAX_CHARS, NUM, UNIT, Tokens, alternatives
+from normalizer.domain.address.words import ALL_CODES, ways_of
+from normalizer.domain.text import clean, word_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from normalizer.domain.address.carried import Span
-    from normalizer.domain.address.evidence import Evidence
+    from normalizer.domain.address.carried import Carrier, Span
     from normalizer.domain.address.places import State
-    from normalizer.domain.address.value import Address
+    from normalizer.domain.address.standard import Address
+    from normalizer.domain.address.tokens import Evidence
+
 
 _SEARCH_LIMIT: Final = 400
 
@@ -212,4 +213,208 @@ class _Check:
             yield Violation("texto", ViolationKind.OMITTED)
 
 
-__all__ = ["Violation", "ViolationKind", "check", "violations"]
+# -- kinds: words of a street are no unit, of a district no number, of a complement no district -----------------------
+
+_FEW_LETTERS: Final = 3
+_HOUSE_DIGITS: Final = 4  # no street is called by so long a number
+# A field that one of these opens is no district, and one that opens with the others no street.
+_NO_DISTRICTS: Final = STREET_HEADS - lx.DISTRICT_WORDS.keys() - lx.RURAL_TYPES - lx.COUNTED
+_STREET_BREAKS_OFF: Final = {word for word in lx.BREAKS_OFF - lx.STATE_STREETS.keys() if len(word) > 1}  # "Quadra 12 D"
+_PLACES: Final = {**lx.LOCALITIES, **lx.SETTLEMENTS}  # types where they open the address
+_PLACE_TYPES: Final = frozenset(map(word_key, _PLACES.values()))
+_NO_STREETS: Final = lx.STRONG_STARTERS - STREET_HEADS - lx.SECTORS - _PLACES.keys()
+_SPELLED_TYPES: Final = frozenset(
+    map(word_key, (*lx.STREET_TYPES.values(), *lx.OPENING_TYPES.values(), *_PLACES.values()))
+)
+_AREAS: Final = {word_key(kind) for kind in lx.AREAS} | lx.BESIDE  # parts that may be the street itself
+_CODED_TYPES: Final = {word_key(lx.ROAD), word_key(lx.AREA_STREET)}
+_HALF_DISTRICTS: Final = lx.GENERIC_DISTRICTS | lx.DISTRICT_QUALIFIERS | lx.TOWN_DISTRICTS
+_AFTER_ORDINALS: Final = lx.BARE_OF | (lx.COUNTED - lx.UNIT_WORDS.keys() - lx.DISTRICT_WORDS.keys())
+_SHORTEST: Final = {word_key(name) for name in lx.SHORTEST_DISTRICTS}
+# Words before a number that is the street's own; a side stands at the end of any name.
+_NUMBERED: Final = (lx.NUMBERED_STREET_WORDS | STREET_HEADS | lx.COUNTED) - lx.SIDES
+
+
+class Kinds:
+    """Judges the spans that carry the fields of one address."""
+
+    def __init__(self, carrier: Carrier, claims: Sequence[tuple[str, Span]]) -> None:
+        self.evidence, self.address, self.claims = carrier.evidence, carrier.address, claims
+        self.tokens, self.marks = carrier.tokens, carrier.marks
+        self.street, self.district = carrier.street, carrier.district
+        self.spans = dict(claims)
+        self.parts = [span for name, span in claims if name == "complemento"]
+
+    def wrong(self) -> Iterator[str]:
+        """Yield the fields that are carried by what is another field."""
+        if not self._is_street(self.street, self.spans["rua"]):
+            yield "rua"
+        if "numero" in self.spans and self.evidence.labelled.get(self.spans["numero"][0], "numero") != "numero":
+            yield "numero"
+        if "bairro" in self.spans and self._is_no_district(self.district, self.spans["bairro"]):
+            yield "bairro"
+        if any(self._runs_on(span) or self._stands_for_district(span) for span in self.parts):
+            yield "complemento"
+
+    # -- streets -------------------------------------------------------------------------------------------------
+
+    def _is_street(self, words: list[str], span: Span) -> bool:
+        headed = words[0] in _SPELLED_TYPES or words[0] in ALL_CODES
+        typed = headed or any(word.isdigit() for word in words)
+        whole = words[0] not in _NO_STREETS and words[-1] not in _STREET_BREAKS_OFF
+        return (
+            typed
+            and whole
+            and not self._is_settlement(words, span)
+            and not self._is_behind_district(words, span)
+            and not self._holds_two(words)
+            and not self._is_cut_short(words, span)
+            and not self._takes_label(span)
+            and not self._holds_unit(words, span)
+            and not self._holds_house_number(words, span)
+        )
+
+    def _is_settlement(self, words: list[str], span: Span) -> bool:
+        """Is it a district's or settlement's noun whose type is not typed."""
+        return len(words) == 2 and words[1] in lx.NO_STREETS and self.tokens.keys[span[0]] == words[1]
+
+    def _is_behind_district(self, words: list[str], span: Span) -> bool:
+        """Does a locality, which is a type only where it opens the address, stand behind the district."""
+        return words[0] in _PLACE_TYPES and "bairro" in self.spans and self.spans["bairro"][0] < span[0]
+
+    def _holds_two(self, words: list[str]) -> bool:
+        return any(
+            words[at] in lx.COMMON_TYPES and words[at - 1] not in lx.PREPOSITIONS for at in range(2, len(words) - 1)
+        )
+
+    def _is_cut_short(self, words: list[str], span: Span) -> bool:
+        """Is an abbreviation in it that nobody wrote out."""
+        keys, dots = self.tokens.keys, self.tokens.dots
+        inner = [at for at in range(span[0], span[1] - 1) if dots[at] and keys[at] not in lx.STREET_TYPES]  # "Rua."
+        return any(3 <= len(keys[at]) <= 4 and keys[at] in words for at in inner)
+
+    def _takes_label(self, span: Span) -> bool:
+        """Does it end in the label of the number behind it: "Rua Tal n"."""
+        end = span[1]
+        return self.tokens.keys[end - 1] in lx.NUMBER_WORDS and end < self.tokens.size and self.tokens.kinds[end] == NUM
+
+    def _holds_unit(self, words: list[str], span: Span) -> bool:
+        """Is a part of the complement inside, other than the quadra that is the street itself."""
+        start, end = span
+        return any(
+            start <= unit.start < end and (unit.end > end or word_key(unit.keyword) not in {*_AREAS, words[0]})
+            for unit in self.evidence.units
+        )
+
+    def _holds_house_number(self, words: list[str], span: Span) -> bool:
+        """Does the street end in the house's number, or is it no more than that: "Rua das Acácias 120"."""
+        if self.address.numero is not None or not words[-1].isdigit() or self.evidence.no_number >= 0:
+            return False
+        start, end = span
+        if len(words) == 2 and end - start == 1 and self.evidence.labelled.get(start) != "rua":
+            return True  # the type is not typed
+        coded = words[0] not in _SPELLED_TYPES or words[0] in _CODED_TYPES or self.tokens.gaps[end - 1] == GLUED
+        if len(words) == 2 or coded:
+            return False
+        return len(words[-1]) >= _HOUSE_DIGITS or not self._is_numbered(words[-2], end - 1)
+
+    def _is_numbered(self, before: str, at: int) -> bool:
+        """Does the number at `at` belong to the word before it: "Projetada 12", "SB-15", in Goiás "T 37"."""
+        if before in _NUMBERED:
+            return True
+        lettered = ways_of(self.address.estado, self.address.cidade).lettered_streets
+        return (lettered or self.tokens.gaps[at] == HYPHEN) and before.isalpha() and len(before) <= _FEW_LETTERS
+
+    # -- districts ------------------------------------------------------------------------------------------------
+
+    def _is_no_district(self, words: list[str], span: Span) -> bool:
+        start, end = span
+        other = UNIT in self.marks[start:end] or self._takes_number(words, span) or self._is_the_place(span)
+        if other or span == self.evidence.slot:  # where a register prints the district, whatever it is called
+            return other
+        street = words[0] in _NO_DISTRICTS and len(words) > 1 and self.evidence.labelled.get(start) != "bairro"
+        return (
+            street
+            or words[-1] in lx.BREAKS_OFF
+            or not lx.NOTE_WORDS.isdisjoint(words)  # "entregar na portaria"
+            or not self._names_one(words)
+        )
+
+    def _names_one(self, words: list[str]) -> bool:
+        if len(words) == 1 and words[0] in _HALF_DISTRICTS:
+            return False
+        return any(word.isalpha() and len(word) > 2 for word in words) or " ".join(words) in _SHORTEST
+
+    def _takes_number(self, words: list[str], span: Span) -> bool:
+        """Does it begin or end with a house number, or begin with the letter behind one: "120 Centro", "B Centro"."""
+        tokens, (start, end) = self.tokens, span
+        apart = tokens.gaps[start] == HARD
+        counted = (len(words) > 1 and words[1] in _AFTER_ORDINALS) or tokens.words[start][-1:] in "ºª°"
+        if tokens.kinds[start] == NUM and not counted:
+            return not apart or self.address.numero is None
+        if len(words[0]) == 1 and start and tokens.kinds[start - 1] == NUM and not apart:
+            return True
+        return tokens.kinds[end - 1] == NUM and self.address.numero is None and len(words[-1]) > 2
+
+    def _is_the_place(self, span: Span) -> bool:
+        """Shifted fields: does it hold the state, or is it the municipality before it where the city is not?"""
+        named = [
+            state.start for state in states(self.evidence) if state.uf == self.address.estado and not state.spelled
+        ]
+        if any(span[0] <= at < span[1] for at in named):
+            return True
+        name = gazetteer.name_key(str(self.address.bairro))
+        if self.address.estado not in gazetteer.municipalities(name):
+            return False
+        beside = {
+            state.start
+            for state in states(self.evidence)
+            if state.uf == self.address.estado
+            and not any(start <= state.start < end for _, (start, end) in self.claims)
+        }
+        return span[1] in beside and self.spans["cidade"][1] not in beside
+
+    # -- complements ---------------------------------------------------------------------------------------------
+
+    def _runs_on(self, span: Span) -> bool:
+        """Does a building's name run on into a district's: "Edifício Bianco Centro"."""
+        keys, gaps, (start, end) = self.tokens.keys, self.tokens.gaps, span
+        open_end = end < self.tokens.size and gaps[end] != HARD
+        last = end if "bairro" not in self.spans or open_end else start + 1
+        return any(
+            keys[at] in lx.STRONG_STARTERS
+            and keys[at - 1] not in lx.PREPOSITIONS
+            and keys[at - 1] not in lx.DISTRICT_WORDS
+            and keys[at - 1] not in lx.BUILDING_WORDS
+            for at in range(start + 1, last)
+        )
+
+    def _stands_for_district(self, span: Span) -> bool:
+        """Does a name that could be the district itself stand between what is called the district and the city."""
+        if "bairro" not in self.spans:
+            return False
+        at = span[0]
+        between = self.spans["bairro"][1] <= at < self.spans["cidade"][0]
+        return between and self.marks[at] == FREE and self.tokens.keys[at] not in lx.BUILDING_WORDS
+
+
+# -- what the text does not say, though it implies it; stored marked, as `deduzido` -----------------------------------
+
+TYPE: Final = "tipo"  # no type is typed: it is "Rua" because the name stands in a street's place
+DEDUCED_STATE: Final = "estado"  # no state is typed: it is that of the CEP, or of the only city of that name
+
+_TYPES: Final = {**lx.STREET_TYPES, **lx.OPENING_TYPES, **lx.LOCALITIES, **lx.SETTLEMENTS}
+
+
+def deduced(text: str, address: Address) -> tuple[str, ...]:
+    """Return which of TYPE and STATE the text does not say, of an address that is grounded in it. Total."""
+    tokens = Tokens(clean(text)[:MAX_CHARS])
+    found = [] if _says_type(tokens, address.rua) else [TYPE]
+    if not any(state.uf == address.estado for state in states(gather(tokens))):
+        found.append(DEDUCED_STATE)
+    return tuple(found)
+
+
+def _says_type(tokens: Tokens, street: str) -> bool:
+    first = street.split(maxsplit=1)[0]
+    return word_key(first) in tokens.vocabulary or any(_TYPES.get(key) == first for key in tokens.vocabulary)

@@ -1,6 +1,6 @@
 """The word lists that the rules ask, each derived from the roles in `words/words.toml`.
 
-What a role means stands in that file; here is what the rules call it. Keys are folded (`keys.word_key`).
+What a role means stands in that file; here is what the rules call it. Keys are folded (`text.word_key`).
 """
 
 from __future__ import annotations

@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address import towns, weights
-from normalizer.domain.address.marks import DROPPED, FREE, LABEL, POSTCODE, STATE
-from normalizer.domain.address.tokens import CEP, HARD, WORD, Tokens
+from normalizer.domain.address import weights
+from normalizer.domain.address.tokens import CEP, DROPPED, FREE, HARD, LABEL, POSTCODE, STATE, WORD, Tokens
+from normalizer.domain.address.words import (
+    NAMESAKES,
+    PLAIN_CAPITALS,
+    PLAIN_NICKNAMES,
+    coded_capital,
+    in_capital,
+    ways_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from normalizer.domain.address.evidence import Evidence
+    from normalizer.domain.address.tokens import Evidence
 
 _STATE_NAMES: Final = {tuple(gazetteer.name_key(name).split()): uf for uf, name in gazetteer.UF_NAMES.items()}
 _STATE_OPENERS: Final = frozenset({*lx.STATE_WORDS, *(words[0] for words in _STATE_NAMES)})
@@ -114,7 +121,7 @@ def _spelled(evidence: Evidence, start: int) -> State | None:
 def _is_state(evidence: Evidence, start: int, at: int, end: int, uf: str) -> bool:
     """Is the name one field's, and not that of the city in "SAO PAULO - SP"."""
     tokens = evidence.tokens
-    city = uf in towns.NAMESAKES and start == at and tokens.key(end) == uf.lower()
+    city = uf in NAMESAKES and start == at and tokens.key(end) == uf.lower()
     return not city and evidence.marks[end - 1] == FREE and HARD not in tokens.gaps[at + 1 : end]
 
 
@@ -139,7 +146,7 @@ def _before_state(evidence: Evidence, state: State) -> Iterator[Place]:
         return
     score = weights.CITY_BEFORE_STATE + _tail_bonus(evidence, state.end) + _cep_bonus(evidence, state.uf)
     score += _state_bonus(evidence, state)
-    in_capital = state.spelled and _in_capital(evidence, state.uf)
+    in_capital = state.spelled and _is_in_capital(evidence, state.uf)
     for start, name, quality in cities_ending(evidence, last + 1, state.uf):
         district = in_capital and name != gazetteer.CAPITALS[state.uf]  # "…, Socorro, São Paulo", CEP of the capital
         if not district and not _is_city_cut_short(evidence, start, last + 1):
@@ -329,7 +336,7 @@ def _is_apart(state: State, start: int, end: int) -> bool:
 
 def _is_elsewhere(evidence: Evidence, uf: str, city: str) -> bool:
     """Is it the capital's name, and the CEP one of another city."""
-    return gazetteer.CAPITALS[uf] == city and _in_capital(evidence, uf) is False
+    return gazetteer.CAPITALS[uf] == city and _is_in_capital(evidence, uf) is False
 
 
 def _may_be_last(evidence: Evidence, start: int, end: int) -> bool:
@@ -341,9 +348,9 @@ def _by_name(key: str, by_uf: dict[str, str]) -> tuple[str, State | None, float]
     """Return the state that the name alone decides: it is a capital's, or of one town."""
     for uf, name in by_uf.items():
         if gazetteer.CAPITALS[uf] == name:
-            return uf, None, weights.CITY_IS_NAMESAKE if uf in towns.NAMESAKES else weights.CITY_IS_CAPITAL
+            return uf, None, weights.CITY_IS_NAMESAKE if uf in NAMESAKES else weights.CITY_IS_CAPITAL
     (uf, *others) = by_uf
-    region = towns.town(uf, by_uf[uf]).opening_quadra  # of Brasília: it may be its district
+    region = ways_of(uf, by_uf[uf]).opening_quadra  # of Brasília: it may be its district
     if not others and not region and key not in lx.TOWN_LIKE_DISTRICTS:
         return next(iter(by_uf)), None, weights.CITY_IN_ONE_STATE
     return None
@@ -369,17 +376,17 @@ def _tail(evidence: Evidence, start: int, end: int) -> Iterator[Place]:
 
 def _plain_nickname(key: str) -> gazetteer.Municipality | None:
     """Return what a short nickname, or one that is nothing else, stands for."""
-    return gazetteer.nickname(key) if len(key) <= 4 or key in towns.PLAIN_NICKNAMES else None
+    return gazetteer.nickname(key) if len(key) <= 4 or key in PLAIN_NICKNAMES else None
 
 
 def _plain(evidence: Evidence, first: int, key: str, by_uf: dict[str, str]) -> Iterator[str]:
     """Yield the states in which the words `key`, at the end of a field that says more, can only be the city."""
     tokens = evidence.tokens
-    uf = towns.coded_capital(key, tokens.keys[0]) if tokens.size > 1 else None
+    uf = coded_capital(key, tokens.keys[0]) if tokens.size > 1 else None
     if uf is not None:
         yield uf
-    if key in towns.PLAIN_CAPITALS and evidence.marks[first - 1] != LABEL and not evidence.cep_ufs:
-        yield from () if states(evidence) else (towns.PLAIN_CAPITALS[key],)
+    if key in PLAIN_CAPITALS and evidence.marks[first - 1] != LABEL and not evidence.cep_ufs:
+        yield from () if states(evidence) else (PLAIN_CAPITALS[key],)
     if " " in key and len(by_uf) == 1 and not evidence.ceps:
         yield from filter(partial(_is_like_state, key), by_uf)
 
@@ -387,7 +394,7 @@ def _plain(evidence: Evidence, first: int, key: str, by_uf: dict[str, str]) -> I
 def _is_like_state(key: str, uf: str) -> bool:
     """Is the only city so called named after its state: "Rio Grande do Sul", "São Paulo"."""
     named = gazetteer.name_key(gazetteer.UF_NAMES[uf])
-    return key.endswith(named) or (uf in towns.NAMESAKES and key == gazetteer.name_key(gazetteer.CAPITALS[uf]))
+    return key.endswith(named) or (uf in NAMESAKES and key == gazetteer.name_key(gazetteer.CAPITALS[uf]))
 
 
 def _cep_bonus(evidence: Evidence, uf: str) -> float:
@@ -400,6 +407,6 @@ def _tail_bonus(evidence: Evidence, end: int) -> float:
     return weights.ENDS_TEXT if not evidence.marks[end:].strip(_EXPLAINED) else 0.0
 
 
-def _in_capital(evidence: Evidence, uf: str) -> bool | None:
+def _is_in_capital(evidence: Evidence, uf: str) -> bool | None:
     """Say whether the CEP lies in the capital of `uf`; None where there is none or the ranges do not tell."""
-    return towns.in_capital(uf, evidence.ceps[0] if evidence.ceps else None)
+    return in_capital(uf, evidence.ceps[0] if evidence.ceps else None)

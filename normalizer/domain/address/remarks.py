@@ -1,4 +1,4 @@
-"""Passes over what is no address: orders, repetitions, empty fields, people, notes, references."""
+"""Passes over what is no address: orders, repetitions, empty fields, people, notes, references, corners."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address.marks import DROPPED, FREE, LABEL, NUMBER
-from normalizer.domain.address.shapes import corner_end
 from normalizer.domain.address.streets import at_street
-from normalizer.domain.address.tokens import HARD, NOISE, NUM, WORD
+from normalizer.domain.address.tokens import DROPPED, FREE, HARD, LABEL, NOISE, NUM, NUMBER, SLASH, WORD
 
 if TYPE_CHECKING:
-    from normalizer.domain.address.evidence import Evidence
-    from normalizer.domain.address.tokens import Tokens
+    from normalizer.domain.address.tokens import Evidence, Tokens
 
 _STATE_KEYS: Final = frozenset(gazetteer.name_key(name) for name in gazetteer.UF_NAMES.values())
 _STATE_ENDS: Final = frozenset(key.split()[-1] for key in _STATE_KEYS)
@@ -21,6 +18,7 @@ _CAPITAL_ENDS: Final = frozenset(
     {gazetteer.name_key(name).split()[-1] for name in gazetteer.CAPITALS.values()}
     | {uf.lower() for uf in gazetteer.UF_NAMES}
 )
+_CROSSING: Final = lx.STREET_TYPES.keys() - lx.LAST_RESORT_TYPES
 _LIVED_WITH: Final = 7  # words between "mora" and "na Rua"
 # Without any of these no field is one that says nothing, of a person, or a note.
 _FIELD_WORDS: Final = {slot.split()[0] for slot in lx.NULL_SLOTS} | lx.OWN_COUNTRY | lx.PERSON_WORDS | lx.NOTE_WORDS
@@ -274,3 +272,50 @@ def _between_streets(evidence: Evidence, at: int) -> bool:
     end = tokens.hard_end(at)
     numbered = at > 0 and (tokens.kinds[at - 1] == NUM or evidence.marks[at - 1] == NUMBER)
     return numbered and end < tokens.size and not lx.AND.isdisjoint(tokens.keys[at + 2 : end - 1])
+
+
+# -- corners ----------------------------------------------------------------------------------------------------------
+
+
+def mark_corners(evidence: Evidence) -> None:
+    """Drop the other street of a corner: "C/ RUA X", "COM A RUA X", "/RUA X", up to the next field or plot."""
+    tokens = evidence.tokens
+    if lx.MEETING.isdisjoint(tokens.vocabulary) and SLASH not in tokens.gaps:
+        return
+    for at in range(2, tokens.size - 1):
+        if evidence.free(at) and _meets_street(evidence, at):
+            evidence.mark(at, corner_end(tokens, at), DROPPED)
+
+
+def _meets_street(evidence: Evidence, at: int) -> bool:
+    """Does another street begin at `at`, behind "com", "c/" or a slash, where the first one's name is over."""
+    tokens = evidence.tokens
+    key = tokens.keys[at]
+    if tokens.gaps[at] == SLASH and key in _CROSSING:
+        return tokens.kinds[at + 1] == WORD and at_street(tokens, 0)
+    if key not in lx.MEETING:
+        return False
+    street = at + 1 + (tokens.key(at + 1) in lx.ARTICLES)
+    slashed = len(key) == 1 and tokens.gaps[at + 1] == SLASH  # "c/ Rua X"
+    typed = tokens.key(street) in _CROSSING and street + 1 < tokens.size
+    return typed and (slashed or stands_apart(evidence, at))
+
+
+def corner_end(tokens: Tokens, at: int) -> int:
+    """Return where the corner or reference that begins at `at` ends: with its field, or before a plot or flat."""
+    end = tokens.hard_end(at)
+    return next((i for i in range(at + 1, end) if _is_unit(tokens, i)), end)
+
+
+def _is_unit(tokens: Tokens, at: int) -> bool:
+    """Does a unit with a number or a letter begin at `at`."""
+    if tokens.keys[at] not in lx.UNIT_WORDS or len(tokens.keys[at]) < 2:
+        return False
+    following = tokens.key(at + 1)
+    return tokens.is_number(at + 1) or (len(following) == 1 and following.isalpha())
+
+
+def stands_apart(evidence: Evidence, at: int) -> bool:
+    """Does the word at `at` open a field, or follow a number or "S/N"."""
+    before = at - 1
+    return evidence.tokens.gaps[at] == HARD or evidence.tokens.kinds[before] == NUM or evidence.marks[before] == NUMBER

@@ -1,22 +1,72 @@
-"""The one written form of each field: abbreviations spelled out, proper case, accents back, codes in capitals.
+"""The normalized address as it is stored in `endereco_normalizado`, and the one written form of each of its fields.
 
-Rules and model answers go through the same functions, so that both look the same. Nothing here changes a letter of a
-word: abbreviations become what the closed tables of `lexicon` say, accents come from the gazetteer's own words.
+Rules and model answers go through the same functions, so that both look the same: abbreviations spelled out, proper
+case, accents back, codes in capitals. Nothing here changes a letter of a word: abbreviations become what the closed
+tables of `lexicon` say, accents come from the gazetteer's own words.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address.keys import word_key
 from normalizer.domain.address.tokens import GLUED, HYPHEN, NUM, SLASH, WORD, Tokens
+from normalizer.domain.text import word_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+
+FIELDS: Final = ("rua", "numero", "complemento", "bairro", "cidade", "estado", "cep")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Street, city and state are the minimum; everything else may be absent (None, never an empty string)."""
+
+    rua: str
+    cidade: str
+    estado: str
+    numero: str | None = None
+    complemento: str | None = None
+    bairro: str | None = None
+    cep: str | None = None
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the seven stored fields, in the stored order."""
+        return {
+            "rua": self.rua,
+            "numero": self.numero,
+            "complemento": self.complemento,
+            "bairro": self.bairro,
+            "cidade": self.cidade,
+            "estado": self.estado,
+            "cep": self.cep,
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, object]) -> Address:
+        """Return the address of seven stored fields; empty strings count as absent.
+
+        Raises ValueError when a field is neither string nor null, or when street, city or state is missing.
+        """
+        fields: dict[str, str | None] = {}
+        for name in FIELDS:
+            value = stored.get(name)
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"{name} must be a string or null")
+            fields[name] = value or None
+        rua, cidade, estado = fields.pop("rua"), fields.pop("cidade"), fields.pop("estado")
+        if rua is None or cidade is None or estado is None:
+            raise ValueError("rua, cidade and estado are required")
+        return cls(rua=rua, cidade=cidade, estado=estado, **fields)
+
+
+# -- written forms ----------------------------------------------------------------------------------------------------
 
 ACCENTS_FILE: Final = gazetteer.MUNICIPALITIES_FILE.with_name("accents.txt")
 _WORDS: Final = re.compile(r"[^\W\d_]+")

@@ -1,17 +1,75 @@
-"""A text as words and numbers with what separates them: the one reading that rules and grounding share.
+"""The text of an address as words and numbers with what separates them: what rules and grounding share.
 
-A separator is kept as the strength of the gap before a token: an address has no grammar, but people separate fields
-harder than they separate words.
+A cell is split into the addresses it holds, an address into tokens; a token's mark says what explains it. A separator
+is kept as the strength of the gap before a token: an address has no grammar, but people separate fields harder than
+they separate words.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
 
 from normalizer.domain.address import lexicon as lx
-from normalizer.domain.address.keys import word_key
+from normalizer.domain.text import clean, word_key
+
+if TYPE_CHECKING:
+    from normalizer.domain.address.places import State
+    from normalizer.domain.address.units import Unit
+
+
+# -- the addresses of a cell: formulas, an old address, a second one --------------------------------------------------
+
+
+def _any(words: frozenset[str]) -> str:
+    """Return the pattern of any of the words, the longest first; blanks of a phrase may be many."""
+    longest_first = sorted(words, key=lambda word: (-len(word), word))
+    return "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in longest_first)
+
+
+# Where one address ends and the next begins. Alternatives are read apart; the first counts.
+_SPLIT: Final = re.compile(
+    rf"//|\b{lx.OR}\b(?=\s+(?:{_any(lx.AFTER_OR)})\b)"
+    rf"|\b(?:(?:{_any(lx.ADDRESS_LABELS)})\.?\s{{1,3}})?(?:{_any(lx.ADDRESS_KINDS)})\s{{0,3}}:",
+    re.IGNORECASE,
+)
+_MARKER: Final = re.compile(rf"\A(?:{_SPLIT.pattern})", re.IGNORECASE)
+_OR: Final = f" {lx.OR} "
+_OLD: Final = re.compile(rf"\b(?:{_any(lx.OLD_ADDRESS)})\b", re.IGNORECASE)
+_FORMULA: Final = re.compile(r"=\s*(?:CONCATENAR|CONCATENATE|CONCAT)\s*\(", re.IGNORECASE)
+
+
+def alternatives(text: str) -> list[str]:
+    """Return the cleaned addresses a cell offers, the one to use first; those said to be old are left out."""
+    cleaned = clean(text)
+    if cleaned.startswith("="):
+        cleaned = _FORMULA.sub("", cleaned, count=1)
+    if ":" not in cleaned and "//" not in cleaned and _OR not in cleaned.lower():
+        return [cleaned]  # nothing that could part it
+    edges = [0, *(cut.start() for cut in _SPLIT.finditer(cleaned)), len(cleaned)]
+    parts = [cleaned[start:end].strip() for start, end in pairwise(edges)]
+    kept = [_MARKER.sub("", part).strip() for part in parts if not _OLD.search(part)]
+    return list(filter(None, kept)) or [cleaned]
+
+
+# -- marks: one a token, so that no part of a text is claimed by two fields -------------------------------------------
+
+FREE: Final = 0  # not explained yet
+LABEL: Final = 1  # announces a field
+DROPPED: Final = 2  # explained, but no part of the address
+POSTCODE: Final = 3
+STATE: Final = 4
+CITY: Final = 5
+STREET: Final = 6
+NUMBER: Final = 7
+UNIT: Final = 8  # a part of the complement
+DISTRICT: Final = 9
+
+
+# -- tokens -----------------------------------------------------------------------------------------------------------
 
 # Gap before a token, from weakest to strongest. The first token of a text has HARD.
 GLUED: Final = -1  # "337ap52"
@@ -256,3 +314,47 @@ def _unglue(text: str) -> str:
     if _INNER_CAPITAL.search(text):
         text = _CAMEL.sub(" ", _GLUED_TYPE.sub(r"\1 ", text))
     return text
+
+
+# -- evidence ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Evidence:
+    """The tokens of one text with their marks; `passes.gather` fills it."""
+
+    tokens: Tokens
+    marks: bytearray
+    ceps: list[str] = field(default_factory=list)  # eight digits each
+    cep_ufs: list[str] = field(default_factory=list)  # the state of each of them
+    labelled: dict[int, str] = field(default_factory=dict)  # first token of a labelled value → field
+    no_number: int = -1  # where "S/N" ends
+    ordered: bool = False  # the text gives orders
+    states: list[State] | None = None  # what `places.states` found, kept
+    slot: tuple[int, int] = (0, 0)  # the field right before "CITY - UF": where a register prints the district
+    city: tuple[int, int] = (0, 0)  # the whole field before the last sigla, if it is a municipality of that state
+    trailing_type: str | None = None  # the street's type that stands behind its number: "FULANO, 121 RUA."
+    units: list[Unit] = field(default_factory=list)
+
+    def in_slot(self, at: int) -> bool:
+        """Does the token stand where a register prints the district."""
+        return self.slot[0] <= at < self.slot[1]
+
+    def in_city(self, at: int) -> bool:
+        """Does the token stand in a field that is a municipality right before its state."""
+        return self.city[0] <= at < self.city[1]
+
+    def free(self, at: int) -> bool:
+        """Is the token there and still unexplained."""
+        return 0 <= at < self.tokens.size and not self.marks[at]
+
+    def mark(self, start: int, end: int, kind: int) -> None:
+        """Explain the tokens of [start, end) that are still free."""
+        marks = self.marks
+        for at in range(start, min(end, len(marks))):
+            if marks[at] == FREE:
+                marks[at] = kind
+
+    def numeric(self, at: int) -> bool:
+        """Is a free number there."""
+        return self.free(at) and self.tokens.is_number(at)

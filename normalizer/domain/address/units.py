@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard
-from normalizer.domain.address.marks import DROPPED, LABEL, NUMBER, UNIT
 from normalizer.domain.address.streets import at_street, date_follows
-from normalizer.domain.address.tokens import BLANK, GLUED, HARD, HYPHEN, NUM, SLASH, WORD
+from normalizer.domain.address.tokens import BLANK, DROPPED, GLUED, HARD, HYPHEN, LABEL, NUM, NUMBER, SLASH, UNIT, WORD
 
 if TYPE_CHECKING:
-    from normalizer.domain.address.evidence import Evidence
-    from normalizer.domain.address.tokens import Tokens
+    from normalizer.domain.address.tokens import Evidence, Tokens
 
 _ORDINAL_SIGNS: Final = "ºª°oOaA"  # "10o andar"
 # A named block is given a name that is no word of another field.

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from normalizer.domain.moment import parse_moment
+from normalizer.domain.stored_form import parse_moment
 from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import encoding
 from normalizer.imports.spreadsheet.columns import find_header, header_within

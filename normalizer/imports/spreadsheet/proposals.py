@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from normalizer.domain.document import cpf_is_valid
 from normalizer.domain.gazetteer import UF_NAMES, municipalities, name_key, uf_of_cep
-from normalizer.domain.moment import parse_moment
-from normalizer.domain.stored_form import phone_of, status_of
+from normalizer.domain.stored_form import parse_moment, phone_of, status_of
 from normalizer.domain.text import clean, fold
 from normalizer.imports.spreadsheet.rows import shown
 from normalizer.imports.spreadsheet.table import text_of

@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from normalizer.domain.moment import parse_moment
+from normalizer.domain.stored_form import parse_moment
 from normalizer.imports.spreadsheet.columns import Header, header_within
 from normalizer.imports.spreadsheet.joining import (
     PARTS,

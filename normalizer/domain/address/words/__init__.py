@@ -1,28 +1,33 @@
-"""The words of addresses, each once, as data: `words.toml` and `towns.toml`, read and checked at the first import.
+"""The words and the towns of addresses, as data: `words.toml` and `towns.toml`, read and checked at the first import.
 
 A line of `words.toml` is a word: how it is written out, its short spellings, and its roles. A role that holds for some
 spellings only names them: `street-weak(al ala)`. The file is TOML, one entry a line; this reader takes only that form,
-which is ten times as fast as a whole TOML parser and knows the line of everything it complains of.
+which is ten times as fast as a whole TOML parser and knows the line of everything it complains of. A table of
+`towns.toml` is a town, or a state, whose addresses have ways of their own.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import tomllib
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from normalizer.domain.address.keys import word_key
+from normalizer.domain import gazetteer
+from normalizer.domain.text import word_key
 from normalizer.errors import Misconfigured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+
 WORDS_FILE: Final = Path(__file__).parent / "words.toml"
 _ENTRY: Final = re.compile(r'("[^"]+"|[\w-]+) = \{ (?:short = "([^"]*)", )?roles = "([^"]*)" \}')
 _ROLE: Final = re.compile(r'([\w.-]+) = "([^"]+)"')
 _USE: Final = re.compile(r"([\w.-]+)(?:\(([^()]*)\))?")
-_FIX: Final = "Veja docs/regras-de-endereco.md, «Uma palavra nova»."
+_FIX_WORD: Final = "Veja docs/regras-de-endereco.md, «Uma palavra nova»."
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ def phrase_key(text: str) -> str:
     return " ".join(word_key(word) for word in text.split())
 
 
-def load(file: Path = WORDS_FILE) -> Words:
+def load_words(file: Path = WORDS_FILE) -> Words:
     """Read and check a file of words.
 
     Raises Misconfigured, which names file and line and says what is wrong, for the first bad entry.
@@ -147,13 +152,134 @@ def _uses(
 def _matched(form: re.Pattern[str], text: str, where: str, expected: str) -> re.Match[str]:
     found = form.fullmatch(text.strip())
     if found is None:
-        raise Misconfigured(f"{where}: não entendi «{text.strip()[:80]}»; esperado: {expected}.", fix=_FIX)
+        raise Misconfigured(f"{where}: não entendi «{text.strip()[:80]}»; esperado: {expected}.", fix=_FIX_WORD)
     return found
 
 
 def _insist(holds: bool, where: str, problem: str) -> None:
     if not holds:
-        raise Misconfigured(f"{where}: {problem}.", fix=_FIX)
+        raise Misconfigured(f"{where}: {problem}.", fix=_FIX_WORD)
 
 
-WORDS: Final = load()
+WORDS: Final = load_words()
+
+
+# -- towns and states whose addresses have ways of their own ----------------------------------------------------------
+
+TOWNS_FILE: Final = Path(__file__).parent / "towns.toml"
+_FIX_TOWN: Final = "Veja docs/regras-de-endereco.md, «Uma cidade com jeito próprio»."
+_LISTS: Final = ("capitals", "capital_ceps")
+
+
+@dataclass(frozen=True, slots=True)
+class Town:
+    """How addresses are written there; the defaults are how they are written elsewhere."""
+
+    codes: frozenset[str] = frozenset()
+    inner: frozenset[str] = frozenset()
+    opening_quadra: bool = False
+    sided_quadra: bool = False
+    inner_streets: bool = False
+    untyped_streets: bool = True
+    lettered_streets: bool = False
+    block_numbers: bool = False
+
+
+_FORMS: Final = {field.name: type(field.default) for field in fields(Town)}
+
+
+def load_towns(file: Path = TOWNS_FILE, *, check_cities: bool = True) -> dict[str, Any]:
+    """Read and check a file of towns: {"UF" or "UF/City": Town}, and its two lists as they stand.
+
+    `check_cities` reads the whole gazetteer, which the import of this module does not wait for. Raises Misconfigured,
+    which names file and line and says what is wrong.
+    """
+    text = file.read_text("utf-8")
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Misconfigured(f"{file.name}: {error}.", fix=_FIX_TOWN) from error
+    found: dict[str, Any] = {name: tables.pop(name, {}) for name in _LISTS}
+    for place, ways in tables.items():
+        line = _line(text, place)
+        where = f"{file.name}, linha {line}"
+        _insist_on_state(place, where)
+        if check_cities:
+            _insist_on_city(place, where)
+        found[place] = Town(**_ways({**tables.get(place[:2], {}), **ways}, where))
+    return found
+
+
+def _line(text: str, place: str) -> int:
+    heads = (f"[{place}]", f'["{place}"]')
+    return next((number for number, line in enumerate(text.splitlines(), start=1) if line.strip() in heads), 0)
+
+
+def _insist_on_state(place: str, where: str) -> None:
+    uf = place.partition("/")[0]
+    if uf not in gazetteer.UF_NAMES:
+        raise Misconfigured(f"{where}: «{uf}» não é uma UF.", fix=_FIX_TOWN)
+
+
+def _insist_on_city(place: str, where: str) -> None:
+    uf, _, city = place.partition("/")
+    if city and gazetteer.municipalities(gazetteer.name_key(city)).get(uf) != city:
+        raise Misconfigured(f"{where}: «{city}» não é um município de {uf}, ou não se escreve assim.", fix=_FIX_TOWN)
+
+
+def _ways(ways: Mapping[str, Any], where: str) -> dict[str, Any]:
+    for name, value in ways.items():
+        if name not in _FORMS:
+            raise Misconfigured(f"{where}: «{name}» é desconhecido.", fix=_FIX_TOWN)
+        if not isinstance(value, bool if _FORMS[name] is bool else str):
+            raise Misconfigured(f"{where}: «{name}» deve ser {_expected(name)}.", fix=_FIX_TOWN)
+    return {name: value if isinstance(value, bool) else frozenset(value.split()) for name, value in ways.items()}
+
+
+def _expected(name: str) -> str:
+    return "«true» ou «false»" if _FORMS[name] is bool else "um texto: «palavra palavra»"
+
+
+_ALL: Final = load_towns(check_cities=False)
+_TOWNS: Final = {place: town for place, town in _ALL.items() if isinstance(town, Town)}
+_ELSEWHERE: Final = Town()
+ALL_CODES: Final = frozenset[str]().union(*(town.codes for town in _TOWNS.values()))
+# Codes that are continued by others, "ARSE 72 QI 5", and what continues them.
+CONTINUED: Final = frozenset[str]().union(*(town.codes for town in _TOWNS.values() if town.inner))
+INNER: Final = frozenset[str]().union(*(town.inner for town in _TOWNS.values()))
+
+# Capitals that are the city where a text ends with their name, by its key; nicknames that are nothing else.
+PLAIN_CAPITALS: Final = {
+    gazetteer.name_key(gazetteer.CAPITALS[uf]): uf for uf in _ALL["capitals"].get("plain", "").split()
+}
+PLAIN_NICKNAMES: Final = frozenset(_ALL["capitals"].get("nicknames", ()))
+# First three digits of CEPs that belong to a capital alone, by UF.
+_CAPITAL_CEPS: Final = {
+    uf: [tuple(map(int, span.split("-"))) for span in spans.split()] for uf, spans in _ALL["capital_ceps"].items()
+}
+# States whose capital has their name: "…, São Paulo" may be either.
+NAMESAKES: Final = frozenset(uf for uf, name in gazetteer.UF_NAMES.items() if gazetteer.CAPITALS[uf] == name)
+
+
+@lru_cache(maxsize=8_192)
+def ways_of(uf: str, city: str) -> Town:
+    """Return the ways of a city, those of its state where it has none of its own."""
+    return _TOWNS.get(f"{uf}/{city}") or _TOWNS.get(uf, _ELSEWHERE)
+
+
+def in_capital(uf: str, cep: str | None) -> bool | None:
+    """Say whether a CEP lies in the capital of `uf`; None where there is none or the ranges do not tell."""
+    spans = _CAPITAL_CEPS.get(uf)
+    if spans is None or not cep:
+        return None
+    prefix = int(cep[:3])
+    return any(first <= prefix <= last for first, last in spans)
+
+
+def coded_capital(key: str, first: str) -> str | None:
+    """Return the state whose capital is written `key` and whose codes, of three letters or more, open the text."""
+    for place, ways in _TOWNS.items():
+        capital = gazetteer.name_key(gazetteer.CAPITALS[place[:2]])
+        if key == capital and len(first) > 2 and first in ways.codes:
+            return place[:2]
+    return None
