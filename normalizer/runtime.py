@@ -28,7 +28,7 @@ from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, 
 from normalizer.imports.estimate import LaneLimits
 from normalizer.llm.client import OPENAI_URL, CapabilityStore, LlmClient
 from normalizer.llm.coalescer import Coalescer
-from normalizer.llm.limits import Gate, LocalGate, SharedGate, reopen_gate
+from normalizer.llm.limits import LocalGate, SharedGate, reopen_gate
 from normalizer.llm.packing import BatchSize, Budget
 from normalizer.llm.pricing import Ledger, ModelStatus, read_model_status
 from normalizer.llm.prompt import PROMPT_VERSION
@@ -484,7 +484,7 @@ def model_lane(
     settings: Settings,
     stack: contextlib.AsyncExitStack,
     client: LlmClient | None,
-    gate: Gate,
+    gate: LocalGate,
     *,
     shared: Shared | None,
 ) -> Coalescer | None:

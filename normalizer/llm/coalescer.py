@@ -19,7 +19,7 @@ from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Decision, Reason, Undecided
 from normalizer.domain.text import canonical
 from normalizer.errors import ProviderRefused, TransientError
-from normalizer.llm.limits import Admitted, Denied, Gate, LocalGate
+from normalizer.llm.limits import Admitted, Denied, LocalGate
 from normalizer.llm.model_call import ModelCaller
 from normalizer.llm.packing import BatchSize, Budget, Pace, PendingTexts, cost_of, prompt_tokens
 from normalizer.llm.prompt import MAX_RECORD_CHARS, Record
@@ -82,7 +82,7 @@ class Coalescer:
         *,
         count: Callable[[str], int],
         cache: Cache | None = None,
-        gate: Gate | None = None,
+        gate: LocalGate | None = None,
         budget: Budget | None = None,
         size: BatchSize | None = None,
         pace: Pace | None = None,

@@ -12,7 +12,7 @@ import random
 import time
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 
@@ -33,7 +33,6 @@ _SCRIPT: Final = (files("normalizer.llm") / "limits.lua").read_text(encoding="ut
 _SLOTS: Final = 60
 _STANDSTILL: Final = ("not_before", "open_until", "probe_until", "failures", "opened", "refused", "asked", "probe")
 _PROBE_S: Final = 70.0
-_DOWN: Final = "the model provider is down"
 _LONGEST_HOLD_S: Final = 5.0  # nobody is kept waiting for longer: jobs that need no model want the place
 _REFUSED_S: Final = 60.0  # before one call finds out whether the operator has mended it; doubles up to four times that
 LONGEST_PAUSE_S: Final = 300.0
@@ -55,25 +54,6 @@ class Denied:
     wait_s: float
     error: TransientError
     closed: bool = False
-
-
-class Gate(Protocol):
-    """Decides whether a call may start, and learns from how it ended."""
-
-    async def free(self) -> None:
-        """Return once this process may have one more call under way."""
-
-    async def admit(self, tokens: int) -> Admitted | Denied:
-        """Ask to start a call expected to take `tokens` (in and out)."""
-
-    async def succeeded(self, call: Admitted, answer: Answer) -> None:
-        """The provider answered, whatever it said."""
-
-    async def failed(self, call: Admitted, error: TransientError | None) -> None:
-        """The call brought nothing. None: not the provider's fault (a refused batch)."""
-
-    async def refused(self, call: Admitted, error: ProviderRefused) -> None:
-        """The provider refuses every call: close, and let an operator see why, until it answers again."""
 
 
 class Concurrency:
@@ -119,7 +99,13 @@ class Concurrency:
 
 
 class LocalGate:
-    """The guard of one process: adaptive concurrency, pauses the provider asked for, a breaker. No Redis."""
+    """Says whether a call may start, and learns from how it ended: adaptive concurrency, pauses, breaker; no Redis.
+
+    Args:
+        largest: calls of this process that may be under way at most.
+        failures_to_open, open_s: so many failures in a row close the lane for so long, then one call probes.
+        longest_pause_s: whatever `Retry-After` or the breaker says, one call probes after this long.
+    """
 
     def __init__(
         self,
@@ -142,12 +128,11 @@ class LocalGate:
         await self._concurrency.free()
 
     async def admit(self, tokens: int) -> Admitted | Denied:
-        """Ask to start a call."""
+        """Ask to start a call expected to take `tokens` (in and out)."""
         wait_s = self._not_before - self._clock()
         is_open = self._failures >= self._failures_to_open
         if is_open and (wait_s > 0 or self._probing):
-            wait_s = max(wait_s, 1.0)
-            return Denied(wait_s, ProviderUnavailable(_DOWN, retry_after_s=wait_s), closed=True)
+            return _closed(max(wait_s, 1.0))
         if wait_s > 0:
             return _paused(wait_s)
         self._probing = is_open
@@ -155,12 +140,15 @@ class LocalGate:
         return Admitted(tokens, is_probe=is_open and self._refused)
 
     async def succeeded(self, call: Admitted, answer: Answer) -> None:
-        """Close the breaker and let concurrency grow."""
+        """The provider answered, whatever it said: close the breaker and let concurrency grow."""
         self._failures, self._probing, self._refused = 0, False, False
         self._concurrency.end(succeeded=True)
 
     async def failed(self, call: Admitted, error: TransientError | None) -> None:
-        """Pause, halve, and open the breaker after too many failures in a row. A 429 is no failure of the provider."""
+        """The call brought nothing: pause, halve, and open the breaker after too many failures in a row.
+
+        A 429 is no failure of the provider; None is not its fault at all (a refused batch).
+        """
         self._probing = False
         self._concurrency.end(succeeded=None if error is None else False)
         if error is None:
@@ -170,11 +158,10 @@ class LocalGate:
             self._failures += 1
             if self._failures >= self._failures_to_open:
                 wait_s = max(wait_s or 0.0, self._open_s)
-        pause_s = wait_s if wait_s is not None else _backoff_s(self._failures)
-        self._pause(min(pause_s, self._longest_pause_s))
+        self._pause(wait_s if wait_s is not None else _backoff_s(self._failures))
 
     async def refused(self, call: Admitted, error: ProviderRefused) -> None:
-        """Open the breaker."""
+        """The provider refuses every call: close, and let an operator see why, until it answers again."""
         self._probing, self._refused = False, True
         self._concurrency.end(succeeded=None)
         self._failures = self._failures_to_open
@@ -182,20 +169,18 @@ class LocalGate:
         self._pause(error.retry_after_s)
 
     def _pause(self, seconds: float) -> None:
-        self._not_before = max(self._not_before, self._clock() + seconds)
+        self._not_before = max(self._not_before, self._clock() + min(seconds, self._longest_pause_s))
 
 
-class SharedGate:
-    """One guard for all replicas, in Redis; concurrency is each process's own. Redis away: the process guards itself.
+class SharedGate(LocalGate):
+    """One gate for all replicas, in Redis; concurrency is each process's own. Redis away: the process guards itself.
 
     Args:
         redis: any client; nothing is decoded.
         name: what shares a limit, e.g. endpoint and model. Never the key.
         rpm, tpm: requests and tokens per window, 0 = unlimited; the provider's own headers lower them.
         window_s: the provider's window; counted a sixtieth longer, because calls arrive later than they leave.
-        failures_to_open, open_s: so many failures in a row close the lane for so long (growing to four times that),
-            then one call probes.
-        longest_pause_s: whatever `Retry-After` or the breaker says, one call probes after this long.
+        largest, failures_to_open, open_s, longest_pause_s: as of `LocalGate`; `open_s` grows to four times that.
     """
 
     def __init__(
@@ -211,83 +196,62 @@ class SharedGate:
         open_s: float = 15.0,
         longest_pause_s: float = LONGEST_PAUSE_S,
     ) -> None:
-        self._longest_pause_s = longest_pause_s
-        self._script = redis.register_script(_SCRIPT)
-        self._key = _gate_key(name)
-        self._rpm, self._tpm, self._window_s = rpm, tpm, window_s
-        self._failures_to_open, self._open_s = failures_to_open, open_s
-        self._concurrency = Concurrency(largest=largest)
-        self._local = LocalGate(
+        super().__init__(
             largest=largest, failures_to_open=failures_to_open, open_s=open_s, longest_pause_s=longest_pause_s
         )
-        self._failures = 0
-
-    async def free(self) -> None:
-        """Return once this process may have one more call under way."""
-        await self._concurrency.free()
+        self._script = redis.register_script(_SCRIPT)
+        self._key = _gate_key(name)
+        self._rpm, self._tpm, self._window_us = rpm, tpm, _us(window_s * (_SLOTS + 1) / _SLOTS)
+        self._in_a_row = 0
 
     async def admit(self, tokens: int) -> Admitted | Denied:
         """Reserve a request and `tokens` for all replicas, or say how long to wait."""
-        answer = await self._run(
-            "admit",
-            self._rpm,
-            self._tpm,
-            tokens,
-            _us(self._window_s * (_SLOTS + 1) / _SLOTS),
-            _SLOTS,
-            self._failures_to_open,
-            _us(_PROBE_S),
-        )
-        if answer is None:
-            admission = await self._local.admit(tokens)
-            if isinstance(admission, Admitted):
-                self._concurrency.begin()
-            return admission
+        limits = (self._rpm, self._tpm, tokens, self._window_us, _SLOTS, self._failures_to_open, _us(_PROBE_S))
+        if (answer := await self._run("admit", *limits)) is None:
+            return await super().admit(tokens)
         verdict, number = answer
         if verdict in {"ok", "probe"}:
             self._concurrency.begin()
             return Admitted(tokens, str(number), verdict == "probe")
         wait_s = number / 1e6 + random.uniform(0, 0.02)
         if verdict == "closed":
-            return Denied(wait_s, ProviderUnavailable(_DOWN, retry_after_s=wait_s), closed=True)
+            return _closed(wait_s)
         if verdict == "paused":
             return _paused(wait_s)
         return Denied(wait_s, RateLimited("the shared rate limit is used up", retry_after_s=wait_s))
 
     async def succeeded(self, call: Admitted, answer: Answer) -> None:
         """Give back what the call did not use, obey the provider's headers, close the breaker."""
-        self._failures = 0
-        self._concurrency.end(succeeded=True)
+        self._in_a_row = 0
         if not call.slot:
-            await self._local.succeeded(call, answer)
+            await super().succeeded(call, answer)
             return
+        self._concurrency.end(succeeded=True)
         used = answer.usage.tokens_in + answer.usage.tokens_out
         stated = RateLimitHeaders.read(answer.headers)
-        pause_s = stated.pause_s(call.tokens)
-        await self._finish(call, used or call.tokens, "ok", pause_s, stated)
+        await self._finish(call, used or call.tokens, "ok", stated.pause_s(call.tokens), stated)
 
     async def failed(self, call: Admitted, error: TransientError | None) -> None:
         """Give the tokens back (a provider counts the request all the same) and tell all replicas to pause."""
-        self._concurrency.end(succeeded=None if error is None else False)
         if not call.slot:
-            await self._local.failed(call, error)
+            await super().failed(call, error)
             return
+        self._concurrency.end(succeeded=None if error is None else False)
         if error is None:
             await self._finish(call, call.tokens, "none", 0.0)
             return
-        self._failures += 1
-        limited = isinstance(error, RateLimited)
-        pause_s = error.retry_after_s if error.retry_after_s is not None else _backoff_s(self._failures)
+        self._in_a_row += 1
+        outcome = "limited" if isinstance(error, RateLimited) else "down"
+        pause_s = error.retry_after_s if error.retry_after_s is not None else _backoff_s(self._in_a_row)
         asked = f"Retry-After de {pause_s:.0f} s" if pause_s > self._longest_pause_s else ""
-        pause_s = min(pause_s, self._longest_pause_s)
-        await self._finish(call, 0, "limited" if limited else "down", pause_s, reason=asked)
+        await self._finish(call, 0, outcome, min(pause_s, self._longest_pause_s), reason=asked)
 
     async def refused(self, call: Admitted, error: ProviderRefused) -> None:
         """Close the lane for all replicas; the reason stays where `status` finds it until one of them is answered."""
-        self._concurrency.end(succeeded=None)
         if not call.slot:
-            await self._local.refused(call, error)
+            await super().refused(call, error)
             return
+        self._concurrency.end(succeeded=None)
         error.retry_after_s = min(_REFUSED_S, self._longest_pause_s)
         await self._finish(call, 0, "refused", error.retry_after_s, reason=error.problem)
 
@@ -297,10 +261,9 @@ class SharedGate:
         used: int,
         outcome: str,
         pause_s: float,
-        stated: RateLimitHeaders | None = None,
+        stated: RateLimitHeaders = RateLimitHeaders(),  # noqa: B008  (frozen)
         reason: str = "",
     ) -> None:
-        stated = stated or RateLimitHeaders()
         await self._run(
             "finish",
             call.slot,
@@ -366,6 +329,10 @@ async def read_gate(redis: Redis, name: str, *, failures_to_open: int = 5) -> Ga
     if resumes > now_us:
         return GateState("paused", (resumes - now_us) / 1e6, refused, asked)
     return GateState("open", 0.0, refused)
+
+
+def _closed(wait_s: float) -> Denied:
+    return Denied(wait_s, ProviderUnavailable("the model provider is down", retry_after_s=wait_s), closed=True)
 
 
 def _paused(wait_s: float) -> Denied:

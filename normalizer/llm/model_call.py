@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from normalizer.domain.address import Address
     from normalizer.llm.client import LlmClient
-    from normalizer.llm.limits import Admitted, Gate
+    from normalizer.llm.limits import Admitted, LocalGate
     from normalizer.llm.packing import BatchSize, Pace
     from normalizer.llm.pricing import Ledger
     from normalizer.llm.prompt import Segments
@@ -99,7 +99,7 @@ class ModelCaller:
         self,
         client: LlmClient,
         *,
-        gate: Gate,
+        gate: LocalGate,
         size: BatchSize,
         pace: Pace,
         ledger: Ledger | None,
