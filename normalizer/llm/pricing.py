@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import asdict, dataclass, field
+import operator
+from dataclasses import asdict, astuple, dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_KEPT_DAYS: Final = 92
+_KEPT: Final = timedelta(days=92)
 _KEPT_IMPORTS: Final = 100
 _REDIS_S: Final = 2.0
 _KEEPING_S: Final = 5.0
+_PRICES: Final[dict[str, Any]] = json.loads((files("normalizer.llm") / "prices.json").read_text(encoding="utf-8"))
 _IMPORTS_KEY: Final = "norm:usage:imports"
 _WARN_AT: Final = 0.8
 
@@ -59,25 +60,12 @@ class Price:
 
 def tier_share(tier: str | None) -> float:
     """Return which part of the listed price a call costs that this service tier answered."""
-    return float(_raw()["tiers"].get(tier, 1.0))
-
-
-@cache
-def _raw() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((files("normalizer.llm") / "prices.json").read_text(encoding="utf-8"))
-    return found
-
-
-@cache
-def _table() -> tuple[str, dict[str, Price]]:
-    raw = _raw()
-    prices = {name: Price(row["in"], row["cached_in"], row["out"]) for name, row in raw["models"].items()}
-    return raw["as_of"], prices
+    return float(_PRICES["tiers"].get(tier, 1.0))
 
 
 def prices_as_of() -> str:
     """Return the date of the price table, ISO 8601."""
-    return _table()[0]
+    return str(_PRICES["as_of"])
 
 
 def price(model: str) -> Price:
@@ -85,13 +73,10 @@ def price(model: str) -> Price:
 
     A model that is not listed costs as much as the dearest listed one: a budget must not be passed for want of a price.
     """
-    _, prices = _table()
-    name = model.rsplit("/", 1)[-1]
-    known = [listed for listed in prices if name == listed or name.startswith(f"{listed}-20")]
-    if known:
-        return prices[known[0]]
-    dearest = max(prices.values(), key=lambda each: each.tokens_out)
-    return Price(dearest.tokens_in, dearest.cached_in, dearest.tokens_out, listed=False)
+    name, rows = model.rsplit("/", 1)[-1], _PRICES["models"]
+    known = [row for listed, row in rows.items() if name == listed or name.startswith(f"{listed}-20")]
+    row = known[0] if known else max(rows.values(), key=lambda each: each["out"])
+    return Price(row["in"], row["cached_in"], row["out"], listed=bool(known))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +96,16 @@ class Spending:
     def read(cls, stored: Mapping[Any, Any]) -> Spending:
         """Read a Redis hash; a count that is absent is 0."""
         found = {(key.decode() if isinstance(key, bytes) else key): value for key, value in stored.items()}
-        counts = {name: int(found.get(name, 0)) for name in _COUNTS}
-        return cls(**counts, usd=float(found.get("usd", 0.0)))
+        return cls(**{name: int(found.get(name, 0)) for name in _COUNTS}, usd=float(found.get("usd", 0.0)))
+
+    def part(self, records: int) -> Spending:
+        """Return what so many of its records cost."""
+        share = records / max(1, self.records)
+        tokens_in, tokens_out = round(self.tokens_in * share), round(self.tokens_out * share)
+        return Spending(self.calls, records, tokens_in, tokens_out, self.usd * share)
 
     def __add__(self, other: Spending) -> Spending:
-        return Spending(*(getattr(self, name) + getattr(other, name) for name in (*_COUNTS, "usd")))
+        return Spending(*map(operator.add, astuple(self), astuple(other)))
 
 
 _COUNTS: Final = ("calls", "records", "tokens_in", "tokens_out")
@@ -144,7 +134,7 @@ class Ledger:
     ) -> None:
         self._redis, self._price, self._budget_usd, self._clock = redis, price(model), daily_budget_usd, clock
         self._keep = keep
-        self._known: tuple[str, float] = ("", 0.0)
+        self._usd: dict[str, float] = {}  # of the last day seen
         self._warned: str | None = None
 
     async def record(self, usage: Usage, records: int, *, imports: Mapping[str, int] | None = None) -> None:
@@ -157,9 +147,8 @@ class Ledger:
             async with asyncio.timeout(_REDIS_S):
                 total_usd = float((await pipe.execute())[len(_COUNTS)])
         except OUTAGE:
-            known_day, known_usd = self._known
-            total_usd = cost_usd + (known_usd if known_day == day else 0.0)
-        self._known = (day, total_usd)
+            total_usd = cost_usd + self._usd.get(day, 0.0)
+        self._usd = {day: total_usd}
         self._warn(day, total_usd)
         await self._keep_call(day, whole)
 
@@ -171,11 +160,10 @@ class Ledger:
         try:
             async with asyncio.timeout(_REDIS_S):
                 found = await self._redis.hget(_day_key(day), "usd")  # type: ignore[misc] # redis-py's own union
-            self._known = (day, float(found or 0.0))
+            self._usd = {day: float(found or 0.0)}
         except OUTAGE:
             pass  # what this process knows is the best there is
-        known_day, known_usd = self._known
-        return known_day == day and known_usd >= self._budget_usd
+        return self._usd.get(day, 0.0) >= self._budget_usd
 
     async def day(self, date: str | None = None) -> Spending:
         """Return the counts of `date` (YYYY-MM-DD, UTC; today by default). Raises RedisError."""
@@ -200,7 +188,7 @@ class Ledger:
         for day, counts in kept.items():
             if found[day].usd < counts.get("usd", 0.0) or found[day].calls < counts.get("calls", 0):
                 pipe.hset(_day_key(day), mapping={name: repr(number) for name, number in counts.items()})
-                pipe.expire(_day_key(day), timedelta(days=_KEPT_DAYS))
+                pipe.expire(_day_key(day), _KEPT)
         await pipe.execute()
 
     async def _read(self, keys: Sequence[str]) -> list[Spending]:
@@ -219,13 +207,16 @@ class Ledger:
             log.warning("llm.spending.not_kept", error=type(error).__name__)
 
     def _count(self, pipe: Pipeline, day: str, whole: Spending, imports: Mapping[str, int]) -> None:
-        """Queue the commands that count one call."""
-        _count(pipe, _day_key(day), whole)
-        for import_id, brought in imports.items():
-            _count(pipe, _import_key(import_id), _part(whole, brought / max(1, whole.records), brought))
-            pipe.zadd(_IMPORTS_KEY, {import_id: self._clock().timestamp()})
+        """Queue the commands that count one call: first the day's counts and its US$, then those of each import."""
+        parts = {_import_key(import_id): whole.part(brought) for import_id, brought in imports.items()}
+        for key, spent in ({_day_key(day): whole} | parts).items():
+            for name in _COUNTS:
+                pipe.hincrby(key, name, getattr(spent, name))
+            pipe.hincrbyfloat(key, "usd", spent.usd)
+            pipe.expire(key, _KEPT)
         if imports:
-            pipe.expire(_IMPORTS_KEY, timedelta(days=_KEPT_DAYS))
+            pipe.zadd(_IMPORTS_KEY, dict.fromkeys(imports, self._clock().timestamp()))
+            pipe.expire(_IMPORTS_KEY, _KEPT)
             pipe.zremrangebyrank(_IMPORTS_KEY, 0, -_KEPT_IMPORTS - 1)
 
     def _today(self) -> str:
@@ -243,19 +234,6 @@ def _day_key(day: str) -> str:
 
 def _import_key(import_id: str) -> str:
     return f"norm:usage:import:{import_id}"
-
-
-def _part(whole: Spending, share: float, records: int) -> Spending:
-    return Spending(
-        whole.calls, records, round(whole.tokens_in * share), round(whole.tokens_out * share), whole.usd * share
-    )
-
-
-def _count(pipe: Pipeline, key: str, spent: Spending) -> None:
-    for name in _COUNTS:
-        pipe.hincrby(key, name, getattr(spent, name))
-    pipe.hincrbyfloat(key, "usd", spent.usd)
-    pipe.expire(key, timedelta(days=_KEPT_DAYS))
 
 
 #: As the industry calls a breaker: closed lets calls through.
