@@ -7,6 +7,7 @@ remembered before anyone is told, so that a crash afterwards pays for no call tw
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from dataclasses import replace
 from functools import partial
@@ -196,7 +197,7 @@ class Coalescer:
     def _forget(self, waiter: Waiter) -> None:
         """Take a caller off its entries; what nobody waits for and nobody has asked yet is not asked."""
         self._in_flight.leave(waiter)
-        self._pending.keep(self._wanted)
+        self._pending.take(lambda entry: not self._wanted(entry))
 
     async def _when(self, stopped: Callable[[], Awaitable[None]], waiter: Waiter) -> None:
         """Give a caller that is stopping back what no call holds yet."""
@@ -205,7 +206,7 @@ class Coalescer:
         for entry in self._pending.waiting():
             if texts := entry.waiters.pop(waiter, None):
                 waiter.tell(dict.fromkeys(texts, stopping))
-        self._pending.keep(self._wanted)
+        self._pending.take(lambda entry: not self._wanted(entry))
 
     def _requeue(self, entries: list[PendingText]) -> None:
         """Put texts back that were on their way."""
@@ -260,7 +261,7 @@ class Coalescer:
 
     def _out_of_budget(self, batch: list[PendingText]) -> None:
         """Send everything to review for today; never remembered, so that tomorrow it can be asked."""
-        left = [*batch, *self._pending.take_all()]
+        left = [*batch, *self._pending.take()]
         log.warning("llm.budget.spent", records=len(left))
         self._in_flight.resolve([(entry, Undecided(Reason.MODEL_BUDGET)) for entry in left])
 
@@ -269,7 +270,8 @@ class Coalescer:
 
         When that is not soon nobody waits: cache and rules must not stand behind it.
         """
-        late = self._pending.take_all() if denied.closed else self._pending.take_due_by(_now() + denied.wait_s)
+        resumes_at = _now() + (math.inf if denied.closed else denied.wait_s)
+        late = self._pending.take(lambda entry: entry.deadline <= resumes_at)
         error = denied.error if self.refused is None else _still(self.refused, denied.wait_s)
         self._in_flight.resolve([(entry, error) for entry in late])
         if not denied.closed:
@@ -308,7 +310,7 @@ class Coalescer:
         """Everybody's texts go back; the gate lets one call find out whether the operator has mended it."""
         log.error("llm.lane.stopped", problem=error.problem)
         self.refused = error
-        self._pending.take_all()
+        self._pending.take()
         self._in_flight.resolve_all(error)
 
     # -- answers come out

@@ -31,7 +31,6 @@ from normalizer.errors import (
 )
 from normalizer.llm.answer import FIX, Answer, Usage
 from normalizer.llm.limits import Denied
-from normalizer.llm.packing import max_tokens_out
 from normalizer.observability import metrics
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ log = structlog.get_logger(__name__)
 _MAX_FAILURES: Final = 4
 _MAX_FAILURES_ALONE: Final = 2  # a text that breaks an endpoint that is well, this often, is the one at fault
 _CONTROL_S: Final = 30.0
+_SPARE_TOKENS: Final = 100  # beside twice what is expected, before an answer is cut short
 _GREETING_TOKENS: Final = 20  # two words and their frame
 _SHOWN: Final = 4.0  # times what the endpoint has shown it needs, before a call is left
 _MARGIN_S: Final = 1.0  # of the jobs' time, to save and settle what came
@@ -124,7 +124,7 @@ class ModelCaller:
         try:
             answer = await self._client.complete(
                 [entry.record for entry in texts],
-                max_tokens_out=max_tokens_out(entry.cost for entry in texts),
+                max_tokens_out=2 * tokens_out + _SPARE_TOKENS,
                 timeout_s=left_s if flex else self._time_for(left_s, tokens_out),
                 flex=flex,
             )

@@ -20,17 +20,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_TELLING = 6  # so many records must go wrong together before they say that fewer would go better
+_TELLING: Final = 6  # so many records must go wrong together before they say that fewer would go better
+_SAFETY: Final = 0.8  # plan for less than all the time there is
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one item takes of a batch: tokens, and how many may share its call (1 = it must be alone)."""
+    """What one item takes of a batch, or a batch in all."""
 
-    tokens_in: int
-    tokens_out: int
+    tokens_in: int = 0
+    tokens_out: int = 0
     max_call_size: int | None = None
-    """At most this many items in its batch; None leaves it to the budget."""
+    """At most this many items in its batch (1 = it must be alone); None leaves it to the budget."""
+
+    def __add__(self, other: Cost) -> Cost:
+        sizes = [size for size in (self.max_call_size, other.max_call_size) if size is not None]
+        return Cost(self.tokens_in + other.tokens_in, self.tokens_out + other.tokens_out, min(sizes, default=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,46 +50,26 @@ class Budget:
         """Return this budget with no more than `tokens_out` output tokens (what the time left allows)."""
         return replace(self, tokens_out=max(0, min(self.tokens_out, tokens_out)))
 
+    def holds(self, items: int, cost: Cost) -> bool:
+        """Tell whether so many items that cost so much in all make one batch."""
+        in_tokens = cost.tokens_in <= self.tokens_in and cost.tokens_out <= self.tokens_out
+        return in_tokens and items <= min(self.items, cost.max_call_size or self.items)
+
 
 def pack(items: Sequence[T], *, budget: Budget, cost: Callable[[T], Cost]) -> Iterator[list[T]]:
     """Yield batches that hold every item once, in order, none over `budget` but a single item that is over it alone."""
     batch: list[T] = []
-    room = _Room(budget)
+    total = Cost()
     for item in items:
         wanted = cost(item)
-        if batch and not room.fits(wanted):
+        grown = total + wanted
+        if batch and not budget.holds(len(batch) + 1, grown):
             yield batch
-            batch, room = [], _Room(budget)
+            batch, grown = [], wanted
         batch.append(item)
-        room.take(wanted)
+        total = grown
     if batch:
         yield batch
-
-
-class _Room:
-    """What is left of a budget while a batch is being filled."""
-
-    def __init__(self, budget: Budget) -> None:
-        self._places = budget.items
-        self._tokens_in, self._tokens_out = budget.tokens_in, budget.tokens_out
-        self._taken = 0
-
-    def fits(self, cost: Cost) -> bool:
-        return (
-            self._taken < self._places_with(cost)
-            and cost.tokens_in <= self._tokens_in
-            and cost.tokens_out <= self._tokens_out
-        )
-
-    def take(self, cost: Cost) -> None:
-        self._places = self._places_with(cost)
-        self._tokens_in -= cost.tokens_in
-        self._tokens_out -= cost.tokens_out
-        self._taken += 1
-
-    def _places_with(self, cost: Cost) -> int:
-        """A batch is as small as the most demanding of its items wants it."""
-        return self._places if cost.max_call_size is None else min(self._places, cost.max_call_size)
 
 
 class BatchSize:
@@ -126,14 +111,13 @@ class Pace:
 
     def __init__(self, *, latency_s: float = 1.0, tokens_per_s: float = 60.0, memory: float = 0.9) -> None:
         self._memory = memory
-        self._weight = self._x = self._y = self._xx = self._xy = 0.0
+        self._sums = [0.0] * 5  # of weights, x, y, x², xy
         for tokens in (100.0, 1_000.0):  # the assumption, as two calls seen long ago
             self._add(tokens, latency_s + tokens / tokens_per_s, weight=0.2)
 
     def observe(self, *, tokens_out: int, seconds: float) -> None:
         """Learn from one finished call."""
-        for name in ("_weight", "_x", "_y", "_xx", "_xy"):
-            setattr(self, name, getattr(self, name) * self._memory)
+        self._sums = [self._memory * each for each in self._sums]
         self._add(float(tokens_out), seconds, weight=1.0)
 
     def observe_timeout(self, *, tokens_out: int, seconds: float) -> None:
@@ -151,21 +135,16 @@ class Pace:
         return max(0, int((seconds - latency) / per_token))
 
     def _add(self, x: float, y: float, *, weight: float) -> None:
-        self._weight += weight
-        self._x += weight * x
-        self._y += weight * y
-        self._xx += weight * x * x
-        self._xy += weight * x * y
+        terms = (1.0, x, y, x * x, x * y)
+        self._sums = [each + weight * term for each, term in zip(self._sums, terms, strict=True)]
 
     def _line(self) -> tuple[float, float]:
-        mean_x, mean_y = self._x / self._weight, self._y / self._weight
-        spread = self._xx / self._weight - mean_x * mean_x
-        slope = (self._xy / self._weight - mean_x * mean_y) / spread if spread > 1.0 else mean_y / max(mean_x, 1.0)
+        weight, x, y, xx, xy = self._sums
+        mean_x, mean_y = x / weight, y / weight
+        spread = xx / weight - mean_x * mean_x
+        slope = (xy / weight - mean_x * mean_y) / spread if spread > 1.0 else mean_y / max(mean_x, 1.0)
         slope = max(min(slope, mean_y / max(mean_x, 1.0)), 1e-5)  # no negative latency, no endless speed
         return max(0.0, mean_y - slope * mean_x), slope
-
-
-_SAFETY: Final = 0.8  # plan for less than all the time there is
 
 
 class PendingTexts:
@@ -222,9 +201,7 @@ class PendingTexts:
                 alike = [entry for entry in queue if entry.cost.max_call_size == queue[0].cost.max_call_size]
                 left_s = min(entry.deadline for entry in alike[: self._size.items]) - now
                 batch = next(pack(alike, budget=self._budget_within(left_s), cost=lambda entry: entry.cost))
-                taken = set(batch)
-                queue[:] = [entry for entry in queue if entry not in taken]
-                return batch
+                return self.take(set(batch).__contains__)
         return []
 
     def take_late(self, now: float) -> list[PendingText]:
@@ -237,27 +214,14 @@ class PendingTexts:
             needed_s = min(self._pace.seconds(entry.cost.tokens_out), self._call_timeout_s, 0.5 * entry.patience_s)
             return entry.deadline - now < needed_s
 
-        return self._take(is_late)
+        return self.take(is_late)
 
-    def take_due_by(self, point: float) -> list[PendingText]:
-        """Take out what has no time left at `point`."""
-        return self._take(lambda entry: entry.deadline <= point)
-
-    def take_all(self) -> list[PendingText]:
-        """Take out everything."""
-        return self._take(lambda _: True)
-
-    def keep(self, wanted: Callable[[PendingText], bool]) -> None:
-        """Drop what is not wanted any more."""
-        self._take(lambda entry: not wanted(entry))
-
-    def _take(self, chosen: Callable[[PendingText], bool]) -> list[PendingText]:
-        taken: list[PendingText] = []
+    def take(self, chosen: Callable[[PendingText], bool] = lambda _: True) -> list[PendingText]:
+        """Take out what is chosen; everything by default."""
+        taken = [entry for entry in self.waiting() if chosen(entry)]
+        gone = set(taken)
         for queue in (self._again, self._fresh):
-            kept: list[PendingText] = []
-            for entry in queue:
-                (taken if chosen(entry) else kept).append(entry)
-            queue[:] = kept
+            queue[:] = [entry for entry in queue if entry not in gone]
         return taken
 
     def _is_full(self, queue: Sequence[PendingText]) -> bool:
@@ -265,9 +229,8 @@ class PendingTexts:
         return len(queue) >= budget.items or sum(entry.cost.tokens_out for entry in queue) >= budget.tokens_out
 
     def _budget_within(self, left_s: float) -> Budget:
-        items = min(self._size.items, self._budget.items)
         tokens_out = self._pace.tokens_within(_SAFETY * min(self._call_timeout_s, left_s))
-        return Budget(items, self._budget.tokens_in, self._budget.tokens_out).within(tokens_out)
+        return replace(self._budget.within(tokens_out), items=min(self._size.items, self._budget.items))
 
 
 # Measured with o200k_base on the development set, beside the words of the texts themselves.
@@ -296,11 +259,6 @@ def cost_of(record: Record, count: Callable[[str], int]) -> Cost:
     words = count(record.text)
     max_call_size = 1 if record.suspicious else None
     return Cost(words + RECORD_OVERHEAD_TOKENS, words + ANSWER_OVERHEAD_TOKENS, max_call_size)
-
-
-def max_tokens_out(costs: Iterable[Cost]) -> int:
-    """Return how long an answer to these may get: twice what is expected, and some."""
-    return 2 * sum(cost.tokens_out for cost in costs) + 100
 
 
 def prompt_tokens(count: Callable[[str], int]) -> int:
@@ -335,10 +293,11 @@ def estimate(
     costs = [cost_of(record, count) for record in map(Record.of, texts) if record.text]
     costs.sort(key=lambda each: each.max_call_size or 0)  # as in `PendingTexts`: who goes alone cuts no call
     calls = list(pack(costs, budget=budget or Budget(), cost=lambda each: each))
-    tokens_in = len(calls) * prompt_tokens(count) + sum(each.tokens_in for each in costs)
-    tokens_out = sum(each.tokens_out for each in costs)
+    totals = [sum(call, Cost()) for call in calls]
+    whole = sum(totals, Cost())
+    tokens_in, tokens_out = len(calls) * prompt_tokens(count) + whole.tokens_in, whole.tokens_out
     pace = pace or Pace()
-    each_s = [pace.seconds(sum(each.tokens_out for each in call)) for call in calls]
+    each_s = [pace.seconds(call.tokens_out) for call in totals]
     seconds = [sum(each_s) / max(1, concurrency), max(each_s, default=0.0)]
     seconds += [60 * len(calls) / rpm] if rpm else []
     seconds += [60 * (tokens_in + tokens_out) / tpm] if tpm else []

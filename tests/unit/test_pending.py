@@ -102,14 +102,14 @@ def test_what_has_no_time_left_at_a_point_is_taken_out_of_both_queues():
     it = filled(early, late)
     it.add_again([again])
 
-    assert it.take_due_by(20.0) == [again, early]
-    assert it.take_all() == [late]
+    assert it.take(lambda each: each.deadline <= 20.0) == [again, early]
+    assert it.take() == [late]
 
 
 def test_what_is_not_wanted_any_more_is_dropped():
     wanted, unwanted = entry("a"), entry("b")
     it = filled(wanted, unwanted)
 
-    it.keep(lambda each: each is wanted)
+    it.take(lambda each: each is not wanted)
 
-    assert it.take_all() == [wanted]
+    assert it.take() == [wanted]
