@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -28,7 +28,7 @@ from normalizer.llm.single_flight import InFlight, PendingText, TextContext, Wai
 from normalizer.queue.waiting import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from normalizer.cache import Cache
     from normalizer.domain.address import Address
@@ -37,25 +37,6 @@ if TYPE_CHECKING:
     from normalizer.llm.single_flight import SharedSingleFlight
 
 log = structlog.get_logger(__name__)
-
-
-class Announcement:
-    """A group that may still bring texts; see `Coalescer.announce`. Leaving its `with` block withdraws it."""
-
-    def __init__(self, withdrawn: Callable[[], None]) -> None:
-        self._withdrawn: Callable[[], None] | None = withdrawn
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.withdraw()
-
-    def withdraw(self) -> None:
-        """Nothing more will come from this group. Safe to call twice."""
-        if self._withdrawn is not None:
-            self._withdrawn()
-            self._withdrawn = None
 
 
 class Coalescer:
@@ -111,7 +92,7 @@ class Coalescer:
         self._in_flight = InFlight()
         self._shared = shared_flight
         if shared_flight is not None:
-            shared_flight.attach(alive=self._in_flight.holds, ours=self._requeue, answered=self._in_flight.resolve)
+            shared_flight.attach(self._in_flight, self._requeue)
         self._announced: int | None = None
         self._wake = asyncio.Event()
         self._dispatcher: asyncio.Task[None] | None = None
@@ -123,18 +104,19 @@ class Coalescer:
         if (refusal := await self._caller.greet()) is not None:
             self._stop(refusal)
 
-    def announce(self) -> Announcement:
-        """Say that a group is on its way which may bring texts.
+    def announce(self) -> ExitStack:
+        """Say that a group is on its way which may bring texts; leaving its `with` block, or closing it, withdraws it.
 
         Once every announced group has brought its texts or withdrawn, nothing more can come and nobody lingers.
         """
         self._announced = (self._announced or 0) + 1
+        announcement = ExitStack()
+        announcement.callback(self._withdraw)
+        return announcement
 
-        def withdrawn() -> None:
-            self._announced = (self._announced or 0) - 1
-            self._wake.set()
-
-        return Announcement(withdrawn)
+    def _withdraw(self) -> None:
+        self._announced = (self._announced or 0) - 1
+        self._wake.set()
 
     def resolve_many(
         self,
@@ -154,10 +136,10 @@ class Coalescer:
 
         What cannot be asked arrives as the error that says why; nothing is raised.
         """
-        waiter = Waiter(deadline)
-        waiter.on_close.append(partial(self._forget, waiter))
+        waiter = Waiter(deadline, texts)
+        waiter.callback(self._forget, waiter)
         if stopped is not None:
-            waiter.on_close.append(asyncio.create_task(self._when(stopped, waiter), name="llm-stopped").cancel)
+            waiter.callback(asyncio.create_task(self._when(stopped, waiter), name="llm-stopped").cancel)
         self._submit(texts, waiter, contexts or {})
         return waiter
 
@@ -167,13 +149,12 @@ class Coalescer:
         await cancel_and_wait(*self._calls, *([self._dispatcher] if self._dispatcher else []))
         if self._shared is not None:
             await self._shared.close()
-        self._in_flight.resolve_all(_stopping())
+        self._in_flight.end_all(_stopping())
 
     # -- texts come in
 
     def _submit(self, texts: Sequence[str], waiter: Waiter, contexts: Mapping[str, TextContext]) -> None:
         now = _now()
-        waiter.missing.update(texts)
         if self._closed:
             waiter.tell(dict.fromkeys(texts, _stopping()))
             return
@@ -224,13 +205,15 @@ class Coalescer:
         while True:
             await self._until_due()
             await self._gate.free()
-            self._give_back(self._pending.take_late(_now()), TransientError("too little time left to ask the model"))
+            self._in_flight.end(
+                self._pending.take_late(_now()), TransientError("too little time left to ask the model")
+            )
             batch = self._pending.next_batch(_now())
             try:
                 await self._start(batch)
             except Exception as error:  # a bug must leave nobody waiting
                 log.exception("llm.dispatch.broke", records=len(batch))
-                self._give_back(batch, TransientError(f"the model lane broke ({type(error).__name__})"))
+                self._in_flight.end(batch, TransientError(f"the model lane broke ({type(error).__name__})"))
 
     async def _start(self, batch: list[PendingText]) -> None:
         """Start a call, or put the batch back."""
@@ -263,7 +246,7 @@ class Coalescer:
         """Send everything to review for today; never remembered, so that tomorrow it can be asked."""
         left = [*batch, *self._pending.take()]
         log.warning("llm.budget.spent", records=len(left))
-        self._in_flight.resolve([(entry, Undecided(Reason.MODEL_BUDGET)) for entry in left])
+        self._in_flight.end(left, Undecided(Reason.MODEL_BUDGET))
 
     async def _hold(self, denied: Denied) -> None:
         """Wait until a call may start; texts whose deadline comes sooner are given back at once.
@@ -272,8 +255,7 @@ class Coalescer:
         """
         resumes_at = _now() + (math.inf if denied.closed else denied.wait_s)
         late = self._pending.take(lambda entry: entry.deadline <= resumes_at)
-        error = denied.error if self.refused is None else _still(self.refused, denied.wait_s)
-        self._in_flight.resolve([(entry, error) for entry in late])
+        self._in_flight.end(late, denied.error if self.refused is None else _still(self.refused, denied.wait_s))
         if not denied.closed:
             await asyncio.sleep(denied.wait_s)
 
@@ -311,7 +293,7 @@ class Coalescer:
         log.error("llm.lane.stopped", problem=error.problem)
         self.refused = error
         self._pending.take()
-        self._in_flight.resolve_all(error)
+        self._in_flight.end_all(error)
 
     # -- answers come out
 
@@ -328,9 +310,6 @@ class Coalescer:
         if self._shared is not None:
             await self._shared.release(entry for entry, _ in decided)
         self._in_flight.resolve(decided)
-
-    def _give_back(self, entries: Iterable[PendingText], error: TransientError) -> None:
-        self._in_flight.resolve([(entry, error) for entry in entries])
 
 
 def _now() -> float:

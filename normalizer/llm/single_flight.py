@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import structlog
 
@@ -26,7 +27,7 @@ from normalizer.queue.connection import OUTAGE
 from normalizer.queue.waiting import cancel_and_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from redis.asyncio import Redis
 
@@ -38,42 +39,34 @@ log = structlog.get_logger(__name__)
 Outcome: TypeAlias = Decision[Address] | NormalizerError
 
 
-@dataclass(eq=False, slots=True)
-class Waiter:
+class Waiter(ExitStack):
     """One caller: iterate it for outcomes keyed by the caller's texts, as they arrive, each text exactly once.
 
     Every text gets an outcome; one that could not be had is an error to hand back, never raised. Closing it (or leaving
     its `with` block, or being cancelled while waiting) takes the caller off what is still in flight.
+
+    Args:
+        deadline: `loop.time()` seconds; what has not come by then comes as a TransientError.
+        texts: what the caller waits for.
     """
 
-    deadline: float = 0.0
-    missing: set[str] = field(default_factory=set)
-    on_close: list[Callable[[], object]] = field(default_factory=list)
-    _arrivals: asyncio.Queue[dict[str, Outcome]] = field(default_factory=asyncio.Queue)
+    def __init__(self, deadline: float = 0.0, texts: Iterable[str] = ()) -> None:
+        super().__init__()
+        self.deadline = deadline
+        self._missing = set(texts)
+        self._arrivals: asyncio.Queue[dict[str, Outcome]] = asyncio.Queue()
 
     def tell(self, outcomes: dict[str, Outcome]) -> None:
         """Bring outcomes, keyed by the texts this caller gave."""
         self._arrivals.put_nowait(outcomes)
 
-    def close(self) -> None:
-        """Wait for nothing more. Safe to call twice."""
-        while self.on_close:
-            self.on_close.pop()()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> dict[str, Outcome]:
-        if not self.missing:
-            self.close()
-            raise StopAsyncIteration
         try:
+            if not self._missing:
+                raise StopAsyncIteration
             return await self._next()
         except BaseException:
             self.close()
@@ -82,16 +75,14 @@ class Waiter:
     async def _next(self) -> dict[str, Outcome]:
         """All that has arrived, waiting for something until the deadline; then the rest as a TransientError."""
         arrived: dict[str, Outcome] = {}
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout_at(self.deadline):
                 arrived = await self._arrivals.get()
-        except TimeoutError:
-            pass
         while not self._arrivals.empty():
             arrived = arrived | self._arrivals.get_nowait()
         if not arrived:
-            arrived = dict.fromkeys(self.missing, TransientError("the model did not answer before the deadline"))
-        self.missing.difference_update(arrived)
+            arrived = dict.fromkeys(self._missing, TransientError("the model did not answer before the deadline"))
+        self._missing.difference_update(arrived)
         return arrived
 
 
@@ -189,9 +180,13 @@ class InFlight:
         for waiter, message in messages.items():
             waiter.tell(message)
 
-    def resolve_all(self, error: NormalizerError) -> None:
+    def end(self, entries: Iterable[PendingText], outcome: Outcome) -> None:
+        """End entries alike."""
+        self.resolve([(entry, outcome) for entry in entries])
+
+    def end_all(self, error: NormalizerError) -> None:
         """End every entry with `error`."""
-        self.resolve([(entry, error) for entry in self._entries.values()])
+        self.end(self._entries.values(), error)
 
 
 class SharedSingleFlight:
@@ -220,15 +215,9 @@ class SharedSingleFlight:
         self._not_before = 0.0  # until then others may not have been able to renew
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def attach(
-        self,
-        *,
-        alive: Callable[[PendingText], bool],
-        ours: Callable[[list[PendingText]], None],
-        answered: Callable[[list[tuple[PendingText, Decision[Address]]]], None],
-    ) -> None:
-        """Say who uses this: whether a text is still in flight, what to do once it is ours to ask, or answered."""
-        self._alive, self._ours, self._answered = alive, ours, answered
+    def attach(self, in_flight: InFlight, ours: Callable[[list[PendingText]], None]) -> None:
+        """Say who uses this: the table of what is in flight, and what to do with what is ours to ask by now."""
+        self._in_flight, self._ours = in_flight, ours
 
     async def take(self, entries: Sequence[PendingText]) -> list[PendingText]:
         """Return what is ours to ask now; what another replica asks is parked until its answer or its end."""
@@ -244,10 +233,7 @@ class SharedSingleFlight:
         """Give leases back; the answer, if any, is in the cache by now. A duplicate question is the worst case."""
         marks = [mark for entry in entries if (mark := self._held.pop(entry, None)) is not None]
         if marks:
-            try:
-                await self._redis.unlink(*map(_key, marks))
-            except OUTAGE as error:
-                log.warning("llm.shared_single_flight.redis_away", error=type(error).__name__)
+            await _reply(self._redis.unlink(*map(_key, marks)))
 
     async def close(self) -> None:
         """Stop waiting, and let others ask what we did not finish."""
@@ -267,10 +253,7 @@ class SharedSingleFlight:
         pipe = self._redis.pipeline(transaction=False)
         for entry in wanted:
             pipe.set(_key(marks[entry]), self._token, nx=True, px=int(1000 * self._lease_s))
-        try:
-            taken = await pipe.execute()
-        except OUTAGE as error:
-            log.warning("llm.shared_single_flight.redis_away", error=type(error).__name__)
+        if (taken := await _reply(pipe.execute())) is None:
             return []
         self._held |= {entry: marks[entry] for entry, ours in zip(wanted, taken, strict=True) if ours}
         self._keep_running("renew", self._renew)
@@ -284,19 +267,21 @@ class SharedSingleFlight:
         found = [entry for entry, _ in answered]
         await self.release(found)
         if answered:
-            self._answered(answered)
+            self._in_flight.resolve(answered)
         return found
 
     async def _wait_for_others(self) -> None:
         while self._parked:
             await asyncio.sleep(self._poll_s)
-            waiting = [entry for entry in self._parked if self._alive(entry)]
+            waiting = [entry for entry in self._parked if self._in_flight.holds(entry)]
             answered = set(await self._answer(waiting))
             waiting = [entry for entry in waiting if entry not in answered]
             lost = set(await self._claim(waiting) if await self._steady() else waiting)
             free = [entry for entry in waiting if entry not in lost]
             answered |= set(await self._answer(free))  # remembered just before the lease was given back
-            self._parked = [entry for entry in self._parked if self._alive(entry) and entry not in {*free, *answered}]
+            self._parked = [
+                entry for entry in self._parked if self._in_flight.holds(entry) and entry not in {*free, *answered}
+            ]
             if ours := [entry for entry in free if entry not in answered]:
                 self._ours(ours)
 
@@ -304,33 +289,34 @@ class SharedSingleFlight:
         """Whether Redis has answered promptly for the length of a lease: who lives could renew."""
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
-        try:
-            await self._redis.ping()
-            prompt = loop.time() - asked_at < self._lease_s / 3
-        except OUTAGE as error:
-            log.warning("llm.shared_single_flight.redis_away", error=type(error).__name__)
-            prompt = False
-        if not prompt:
+        answered = await _reply(self._redis.ping()) is not None
+        if not answered or loop.time() - asked_at >= self._lease_s / 3:
             self._not_before = loop.time() + self._lease_s
         return loop.time() >= self._not_before
 
     async def _renew(self) -> None:
         while self._held:
             await asyncio.sleep(self._lease_s / 3)
-            await self.release([entry for entry in self._held if not self._alive(entry)])
+            await self.release([entry for entry in self._held if not self._in_flight.holds(entry)])
             pipe = self._redis.pipeline(transaction=False)
             for mark in self._held.values():
                 pipe.set(_key(mark), self._token, nx=True, px=int(1000 * self._lease_s))  # it lapsed in an outage
                 pipe.pexpire(_key(mark), int(1000 * self._lease_s))
-            try:
-                await pipe.execute()
-            except OUTAGE as error:
-                log.warning("llm.shared_single_flight.redis_away", error=type(error).__name__)
+            await _reply(pipe.execute())
 
     def _keep_running(self, name: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
         task = self._tasks.get(name)
         if task is None or task.done():
             self._tasks[name] = asyncio.create_task(work(), name=f"llm-shared-{name}")
+
+
+async def _reply(command: Awaitable[Any]) -> Any:
+    """What Redis says; None when it is away."""
+    try:
+        return await command
+    except OUTAGE as error:
+        log.warning("llm.shared_single_flight.redis_away", error=type(error).__name__)
+        return None
 
 
 def _key(mark: str) -> str:

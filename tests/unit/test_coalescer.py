@@ -158,7 +158,7 @@ async def test_nobody_lingers_when_nothing_more_can_come(lane):
     waiting = asyncio.create_task(group(first))
     await asyncio.sleep(0)
     assert not it.asked.is_set()
-    second.withdraw()
+    second.close()
 
     expect_right(await waiting, TEXTS[:3])
 
