@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, TypeAlias
 import orjson
 import typer
 
-from normalizer.cli.app import FAILED, app, bar, escaped, stderr
-from normalizer.cli.language import OPTIONS, Command
+from normalizer.cli.app import FAILED, OPTIONS, Command, app, bar, escaped, stderr
 from normalizer.domain.appointment import Kind
 from normalizer.errors import InvalidInput
 
