@@ -10,7 +10,6 @@ server. This one evaluates the same conditions and applies the same updates, but
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from pathlib import Path
@@ -31,10 +30,7 @@ class SinkService(Service):
 
     def __init__(self, directory: Path, *, latency_ms: float = 0.0, updates_per_s: float = 0.0) -> None:
         self._options = ["--latency-ms", str(latency_ms), "--updates-per-s", str(updates_per_s)]
-        root = str(Path(__file__).resolve().parents[2])  # so that -m finds our packages from any directory
-        known = os.environ.get("PYTHONPATH")
-        path = f"{root}{os.pathsep}{known}" if known else root
-        super().__init__("sink", directory=directory, env={**os.environ, "PYTHONPATH": path})
+        super().__init__("sink", directory=directory)
 
     def command(self, port: int) -> list[str]:
         """The sink with its options."""

@@ -79,45 +79,34 @@ def run_demo(
         mongo = stack.enter_context(embedded.start_mongo(directory / "mongo"))
         provider, model = None, _live_model() if live else {}
         if not live:
-            started = embedded.start_provider(
-                labels, directory=directory / "provider", latency_ms=300, tokens_per_s=200
-            )
-            provider = stack.enter_context(started)
+            speed = {"latency_ms": 300, "tokens_per_s": 200}
+            provider = stack.enter_context(embedded.start_provider(labels, directory=directory / "provider", **speed))
             model = {"OPENAI_API_KEY": "simulated", "OPENAI_BASE_URL": provider.url, "OPENAI_MODEL": SIMULATED_MODEL}
-        environment = {
-            "REDIS_URL": redis.url,
-            "MONGODB_URL": mongo.url,
-            "DATABASE_NAME": "demo",
-            "ENVIRONMENT": "production",
-            "LOG_LEVEL": "INFO",
-            **model,
-        }
-        settings = settings_of(environment)
+        environment = {"REDIS_URL": redis.url, "MONGODB_URL": mongo.url, "DATABASE_NAME": "demo", **model}
+        environment |= {"ENVIRONMENT": "production", "LOG_LEVEL": "INFO"}
+        workers = [
+            stack.enter_context(embedded.spawn_worker(environment, log=directory / f"worker-{number}.log"))
+            for number in range(1, WORKERS + 1)
+        ]
+        parts: dict[str, Sequence[embedded.Child]] = {WORKERS_PART: workers, _STORE: [mongo], "Redis": [redis]}
+        parts |= {"provedor simulado": [provider]} if provider else {}
         usage = functools.partial(_usage_of, provider, directory)
-        services = {_STORE: mongo, "Redis": redis} | ({"provedor simulado": provider} if provider else {})
-        return asyncio.run(_run(settings, environment, sheet, labels, directory, stack, console, usage, then, services))
+        return asyncio.run(_run(settings_of(environment), sheet, labels, parts, console, usage, then))
 
 
 async def _run(
     settings: Settings,
-    environment: Mapping[str, str],
     sheet: Path,
     labels: Path,
-    directory: Path,
-    stack: contextlib.ExitStack,
+    parts: Mapping[str, Sequence[embedded.Child]],
     console: Console,
-    usage: Callable[[], ProviderUsage],
+    usage: Callable[[], tuple[int, int, int]],
     then: Callable[[Settings, Summary], Awaitable[None]] | None,
-    services: Mapping[str, embedded.Child],
 ) -> Summary:
     _interrupted_between_steps()
-    workers = [
-        stack.enter_context(embedded.spawn_worker(environment, log=directory / f"worker-{number}.log"))
-        for number in range(1, WORKERS + 1)
-    ]
+    workers = parts[WORKERS_PART]
     async with open_producer(settings) as producer:
         await _beating(producer.tasks, workers)
-        parts = {WORKERS_PART: workers, **{name: [service] for name, service in services.items()}}
         before, started = _cpu_s(parts), time.monotonic()
         report = await import_sheet(sheet, store=producer.store, enqueue=producer.tasks.enqueue_many)
         await _wait(producer.store, report, workers, console)
@@ -129,7 +118,7 @@ async def _run(
     return summary
 
 
-async def _beating(tasks: TaskService, workers: list[embedded.Child]) -> None:
+async def _beating(tasks: TaskService, workers: Sequence[embedded.Child]) -> None:
     """Wait until every worker is up: what a start takes is no row's."""
     while len((await tasks.status()).replicas) < len(workers):
         raise_if_cancelled()
@@ -137,7 +126,7 @@ async def _beating(tasks: TaskService, workers: list[embedded.Child]) -> None:
         await asyncio.sleep(_REFRESH_S)
 
 
-def _all_running(workers: list[embedded.Child]) -> None:
+def _all_running(workers: Sequence[embedded.Child]) -> None:
     for worker in workers:
         if not worker.running:
             raise Misconfigured(f"Um worker terminou antes da hora:\n{worker.tail()}", fix="Veja o log acima.")
@@ -147,18 +136,12 @@ def _cpu_s(parts: Mapping[str, Sequence[embedded.Child]]) -> dict[str, float]:
     return {name: sum(child.cpu_s for child in children) for name, children in parts.items()}
 
 
-async def _wait(store: AppointmentStore, report: ImportReport, workers: list[embedded.Child], console: Console) -> None:
+async def _wait(
+    store: AppointmentStore, report: ImportReport, workers: Sequence[embedded.Child], console: Console
+) -> None:
     """Show progress until nothing is `pendente`; give up when nothing has moved for `_STALLED_S`."""
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-    with bar:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task("normalizando", total=report.rows)
         moved, ended, counts = time.monotonic(), -1, Counter({Status.PENDING.value: report.rows})
         while True:
@@ -177,15 +160,6 @@ async def _wait(store: AppointmentStore, report: ImportReport, workers: list[emb
             await asyncio.sleep(_REFRESH_S)
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderUsage:
-    """What the model was asked and answered."""
-
-    calls: int
-    tokens_in: int
-    tokens_out: int
-
-
 def _description(counts: Mapping[str, int]) -> str:
     done, review, failed = (counts.get(status, 0) for status in (Status.DONE, Status.REVIEW, Status.FAILED))
     return f"[green]{done} concluídos[/green] · [yellow]{review} em revisão[/yellow] · [red]{failed} falhas[/red]"
@@ -196,66 +170,45 @@ async def _summarize(
     settings: Settings,
     report: ImportReport,
     labels: Path,
-    usage: ProviderUsage,
+    usage: tuple[int, int, int],
     seconds: float,
     cpu_s: Mapping[str, float],
 ) -> Summary:
-    counts, origins, reasons = Counter[str](), Counter[str](), Counter[str]()
+    model, usable, count = settings.openai_model, _usable_texts(labels), counter(settings.openai_model)
+    summary = Summary(rows=report.rows, seconds=seconds, model=model, simulated=model == SIMULATED_MODEL, cpu_s=cpu_s)
+    summary.llm_calls, summary.tokens_in, summary.tokens_out = usage
+    counts = Counter[str]()
     answered: dict[tuple[Kind, str | None], list[StoredText]] = defaultdict(list)
-    usable = _usable_texts(labels)
-    tokens = counter(settings.openai_model)
-    calls_apart, tokens_apart = 0, 0
-    usable_rows = usable_done = 0
     async for appointment in store.every():
         counts[appointment.status] += 1
-        reasons.update(text.open_reason for text in appointment.texts.values() if text.open_reason)
-        texts = {kind: found.text for kind, found in appointment.texts.items()}
-        for kind, text in texts.items():
-            found = appointment.texts[kind]
+        for kind, found in appointment.texts.items():
+            if found.open_reason:
+                summary.motivos[found.open_reason] += 1
             if found.value is not None:
-                origins[str(found.origin)] += 1
+                summary.por_origem[str(found.origin)] += 1
                 answered[kind, found.origin].append(found)
-            if text:
-                calls_apart += 1
-                reply = baseline_answer(usable.get((kind, text)), _BASELINE_FIELDS[kind])
-                tokens_apart += baseline_tokens(kind, text, reply, count=tokens)
-        if all((kind, text) in usable for kind, text in texts.items()):
-            usable_rows += 1
-            usable_done += appointment.status is Status.DONE
-    return Summary(
-        rows=report.rows,
-        concluido=counts[Status.DONE],
-        revisar=counts[Status.REVIEW],
-        falhou=counts[Status.FAILED],
-        pendente=counts[Status.PENDING],
-        por_origem=origins,
-        motivos=reasons,
-        llm_calls=usage.calls,
-        tokens_in=usage.tokens_in,
-        tokens_out=usage.tokens_out,
-        calls_one_per_field=calls_apart,
-        tokens_one_per_field=tokens_apart,
-        seconds=seconds,
-        usable=usable_rows,
-        usable_concluido=usable_done,
-        model=settings.openai_model,
-        simulated=settings.openai_model == SIMULATED_MODEL,
-        cpu_s=cpu_s,
-        samples=_samples(answered),
-    )
+            if found.text:
+                summary.calls_one_per_field += 1
+                expected = usable.get((kind, found.text))
+                summary.tokens_one_per_field += _baseline_tokens(kind, found.text, expected, count)
+        if all((kind, found.text) in usable for kind, found in appointment.texts.items()):
+            summary.usable += 1
+            summary.usable_concluido += appointment.status is Status.DONE
+    summary.concluido, summary.revisar = counts[Status.DONE], counts[Status.REVIEW]
+    summary.falhou, summary.pendente = counts[Status.FAILED], counts[Status.PENDING]
+    summary.samples = _samples(answered)
+    return summary
 
 
-def _usage_of(provider: embedded.ProviderService | None, directory: Path) -> ProviderUsage:
-    """Counted at the simulated provider; for a live one, what the workers logged of each call."""
+def _usage_of(provider: embedded.ProviderService | None, directory: Path) -> tuple[int, int, int]:
+    """Calls, tokens in and out: of the simulated provider's own count, or of what workers logged of a live one."""
     if provider is not None:
         with urllib.request.urlopen(f"{provider.root_url}/stats", timeout=10) as answer:  # noqa: S310 — loopback
             stats = json.load(answer)
-        return ProviderUsage(stats["requests"], stats["tokens_in"], stats["tokens_out"])
+        return stats["requests"], stats["tokens_in"], stats["tokens_out"]
     lines = (line for log in directory.glob("worker-*.log") for line in log.read_text(encoding="utf-8").splitlines())
     calls = [json.loads(line) for line in lines if '"llm.batch.completed"' in line]
-    return ProviderUsage(
-        len(calls), sum(call["tokens_in"] for call in calls), sum(call["tokens_out"] for call in calls)
-    )
+    return len(calls), sum(call["tokens_in"] for call in calls), sum(call["tokens_out"] for call in calls)
 
 
 def _samples(answered: Mapping[tuple[Kind, str | None], Sequence[StoredText]]) -> list[tuple[str, str]]:
@@ -344,29 +297,32 @@ WORKERS: Final = 2
 WORKERS_PART: Final = "workers"  # as the summary calls what they take of the machine
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Summary:
-    """What came of the run; counts of appointments unless named otherwise."""
+    """What came of the run; counts of appointments unless named otherwise.
+
+    Attributes:
+        cpu_s: processor seconds of each part while the rows were worked on, by name; empty where nobody counts them.
+    """
 
     rows: int
-    concluido: int
-    revisar: int
-    falhou: int
-    pendente: int
-    por_origem: dict[str, int]
-    motivos: dict[str, int]
-    llm_calls: int
-    tokens_in: int
-    tokens_out: int
-    calls_one_per_field: int
-    tokens_one_per_field: int
+    concluido: int = 0
+    revisar: int = 0
+    falhou: int = 0
+    pendente: int = 0
+    por_origem: Counter[str] = field(default_factory=Counter)
+    motivos: Counter[str] = field(default_factory=Counter)
+    llm_calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    calls_one_per_field: int = 0
+    tokens_one_per_field: int = 0
     seconds: float
-    usable: int
-    usable_concluido: int
+    usable: int = 0
+    usable_concluido: int = 0
     model: str
     simulated: bool
     cpu_s: Mapping[str, float]
-    """Processor seconds of each part while the rows were worked on, by name; empty where nobody counts them."""
     samples: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -410,7 +366,7 @@ class Summary:
         table.columns[1].justify = "right"
         table.add_row("[green]concluídos[/green]", str(self.concluido))
         table.add_row("[yellow]em revisão[/yellow]", str(self.revisar))
-        for reason, count in sorted(self.motivos.items(), key=lambda item: -item[1]):
+        for reason, count in self.motivos.most_common():
             table.add_row(f"[dim]  {reason}[/dim]", f"[dim]{count}[/dim]")
         table.add_row("[red]falharam[/red]", str(self.falhou))
         if self.pendente:
@@ -460,13 +416,8 @@ def baseline_messages(kind: str, text: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": _INSTRUCTIONS[kind]}, {"role": "user", "content": text}]
 
 
-def baseline_answer(expected: Mapping[str, Any] | None, fields: tuple[str, ...]) -> str:
-    """The answer such a call brings: indented JSON with every field."""
-    values = {name: (expected or {}).get(name) for name in fields}
-    return orjson.dumps(values, option=orjson.OPT_INDENT_2).decode()
-
-
-def baseline_tokens(kind: str, text: str, reply: str, *, count: Callable[[str], int]) -> int:
-    """Input and output tokens of one such call."""
+def _baseline_tokens(kind: str, text: str, expected: Mapping[str, Any] | None, count: Callable[[str], int]) -> int:
+    """Input and output tokens of one such call, whose answer is indented JSON with every field."""
     sent = sum(_MESSAGE_OVERHEAD_TOKENS + count(message["content"]) for message in baseline_messages(kind, text))
-    return sent + count(reply)
+    values = {name: (expected or {}).get(name) for name in _BASELINE_FIELDS[kind]}
+    return sent + count(orjson.dumps(values, option=orjson.OPT_INDENT_2).decode())

@@ -15,18 +15,16 @@ import http.client
 import importlib.util
 import os
 import platform
-import queue
 import random
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from normalizer.errors import Misconfigured
 
@@ -50,52 +48,25 @@ os.execvp(sys.argv[2], sys.argv[2:])
 """
 
 
-class _Spawner(threading.Thread):
-    """Starts every child from one thread that never ends.
-
-    PR_SET_PDEATHSIG fires when the *thread* that spawned the child ends, so a pool's thread must not spawn.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(name="embedded-spawner", daemon=True)
-        self._orders: queue.SimpleQueue[tuple[Future[subprocess.Popen[bytes]], Sequence[str], dict[str, Any]]]
-        self._orders = queue.SimpleQueue()
-        self.start()
-
-    def spawn(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-        born: Future[subprocess.Popen[bytes]] = Future()
-        self._orders.put((born, argv, options))
-        return born.result()
-
-    def run(self) -> None:
-        while True:
-            born, argv, options = self._orders.get()
-            try:
-                born.set_result(subprocess.Popen(argv, **options))
-            except BaseException as error:  # noqa: BLE001 — handed to the caller, who waits for it
-                born.set_exception(error)
-
-
-_spawner_lock = threading.Lock()
-_spawner: _Spawner | None = None
+# Starts every child: PR_SET_PDEATHSIG fires when the *thread* that spawned the child ends, and this one never does.
+_SPAWNER = ThreadPoolExecutor(1, "embedded-spawner")
 
 
 def _spawn(argv: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
-    global _spawner  # noqa: PLW0603 — one thread per process, started at first use
-    with _spawner_lock:
-        if _spawner is None or not _spawner.is_alive():
-            _spawner = _Spawner()
     shimmed = [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *argv]
     with log.open("ab") as out:
-        return _spawner.spawn(
-            shimmed,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env=dict(env),
-            cwd=cwd,
-            start_new_session=True,
+        born = _SPAWNER.submit(
+            lambda: subprocess.Popen(
+                shimmed,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+            )
         )
+        return born.result()
 
 
 class Child:
@@ -114,12 +85,10 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process id; the shim became the program, so this is the program's own."""
-        return self.process.pid
+        return self.process.pid  # the shim became the program: this is the program's own
 
     @property
     def running(self) -> bool:
-        """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -139,8 +108,7 @@ class Child:
         return self
 
     def signal(self, number: int) -> None:
-        """Send a signal; nothing happens when it has ended."""
-        self.process.send_signal(number)
+        self.process.send_signal(number)  # nothing happens when it has ended
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Wait for its end and return the exit code (negative: killed by that signal). TimeoutError when it goes on."""
@@ -156,8 +124,8 @@ class Child:
         self.signal(signal.SIGTERM)
         self.signal(signal.SIGCONT)
         try:
-            self.process.wait(grace_s)
-        except subprocess.TimeoutExpired:
+            self.wait(grace_s)
+        except TimeoutError:
             self.kill()
 
     def kill(self) -> None:
@@ -171,7 +139,6 @@ class Child:
         self.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT."""
         self.signal(signal.SIGCONT)
 
     def output(self) -> str:
@@ -217,15 +184,21 @@ _PORTS = range(15_000, 32_000)
 _PORT_TRIES = 5
 
 
+# On every service's path, so that -m finds our packages from any directory.
+_PACKAGES = str(Path(__file__).resolve().parents[2])
+
+
 class Service(Child):
     """A child that serves a port. `start()` returns once it answers on its own protocol."""
 
     scheme = "http"
 
-    def __init__(self, name: str, *, directory: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, name: str, *, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         directory = directory.resolve()
-        super().__init__(name, [], log=directory / f"{name}.log", env=os.environ if env is None else env, cwd=directory)
+        path = os.pathsep.join(filter(None, [_PACKAGES, os.environ.get("PYTHONPATH")]))
+        env = {**os.environ, "PYTHONPATH": path}
+        super().__init__(name, [], log=directory / f"{name}.log", env=env, cwd=directory)
         self.directory = directory
         self.port: int | None = None
 
@@ -241,11 +214,12 @@ class Service(Child):
         if self.port is not None:
             self._launch(self.port)
             return self
-        for attempt in range(_PORT_TRIES):
+        for tries_left in reversed(range(_PORT_TRIES)):
+            port = _free_port()
             try:
-                self._launch(port := _free_port())
+                self._launch(port)
             except Misconfigured:
-                if attempt + 1 == _PORT_TRIES or not self._lost_port():
+                if not tries_left or "address already in use" not in self.tail().lower():
                     raise
             else:
                 self.port = port
@@ -254,10 +228,7 @@ class Service(Child):
 
     def restart(self, *, kill: bool = False) -> None:
         """Stop (or SIGKILL) and start again on the same port and data."""
-        if kill:
-            self.kill()
-        else:
-            self.stop()
+        (self.kill if kill else self.stop)()
         self.start()
 
     def command(self, port: int) -> list[str]:
@@ -272,9 +243,7 @@ class Service(Child):
         self.argv = self.command(port)
         super().start()
         deadline = time.monotonic() + _START_S
-        while time.monotonic() < deadline:
-            if not self.running:
-                break
+        while self.running and time.monotonic() < deadline:
             if _answers(self.ready, port) and _listens(self.pid, port):
                 return
             time.sleep(_POLL_S)
@@ -282,9 +251,6 @@ class Service(Child):
         self.kill()
         why = f"não respondeu em {_START_S:.0f} s" if ended is None else f"terminou com código {ended}"
         raise Misconfigured(f"{self.name} {why}:\n{self.tail()}", fix=f"Veja {self.log}.")
-
-    def _lost_port(self) -> bool:
-        return "address already in use" in self.tail().lower()
 
 
 def _answers(ready: Callable[[int], bool], port: int) -> bool:
@@ -342,18 +308,9 @@ class RedisService(Service):
         return f"{self.url}/{number}"
 
     def command(self, port: int) -> list[str]:
-        """Valkey in the foreground; no RDB snapshots, data in `directory`."""
-        options = {
-            "bind": "127.0.0.1",
-            "port": str(port),
-            "dir": str(self.directory),
-            "save": "",
-            "appendonly": self._append,
-            "databases": str(self._databases),
-            "notify-keyspace-events": "Kz",
-            "daemonize": "no",
-        }
-        return [str(self._program), *(part for key, value in options.items() for part in (f"--{key}", value))]
+        options = {"bind": "127.0.0.1", "port": port, "dir": self.directory, "save": "", "appendonly": self._append}
+        options |= {"databases": self._databases, "notify-keyspace-events": "Kz", "daemonize": "no"}
+        return [str(self._program), *(part for key, value in options.items() for part in (f"--{key}", str(value)))]
 
     def ready(self, port: int) -> bool:
         """PING; a server that is still loading its AOF says LOADING and is not ready."""
@@ -375,7 +332,6 @@ class MongoService(Service):
         super().__init__("secantusdb", directory=directory)
 
     def command(self, port: int) -> list[str]:
-        """The server, its data in `directory`/data."""
         storage = self.directory / "data"
         argv = [sys.executable, "-m", "secantus", "--host", "127.0.0.1", "--port", str(port)]
         argv += ["--storage-path", str(storage), "--log-level", "WARNING", "--cache-size", "256M"]
@@ -393,10 +349,7 @@ class ProviderService(Service):
         _require("normalizer.simulation.provider")
         self._labels = labels
         self._options = [part for key, value in options.items() for part in _flag(key, value)]
-        root = str(Path(__file__).resolve().parents[2])  # so that -m finds our packages from any directory
-        known = os.environ.get("PYTHONPATH")
-        path = f"{root}{os.pathsep}{known}" if known else root
-        super().__init__("provider", directory=directory, env={**os.environ, "PYTHONPATH": path})
+        super().__init__("provider", directory=directory)
 
     @property
     def root_url(self) -> str:
@@ -405,11 +358,9 @@ class ProviderService(Service):
 
     @property
     def url(self) -> str:
-        """What goes into OPENAI_BASE_URL."""
         return f"{super().url}/v1"
 
     def command(self, port: int) -> list[str]:
-        """The provider with its labels and options."""
         labels = ["--labels", str(self._labels.resolve())] if self._labels else []
         return [sys.executable, "-m", "normalizer.simulation.provider", "--port", str(port), *labels, *self._options]
 

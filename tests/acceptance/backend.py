@@ -210,7 +210,7 @@ class ReceiverService(Service):
 
     def __init__(self, directory: Path, secret: str, mongo_url: str) -> None:
         self.secret, self.mongo_url, self.database, self.dies_at = secret, mongo_url, "nobodys", 0
-        super().__init__("receiver", directory=directory, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        super().__init__("receiver", directory=directory)
 
     def command(self, port: int) -> list[str]:
         """This module, see `receive`."""
