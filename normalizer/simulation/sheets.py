@@ -13,12 +13,12 @@ import json
 import random
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from importlib.resources import as_file, files
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from normalizer.simulation.texts import EXAMS, GIVEN_NAMES, INSURERS, SURNAMES, Labelled, address, document
 
@@ -159,15 +159,11 @@ def write_labels(path: Path, rows: list[ScenarioRow]) -> None:
     """Write one line for each distinct text: `{"text", "expected", "kind", "usable"}`."""
     lines: dict[tuple[str, str], str] = {}
     for row in rows:
-        for kind, labelled in (("endereco", row.address), ("documento", row.document)):
-            if labelled is not None:
-                lines[kind, labelled.text] = json.dumps(_label(kind, labelled), ensure_ascii=False)
+        for kind, found in (("endereco", row.address), ("documento", row.document)):
+            if found is not None:
+                label = {"text": found.text, "expected": found.expected, "kind": kind}
+                lines[kind, found.text] = json.dumps(label | {"usable": bool(found.expected)}, ensure_ascii=False)
     path.write_text("".join(f"{line}\n" for line in lines.values()), encoding="utf-8")
-
-
-def _label(kind: str, labelled: Labelled) -> Mapping[str, Any]:
-    usable = labelled.expected is not None
-    return {"text": labelled.text, "expected": labelled.expected, "kind": kind, "usable": usable}
 
 
 def _patient(rng: random.Random, mess: Mess) -> _Patient:
@@ -182,14 +178,11 @@ def _patient(rng: random.Random, mess: Mess) -> _Patient:
         name=f"{rng.choice(GIVEN_NAMES)} {' '.join(rng.sample(SURNAMES, 2))}",
         born=f"{born:%d/%m/%Y}",
         contact=_contact(rng),
-        address=_address(rng, mess, lost=lost_address),
+        address=address(
+            rng, remarked=rng.random() < mess.remarked, untidy=rng.random() < mess.untidy, lost=lost_address
+        ),
         document=document(rng, lost=lost_document) if documented else None,
     )
-
-
-def _address(rng: random.Random, mess: Mess, *, lost: bool) -> Labelled | None:
-    remarked, untidy = rng.random() < mess.remarked, rng.random() < mess.untidy
-    return address(rng, untidy=untidy, remarked=remarked, lost=lost)
 
 
 def _contact(rng: random.Random) -> str:

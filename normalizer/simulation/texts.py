@@ -57,33 +57,16 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What an address is made from, and how each part is typed."""
+    """How each part of an address is typed, and what that should become."""
 
-    kind: str
-    name: str
-    number: str | None
-    complement: str | None
-    district: str | None
-    city: City
-    cep: str | None
-    typed_kind: str
-    typed_name: str
-    typed_number: str
-    typed_complement: str
-    typed_district: str
-    typed_city: str
-    typed_cep: str
-
-    def expected(self) -> dict[str, str | None]:
-        return {
-            "rua": f"{self.kind} {self.name}",
-            "numero": self.number,
-            "complemento": self.complement,
-            "bairro": self.district,
-            "cidade": self.city.name,
-            "estado": self.city.uf,
-            "cep": self.cep,
-        }
+    expected: dict[str, str | None]
+    street: str
+    number: str
+    complement: str
+    district: str
+    city: str
+    uf: str
+    cep: str
 
 
 # ------------------------------------------------------------------ addresses
@@ -100,7 +83,7 @@ def address(rng: random.Random, *, untidy: bool, remarked: bool, lost: bool) -> 
         return _lost_address(rng)
     place = _place(rng, untidy=untidy, whole=remarked)
     spell = rng.choice(_REMARKED if remarked else _UNTIDY if untidy else _TIDY)
-    return Labelled(spell(rng, place), place.expected())
+    return Labelled(spell(rng, place), place.expected)
 
 
 def _lost_address(rng: random.Random) -> Labelled | None:
@@ -110,9 +93,7 @@ def _lost_address(rng: random.Random) -> Labelled | None:
     if chance < 0.8:
         return Labelled(rng.choice(JUNK_ADDRESSES), None)
     place = _place(rng, untidy=False)
-    return Labelled(
-        f"{place.typed_kind} {place.typed_name}, {rng.randint(1, 999)} {rng.choice(('fundos', 'casa 2'))}", None
-    )
+    return Labelled(f"{place.street}, {rng.randint(1, 999)} {rng.choice(('fundos', 'casa 2'))}", None)
 
 
 def _place(rng: random.Random, *, untidy: bool, whole: bool = False) -> _Place:
@@ -125,31 +106,32 @@ def _place(rng: random.Random, *, untidy: bool, whole: bool = False) -> _Place:
     cep = f"{rng.randint(city.cep_from, city.cep_to):05}-{rng.randrange(1000):03}" if rng.random() < 0.85 else None
     # Without its district, a remark could as well be one.
     has_district = rng.random() < 0.93 or whole
+    typed_kind = rng.choice(kind_shorts) if untidy and rng.random() < 0.6 else kind
+    typed_name = name_short if name_short and untidy and rng.random() < 0.5 else name
     return _Place(
-        kind=kind,
-        name=name,
-        number=number,
-        complement=complement,
-        district=district if has_district else None,
-        city=city,
-        cep=cep,
-        typed_kind=rng.choice(kind_shorts) if untidy and rng.random() < 0.6 else kind,
-        typed_name=name_short if name_short and untidy and rng.random() < 0.5 else name,
-        typed_number=_typed_number(rng, number, untidy=untidy),
-        typed_complement=typed_complement,
-        typed_district=_typed_district(rng, district, district_short, untidy=untidy) if has_district else "",
-        typed_city=city.short if city.short and untidy and rng.random() < 0.5 else city.name,
-        typed_cep=_typed_cep(rng, cep, untidy=untidy),
+        {
+            "rua": f"{kind} {name}",
+            "numero": number,
+            "complemento": complement,
+            "bairro": district if has_district else None,
+            "cidade": city.name,
+            "estado": city.uf,
+            "cep": cep,
+        },
+        f"{typed_kind} {typed_name}",
+        number=_typed_number(rng, number, untidy=untidy),
+        complement=typed_complement,
+        district=_typed_district(rng, district, district_short, untidy=untidy) if has_district else "",
+        city=city.short if city.short and untidy and rng.random() < 0.5 else city.name,
+        uf=city.uf,
+        cep=_typed_cep(rng, cep, untidy=untidy),
     )
 
 
 def _complement(rng: random.Random) -> tuple[str, str]:
     wanted, typed = rng.choice(COMPLEMENTS)
-    parts = {
-        "n": rng.choice((11, 12, 21, 34, 52, 101, 204, 303, 1002)),
-        "s": rng.randint(1, 9),
-        "l": rng.choice("ABCD"),
-    }
+    number = rng.choice((11, 12, 21, 34, 52, 101, 204, 303, 1002))
+    parts = {"n": number, "s": rng.randint(1, 9), "l": rng.choice("ABCD")}
     return wanted.format(**parts), rng.choice(typed).format(**parts)
 
 
@@ -173,37 +155,33 @@ def _joined(separator: str, *parts: str) -> str:
     return separator.join(part for part in parts if part)
 
 
-def _street(place: _Place) -> str:
-    return f"{place.typed_kind} {place.typed_name}"
-
-
 def _export(rng: random.Random, place: _Place) -> str:
     """`rua,numero,bairro,cidade,UF,cep,complemento`, as the deployed system writes it."""
-    street = _street(place).lower() if rng.random() < 0.5 else _street(place)
-    rest = _joined(",", place.typed_number, place.typed_district, place.typed_city)
+    street = place.street.lower() if rng.random() < 0.5 else place.street
+    rest = _joined(",", place.number, place.district, place.city)
     rest = rest.lower() if street.islower() else rest
-    return _joined(",", street, rest, place.city.uf, place.typed_cep, place.typed_complement)
+    return _joined(",", street, rest, place.uf, place.cep, place.complement)
 
 
 def _commas(_: random.Random, place: _Place) -> str:
-    number = _joined(", ", place.typed_number, place.typed_complement)
-    return _joined(", ", _street(place), number, place.typed_district, place.typed_city, place.city.uf, place.typed_cep)
+    number = _joined(", ", place.number, place.complement)
+    return _joined(", ", place.street, number, place.district, place.city, place.uf, place.cep)
 
 
 def _dashes(_: random.Random, place: _Place) -> str:
-    head = _joined(", ", _street(place), place.typed_number, place.typed_complement)
-    return _joined(" - ", head, place.typed_district, f"{place.typed_city}/{place.city.uf}", place.typed_cep)
+    head = _joined(", ", place.street, place.number, place.complement)
+    return _joined(" - ", head, place.district, f"{place.city}/{place.uf}", place.cep)
 
 
 def _labels(_: random.Random, place: _Place) -> str:
     parts = {
-        "Rua": _street(place),
-        "Nº": place.typed_number,
-        "Compl": place.typed_complement,
-        "Bairro": place.typed_district,
-        "Cidade": place.typed_city,
-        "UF": place.city.uf,
-        "CEP": place.typed_cep,
+        "Rua": place.street,
+        "Nº": place.number,
+        "Compl": place.complement,
+        "Bairro": place.district,
+        "Cidade": place.city,
+        "UF": place.uf,
+        "CEP": place.cep,
     }
     return "; ".join(f"{label}: {value}" for label, value in parts.items() if value)
 
@@ -213,25 +191,25 @@ def _capitals(rng: random.Random, place: _Place) -> str:
 
 
 def _no_commas(_: random.Random, place: _Place) -> str:
-    tail = _joined(" ", place.typed_complement, place.typed_district, place.typed_city, place.city.uf, place.typed_cep)
-    return _without_accents(_joined(" ", _street(place), place.typed_number, tail)).lower()
+    tail = _joined(" ", place.complement, place.district, place.city, place.uf, place.cep)
+    return _without_accents(_joined(" ", place.street, place.number, tail)).lower()
 
 
 def _swapped(_: random.Random, place: _Place) -> str:
-    where = f"{place.typed_city} {place.city.uf}"
-    house = _joined(" ", _street(place), place.typed_number, place.typed_complement)
-    return _joined(", ", where, place.typed_district, house, place.typed_cep)
+    where = f"{place.city} {place.uf}"
+    house = _joined(" ", place.street, place.number, place.complement)
+    return _joined(", ", where, place.district, house, place.cep)
 
 
 def _labelled_cep(rng: random.Random, place: _Place) -> str:
-    cep = f"CEP {place.typed_cep}" if place.typed_cep else ""
-    head = _joined(", ", _street(place), place.typed_number, place.typed_complement, place.typed_district)
-    return _joined(" ", head, rng.choice(("-", "–")), f"{place.typed_city}-{place.city.uf}", cep)
+    cep = f"CEP {place.cep}" if place.cep else ""
+    head = _joined(", ", place.street, place.number, place.complement, place.district)
+    return _joined(" ", head, rng.choice(("-", "–")), f"{place.city}-{place.uf}", cep)
 
 
 def _with_remark(rng: random.Random, place: _Place) -> str:
-    head = _joined(", ", _street(place), place.typed_number, place.typed_complement)
-    tail = _joined(", ", place.typed_district, f"{place.typed_city} {place.city.uf}", place.typed_cep)
+    head = _joined(", ", place.street, place.number, place.complement)
+    tail = _joined(", ", place.district, f"{place.city} {place.uf}", place.cep)
     return f"{head}, {_remark(rng)}, {tail}"
 
 
@@ -244,18 +222,18 @@ def _remark(rng: random.Random) -> str:
 
 
 def _spoken(rng: random.Random, place: _Place) -> str:
-    number = f"num {place.number}" if place.number else "sem número"
-    district = f"no bairro {place.typed_district}" if place.typed_district else ""
-    where = f"em {place.typed_city} {place.city.uf}"
-    cep = f"cep {place.typed_cep}" if place.typed_cep else ""
-    return _joined(" ", _street(place), number, place.typed_complement, district, where, cep).lower()
+    number = f"num {place.expected['numero']}" if place.expected["numero"] else "sem número"
+    district = f"no bairro {place.district}" if place.district else ""
+    where = f"em {place.city} {place.uf}"
+    cep = f"cep {place.cep}" if place.cep else ""
+    return _joined(" ", place.street, number, place.complement, district, where, cep).lower()
 
 
 def _collect(rng: random.Random, place: _Place) -> str:
-    house = _joined(" ", _street(place), place.typed_number, place.typed_complement)
-    district = f"({place.typed_district})" if place.typed_district else ""
+    house = _joined(" ", place.street, place.number, place.complement)
+    district = f"({place.district})" if place.district else ""
     opening = rng.choice(("Coletar em", "Coleta em", "Entregar em"))
-    return _joined(" ", f"{opening}: {house}", district, place.typed_city, place.city.uf, place.typed_cep)
+    return _joined(" ", f"{opening}: {house}", district, place.city, place.uf, place.cep)
 
 
 _Speller = Callable[[random.Random, _Place], str]
