@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import orjson
 import structlog
@@ -60,6 +60,9 @@ _ABOUT_SHAPE: Final = ("response_format", "json_schema", "json_object", "structu
 _OPTIONAL: Final = ("reasoning_effort", "reasoning", "temperature", "store", "service_tier")
 _TOKEN_LIMITS: Final = ("max_tokens", "max_completion_tokens")
 _NOT_TAKEN: Final = re.compile(r"unsupported|not supported|unknown|unrecogni|unexpected|not permitted|instead|extra")
+
+
+Messages: TypeAlias = "Sequence[Mapping[str, str]]"
 
 
 class Mode(StrEnum):
@@ -129,6 +132,8 @@ class LlmClient:
         timeout_s: float = 60.0,
         http_client: Any = None,
     ) -> None:
+        import openai
+
         self.model, self.url = model, (base_url or OPENAI_URL).rstrip("/")
         self.capabilities = EndpointCapabilities(mode)
         self._memory, self._recalled, self._recalling = memory, memory is None, asyncio.Lock()
@@ -137,8 +142,6 @@ class LlmClient:
         self._timeout_s = timeout_s
         self._options = _options(self.url, model)
         self._flex = FlexTier(memory)
-        import openai
-
         try:
             http_client = http_client or openai.DefaultAsyncHttpxClient(follow_redirects=False)
             # No limit of the SDK's own: it would end a call that was given longer.
@@ -159,7 +162,11 @@ class LlmClient:
         A refusal is an Answer, because it is paid for and may still hold records.
         """
         with span("model.call", alone=True, model=self.model, records=len(records)) as facts:
-            answer = await self._complete(records, max_tokens_out, timeout_s or self._timeout_s, flex)
+            await self._recall()
+            ask = partial(self._ask, build_messages(records), max_tokens_out, records=len(records))
+            answer = await self._by_either_tier(ask, timeout_s or self._timeout_s, flex=flex)
+            self._has_answered = True
+            await self._remember()
             facts |= {"tokens_in": answer.usage.tokens_in, "tokens_out": answer.usage.tokens_out}
             facts["finish"] = answer.finish
             return answer
@@ -188,9 +195,8 @@ class LlmClient:
         Raises like `complete`, but not UnusableAnswer: a single token need not be an answer.
         """
         await self._recall()
-        build = partial(self._bare, _GREETING, 1)
         try:
-            return await self._answer_to(build, records=0, sent_chars=len(_GREETING[0]["content"]), timeout_s=timeout_s)
+            return await self._ask(_GREETING, 1, timeout_s, records=0)
         except UnusableAnswer as error:
             return Answer((), error.usage or NOTHING_USED, 0.0)
 
@@ -199,69 +205,47 @@ class LlmClient:
         await self._recall()
         return self._has_answered
 
-    @property
-    def mode(self) -> Mode:
-        """How the shape of answers is asked for by now."""
-        return self.capabilities.mode
-
     async def models(self, *, timeout_s: float = 10.0) -> list[str]:
         """Return the model names the endpoint lists: costs nothing. Raises like `complete`."""
-        with translated():
-            async with asyncio.timeout(timeout_s):
-                response = await self._sdk.models.with_raw_response.list()
-        body = _json(response.http_response)
-        listed = body.get("data") if isinstance(body, dict) else None
+        listed = (await self._look_up(self._sdk.models.with_raw_response.list(), timeout_s)).get("data")
         return [str(entry["id"]) for entry in listed or () if isinstance(entry, dict) and "id" in entry]
 
     async def offers_model(self, *, timeout_s: float = 10.0) -> bool:
         """Whether the endpoint says that it has this model, by name or in its list: costs nothing. Many do not say."""
-        with contextlib.suppress(NormalizerError), translated():
-            async with asyncio.timeout(timeout_s):
-                response = await self._sdk.models.with_raw_response.retrieve(self.model)
-            body = _json(response.http_response)
-            if isinstance(body, dict) and body.get("id") == self.model:
+        with contextlib.suppress(NormalizerError):
+            named = await self._look_up(self._sdk.models.with_raw_response.retrieve(self.model), timeout_s)
+            if named.get("id") == self.model:
                 return True
-        try:
+        with contextlib.suppress(NormalizerError):
             return self.model in await self.models(timeout_s=timeout_s)
-        except NormalizerError:
-            return False
+        return False
 
     async def close(self) -> None:
         """Close the connections."""
         await self._sdk.close()
 
-    async def _complete(self, records: Sequence[Record], max_tokens_out: int, timeout_s: float, flex: bool) -> Answer:
-        await self._recall()
+    async def _by_either_tier(self, ask: Callable[..., Awaitable[Answer]], timeout_s: float, *, flex: bool) -> Answer:
+        """The answer of the half-price tier, asked for first with half the time, or of the default one."""
         started, spent = time.monotonic(), NOTHING_USED
         if flex and "service_tier" not in self.capabilities.without and await self._flex.may_ask():
             try:
-                answer = await self._exchange(records, max_tokens_out, timeout_s / 2, flex=True)
+                answer = await ask(timeout_s / 2, flex=True)
             except (RateLimited, ProviderUnavailable) as error:
                 spent = error.usage or NOTHING_USED
                 await self._flex.refused()
             else:
                 self._flex.served()
                 return answer
-        answer = await self._exchange(records, max_tokens_out, timeout_s - (time.monotonic() - started), flex=False)
+        answer = await ask(timeout_s - (time.monotonic() - started))
         return replace(answer, usage=spent + answer.usage)
 
-    async def _exchange(
-        self, records: Sequence[Record], max_tokens_out: int, timeout_s: float, *, flex: bool
+    async def _ask(
+        self, messages: Messages, max_tokens_out: int, timeout_s: float, *, records: int, flex: bool = False
     ) -> Answer:
-        build = partial(self._request, records, max_tokens_out, flex=flex)
-        sent_chars = sum(len(message["content"]) for message in build_messages(records))
-        answer = await self._answer_to(build, records=len(records), sent_chars=sent_chars, timeout_s=timeout_s)
-        self._has_answered = True
-        await self._remember()
-        return answer
-
-    async def _answer_to(
-        self, build: Callable[[], dict[str, Any]], *, records: int, sent_chars: int, timeout_s: float
-    ) -> Answer:
-        started = time.monotonic()
+        started, sent_chars = time.monotonic(), sum(len(message["content"]) for message in messages)
         with translated():
             async with asyncio.timeout(timeout_s):
-                response = await self._send(build)
+                response = await self._send(messages, max_tokens_out, records, flex=flex)
         return read_answer(
             _json(response, sent_chars=sent_chars),
             records=records,
@@ -269,6 +253,12 @@ class LlmClient:
             seconds=time.monotonic() - started,
             headers={k.lower(): v for k, v in response.headers.items() if k.lower().startswith("x-ratelimit-")},
         )
+
+    async def _look_up(self, listing: Awaitable[Any], timeout_s: float) -> dict[str, Any]:
+        with translated():
+            async with asyncio.timeout(timeout_s):
+                body = _json((await listing).http_response)
+        return body if isinstance(body, dict) else {}
 
     async def _recall(self) -> None:
         """Start where an earlier process ended."""
@@ -286,37 +276,33 @@ class LlmClient:
             self._kept = self.capabilities
             await self._memory.remember(self._kept)
 
-    async def _send(self, build: Callable[[], dict[str, Any]]) -> Any:
+    async def _send(self, messages: Messages, max_tokens_out: int, records: int, *, flex: bool) -> Any:
         """Send, and learn once what this endpoint does not take: schema, then JSON mode, then optional parameters."""
-        while True:
-            asked, request = self.capabilities, build()
-            import openai
+        import openai
 
+        while True:
+            asked, request = self.capabilities, self._request(messages, max_tokens_out, records, flex=flex)
             try:
                 return (await self._sdk.chat.completions.with_raw_response.create(**request)).http_response
             except (openai.BadRequestError, openai.UnprocessableEntityError, openai.InternalServerError) as error:
                 if not self._give_up_something(error, asked, request):
                     raise
 
-    def _request(self, records: Sequence[Record], max_tokens_out: int, *, flex: bool) -> dict[str, Any]:
-        known, request = self.capabilities, self._bare(build_messages(records), max_tokens_out)
-        if flex and "service_tier" not in known.without:
-            request["service_tier"] = "flex"
-        if known.mode is Mode.STRICT:
-            schema = {"name": "addresses", "strict": True, "schema": response_schema(len(records))}
-            request["response_format"] = {"type": "json_schema", "json_schema": schema}
-        elif known.mode is Mode.JSON:
-            request["response_format"] = {"type": "json_object"}
-        return request
-
-    def _bare(self, messages: Sequence[Mapping[str, str]], max_tokens_out: int) -> dict[str, Any]:
-        """What every request carries: model, messages, and the options that the endpoint takes."""
+    def _request(self, messages: Messages, max_tokens_out: int, records: int, *, flex: bool) -> dict[str, Any]:
+        """Model, messages, the options that the endpoint takes, and the shape of an answer to so many records."""
         known = self.capabilities
         request: dict[str, Any] = {"model": self.model, "messages": messages, **self._options}
         request = {name: value for name, value in request.items() if name not in known.without}
         if extra := request.get("extra_body"):
             request["extra_body"] = {name: value for name, value in extra.items() if name not in known.without}
         request[self._token_limit(known)] = max_tokens_out
+        if flex and "service_tier" not in known.without:
+            request["service_tier"] = "flex"
+        if records and known.mode is Mode.STRICT:
+            schema = {"name": "addresses", "strict": True, "schema": response_schema(records)}
+            request["response_format"] = {"type": "json_schema", "json_schema": schema}
+        elif records and known.mode is Mode.JSON:
+            request["response_format"] = {"type": "json_object"}
         return request
 
     def _token_limit(self, known: EndpointCapabilities) -> str:
@@ -422,11 +408,9 @@ class CapabilityStore:
 
     async def recall(self) -> EndpointCapabilities | None:
         """Return what is known, or None."""
-        stored = await self._try(lambda: self._redis.get(self._key))
+        stored = await self._reply(self._redis.get(self._key))
         try:
-            known = orjson.loads(stored) if stored else None
-            if known is None:
-                return None
+            known = orjson.loads(stored or b"{}")
             without = frozenset(map(str, known["without"]))
             return EndpointCapabilities(Mode(known["mode"]), without, bool(known.get("renamed")))
         except (ValueError, KeyError, TypeError):
@@ -435,22 +419,21 @@ class CapabilityStore:
     async def remember(self, capabilities: EndpointCapabilities) -> None:
         """Keep what was found out."""
         found = {"mode": capabilities.mode, "without": sorted(capabilities.without), "renamed": capabilities.renamed}
-        value = orjson.dumps(found)
-        await self._try(lambda: self._redis.set(self._key, value, ex=_KEPT_S))
+        await self._reply(self._redis.set(self._key, orjson.dumps(found), ex=_KEPT_S))
 
     async def refuse_flex(self, for_s: float) -> None:
         """Keep for all replicas that the half-price tier is refused for now."""
-        await self._try(lambda: self._redis.set(self._flex_key, b"1", px=int(1000 * for_s)))
+        await self._reply(self._redis.set(self._flex_key, b"1", px=int(1000 * for_s)))
 
     async def flex_is_refused(self) -> bool:
         """Tell whether any replica was refused the half-price tier a short while ago."""
-        return bool(await self._try(lambda: self._redis.exists(self._flex_key)))
+        return bool(await self._reply(self._redis.exists(self._flex_key)))
 
-    async def _try(self, command: Callable[[], Awaitable[Any]]) -> Any:
-        """The reply, or None when Redis is away."""
+    async def _reply(self, command: Awaitable[Any]) -> Any:
+        """What Redis says; None when it is away."""
         try:
             async with asyncio.timeout(_REDIS_S):
-                return await command()
+                return await command
         except OUTAGE as error:
             log.warning("llm.endpoint.redis_away", error=type(error).__name__)
             return None

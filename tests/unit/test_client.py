@@ -135,7 +135,7 @@ async def test_an_endpoint_without_schema_is_asked_in_json_mode_then_in_plain_te
     await ask(client)
 
     assert all(first.slots)
-    assert client.mode is Mode.TEXT
+    assert client.capabilities.mode is Mode.TEXT
     formats = [sent(route, index).get("response_format", {}).get("type") for index in range(4)]
     assert formats == ["json_schema", "json_object", None, None]
 
@@ -154,7 +154,7 @@ async def test_calls_under_way_at_once_give_up_one_thing_only_once(client, route
 
     await asyncio.gather(ask(client), ask(client))
 
-    assert client.mode is Mode.JSON
+    assert client.capabilities.mode is Mode.JSON
 
 
 async def test_an_option_complained_of_twice_at_once_is_dropped_once(client, route):

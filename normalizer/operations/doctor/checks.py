@@ -528,11 +528,13 @@ async def _call(
     if memory is not None:
         await memory.remember(client.capabilities)
     findings = [good(MODEL, f"{settings.openai_model} respondeu em {number(answer.seconds, 1)} s")]
-    if client.mode is Mode.STRICT:
+    if client.capabilities.mode is Mode.STRICT:
         findings.append(good(MODEL, "aceita o esquema JSON estrito"))
     else:
         fix = "Funciona, com mais respostas a repetir; prefira um modelo com structured outputs."
-        findings.append(warning(MODEL, f"o endpoint não aceita esquema estrito (usa {client.mode.value}).", fix))
+        findings.append(
+            warning(MODEL, f"o endpoint não aceita esquema estrito (usa {client.capabilities.mode.value}).", fix)
+        )
     findings += _adapted(client.capabilities)
     if not any(slot and any(slot.values()) for slot in answer.slots):
         fix = "Compare com `normalizer normalize address` antes de confiar neste modelo."
