@@ -18,12 +18,13 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
-from arq.jobs import Serializer, serialize_result
+from arq.jobs import serialize_result
+from arq.utils import timestamp_ms
 from arq.worker import Function, JobExecutionFailed, RetryJob
 from redis.exceptions import ResponseError
 
@@ -34,6 +35,7 @@ from normalizer.queue.waiting import cancel_and_wait
 
 if TYPE_CHECKING:
     from arq.typing import WorkerCoroutine
+    from arq.worker import Worker
 
     from normalizer.queue.connection import RedisHealth
 
@@ -134,37 +136,21 @@ def batch_func(
 
 @dataclass(eq=False, slots=True)
 class GroupState:
-    """A claimed group as the worker runs it; a batch function sees its `Group`.
-
-    Attributes:
-        function: that it was claimed for.
-        jobs: the claimed jobs, oldest first.
-        keys: of the queue it came from.
-        token: the claim's token.
-        fence: number of the claim, the same for all its jobs.
-        kind: what may run beside it.
-        deadline: the loop's time by which everything should be settled.
-        started_ms: Unix time of the claim.
-        open: jobs that are still this group's to end, by id.
-        lost: ids found to belong to another claim, or aborted.
-        aborted: ids that somebody asked to abort, and that were.
-        settling: ids whose end is on its way to Redis.
-        stopping: set when the worker stops.
-    """
+    """A claimed group as the worker runs it; a batch function sees its `Group`."""
 
     function: BatchFunction
-    jobs: Sequence[ClaimedJob]
-    keys: Keys
-    token: str
-    fence: int
+    jobs: Sequence[ClaimedJob]  # oldest first
+    keys: Keys  # of the queue it came from
+    token: str  # the claim's
+    fence: int  # number of the claim, the same for all its jobs
     kind: GroupKind
-    deadline: float
-    started_ms: int
-    open: dict[str, ClaimedJob] = field(init=False)
-    lost: set[str] = field(default_factory=set, init=False)
-    aborted: set[str] = field(default_factory=set, init=False)
-    settling: set[str] = field(default_factory=set, init=False)
-    stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    deadline: float  # the loop's time by which everything should be settled
+    started_ms: int  # Unix time of the claim
+    open: dict[str, ClaimedJob] = field(init=False)  # jobs that are still this group's to end, by id
+    lost: set[str] = field(default_factory=set, init=False)  # ids found to belong to another claim, or aborted
+    aborted: set[str] = field(default_factory=set, init=False)  # ids that somebody asked to abort, and that were
+    settling: set[str] = field(default_factory=set, init=False)  # ids whose end is on its way to Redis
+    stopping: asyncio.Event = field(default_factory=asyncio.Event, init=False)  # set when the worker stops
 
     def __post_init__(self) -> None:
         self.open = {job.job_id: job for job in self.jobs}
@@ -255,38 +241,13 @@ class _Overran(Exception):
     """The function did not end with its deadline."""
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What all functions of a worker share.
-
-    Attributes:
-        keep_result_s: how long results are kept; 0 not at all, None for ever.
-        max_tries: counted tries before a job has failed.
-        keep_payload_ms: how long a waiting job's payload is kept at least.
-        serializer: the worker's; None is arq's pickle.
-        retry: whether jobs are tried again at all (arq's `retry_jobs`).
-    """
-
-    keep_result_s: float | None
-    max_tries: int
-    keep_payload_ms: int
-    serializer: Serializer | None
-    retry: Callable[[], bool] = lambda: True
-
-
-Count: TypeAlias = Literal["complete", "failed", "retried"]
-Tally: TypeAlias = "Counter[Count]"
-
-
 @dataclass(slots=True)
 class Runner:
-    """Runs groups and ends their jobs. `tell` adds to the worker's counters."""
+    """Runs groups and ends their jobs, on the terms of an arq worker, whose counters it keeps."""
 
+    worker: Worker
     queues: Mapping[Keys, Leases]
     health: RedisHealth
-    terms: Terms
-    ctx: MutableMapping[Any, Any]
-    tell: Callable[[Tally], None]
     last_error: str | None = field(default=None, init=False)
 
     async def run(self, group: GroupState) -> None:
@@ -319,7 +280,7 @@ class Runner:
     async def _call(self, group: GroupState) -> BaseException | None:
         """Call the function. Returns what it raised; TimeoutError if it overran."""
         body: Any = group.function.coroutine
-        task = asyncio.ensure_future(body(self.ctx, Group(group, self.settle)))
+        task = asyncio.ensure_future(body(self.worker.ctx, Group(group, self.settle)))
         allowed = group.deadline - asyncio.get_running_loop().time() + OVERRUN_S
         try:
             done, _ = await asyncio.wait({task}, timeout=allowed)
@@ -356,8 +317,9 @@ class Runner:
         if len(rest) == 1:
             await self._fault_alone(group, group.open[rest[0]], cause)
         else:
-            half = JobEnd(SettleAction.SPLIT, after_ms=int(_SPLIT_S * 1000), limit=len(rest) // 2)
-            await self._send(group, dict.fromkeys(rest, half), dict.fromkeys(rest, "retried"))
+            after_ms, half = int(_SPLIT_S * 1000), len(rest) // 2
+            end = JobEnd(SettleAction.SPLIT, counter="retried", after_ms=after_ms, limit=half)
+            await self._send(group, dict.fromkeys(rest, end))
 
     async def release(self, group: GroupState) -> None:
         """Hand back because the worker stops; not for ever, for Redis may be away: then the leases run out."""
@@ -368,12 +330,12 @@ class Runner:
             log.warning("queue.release.failed", jobs=len(group.open), redis=self.health.where)
 
     async def _fault_alone(self, group: GroupState, job: ClaimedJob, cause: str) -> None:
-        if job.try_ >= self._max_tries(group.function) or not self.terms.retry():
+        if job.try_ >= self._max_tries(group.function) or not self.worker.retry_jobs:
             await self.settle(group, {job.job_id: Failed(cause)})
             return
         after_ms = int(_jittered(min(_LONGEST_BACKOFF_S, _BACKOFF_S * 2 ** (job.try_ - 1))) * 1000)
-        ending = JobEnd(SettleAction.SPLIT_COUNTED, after_ms=after_ms, limit=1)
-        await self._send(group, {job.job_id: ending}, {job.job_id: "retried"})
+        end = JobEnd(SettleAction.SPLIT_COUNTED, counter="retried", after_ms=after_ms, limit=1)
+        await self._send(group, {job.job_id: end})
 
     async def _bury_exhausted(self, group: GroupState) -> None:
         limit = self._max_tries(group.function)
@@ -385,31 +347,15 @@ class Runner:
         """End jobs of the group in one round trip, waiting for Redis if it is away. Returns the lost ids."""
         ends = self._within_tries(group, settlements)
         ends |= await self._report_dead(group, ends)
-        jobs, write = group.open, self._writer(group)
-        endings: dict[str, JobEnd] = {}
-        counts: dict[str, Count] = {}
-        for job_id, how in ends.items():
-            job = jobs.get(job_id)
-            if job is None:  # lost while `on_dead` was told
-                continue
-            match how:
-                case Done():
-                    endings[job_id], counts[job_id] = write(job, how.result, success=True), "complete"
-                case Failed():
-                    error = JobExecutionFailed(how.cause)
-                    endings[job_id], counts[job_id] = write(job, error, success=False), "failed"
-                case RetryLater():
-                    ending = JobEnd(SettleAction.RETRY, after_ms=int(how.after_s * 1000), score=job.score)
-                    endings[job_id], counts[job_id] = ending, "retried"
-                case Snooze():
-                    endings[job_id] = JobEnd(SettleAction.SNOOZE, after_ms=int(how.after_s * 1000), score=job.score)
-        return await self._send(group, endings, counts)
+        jobs, write = group.open, self._writer(group)  # some may have been lost while `on_dead` was told
+        still = {job_id: how for job_id, how in ends.items() if job_id in jobs}
+        return await self._send(group, {job_id: _end(jobs[job_id], how, write) for job_id, how in still.items()})
 
     def _within_tries(self, group: GroupState, settlements: Mapping[str, Settlement]) -> dict[str, Settlement]:
         """The settlements, with a `Failed` for every `RetryLater` that has no try left."""
         limit, ends = self._max_tries(group.function), dict(settlements)
         for job_id, how in settlements.items():
-            if isinstance(how, RetryLater) and (group.open[job_id].try_ >= limit or not self.terms.retry()):
+            if isinstance(how, RetryLater) and (group.open[job_id].try_ >= limit or not self.worker.retry_jobs):
                 ends[job_id] = Failed(how.cause or f"max {limit} retries exceeded")
         return ends
 
@@ -427,17 +373,17 @@ class Runner:
             if job_id not in untold and job_id in group.open
         }
         if endings:
-            await self._send(group, endings, dict.fromkeys(endings, "failed"))
+            await self._send(group, endings)
             group.mark_aborted(endings)
             log.info("queue.jobs.aborted", jobs=len(endings))
 
-    async def _send(self, group: GroupState, ends: Mapping[str, JobEnd], counts: Mapping[str, Count]) -> set[str]:
+    async def _send(self, group: GroupState, ends: Mapping[str, JobEnd]) -> set[str]:
         attempts = 0
 
         async def settle() -> set[str]:
             nonlocal attempts
             attempts += 1
-            return await self.queues[group.keys].settle(group.token, ends, keep_ms=self.terms.keep_payload_ms)
+            return await self.queues[group.keys].settle(group.token, ends, keep_ms=self.worker.expires_extra_ms)
 
         group.settling |= ends.keys()
         try:
@@ -455,7 +401,10 @@ class Runner:
         group.mark_settled(ends.keys() - lost)
         if lost:
             log.warning("queue.settle.lost", jobs=len(lost), token=group.token)
-        self.tell(Counter(count for job_id, count in counts.items() if job_id not in lost))
+        ended = Counter(end.counter for job_id, end in ends.items() if job_id not in lost)
+        self.worker.jobs_complete += ended["complete"]
+        self.worker.jobs_failed += ended["failed"]
+        self.worker.jobs_retried += ended["retried"]
         return lost
 
     async def _report_dead(self, group: GroupState, ends: Mapping[str, Settlement]) -> dict[str, Settlement]:
@@ -467,7 +416,7 @@ class Runner:
         if group.function.on_dead is None:
             return {}
         try:
-            await group.function.on_dead(self.ctx, dead)
+            await group.function.on_dead(self.worker.ctx, dead)
         except Exception as error:  # noqa: BLE001 — whoever keeps the truth must hear of it before the queue forgets
             self.last_error = type(error).__name__
             log.warning("queue.on_dead.failed", jobs=len(dead), error=self.last_error)
@@ -478,39 +427,40 @@ class Runner:
         """A function that ends a job of the group for good; what all its jobs share is worked out once."""
         keep_s = self._keep_result_s(group.function)
         result_ms = None if keep_s is None else int(keep_s * 1000)
-        finished_ms, started_ms = int(time.time() * 1000), group.started_ms
-        ours, queue_name = self.terms.serializer is job_serializer, group.keys.queue
+        times, ours = (group.started_ms, timestamp_ms()), self.worker.job_serializer is job_serializer
 
         def write(job: ClaimedJob, result: Any, *, success: bool) -> JobEnd:
-            tried = job.try_ > 1
+            end = JobEnd(SettleAction.FINISH, counter="complete" if success else "failed", tried=job.try_ > 1)
             if result_ms is not None and result_ms <= 0:
-                return JobEnd(SettleAction.FINISH, tried=tried)
-            data = serialize_result(
-                job.function,
-                job.args,
-                job.kwargs,  # type: ignore[arg-type]
-                job.try_,
-                job.enqueued_at_ms,
-                success,
-                result,
-                started_ms,
-                finished_ms,
-                job.job_id,
-                queue_name,
-                job.job_id,
-                serializer=serializer_for(wire_of(job.payload)) if ours else self.terms.serializer,
-            )
-            return JobEnd(SettleAction.FINISH, result=data or b"", result_ms=result_ms, tried=tried)
+                return end
+            asked = (job.function, job.args, job.kwargs, job.try_, job.enqueued_at_ms)
+            told = (success, result, *times, job.job_id, group.keys.queue, job.job_id)
+            write_as = serializer_for(wire_of(job.payload)) if ours else self.worker.job_serializer
+            data = serialize_result(*asked, *told, serializer=write_as)  # type: ignore[arg-type] # any mapping will do
+            end.result, end.result_ms = data or b"", result_ms
+            return end
 
         return write
 
     def _keep_result_s(self, function: BatchFunction) -> float | None:
-        if function.keep_result_forever:
+        if function.keep_result_forever or (function.keep_result_s is None and self.worker.keep_result_forever):
             return None
-        return self.terms.keep_result_s if function.keep_result_s is None else function.keep_result_s
+        return self.worker.keep_result_s if function.keep_result_s is None else function.keep_result_s
 
     def _max_tries(self, function: BatchFunction) -> int:
-        return self.terms.max_tries if function.max_tries is None else function.max_tries
+        return self.worker.max_tries if function.max_tries is None else function.max_tries
+
+
+def _end(job: ClaimedJob, how: Settlement, write: Callable[..., JobEnd]) -> JobEnd:
+    match how:
+        case Done():
+            return write(job, how.result, success=True)
+        case Failed():
+            return write(job, JobExecutionFailed(how.cause), success=False)
+        case RetryLater():
+            return JobEnd(SettleAction.RETRY, counter="retried", after_ms=int(how.after_s * 1000), score=job.score)
+        case Snooze():
+            return JobEnd(SettleAction.SNOOZE, after_ms=int(how.after_s * 1000), score=job.score)
 
 
 def _jittered(seconds: float) -> float:

@@ -156,6 +156,7 @@ class JobEnd:
     """One job's end, with what its action takes."""
 
     action: SettleAction
+    counter: str | None = None  # of the worker's: complete, failed or retried
     result: bytes = b""
     tried: bool = True  # FINISH: whether earlier tries may have been counted
     result_ms: int | None = None  # FINISH: None is for ever

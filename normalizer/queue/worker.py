@@ -36,7 +36,7 @@ from normalizer.queue.connection import (
     reconnect_idle,
     server_problem,
 )
-from normalizer.queue.group import OVERRUN_S, BatchFunction, GroupState, Runner, Tally, Terms, batch_func
+from normalizer.queue.group import OVERRUN_S, BatchFunction, GroupState, Runner, batch_func
 from normalizer.queue.health import (
     BEAT_S,
     DRAINING,
@@ -178,19 +178,7 @@ class BatchWorker(Worker):
 
     @cached_property
     def _runner(self) -> Runner:
-        terms = Terms(
-            keep_result_s=None if self.keep_result_forever else self.keep_result_s,
-            max_tries=self.max_tries,
-            keep_payload_ms=self.expires_extra_ms,
-            serializer=self.job_serializer,
-            retry=lambda: self.retry_jobs,
-        )
-        return Runner(self._queues, self._health, terms, self.ctx, self._count)
-
-    def _count(self, tally: Tally) -> None:
-        self.jobs_complete += tally["complete"]
-        self.jobs_failed += tally["failed"]
-        self.jobs_retried += tally["retried"]
+        return Runner(self, self._queues, self._health)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
