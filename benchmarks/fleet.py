@@ -26,8 +26,8 @@ from normalizer.cache import Entry
 from normalizer.domain.address import deduced
 from normalizer.domain.appointment import Kind
 from normalizer.domain.decision import Settled
-from normalizer.queue.health import REPLICAS
 from normalizer.queue.leases import Keys
+from normalizer.queue.replicas import REPLICAS
 from normalizer.queue.service import QUEUE_NAME
 from normalizer.runtime import open_producer
 from normalizer.settings import settings_of

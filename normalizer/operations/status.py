@@ -14,7 +14,7 @@ from rich.table import Table
 from normalizer.domain.address.postal import Verdict
 from normalizer.domain.appointment import Status
 from normalizer.domain.wording import duration, many, number
-from normalizer.queue.health import GONE_S, GoneReplica, Replica
+from normalizer.queue.replicas import GONE_S, GoneReplica, Replica
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -28,7 +28,7 @@ from arq.jobs import (
 from arq.utils import timestamp_ms
 from redis.asyncio import Redis
 
-from normalizer.queue.health import book_put_back
+from normalizer.queue.replicas import book_put_back
 from normalizer.queue.serializer import MAX_PICKLE_BYTES
 
 if TYPE_CHECKING:

@@ -51,29 +51,28 @@ class LeaseRenewer:
         self, redis: Redis, *, lease_s: float, hold_ms: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._pool, self._lease_s, self._hold_ms, self._clock = redis.connection_pool, lease_s, hold_ms, clock
-        self._groups: dict[str, GroupState] = {}  # by token
+        self._groups: dict[str, GroupState] = {}  # by key
         self._home = asyncio.get_running_loop()
         self._moved = clock()
         self._gave_up = False
-        self._thread = threading.Thread(target=self._run, name="lease-renewer", daemon=True)
         self._task: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._halt: asyncio.Event | None = None
-        self._ready = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start renewing."""
+        self._halt = asyncio.Event()
         if isinstance(self._pool, SentinelConnectionPool):
             self._task = self._home.create_task(self._renew_always(Redis(connection_pool=self._pool)))
             return
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="lease-renewer", daemon=True)
         self._thread.start()
-        self._ready.wait()
 
     async def stop(self) -> None:
         """Stop renewing and wait for the thread, without blocking the loop."""
         if self._task is not None:
             await cancel_and_wait(self._task)
-        if self._loop is not None and self._halt is not None and self._thread.is_alive():
+        if self._thread is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._halt.set)
             await asyncio.to_thread(self._thread.join)
 
@@ -90,20 +89,15 @@ class LeaseRenewer:
         self._moved = self._clock()
 
     def _run(self) -> None:
-        asyncio.run(self._renew_apart())
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._renew_apart())
 
     async def _renew_apart(self) -> None:
-        redis = Redis(
-            connection_pool=ConnectionPool(connection_class=self._pool.connection_class, **self._pool.connection_kwargs)
-        )
-        try:
+        own = ConnectionPool(connection_class=self._pool.connection_class, **self._pool.connection_kwargs)
+        async with Redis.from_pool(own) as redis:
             await self._renew_always(redis)
-        finally:
-            await redis.aclose(close_connection_pool=True)
 
     async def _renew_always(self, redis: Redis) -> None:
-        self._loop, self._halt = asyncio.get_running_loop(), asyncio.Event()
-        self._ready.set()
         while not self._halt.is_set():
             failed = await self._round(redis)
             await wait_for_event(self._halt, _RETRY_S if failed else self._lease_s / 3)

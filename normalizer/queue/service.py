@@ -31,7 +31,8 @@ from normalizer.queue.connection import (
     server_problem,
     write_even_when_full,
 )
-from normalizer.queue.health import (
+from normalizer.queue.leases import HEAD_START_MS, Keys, script
+from normalizer.queue.replicas import (
     DRAINING,
     PAUSED,
     GoneReplica,
@@ -42,7 +43,6 @@ from normalizer.queue.health import (
     read_gone,
     read_replicas,
 )
-from normalizer.queue.leases import HEAD_START_MS, Keys, script
 from normalizer.queue.serializer import job_deserializer, job_serializer
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from arq.worker import Worker, logger
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from normalizer import __version__
+from normalizer.queue import replicas
 from normalizer.queue.claimer import Claimer, Wakeups
 from normalizer.queue.connection import (
     OUTAGE,
@@ -37,17 +38,6 @@ from normalizer.queue.connection import (
     server_problem,
 )
 from normalizer.queue.group import OVERRUN_S, BatchFunction, GroupState, Runner, batch_func
-from normalizer.queue.health import (
-    BEAT_S,
-    DRAINING,
-    LagProbe,
-    Replica,
-    forget_gone,
-    new_worker_id,
-    note_other_queues,
-    remove_beat,
-    write_beat,
-)
 from normalizer.queue.leases import (
     DAMAGED,
     HEAD_START_MS,
@@ -91,7 +81,7 @@ class BatchWorker(Worker):
         lease_s: others keep off a claimed group for so long; renewed while the work runs.
         shutdown_grace_s: how long a first SIGTERM lets running work finish (arq's `job_completion_wait` wins if given).
         head_start_ms: how far single jobs were moved ahead of bulk imports; see `TaskService.enqueue`.
-        version: shown in the replica's health.
+        version: shown in the replica's heartbeat.
         on_group_end: told a group's kind, number of jobs and seconds.
         on_emptied: called with `ctx` before anything is claimed from a Redis that holds no claim's trace.
     """
@@ -117,7 +107,7 @@ class BatchWorker(Worker):
             arq_options["queue_name"] = queue_names[0]
         super().__init__(functions, **arq_options)
         self.batch_functions = {f.name: f for f in self.functions.values() if isinstance(f, BatchFunction)}
-        self.worker_id = new_worker_id()
+        self.worker_id = replicas.new_worker_id()
         self.queue_names = tuple(queue_names) or (self.queue_name,)
         self.groups: dict[str, GroupState] = {}
         self._lease_s, self._head_start_ms = lease_s, head_start_ms
@@ -126,12 +116,11 @@ class BatchWorker(Worker):
         where = describe(self.redis_settings) if self.redis_settings else "redis_pool"
         # Leases are renewed as often: nobody's can have run out sooner.
         self._health = RedisHealth(where, silence_s=lease_s / 3)
-        self._renewer: LeaseRenewer | None = None
         self._wake = asyncio.Event()
         self._opened = self._stopping = False
         self._last_claim_ms: int | None = None
         self._left_over: list[GroupState] = []
-        self._lag: LagProbe
+        self._lag: replicas.LagProbe
         self._chores: list[asyncio.Task[None]] = []
 
     @property
@@ -177,6 +166,10 @@ class BatchWorker(Worker):
         return (self.job_timeout_s if function.timeout_s is None else function.timeout_s) or 0
 
     @cached_property
+    def _renewer(self) -> LeaseRenewer:
+        return LeaseRenewer(self.pool, lease_s=self._lease_s, hold_ms=self._hold_ms)
+
+    @cached_property
     def _runner(self) -> Runner:
         return Runner(self, self._queues, self._health)
 
@@ -209,9 +202,8 @@ class BatchWorker(Worker):
         if self.on_startup:
             await self.on_startup(self.ctx)
         self._health.opened()
-        self._renewer = LeaseRenewer(self.pool, lease_s=self._lease_s, hold_ms=self._hold_ms)
         self._renewer.start()
-        self._lag = LagProbe(self._renewer.loop_moved)
+        self._lag = replicas.LagProbe(self._renewer.loop_moved)
         wakeups = Wakeups(self.pool, list(self._queues), self._wake.set)
         sweeper = Sweeper(self._queues.values(), self._health, lease_s=self._lease_s, idle=self._is_idle)
         chores = [self._lag.run(), self._beat(), sweeper.run()]
@@ -239,14 +231,6 @@ class BatchWorker(Worker):
                 look_at = tick_at = self.loop.time() + await self._outage(error)
             await wait_for_event(self._wake, min(look_at, tick_at) - self.loop.time())
 
-    async def _poll_iteration(self) -> None:
-        if not self.batch_functions:
-            await super()._poll_iteration()
-            return
-        await self._look(woken=True)
-        self._reap()
-        await self._tick()
-
     async def _outage(self, error: BaseException) -> float:
         """Note it. Returns how long to wait."""
         if isinstance(error, ReadOnlyError):  # the one failure that leaves connections to the wrong server open
@@ -257,8 +241,7 @@ class BatchWorker(Worker):
         return self._claimer.empty and not self.groups
 
     async def _burst_is_over(self) -> bool:
-        enough = 0 <= self.max_burst_jobs <= self._jobs_started()
-        if enough or not await self.pool.exists(*self.queue_names):
+        if self._burst_budget() <= 0 or not await self.pool.exists(*self.queue_names):
             await asyncio.gather(*self.tasks.values())
             return True
         return False
@@ -288,7 +271,7 @@ class BatchWorker(Worker):
         if not woken and not await self._health.call(self._claimer.anything_due):
             return min(idle_s, self._claimer.wait_s)
         while (slots := self._free_slots()) > 0:
-            most = min(self._claim_terms.max_items, self._burst_budget()) if self._is_limited_burst else None
+            most = int(min(self._claim_terms.max_items, self._burst_budget()))
             claiming = partial(self._claimer.next, slots, alone=not self.groups, max_items=most)
             found = await self._health.call(claiming)
             if found is None:
@@ -309,20 +292,15 @@ class BatchWorker(Worker):
             return 0
         if any(group.kind is GroupKind.EXCLUSIVE for group in self.groups.values()):
             return 0
-        free = self.max_jobs - self.job_counter
-        return min(free, self._burst_budget()) if self._is_limited_burst else free
+        return int(min(self.max_jobs - self.job_counter, self._burst_budget()))
 
-    @property
-    def _is_limited_burst(self) -> bool:
-        return self.burst and self.max_burst_jobs >= 0
-
-    def _burst_budget(self) -> int:
-        return self.max_burst_jobs - self._jobs_started()
-
-    def _jobs_started(self) -> int:
+    def _burst_budget(self) -> float:
+        """How many more jobs may be started; no end of them, but in a burst that has a limit."""
+        if not self.burst or self.max_burst_jobs < 0:
+            return float("inf")
         in_groups = sum(len(group.open) for group in self.groups.values())
         stock = sum(not key.startswith(_GROUP) for key in self.tasks)
-        return self.jobs_complete + self.jobs_retried + self.jobs_failed + stock + in_groups
+        return self.max_burst_jobs - (self.jobs_complete + self.jobs_retried + self.jobs_failed + stock + in_groups)
 
     async def _start(self, leases: Leases, claim: Claim) -> None:
         """Start what was claimed; nothing is awaited before every group is in the renewer's hands."""
@@ -343,8 +321,7 @@ class BatchWorker(Worker):
         if self._stopping:
             group.stopping.set()
         self.groups[group.key] = group
-        if self._renewer is not None:
-            self._renewer.add(group)
+        self._renewer.add(group)
         log.debug("queue.group.claimed", function=function.name, jobs=len(jobs), kind=str(claim.kind))
         task = self.loop.create_task(self._runner.run(group))
         task.add_done_callback(lambda _: self._group_over(group))
@@ -357,8 +334,7 @@ class BatchWorker(Worker):
             self._on_group_end(str(group.kind), len(group.jobs), (timestamp_ms() - group.started_ms) / 1000)
         if group.open:  # cancelled before it began, or on its way out
             self._left_over.append(group)
-        if self._renewer is not None:
-            self._renewer.remove(group)
+        self._renewer.remove(group)
         self.job_counter -= 1
         self._wake.set()
 
@@ -444,8 +420,8 @@ class BatchWorker(Worker):
         """Look now and then for jobs under names that nobody serves; `status` and `doctor` tell of them."""
         while True:
             try:
-                await note_other_queues(self.pool, self.queue_names)
-                await forget_gone(self.pool)
+                await replicas.note_other_queues(self.pool, self.queue_names)
+                await replicas.forget_gone(self.pool)
             except OUTAGE as error:
                 log.debug("queue.look_around.failed", error=type(error).__name__)
             await asyncio.sleep(_LOOK_AROUND_S)
@@ -456,20 +432,20 @@ class BatchWorker(Worker):
         number, paused_keys = 0, [keys.paused for keys in self._queues]
         while True:
             try:
-                states = await write_beat(
+                states = await replicas.write_beat(
                     self.pool, self._replica(), number=number, watched=paused_keys if self.groups else ()
                 )
-                if DRAINING in states:
+                if replicas.DRAINING in states:
                     self._stop_groups()
                 number += 1
             except OUTAGE as error:
                 log.debug("queue.beat.failed", error=type(error).__name__)
-            await asyncio.sleep(BEAT_S)
+            await asyncio.sleep(replicas.BEAT_S)
 
-    def _replica(self) -> Replica:
+    def _replica(self) -> replicas.Replica:
         state = "stopping" if self._stopping else "paused" if self._claimer.paused else "running"
         host, pid, _ = self.worker_id.rsplit(":", 2)
-        return Replica(
+        return replicas.Replica(
             worker_id=self.worker_id,
             host=host,
             pid=int(pid),
@@ -520,11 +496,12 @@ class BatchWorker(Worker):
         if not self._handle_signals:
             self.handle_sig(signal.SIGUSR1)
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
-        await self._end_chores()
+        await cancel_and_wait(*self._chores)
+        await self._renewer.stop()
         try:
             await self._give_back()
             await self.pool.delete(self.health_check_key)
-            await remove_beat(self.pool, self.worker_id)
+            await replicas.remove_beat(self.pool, self.worker_id)
         except OUTAGE as error:
             self._health.failed(error)
         if self.on_shutdown:
@@ -532,11 +509,6 @@ class BatchWorker(Worker):
         await self.pool.aclose(close_connection_pool=True)
         self._pool = None
         self._opened = False
-
-    async def _end_chores(self) -> None:
-        await cancel_and_wait(*self._chores)
-        if self._renewer is not None:  # None where the start failed
-            await self._renewer.stop()
 
 
 _STOCK = inspect.signature(Worker).parameters

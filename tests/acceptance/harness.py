@@ -34,8 +34,8 @@ from normalizer.domain.decision import Settled, Undecided
 from normalizer.domain.text import canonical
 from normalizer.llm.pricing import ModelStatus, read_model_status
 from normalizer.llm.prompt import Record
-from normalizer.queue.health import REPLICAS, replica_key
 from normalizer.queue.leases import Keys
+from normalizer.queue.replicas import REPLICAS, replica_key
 from normalizer.queue.serializer import job_deserializer
 from normalizer.queue.service import QUEUE_NAME, TaskService
 from normalizer.simulation import embedded

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from normalizer.queue.health import REPLICAS
+from normalizer.queue.replicas import REPLICAS
 from normalizer.runtime import Backend
 from normalizer.simulation import embedded
 from tests.integration.test_api import (

@@ -22,7 +22,7 @@ import xlsxwriter
 from redis import Redis
 
 from normalizer import __version__, cli
-from normalizer.queue.health import Replica, write_beat
+from normalizer.queue.replicas import Replica, write_beat
 from tests.integration.command import Ran
 
 HEADER = "Id do agendamento;Nome do Paciente;Data/Hora Início Agendamento;Endereço Coleta;Documento(s) do Paciente"

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from normalizer.queue.health import REPLICAS, dismiss, read_gone
 from normalizer.queue.leases import HEAD_START_MS, Claim, ClaimTerms, GroupKind, JobEnd, Keys, Leases, SettleAction
+from normalizer.queue.replicas import REPLICAS, dismiss, read_gone
 
 QUEUE = "arq:queue:default"
 LEASE_MS, HOLD_MS = 15_000, 310_000

@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 
 from normalizer.errors import InvalidInput, Misconfigured
 from normalizer.queue.group import Done, Failed, Group, Snooze
-from normalizer.queue.health import PAUSED, REPLICAS
 from normalizer.queue.leases import HEAD_START_MS, Keys
+from normalizer.queue.replicas import PAUSED, REPLICAS
 from normalizer.queue.service import QUEUE_NAME, QUEUE_NAMES, TASK_NAME, Enqueued, TaskService, job_id_of
 from tests.integration.queue_lab import Script, batch, make_worker, running, stock_pool, until
 

@@ -26,7 +26,7 @@ from normalizer.cache import CacheStats
 from normalizer.cli import app
 from normalizer.observability import metrics, prometheus
 from normalizer.operations.doctor.checks import known_names
-from normalizer.queue.health import Replica
+from normalizer.queue.replicas import Replica
 from normalizer.queue.service import QueueStatus
 from normalizer.runtime import outdated_python
 from normalizer.settings import Settings, settings_of

@@ -16,7 +16,7 @@ from normalizer.llm.client import CapabilityStore
 from normalizer.llm.pricing import Ledger
 from normalizer.operations.doctor import checks, privacy
 from normalizer.operations.doctor.checks import Finding, Level, Report
-from normalizer.queue.health import GONE_S
+from normalizer.queue.replicas import GONE_S
 from normalizer.queue.service import QueueStatus, TaskService
 from normalizer.runtime import lane_name, read_lane, task_service
 from normalizer.settings import Settings, load_settings

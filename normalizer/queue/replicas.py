@@ -1,4 +1,4 @@
-"""Health of all workers together, in Redis: replicas' heartbeats, those that died, queues that nobody serves.
+"""Replicas: their heartbeats in Redis, those that died, and queues that none of them serves.
 
 `status` and `doctor` read it without scanning the key space. `arq:replica:<id>` holds one replica's JSON and expires
 when it stops beating; `arq:replicas` (zset, id → last beat in ms) says which there are, whatever queues they serve.
