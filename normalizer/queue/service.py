@@ -11,8 +11,9 @@ one, with the same arguments and answers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -77,41 +78,21 @@ class Enqueued:
     already_queued: int = 0  # or in work, with this very content
     running_again: int = 0  # in work now, perhaps with other content; will run once more afterwards
 
-    def __add__(self, other: Enqueued) -> Enqueued:
-        return Enqueued(
-            self.new + other.new,
-            self.already_queued + other.already_queued,
-            self.running_again + other.running_again,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """The queue at one moment, from commands that do not grow with the queue.
-
-    Attributes:
-        state: running, or why nothing is claimed.
-        due: jobs that could be claimed now, in all queues.
-        running: jobs in groups.
-        deferred: jobs that wait for their time (backoff).
-        oldest_age_s: since when the first due job waits; None if none is due.
-        replicas: those that beat.
-        gone: those that died, until somebody dismissed them.
-        now_ms: Redis's clock.
-        unserved: jobs by the name of a queue that no replica serves.
-        problems: what is wrong with a queue, in a sentence.
-    """
+    """The queue at one moment, from commands that do not grow with the queue."""
 
     state: Literal["running", "paused", "draining"]
-    due: int
-    running: int
-    deferred: int
-    oldest_age_s: float | None
-    replicas: Sequence[Replica]
-    now_ms: int = 0
-    unserved: Mapping[str, int] = field(default_factory=dict)
-    problems: Sequence[str] = ()
-    gone: Sequence[GoneReplica] = ()
+    due: int  # jobs that could be claimed now, in all queues
+    running: int  # jobs in groups
+    deferred: int  # jobs that wait for their time (back-off)
+    oldest_age_s: float | None  # since when the first due job waits; None if none is due
+    replicas: Sequence[Replica]  # those that beat
+    now_ms: int = 0  # Redis's clock
+    unserved: Mapping[str, int] = field(default_factory=dict)  # jobs by the name of a queue that no replica serves
+    problems: Sequence[str] = ()  # what is wrong with a queue, in a sentence
+    gone: Sequence[GoneReplica] = ()  # those that died, until somebody dismissed them
 
 
 def job_id_of(appointment_id: str, fingerprint: str | None = None) -> str:
@@ -154,11 +135,6 @@ class TaskService:
     def queue_name(self) -> str:
         """Where jobs are put."""
         return self.queue_names[0]
-
-    @property
-    def keys(self) -> Keys:
-        """The keys of that queue."""
-        return Keys.of(self.queue_name)
 
     async def __aenter__(self) -> Self:
         return self
@@ -209,8 +185,7 @@ class TaskService:
 
         None for a job that is not known (any more). Times are aware datetimes, as arq gives them.
         """
-        pool = await self.get_pool()
-        with self._translated():
+        async with self._redis() as pool:
             job = await self._find(pool, job_id)
             if job is None:
                 return None
@@ -259,32 +234,28 @@ class TaskService:
     async def _put(self, ids: Sequence[str], fingerprints: Mapping[str, str] | None, *, ahead_ms: int) -> Enqueued:
         for appointment_id in ids:
             _check(appointment_id)
-        pool, known = await self.get_pool(), fingerprints or {}
+        known, totals = fingerprints or {}, [0, 0, 0]
         own, *others = map(Keys.of, self.queue_names)
         keys = [own.queue, own.rerun, own.wake, *(other.queue for other in others)]
-        run = pool.register_script(script("enqueue"))
-        total = Enqueued()
-        for start in range(0, len(ids), _IDS_PER_CALL):
-            args: list[Any] = [ahead_ms, KEEP_PAYLOAD_MS, f":{NO_FINGERPRINT}"]
-            for appointment_id in ids[start : start + _IDS_PER_CALL]:
-                args += job_id_of(appointment_id, known.get(appointment_id)), self._payload(appointment_id)
-            with self._translated():
+        async with self._redis() as pool:
+            run = pool.register_script(script("enqueue"))
+            for start in range(0, len(ids), _IDS_PER_CALL):
+                at_ms = int(time.time() * 1000)
+                args: list[Any] = [ahead_ms, KEEP_PAYLOAD_MS, f":{NO_FINGERPRINT}"]
+                for appointment_id in ids[start : start + _IDS_PER_CALL]:
+                    payload = job_serializer({"t": None, "f": TASK_NAME, "a": (appointment_id,), "k": {}, "et": at_ms})
+                    args += job_id_of(appointment_id, known.get(appointment_id)), payload
                 if not ahead_ms:
                     await _check_room(pool, self._where)
                 reply = await run(keys=keys, args=args)
-            total += Enqueued(*map(int, reply))
-        return total
-
-    def _payload(self, appointment_id: str) -> bytes:
-        at_ms = int(time.time() * 1000)
-        return job_serializer({"t": None, "f": TASK_NAME, "a": (appointment_id,), "k": {}, "et": at_ms})
+                totals = [total + int(more) for total, more in zip(totals, reply, strict=True)]
+        return Enqueued(*totals)
 
     # -- looking and steering -----------------------------------------------------------------------------------------
 
     async def status(self) -> QueueStatus:
         """How the queues and their replicas are."""
-        pool = await self.get_pool()
-        with self._translated():
+        async with self._redis() as pool:
             seconds, micros = await pool.time()
             now = int(seconds) * 1000 + int(micros) // 1000
             replicas = await read_replicas(pool)
@@ -308,8 +279,7 @@ class TaskService:
 
     async def dismiss(self, worker_id: str) -> None:
         """Somebody has seen that this worker died."""
-        pool = await self.get_pool()
-        with self._translated():
+        async with self._redis() as pool:
             await dismiss(pool, worker_id)
 
     async def _unserved(self, pool: ArqRedis, replicas: Sequence[Replica]) -> dict[str, int]:
@@ -322,14 +292,12 @@ class TaskService:
 
     async def server_problem(self) -> Misconfigured | None:
         """Why the queue cannot work on this Redis; None if it can."""
-        pool = await self.get_pool()
-        with self._translated():
+        async with self._redis() as pool:
             return await server_problem(pool, self._where)
 
     async def other_queues(self) -> dict[str, int]:
         """Jobs by the name of a queue that is none of `queue_names`. Looks at a bounded part of the key space."""
-        pool = await self.get_pool()
-        with self._translated():
+        async with self._redis() as pool:
             return await find_other_queues(pool, self.queue_names)
 
     async def pause(self) -> None:
@@ -342,15 +310,13 @@ class TaskService:
 
     async def resume(self) -> None:
         """Claim again."""
-        pool = await self.get_pool()
-        with self._translated():
+        async with self._redis() as pool:
             for keys in map(Keys.of, self.queue_names):
                 await pool.delete(keys.paused)
                 await pool.publish(keys.wake, "resume")
 
     async def _set_state(self, state: bytes) -> None:
-        pool = await self.get_pool()
-        with self._translated():
+        async with self._redis() as pool:
             for keys in map(Keys.of, self.queue_names):
                 await write_even_when_full(pool, keys.paused, ("SET", keys.paused, state))
 
@@ -363,23 +329,15 @@ class TaskService:
         password = self._password or (found.redis_password.get_secret_value() if found.redis_password else None)
         return redis_settings(found.redis_url.get_secret_value(), password, database=found.redis_db)
 
-    def _translated(self) -> _Translated:
-        return _Translated(self._where)
-
-
-class _Translated:
-    """Turns redis-py's errors into QueueUnavailable with one sentence."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, OutOfMemoryError):
+    @contextlib.asynccontextmanager
+    async def _redis(self) -> AsyncIterator[ArqRedis]:
+        """The pool; redis-py's errors become QueueUnavailable with one sentence."""
+        pool = await self.get_pool()
+        try:
+            yield pool
+        except OutOfMemoryError as error:
             raise _full(self._where) from error
-        if isinstance(error, OUTAGE):
+        except OUTAGE as error:
             raise QueueUnavailable(f"O Redis em {self._where} não respondeu ({type(error).__name__}).") from error
 
 
