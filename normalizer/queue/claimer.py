@@ -208,14 +208,9 @@ class Wakeups:
                     self._heard()
 
     def _heard(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._planned:
-            return
-        if loop.time() >= self._not_before:
-            self._now()
-        else:
+        if not self._planned:
             self._planned = True
-            loop.call_at(self._not_before, self._now)
+            asyncio.get_running_loop().call_at(self._not_before, self._now)
 
     def _now(self) -> None:
         self._planned = False

@@ -45,6 +45,9 @@ OUTAGE = (RedisError, OSError, asyncio.TimeoutError)
 
 _FIX = "Corrija REDIS_URL, por exemplo redis://clinic-redis:6379/0 (a senha pode ficar em REDIS_PASSWORD)."
 _TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_keyfile"})
+#: Settings of arq's that redis-py knows by the same name.
+_SAME_AT_ARQ = ("username", "password", "max_connections", "retry", "retry_on_error", "retry_on_timeout")
+_SAME_WITH_TLS = (*sorted(_TLS_OPTIONS), "ssl_ca_data", "ssl_check_hostname")
 _SECRET_FIELDS = frozenset({"password", "ssl_ca_data"})
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 2.0
@@ -218,18 +221,13 @@ async def write_even_when_full(redis: Redis, key: str, *commands: Sequence[Any])
 def _pool(settings: RedisSettings) -> ArqRedis:
     kwargs: dict[str, Any] = {
         "db": settings.database,
-        "username": settings.username,
-        "password": settings.password,
         "encoding": "utf8",
         "socket_connect_timeout": settings.conn_timeout,
         "socket_timeout": SOCKET_TIMEOUT_S,
         "socket_keepalive": True,
         "health_check_interval": HEALTH_CHECK_INTERVAL_S,
-        "max_connections": settings.max_connections,
-        "retry": settings.retry,
-        "retry_on_error": settings.retry_on_error,
-        "retry_on_timeout": settings.retry_on_timeout,
     }
+    kwargs |= {name: getattr(settings, name) for name in _SAME_AT_ARQ}
     if settings.sentinel:
         from redis.asyncio.sentinel import Sentinel  # noqa: PLC0415 — rare, and heavy
 
@@ -237,15 +235,7 @@ def _pool(settings: RedisSettings) -> ArqRedis:
         master: ArqRedis = sentinel.master_for(settings.sentinel_master, redis_class=ArqRedis)
         return master
     if settings.ssl:
-        kwargs |= {
-            "ssl": True,
-            "ssl_keyfile": settings.ssl_keyfile,
-            "ssl_certfile": settings.ssl_certfile,
-            "ssl_cert_reqs": settings.ssl_cert_reqs,
-            "ssl_ca_certs": settings.ssl_ca_certs,
-            "ssl_ca_data": settings.ssl_ca_data,
-            "ssl_check_hostname": settings.ssl_check_hostname,
-        }
+        kwargs |= {"ssl": True} | {name: getattr(settings, name) for name in _SAME_WITH_TLS}
     pool = ArqRedis(host=settings.host, port=settings.port, unix_socket_path=settings.unix_socket_path, **kwargs)
     plain = pool.connection_pool.connection_class
     pool.connection_pool.connection_class = type(f"Packed{plain.__name__}", (_Packed, plain), {})

@@ -118,27 +118,17 @@ class ClaimedJob(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim brought: a group, jobs for stock arq, or why nothing.
+    """What a claim brought: a group, jobs for stock arq, or why nothing."""
 
-    Attributes:
-        status: "more" says to ask again at once, "isolate" to let running groups end first, "emptied" to refill Redis.
-        token: of this claim.
-        wait_ms: until the next job is due; -1 if none is known of.
-        now_ms: Redis's clock.
-        fence: number of the claim.
-        kind: of the group.
-        group: the jobs claimed.
-        stock: ids and scores of jobs that arq's own `run_job` has to run.
-    """
-
+    #: "more" says to ask again at once, "isolate" to let running groups end first, "emptied" to refill Redis.
     status: Literal["ok", "empty", "more", "paused", "emptied", "isolate"]
-    token: str
-    wait_ms: int = -1
-    now_ms: int = 0
-    fence: int = 0
-    kind: GroupKind = GroupKind.NORMAL
-    group: Sequence[ClaimedPayload] = ()
-    stock: Sequence[tuple[bytes, float]] = ()
+    token: str  # of this claim
+    wait_ms: int = -1  # until the next job is due; -1 if none is known of
+    now_ms: int = 0  # Redis's clock
+    fence: int = 0  # number of the claim
+    kind: GroupKind = GroupKind.NORMAL  # of the group
+    group: Sequence[ClaimedPayload] = ()  # the jobs claimed
+    stock: Sequence[tuple[bytes, float]] = ()  # ids and scores of jobs that arq's own `run_job` has to run
 
 
 class SettleAction(StrEnum):
@@ -226,29 +216,13 @@ class Leases:
             foreign_first: whether a job of another function that found no slot before goes first.
         """
         k = self.keys
-        reply = await self._scripts["claim"](
-            keys=[
-                *self._group_keys,
-                *(k.suspects, k.quarantine, k.foreign, k.fence, k.paused, k.quarantine_owner, abort_jobs_ss),
-            ],
-            args=[
-                terms.lease_ms,
-                terms.hold_ms,
-                token,
-                terms.worker_id,
-                terms.max_items if max_items is None else max_items,
-                slots,
-                terms.stock_ms,
-                terms.head_start_ms,
-                int(alone),
-                int(terms.heed_aborts),
-                int(foreign_first),
-                MAX_PICKLE_BYTES,
-                int(terms.refills),
-                *terms.functions,
-            ],
-        )
-        return _claim_of(reply, token)
+        keys = [k.suspects, k.quarantine, k.foreign, k.fence, k.paused, k.quarantine_owner]
+        keys = [*self._group_keys, *keys, abort_jobs_ss]
+        most = terms.max_items if max_items is None else max_items
+        args: list[Any] = [terms.lease_ms, terms.hold_ms, token, terms.worker_id, most, slots, terms.stock_ms]
+        args += [terms.head_start_ms, int(alone), int(terms.heed_aborts), int(foreign_first), MAX_PICKLE_BYTES]
+        args += [int(terms.refills), *terms.functions]
+        return _claim_of(await self._scripts["claim"](keys=keys, args=args), token)
 
     async def renew(self, tokens: Sequence[str], *, lease_ms: int, hold_ms: int) -> set[str]:
         """Keep others off these groups for another `lease_ms`. Returns the tokens of groups that are lost."""
@@ -343,19 +317,13 @@ def _chunks(items: list[str]) -> Iterable[list[str]]:
 
 @dataclass(slots=True)
 class ReadClaim:
-    """What a claim took.
+    """What a claim took."""
 
-    Attributes:
-        groups: jobs by the name of their batch function.
-        others: looked like a batch function's, and are arq's to run, or to fail with its reason.
-        stock: ids and scores of jobs that arq runs.
-        damaged: ids that are no text; their jobs cannot be told from outside.
-    """
-
-    groups: dict[str, list[ClaimedJob]] = field(default_factory=dict)
+    groups: dict[str, list[ClaimedJob]] = field(default_factory=dict)  # by the name of their batch function
+    #: Looked like a batch function's, and are arq's to run, or to fail with its reason.
     others: list[ClaimedPayload] = field(default_factory=list)
-    stock: list[tuple[str, float]] = field(default_factory=list)
-    damaged: list[bytes] = field(default_factory=list)
+    stock: list[tuple[str, float]] = field(default_factory=list)  # ids and scores of jobs that arq runs
+    damaged: list[bytes] = field(default_factory=list)  # ids that are no text; such jobs cannot be told from outside
 
 
 def read_claim(claim: Claim, functions: Container[str], deserializer: Deserializer | None) -> ReadClaim:
