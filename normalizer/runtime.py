@@ -24,6 +24,7 @@ from normalizer.cache import Cache
 from normalizer.domain.address import RULES_VERSION
 from normalizer.domain.address.explain import Taught
 from normalizer.domain.appointment import Kind
+from normalizer.domain.decision import Reason
 from normalizer.errors import Misconfigured, NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.estimate import LaneLimits
 from normalizer.llm.client import OPENAI_URL, CapabilityStore, LlmClient
@@ -87,12 +88,9 @@ async def open_producer(settings: Settings | None = None) -> AsyncIterator[Produ
 
 
 @dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(Producer):
     """What the API serves: the producer's parts, the metrics, and the model lane as it is set up and as it stands."""
 
-    store: AppointmentStore
-    tasks: TaskService
-    cache: Cache
     exposition: Exposition
     lane: LaneLimits
     read_lane: Callable[[TaskService], Awaitable[ModelStatus | None]]
@@ -121,14 +119,13 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
 async def open_normalization(settings: Settings, *, offline: bool = False) -> AsyncIterator[Pipeline]:
     """The pipeline alone, for loose texts: no store; cache and model only unless `offline`."""
     async with contextlib.AsyncExitStack() as stack:
-        street_type = settings.address_default_street_type
-        if offline:
-            base = open_postal_base(settings, stack)
-            yield Pipeline(cache=None, coalescer=None, unasked=None, street_type=street_type, base=base)
-            return
-        gate = LocalGate(largest=settings.llm_max_concurrency)
-        coalescer = model_lane(settings, stack, model_client(settings, stack, shared=None), gate, shared=None)
-        yield Pipeline(cache=None, coalescer=coalescer, street_type=street_type, base=open_postal_base(settings, stack))
+        yield Pipeline(
+            cache=None,
+            coalescer=None if offline else model_lane(settings, stack, shared=None),
+            unasked=None if offline else Reason.NO_MODEL_KEY,
+            street_type=settings.address_default_street_type,
+            base=open_postal_base(settings, stack),
+        )
 
 
 @contextlib.asynccontextmanager
@@ -148,18 +145,22 @@ async def open_cache(settings: Settings | None = None) -> AsyncIterator[Cache]:
 async def open_known_answers(settings: Settings) -> AsyncIterator[Cache | None]:
     """The answers in Redis, to look at: nothing is created or written. None where they cannot be reached."""
     async with contextlib.AsyncExitStack() as stack:
+        cache, own = None, b""
         try:
-            cache = await existing_cache(settings, stack)
+            if settings.cache_secret is None:
+                store = await stack.enter_async_context(_store_of(settings))
+                own = await store.secret.peek() or b"nothing is known"
+            service = await stack.enter_async_context(task_service(settings, attempts=1))
+            cache = _cache_of(settings, await service.get_pool(), own)
         except (TransientError, Misconfigured) as error:
             log.info("cache.not_consulted", error=type(error).__name__)
-            cache = None
         yield cache
 
 
 async def known_columns(settings: Settings) -> dict[str, dict[str, str]]:
     """What is remembered of column titles, to look at; nothing where MongoDB cannot be reached."""
     try:
-        async with AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name) as store:
+        async with _store_of(settings) as store:
             return await store.columns.known()
     except (TransientError, Misconfigured) as error:
         log.info("columns.not_consulted", error=type(error).__name__)
@@ -168,11 +169,7 @@ async def known_columns(settings: Settings) -> dict[str, dict[str, str]]:
 
 async def steer_queue(settings: Settings, order: Order) -> str:
     """Tell the queue, and say in what state it is then; `resume` lets model calls start, too. QueueUnavailable."""
-    mongodb_url = settings.mongodb_url.get_secret_value()
-    async with (
-        task_service(settings) as service,
-        AppointmentStore.connect(mongodb_url, settings.database_name) as store,
-    ):
+    async with task_service(settings) as service, _store_of(settings) as store:
         await steer(order, tasks=service, state=store.durable_state)
         if order is Order.RESUME:
             await reopen_lane(settings, service)
@@ -217,8 +214,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
             keep=store.durable_state.add_spending,
         )
         shared = Shared(ctx["redis"], cache, ledger)
-        client, gate = model_client(settings, stack, shared=shared), shared_gate(settings, ctx["redis"])
-        coalescer = model_lane(settings, stack, client, gate, shared=shared)
+        coalescer = model_lane(settings, stack, shared=shared)
         if coalescer is not None:  # nobody waits for it
             stack.push_async_callback(cancel_and_wait, asyncio.create_task(coalescer.greet(), name="llm-greeting"))
         street_type = settings.address_default_street_type
@@ -302,13 +298,8 @@ async def _tell(
     outbox = store.outbox()
     await outbox.ensure_indexes()
     dispatcher = events.Dispatcher(outbox, senders, redis, read_lane=partial(read_lane, settings, service))
-    task = asyncio.create_task(dispatcher.run())
-    stack.push_async_callback(_end_telling, task, dispatcher)
-
-
-async def _end_telling(task: asyncio.Task[None], dispatcher: events.Dispatcher) -> None:
-    await cancel_and_wait(task)
-    await dispatcher.close()
+    stack.push_async_callback(dispatcher.close)
+    stack.push_async_callback(cancel_and_wait, asyncio.create_task(dispatcher.run()))
 
 
 def webhook_of_settings(settings: Settings) -> events.Webhook:
@@ -345,17 +336,19 @@ def task_service(settings: Settings, *, attempts: int = 3) -> TaskService:
 
 async def open_tasks(settings: Settings, stack: contextlib.AsyncExitStack) -> TaskService:
     """The producer's side of the queues, connected."""
-    service = task_service(settings)
-    stack.push_async_callback(service.close)
+    service = await stack.enter_async_context(task_service(settings))
     await service.get_pool()
     return service
 
 
+def _store_of(settings: Settings) -> AppointmentStore:
+    url = settings.mongodb_url.get_secret_value()
+    return AppointmentStore.connect(url, settings.database_name, announces=settings.announces)
+
+
 async def open_store(settings: Settings, stack: contextlib.AsyncExitStack) -> AppointmentStore:
     """The store, reached, its indexes in place."""
-    url = settings.mongodb_url.get_secret_value()
-    store = AppointmentStore.connect(url, settings.database_name, announces=settings.announces)
-    stack.push_async_callback(store.close)
+    store = await stack.enter_async_context(_store_of(settings))
     await store.ping()
     await store.ensure_indexes()
     return store
@@ -364,19 +357,6 @@ async def open_store(settings: Settings, stack: contextlib.AsyncExitStack) -> Ap
 async def open_cache_of(settings: Settings, store: AppointmentStore, redis: Any) -> Cache:
     """The answers in this Redis; the database's own secret stands in for CACHE_SECRET."""
     return _cache_of(settings, redis, b"" if settings.cache_secret else await store.secret.get())
-
-
-async def existing_cache(settings: Settings, stack: contextlib.AsyncExitStack) -> Cache:
-    """The answers that are there, to look at: no secret is drawn, no index made."""
-    own: bytes | None = b""
-    if settings.cache_secret is None:
-        store = AppointmentStore.connect(settings.mongodb_url.get_secret_value(), settings.database_name)
-        stack.push_async_callback(store.close)
-        own = await store.secret.peek()
-    service = task_service(settings, attempts=1)
-    stack.push_async_callback(service.close)
-    redis = await service.get_pool()
-    return _cache_of(settings, redis, own or b"nothing is known")
 
 
 def rules_version(settings: Settings) -> str:
@@ -469,29 +449,26 @@ class Shared:
     ledger: Ledger
 
 
-def model_client(settings: Settings, stack: contextlib.AsyncExitStack, *, shared: Shared | None) -> LlmClient | None:
-    """Asks the model; None without a key. Without `shared` (loose texts) its memory is this process's own."""
-    key = secret_of(settings.openai_api_key)
+def model_lane(settings: Settings, stack: contextlib.AsyncExitStack, *, shared: Shared | None) -> Coalescer | None:
+    """The model lane; None without a key. Without `shared` (loose texts) limits and memory are this process's own."""
+    key, name = secret_of(settings.openai_api_key), lane_name(settings)
     if key is None or not settings.address_normalization_enabled:
         return None
-    memory = None if shared is None else CapabilityStore(shared.redis, lane_name(settings))
+    gate = LocalGate(largest=settings.llm_max_concurrency)
+    memory = flight = None
+    if shared is not None:
+        memory = CapabilityStore(shared.redis, name)
+        flight = SharedSingleFlight(shared.redis, cache=shared.cache, lease_s=settings.lease_s)
+        gate = SharedGate(
+            shared.redis,
+            name=name,
+            rpm=settings.llm_rpm,
+            tpm=settings.llm_tpm,
+            largest=settings.llm_max_concurrency,
+            longest_pause_s=settings.llm_max_pause_s,
+        )
     client = LlmClient(api_key=key, model=settings.openai_model, base_url=settings.base_url, memory=memory)
     stack.push_async_callback(client.close)
-    return client
-
-
-def model_lane(
-    settings: Settings,
-    stack: contextlib.AsyncExitStack,
-    client: LlmClient | None,
-    gate: LocalGate,
-    *,
-    shared: Shared | None,
-) -> Coalescer | None:
-    """The model lane; None without a client."""
-    if client is None:
-        return None
-    flight = None if shared is None else SharedSingleFlight(shared.redis, cache=shared.cache, lease_s=settings.lease_s)
     coalescer = Coalescer(
         client,
         cache=None if shared is None else shared.cache,
@@ -506,15 +483,3 @@ def model_lane(
     )
     stack.push_async_callback(coalescer.close)
     return coalescer
-
-
-def shared_gate(settings: Settings, redis: Any) -> SharedGate:
-    """The limits of all replicas together."""
-    return SharedGate(
-        redis,
-        name=lane_name(settings),
-        rpm=settings.llm_rpm,
-        tpm=settings.llm_tpm,
-        largest=settings.llm_max_concurrency,
-        longest_pause_s=settings.llm_max_pause_s,
-    )
