@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from normalizer.errors import Misconfigured
 
@@ -22,9 +25,7 @@ _KEPT: Final = ("event_id", "timestamp", "level", "platform", "release", "enviro
 _FRAME: Final = ("filename", "function", "module", "lineno", "in_app")
 
 
-def configure_logging(
-    level: str, *, json_lines: bool, report: Callable[[BaseException, str], None] | None = None
-) -> None:
+def configure_logging(level: str, *, json_lines: bool, report: Report | None = None) -> None:
     """Send structlog and the standard library's loggers through one pipeline to stderr.
 
     Args:
@@ -32,15 +33,15 @@ def configure_logging(
         json_lines: one JSON object a line (production) instead of readable text.
         report: also told of each exception that is logged, with the event's name.
     """
-    shared: list[structlog.typing.Processor] = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _reporting(report),
+        *([] if report is None else [partial(_reported, report)]),
         scrubbed,
     ]
-    renderer: structlog.typing.Processor = (
+    renderer: Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
         if json_lines
         else structlog.dev.ConsoleRenderer(
@@ -67,15 +68,10 @@ def configure_logging(
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
-def _reporting(report: Callable[[BaseException, str], None] | None) -> structlog.typing.Processor:
-    def processor(
-        _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
-    ) -> structlog.typing.EventDict:
-        if report is not None and (error := _exception_of(event.get("exc_info"))) is not None:
-            report(error, str(event.get("event", "")))
-        return event
-
-    return processor
+def _reported(report: Report, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    if (error := _exception_of(event.get("exc_info"))) is not None:
+        report(error, str(event.get("event", "")))
+    return event
 
 
 def _exception_of(info: Any) -> BaseException | None:
@@ -88,9 +84,7 @@ def _exception_of(info: Any) -> BaseException | None:
     return error if isinstance(error, BaseException) else None
 
 
-def scrubbed(
-    _logger: structlog.typing.WrappedLogger, _method: str, event: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
+def scrubbed(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Reduce an exception to its type: its message may quote what it choked on, as a driver quotes a document.
 
     An error whose class sets `quotes_nothing` keeps its sentence, also as the cause of another.
@@ -112,10 +106,8 @@ def _harmless_sentence(error: BaseException) -> str | None:
 
 
 def _innermost_frame(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "" if trace is None else f"{trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}"
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return f"{frames[-1][0].f_globals.get('__name__', '?')}:{frames[-1][1]}" if frames else ""
 
 
 def reporter(dsn: str | None, *, environment: str, release: str, transport: Any = None) -> Report | None:

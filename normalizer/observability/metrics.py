@@ -64,6 +64,13 @@ _MODEL_FAILURES = Counter(
     "normalizer_model_call_failures_total", "Model calls that brought no answer.", ["error"], registry=REGISTRY
 )
 
+#: So many jobs named an appointment that is not there.
+appointments_unknown: Final = _UNKNOWN.inc
+#: A group went back because MongoDB did not answer.
+store_away: Final = _STORE_AWAY.inc
+#: A model call was answered, in so many seconds.
+model_answered: Final = _MODEL_SECONDS.observe
+
 
 def group_done(kind: str, jobs: int, seconds: float) -> None:
     """A group came to its end."""
@@ -79,11 +86,6 @@ def appointments_ended(statuses: Iterable[str], *, waited_s: Iterable[float] = (
         _JOB_SECONDS.observe(max(0.0, seconds))
 
 
-def appointments_unknown(number: int) -> None:
-    """So many jobs named an appointment that is not there."""
-    _UNKNOWN.inc(number)
-
-
 def texts_decided(texts: Iterable[tuple[str, str, str]]) -> None:
     """Texts of appointments have their outcomes: kind, origin and outcome of each."""
     for labels, number in collections.Counter(texts).items():
@@ -94,16 +96,6 @@ def addresses_checked(verdicts: Iterable[str]) -> None:
     """A postal base was asked about stored addresses, and said this of each."""
     for verdict, number in collections.Counter(verdicts).items():
         _EVIDENCE.labels(verdict).inc(number)
-
-
-def store_away() -> None:
-    """A group went back because MongoDB did not answer."""
-    _STORE_AWAY.inc()
-
-
-def model_answered(seconds: float) -> None:
-    """A model call was answered."""
-    _MODEL_SECONDS.observe(seconds)
 
 
 def model_failed(error: str) -> None:

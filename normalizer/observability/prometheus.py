@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily as Counter
+from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
@@ -44,21 +45,14 @@ _STATES: Final = ("running", "paused", "draining")
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the numbers come from; what is None is left out.
+    """Where the numbers come from; what is None is left out."""
 
-    Attributes:
-        tasks: the queue and its replicas.
-        worker, coalescer, cache: this process's own.
-        ledger: the day's money, over all replicas.
-        daily_budget_usd: 0 = no budget.
-    """
-
-    tasks: TaskService
-    worker: BatchWorker | None = None
+    tasks: TaskService  # the queue and its replicas
+    worker: BatchWorker | None = None  # worker, coalescer and cache: this process's own
     coalescer: Coalescer | None = None
     cache: Cache | None = None
-    ledger: Ledger | None = None
-    daily_budget_usd: float = 0.0
+    ledger: Ledger | None = None  # the day's money, over all replicas
+    daily_budget_usd: float = 0.0  # 0 = no budget
 
 
 class Exposition:
@@ -103,7 +97,7 @@ class _Reading(Collector):
     def collect(self) -> Iterator[Metric]:
         sources = self._sources
         queue = self._ask(sources.tasks.status)
-        yield GaugeMetricFamily("normalizer_redis_up", "Whether the queue answered.", float(queue is not None))
+        yield Gauge("normalizer_redis_up", "Whether the queue answered.", float(queue is not None))
         if queue is not None:
             yield from _queue(queue)
         if sources.worker is not None:
@@ -112,11 +106,11 @@ class _Reading(Collector):
             yield from _model(sources.coalescer)
         if sources.cache is not None:
             yield from _cache(sources.cache.stats())
-        yield GaugeMetricFamily("normalizer_budget_usd", "DAILY_BUDGET_USD; 0 is none.", sources.daily_budget_usd)
+        yield Gauge("normalizer_budget_usd", "DAILY_BUDGET_USD; 0 is none.", sources.daily_budget_usd)
         if sources.ledger is not None and (day := self._ask(sources.ledger.day)) is not None:
             yield from _cost(day)
         if (limit := _memory_limit()) is not None:
-            yield GaugeMetricFamily("normalizer_memory_limit_bytes", "Memory this container may use.", limit)
+            yield Gauge("normalizer_memory_limit_bytes", "Memory this container may use.", limit)
 
     def _ask(self, question: Callable[[], Awaitable[Any]]) -> Any | None:
         """The answer from the event loop, or None if the loop hangs or Redis is away."""
@@ -137,68 +131,64 @@ class _Reading(Collector):
 
 
 def _queue(queue: QueueStatus) -> Iterator[Metric]:
-    jobs = GaugeMetricFamily("normalizer_queue_jobs", "Jobs in the queue.", labels=["state"])
-    for state, number in (("due", queue.due), ("running", queue.running), ("deferred", queue.deferred)):
-        jobs.add_metric([state], number)
-    yield jobs
-    yield GaugeMetricFamily(
-        "normalizer_queue_oldest_job_age_seconds", "Since when the first due job waits.", queue.oldest_age_s or 0.0
+    jobs = {"due": queue.due, "running": queue.running, "deferred": queue.deferred}
+    yield _labelled(Gauge, "normalizer_queue_jobs", "Jobs in the queue.", "state", jobs)
+    yield Gauge(
+        "normalizer_queue_oldest_job_age_seconds", "Since when the first due job waits.", queue.oldest_age_s or 0
     )
-    states = GaugeMetricFamily("normalizer_queue_state", "1 for the state the queue is in.", labels=["state"])
-    for state in _STATES:
-        states.add_metric([state], float(queue.state == state))
-    yield states
-    yield GaugeMetricFamily("normalizer_workers", "Replicas that beat.", len(queue.replicas))
-    now_ms = time.time() * 1000
-    age = GaugeMetricFamily("normalizer_worker_last_beat_age_seconds", "Since a replica's last beat.", labels=["host"])
-    lag = GaugeMetricFamily("normalizer_worker_loop_lag_seconds", "Delay of a replica's event loop.", labels=["host"])
-    for host in sorted({replica.host for replica in queue.replicas}):
-        here = [replica for replica in queue.replicas if replica.host == host]
-        age.add_metric([host], max(0.0, now_ms - max(replica.beat_at_ms for replica in here)) / 1000)
-        lag.add_metric([host], max(replica.loop_lag_ms for replica in here) / 1000)
-    yield age
-    yield lag
+    states = {state: float(queue.state == state) for state in _STATES}
+    yield _labelled(Gauge, "normalizer_queue_state", "1 for the state the queue is in.", "state", states)
+    yield Gauge("normalizer_workers", "Replicas that beat.", len(queue.replicas))
+    now_ms, last, lags = time.time() * 1000, dict[str, int](), dict[str, float]()
+    for replica in sorted(queue.replicas, key=lambda replica: replica.host):
+        last[replica.host] = max(replica.beat_at_ms, last.get(replica.host, 0))
+        lags[replica.host] = max(replica.loop_lag_ms / 1000, lags.get(replica.host, 0.0))
+    ages = {host: max(0.0, now_ms - beat_at_ms) / 1000 for host, beat_at_ms in last.items()}
+    yield _labelled(Gauge, "normalizer_worker_last_beat_age_seconds", "Since a replica's last beat.", "host", ages)
+    yield _labelled(Gauge, "normalizer_worker_loop_lag_seconds", "Delay of a replica's event loop.", "host", lags)
 
 
 def _jobs(worker: BatchWorker) -> Iterator[Metric]:
-    jobs = CounterMetricFamily("normalizer_jobs", "Jobs this process ended, by how.", labels=["outcome"])
     ended = {"complete": worker.jobs_complete, "failed": worker.jobs_failed, "retried": worker.jobs_retried}
-    for outcome, number in ended.items():
-        jobs.add_metric([outcome], number)
-    yield jobs
-    yield GaugeMetricFamily("normalizer_groups_in_work", "Groups in work in this process.", len(worker.groups))
-    yield GaugeMetricFamily("normalizer_groups_limit", "ARQ_MAX_JOBS.", worker.max_jobs)
+    yield _labelled(Counter, "normalizer_jobs", "Jobs this process ended, by how.", "outcome", ended)
+    yield Gauge("normalizer_groups_in_work", "Groups in work in this process.", len(worker.groups))
+    yield Gauge("normalizer_groups_limit", "ARQ_MAX_JOBS.", worker.max_jobs)
 
 
 def _model(coalescer: Coalescer) -> Iterator[Metric]:
     stats = coalescer.stats
-    yield CounterMetricFamily("normalizer_model_calls", "Model calls answered.", stats.calls)
-    yield CounterMetricFamily("normalizer_model_records", "Texts asked in answered calls.", stats.records)
-    yield CounterMetricFamily("normalizer_model_records_asked_again", "Texts asked once more.", stats.asked_again)
-    tokens = CounterMetricFamily("normalizer_model_tokens", "Tokens of answered calls.", labels=["direction"])
-    tokens.add_metric(["in"], stats.tokens_in)
-    tokens.add_metric(["out"], stats.tokens_out)
-    yield tokens
+    yield Counter("normalizer_model_calls", "Model calls answered.", stats.calls)
+    yield Counter("normalizer_model_records", "Texts asked in answered calls.", stats.records)
+    yield Counter("normalizer_model_records_asked_again", "Texts asked once more.", stats.asked_again)
+    tokens = {"in": stats.tokens_in, "out": stats.tokens_out}
+    yield _labelled(Counter, "normalizer_model_tokens", "Tokens of answered calls.", "direction", tokens)
     stopped = float(coalescer.refused is not None)
-    yield GaugeMetricFamily("normalizer_model_lane_stopped", "1 while the provider refuses key or account.", stopped)
+    yield Gauge("normalizer_model_lane_stopped", "1 while the provider refuses key or account.", stopped)
 
 
 def _cache(stats: Mapping[str, int]) -> Iterator[Metric]:
-    lookups = CounterMetricFamily("normalizer_cache_lookups", "Texts looked up, by where found.", labels=["result"])
-    for result, name in (("l1", "l1_hits"), ("l2", "l2_hits"), ("miss", "misses")):
-        lookups.add_metric([result], stats[name])
-    yield lookups
-    yield CounterMetricFamily("normalizer_cache_writes", "Answers written to Redis.", stats["writes"])
-    yield CounterMetricFamily("normalizer_cache_outages", "Times Redis was away for the cache.", stats["outages"])
-    yield CounterMetricFamily("normalizer_cache_rejected", "Stored answers not used.", stats["rejected"])
-    yield GaugeMetricFamily("normalizer_cache_l1_bytes", "First tier, roughly.", stats["l1_bytes"])
-    yield GaugeMetricFamily("normalizer_cache_l1_entries", "Answers in the first tier.", stats["l1_entries"])
+    found = {"l1": stats["l1_hits"], "l2": stats["l2_hits"], "miss": stats["misses"]}
+    yield _labelled(Counter, "normalizer_cache_lookups", "Texts looked up, by where found.", "result", found)
+    yield Counter("normalizer_cache_writes", "Answers written to Redis.", stats["writes"])
+    yield Counter("normalizer_cache_outages", "Times Redis was away for the cache.", stats["outages"])
+    yield Counter("normalizer_cache_rejected", "Stored answers not used.", stats["rejected"])
+    yield Gauge("normalizer_cache_l1_bytes", "First tier, roughly.", stats["l1_bytes"])
+    yield Gauge("normalizer_cache_l1_entries", "Answers in the first tier.", stats["l1_entries"])
 
 
 def _cost(day: Spending) -> Iterator[Metric]:
-    yield GaugeMetricFamily("normalizer_cost_today_usd", "US$ spent today (UTC), by all replicas.", day.usd)
-    yield GaugeMetricFamily("normalizer_model_calls_today", "Model calls today (UTC), by all replicas.", day.calls)
-    yield GaugeMetricFamily("normalizer_model_records_today", "Texts asked today (UTC), by all replicas.", day.records)
+    yield Gauge("normalizer_cost_today_usd", "US$ spent today (UTC), by all replicas.", day.usd)
+    yield Gauge("normalizer_model_calls_today", "Model calls today (UTC), by all replicas.", day.calls)
+    yield Gauge("normalizer_model_records_today", "Texts asked today (UTC), by all replicas.", day.records)
+
+
+def _labelled(
+    family: type[Counter] | type[Gauge], name: str, text: str, label: str, values: Mapping[str, float]
+) -> Metric:
+    metric = family(name, text, labels=[label])
+    for value, number in values.items():
+        metric.add_metric([value], number)
+    return metric
 
 
 def _memory_limit() -> float | None:
