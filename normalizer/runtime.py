@@ -261,7 +261,6 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         allow_abort_jobs=True,
         lease_s=settings.lease_s,
         shutdown_grace_s=settings.shutdown_grace_s,
-        version=__version__,
         on_group_end=metrics.group_done,
         on_emptied=tasks.refill,
         **arq_options,

@@ -177,7 +177,6 @@ class ClaimTerms:
     hold_ms: int
     stock_ms: int
     heed_aborts: bool
-    head_start_ms: int = HEAD_START_MS
     refills: bool = False
     _tokens: Iterator[int] = field(default_factory=lambda: itertools.count(1), repr=False)
 
@@ -220,7 +219,7 @@ class Leases:
         keys = [*self._group_keys, *keys, abort_jobs_ss]
         most = terms.max_items if max_items is None else max_items
         args: list[Any] = [terms.lease_ms, terms.hold_ms, token, terms.worker_id, most, slots, terms.stock_ms]
-        args += [terms.head_start_ms, int(alone), int(terms.heed_aborts), int(foreign_first), MAX_PICKLE_BYTES]
+        args += [HEAD_START_MS, int(alone), int(terms.heed_aborts), int(foreign_first), MAX_PICKLE_BYTES]
         args += [int(terms.refills), *terms.functions]
         return _claim_of(await self._scripts["claim"](keys=keys, args=args), token)
 

@@ -40,7 +40,6 @@ from normalizer.queue.connection import (
 from normalizer.queue.group import OVERRUN_S, BatchFunction, GroupState, Runner, batch_func
 from normalizer.queue.leases import (
     DAMAGED,
-    HEAD_START_MS,
     TOO_LARGE,
     Claim,
     ClaimedJob,
@@ -80,7 +79,6 @@ class BatchWorker(Worker):
             last, for beside an old stock worker only the first is shared.
         lease_s: others keep off a claimed group for so long; renewed while the work runs.
         shutdown_grace_s: how long a first SIGTERM lets running work finish (arq's `job_completion_wait` wins if given).
-        head_start_ms: how far single jobs were moved ahead of bulk imports; see `TaskService.enqueue`.
         version: shown in the replica's heartbeat.
         on_group_end: told a group's kind, number of jobs and seconds.
         on_emptied: called with `ctx` before anything is claimed from a Redis that holds no claim's trace.
@@ -93,7 +91,6 @@ class BatchWorker(Worker):
         queue_names: Sequence[str] = (),
         lease_s: float = 15.0,
         shutdown_grace_s: float = 25.0,
-        head_start_ms: int = HEAD_START_MS,
         version: str = __version__,
         on_group_end: Callable[[str, int, float], None] | None = None,
         on_emptied: Callable[[Mapping[Any, Any]], Awaitable[None]] | None = None,
@@ -110,8 +107,7 @@ class BatchWorker(Worker):
         self.worker_id = replicas.new_worker_id()
         self.queue_names = tuple(queue_names) or (self.queue_name,)
         self.groups: dict[str, GroupState] = {}
-        self._lease_s, self._head_start_ms = lease_s, head_start_ms
-        self._on_emptied = on_emptied
+        self._lease_s, self._on_emptied = lease_s, on_emptied
         self._version, self._on_group_end, self._started_ms = version, on_group_end, timestamp_ms()
         where = describe(self.redis_settings) if self.redis_settings else "redis_pool"
         # Leases are renewed as often: nobody's can have run out sooner.
@@ -152,7 +148,6 @@ class BatchWorker(Worker):
             hold_ms=self._hold_ms,
             stock_ms=int((self.in_progress_timeout_s or 0) * 1000),
             heed_aborts=self.allow_abort_jobs,
-            head_start_ms=self._head_start_ms,
             refills=self._on_emptied is not None,
         )
 
