@@ -167,9 +167,11 @@ async def open_pool(
     pool = _pool(settings)
     pool.job_serializer, pool.job_deserializer = job_serializer, job_deserializer
     pool.default_queue_name, pool.expires_extra_ms = queue_name, expires_extra_ms
-    for attempt in range(1, tries + 1):
+    while True:
+        tries -= 1
         try:
             await pool.ping()
+            return pool
         except (AuthenticationError, AuthorizationError) as error:
             await pool.aclose(close_connection_pool=True)
             raise Misconfigured(
@@ -178,13 +180,10 @@ async def open_pool(
             ) from error
         except OUTAGE as error:
             await pool.connection_pool.disconnect()
-            if attempt == tries:
+            if not tries:
                 await pool.aclose(close_connection_pool=True)
                 raise _unreachable(settings, error) from error
             await asyncio.sleep(settings.conn_retry_delay)
-        else:
-            return pool
-    raise AssertionError("at least one attempt")  # pragma: no cover
 
 
 async def reconnect_idle(pool: ArqRedis) -> None:

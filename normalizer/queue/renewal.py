@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 STALL_LIMIT_LEASES: Final = 4
 _RETRY_S: Final = 0.5
+_LAG_PROBE_S: Final = 0.25
 _SWEEP_S: Final = 1.0
 #: Grace period after start-up or an outage: live workers get this long to renew before expired leases are reclaimed.
 _GRACE_S: Final = SOCKET_TIMEOUT_S + 1.0
@@ -53,7 +54,7 @@ class LeaseRenewer:
         self._pool, self._lease_s, self._hold_ms, self._clock = redis.connection_pool, lease_s, hold_ms, clock
         self._groups: dict[str, GroupState] = {}  # by key
         self._home = asyncio.get_running_loop()
-        self._moved = clock()
+        self._moved, self._lag_s = clock(), 0.0
         self._gave_up = False
         self._task: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
@@ -85,8 +86,21 @@ class LeaseRenewer:
         self._groups.pop(group.key, None)
 
     def loop_moved(self) -> None:
-        """The worker's loop lives; called from it at every beat."""
+        """The worker's loop lives."""
         self._moved = self._clock()
+
+    async def watch_loop(self) -> None:
+        """Show from the worker's loop that it lives, and measure how late it wakes a sleeper, until cancelled."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(_LAG_PROBE_S)
+            self._lag_s = max(self._lag_s, time.monotonic() - before - _LAG_PROBE_S)
+            self.loop_moved()
+
+    def worst_lag_ms(self) -> int:
+        """The longest delay since the last call, in ms: what every other coroutine waits, too."""
+        worst_s, self._lag_s = self._lag_s, 0.0
+        return int(worst_s * 1000)
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:

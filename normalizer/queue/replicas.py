@@ -7,13 +7,11 @@ Queues under other names take a walk through the key space: workers take it now 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import socket
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,7 +40,6 @@ _PUT_BACK_KEPT_S = 30 * 24 * 3600
 _MOST_GONE = 50
 _MOST_BLAMED = 20_000  # jobs that are looked through for what became of them
 _BEATS_A_LISTING = 5  # a replica that beats is listed again every so many beats
-_LAG_PROBE_S = 0.25
 #: What the pause key of a queue holds: claim nothing; or claim nothing and hand back what has not begun.
 PAUSED, DRAINING = b"paused", b"draining"
 #: A zset: name → jobs when last looked.
@@ -135,17 +132,12 @@ async def book_put_back(redis: Redis, jobs: Mapping[str, int]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class GoneReplica:
-    """A worker process that ended without saying so; its jobs go to others once their leases have run out.
-
-    Attributes:
-        put_back: jobs it had in hand and that went back into the queue.
-        waiting: of those, how many have not ended yet; None where they are too many to look through.
-    """
+    """A worker process that ended without saying so; its jobs go to others once their leases have run out."""
 
     worker_id: str
     beat_at_ms: int
-    put_back: int = 0
-    waiting: int | None = 0
+    put_back: int = 0  # jobs it had in hand and that went back into the queue
+    waiting: int | None = 0  # of those, how many have not ended yet; None where they are too many to look through
 
     @property
     def ended(self) -> int | None:
@@ -164,15 +156,10 @@ async def read_gone(redis: Redis, suspects: Sequence[str] = ()) -> list[GoneRepl
     counts = await redis.hmget(_PUT_BACK, list(gone)) if gone else []  # type: ignore[misc] # redis-py's own union
     put_back = {name: int(count) for name, count in zip(gone, counts, strict=True) if count and count.isdigit()}
     waiting = await _waiting(redis, suspects) if put_back else Counter()
-    found = [
-        GoneReplica(
-            name.decode("utf-8", "replace"),
-            int(at),
-            put_back.get(name, 0),
-            None if waiting is None else waiting[name],
-        )
-        for name, at in gone.items()
-    ]
+    found = []
+    for name, at in gone.items():
+        left = None if waiting is None else waiting[name]
+        found.append(GoneReplica(name.decode("utf-8", "replace"), int(at), put_back.get(name, 0), left))
     return sorted(found, key=lambda one: -one.beat_at_ms)
 
 
@@ -199,23 +186,20 @@ async def dismiss(redis: Redis, worker_id: str) -> None:
 
 async def _silent(redis: Redis, listed: str) -> dict[bytes, float]:
     """Those of a list that do not beat, with their last listed beat."""
+    return {name: at for name, at, text in await _beats(redis, listed) if text is None}
+
+
+async def _beats(redis: Redis, listed: str) -> list[tuple[bytes, float, bytes | None]]:
+    """Those of a list: id, last listed beat, and what they said at the last; None where they do not beat."""
     names: list[tuple[bytes, float]] = await redis.zrange(listed, 0, -1, withscores=True)
-    beats = await redis.mget([_key_of(name) for name, _ in names]) if names else []
-    return {name: at for (name, at), text in zip(names, beats, strict=True) if text is None}
+    texts = await redis.mget([replica_key("").encode() + name for name, _ in names]) if names else []
+    return [(name, at, text) for (name, at), text in zip(names, texts, strict=True)]
 
 
 async def read_replicas(redis: Redis) -> list[Replica]:
     """Every replica that beats, by id."""
-    names: list[bytes] = await redis.zrange(REPLICAS, 0, -1)
-    if not names:
-        return []
-    found = await redis.mget([_key_of(name) for name in names])
-    replicas = [replica for text in found if text and (replica := _read(text))]
-    return sorted(replicas, key=lambda replica: replica.worker_id)
-
-
-def _key_of(name: bytes) -> bytes:
-    return replica_key("").encode() + name
+    said = [_read(text) for _, _, text in await _beats(redis, REPLICAS) if text]
+    return sorted((replica for replica in said if replica), key=lambda replica: replica.worker_id)
 
 
 def _read(text: bytes) -> Replica | None:
@@ -224,30 +208,6 @@ def _read(text: bytes) -> Replica | None:
     except ValidationError as error:  # written by somebody else; no part of it is shown
         log.warning("queue.replica.unreadable", problems=error.error_count())
         return None
-
-
-class LagProbe:
-    """Measures how late the event loop wakes a sleeper: what every other coroutine waits, too.
-
-    Args:
-        moved: called at every wake-up.
-    """
-
-    def __init__(self, moved: Callable[[], None]) -> None:
-        self._moved, self._worst = moved, 0.0
-
-    async def run(self) -> None:
-        """Probe until cancelled."""
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(_LAG_PROBE_S)
-            self._worst = max(self._worst, time.monotonic() - before - _LAG_PROBE_S)
-            self._moved()
-
-    def worst_ms(self) -> int:
-        """The longest delay since the last call, in ms."""
-        worst, self._worst = self._worst, 0.0
-        return int(worst * 1000)
 
 
 async def find_other_queues(redis: Redis, known: Sequence[str]) -> dict[str, int]:

@@ -155,9 +155,7 @@ def _read_json(payload: bytes) -> dict[str, Any]:
         raise PayloadRefused("o conteúdo do job não é JSON nem pickle do arq; enfileire com enqueue_job") from None
     if not isinstance(data, dict):
         raise PayloadRefused("o conteúdo do job não é um objeto JSON; enfileire com enqueue_job")
-    if data.get("s") is False and "r" in data:
-        data["r"] = _revived(data["r"])
-    return data
+    return _with_error(data)
 
 
 def _read_pickle(payload: bytes) -> dict[str, Any]:
@@ -170,15 +168,11 @@ def _read_pickle(payload: bytes) -> dict[str, Any]:
         raise
     except Exception as error:  # noqa: BLE001 — a broken pickle may raise nearly anything
         raise PayloadRefused(f"o conteúdo do job em pickle não pode ser lido ({type(error).__name__})") from None
+    if _is_inert(data):
+        raise _named(data)
     if not isinstance(data, dict):
-        raise (
-            _named(data)
-            if _is_inert(data)
-            else PayloadRefused("o conteúdo do job em pickle não é um dict do arq; enfileire com enqueue_job")
-        )
-    if data.get("s") is False and "r" in data:
-        data["r"] = _revived(data["r"])
-    return _without_names(data)
+        raise PayloadRefused("o conteúdo do job em pickle não é um dict do arq; enfileire com enqueue_job")
+    return _without_names(_with_error(data))
 
 
 def _too_large(payload: bytes, limit: int) -> PayloadRefused:
@@ -273,15 +267,16 @@ def _named(value: Any) -> PayloadRefused:
     )
 
 
-def _revived(value: Any) -> Any:
-    """What a failed job's result says, as an error."""
-    if isinstance(value, _Inert):
-        return _error(value.path.rpartition(".")[2], str(value.args[0]) if value.args else "")
-    if isinstance(value, dict) and value.keys() == {_ERROR_KEY}:
-        told = value[_ERROR_KEY]
-        if isinstance(told, list) and len(told) == 2:
-            return _error(str(told[0]), str(told[1]))
-    return value
+def _with_error(data: dict[str, Any]) -> dict[str, Any]:
+    """The data with what a failed job's result says as an error."""
+    said = data.get("r") if data.get("s") is False else None
+    if isinstance(said, _Inert):
+        data["r"] = _error(said.path.rpartition(".")[2], str(said.args[0]) if said.args else "")
+    elif isinstance(said, dict) and said.keys() == {_ERROR_KEY}:
+        match said[_ERROR_KEY]:
+            case [name, message]:
+                data["r"] = _error(str(name), str(message))
+    return data
 
 
 def _error(name: str, message: str) -> BaseException:

@@ -116,7 +116,6 @@ class BatchWorker(Worker):
         self._opened = self._stopping = False
         self._last_claim_ms: int | None = None
         self._left_over: list[GroupState] = []
-        self._lag: replicas.LagProbe
         self._chores: list[asyncio.Task[None]] = []
 
     @property
@@ -198,10 +197,9 @@ class BatchWorker(Worker):
             await self.on_startup(self.ctx)
         self._health.opened()
         self._renewer.start()
-        self._lag = replicas.LagProbe(self._renewer.loop_moved)
         wakeups = Wakeups(self.pool, list(self._queues), self._wake.set)
         sweeper = Sweeper(self._queues.values(), self._health, lease_s=self._lease_s, idle=self._is_idle)
-        chores = [self._lag.run(), self._beat(), sweeper.run()]
+        chores = [self._renewer.watch_loop(), self._beat(), sweeper.run()]
         chores += [] if self.burst else [wakeups.listen(), self._look_around()]
         self._chores = [self.loop.create_task(chore) for chore in chores]
         self._opened = True
@@ -452,7 +450,7 @@ class BatchWorker(Worker):
             jobs=sum(len(group.open) for group in self.groups.values()),
             last_claim_at_ms=self._last_claim_ms,
             last_error=self._claimer.problem or self._runner.last_error or self._health.last_error,
-            loop_lag_ms=self._lag.worst_ms(),
+            loop_lag_ms=self._renewer.worst_lag_ms(),
             complete=self.jobs_complete,
             failed=self.jobs_failed,
             retried=self.jobs_retried,
