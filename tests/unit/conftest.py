@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import BinaryIO
 
@@ -14,12 +15,12 @@ from normalizer.imports.spreadsheet import Vocabulary, child, reading
 from normalizer.imports.spreadsheet.child import Kind
 from normalizer.imports.spreadsheet.limits import Limits, bounded
 from normalizer.imports.spreadsheet.process import open_in_child
-from normalizer.imports.spreadsheet.table import NumberedRows, Opened, Sheet, Table
+from normalizer.imports.spreadsheet.table import NumberedRows, Opened, Table
 
 
-def _rows(sheet: Sheet, where: str, limits: Limits) -> NumberedRows:
+def _rows(table: Table, where: str, limits: Limits) -> NumberedRows:
     try:
-        for number, cells, _ in bounded(sheet.rows(), limits):
+        for number, cells, _ in bounded(table.rows(), limits):
             yield number, cells
     except InvalidInput as refused:
         raise _of(refused, where) from None
@@ -39,9 +40,8 @@ def open_here(kind: Kind, file: BinaryIO, where: str, limits: Limits, vocabulary
         source = opener(mine, limits)
     except InvalidInput as refused:
         raise _of(refused, where) from None
-    tables = tuple(Table(one.name, partial(_rows, one, where, limits)) for one in source.sheets if one.visible)
-    hidden = tuple(one.name for one in source.sheets if not one.visible)
-    return Opened(source.format, tables, hidden, source.doubts, mine.close, lambda: None)
+    tables = [replace(one, rows=partial(_rows, one, where, limits)) for one in source.tables]
+    return replace(source, tables=tables, close=mine.close)
 
 
 @pytest.fixture(scope="module")

@@ -345,7 +345,7 @@ class TestWindows:
                 monkeypatch.setattr(archive, "_WINDOW_BYTES", size)
                 with tempfile.TemporaryFile() as file:
                     file.write(content)
-                    (sheet,) = workbook.open_zip(file, Limits()).sheets
+                    (sheet,) = workbook.open_zip(file, Limits()).tables
                     list(islice(sheet.rows(), 3))
                     found.append([(number, list(cells)) for number, cells in sheet.rows()])
             assert found[0] == found[1]

@@ -16,11 +16,12 @@ import zipfile
 import zlib
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet.limits import Limits, megabytes
+from normalizer.imports.spreadsheet.limits import COPY_ROWS, Limits, megabytes, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from normalizer.errors import InvalidInput
 
 _LOCAL_HEADER: Final = struct.Struct("<4s5H3L2H")
 _SIZES_FOLLOW: Final = 8  # a part's flag: they stand behind it
@@ -39,7 +40,7 @@ class Archive:
             with zipfile.ZipFile(file) as archive:
                 infos = archive.infolist()
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, UnicodeError) as exc:
-            raise truncated() from exc
+            raise _truncated() from exc
         _check_declared(infos, limits)
         self._parts = {info.filename.replace("\\", "/").lstrip("/"): info for info in infos}
         self._names = {name.lower(): name for name in self._parts}
@@ -98,7 +99,7 @@ class Archive:
                 if expanded > self._limits.expanded_bytes:
                     raise _bomb(f"mais de {megabytes(self._limits.expanded_bytes)} ao abrir")
             if checksum != info.CRC:
-                raise truncated()
+                raise _truncated()
 
     def rebuilt(self, content: Callable[[str], bytes | None], packing: int = zipfile.ZIP_DEFLATED) -> io.BytesIO:
         """The same archive with its main part where calamine looks for it, and what `content` says in place of a part.
@@ -181,9 +182,9 @@ def _inflate(file: BinaryIO, part: zipfile.ZipInfo) -> Iterator[bytes]:
                 yield piece
                 piece = inflater.decompress(inflater.unconsumed_tail, _CHUNK)
     except zlib.error as exc:
-        raise truncated() from exc
+        raise _truncated() from exc
     if not inflater.eof and part.compress_size > 2:  # an empty part needs no end
-        raise truncated()
+        raise _truncated()
 
 
 def _begins(file: BinaryIO, part: zipfile.ZipInfo) -> int:
@@ -191,7 +192,7 @@ def _begins(file: BinaryIO, part: zipfile.ZipInfo) -> int:
     file.seek(part.header_offset)
     header = file.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size:
-        raise truncated()
+        raise _truncated()
     *_, name, extra = _LOCAL_HEADER.unpack(header)
     return part.header_offset + _LOCAL_HEADER.size + int(name) + int(extra)
 
@@ -209,40 +210,23 @@ def _pieces(file: BinaryIO, at: int, size: int) -> Iterator[bytes]:
 
 def password_protected() -> InvalidInput:
     """The error for a workbook that only opens with a password."""
-    return InvalidInput(
-        where="",
-        expected="uma planilha sem senha",
-        found="um arquivo protegido por senha",
-        fix="Abra no Excel, retire a senha (Arquivo → Informações → Proteger Pasta de Trabalho) e salve de novo.",
-    )
+    fix = "Abra no Excel, retire a senha (Arquivo → Informações → Proteger Pasta de Trabalho) e salve de novo."
+    return refusal("uma planilha sem senha", "um arquivo protegido por senha", fix)
 
 
-def truncated() -> InvalidInput:
-    """The error for a zip that ends too early."""
-    return InvalidInput(
-        where="",
-        expected="um arquivo .xlsx inteiro",
-        found="um arquivo cortado ou danificado",
-        fix="Exporte ou baixe a planilha outra vez.",
-    )
+def _truncated() -> InvalidInput:
+    fix = "Exporte ou baixe a planilha outra vez."
+    return refusal("um arquivo .xlsx inteiro", "um arquivo cortado ou danificado", fix)
 
 
 def _other_zip() -> InvalidInput:
-    return InvalidInput(
-        where="",
-        expected="uma planilha .xlsx, .xlsb, .ods, .xls ou .csv",
-        found="um arquivo compactado que não é planilha",
-        fix="Salve como .xlsx e importe de novo.",
-    )
+    found = "um arquivo compactado que não é planilha"
+    return refusal("uma planilha .xlsx, .xlsb, .ods, .xls ou .csv", found, "Salve como .xlsx e importe de novo.")
 
 
 def _bomb(found: str) -> InvalidInput:
-    return InvalidInput(
-        where="",
-        expected="uma planilha de tamanho razoável",
-        found=f"conteúdo que explode ao ser descompactado ({found})",
-        fix="Copie as linhas para uma planilha nova, salve como .xlsx e importe de novo.",
-    )
+    found = f"conteúdo que explode ao ser descompactado ({found})"
+    return refusal("uma planilha de tamanho razoável", found, COPY_ROWS)
 
 
 # The native reader lays out a worksheet whole, 60 bytes a cell: 100,000 rows × 30 columns take 180 MB. A window of it

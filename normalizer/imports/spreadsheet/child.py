@@ -2,7 +2,7 @@
 
 Argument: the number of an inherited descriptor of the file. Frames on stdin and stdout: four bytes of length, then
 `marshal`. First frame in: `[kind, limits, meanings of titles, whether far cells are left out]`; out: `["opened",
-[format, [[name, visible], …], doubts]]`, or `["refused", [where, expected, found, fix]]`, as instead of any other.
+[format, [[name, visible], …], doubts]]`, or `["refused", [expected, found, fix, where]]`, as instead of any other.
 Then, as often as asked, `[sheet, again]` in, the next rows out (from the first one when `again`): `["rows", [numbers,
 rows, unreadable cells, broken rows]]`, at the end `["rows", []]`. End of input ends the process.
 """
@@ -25,7 +25,7 @@ from normalizer.imports.spreadsheet.table import BrokenRow, Unreadable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from normalizer.imports.spreadsheet.table import Cells, Source
+    from normalizer.imports.spreadsheet.table import Cells, Opened
 
 #: How the reading process is to read it; `other` is no sheet.
 Kind: TypeAlias = Literal["zip", "ole", "markup", "mhtml", "csv", "other"]
@@ -60,7 +60,8 @@ def _is_mhtml(start: bytes) -> bool:
     return b"mime-version:" in head and (b"multipart/" in head or b"text/html" in head)
 
 
-_LENGTH: Final = struct.Struct("<I")
+#: Of a frame, before it.
+LENGTH: Final = struct.Struct("<I")
 _ROWS_A_TRIP: Final = 500
 _CHARS_A_TRIP: Final = 1_000_000
 
@@ -75,11 +76,11 @@ def main() -> None:
     try:
         source = open_source(file, limits)
         allow_no_descriptor()
-        sheets = [[sheet.name, sheet.visible] for sheet in source.sheets]
+        sheets = [[table.name, table.visible] for table in source.tables]
         _send(answer, "opened", [source.format, sheets, [list(astuple(one)) for one in source.doubts]])
         _serve(source, given, answer, limits)
     except InvalidInput as refused:
-        _send(answer, "refused", [refused.where, refused.expected, refused.found, refused.fix])
+        _send(answer, "refused", [refused.expected, refused.found, refused.fix, refused.where])
     except BrokenPipeError:
         return
     except MemoryError:
@@ -90,7 +91,7 @@ def main() -> None:
         _send(answer, "refused", _DAMAGED)
 
 
-def opener(kind: Kind, meanings: Sequence[Any], *, compact: bool) -> Callable[[BinaryIO, Limits], Source]:
+def opener(kind: Kind, meanings: Sequence[Any], *, compact: bool) -> Callable[[BinaryIO, Limits], Opened]:
     """What reads a file of this kind, with no parser loaded that does not."""
     if kind == "csv":
         from normalizer.imports.spreadsheet import delimited, vocabulary
@@ -106,20 +107,20 @@ def opener(kind: Kind, meanings: Sequence[Any], *, compact: bool) -> Callable[[B
 
 
 _DAMAGED: Final = [
-    "",
     "uma planilha íntegra",
     "um arquivo cortado ou danificado",
     "Abra no Excel e salve de novo como .xlsx, ou exporte outra vez.",
+    "",
 ]
 
 
-def _serve(source: Source, given: BinaryIO, answer: BinaryIO, limits: Limits) -> None:
+def _serve(source: Opened, given: BinaryIO, answer: BinaryIO, limits: Limits) -> None:
     rows: Iterator[tuple[int, Cells, int]] = iter(())
     while (request := _receive(given)) is not None:
         sheet, again = request
         if again:
             rows = iter(())  # let go of the last one before the next is laid out
-            rows = bounded(source.sheets[sheet].rows(), limits)
+            rows = bounded(source.tables[sheet].rows(), limits)
         _send(answer, "rows", _chunk(rows))
 
 
@@ -147,11 +148,11 @@ def _chunk(rows: Iterator[tuple[int, Cells, int]]) -> list[Any]:
 
 
 def _receive(stream: BinaryIO) -> Any:
-    head = stream.read(_LENGTH.size)
-    return marshal.loads(stream.read(_LENGTH.unpack(head)[0])) if len(head) == _LENGTH.size else None  # noqa: S302
+    head = stream.read(LENGTH.size)
+    return marshal.loads(stream.read(LENGTH.unpack(head)[0])) if len(head) == LENGTH.size else None  # noqa: S302
 
 
 def _send(stream: BinaryIO, kind: str, value: Any) -> None:
     body = marshal.dumps([kind, value])
-    stream.write(_LENGTH.pack(len(body)) + body)
+    stream.write(LENGTH.pack(len(body)) + body)
     stream.flush()

@@ -19,8 +19,8 @@ from normalizer.domain.stored_form import parse_moment
 from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import encoding
 from normalizer.imports.spreadsheet.columns import find_header, header_within
-from normalizer.imports.spreadsheet.limits import megabytes, too_large
-from normalizer.imports.spreadsheet.table import BrokenRow, NumberedRows, Sheet, Source, Unreadable
+from normalizer.imports.spreadsheet.limits import megabytes, not_a_sheet, refusal, too_large
+from normalizer.imports.spreadsheet.table import BrokenRow, NumberedRows, Opened, Table, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,17 +44,12 @@ _APOSTROPHE: Final = re.compile(r"'(?=[0-9=+@-])")
 _SEPARATOR_LINE: Final = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 
 
-def open_csv(file: BinaryIO, limits: Limits, also: Also | None = None) -> Source:
+def open_csv(file: BinaryIO, limits: Limits, also: Also | None = None) -> Opened:
     """Open a delimited text; its dialect is the one under which the header row is found. Raises InvalidInput."""
     again = partial(encoding.rewound, file)
     charset = encoding.detect(again)
     if not charset.codec.startswith(("utf-16", "utf-32")) and encoding.is_binary(again().read(4096)):
-        raise InvalidInput(
-            where="",
-            expected="uma planilha .xlsx, .xls ou .csv",
-            found="um arquivo que não é planilha nem texto",
-            fix="Confira se escolheu o arquivo certo; no Excel, use Salvar como → .xlsx.",
-        )
+        raise not_a_sheet("um arquivo que não é planilha nem texto")
 
     def lines() -> Iterator[str]:
         return _bounded(charset.lines(again(), limits.line_chars + 1), limits)
@@ -65,14 +60,14 @@ def open_csv(file: BinaryIO, limits: Limits, also: Also | None = None) -> Source
         read = _Records(lines(), dialect).rows()
         return read if charset.lost is None else _flagged(read, charset.lost, dialect.header_row)
 
-    return Source("csv", [Sheet("csv", rows)], charset.doubts)
+    return Opened("csv", [Table("csv", rows)], charset.doubts)
 
 
 def _bounded(lines: Iterable[str], limits: Limits) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         if len(line) > limits.line_chars:
             limit = f"{megabytes(limits.line_chars)} por linha"
-            raise too_large(f", linha {number}", found="uma linha maior do que isso", limit=limit)
+            raise too_large("uma linha maior do que isso", limit, f", linha {number}")
         yield line.translate(_NO_TEXT) if "\0" in line or "\x1a" in line else line
 
 
@@ -281,7 +276,12 @@ class _Records:
             if isinstance(cells, BrokenRow):
                 self._broken += 1
                 if self._broken > max(_MOST_BROKEN, number // 5):
-                    raise self._hopeless(number)
+                    raise refusal(
+                        "um CSV com aspas em pares e o mesmo número de células em cada linha",
+                        f"{self._broken} linhas que não cabem no cabeçalho",
+                        "Salve a planilha como .xlsx e importe de novo.",
+                        f", linha {number}",
+                    )
             yield number, cells
 
     def _next(self) -> str | None:
@@ -350,20 +350,9 @@ class _Records:
                     yield other
 
     def _report(self, cells: Sequence[str], found: str) -> BrokenRow:
-        return BrokenRow(
-            [cell.rstrip("\r\n") for cell in cells],
-            expected=f"uma linha com {self._dialect.width} células, aspas em pares",
-            found=found,
-            fix="Corrija as aspas ou os separadores nessa linha, ou salve a planilha como .xlsx; ela não foi usada.",
-        )
-
-    def _hopeless(self, number: int) -> InvalidInput:
-        return InvalidInput(
-            where=f", linha {number}",
-            expected="um CSV com aspas em pares e o mesmo número de células em cada linha",
-            found=f"{self._broken} linhas que não cabem no cabeçalho",
-            fix="Salve a planilha como .xlsx e importe de novo.",
-        )
+        expected = f"uma linha com {self._dialect.width} células, aspas em pares"
+        fix = "Corrija as aspas ou os separadores nessa linha, ou salve a planilha como .xlsx; ela não foi usada."
+        return BrokenRow([cell.rstrip("\r\n") for cell in cells], expected, found, fix)
 
 
 def _by_delimiter(dialect: _Dialect, line: str, delimiter: str) -> list[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet.table import BrokenRow, Cells, Unreadable
+from normalizer.imports.spreadsheet.limits import COPY_ROWS, refusal
+from normalizer.imports.spreadsheet.table import BrokenRow, Cells
 
 MOST_COLUMNS: Final = 16_384  # Excel's own
 MOST_ROWS: Final = 1_048_576
-NO_FORMULA: Final = Unreadable("um valor", "uma fórmula sem resultado calculado")
 _CUT: Final = "um arquivo que termina no meio"
 
 
@@ -64,7 +63,9 @@ class Grid:
                 at += 1
         across = max(1, min(across, MOST_COLUMNS - at))
         if at >= MOST_COLUMNS:
-            raise _too_wide(self._number + 1)
+            raise refusal(
+                f"no máximo {MOST_COLUMNS} colunas", "mais do que isso", COPY_ROWS, f", linha {self._number + 1}"
+            )
         if at == len(row) and across == 1:
             row.append(value)
         else:
@@ -93,7 +94,7 @@ class Grid:
             hanging = {at: (left - 1, value) for at, (left, value) in self._hanging.items() if left > 1}
             self._hanging, self._begun = hanging | self._begun, {}
         if self.is_cut:
-            row, self.is_cut = broken(row, _CUT), False
+            row, self.is_cut = _broken(row, _CUT), False
         elif not row:
             self._empty(times)
             return
@@ -114,23 +115,10 @@ class Grid:
 
     def note(self, found: str) -> None:
         """Something is wrong where the next row would be."""
-        self._ready.append((self._number + 1, broken([], found)))
+        self._ready.append((self._number + 1, _broken([], found)))
 
 
-def broken(cells: list[object], found: str) -> BrokenRow:
+def _broken(cells: list[object], found: str) -> BrokenRow:
     """A row at which the file breaks off."""
-    return BrokenRow(
-        cells,
-        expected="um arquivo inteiro",
-        found=found,
-        fix="Exporte a planilha outra vez: depois dessa linha pode faltar algo.",
-    )
-
-
-def _too_wide(number: int) -> InvalidInput:
-    return InvalidInput(
-        where=f", linha {number}",
-        expected=f"no máximo {MOST_COLUMNS} colunas",
-        found="mais do que isso",
-        fix="Copie as linhas para uma planilha nova, salve como .xlsx e importe de novo.",
-    )
+    fix = "Exporte a planilha outra vez: depois dessa linha pode faltar algo."
+    return BrokenRow(cells, "um arquivo inteiro", found, fix)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from normalizer.imports.spreadsheet.table import Cells, NumberedRows
 
 
+#: What helps where a file holds more than its rows.
+COPY_ROWS: Final = "Copie as linhas para uma planilha nova, salve como .xlsx e importe de novo."
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of one import. Generous for 100,000 rows × 30 columns, far below what would harm the process."""
@@ -48,55 +52,46 @@ def bounded(rows: NumberedRows, limits: Limits) -> Iterator[tuple[int, Cells, in
     total = 0
     for number, cells in rows:
         size = sum([len(cell) for cell in cells if type(cell) is str])
-        if size <= limits.cell_chars:
-            yield number, cells, size
-        else:
-            yield number, _shortened(cells, limits), size
+        yield number, cells if size <= limits.cell_chars else _shortened(cells, limits), size
         if number > limits.sheet_rows:
-            limit = f"{limits.sheet_rows} linhas"
-            raise too_large(f", linha {number}", found="uma planilha com mais do que isso", limit=limit)
+            raise too_large("uma planilha com mais do que isso", f"{limits.sheet_rows} linhas", f", linha {number}")
         total += min(size, limits.line_chars)
         if total > limits.sheet_chars:
             limit = f"{megabytes(limits.sheet_chars)} de texto"
-            raise too_large(f", linha {number}", found="uma planilha com mais do que isso", limit=limit)
+            raise too_large("uma planilha com mais do que isso", limit, f", linha {number}")
 
 
 def _shortened(cells: Cells, limits: Limits) -> Cells:
     most = limits.cell_chars
-    bearable = [_too_long(len(cell), most) if isinstance(cell, str) and len(cell) > most else cell for cell in cells]
+    bearable = [
+        Unreadable(f"no máximo {most} caracteres numa célula", f"{len(cell)} caracteres")
+        if isinstance(cell, str) and len(cell) > most
+        else cell
+        for cell in cells
+    ]
     size = sum(len(cell) for cell in bearable if isinstance(cell, str))
     if isinstance(cells, BrokenRow) or size > limits.line_chars:
-        return BrokenRow(
-            [],
-            expected=f"no máximo {limits.line_chars} caracteres por linha",
-            found="uma linha maior do que isso",
-            fix="Confira se essa linha é de um agendamento; ela não foi usada.",
-        )
+        expected = f"no máximo {limits.line_chars} caracteres por linha"
+        fix = "Confira se essa linha é de um agendamento; ela não foi usada."
+        return BrokenRow([], expected, "uma linha maior do que isso", fix)
     return bearable
 
 
-def _too_long(size: int, most: int) -> Unreadable:
-    return Unreadable(f"no máximo {most} caracteres numa célula", f"{size} caracteres")
+def refusal(expected: str, found: str, fix: str, where: str = "") -> InvalidInput:
+    """The error for a file of which nothing is used. Who opened it knows its name, and puts it before `where`."""
+    return InvalidInput(where=where, expected=expected, found=found, fix=fix)
 
 
-def too_large(where: str, *, found: str, limit: str) -> InvalidInput:
+def too_large(found: str, limit: str, where: str) -> InvalidInput:
     """The error for a file beyond a limit."""
-    return InvalidInput(
-        where=where,
-        expected=f"no máximo {limit}",
-        found=found,
-        fix="Divida a planilha em arquivos menores e importe um de cada vez.",
-    )
+    fix = "Divida a planilha em arquivos menores e importe um de cada vez."
+    return refusal(f"no máximo {limit}", found, fix, where)
 
 
-def broken_off(where: str) -> InvalidInput:
-    """The error for a file that was closed while it was read."""
-    return InvalidInput(
-        where=where,
-        expected="uma leitura até o fim",
-        found="uma leitura interrompida",
-        fix="Importe a planilha de novo.",
-    )
+def not_a_sheet(found: str, where: str = "") -> InvalidInput:
+    """The error for something else than a sheet."""
+    fix = "Confira se escolheu o arquivo certo; no Excel, use Salvar como → .xlsx."
+    return refusal("uma planilha .xlsx, .xls ou .csv", found, fix, where)
 
 
 def megabytes(size: int) -> str:
@@ -117,13 +112,9 @@ def confine(file_bytes: int, limits: Limits) -> None:
         codecs.lookup(name)
     allow_memory(limits.memory_for(file_bytes))
     seconds = limits.cpu_s_for(file_bytes)
-    for what, most in (
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NPROC, 0),
-    ):
-        resource.setrlimit(what, (most, most))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    for what in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC):
+        resource.setrlimit(what, (0, 0))
     free = os.dup(0)
     os.close(free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, free + 1))  # calamine opens the file anew

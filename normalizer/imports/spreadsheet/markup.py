@@ -21,8 +21,8 @@ from lxml import etree
 
 from normalizer.imports.spreadsheet import encoding
 from normalizer.imports.spreadsheet.archive import password_protected
-from normalizer.imports.spreadsheet.grid import MOST_COLUMNS, MOST_ROWS, NO_FORMULA, Grid
-from normalizer.imports.spreadsheet.table import Doubt, NumberedRows, Sheet, Source, Unreadable
+from normalizer.imports.spreadsheet.grid import MOST_COLUMNS, MOST_ROWS, Grid
+from normalizer.imports.spreadsheet.table import NO_FORMULA, Doubt, NumberedRows, Opened, Table, error_value
 
 if TYPE_CHECKING:
     from normalizer.imports.spreadsheet.archive import Archive
@@ -46,7 +46,7 @@ _DURATION: Final = re.compile(r"PT(\d{1,4})H(\d{1,2})M(\d{1,2})(?:[.,]\d+)?S")
 _NO_DAY: Final = frozenset({"1899-12-30", "1899-12-31", "1900-01-00", "1904-01-01"})  # of a time of day
 
 
-def open_markup(file: BinaryIO, limits: Limits) -> Source:
+def open_markup(file: BinaryIO, limits: Limits) -> Opened:
     """Open an HTML file, all its tables as one, or an Excel 2003 XML file, each worksheet on its own."""
     again = partial(encoding.rewound, file)
     charset = encoding.detect(again)
@@ -56,10 +56,10 @@ def open_markup(file: BinaryIO, limits: Limits) -> Source:
 
     if _WORKBOOK.search("".join(islice(pieces(), _SNIFFED_LINES))):
         return _of_sheets("xml", _Excel2003, lambda: map(_bytes, _literal(pieces())), limits, charset.doubts)
-    return Source("html", [Sheet("html", partial(_html, [pieces], limits))], charset.doubts)
+    return Opened("html", [Table("html", partial(_html, [pieces], limits))], charset.doubts)
 
 
-def open_mhtml(file: BinaryIO, limits: Limits) -> Source:
+def open_mhtml(file: BinaryIO, limits: Limits) -> Opened:
     """Open a web page saved as one file: the tables of all its HTML parts as one."""
     file.seek(0)
     parts = [
@@ -67,10 +67,10 @@ def open_mhtml(file: BinaryIO, limits: Limits) -> Source:
         for part in email.message_from_binary_file(file).walk()
         if part.get_content_type() == "text/html"
     ]
-    return Source("html", [Sheet("html", partial(_html, [partial(_page, part) for part in parts], limits))])
+    return Opened("html", [Table("html", partial(_html, [partial(_page, part) for part in parts], limits))])
 
 
-def open_ods(archive: Archive, limits: Limits) -> Source:
+def open_ods(archive: Archive, limits: Limits) -> Opened:
     """Open an OpenDocument spreadsheet."""
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise password_protected()
@@ -121,7 +121,7 @@ def _of_sheets(
     pieces: Callable[[], Iterable[bytes]],
     limits: Limits,
     doubts: tuple[Doubt, ...] = (),
-) -> Source:
+) -> Opened:
     """Look through the file for its sheets; each is read in a pass of its own."""
     seen = dialect(limits, None)
     for _ in _pass(_xml(seen), seen, pieces()):
@@ -134,8 +134,8 @@ def _of_sheets(
             target.grid.note("um arquivo que termina no meio")
         yield from target.grid.take()
 
-    return Source(
-        form, [Sheet(name, partial(rows, at), visible) for at, (name, visible) in enumerate(seen.sheets)], doubts
+    return Opened(
+        form, [Table(name, partial(rows, at), visible) for at, (name, visible) in enumerate(seen.sheets)], doubts
     )
 
 
@@ -405,7 +405,7 @@ class _OpenDocument(_Sheets):
         if "formula" in about and value == "" and kind != "string":
             value = NO_FORMULA
         elif "formula" in about and _ERROR.fullmatch(text):
-            value = _error(text)
+            value = error_value(text)
         repeated = _number(about.get("number-columns-repeated"))
         if value == "":
             self.grid.cover(repeated)
@@ -444,7 +444,7 @@ def _typed(kind: str, text: str) -> object:
     elif kind == "boolean" and text.lower() in {"1", "0", "true", "false"}:
         return text.lower() in {"1", "true"}
     elif kind == "error":
-        return _error(text)
+        return error_value(text)
     return text
 
 
@@ -454,7 +454,3 @@ def _moment(found: re.Match[str]) -> str:
     if f"{year}-{month}-{day}" in _NO_DAY:
         return time
     return f"{day}/{month}/{year}" if time == "00:00:00" else f"{day}/{month}/{year} {time}"
-
-
-def _error(text: str) -> Unreadable:
-    return Unreadable("um valor", f"o erro {text[:20]}")

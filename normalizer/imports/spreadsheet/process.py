@@ -12,7 +12,6 @@ import marshal
 import os
 import select
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -23,28 +22,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from normalizer.errors import InvalidInput, Misconfigured, NormalizerError
-from normalizer.imports.spreadsheet.limits import OUT_OF_MEMORY, broken_off, megabytes
+from normalizer.imports.spreadsheet.child import LENGTH, Kind
+from normalizer.imports.spreadsheet.limits import OUT_OF_MEMORY, megabytes, refusal
 from normalizer.imports.spreadsheet.table import BrokenRow, Doubt, NumberedRows, Opened, Table, Unreadable
 
 if TYPE_CHECKING:
-    from normalizer.imports.spreadsheet.child import Kind
     from normalizer.imports.spreadsheet.limits import Limits
     from normalizer.imports.spreadsheet.vocabulary import Vocabulary
 
 _HERE: Final = Path(__file__).parent
+_PACKAGES: Final = {
+    "normalizer": str(_HERE.parents[1]),
+    "normalizer.imports": str(_HERE.parent),
+    "normalizer.imports.spreadsheet": str(_HERE),
+}
 # The packages without their `__init__`, which would bring the whole program into the child.
 _START: Final = f"""
 import sys, types
-for name, path in {[(f"normalizer{name}", str(_HERE.parents[up])) for name, up in (("", 1), (".imports", 0))]!r}:
+for name, path in {_PACKAGES}.items():
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [path]
-name = "normalizer.imports.spreadsheet"
-sys.modules[name] = types.ModuleType(name)
-sys.modules[name].__path__ = [{str(_HERE)!r}]
 from normalizer.imports.spreadsheet.child import main
 main()
 """
-_LENGTH: Final = struct.Struct("<I")
 _NOT_STARTED: Final = 1  # Python's own, after a traceback
 _FRAME_BYTES: Final = 64 * 2**20
 _PATIENCE: Final = 4  # wall time to processor time: a loaded machine
@@ -54,9 +54,8 @@ def open_in_child(kind: Kind, file: BinaryIO, where: str, limits: Limits, vocabu
     """Open a file of a known kind. Raises InvalidInput. `file` is a real one, and may be closed afterwards."""
     reader = _Reader(kind, file, where, limits, vocabulary)
     form, sheets = reader.opened()
-    tables = tuple(Table(name, partial(reader.rows, at)) for at, (name, visible) in enumerate(sheets) if visible)
-    hidden = tuple(name for name, visible in sheets if not visible)
-    return Opened(form, tables, hidden, reader.doubts, reader.close, reader.rest)
+    tables = [Table(name, partial(reader.rows, at), visible) for at, (name, visible) in enumerate(sheets)]
+    return Opened(form, tables, reader.doubts, reader.close, reader.rest)
 
 
 class _OutOfMemory(InvalidInput):
@@ -121,8 +120,8 @@ class _Reader:
             numbers, rows, cells, broken = chunk
             for (row, column), flaw in cells.items():
                 rows[row][column] = Unreadable(*flaw)
-            for row, (expected, found, fix) in broken.items():
-                rows[row] = BrokenRow(rows[row], expected=expected, found=found, fix=fix)
+            for row, words in broken.items():
+                rows[row] = BrokenRow(rows[row], *words)
             yield from zip(numbers, rows, strict=True)
 
     def _chunk(self, sheet: int, *, again: bool) -> Any:
@@ -151,18 +150,18 @@ class _Reader:
         body = marshal.dumps(message)
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):  # the child is gone, and has nothing to say
-                self._process.stdin.write(_LENGTH.pack(len(body)) + body)
+                self._process.stdin.write(LENGTH.pack(len(body)) + body)
 
     def _answer(self) -> Any:
         until = time.monotonic() + self._patience_s
-        head = self._receive(_LENGTH.size, until)
-        length = _LENGTH.unpack(head)[0]
+        head = self._receive(LENGTH.size, until)
+        length = LENGTH.unpack(head)[0]
         if length > _FRAME_BYTES:
             raise self._refusal()
         kind, answer = marshal.loads(self._receive(length, until))  # noqa: S302 — our own child's
         if kind == "refused":
-            where, expected, found, fix = answer
-            raise InvalidInput(where=self._where + where, expected=expected, found=found, fix=fix)
+            expected, found, fix, inside = answer
+            raise refusal(expected, found, fix, self._where + inside)
         return answer
 
     def _receive(self, size: int, until: float) -> bytes:
@@ -184,26 +183,28 @@ class _Reader:
     def _refusal(self) -> NormalizerError:
         """The error for a child that is gone: out of one of its bounds, ended by the file's damage, or by us."""
         if self._is_closed:
-            return broken_off(self._where)
+            fix = "Importe a planilha de novo."
+            return refusal("uma leitura até o fim", "uma leitura interrompida", fix, self._where)
         self._process.kill()
         ended = self._process.wait()
         if ended == _NOT_STARTED:
             fix = "Instale-o de novo com tudo o que ele usa (pip install -c constraints.txt -e .)."
             return Misconfigured("O leitor de planilhas não começou: falta um pacote (lxml, python-calamine).", fix=fix)
+        error = InvalidInput
+        expected, found = "uma planilha íntegra", "um arquivo cortado ou danificado"
         if self._is_late or ended == -signal.SIGXCPU:
+            expected = f"uma planilha que se leia em {self._patience_s // _PATIENCE} s"
             found = "uma que não acaba de ser lida"
-            return _beyond(self._where, f"uma planilha que se leia em {self._patience_s // _PATIENCE} s", found)
-        if ended in {-signal.SIGABRT, OUT_OF_MEMORY}:
+        elif ended in {-signal.SIGABRT, OUT_OF_MEMORY}:
+            error = _OutOfMemory
+            expected = f"no máximo {megabytes(self._limits.reader_bytes)} de memória"
             found = "um arquivo danificado, ou que pede mais do que isso (células soltas muito longe da tabela?)"
-            return _beyond(
-                self._where, f"no máximo {megabytes(self._limits.reader_bytes)} de memória", found, _OutOfMemory
-            )
-        return _beyond(self._where, "uma planilha íntegra", "um arquivo cortado ou danificado")
+        return error(where=self._where, expected=expected, found=found, fix=_FIX)
 
 
-def _beyond(where: str, expected: str, found: str, error: type[InvalidInput] = InvalidInput) -> InvalidInput:
-    fix = "Copie as linhas para uma planilha nova (se forem muitas, para várias), salve como .xlsx e importe de novo."
-    return error(where=where, expected=expected, found=found, fix=fix)
+_FIX: Final = (
+    "Copie as linhas para uma planilha nova (se forem muitas, para várias), salve como .xlsx e importe de novo."
+)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -14,10 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
-from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet.child import kind_of
 from normalizer.imports.spreadsheet.columns import HEADER_SEARCH_ROWS, Header, find_header, header_at
-from normalizer.imports.spreadsheet.limits import Limits, megabytes, too_large
+from normalizer.imports.spreadsheet.limits import Limits, megabytes, not_a_sheet, refusal, too_large
 from normalizer.imports.spreadsheet.process import open_in_child
 from normalizer.imports.spreadsheet.proposals import SAMPLE, ColumnSeen, Proposal, contradictions, propose, seen
 from normalizer.imports.spreadsheet.rows import Problem, Row, RowReader
@@ -26,28 +25,45 @@ from normalizer.imports.spreadsheet.titles import ADDRESS_FIELDS, DOCUMENT_FIELD
 from normalizer.imports.spreadsheet.vocabulary import LABELS, CellEdits, UnknownColumns, Vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
-    from normalizer.imports.spreadsheet.table import Cells, Opened, Table
+    from normalizer.errors import InvalidInput
+    from normalizer.imports.spreadsheet.table import Cells, NumberedRows, Opened, Table
 
 Source: TypeAlias = "str | Path | bytes"
 
 _SNIFFED_BYTES: Final = 65_536
+_EXPECTED: Final = (
+    "um cabeçalho com “Endereço Coleta” (ou “Endereço Completo”) e “Documento(s) do Paciente” (ou “CPF”, “RG”)"
+)
+_EXPLAIN: Final = (
+    "Diga o que é cada coluna (na página, ou com --map “Título=endereco_completo”); da próxima vez já se sabe."
+)
+_FIGURES: Final = re.compile(r"[0-9]{3}|@")
+_MOST_TITLES: Final = 100
+_MOST_PROPOSED: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
 class SheetInfo:
-    """One sheet that is read: its name, where its header stands and what each column carries."""
+    """One sheet that is read: its name, where its header stands and what each column carries.
+
+    `sample` is its first rows of data, once it was read.
+    """
 
     name: str
     header: Header
+    rows: Callable[[], NumberedRows] = field(repr=False)
+    sample: list[Cells] = field(default_factory=list, repr=False)
 
 
 @dataclass(slots=True)
 class Spreadsheet:
     """An opened file. `rows()` starts a fresh pass over all its sheets and collects `problems` anew.
 
-    `learned` is what was said of its titles, by scope, for the next sheet like it.
+    `learned` is what was said of its titles, by scope, for the next sheet like it. `close()` lets go of the file at
+    once, and who is reading it gets InvalidInput; what is dropped is closed by itself. `rest()` lets go of what reading
+    holds; asked for cells once more, it begins anew.
     """
 
     where: str
@@ -56,40 +72,29 @@ class Spreadsheet:
     hidden_sheets: tuple[str, ...]
     ignored_sheets: tuple[str, ...]
     learned: Mapping[str, Mapping[str, str]]
-    _tables: tuple[Table, ...] = field(repr=False)
-    _standing: tuple[Problem, ...] = ()
+    close: Callable[[], None] = field(repr=False)
+    rest: Callable[[], None] = field(repr=False)
+    _standing: Sequence[Problem]
+    _edits: CellEdits = field(repr=False)
     problems: list[Problem] = field(default_factory=list, repr=False)
-    _close: Callable[[], None] = field(default=lambda: None, repr=False)
-    _rest: Callable[[], None] = field(default=lambda: None, repr=False)
-    _samples: dict[str, list[Cells]] = field(default_factory=dict, repr=False)
-    _edits: CellEdits = field(default_factory=CellEdits, repr=False)
-
-    def close(self) -> None:
-        """Let go of the file at once; who is reading it gets InvalidInput. What is dropped is closed by itself."""
-        self._close()
-
-    def rest(self) -> None:
-        """Let go of what reading holds; asked for cells once more, it begins anew."""
-        self._rest()
 
     def proposals(self) -> tuple[Proposal, ...]:
         """What the columns nobody knows may carry, by the rows of the last pass."""
         found: list[Proposal] = []
         for info in self.sheets:
             titles = {at: title for at, title in enumerate(info.header.titles) if title in info.header.unknown}
-            sample = self._samples.get(info.name, ())
-            found += propose(titles, sample, info.header.columns)
-            found += contradictions(info.header.columns, info.header.titles, sample)
+            found += propose(titles, info.sample, info.header.columns)
+            found += contradictions(info.header.columns, info.header.titles, info.sample)
         return tuple(found)
 
     def rows(self) -> Iterator[Row]:
         """Yield the usable rows in order. What is wrong with a row is appended to `problems`; its neighbours go on."""
         self.problems = list(self._standing)
-        for info, table in zip(self.sheets, self._tables, strict=True):
+        for info in self.sheets:
+            info.sample.clear()
             readers = self._readers(info.name, info.header)
-            sample = self._samples[info.name] = []
             above: Cells = ()
-            for number, cells in self._cells(info, table):
+            for number, cells in self._cells(info):
                 if number < info.header.row:
                     readers[0].note_title(cells)
                 if number <= info.header.row:
@@ -101,31 +106,32 @@ class Spreadsheet:
                 elif (second := readers[0].second_header(number, cells, above)) is not None:
                     readers = self._readers(info.name, second)
                 else:
-                    if len(sample) < SAMPLE:
-                        sample.append(cells)
+                    if len(info.sample) < SAMPLE:
+                        info.sample.append(cells)
                     yield from filter(None, [reader.read(number, cells) for reader in readers])
                 above = cells
 
-    def _cells(self, info: SheetInfo, table: Table) -> Iterator[tuple[int, Cells]]:
-        """The rows of a table, with what an operator edited."""
+    def _cells(self, info: SheetInfo) -> NumberedRows:
+        """The rows of a sheet, with what an operator edited."""
         if not self._edits.by_row:
-            yield from table.rows()
+            yield from info.rows()
             return
-        for number, cells in table.rows():
+        for number, cells in info.rows():
             whole = isinstance(cells, BrokenRow)
             yield number, cells if whole else self._edits.applied(info.name, number, info.header, cells)
 
     def columns(self) -> tuple[ColumnSeen, ...]:
         """Every column that has a title or a value, with what it is taken for, by the rows of the last pass."""
         proposed = {one.title: one for one in self.proposals()}
-        found: list[ColumnSeen] = []
+        found: dict[str, ColumnSeen] = {}
         for info in self.sheets:
-            header, sample = info.header, self._samples.get(info.name, ())
+            header = info.header
             for at, title in enumerate(header.titles):
-                texts = [text for cells in sample if at < len(cells) and (text := text_of(cells[at]))]
-                if title:
-                    found.append(seen(title, header.columns.get(at), texts, proposed.get(title), title in header.told))
-        return tuple({one.title: one for one in reversed(found)}.values())[::-1]
+                if title:  # of equal ones the first counts, and stands where the last does
+                    texts = [text for cells in info.sample if at < len(cells) and (text := text_of(cells[at]))]
+                    one = seen(title, header.columns.get(at), texts, proposed.get(title), title in header.told)
+                    found[title] = found.pop(title, one)
+        return tuple(found.values())
 
     def _readers(self, name: str, header: Header) -> list[RowReader]:
         names = (name, Path(self.where).stem)
@@ -133,8 +139,8 @@ class Spreadsheet:
 
     def cells_of(self, wanted: Container[tuple[str, int]]) -> Iterator[tuple[SheetInfo, int, Cells]]:
         """Yield the cells of the rows named by (sheet, number)."""
-        for info, table in zip(self.sheets, self._tables, strict=True):
-            for number, cells in self._cells(info, table):
+        for info in self.sheets:
+            for number, cells in self._cells(info):
                 if (info.name, number) in wanted:
                     yield info, number, cells
 
@@ -151,39 +157,46 @@ def read(
     limits, vocabulary = limits or Limits(), vocabulary or Vocabulary()
     where = name or (Path(source).name if isinstance(source, str | Path) else "arquivo enviado")
     opened = _open(source, where, limits, vocabulary)
-    found = [(table, _header_of(table, vocabulary)) for table in opened.tables]
-    vocabulary.check_used([header for _, header in found if header is not None], where)
-    chosen = [(table, header) for table, header in found if header is not None and _is_useful(header)]
+    hidden = tuple(table.name for table in opened.tables if not table.visible)
+    tables = [table for table in opened.tables if table.visible]
+    headers = [_header_of(table, vocabulary) for table in tables]
+    known = [header for header in headers if header is not None]
+    vocabulary.check_used(known, where)
+    chosen = [
+        (table, header)
+        for table, header in zip(tables, headers, strict=True)
+        if header is not None and not header.fields.isdisjoint(ADDRESS_FIELDS | DOCUMENT_FIELDS)
+    ]
     if not chosen:
-        raise no_header(where, opened, [header for _, header in found if header is not None])
+        raise _no_header(where, tables, hidden, known)
     learned: dict[str, dict[str, str]] = {}
     for table, header in chosen:
-        if header.row == 0:  # columns without titles are known by nothing that another sheet could be known by
-            continue
-        for scope, meanings in vocabulary.learned(header, _brand_of(table, header)).items():
-            learned.setdefault(scope, {}).update(meanings)
+        if header.row > 0:  # columns without titles are known by nothing that another sheet could be known by
+            for scope, meanings in vocabulary.learned(header, _brand_of(table, header)).items():
+                learned.setdefault(scope, {}).update(meanings)
     standing = [problem for table, header in chosen for problem in _about_columns(table.name, header)]
     standing += [Problem(chosen[0][0].name, None, None, one.expected, one.found, one.fix) for one in opened.doubts]
+    sheets = tuple(SheetInfo(table.name, header, table.rows) for table, header in chosen)
+    used = [table for table, _ in chosen]
     return Spreadsheet(
         where=where,
         format=opened.format,
-        sheets=tuple(SheetInfo(table.name, header) for table, header in chosen),
-        hidden_sheets=opened.hidden,
-        ignored_sheets=tuple(table.name for table, header in found if header is None or not _is_useful(header)),
+        sheets=sheets,
+        hidden_sheets=hidden,
+        ignored_sheets=tuple(table.name for table in tables if table not in used),
         learned=learned,
-        _tables=tuple(table for table, _ in chosen),
-        _standing=tuple(standing),
-        problems=list(standing),
-        _close=opened.close,
-        _rest=opened.rest,
+        close=opened.close,
+        rest=opened.rest,
+        _standing=standing,
         _edits=vocabulary.edits,
+        problems=list(standing),
     )
 
 
 def _header_of(table: Table, vocabulary: Vocabulary) -> Header | None:
     header = find_header(table.rows(), vocabulary.of_header)
     if header is None and vocabulary.is_of_letters:
-        return header_at(0, untitled(table), vocabulary.of_header)
+        return header_at(0, _untitled(table), vocabulary.of_header)
     if header is None or not vocabulary.remembered or not (brand := _brand_of(table, header)):
         return header
     cells = next(cells for number, cells in table.rows() if number == header.row)
@@ -202,40 +215,43 @@ def _brand_of(table: Table, header: Header) -> str:
 
 
 def _open(source: Source, where: str, limits: Limits, vocabulary: Vocabulary) -> Opened:
-    if isinstance(source, bytes):
-        size = len(source)
-    else:
-        source = Path(source)
-        size = size_of(source, where)
+    size = len(source) if isinstance(source, bytes) else _size_of(Path(source), where)
     if size == 0:
-        raise empty(where, "um arquivo vazio (0 bytes)")
+        raise _empty(where, "um arquivo vazio (0 bytes)")
     if size > limits.file_bytes:
-        raise too_large(where, found=megabytes(size), limit=megabytes(limits.file_bytes))
-
+        raise too_large(megabytes(size), megabytes(limits.file_bytes), where)
     with _real_file(source) as file:
         start = file.read(_SNIFFED_BYTES)
         if (kind := kind_of(start)) == "other":
-            raise not_a_sheet(where, "outro tipo de arquivo")
+            raise not_a_sheet("outro tipo de arquivo", where)
         if kind == "csv" and not start.strip(b"\xef\xbb\xbf \r\n\t;,"):
-            raise empty(where, "um arquivo sem conteúdo")
+            raise _empty(where, "um arquivo sem conteúdo")
         return open_in_child(kind, file, where, limits, vocabulary)
 
 
+def _size_of(path: Path, where: str) -> int:
+    """Bytes of a file that is to be read. Raises InvalidInput where it cannot be."""
+    try:
+        if path.is_dir():
+            raise not_a_sheet("uma pasta", where)
+        return path.stat().st_size
+    except OSError as exc:
+        found = "nenhum arquivo nesse caminho" if isinstance(exc, FileNotFoundError) else "um arquivo sem acesso"
+        fix = "Confira o caminho e as permissões."
+        raise refusal("uma planilha que se possa ler", found, fix, where) from exc
+
+
 @contextlib.contextmanager
-def _real_file(source: bytes | Path) -> Iterator[BinaryIO]:
+def _real_file(source: Source) -> Iterator[BinaryIO]:
     """The file, or an unnamed temporary one with these bytes: another process is to read it."""
-    if isinstance(source, Path):
-        with source.open("rb") as file:
+    if not isinstance(source, bytes):
+        with Path(source).open("rb") as file:
             yield file
         return
     with tempfile.TemporaryFile() as unnamed:
         unnamed.write(source)
         unnamed.seek(0)
         yield unnamed
-
-
-def _is_useful(header: Header) -> bool:
-    return bool(header.fields & (ADDRESS_FIELDS | DOCUMENT_FIELDS))
 
 
 def _about_columns(sheet: str, header: Header) -> list[Problem]:
@@ -257,51 +273,25 @@ def _passed_over(sheet: str, row: int, title: str, taken: str) -> Problem:
     return Problem(sheet, row, title, "um só título para cada campo", f"também “{taken}”", fix)
 
 
-_EXPECTED: Final = (
-    "um cabeçalho com “Endereço Coleta” (ou “Endereço Completo”) e “Documento(s) do Paciente” (ou “CPF”, “RG”)"
-)
-_EXPLAIN: Final = (
-    "Diga o que é cada coluna (na página, ou com --map “Título=endereco_completo”); da próxima vez já se sabe."
-)
-_FIGURES: Final = re.compile(r"[0-9]{3}|@")
-_MOST_TITLES: Final = 100
-_MOST_PROPOSED: Final = 6
-
-
-def size_of(path: Path, where: str) -> int:
-    """Bytes of a file that is to be read. Raises InvalidInput where it cannot be."""
-    try:
-        if path.is_dir():
-            raise not_a_sheet(where, "uma pasta")
-        return path.stat().st_size
-    except OSError as exc:
-        raise InvalidInput(
-            where=where,
-            expected="uma planilha que se possa ler",
-            found="nenhum arquivo nesse caminho" if isinstance(exc, FileNotFoundError) else "um arquivo sem acesso",
-            fix="Confira o caminho e as permissões.",
-        ) from exc
-
-
-def no_header(where: str, opened: Opened, useless: list[Header]) -> InvalidInput:
+def _no_header(where: str, tables: Sequence[Table], hidden: Sequence[str], useless: Sequence[Header]) -> InvalidInput:
     """The error for a file in which no column is known to carry an address or a document."""
     if useless:
         header = useless[0]
         known = ", ".join(f"“{header.titles[i]}”" for i in header.columns)
         titles = {at: title for at, title in enumerate(header.titles) if title in header.unknown}
-        table = next(table for table in opened.tables if _holds(table, header))
+        table = next(table for table in tables if _holds(table, header))
         return _unknown(f"{where}, linha {header.row}", f"só as colunas {known[:200]}", titles, table, header)
-    if all(not any(True for _ in table.rows()) for table in opened.tables):
-        hidden = f" ({len(opened.hidden)} ocultas não são lidas)" if opened.hidden else ""
-        return empty(where, f"nenhuma linha nas planilhas visíveis{hidden}")
+    filled = [table for table in tables if any(True for _ in table.rows())]
+    if not filled:
+        beside = f" ({len(hidden)} ocultas não são lidas)" if hidden else ""
+        return _empty(where, f"nenhuma linha nas planilhas visíveis{beside}")
     nothing = f"nenhum título conhecido nas primeiras {HEADER_SEARCH_ROWS} linhas"
-    for table in opened.tables:
+    for table in tables:
         row, titles = _likely_titles(table)
         if titles:
             return _unknown(where, nothing, titles, table, Header(row, {}, (), ()))
-    table = next(table for table in opened.tables if any(True for _ in table.rows()))
-    letters = dict(enumerate(untitled(table)))
-    found = _unknown(where, nothing, letters, table, Header(0, {}, (), ()))
+    letters = dict(enumerate(_untitled(filled[0])))
+    found = _unknown(where, nothing, letters, filled[0], Header(0, {}, (), ()))
     if found.proposals:
         return found
     fix = "Confira se é a planilha de agendamentos e se a linha de títulos não foi apagada."
@@ -341,7 +331,7 @@ def _likely_titles(table: Table) -> tuple[int, dict[int, str]]:
     return 0, {}
 
 
-def untitled(table: Table) -> list[str]:
+def _untitled(table: Table) -> list[str]:
     """Names for the columns of a sheet without titles, as Excel letters them: `Coluna A` and so on."""
     width = max((len(cells) for _, cells in islice(table.rows(), HEADER_SEARCH_ROWS)), default=0)
     return [f"Coluna {_letters(index)}" for index in range(min(width, _MOST_TITLES))]
@@ -352,21 +342,6 @@ def _letters(index: int) -> str:
     return (_letters(before - 1) if before else "") + chr(ord("A") + last)
 
 
-def empty(where: str, found: str) -> InvalidInput:
-    """The error for a file in which nothing stands."""
-    return InvalidInput(
-        where=where,
-        expected="uma planilha com cabeçalho e linhas",
-        found=found,
-        fix="Exporte a planilha de agendamentos outra vez.",
-    )
-
-
-def not_a_sheet(where: str, found: str) -> InvalidInput:
-    """The error for something else than a sheet."""
-    return InvalidInput(
-        where=where,
-        expected="uma planilha .xlsx, .xls ou .csv",
-        found=found,
-        fix="Confira se escolheu o arquivo certo; no Excel, use Salvar como → .xlsx.",
-    )
+def _empty(where: str, found: str) -> InvalidInput:
+    fix = "Exporte a planilha de agendamentos outra vez."
+    return refusal("uma planilha com cabeçalho e linhas", found, fix, where)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import Final, TypeAlias
 
-from normalizer.imports.spreadsheet.table import Unreadable
+from normalizer.imports.spreadsheet.table import Unreadable, error_value
 
 #: By 0-based row and column, cells that hold something and no value.
 Flaws: TypeAlias = dict[int, dict[int, Unreadable]]
@@ -32,7 +32,7 @@ class Notes:
     def error(self, place: tuple[int, int], code: int) -> None:
         """An error value stands there."""
         row, column = place
-        self.flaws.setdefault(row, {})[column] = Unreadable("um valor", f"o erro {_ERRORS.get(code, f'nº {code}')}")
+        self.flaws.setdefault(row, {})[column] = error_value(_ERRORS.get(code, f"nº {code}"))
 
 
 class Extent:

@@ -1,4 +1,4 @@
-"""Tables that every format is opened as: named, with numbered rows, and the names of what was left out.
+"""Tables that every format is opened as: named, with numbered rows, and what is in doubt about the whole file.
 
 A cell or a row that cannot be read right is a value of its own among the others: never a guess, never just empty.
 """
@@ -13,6 +13,9 @@ from typing import Any, Final, TypeAlias
 Cells: TypeAlias = Sequence[object]
 NumberedRows: TypeAlias = Iterator[tuple[int, Cells]]
 
+# Above this a float no longer tells neighbouring integers apart (IEEE 754 double).
+_EXACT: Final = 2**53
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
@@ -25,26 +28,23 @@ class Unreadable:
     found: str
 
 
+NO_FORMULA: Final = Unreadable("um valor", "uma fórmula sem resultado calculado")
+
+
+def error_value(name: str) -> Unreadable:
+    """In place of a cell that shows an error, as `#N/A`."""
+    return Unreadable("um valor", f"o erro {name[:20]}")
+
+
 class BrokenRow(list[object]):
     """In place of a row that cannot be read as one. Its cells are what stands there, for the operator; none is a value.
 
     Row by row these are the words of a `Problem`.
     """
 
-    def __init__(self, cells: Sequence[object], *, expected: str, found: str, fix: str) -> None:
+    def __init__(self, cells: Sequence[object], expected: str, found: str, fix: str) -> None:
         super().__init__(cells)
         self.expected, self.found, self.fix = expected, found, fix
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One sheet. `rows()` starts a fresh pass: 1-based row numbers as the operator sees them, and the cells.
-
-    Cells are what `text_of` knows; among them may stand an `Unreadable`, in place of a row a `BrokenRow`.
-    """
-
-    name: str
-    rows: Callable[[], NumberedRows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,39 +57,30 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """One sheet. `rows()` starts a fresh pass: 1-based row numbers as the operator sees them, and the cells.
+
+    Cells are what `text_of` knows; among them may stand an `Unreadable`, in place of a row a `BrokenRow`.
+    """
+
+    name: str
+    rows: Callable[[], NumberedRows]
+    visible: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
-    """A file of any format, opened: its visible tables, the names of the hidden ones, what is in doubt about it all.
+    """A file of any format, opened, in the reading process or through it.
 
     `doubts` may grow until each table's first rows were asked for. `close()` lets go of it at once, whoever is reading;
     `rest()`, until rows are asked for again.
     """
 
     format: str
-    tables: tuple[Table, ...]
-    hidden: tuple[str, ...]
-    doubts: Sequence[Doubt]
-    close: Callable[[], None]
-    rest: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Sheet(Table):
-    """A table where it is read, in the reading process."""
-
-    visible: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A file as the reading process has opened it."""
-
-    format: str
-    sheets: Sequence[Sheet]
-    doubts: tuple[Doubt, ...] = ()
-
-
-# Above this a float no longer tells neighbouring integers apart (IEEE 754 double).
-_EXACT: Final = 2**53
+    tables: Sequence[Table]
+    doubts: Sequence[Doubt] = ()
+    close: Callable[[], None] = lambda: None
+    rest: Callable[[], None] = lambda: None
 
 
 def text_of(cell: object) -> str:

@@ -24,12 +24,20 @@ from python_calamine import (
     SheetVisibleEnum,
 )
 
-from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import records
 from normalizer.imports.spreadsheet.archive import Archive, attributes, password_protected, windows
-from normalizer.imports.spreadsheet.limits import allow_memory, give_back
+from normalizer.imports.spreadsheet.limits import allow_memory, give_back, refusal
 from normalizer.imports.spreadsheet.records import Extent, Flaws, Notes, Range
-from normalizer.imports.spreadsheet.table import Doubt, NumberedRows, Sheet, Source, Unreadable
+from normalizer.imports.spreadsheet.table import (
+    NO_FORMULA,
+    Doubt,
+    NumberedRows,
+    Opened,
+    Table,
+    Unreadable,
+    error_value,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,11 +66,10 @@ _STYLED_NUMBER: Final = re.compile(
     rb"(<(?:\w+:)?c\b[^>]*?) s=\"\d+\"([^>]*>(?:<(?:\w+:)?f\b[^>]*>[^<]*</(?:\w+:)?f>)?"
     rb"<(?:\w+:)?v>(?:\d{8,}|\d\.\d+[eE]\+?\d))"
 )
-_NO_FORMULA: Final = Unreadable("um valor", "uma fórmula sem resultado calculado")
 _LONG: Final = dt.timedelta(days=366)  # a longer time of day is a number that was only shown as one
 
 
-def open_zip(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Source:
+def open_zip(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Opened:
     """Open a zip that is a workbook, once it holds what it says; `compact` without cells far from their table."""
     archive = Archive(file, limits)
     allow_memory(limits.memory_for(archive.expanded))
@@ -85,7 +92,7 @@ def open_zip(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Source
     return _source(kind, _Book(book, partial(_xlsx_notes, archive), mended, None if compact else archive), far)
 
 
-def open_ole(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Source:
+def open_ole(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Opened:
     """Open an OLE file: a real xls. A password-protected workbook or another Office document is InvalidInput."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         encrypted = any(data.find(name) >= 0 for name in _ENCRYPTED) or _FILEPASS.search(data)
@@ -93,12 +100,8 @@ def open_ole(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Source
     if encrypted:
         raise password_protected()
     if not is_workbook:
-        raise InvalidInput(
-            where="",
-            expected="uma planilha .xlsx, .xls ou .csv",
-            found="outro documento do Office (ou um .xls cortado)",
-            fix="Abra o arquivo no Excel e salve como .xlsx.",
-        )
+        what = "outro documento do Office (ou um .xls cortado)"
+        raise refusal("uma planilha .xlsx, .xls ou .csv", what, "Abra o arquivo no Excel e salve como .xlsx.")
     file.seek(0)
     content, far = file.read(), list[str]()
     if compact:
@@ -111,9 +114,9 @@ def open_ole(file: BinaryIO, limits: Limits, *, compact: bool = False) -> Source
     return _source("xls", _Book(book, lambda name: by_name.get(name, Notes()), None), far, doubts)
 
 
-def _source(kind: str, book: _Book, far: Sequence[str], doubts: tuple[Doubt, ...] = ()) -> Source:
-    sheets = [Sheet(name, partial(book.rows, name), visible) for name, visible in book.sheets.items()]
-    return Source(kind, sheets, (_FAR, *doubts) if far else doubts)
+def _source(kind: str, book: _Book, far: Sequence[str], doubts: tuple[Doubt, ...] = ()) -> Opened:
+    sheets = [Table(name, partial(book.rows, name), visible) for name, visible in book.sheets.items()]
+    return Opened(kind, sheets, (_FAR, *doubts) if far else doubts)
 
 
 _FAR: Final = Doubt(
@@ -260,8 +263,7 @@ class _Merged:
 
 
 def _plain(cell: Any) -> Any:
-    kind = type(cell)
-    return cell if kind in _PLAIN else _WRITERS.get(kind, str)(cell)
+    return cell if type(cell) in _PLAIN else _time(cell) if isinstance(cell, dt.timedelta) else text_of(cell)
 
 
 _PLAIN: Final = frozenset({str, float, bool, int, type(None)})
@@ -272,14 +274,6 @@ def _time(cell: dt.timedelta) -> str | float:
         return cell / dt.timedelta(days=1)
     minutes, seconds = divmod(round(cell.total_seconds()), 60)
     return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
-
-
-_WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
-    dt.datetime: lambda cell: f"{cell:%d/%m/%Y %H:%M:%S}",
-    dt.date: lambda cell: f"{cell:%d/%m/%Y}",
-    dt.time: lambda cell: f"{cell:%H:%M:%S}",
-    dt.timedelta: _time,
-}
 
 
 # -- what calamine does not tell --------------------------------------------------------------------------------------
@@ -342,7 +336,9 @@ def _xlsb_notes(archive: Archive) -> Callable[[str], Notes]:
     try:
         found = {name: records.xlsb_notes(archive.pieces(part)) for name, part in _worksheets(archive).items()}
     except ValueError:
-        raise _not_whole() from None
+        short = "uma planilha binária (.xlsb) com células abreviadas"
+        fix = "Abra no Excel ou no LibreOffice e salve como .xlsx."
+        raise refusal("uma planilha que se leia por inteiro", short, fix) from None
     return lambda name: found.get(name, Notes())
 
 
@@ -370,14 +366,14 @@ def _look(block: bytes, flaws: Flaws) -> None:
             formula = True
         elif kind in {b"v", b"is"}:
             if kind == b"v" and _ERROR_CELL.search(cell):
-                _note(flaws, cell, Unreadable("um valor", f"o erro {text.decode('utf-8', 'replace')[:20]}"))
+                _note(flaws, cell, error_value(text.decode("utf-8", "replace")))
             formula = formula and not text.strip() and not _TEXT_CELL.search(cell)
         else:
             if formula:
-                _note(flaws, cell, _NO_FORMULA)
+                _note(flaws, cell, NO_FORMULA)
             cell, formula = attributes if kind == b"c" else b"", False
     if formula:
-        _note(flaws, cell, _NO_FORMULA)
+        _note(flaws, cell, NO_FORMULA)
 
 
 def _note(flaws: Flaws, cell: bytes, flaw: Unreadable) -> None:
@@ -392,12 +388,3 @@ def _place(letters: bytes, digits: bytes) -> tuple[int, int]:
     for letter in letters.upper():
         column = column * 26 + letter - 64
     return int(digits) - 1, column - 1
-
-
-def _not_whole() -> InvalidInput:
-    return InvalidInput(
-        where="",
-        expected="uma planilha que se leia por inteiro",
-        found="uma planilha binária (.xlsb) com células abreviadas",
-        fix="Abra no Excel ou no LibreOffice e salve como .xlsx.",
-    )
