@@ -172,8 +172,14 @@ async def estimate_sheet(
 
     Raises InvalidInput when nothing of the file can be used.
     """
-    texts = await asyncio.to_thread(_texts, source, name, limits, vocabulary)
-    return await estimate_texts(texts, lane=lane, cache=cache)
+
+    def read() -> SheetTexts:
+        rows, problems = usable_rows(source, name=name, limits=limits, vocabulary=vocabulary)
+        texts = SheetTexts(problems=len(problems))
+        texts.note(rows)
+        return texts
+
+    return await estimate_texts(await asyncio.to_thread(read), lane=lane, cache=cache)
 
 
 async def estimate_texts(texts: SheetTexts, *, lane: LaneLimits, cache: Cache | None) -> SheetEstimate:
@@ -193,15 +199,6 @@ async def estimate_texts(texts: SheetTexts, *, lane: LaneLimits, cache: Cache | 
         cache_consulted=cache is not None and not cache.stats()["outages"],
         lane=lane,
     )
-
-
-def _texts(
-    source: str | Path | bytes, name: str | None, limits: Limits | None, vocabulary: Vocabulary | None
-) -> SheetTexts:
-    rows, problems = usable_rows(source, name=name, limits=limits, vocabulary=vocabulary)
-    texts = SheetTexts(problems=len(problems))
-    texts.note(rows)
-    return texts
 
 
 def _asked(texts: Sequence[str], lane: LaneLimits) -> Estimate:

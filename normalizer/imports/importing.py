@@ -21,7 +21,7 @@ import structlog
 
 from normalizer.domain.appointment import BRAND, UNIT, Kind, is_home_collection, scope_of
 from normalizer.errors import InvalidInput, NormalizerError, QueueUnavailable
-from normalizer.imports.plan import Progress, read_whole, unwatched
+from normalizer.imports.plan import Plan, Progress, read_whole, unwatched
 from normalizer.imports.spreadsheet import ColumnSeen, Limits, Problem, Proposal, Spreadsheet, Vocabulary
 from normalizer.imports.spreadsheet.table import text_of
 from normalizer.store import CellProblem, ImportNotes, ImportRow, ImportState, ProblemRow, SheetTitles, UpsertReport
@@ -109,26 +109,17 @@ class ImportReport:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; problems as objects with their masked findings."""
-        counts = {name: getattr(self, name) for name in _COUNTS}
-        names = {name: list(getattr(self, name)) for name in _NAMES}
-        about = {"told_columns": self.told_columns, "unknown_statuses": self.unknown_statuses}
-        about["emptied"] = dict(self.emptied)
-        proposed = [one.as_dict() for one in self.proposals]
-        errors = [problem.as_dict() for problem in self.errors]
-        return {
-            "import_id": self.import_id,
-            "dry_run": self.dry_run,
-            **counts,
-            **names,
-            **about,
-            "lacking": [one.as_dict() for one in self.lacking.values()],
-            "proposals": proposed,
-            "errors": errors,
-        }
+        shown = {name: getattr(self, name) for name in _SHOWN}
+        lacking = [one.as_dict() for one in self.lacking.values()]
+        proposals = [one.as_dict() for one in self.proposals]
+        return {**shown, "lacking": lacking, "proposals": proposals, "errors": [one.as_dict() for one in self.errors]}
 
 
 _COUNTS: Final = ("rows", "new", "changed", "refreshed", "equal", "unqueued")
-_NAMES: Final = ("sheets", "hidden_sheets", "ignored_sheets", "unknown_columns")
+_SHOWN: Final = (
+    *("import_id", "dry_run", *_COUNTS, "sheets", "hidden_sheets", "ignored_sheets", "unknown_columns"),
+    *("told_columns", "unknown_statuses", "emptied"),
+)
 
 
 async def import_sheet(
@@ -195,7 +186,16 @@ async def import_sheet(
     )
     log.info("import.begun", import_id=import_id, format=sheet.format, rows=plan.rows)
     if import_id is not None:
-        await _keep_header_and_problems(store, import_id, sheet, plan.problems, plan.keys_of(plan.problems))
+        await store.imports.note(
+            import_id,
+            titles=[SheetTitles(info.name, info.header.titles) for info in sheet.sheets],
+            hidden_sheets=sheet.hidden_sheets,
+            ignored_sheets=sheet.ignored_sheets,
+            problems=len(plan.problems),
+            written=0,
+        )
+        await _keep_problems(store, import_id, sheet, plan, plan.problems)
+        await store.columns.remember(sheet.learned)
     sheet.rest()
     rows = plan.chosen_rows(emptying=emptying)
     feed = _Feed(enqueue)
@@ -217,8 +217,7 @@ async def import_sheet(
         report.unqueued = await feed.finish()
         if refused:
             report.rows -= len(refused)
-            found = plan.refuse(refused)
-            await _keep_problems(store, import_id, sheet, found, plan.keys_of(found), first=_MOST_PROBLEM_ROWS)
+            await _keep_problems(store, import_id, sheet, plan, plan.refuse(refused), first=_MOST_PROBLEM_ROWS)
         counts = {counted: getattr(report, counted) for counted in _COUNTS}
         await store.imports.end(import_id, **report.notes())
         log.info("import.finished", import_id=import_id, **counts, problems=len(report.errors))
@@ -275,40 +274,11 @@ def _count_lacking(lacking: dict[str, Lacking], rows: Sequence[ImportRow]) -> No
         found.at_home += is_home_collection(row.fields)
 
 
-async def _keep_header_and_problems(
-    store: AppointmentStore,
-    import_id: str,
-    sheet: Spreadsheet,
-    problems: Sequence[Problem],
-    keys: Mapping[tuple[str, int], str],
-) -> None:
-    """Keep the rows with problems, and what was said of the titles, before anything is written.
-
-    `keys` are the natural keys of appointments, by (sheet, row).
-    """
-    await store.imports.note(
-        import_id,
-        titles=[SheetTitles(info.name, info.header.titles) for info in sheet.sheets],
-        hidden_sheets=sheet.hidden_sheets,
-        ignored_sheets=sheet.ignored_sheets,
-        problems=len(problems),
-        written=0,
-    )
-    await _keep_problems(store, import_id, sheet, problems, keys)
-    await store.columns.remember(sheet.learned)
-
-
 async def _keep_problems(
-    store: AppointmentStore,
-    import_id: str,
-    sheet: Spreadsheet,
-    problems: Sequence[Problem],
-    keys: Mapping[tuple[str, int], str],
-    *,
-    first: int = 0,
+    store: AppointmentStore, import_id: str, sheet: Spreadsheet, plan: Plan, problems: Sequence[Problem], first: int = 0
 ) -> None:
     """Keep the rows with these problems, `first` in the order they are told in."""
-    rows = await asyncio.to_thread(_problem_rows, sheet, problems, keys)
+    rows = await asyncio.to_thread(_problem_rows, sheet, problems, plan.keys_of(problems))
     await store.problems.keep(import_id, rows, first=first)
 
 
@@ -322,12 +292,11 @@ def _problem_rows(
         if place in by_row or len(by_row) < _MOST_PROBLEM_ROWS:
             told = CellProblem(problem.column, problem.expected, problem.found, problem.fix)
             by_row.setdefault(place, []).append(told)
-    cells: dict[tuple[str, int], list[str]] = {}
     without = {(info.name, info.header.row) for info in sheet.sheets}
     without |= {(one.sheet, one.row or 0) for one in problems if one.beside}
-    if wanted := by_row.keys() - without:
-        for info, number, found in sheet.cells_of(wanted):
-            cells[info.name, number] = [text_of(cell) for cell in found]
+    wanted = by_row.keys() - without
+    read = sheet.cells_of(wanted) if wanted else ()
+    cells = {(info.name, number): [text_of(cell) for cell in found] for info, number, found in read}
     order = {info.name: position for position, info in enumerate(sheet.sheets)}
     places = sorted(by_row, key=lambda place: (order.get(place[0], len(order)), place[1]))
     return [
@@ -388,13 +357,14 @@ def _counts(undone: Undone) -> ImportNotes:
 
 
 def _no_undo(state: ImportState) -> InvalidInput:
-    if state is ImportState.RUNNING:
-        found, fix = "uma importação em andamento", "Espere que termine e desfaça depois."
-    elif state is ImportState.UNDOING:
-        found, fix = "uma importação que já está sendo desfeita", "Espere que termine."
-    elif state is ImportState.UNDONE:
-        found, fix = "uma importação já desfeita", "Nada mais a fazer."
-    else:
-        found, fix = "uma importação mais antiga", "Importe de novo a planilha anterior: só o que difere será mudado."
+    again = "Importe de novo a planilha anterior: só o que difere será mudado."
+    found, fix = _NO_UNDO.get(state, ("uma importação mais antiga", again))
     hours = int(WINDOW.total_seconds() // 3600)
     return InvalidInput(where="desfazer", expected=f"uma importação das últimas {hours} horas", found=found, fix=fix)
+
+
+_NO_UNDO: Final = {
+    ImportState.RUNNING: ("uma importação em andamento", "Espere que termine e desfaça depois."),
+    ImportState.UNDOING: ("uma importação que já está sendo desfeita", "Espere que termine."),
+    ImportState.UNDONE: ("uma importação já desfeita", "Nada mais a fazer."),
+}

@@ -23,7 +23,6 @@ from normalizer.imports.spreadsheet import (
     DOCUMENT_FIELDS,
     KEY_FIELD,
     ColumnSeen,
-    Header,
     Limits,
     Problem,
     Proposal,
@@ -270,44 +269,27 @@ def _is_same(row: Row, one: str, other: str) -> bool:
 
 
 def _repeated(sheet: Spreadsheet, row: Row, earlier: tuple[str, int], *, equal: bool) -> Problem:
-    column = _header_of(sheet, row).title_of(KEY_FIELD)
     telling = "dê a cada um o seu id" if row.key is not None else "preencha o id, a data, a hora ou o CPF"
-    return Problem(
-        *earlier,
-        column,
-        "cada agendamento uma só vez",
-        f"o mesmo agendamento na linha {row.number}" + _of_sheet(row.sheet, earlier[0]),
-        f"Valeu a última linha; {'apague a repetida' if equal else f'se são agendamentos diferentes, {telling}'}.",
-        beside=True,
-    )
+    fix = f"Valeu a última linha; {'apague a repetida' if equal else f'se são agendamentos diferentes, {telling}'}."
+    found = f"o mesmo agendamento na linha {row.number}" + _of_sheet(row.sheet, earlier[0])
+    return Problem(*earlier, _key_title(sheet, row), "cada agendamento uma só vez", found, fix, beside=True)
 
 
 def _not_unique(sheet: Spreadsheet, row: Row, earlier: tuple[str, int]) -> Problem:
-    return Problem(
-        row.sheet,
-        row.number,
-        _header_of(sheet, row).title_of(KEY_FIELD),
-        "um id para cada agendamento",
-        f"o id de outro paciente, da linha {earlier[1]}" + _of_sheet(earlier[0], row.sheet),
-        "Entraram como agendamentos diferentes; dê a cada um o seu id, para que outra importação os reconheça.",
-        beside=True,
-    )
+    found = f"o id de outro paciente, da linha {earlier[1]}" + _of_sheet(earlier[0], row.sheet)
+    fix = "Entraram como agendamentos diferentes; dê a cada um o seu id, para que outra importação os reconheça."
+    column = _key_title(sheet, row)
+    return Problem(row.sheet, row.number, column, "um id para cada agendamento", found, fix, beside=True)
 
 
 def _not_taken(sheet: str, number: int, found: str) -> Problem:
-    return Problem(
-        sheet,
-        number,
-        None,
-        "um registro que o MongoDB aceite",
-        found,
-        "A linha não foi gravada; as outras foram. Corrija-a, ou a regra da coleção, e importe de novo.",
-    )
+    fix = "A linha não foi gravada; as outras foram. Corrija-a, ou a regra da coleção, e importe de novo."
+    return Problem(sheet, number, None, "um registro que o MongoDB aceite", found, fix)
 
 
 def _of_sheet(name: str, here: str) -> str:
     return "" if name == here else f" de “{name}”"
 
 
-def _header_of(sheet: Spreadsheet, row: Row) -> Header:
-    return next(info.header for info in sheet.sheets if info.name == row.sheet)
+def _key_title(sheet: Spreadsheet, row: Row) -> str | None:
+    return next(info.header for info in sheet.sheets if info.name == row.sheet).title_of(KEY_FIELD)

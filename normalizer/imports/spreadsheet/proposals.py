@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain.document import cpf_is_valid
@@ -14,7 +14,7 @@ from normalizer.domain.stored_form import parse_moment, phone_of, status_of
 from normalizer.domain.text import clean, fold
 from normalizer.imports.spreadsheet.rows import shown
 from normalizer.imports.spreadsheet.table import text_of
-from normalizer.imports.spreadsheet.titles import KEY_FIELD, is_of_others
+from normalizer.imports.spreadsheet.titles import KEY_FIELD, MOMENTS, is_of_others
 from normalizer.observability.masking import mask
 
 if TYPE_CHECKING:
@@ -26,14 +26,10 @@ _EXAMPLES: Final = 3
 _LONGEST_EXAMPLE: Final = 40
 _NEAR: Final = 2  # columns
 # What no patient can be known by.
-_MOMENTS: Final = frozenset(
-    {"data_agendamento", "hora_agendamento", "inicio_agendamento", "data_confirmacao", "hora_confirmacao"}
-)
+_MOMENTS: Final = frozenset({*chain(*MOMENTS.values()), "inicio_agendamento"})
 _NOBODYS: Final = frozenset(
-    {
-        *("status", "tipo_consulta", "nome_marca", "nome_unidade", "nome_convenio", "cidade", "estado"),
-        *("tipo_logradouro", "tipo_documento"),
-    }
+    {"status", "tipo_consulta", "nome_marca", "nome_unidade", "nome_convenio", "cidade", "estado"}
+    | {"tipo_logradouro", "tipo_documento"}
 )
 _HOUSE_DIGITS: Final = 4
 _FEWEST: Final = 5  # cells that may speak against a title
@@ -91,12 +87,8 @@ class Proposal:
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        return {
-            "title": self.title,
-            "field": self.field,
-            "evidence": self.evidence,
-            "examples": list(self.examples),
-        }
+        examples = list(self.examples)
+        return {"title": self.title, "field": self.field, "evidence": self.evidence, "examples": examples}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +103,10 @@ class ColumnSeen:
 
 def seen(title: str, field: str | None, texts: Sequence[str], proposal: Proposal | None, told: bool) -> ColumnSeen:
     """What is known of a column; a value is shown as typed only where it can be no patient's."""
-    evidence = "pelo título" if field else "não se sabe o que traz"
-    if told:
-        evidence = "como foi indicado"
-    elif proposal is not None:
-        evidence = proposal.evidence
-    guessed = field or (proposal.field if proposal is not None else None)
+    evidence = "como foi indicado" if told else "pelo título" if field else "não se sabe o que traz"
+    guessed = field
+    if proposal is not None:
+        evidence, guessed = evidence if told else proposal.evidence, field or proposal.field
     return ColumnSeen(title, field, evidence, _examples(guessed, texts))
 
 
@@ -136,7 +126,7 @@ class _Kind:
     """How cells of a field look: the test of one folded text, its words, the least share, and how much it says."""
 
     field: str
-    holds: Callable[[str], bool]
+    holds: Callable[[str], object]
     said: str
     least: float
     weight: float = 1.0
@@ -149,10 +139,8 @@ def _is_cpf(text: str) -> bool:
 
 
 def _is_cep(text: str) -> bool:
-    return (
-        re.fullmatch(r"[0-9]{2}\.?[0-9]{3}-[0-9]{3}", text) is not None
-        and uf_of_cep(re.sub(r"\D", "", text)) is not None
-    )
+    written = re.fullmatch(r"[0-9]{2}\.?[0-9]{3}-[0-9]{3}", text) is not None
+    return written and uf_of_cep(re.sub(r"\D", "", text)) is not None
 
 
 def _is_bare_cep(text: str) -> bool:
@@ -170,11 +158,9 @@ def _is_street(text: str) -> bool:
 def _when(date: bool, time: bool) -> Callable[[str], bool]:
     def holds(text: str) -> bool:
         moment = parse_moment(text) if _WRITTEN_WHEN.search(text) else None
-        return (
-            moment is not None
-            and moment.whole
-            and ((moment.date is not None), (moment.time is not None)) == (date, time)
-        )
+        if moment is None or not moment.whole:
+            return False
+        return (moment.date is not None, moment.time is not None) == (date, time)
 
     return holds
 
@@ -184,30 +170,28 @@ def _is_name(text: str) -> bool:
 
 
 _KINDS: Final = (
-    _Kind("id_agendamento", lambda text: _UUID.fullmatch(text) is not None, "são identificadores únicos (UUID)", 0.9),
-    _Kind(
-        "documento_completo", lambda text: _LABELLED.search(text) is not None, "trazem CPF ou RG por escrito", 0.5, 1.2
-    ),
+    _Kind("id_agendamento", _UUID.fullmatch, "são identificadores únicos (UUID)", 0.9),
+    _Kind("documento_completo", _LABELLED.search, "trazem CPF ou RG por escrito", 0.5, 1.2),
     _Kind("cpf", _is_cpf, "são CPFs válidos", 0.6, 1.1),
-    _Kind("rg", lambda text: _RG.fullmatch(text) is not None and not _is_cpf(text), "têm a forma de um RG", 0.6),
-    _Kind("rg", lambda text: re.fullmatch("[0-9]{9}", text) is not None, "têm 9 algarismos, como um RG", 0.9, 0.5),
+    _Kind("rg", lambda text: _RG.fullmatch(text) and not _is_cpf(text), "têm a forma de um RG", 0.6),
+    _Kind("rg", re.compile("[0-9]{9}").fullmatch, "têm 9 algarismos, como um RG", 0.9, 0.5),
     _Kind("cep", _is_cep, "são CEPs", 0.6, 1.1),
     _Kind("cep", _is_bare_cep, "têm 8 algarismos, como um CEP", 0.9, 0.5),
-    _Kind("telefone", lambda text: phone_of(text) is not None and not _is_cpf(text), "são telefones com DDD", 0.6),
+    _Kind("telefone", lambda text: phone_of(text) and not _is_cpf(text), "são telefones com DDD", 0.6),
     _Kind("estado", lambda text: text.upper() in UF_NAMES, "são siglas de estados", 0.8),
-    _Kind("cidade", lambda text: bool(municipalities(name_key(text))), "são nomes de municípios", 0.8),
+    _Kind("cidade", lambda text: municipalities(name_key(text)), "são nomes de municípios", 0.8),
     _Kind("endereco_completo", _is_address, "começam por rua, avenida … e trazem o endereço inteiro", 0.5, 1.1),
     _Kind("logradouro", _is_street, "começam por rua, avenida …", 0.6),
-    _Kind("bairro", lambda text: _DISTRICT.fullmatch(text) is not None, "parecem nomes de bairros", 0.5, 0.7),
-    _Kind("complemento", lambda text: _UNIT.fullmatch(text) is not None, "são apartamentos, casas, blocos …", 0.6, 0.9),
-    _Kind("numero", lambda text: _HOUSE.fullmatch(text) is not None, "são números de casa", 0.9, 0.4),
+    _Kind("bairro", _DISTRICT.fullmatch, "parecem nomes de bairros", 0.5, 0.7),
+    _Kind("complemento", _UNIT.fullmatch, "são apartamentos, casas, blocos …", 0.6, 0.9),
+    _Kind("numero", _HOUSE.fullmatch, "são números de casa", 0.9, 0.4),
     _Kind("inicio_agendamento", _when(date=True, time=True), "são datas com hora", 0.8),
     _Kind("data_agendamento", _when(date=True, time=False), "são datas", 0.8),
     _Kind("hora_agendamento", _when(date=False, time=True), "são horas", 0.8),
-    _Kind("status", lambda text: status_of(text) is not None, "são situações de agendamento", 0.8),
+    _Kind("status", status_of, "são situações de agendamento", 0.8),
     _Kind("nome_paciente", _is_name, "começam por um nome de pessoa", 0.4),
-    _Kind("nome_convenio", lambda text: _INSURERS.search(text) is not None, "são convênios conhecidos", 0.5, 0.9),
-    _Kind("tipo_consulta", lambda text: _EXAMS.search(text) is not None, "são exames ou consultas", 0.5, 0.8),
+    _Kind("nome_convenio", _INSURERS.search, "são convênios conhecidos", 0.5, 0.9),
+    _Kind("tipo_consulta", _EXAMS.search, "são exames ou consultas", 0.5, 0.8),
 )
 # Fields that say the same: where one is carried, another column is rather somebody else's.
 _ALIKE: Final = (
@@ -266,7 +250,7 @@ def _best(title: str, texts: Sequence[str]) -> tuple[float, Proposal] | None:
     folded = _folded(texts)
     scored = []
     for kind in _KINDS:
-        share = sum(map(kind.holds, folded)) / len(folded)
+        share = sum(map(bool, map(kind.holds, folded))) / len(folded)
         if share >= kind.least and _is_likely(kind.field, folded):
             scored.append((share * kind.weight, share, kind))
     if not scored:

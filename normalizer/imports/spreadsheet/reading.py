@@ -295,7 +295,7 @@ def _no_header(where: str, tables: Sequence[Table], hidden: Sequence[str], usele
     if found.proposals:
         return found
     fix = "Confira se é a planilha de agendamentos e se a linha de títulos não foi apagada."
-    return UnknownColumns(where=where, expected=_EXPECTED, found=nothing, fix=fix, titles=())
+    return UnknownColumns(where=where, expected=_EXPECTED, found=nothing, fix=fix)
 
 
 def _unknown(where: str, found: str, titles: dict[int, str], table: Table, header: Header) -> UnknownColumns:
@@ -305,15 +305,13 @@ def _unknown(where: str, found: str, titles: dict[int, str], table: Table, heade
         f"“{one.title}” pode ser {LABELS[one.field]}: {one.evidence}" for one in proposals[:_MOST_PROPOSED]
     )
     fix = f"{_EXPLAIN}{f' Pelo conteúdo, {said}.' if said else ''}" if titles else "Acrescente as colunas que faltam."
-    return UnknownColumns(
-        where=where,
-        expected=_EXPECTED,
-        found=found,
-        fix=fix,
-        titles=tuple(titles.values())[:_MOST_TITLES] if header.row else (),
-        untitled=() if header.row else tuple(titles.values()),
-        proposals=proposals,
-    )
+    refused = UnknownColumns(where=where, expected=_EXPECTED, found=found, fix=fix)
+    if header.row:
+        refused.titles = tuple(titles.values())[:_MOST_TITLES]
+    else:
+        refused.untitled = tuple(titles.values())
+    refused.proposals = proposals
+    return refused
 
 
 def _holds(table: Table, header: Header) -> bool:

@@ -186,9 +186,8 @@ class RowReader:
             if not header.fields.isdisjoint({date_field, whole, time_field})
         ]
         self._has_dates = not header.fields.isdisjoint({"data_agendamento", "inicio_agendamento"})
-        self._day: str | None = (
-            None  # of the separator above, in a sheet without a column for it; empty: not to be read
-        )
+        # of the separator above, in a sheet without a column for it; empty: not to be read
+        self._day: str | None = None
         self._another: list[str] = []  # titles of a table below that is none of appointments
 
     def second_header(self, number: int, cells: Cells, above: Cells) -> Header | None:
@@ -214,8 +213,8 @@ class RowReader:
             return None
         if not values or is_vacant(values):
             return None
-        if (problem := self._of_no_appointment(number, values)) is not None:
-            self._problems.append(problem)
+        if (wrong := self._wrong_with(values)) is not None:
+            self._tell(number, *wrong)
             return None
         if values.keys().isdisjoint(_NAMING):
             return None
@@ -224,18 +223,23 @@ class RowReader:
         written = self._settle_moments(number, values)
         return Row(self._sheet, number, values, frozenset(unread), written)
 
-    def _of_no_appointment(self, number: int, values: Mapping[str, str]) -> Problem | None:
-        """What is wrong with a row that is not one patient's."""
+    def _wrong_with(self, values: Mapping[str, str]) -> tuple[str | None, str, str, str] | None:
+        """Of a row that is not one patient's: the column, what was expected and found there, how to mend it."""
         if self._another and not valid_cpfs(values):
-            return _of_another_table(self._sheet, number, self._another)
+            said = ", ".join(f"“{title.strip()}”" for title in self._another[:3])
+            fix = "Se são agendamentos, dê a essa tabela os títulos conhecidos; as linhas dela não foram usadas."
+            return None, "agendamentos sob os títulos do cabeçalho", f"outra tabela, de {said}", fix
         is_slot = values.keys() <= _SLOT and all(_spelled(text)[2] for text in values.values())
         if (values.keys().isdisjoint(_NAMING) and not is_slot) or is_note(values):
-            return _unusable(self._sheet, number)
+            fix = "Complete a linha, ou apague-a se for um total ou uma anotação."
+            return None, "ao menos o id, o paciente, o endereço ou o documento", "nenhum deles", fix
         name = values.get("nome_paciente", "a")
         if not _LETTER.search(name):
-            return _shifted(self._sheet, number, self.header.title_of("nome_paciente"), mask(name))
+            fix = "Confira se as células da linha não estão deslocadas; ela não foi usada."
+            return self.header.title_of("nome_paciente"), "o nome do paciente", mask(name), fix
         if are_several(values):
-            return _several(self._sheet, number, self.header.title_of("nome_paciente"))
+            found, fix = "vários pacientes na mesma linha", "Ponha cada paciente em uma linha, com o documento dele."
+            return self.header.title_of("nome_paciente"), "um paciente por linha", found, fix
         return None
 
     def note_title(self, cells: Cells) -> None:
@@ -243,8 +247,7 @@ class RowReader:
         if self._has_dates or "hora_agendamento" not in self.header.fields:
             return
         if day := _day_of(" ".join(filter(None, map(text_of, cells)))):
-            self._day = day
-            self._problems.append(_of_title(self._sheet, self.header.row, "no título", day))
+            self._take_day(day, "no título")
 
     def _is_separator(self, cells: Cells) -> bool:
         """Whether the row holds a day and nothing else, as agendas made by hand part their days."""
@@ -342,18 +345,28 @@ class RowReader:
         """The day of a row that tells its time alone: of the title above it, of the sheet's or the file's name."""
         if self._day is None and not self._has_dates:
             told = next((day for name in self._names if (day := _day_of(name, alone=True))), "")
-            self._day = told
-            if told:
-                self._problems.append(_of_title(self._sheet, self.header.row, "no nome da planilha", told))
+            self._take_day(told, "no nome da planilha")
         if self._day:
             values["data_agendamento"] = self._day
         else:
             column = next((title for one in _TIMES if (title := self.header.title_of(one))), None)
-            self._problems.append(_without_date(self._sheet, number, column))
+            fix = "Acrescente a data (numa coluna, ou acima da tabela); sem ela o agendamento fica sem dia."
+            self._tell(number, column, "uma data com a hora", "só a hora", fix)
+
+    def _take_day(self, day: str, place: str) -> None:
+        """The day of the rows below, of which the operator is told."""
+        self._day = day
+        if day:
+            fix = "Se não é a data de todas as linhas, acrescente uma coluna com a de cada uma."
+            self._tell(self.header.row, None, "uma coluna com a data", f"a data só {place}; valeu {day}", fix)
 
     def _report(self, number: int, name: str, expected: str, found: str) -> None:
+        """What is wrong with one cell."""
         fix = "Corrija a célula; o resto da linha foi aproveitado."
-        self._problems.append(Problem(self._sheet, number, self.header.title_of(name), expected, found, fix))
+        self._tell(number, self.header.title_of(name), expected, found, fix)
+
+    def _tell(self, number: int, column: str | None, expected: str, found: str, fix: str) -> None:
+        self._problems.append(Problem(self._sheet, number, column, expected, found, fix))
 
 
 _SEPARATORS: Final = dict.fromkeys(JOINED_FIELDS, " / ")
@@ -373,46 +386,3 @@ def _day_of(text: str, *, alone: bool = False) -> str:
     told = text if named is None else text[named.end() :]
     moment = parse_moment(told) if named is not None or alone else None
     return f"{moment.date:%d/%m/%Y}" if moment is not None and moment.date is not None and moment.whole else ""
-
-
-def _of_title(sheet: str, row: int, place: str, day: str) -> Problem:
-    fix = "Se não é a data de todas as linhas, acrescente uma coluna com a de cada uma."
-    return Problem(sheet, row, None, "uma coluna com a data", f"a data só {place}; valeu {day}", fix)
-
-
-def _several(sheet: str, number: int, column: str | None) -> Problem:
-    return Problem(
-        sheet,
-        number,
-        column,
-        "um paciente por linha",
-        "vários pacientes na mesma linha",
-        "Ponha cada paciente em uma linha, com o documento dele.",
-    )
-
-
-def _unusable(sheet: str, number: int) -> Problem:
-    return Problem(
-        sheet,
-        number,
-        None,
-        "ao menos o id, o paciente, o endereço ou o documento",
-        "nenhum deles",
-        "Complete a linha, ou apague-a se for um total ou uma anotação.",
-    )
-
-
-def _without_date(sheet: str, number: int, column: str | None) -> Problem:
-    fix = "Acrescente a data (numa coluna, ou acima da tabela); sem ela o agendamento fica sem dia."
-    return Problem(sheet, number, column, "uma data com a hora", "só a hora", fix)
-
-
-def _shifted(sheet: str, number: int, column: str | None, found: str) -> Problem:
-    fix = "Confira se as células da linha não estão deslocadas; ela não foi usada."
-    return Problem(sheet, number, column, "o nome do paciente", found, fix)
-
-
-def _of_another_table(sheet: str, number: int, titles: Sequence[str]) -> Problem:
-    said = ", ".join(f"“{title.strip()}”" for title in titles[:3])
-    fix = "Se são agendamentos, dê a essa tabela os títulos conhecidos; as linhas dela não foram usadas."
-    return Problem(sheet, number, None, "agendamentos sob os títulos do cabeçalho", f"outra tabela, de {said}", fix)

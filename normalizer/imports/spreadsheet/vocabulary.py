@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from normalizer.domain.text import fold
 from normalizer.errors import InvalidInput
+from normalizer.imports.spreadsheet.limits import refusal
 from normalizer.imports.spreadsheet.titles import (
     ADDRESS_PARTS,
     FIELD_OF_NAME,
@@ -74,6 +75,7 @@ LABELS: Final = {
 }
 _MOST_CELLS: Final = 20_000
 _LONGEST: Final = 500
+_FIX_EDITS: Final = "Corrija a planilha e envie-a de novo."
 _MOST_SAID: Final = 100
 _LETTER: Final = re.compile("coluna [a-z]{1,3}")
 
@@ -85,19 +87,9 @@ class UnknownColumns(InvalidInput):
     `proposals`, what some of them may be.
     """
 
-    def __init__(
-        self,
-        *,
-        where: str,
-        expected: str,
-        found: str,
-        fix: str,
-        titles: Sequence[str],
-        untitled: Sequence[str] = (),
-        proposals: Sequence[Proposal] = (),
-    ) -> None:
-        super().__init__(where=where, expected=expected, found=found, fix=fix)
-        self.titles, self.untitled, self.proposals = tuple(titles), tuple(untitled), tuple(proposals)
+    titles: tuple[str, ...] = ()
+    untitled: tuple[str, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +104,11 @@ class CellEdits:
         found: dict[tuple[str, int], dict[str, str]] = {}
         for sheet, title, rows, text in said:
             if len(text) > _LONGEST:
-                raise _edits_refused(f"até {_LONGEST} caracteres por célula", f"{len(text)}")
+                raise refusal(f"até {_LONGEST} caracteres por célula", f"{len(text)}", _FIX_EDITS, "edicoes")
             for row in rows:
                 found.setdefault((sheet, row), {})[title] = text
             if len(found) > _MOST_CELLS:
-                raise _edits_refused(f"até {_MOST_CELLS} linhas editadas", "mais")
+                raise refusal(f"até {_MOST_CELLS} linhas editadas", "mais", _FIX_EDITS, "edicoes")
         return cls(found)
 
     def applied(self, sheet: str, number: int, header: Header, cells: Cells) -> Cells:
@@ -192,12 +184,7 @@ class Vocabulary:
         for title in self.titles:
             if normalize_title(title) not in present:
                 fix = "Escreva o título como está na planilha (maiúsculas e acentos não importam)."
-                raise InvalidInput(
-                    where=f"{where}, coluna “{title[:80]}”",
-                    expected="um título da planilha",
-                    found="nenhuma coluna com ele",
-                    fix=fix,
-                )
+                raise refusal("um título da planilha", "nenhuma coluna com ele", fix, f"{where}, coluna “{title[:80]}”")
 
 
 def header_scope(names: Sequence[str]) -> str:
@@ -227,9 +214,4 @@ def _field_of(title: str, name: str) -> str:
 
 
 def _refused(title: str, expected: str, found: str) -> InvalidInput:
-    fix = "Corrija a indicação da coluna."
-    return InvalidInput(where=f"coluna “{title[:80]}”", expected=expected, found=found, fix=fix)
-
-
-def _edits_refused(expected: str, found: str) -> InvalidInput:
-    return InvalidInput(where="edicoes", expected=expected, found=found, fix="Corrija a planilha e envie-a de novo.")
+    return refusal(expected, found, "Corrija a indicação da coluna.", f"coluna “{title[:80]}”")
