@@ -146,13 +146,17 @@ _HUMP: Final = re.compile(r"(?<=[a-zà-ÿ])(?=[A-ZÀ-Þ])")
 _AND_NUMBER: Final = re.compile(
     r"(?<=\w)(?:\s*[,/+]\s*|\s+(?:e|com)\s+)(?:o\s+)?(?:n[uú]mero|n[º°o.]{1,2})\s*$", re.IGNORECASE
 )
+_FIGURES: Final = re.compile("[0-9]{3}")  # no known name has as many
 _LOST: Final = re.compile("(?<=\\w)[?\ufffd]+(?=\\w)")
 
 
 def normalize_title(title: object) -> str:
     """`Documento(s) do Paciente` → `documento s do paciente`."""
-    if not isinstance(title, str) or len(title) > _TITLE_CHARS:
-        return ""
+    return _normalized(title) if isinstance(title, str) and len(title) <= _TITLE_CHARS else ""
+
+
+@lru_cache(maxsize=8192)  # every cell of a hundred rows is looked at as a title, by each dialect a csv may be of
+def _normalized(title: str) -> str:
     return _PUNCTUATION.sub(" ", fold(clean(title)).translate(_ORDINALS)).strip()
 
 
@@ -175,13 +179,17 @@ _OF_AN_ADDRESS: Final = frozenset({*ADDRESS_PARTS, "cep"})
 RANK: Final = {name: position for position, name in enumerate(FIELD_OF_NAME)}
 
 
-@lru_cache(maxsize=4096)
 def name_of(title: object) -> str:
     """The known name a title stands for, however it is put; empty for none."""
-    if not isinstance(title, str):
+    if not isinstance(title, str) or _FIGURES.search(ASIDE.sub("", title)):
         return ""
+    return _name_of(title) if len(title) <= _TITLE_CHARS else _name_of.__wrapped__(title)
+
+
+@lru_cache(maxsize=8192)
+def _name_of(title: str) -> str:
     names = map(known_name, map(normalize_title, _spellings(title)))
-    return next((name for name in names if name in FIELD_OF_NAME or name in IGNORED_NAMES), _guessed(title))
+    return next((name for name in names if name in FIELD_OF_NAME or name in IGNORED_NAMES), None) or _guessed(title)
 
 
 def _spellings(title: str) -> Iterator[str]:
