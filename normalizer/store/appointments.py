@@ -14,23 +14,22 @@ from normalizer.domain.appointment import Appointment, Kind, Status
 from normalizer.domain.document import Document
 from normalizer.observability.tracing import span
 from normalizer.store import indexes, queries
-from normalizer.store.clinic import ClinicWords, DurableState, PolicyBook, Secret
+from normalizer.store.clinic import ClinicWords, ColumnTitles, DurableState, PolicyBook
 from normalizer.store.connection import (
     Client,
+    Database,
     Record,
     batched,
     chunks_of,
-    durable,
     each_of,
     now_utc,
     open_client,
-    open_collection,
     raw,
     read,
     settled,
     translated,
 )
-from normalizer.store.imports import ColumnTitles, Imports, ProblemRows
+from normalizer.store.imports import Imports, ProblemRows
 from normalizer.store.indexes import KEY_FIELD, Diagnosis, diagnose
 from normalizer.store.migration import Migrated, migrate
 from normalizer.store.outbox import Outbox, announced, marked
@@ -97,44 +96,19 @@ class AppointmentStore:
         clock: Callable[[], datetime] = now_utc,
         announces: bool = False,
     ) -> None:
-        self._client, self._owned, self._announces = client, owned, announces
-        self._clock = clock
+        self._database = Database(client, database, clock=clock)
+        self._owned, self._announces, self._clock = owned, announces, clock
+        self._appointments = self._database.appointments
         self._stride, self._turns = Stride(), Turns()
-        opened = partial(open_collection, client, database)
-        self._appointments = opened("appointments")
-        self._images, self._problems = (
-            opened("normalizer_undo", lasting=True),
-            opened("normalizer_problems", lasting=True),
-        )
-        self.secret = Secret(opened("normalizer_secrets", lasting=True), clock=clock)
-        self._import_records = opened("normalizer_imports", lasting=True)
-        self.imports = Imports(self._import_records, self._appointments, secret=self.secret.get, clock=clock)
-        self.problems = ProblemRows(self._problems, clock=clock)
-        columns, state = opened("normalizer_columns", lasting=True), opened("normalizer_state", lasting=True)
-        self.columns = ColumnTitles(columns, clock=clock)
-        self.policies = PolicyBook(opened("normalizer_policies", lasting=True), clock=clock)
-        self.totals = Totals(opened("normalizer_totals"), self._appointments, clock=clock)
-        self.durable_state = DurableState(state, self._appointments, clock=clock)
-        self._decisions = opened("normalizer_decisions", lasting=True)
-        self.words = ClinicWords(opened("normalizer_words", lasting=True), clock=clock)
-        self.questions = Questions(
-            durable(self._appointments),
-            self.imports,
-            self._images,
-            self._decisions,
-            secret=self.secret.get,
-            clock=clock,
-            announces=announces,
-        )
-        self._events = opened("normalizer_events")
-        self._others = (
-            (self._images, indexes.PASSING),
-            (self._problems, indexes.PASSING),
-            (self._import_records, indexes.IMPORTS),
-            (columns, indexes.COLUMNS),
-            (state, indexes.STATE),
-            (self._decisions, indexes.DECISIONS),
-        )
+        self.secret = self._database.secret
+        self.imports = Imports(self._database)
+        self.problems = ProblemRows(self._database)
+        self.columns = ColumnTitles(self._database)
+        self.policies = PolicyBook(self._database)
+        self.totals = Totals(self._database)
+        self.durable_state = DurableState(self._database)
+        self.words = ClinicWords(self._database)
+        self.questions = Questions(self._database, self.imports, announces=announces)
 
     @classmethod
     def connect(cls, url: str, database: str, *, announces: bool = False) -> Self:
@@ -144,7 +118,7 @@ class AppointmentStore:
     async def close(self) -> None:
         """Close the client, if it is ours."""
         if self._owned:
-            await settled(self._client.close())
+            await settled(self._database.client.close())
 
     async def __aenter__(self) -> Self:
         return self
@@ -155,12 +129,12 @@ class AppointmentStore:
     async def ping(self) -> None:
         """One round trip."""
         with translated():
-            await self._client.admin.command("ping")
+            await self._database.client.admin.command("ping")
 
     async def diagnose(self) -> Diagnosis:
         """How the server is and what this user may do there; changes nothing."""
         with translated():
-            return await diagnose(self._client, self._appointments, (self._images, self._problems))
+            return await diagnose(self._database)
 
     async def ensure_indexes(self) -> None:
         """Create what is missing: the unique natural key, and the way to what waits.
@@ -168,9 +142,7 @@ class AppointmentStore:
         Sparse: appointments that came by another way have no natural key of ours.
         """
         with translated():
-            await indexes.ensure_on_appointments(self._appointments)
-            for collection, wanted in self._others:
-                await indexes.ensure(collection, wanted)
+            await indexes.ensure(self._database)
 
     async def load(self, ids: Sequence[str]) -> dict[str, Appointment]:
         """The appointments that these ids name, in one query per 500, and one more where some are named by `_id`."""
@@ -180,11 +152,10 @@ class AppointmentStore:
         with translated():
             for chunk in batched(ids):
                 async with self._turns.take():
-                    records = await read(self._appointments, named(chunk), wanted)
-                    found |= by_name(chunk, records, secret=secret, policies=policies)
-                    if rest := [name for name in chunk if name not in found]:
-                        records = await read(self._appointments, named(rest, "_id"), wanted)
-                        found |= by_name(rest, records, secret=secret, policies=policies)
+                    for field in ("id", "_id"):
+                        if rest := [name for name in chunk if name not in found]:
+                            records = await read(self._appointments, named(rest, field), wanted)
+                            found |= by_name(rest, records, secret=secret, policies=policies)
         return found
 
     async def save(self, results: Sequence[Result]) -> SaveReport:
@@ -340,12 +311,12 @@ class AppointmentStore:
         self, corrections: Sequence[tuple[StoredAppointment, Mapping[Kind, Address | Document | None]]], import_id: str
     ) -> int:
         """The same for many, under an id that `undo` takes; how many. Those that somebody wrote on since are left."""
-        secret, now, durably = await self.secret.get(), self._clock(), durable(self._appointments)
+        secret, now, durably = await self.secret.get(), self._clock(), self._database.durably
         written = 0
         with translated():
             for chunk in batched(corrections):
                 touched: dict[Any, dict[str, Any]] = {seen.handle: {} for seen, _ in chunk}
-                refused = await keep_images(durably, self._images, touched, import_id=import_id, now=now, last=True)
+                refused = await keep_images(self._database, touched, import_id, last=True)
                 writes = []
                 for seen, values in chunk:
                     if seen.handle in refused:
@@ -380,7 +351,7 @@ class AppointmentStore:
     async def _write_on(
         self, seen: StoredAppointment, change: Mapping[str, Any], kinds: Sequence[Kind] = ()
     ) -> StoredAppointment | None:
-        durably = durable(self._appointments)
+        durably = self._database.durably
         with translated():
             if not (await durably.update_one(as_read(seen, kinds), change)).modified_count:
                 return None
@@ -389,11 +360,8 @@ class AppointmentStore:
 
     async def undo(self, import_id: str, *, moved: Callable[[Undone], Awaitable[None]] | None = None) -> Undone:
         """Put back what the import wrote, telling how far it is. Whether it may be undone is the caller's to judge."""
-        secret = await self.secret.get()
         with translated():
-            undone = await restore(
-                durable(self._appointments), self._images, import_id, secret=secret, clock=self._clock, moved=moved
-            )
+            undone = await restore(self._database, import_id, moved)
         await self.problems.forget(import_id)
         await self.imports.recount_all()  # whose appointments came back is not known here
         return undone
@@ -402,19 +370,12 @@ class AppointmentStore:
         self, import_id: str | None, *, moved: Callable[[Migrated], Awaitable[None]] | None = None
     ) -> Migrated:
         """Bring records of earlier versions into today's forms, under this import's id; None only counts."""
-        return await migrate(
-            durable(self._appointments),
-            self._images,
-            import_id=import_id,
-            policies=await self.policies.read(),
-            clock=self._clock,
-            recount=self.imports.recount,
-            moved=moved,
-        )
+        policies = await self.policies.read()
+        return await migrate(self._database, import_id, policies=policies, recount=self.imports.recount, moved=moved)
 
     def outbox(self) -> Outbox:
         """What has to be told outside."""
-        return Outbox(self._appointments, self._import_records, self._events, clock=self._clock)
+        return Outbox(self._database)
 
     async def _write(self, name: str, rows: Sequence[Callable[[datetime], GuardedWrite]]) -> SaveReport:
         with span(name, rows=len(rows)) as facts:
@@ -428,5 +389,4 @@ class AppointmentStore:
             return report
 
     async def _upsert(self, import_id: str) -> Upsert:
-        secret = await self.secret.get()
-        return Upsert(durable(self._appointments), import_id, secret=secret, clock=self._clock, images=self._images)
+        return Upsert(self._database, import_id, secret=await self.secret.get())

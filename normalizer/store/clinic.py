@@ -1,79 +1,32 @@
-"""What is kept once for a whole database: its secret, what its clinic decided, and what nothing could rebuild.
-
-The secret keys the hashes of texts, so that nobody reverses them by trying.
-"""
+"""What is kept once for a whole database: what its clinic decided, and what nothing could rebuild."""
 
 from __future__ import annotations
 
 import hashlib
-import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from pymongo.errors import DuplicateKeyError
-from pymongo.read_concern import ReadConcern
-
 from normalizer.domain.address import Address
 from normalizer.domain.address.explain import ClinicWord
 from normalizer.domain.appointment import Kind, Origin, Policies, WhenMissing
-from normalizer.errors import StoreUnavailable
-from normalizer.store.connection import Collection, Record, chunks_of, each_of, raw, translated
+from normalizer.store.connection import Database, Record, chunks_of, each_of, raw, translated
 from normalizer.store.indexes import CORRECTED_AT
 from normalizer.store.records import RESULT_FIELD, SOURCES, about
 from normalizer.store.stored_appointment import source_text
 
-_KEY_ID: Final = "hash"
-_BYTES: Final = 32
-_TRIES: Final = 10
-
-
-class Secret:
-    """32 random bytes, the same for every replica: `normalizer_secrets`."""
-
-    def __init__(self, collection: Collection, *, clock: Callable[[], datetime]) -> None:
-        self._collection, self._clock = collection, clock
-        self._known: bytes | None = None
-
-    async def get(self) -> bytes:
-        """The secret; made where there is none. Raises StoreUnavailable."""
-        if self._known is None:
-            with translated():
-                self._known = await self._get_or_create()
-        return self._known
-
-    async def peek(self) -> bytes | None:
-        """The secret, if there is one already: creates nothing. Raises StoreUnavailable."""
-        with translated():
-            found = await self._collection.find_one({"_id": _KEY_ID})
-        return None if found is None else bytes(found["valor"])
-
-    async def _get_or_create(self) -> bytes:
-        """Whoever inserts first decides; the others read. Again, while the winner's insert is not visible yet."""
-        # By majority: what a failover takes back must not have keyed a hash.
-        lasting = self._collection.with_options(read_concern=ReadConcern("majority"))
-        for _ in range(_TRIES):
-            found = await lasting.find_one({"_id": _KEY_ID})
-            if found is not None:
-                return bytes(found["valor"])
-            fresh = {"_id": _KEY_ID, "valor": secrets.token_bytes(_BYTES), "created_at": self._clock()}
-            with suppress(DuplicateKeyError):
-                await self._collection.insert_one(fresh)
-        raise StoreUnavailable("MongoDB não devolve o segredo que guarda.")
-
-
 #: How long another process may go by what was decided before.
 _KEPT: Final = timedelta(seconds=10)
-_MOST: Final = 5_000
+_MOST: Final = 5_000  # scopes: brands, units and headers
 
 
 class PolicyBook:
     """Policies; every group asks, so they are kept for a moment. Every method may raise `StoreUnavailable`."""
 
-    def __init__(self, collection: Collection, *, clock: Callable[[], datetime]) -> None:
-        self._collection, self._clock = collection, clock
+    def __init__(self, database: Database) -> None:
+        self._collection, self._clock = database.lasting("normalizer_policies"), database.clock
         self._known: tuple[datetime, Policies] | None = None
 
     async def read(self) -> Policies:
@@ -112,8 +65,8 @@ def id_of(word: ClinicWord) -> str:
 class ClinicWords:
     """The word list, and which decisions each entry has made. Every method may raise `StoreUnavailable`."""
 
-    def __init__(self, words: Collection, *, clock: Callable[[], datetime]) -> None:
-        self._words, self._clock = words, clock
+    def __init__(self, database: Database) -> None:
+        self._words, self._clock = database.lasting("normalizer_words"), database.clock
 
     async def all(self) -> dict[str, ClinicWord]:
         """The entries in force, by id, the newest first."""
@@ -139,6 +92,27 @@ class ClinicWords:
         return None if found is None else list(found.get("decisoes") or ())
 
 
+class ColumnTitles:
+    """What operators said of column titles, by scope (a header as a whole, a brand): `normalizer_columns`."""
+
+    def __init__(self, database: Database) -> None:
+        self._columns, self._clock = database.lasting("normalizer_columns"), database.clock
+
+    async def known(self) -> dict[str, dict[str, str]]:
+        """By scope: title to stored field. StoreUnavailable on an outage, as in all methods."""
+        with translated():
+            found = self._columns.find({}).sort("atualizado_em", -1).limit(_MOST)
+            return {record["_id"]: dict(record.get("titulos") or {}) async for record in found}
+
+    async def remember(self, learned: Mapping[str, Mapping[str, str]]) -> None:
+        """Remember what was said of titles; what was said of the same title before is replaced."""
+        with translated():
+            for scope, meanings in learned.items():
+                fields = {f"titulos.{title}": name for title, name in meanings.items()}
+                change = {"$set": {**fields, "atualizado_em": self._clock()}}
+                await self._columns.update_one({"_id": scope}, change, upsert=True)
+
+
 _PAUSE: Final = "pausa"
 #: As long as the figures of a day are kept in Redis.
 _SPENDING_KEPT: Final = timedelta(days=92)
@@ -151,8 +125,9 @@ class DurableState:
     method may raise `StoreUnavailable`. Its writes are answered by a majority.
     """
 
-    def __init__(self, state: Collection, appointments: Collection, *, clock: Callable[[], datetime]) -> None:
-        self._state, self._appointments, self._clock = state, appointments, clock
+    def __init__(self, database: Database) -> None:
+        self._state, self._clock = database.lasting("normalizer_state"), database.clock
+        self._appointments = database.appointments
 
     async def keep_pause(self, order: str | None) -> None:
         """Keep what an operator told the queue; None once it runs again."""

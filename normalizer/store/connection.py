@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from inspect import isawaitable
@@ -21,12 +22,14 @@ from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
     ConnectionFailure,
+    DuplicateKeyError,
     ExecutionTimeout,
     InvalidName,
     InvalidURI,
     OperationFailure,
     PyMongoError,
 )
+from pymongo.read_concern import ReadConcern
 
 from normalizer.errors import Misconfigured, StoreUnavailable
 
@@ -48,6 +51,7 @@ _LENIENT: CodecOptions[Any] = _CODEC.with_options(unicode_decode_error_handler="
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 
 _LASTING = WriteConcern("majority", j=True)
+_SECRET_ID, _SECRET_BYTES, _SECRET_TRIES = "hash", 32, 10
 
 # A MongoDB that is down is noticed within seconds; what the URL says about these wins.
 _TIMEOUTS_MS = {"serverSelectionTimeoutMS": 5_000, "connectTimeoutMS": 5_000, "socketTimeoutMS": 20_000}
@@ -75,23 +79,6 @@ def open_client(url: str) -> Client:
         raise Misconfigured("MONGODB_URL não é um endereço de MongoDB válido.", fix=_URL_MEND) from None
 
 
-def open_collection(client: Client, database: str, name: str, *, lasting: bool = False) -> Collection:
-    """One collection of `database`; `lasting` for what nobody could repeat. Misconfigured for a name not allowed."""
-    try:
-        found = client[database].get_collection(name, codec_options=_CODEC)
-        return durable(found) if lasting else found
-    except InvalidName:
-        raise Misconfigured(
-            "DATABASE_NAME não pode ser o nome de um banco.",
-            fix="Use letras, números, _ e -, sem espaço, ponto ou barra.",
-        ) from None
-
-
-def durable(collection: Collection) -> Collection:
-    """The collection, its writes answered once a majority has them in its journal: no failover takes them back."""
-    return collection.with_options(write_concern=_LASTING)
-
-
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise `StoreUnavailable` or `Misconfigured` in place of pymongo's errors, without their text.
@@ -115,9 +102,86 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable(f"MongoDB falhou ({type(error).__name__}).") from None
 
 
+class Database:
+    """One database: its collections, its secret, and the clock by which its records are dated.
+
+    Args:
+        client: a motor client or a pymongo AsyncMongoClient.
+        name: DATABASE_NAME; Misconfigured where it cannot be one.
+        clock: the time in UTC, in whole milliseconds.
+
+    Attributes:
+        durably: the appointments, for writes that nobody could repeat.
+        images: what imports and people wrote over, for a day.
+        secret: keys the hashes of texts, so that nobody reverses them by trying.
+    """
+
+    def __init__(self, client: Client, name: str, *, clock: Callable[[], datetime]) -> None:
+        self.client, self._name, self.clock = client, name, clock
+        self.appointments, self.durably = self.passing("appointments"), self.lasting("appointments")
+        self.images = self.lasting("normalizer_undo")
+        self.secret = Secret(self)
+
+    def passing(self, name: str) -> Collection:
+        """The collection whose writes could be repeated; the URL says what confirms them."""
+        try:
+            return self.client[self._name].get_collection(name, codec_options=_CODEC)
+        except InvalidName:
+            raise Misconfigured(
+                "DATABASE_NAME não pode ser o nome de um banco.",
+                fix="Use letras, números, _ e -, sem espaço, ponto ou barra.",
+            ) from None
+
+    def lasting(self, name: str) -> Collection:
+        """The collection, its writes answered once a majority has them in its journal: no failover takes them back."""
+        return self.passing(name).with_options(write_concern=_LASTING)
+
+
+class Secret:
+    """32 random bytes, the same for every replica: `normalizer_secrets`."""
+
+    def __init__(self, database: Database) -> None:
+        self._collection, self._clock = database.lasting("normalizer_secrets"), database.clock
+        self._known: bytes | None = None
+
+    async def get(self) -> bytes:
+        """The secret; made where there is none. Raises StoreUnavailable."""
+        if self._known is None:
+            with translated():
+                self._known = await self._get_or_create()
+        return self._known
+
+    async def peek(self) -> bytes | None:
+        """The secret, if there is one already: creates nothing. Raises StoreUnavailable."""
+        with translated():
+            found = await self._collection.find_one({"_id": _SECRET_ID})
+        return None if found is None else bytes(found["valor"])
+
+    async def _get_or_create(self) -> bytes:
+        """Whoever inserts first decides; the others read. Again, while the winner's insert is not visible yet."""
+        # By majority: what a failover takes back must not have keyed a hash.
+        lasting = self._collection.with_options(read_concern=ReadConcern("majority"))
+        for _ in range(_SECRET_TRIES):
+            found = await lasting.find_one({"_id": _SECRET_ID})
+            if found is not None:
+                return bytes(found["valor"])
+            fresh = {"_id": _SECRET_ID, "valor": secrets.token_bytes(_SECRET_BYTES), "created_at": self._clock()}
+            with suppress(DuplicateKeyError):
+                await self._collection.insert_one(fresh)
+        raise StoreUnavailable("MongoDB não devolve o segredo que guarda.")
+
+
 async def settled(answer: Awaitable[T] | T) -> T:
     """Await what one client returns as a coroutine and the other as a plain value."""
     return await answer if isawaitable(answer) else answer
+
+
+async def grouped(
+    collection: Collection, steps: Sequence[Mapping[str, Any]], *, patience_ms: int = PATIENCE_MS
+) -> AsyncIterator[Record]:
+    """What an aggregation answers, for people, who do not wait for longer than this."""
+    async for record in await settled(collection.aggregate(steps, maxTimeMS=patience_ms)):
+        yield record
 
 
 async def chunks_of(cursor: AsyncIterator[Record], size: int = BULK) -> AsyncIterator[list[Record]]:

@@ -1,10 +1,10 @@
-"""Imports: what each brought and whether it can be undone; rows no appointment was made of; what titles mean."""
+"""Imports: what each brought, how far it is, whether it can be undone; and the rows it could not use."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -13,7 +13,7 @@ from typing import Any, Final, Self, TypedDict, Unpack
 from bson import ObjectId
 
 from normalizer.domain.appointment import Status
-from normalizer.store.connection import BULK, Collection, Record, batched, by_native_id, translated, utc
+from normalizer.store.connection import BULK, Database, Record, batched, by_native_id, translated, utc
 from normalizer.store.totals import ProgressCounts, progress_of_import
 from normalizer.store.undo import WINDOW
 
@@ -248,28 +248,21 @@ def _number(value: object) -> int:
     return int(value) if isinstance(value, int | float) else 0
 
 
-#: Headers and brands whose titles are remembered, the last ones told.
-_MOST_SCOPES: Final = 5_000
+_FIGURES: Final = ("estados", "origens", "pareceres")  # the counts of `ProgressCounts`
 
 
 class Imports:
     """Records of imports, `normalizer_imports`. Every method may raise `StoreUnavailable`."""
 
-    def __init__(
-        self,
-        imports: Collection,
-        appointments: Collection,
-        *,
-        secret: Callable[[], Awaitable[bytes]],
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._imports, self._appointments, self._secret, self._clock = imports, appointments, secret, clock
+    def __init__(self, database: Database) -> None:
+        self._imports, self._appointments = database.lasting("normalizer_imports"), database.appointments
+        self._secret, self._clock = database.secret, database.clock
 
     async def id_of(self, key: str | None) -> str:
         """The id of the import that a client calls by this key, whenever it asks; without a key a new one."""
         if key is None:
             return str(ObjectId())
-        return hashlib.blake2b(key.encode(), key=await self._secret(), digest_size=12).hexdigest()
+        return hashlib.blake2b(key.encode(), key=await self._secret.get(), digest_size=12).hexdigest()
 
     async def announce(self, import_id: str, **known: Unpack[ImportNotes]) -> bool:
         """Note that an import was received and is being read; False when it was before."""
@@ -328,16 +321,11 @@ class Imports:
         with translated():
             about = await self._imports.find_one(by_native_id(import_id), {"figuras": 1})
             if about and (kept := about.get("figuras")):
-                return ProgressCounts(
-                    Counter(kept["estados"]), Counter(kept["origens"]), Counter(kept.get("pareceres") or {})
-                )
+                return ProgressCounts(*[Counter(kept.get(name) or {}) for name in _FIGURES])
             counted = await progress_of_import(self._appointments, import_id)
             if counted.total and not counted.by_status[Status.PENDING]:
-                figures = {
-                    "estados": dict(counted.by_status),
-                    "origens": dict(counted.by_origin),
-                    "pareceres": dict(counted.by_evidence),
-                }
+                counts = (counted.by_status, counted.by_origin, counted.by_evidence)
+                figures = {name: dict(count) for name, count in zip(_FIGURES, counts, strict=True)}
                 over = {**by_native_id(import_id), "status": {"$ne": ImportState.RUNNING.value}}
                 await self._imports.update_one(over, {"$set": {"figuras": figures}})
         return counted
@@ -358,8 +346,8 @@ class Imports:
 class ProblemRows:
     """Rows of sheets that could not be used whole, for some days: `normalizer_problems`."""
 
-    def __init__(self, problems: Collection, *, clock: Callable[[], datetime]) -> None:
-        self._problems, self._clock = problems, clock
+    def __init__(self, database: Database) -> None:
+        self._problems, self._clock = database.lasting("normalizer_problems"), database.clock
 
     async def keep(self, import_id: str, rows: Sequence[ProblemRow], *, first: int = 0) -> None:
         """Keep the rows of an import, the first as number `first`. StoreUnavailable on an outage, as in all methods."""
@@ -379,24 +367,3 @@ class ProblemRows:
         """The import was undone."""
         with translated():
             await self._problems.delete_many({"import_id": import_id})
-
-
-class ColumnTitles:
-    """What operators said of column titles, by scope (a header as a whole, a brand): `normalizer_columns`."""
-
-    def __init__(self, columns: Collection, *, clock: Callable[[], datetime]) -> None:
-        self._columns, self._clock = columns, clock
-
-    async def known(self) -> dict[str, dict[str, str]]:
-        """By scope: title to stored field. StoreUnavailable on an outage, as in all methods."""
-        with translated():
-            found = self._columns.find({}).sort("atualizado_em", -1).limit(_MOST_SCOPES)
-            return {record["_id"]: dict(record.get("titulos") or {}) async for record in found}
-
-    async def remember(self, learned: Mapping[str, Mapping[str, str]]) -> None:
-        """Remember what was said of titles; what was said of the same title before is replaced."""
-        with translated():
-            for scope, meanings in learned.items():
-                fields = {f"titulos.{title}": name for title, name in meanings.items()}
-                change = {"$set": {**fields, "atualizado_em": self._clock()}}
-                await self._columns.update_one({"_id": scope}, change, upsert=True)

@@ -17,7 +17,7 @@ from pymongo import UpdateOne
 from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Policies, Status, Tracking
 from normalizer.domain.decision import Reason
 from normalizer.domain.stored_form import stored_form
-from normalizer.store.connection import UNREADABLE, Collection, Record, chunks_of, each_of, raw, translated
+from normalizer.store.connection import UNREADABLE, Database, Record, chunks_of, each_of, raw, translated
 from normalizer.store.records import RESULT_FIELD, TRACKING, about, id_text, ours, status_of
 from normalizer.store.undo import keep_images
 from normalizer.store.upsert import UNNAMED
@@ -113,12 +113,10 @@ def _is_empty(record: Mapping[str, Any], kind: Kind) -> bool:
 
 
 async def migrate(
-    appointments: Collection,
-    images: Collection,
-    *,
+    database: Database,
     import_id: str | None,
-    policies: Policies = _NO_POLICIES,
-    clock: Callable[[], datetime],
+    *,
+    policies: Policies,
     recount: Callable[[Iterable[str | None]], Awaitable[None]],
     moved: Callable[[Migrated], Awaitable[None]] | None = None,
 ) -> Migrated:
@@ -128,14 +126,18 @@ async def migrate(
     """
     migrated = Migrated()
     with translated():
-        found = raw(appointments).find({"normalizacao": {"$type": "object"}}).sort("_id", 1)
+        found = raw(database.durably).find({"normalizacao": {"$type": "object"}}).sort("_id", 1)
         async for chunk in chunks_of(each_of(found), _CHUNK):
             sound = [record for record in chunk if UNREADABLE not in record]
             migrated.seen += len(chunk)
             migrated.skipped += len(chunk) - len(sound)
             changes = [(record, found) for record in sound if (found := mended(record, policies))]
-            await _mend(appointments, images, changes, migrated, import_id, clock)
-            if import_id is not None:
+            for _, found in changes:
+                migrated.by_change.update(found.keys())
+            if import_id is None:
+                migrated.changed += len(changes)
+            elif changes:
+                await _mend(database, changes, migrated, import_id)
                 await recount(ours(record).get("import_id") for record, _ in changes)
             if moved is not None:
                 await moved(migrated)
@@ -143,28 +145,17 @@ async def migrate(
 
 
 async def _mend(
-    appointments: Collection,
-    images: Collection,
-    changes: list[tuple[Record, dict[str, dict[str, Any]]]],
-    migrated: Migrated,
-    import_id: str | None,
-    clock: Callable[[], datetime],
+    database: Database, changes: list[tuple[Record, dict[str, dict[str, Any]]]], migrated: Migrated, import_id: str
 ) -> None:
-    for _, found in changes:
-        migrated.by_change.update(found.keys())
-    if import_id is None or not changes:
-        migrated.changed += len(changes)
-        return
     fields = [
         (record, {name: value for each in found.values() for name, value in each.items()}) for record, found in changes
     ]
-    now = clock()
     touched = {record["_id"]: {name: names[name] for name in names if "." not in name} for record, names in fields}
-    refused = await keep_images(appointments, images, touched, import_id=import_id, now=now)
-    own = {"normalizacao.tocado_por": import_id, "updated_at": now}
+    refused = await keep_images(database, touched, import_id)
+    own = {"normalizacao.tocado_por": import_id, "updated_at": database.clock()}
     kept = [(record, names) for record, names in fields if record["_id"] not in refused]
     writes = [UpdateOne(_as_read(record), {"$set": {**names, **own}}) for record, names in kept]
-    changed = (await in_bulk(appointments, writes)).matched
+    changed = (await in_bulk(database.durably, writes)).matched
     migrated.changed += changed
     migrated.skipped += len(fields) - changed
 

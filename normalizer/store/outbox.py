@@ -11,7 +11,7 @@ the marks it was made of and makes no second one of them. A mark is removed only
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -20,8 +20,9 @@ from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
 from normalizer.domain.appointment import Status
-from normalizer.store.connection import BULK, Collection, Record, by_native_id, translated
+from normalizer.store.connection import BULK, Database, Record, by_native_id, translated
 from normalizer.store.imports import ImportRecord, ImportState
+from normalizer.store.indexes import ENDS, index
 from normalizer.store.records import RESULT_FIELD, identity_of
 from normalizer.store.writes import GuardedWrite
 
@@ -30,6 +31,12 @@ MARK: Final = "normalizacao.evento"
 DESTINATIONS: Final = ("webhook", "stream")
 _KEPT: Final = timedelta(days=7)  # an event that no destination took can be sent again for so long
 _TOLD_FIELDS: Final = (*RESULT_FIELD.values(), "cpf", "rg")
+_INDEXES: Final = [
+    ENDS,
+    index("normalizer_open", "aberto", sparse=True),
+    index("normalizer_once", "uma_vez", unique=True, sparse=True),
+    *[index(f"normalizer_{name}", f"destinos.{name}.estado", "_id") for name in DESTINATIONS],
+]
 _WAITING, _TAKEN, _FAILED = "pendente", "entregue", "falhou"
 
 
@@ -71,21 +78,15 @@ def announced(row: Callable[[datetime], GuardedWrite], now: datetime) -> Guarded
 class Outbox:
     """Marks and events in MongoDB. Every method may raise `StoreUnavailable`."""
 
-    def __init__(
-        self, appointments: Collection, imports: Collection, events: Collection, *, clock: Callable[[], datetime]
-    ) -> None:
-        self._appointments, self._imports, self._events, self._clock = appointments, imports, events, clock
+    def __init__(self, database: Database) -> None:
+        self._appointments, self._clock = database.appointments, database.clock
+        self._imports, self._events = database.lasting("normalizer_imports"), database.passing("normalizer_events")
 
     async def ensure_indexes(self) -> None:
         """Create what is missing. Called only where somebody collects marks: elsewhere nothing is indexed."""
         with translated():
-            await self._appointments.create_index([(f"{MARK}.em", 1)], name="normalizer_event", sparse=True)
-            await self._events.create_index("expira_em", name="normalizer_expiry", expireAfterSeconds=0)
-            await self._events.create_index("aberto", name="normalizer_open", sparse=True)
-            await self._events.create_index("uma_vez", name="normalizer_once", unique=True, sparse=True)
-            for name in DESTINATIONS:
-                keys = [(f"destinos.{name}.estado", 1), ("_id", 1)]
-                await self._events.create_index(keys, name=f"normalizer_{name}")
+            await self._appointments.create_indexes([index("normalizer_event", f"{MARK}.em", sparse=True)])
+            await self._events.create_indexes(_INDEXES)
 
     async def collect(self, destinations: Sequence[str]) -> int:
         """Make events of the oldest marks; how many marks. One collector at a time keeps an appointment's order."""
@@ -133,17 +134,17 @@ class Outbox:
 
     async def later(self, event_id: str, destination: str, due_at: datetime, error: str) -> None:
         """It was not taken: again at `due_at`."""
-        about = f"destinos.{destination}"
-        change = {"$set": {f"{about}.proxima_em": due_at, f"{about}.erro": error}, "$inc": {f"{about}.tentativas": 1}}
-        with translated():
-            await self._events.update_one({"_id": event_id}, change)
+        await self._not_taken(event_id, destination, {"proxima_em": due_at, "erro": error})
 
     async def give_up(self, event_id: str, destination: str, error: str) -> None:
         """It was not taken in time: shown as failed, sent again on demand only."""
+        await self._not_taken(event_id, destination, {"estado": _FAILED, "erro": error})
+
+    async def _not_taken(self, event_id: str, destination: str, noted: Mapping[str, Any]) -> None:
         about = f"destinos.{destination}"
-        change = {"$set": {f"{about}.estado": _FAILED, f"{about}.erro": error}, "$inc": {f"{about}.tentativas": 1}}
+        fields = {f"{about}.{name}": value for name, value in noted.items()}
         with translated():
-            await self._events.update_one({"_id": event_id}, change)
+            await self._events.update_one({"_id": event_id}, {"$set": fields, "$inc": {f"{about}.tentativas": 1}})
 
     async def failed(self, destination: str, *, limit: int = 100) -> list[Delivery]:
         """Events that this destination did not take, oldest first."""
@@ -162,18 +163,15 @@ class Outbox:
         about = f"destinos.{destination}"
         query = {f"{about}.estado": _FAILED} | ({"_id": event_id} if event_id else {})
         now = self._clock()
-        anew = {"estado": _WAITING, "tentativas": 0, "proxima_em": now, "desde": now, "erro": None}
+        change = {"$set": {about: _anew(now), "expira_em": now + _KEPT}}
         with translated():
-            done = await self._events.update_many(query, {"$set": {about: anew, "expira_em": now + _KEPT}})
-        return int(done.modified_count)
+            return int((await self._events.update_many(query, change)).modified_count)
 
     async def finished_imports(self) -> list[ImportRecord]:
         """Imports whose sheet is written, whose end nobody was told, and of which no appointment waits."""
-        since = self._clock() - _KEPT
-        query = {"status": ImportState.FINISHED.value, "evento": {"$exists": False}, "created_at": {"$gte": since}}
         found = []
         with translated():
-            async for record in self._imports.find(query).sort("created_at", 1).limit(50):
+            async for record in self._untold(ImportState.FINISHED, {"$exists": False}):
                 waits = {"normalizacao.import_id": str(record["_id"]), "normalizacao.status": "pendente"}
                 if await self._appointments.find_one(waits, {"_id": 1}) is None:
                     found.append(ImportRecord.of(record))
@@ -181,11 +179,15 @@ class Outbox:
 
     async def undone_imports(self) -> list[ImportRecord]:
         """Imports that were undone, of which nobody was told."""
-        since = self._clock() - _KEPT
-        query = {"status": ImportState.UNDONE.value, "evento": {"$ne": "import.undone"}, "created_at": {"$gte": since}}
         with translated():
-            cursor = self._imports.find(query).sort("created_at", 1).limit(50)
-            return [ImportRecord.of(record) async for record in cursor]
+            return [
+                ImportRecord.of(record) async for record in self._untold(ImportState.UNDONE, {"$ne": "import.undone"})
+            ]
+
+    def _untold(self, state: ImportState, told: Mapping[str, Any]) -> AsyncIterator[Record]:
+        query = {"status": state.value, "evento": told, "created_at": {"$gte": self._clock() - _KEPT}}
+        found: AsyncIterator[Record] = self._imports.find(query).sort("created_at", 1).limit(50)
+        return found
 
     async def told(self, import_id: str, kind: str) -> None:
         """Note on an import that its event exists."""
@@ -210,15 +212,18 @@ class Outbox:
 
     async def _event(self, kind: str, data: Mapping[str, Any], destinations: Sequence[str]) -> dict[str, Any]:
         now = self._clock()
-        begun = {"estado": _WAITING, "tentativas": 0, "proxima_em": now, "desde": now, "erro": None}
         return {
             "_id": await self._new_id(),
             "tipo": kind,
             "em": now,
             "dados": dict(data),
-            "destinos": {name: dict(begun) for name in destinations},
+            "destinos": {name: _anew(now) for name in destinations},
             "expira_em": now + _KEPT,
         }
+
+
+def _anew(now: datetime) -> dict[str, Any]:
+    return {"estado": _WAITING, "tentativas": 0, "proxima_em": now, "desde": now, "erro": None}
 
 
 def _told(record: Record) -> dict[str, Any]:

@@ -8,7 +8,7 @@ number taken. What each row held before is kept for a day, as an import's is.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
@@ -20,8 +20,7 @@ from normalizer.domain.address import Address
 from normalizer.domain.address.explain import ClinicWord
 from normalizer.domain.appointment import Kind, Status
 from normalizer.domain.document import Document
-from normalizer.store.connection import BULK, PATIENCE_MS, Record, chunks_of, settled, translated, utc
-from normalizer.store.connection import Collection as Stored
+from normalizer.store.connection import BULK, PATIENCE_MS, Database, Record, chunks_of, grouped, translated, utc
 from normalizer.store.imports import Imports
 from normalizer.store.outbox import marked
 from normalizer.store.records import LACK, QUESTION, RESULT_FIELD, about, named, questions
@@ -114,6 +113,21 @@ class Decision:
         return kind_of(self.key)
 
 
+#: The stored names of a decision's fields; its lesson is stored for `Questions.lessons` alone.
+_STORED: Final = {
+    "key": "chave",
+    "number": "numero",
+    "action": "acao",
+    "scope": "escopo",
+    "motive": "motivo",
+    "at": "em",
+    "state": "estado",
+    "count": "total",
+    "left": "restam",
+    "content": "conteudo",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
     """What a concluded appointment holds that may be of the same patient. Holds patients' data."""
@@ -166,22 +180,11 @@ _Seen: TypeAlias = tuple[StoredAppointment, Record]
 class Questions:
     """Every method may raise `StoreUnavailable`. `AppointmentStore.questions` is one."""
 
-    def __init__(
-        self,
-        appointments: Stored,
-        imports: Imports,
-        images: Stored,
-        decisions: Stored,
-        *,
-        secret: Callable[[], Awaitable[bytes]],
-        clock: Callable[[], datetime],
-        announces: bool = False,
-    ) -> None:
-        self._appointments, self._imports = appointments, imports
-        self._images, self._decisions = images, decisions
-        self._secret, self._clock, self._announces = secret, clock, announces
-
-    # -- looking ------------------------------------------------------------------------------------------------------
+    def __init__(self, database: Database, imports: Imports, *, announces: bool = False) -> None:
+        self._appointments, self._images = database.durably, database.images
+        self._decisions = database.lasting("normalizer_decisions")
+        self._imports, self._announces = imports, announces
+        self._secret, self._clock = database.secret, database.clock
 
     async def open(
         self,
@@ -234,23 +237,19 @@ class Questions:
             {"$group": {"_id": place, "n": {"$sum": 1}}},
             {"$sort": {"n": 1}},
         ]
-        found: dict[str, tuple[str, str]] = {}
-        async for row in self._aggregate(steps):
-            found[str(row["_id"]["unidade"])] = (str(row["_id"]["cidade"]), str(row["_id"]["estado"]))
-        return found
+        with translated():
+            found = [row["_id"] async for row in grouped(self._appointments, steps)]
+        return {str(one["unidade"]): (str(one["cidade"]), str(one["estado"])) for one in found}
 
     async def elsewhere(self, patients: Collection[str]) -> list[Elsewhere]:
         """Recent results of appointments whose patients are called so, the last ones first."""
         steps = [*_recent(), {"$match": {"nome_paciente": {"$in": list(patients)}}}, {"$limit": 200}]
-        return [
-            Elsewhere(
-                str(record.get("nome_paciente")),
-                _contact(record),
-                record.get(RESULT_FIELD[Kind.ADDRESS]),
-                record.get(RESULT_FIELD[Kind.DOCUMENT]),
-            )
-            async for record in self._aggregate(steps)
-        ]
+        fields = (RESULT_FIELD[Kind.ADDRESS], RESULT_FIELD[Kind.DOCUMENT])
+        with translated():
+            return [
+                Elsewhere(str(record.get("nome_paciente")), _contact(record), *map(record.get, fields))
+                async for record in grouped(self._appointments, steps)
+            ]
 
     async def put_off(self) -> list[str]:
         """The keys of what somebody wants to decide later."""
@@ -276,18 +275,11 @@ class Questions:
         if after is not None:
             later = [{"n": {"$lt": after[0]}}, {"n": after[0], "_id": {"$gt": after[1]}}]
             steps.append({"$match": {"$or": later}})
-        return [group async for group in self._aggregate([*steps, {"$limit": limit}])]
-
-    async def _aggregate(self, steps: list[dict[str, Any]]) -> AsyncIterator[Record]:
-        with translated():
-            cursor = await settled(self._appointments.aggregate(steps, maxTimeMS=PATIENCE_MS))
-            async for chunk in chunks_of(cursor):
-                for record in chunk:
-                    yield record
+        return [group async for group in grouped(self._appointments, [*steps, {"$limit": limit}])]
 
     async def _stamp(self) -> int:
         """Give open rows of earlier versions the keys of their questions, some at a time; how many."""
-        secret, stamped = await self._secret(), 0
+        secret, stamped = await self._secret.get(), 0
         for kind in Kind:
             mark = f"normalizacao.{kind}"
             old = {f"{mark}.motivo": {"$exists": True}, f"{mark}.perguntas": {"$exists": False}}
@@ -295,8 +287,6 @@ class Questions:
             writes = [_asking_now(StoredAppointment.of(record), kind, secret) async for record in found]
             stamped += (await in_bulk(self._appointments, writes)).modified
         return stamped
-
-    # -- deciding -----------------------------------------------------------------------------------------------------
 
     async def last_decisions(self, keys: Collection[str]) -> dict[str, Decision]:
         """The last decision on each of these questions that was ever decided on."""
@@ -306,33 +296,14 @@ class Questions:
 
     async def begin(self, decision: Decision) -> bool:
         """Note a decision before its rows are written; False where somebody took its number."""
-        record = {
-            "_id": decision.id,
-            "chave": decision.key,
-            "numero": decision.number,
-            "acao": decision.action,
-            "escopo": decision.scope,
-            "motivo": decision.motive,
-            "em": decision.at,
-            "estado": decision.state,
-            "conteudo": decision.content,
-            "registros": [],
-            "total": decision.count,
-            "restam": decision.left,
-            **({"licao": asdict(decision.lesson)} if decision.lesson is not None else {}),
-        }
-        try:
-            with translated():
-                await self._insert(record)
-        except _Taken:
-            return False
+        record = {name: getattr(decision, field) for field, name in _STORED.items()}
+        lesson = {} if decision.lesson is None else {"licao": asdict(decision.lesson)}
+        with translated():
+            try:
+                await self._decisions.insert_one({"_id": decision.id, **record, "registros": [], **lesson})
+            except DuplicateKeyError:
+                return False
         return True
-
-    async def _insert(self, record: Record) -> None:
-        try:
-            await self._decisions.insert_one(record)
-        except DuplicateKeyError:
-            raise _Taken from None
 
     async def apply(
         self,
@@ -370,7 +341,7 @@ class Questions:
 
     async def _still_asking(self, records: Sequence[Record], decision: Decision) -> tuple[list[_Seen], int]:
         """Those whose text is still the one that asked; how many others got the keys of what they ask now."""
-        kind, secret = decision.kind, await self._secret()
+        kind, secret = decision.kind, await self._secret.get()
         seen = [(StoredAppointment.of(record), record) for record in records]
         asking = [(one, record) for one, record in seen if decision.key in _asked(one, kind, secret)]
         still = {one.handle for one, _ in asking}
@@ -381,7 +352,7 @@ class Questions:
         """How many rows were written; the decision counts them."""
         if not asking:
             return 0
-        kind, now, secret = decision.kind, self._clock(), await self._secret()
+        kind, now, secret = decision.kind, self._clock(), await self._secret.get()
         images = [_image(seen, record, decision, now) for seen, record in asking]
         refused = await insert_images(self._images, images)
         asking = [one for one in asking if one[0].handle not in refused]
@@ -418,8 +389,6 @@ class Questions:
         told = change["$set"].get("normalizacao.status")
         return marked(change, Status(told), now) if self._announces and told else change
 
-    # -- what was decided -----------------------------------------------------------------------------------------
-
     async def decisions(self, limit: int = 20) -> list[Decision]:
         """The last ones, newest first; `limit` 0 gives all."""
         with translated():
@@ -428,7 +397,7 @@ class Questions:
 
     async def learned(self, import_id: str, said: Sequence[tuple[StoredAppointment, ClinicWord]]) -> None:
         """Note what a correction of many says of districts' short names: it counts as decisions until it is undone."""
-        secret, texts = await self._secret(), defaultdict[ClinicWord, set[str]](set)
+        secret, texts = await self._secret.get(), defaultdict[ClinicWord, set[str]](set)
         for seen, word in said:
             texts[word].add(_asked(seen, Kind.ADDRESS, secret)[0])
         lessons = [{"palavra": asdict(word), "textos": sorted(keys)} for word, keys in texts.items()]
@@ -486,10 +455,6 @@ class Questions:
             ids = [each["_id"] async for each in self._decisions.find({"registros": appointment_id}, {"_id": 1})]
             await self._images.delete_many({"import_id": {"$in": ids}})
             return int((await self._decisions.delete_many({"_id": {"$in": ids}})).deleted_count)
-
-
-class _Taken(Exception):
-    """The decision's number."""
 
 
 def _asking(key: str) -> dict[str, Any]:
@@ -569,15 +534,4 @@ def _contact(record: Record) -> frozenset[str]:
 
 
 def _decision(record: Record) -> Decision:
-    return Decision(
-        key=str(record["chave"]),
-        number=int(record["numero"]),
-        action=str(record["acao"]),
-        scope=str(record["escopo"]),
-        motive=str(record["motivo"]),
-        at=record["em"],
-        state=str(record["estado"]),
-        count=int(record.get("total") or 0),
-        left=int(record.get("restam") or 0),
-        content=bytes(record.get("conteudo") or b""),
-    )
+    return Decision(**{field: record[name] for field, name in _STORED.items() if record.get(name) is not None})

@@ -6,16 +6,16 @@ One small record a day; to count the concluded ones would be to read the whole h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from typing import Any, Final
 
 from pymongo.errors import ExecutionTimeout, PyMongoError
 
 from normalizer.domain.appointment import ABSENT, Kind, Normalized, Origin, Review, Status
-from normalizer.store.connection import PATIENCE_MS, Collection, chunks_of, settled, translated
+from normalizer.store.connection import PATIENCE_MS, Collection, Database, Record, grouped, translated
 from normalizer.store.queries import DEEPEST, UNACCOUNTED, Attention, standing
 from normalizer.store.records import NO_CAUSE, RESULT_FIELD, Result, status_of
 
@@ -54,13 +54,10 @@ class ProgressCounts:
         return self.by_status.total()
 
 
-_OPEN: Final = (Status.PENDING, Status.REVIEW, Status.FAILED)
-
-
 async def count_open(collection: Collection) -> Counter[str]:
     """How many wait, need a person or have failed: from an index, at the cost of what is open."""
     by_status: Counter[str] = Counter({status.value: 0 for status in Status})
-    for status in _OPEN:
+    for status in (Status.PENDING, Status.REVIEW, Status.FAILED):
         for query in standing(status):  # one by one: not every store uses an index under an $or
             by_status[status] += await collection.count_documents(query, maxTimeMS=PATIENCE_MS)
     return by_status
@@ -68,51 +65,49 @@ async def count_open(collection: Collection) -> Counter[str]:
 
 async def add_causes(counts: Counts, collection: Collection) -> None:
     """Why the open ones are open, at the same cost."""
-    for status in (Status.REVIEW, Status.FAILED):
-        for query in standing(status) if counts.by_status[status] else ():
-            await _add_causes(counts, collection, status, query)
-
-
-async def _add_causes(counts: Counts, collection: Collection, status: Status, query: Mapping[str, Any]) -> None:
-    group = {"erro": "$normalizacao.erro", "deles": "$normalization_error"}
-    for kind in Kind:
-        group[kind.value] = f"$normalizacao.{kind}.motivo"
-        group[f"{kind}_valor"] = {"$gt": [f"${RESULT_FIELD[kind]}", None]}  # type: ignore[assignment]
-    steps = [{"$match": query}, {"$group": {"_id": group, "n": {"$sum": 1}}}]
-    async for chunk in chunks_of(await settled(collection.aggregate(steps, maxTimeMS=PATIENCE_MS))):
-        for row in chunk:
-            found = row["_id"]
-            if status is Status.FAILED:
-                counts.by_error[str(found.get("erro") or found.get("deles") or NO_CAUSE)] += row["n"]
-                continue
+    causes = {"erro": "$normalizacao.erro", "deles": "$normalization_error"}
+    for query in standing(Status.FAILED) if counts.by_status[Status.FAILED] else ():
+        async for found, number in _numbers(collection, query, causes):
+            counts.by_error[str(found.get("erro") or found.get("deles") or NO_CAUSE)] += number
+    reasons: dict[str, Any] = {kind.value: f"$normalizacao.{kind}.motivo" for kind in Kind}
+    reasons |= {f"{kind}_valor": {"$gt": [f"${RESULT_FIELD[kind]}", None]} for kind in Kind}
+    for query in standing(Status.REVIEW) if counts.by_status[Status.REVIEW] else ():
+        async for found, number in _numbers(collection, query, reasons):
             for kind in Kind:
-                if (reason := found.get(kind.value)) and not found.get(f"{kind}_valor"):
-                    counts.by_reason[kind][reason] += row["n"]
-
-
-def stored_origins(chosen: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The aggregation that groups appointments by who answered each text, and where they stand."""
-    group: dict[str, Any] = {kind.value: f"$normalizacao.{kind}.origem" for kind in Kind}
-    group |= {"status": "$normalizacao.status", "deles": "$normalization_status"}
-    group["parecer"] = "$normalizacao.endereco.parecer"
-    return [{"$match": dict(chosen)}, {"$group": {"_id": group, "n": {"$sum": 1}}}]
+                if (reason := found.get(kind)) and not found.get(f"{kind}_valor"):
+                    counts.by_reason[kind][reason] += number
 
 
 async def progress_of_import(appointments: Collection, import_id: str) -> ProgressCounts:
     """Of one import's appointments."""
     counted = ProgressCounts()
-    steps = stored_origins({"normalizacao.import_id": import_id})
-    async for chunk in chunks_of(await settled(appointments.aggregate(steps, maxTimeMS=PATIENCE_MS))):
-        for row in chunk:
-            found, number = row["_id"], row["n"]
-            record = {"normalizacao": {"status": found.get("status")}, "normalization_status": found.get("deles")}
-            status = status_of(record) or Status.PENDING
-            counted.by_status[status.value] += number
-            if status is Status.DONE:
-                counted.by_origin[read_by(found.get("endereco"), found.get("documento"))] += number
-            if word := found.get("parecer"):
-                counted.by_evidence[word] += number
+    async for found, number in _numbers(appointments, {"normalizacao.import_id": import_id}, _ORIGINS):
+        record = {"normalizacao": {"status": found.get("status")}, "normalization_status": found.get("deles")}
+        status = status_of(record) or Status.PENDING
+        counted.by_status[status.value] += number
+        if status is Status.DONE:
+            counted.by_origin[read_by(*map(found.get, Kind))] += number
+        if word := found.get("parecer"):
+            counted.by_evidence[word] += number
     return counted
+
+
+#: What appointments are grouped by: who answered each text, where they stand, and what a base says of them.
+_ORIGINS: Final[Mapping[str, str]] = {
+    **{kind.value: f"$normalizacao.{kind}.origem" for kind in Kind},
+    "status": "$normalizacao.status",
+    "deles": "$normalization_status",
+    "parecer": "$normalizacao.endereco.parecer",
+}
+
+
+async def _numbers(
+    appointments: Collection, chosen: Mapping[str, Any], by: Mapping[str, Any], patience_ms: int = PATIENCE_MS
+) -> AsyncIterator[tuple[Record, int]]:
+    """How many of the chosen are alike in these expressions, and what they have in each."""
+    steps = [{"$match": dict(chosen)}, {"$group": {"_id": dict(by), "n": {"$sum": 1}}}]
+    async for row in grouped(appointments, steps, patience_ms=patience_ms):
+        yield row["_id"], row["n"]
 
 
 def read_by(*origins: Any) -> str:
@@ -132,8 +127,9 @@ _MOST_UNACCOUNTED: Final = 10_000
 class Totals:
     """How many appointments stand where, at a cost that does not grow with their history."""
 
-    def __init__(self, totals: Collection, appointments: Collection, *, clock: Callable[[], datetime]) -> None:
-        self._totals, self._appointments, self._clock = totals, appointments, clock
+    def __init__(self, database: Database) -> None:
+        self._totals, self._clock = database.passing("normalizer_totals"), database.clock
+        self._appointments = database.appointments
         self._counted_before = False
 
     async def add(self, results: Sequence[Result], saved: Mapping[str, Status]) -> None:
@@ -141,10 +137,7 @@ class Totals:
         done = [each for each in results if saved.get(each.appointment.id) is Status.DONE]
         if not done:
             return
-        origins = Counter([_origins_of(each) for each in done])
-        by_origin: Counter[str] = Counter()
-        for pair, number in origins.items():
-            by_origin[read_by(*pair)] += number
+        by_origin = Counter([read_by(*_origins_of(each)) for each in done])
         words = Counter(word for each in done if (word := _evidence_of(each)))
         figures = {f"por.{name}": n for name, n in by_origin.items()} | {f"base.{name}": n for name, n in words.items()}
         change = {"$inc": {"concluidos": len(done), **figures}}
@@ -226,12 +219,10 @@ class Totals:
             await self._totals.update_one({"_id": _BEFORE}, {"$setOnInsert": {"por": dict(before)}}, upsert=True)
 
     async def _stored_origins(self) -> Counter[str]:
+        concluded = {"normalizacao.status": Status.DONE.value}
         found: Counter[str] = Counter()
-        steps = stored_origins({"normalizacao.status": Status.DONE.value})
-        cursor = await settled(self._appointments.aggregate(steps, maxTimeMS=_FIRST_COUNT_MS))
-        async for chunk in chunks_of(cursor):
-            for row in chunk:
-                found[read_by(row["_id"].get("endereco"), row["_id"].get("documento"))] += row["n"]
+        async for origins, number in _numbers(self._appointments, concluded, _ORIGINS, _FIRST_COUNT_MS):
+            found[read_by(*map(origins.get, Kind))] += number
         return found
 
     def _day(self) -> str:
@@ -243,6 +234,6 @@ def _evidence_of(result: Result) -> str | None:
     return outcome.verdicts.summary.value if isinstance(outcome, Normalized) and outcome.verdicts else None
 
 
-def _origins_of(result: Result) -> tuple[Origin | None, ...]:
+def _origins_of(result: Result) -> list[Origin]:
     found = [result.outcomes.get(kind) for kind in _KINDS]
-    return tuple([each.origin if isinstance(each, (Normalized, Review)) else None for each in found])
+    return [each.origin for each in found if isinstance(each, (Normalized, Review))]

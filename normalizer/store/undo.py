@@ -13,7 +13,7 @@ from typing import Any, Final
 from pymongo import InsertOne, UpdateOne
 
 from normalizer.domain.appointment import Kind, Status
-from normalizer.store.connection import Collection, Record, batched, chunks_of
+from normalizer.store.connection import Collection, Database, Record, batched, chunks_of
 from normalizer.store.indexes import INSERTED_BY
 from normalizer.store.records import RESULT_FIELD, Pending, about, ours, pending_of, revision_of
 from normalizer.store.stored_appointment import source_text
@@ -49,24 +49,21 @@ class Undone:
 
 
 async def keep_images(
-    collection: Collection,
-    images: Collection,
-    touched: Mapping[Any, Mapping[str, Any]],
-    *,
-    import_id: str,
-    now: datetime,
-    last: bool = False,
+    database: Database, touched: Mapping[Any, Mapping[str, Any]], import_id: str, *, last: bool = False
 ) -> dict[Any, int]:
     """Store what the named records hold now, in the fields an import is about to write and those normalizing writes.
 
     What it is about to write is kept with them: where something else stands later, somebody has changed it.
     `last`: what anybody writes after it, a worker too, is kept when it is undone. Returns what `insert_images` does.
     """
-    found = collection.find({"_id": {"$in": list(touched)}})
+    if not touched:
+        return {}
+    now = database.clock()
+    found = database.durably.find({"_id": {"$in": list(touched)}})
     kept = [_image(record, touched[record["_id"]], import_id, now) async for record in found]
     if last:
         kept = [{**image, "revisao": revision_of(image["antes"]) + 1} for image in kept]
-    return await insert_images(images, kept)
+    return await insert_images(database.images, kept)
 
 
 async def insert_images(images: Collection, kept: Sequence[Record]) -> dict[Any, int]:
@@ -97,54 +94,43 @@ def expiry(now: datetime) -> datetime:
 
 
 async def restore(
-    collection: Collection,
-    images: Collection,
-    import_id: str,
-    *,
-    secret: bytes,
-    clock: Callable[[], datetime],
-    moved: Callable[[Undone], Awaitable[None]] | None = None,
+    database: Database, import_id: str, moved: Callable[[Undone], Awaitable[None]] | None = None
 ) -> Undone:
     """Remove what the import inserted, restore what it changed, where nobody has written since. Safe to repeat.
 
     `moved` is told how far it is after each piece.
     """
-    undone = Undone()
+    undone, secret = Undone(), await database.secret.get()
     mine = {"normalizacao.tocado_por": import_id}
     created = {"normalizacao.import_id": import_id, "normalizacao.criado_por": import_id, **mine}
     # In pieces, each well inside a socket's time-out; one that is lost is done again by the next undo.
-    async for chunk in chunks_of(collection.find(created, {"_id": 1})):
+    async for chunk in chunks_of(database.durably.find(created, {"_id": 1})):
         found = {"_id": {"$in": [record["_id"] for record in chunk]}, **mine}
-        undone.removed += (await collection.delete_many(found)).deleted_count
+        undone.removed += (await database.durably.delete_many(found)).deleted_count
         if moved is not None:
             await moved(undone)
-    async for chunk in chunks_of(images.find({"import_id": import_id})):
-        await _restore(collection, {image["registro"]: image for image in chunk}, mine, undone, secret, clock)
-        await images.delete_many({"_id": {"$in": [image["_id"] for image in chunk]}})
+    async for chunk in chunks_of(database.images.find({"import_id": import_id})):
+        await _restore(database, {image["registro"]: image for image in chunk}, mine, undone, secret)
+        await database.images.delete_many({"_id": {"$in": [image["_id"] for image in chunk]}})
         if moved is not None:
             await moved(undone)
-    undone.kept += await _taken_over(collection, images, import_id)
+    undone.kept += await _taken_over(database, import_id)
     return undone
 
 
-async def _taken_over(collection: Collection, images: Collection, import_id: str) -> int:
+async def _taken_over(database: Database, import_id: str) -> int:
     """How many this import inserted and a later one wrote on: that one keeps their images for as long."""
-    taken_over = {image["registro"] async for image in images.find({INSERTED_BY: import_id}, {"registro": 1})}
+    images = database.images.find({INSERTED_BY: import_id}, {"registro": 1})
     kept = 0
-    for chunk in batched(taken_over):
-        kept += await collection.count_documents({"_id": {"$in": chunk}, "normalizacao.criado_por": import_id})
+    for chunk in batched({image["registro"] async for image in images}):
+        kept += await database.durably.count_documents({"_id": {"$in": chunk}, "normalizacao.criado_por": import_id})
     return kept
 
 
 async def _restore(
-    collection: Collection,
-    images: Mapping[Any, Record],
-    mine: Mapping[str, Any],
-    undone: Undone,
-    secret: bytes,
-    clock: Callable[[], datetime],
+    database: Database, images: Mapping[Any, Record], mine: Mapping[str, Any], undone: Undone, secret: bytes
 ) -> None:
-    waiting = dict(images)
+    collection, waiting = database.durably, dict(images)
     for _ in range(_PASSES):
         # A worker may write between reading and writing; such a record is read again.
         found = await _held(collection, waiting, mine)
@@ -153,8 +139,7 @@ async def _restore(
         said = {one for one, record in held.items() if _said_since(record, waiting[one]["antes"], Kind.ADDRESS)}
         if not held:
             return
-        writes = [_write(record, waiting[native_id], mine, clock()) for native_id, record in held.items()]
-        await in_bulk(collection, writes)
+        await in_bulk(collection, [_write(held[one], waiting[one], mine, database.clock()) for one in held])
         left = await _held(collection, {one: waiting[one] for one in held}, mine)
         async for record in collection.find({"_id": {"$in": [one for one in held if one not in left]}}):
             undone.restored += 1

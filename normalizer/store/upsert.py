@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -14,7 +14,7 @@ from pymongo import InsertOne, UpdateOne
 
 from normalizer.domain.appointment import Kind
 from normalizer.domain.stored_form import FORMED
-from normalizer.store.connection import BULK, Collection, Record, batched, read, translated
+from normalizer.store.connection import BULK, Database, Record, batched, read, translated
 from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.records import (
     ALL_SOURCES,
@@ -75,17 +75,9 @@ class UpsertReport:
 class Upsert:
     """Writes rows of one import. Safe to run twice at once: the unique key decides who inserts."""
 
-    def __init__(
-        self,
-        collection: Collection,
-        import_id: str,
-        *,
-        secret: bytes,
-        clock: Callable[[], datetime],
-        images: Collection | None = None,
-    ) -> None:
-        self._collection, self._import_id, self._secret, self._clock = collection, import_id, secret, clock
-        self._images = images
+    def __init__(self, database: Database, import_id: str, *, secret: bytes) -> None:
+        self._database, self._collection, self._clock = database, database.durably, database.clock
+        self._import_id, self._secret = import_id, secret
         self._report = UpsertReport()
 
     async def write(self, rows: Sequence[ImportRow]) -> UpsertReport:
@@ -158,18 +150,13 @@ class Upsert:
             record["_id"]: {name: value for name, value in change.items() if name in row.fields}
             for row, record, change in writes
         }
-        refused = await self._keep_images(touched)
+        refused = await keep_images(self._database, touched, self._import_id)
         kept = [one for one in writes if one[1]["_id"] not in refused]
         outcome = await in_bulk(self._collection, [self._write(record, change) for _, record, change in kept])
         refused |= {kept[at][1]["_id"]: code for at, code in outcome.refused.items()}
         for row, record, _ in writes if refused else ():
             if (code := refused.get(record["_id"])) is not None:
                 self._refuse(row, record, code)
-
-    async def _keep_images(self, touched: Mapping[Any, Mapping[str, Any]]) -> dict[Any, int]:
-        if self._images is None or not touched:
-            return {}
-        return await keep_images(self._collection, self._images, touched, import_id=self._import_id, now=self._clock())
 
     def _refuse(self, row: ImportRow, record: Record, code: int) -> None:
         """Not written, and not counted as such."""

@@ -706,10 +706,10 @@ async def test_a_malformed_database_name_is_told_and_not_shown(name, mongo_url):
 
 def test_the_url_has_the_last_word_on_time_outs():
     store = AppointmentStore.connect("mongodb://localhost:1/?socketTimeoutMS=1234", "db")
-    options = store._client.delegate.options
+    options = store._database.client.delegate.options
     assert options.pool_options.socket_timeout == 1.234
     assert options.server_selection_timeout == 5
-    store._client.close()
+    store._database.client.close()
 
 
 def test_now_is_what_mongodb_can_store():
