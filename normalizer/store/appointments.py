@@ -44,7 +44,6 @@ from normalizer.store.records import (
     fingerprint_of,
     named,
     ours,
-    pending_again,
     pending_of,
     status_of,
     waiting_again,
@@ -199,10 +198,10 @@ class AppointmentStore:
         say since when waits from now on.
         """
         secret, now = await self.secret.get(), self._clock()
-        for each in waiting(now - timedelta(seconds=older_than_s), now - _DIED_OVER_IT):
+        for clock, due, undated in waiting(now - timedelta(seconds=older_than_s), now - _DIED_OVER_IT):
             with translated():
-                await self._appointments.update_many(each.undated(), {"$set": {each.clock: now}})
-            async for chunk in self._chunks(each.due(), limit, order=each.clock):
+                await self._appointments.update_many(undated, {"$set": {clock: now}})
+            async for chunk in self._chunks(due, limit, order=clock):
                 yield [pending_of(record, secret=secret) for record in chunk]
 
     async def requeue(
@@ -229,7 +228,7 @@ class AppointmentStore:
             with translated():
                 fields = waiting_again(self._clock()) | ({"normalizacao.refazer": list(Kind)} if again else {})
                 await set_pending(self._appointments, [record["_id"] for record in chunk], any_of(statuses), fields)
-            yield [pending_again(record, secret=secret) for record in chunk]
+            yield [pending_of(record, secret=secret, later=1) for record in chunk]
 
     async def _chunks(
         self, chosen: Mapping[str, Any], limit: int, *, order: str | None = None

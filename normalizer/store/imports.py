@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, Self, TypedDict, Unpack
+from typing import Annotated, Any, Final, Self, TypedDict, Unpack, get_type_hints
 
 from bson import ObjectId
 
@@ -39,77 +39,6 @@ class ImportState(StrEnum):
     UNDONE = "desfeita"
 
 
-class ImportNotes(TypedDict, total=False):
-    """What may be noted of an import, by the names of `ImportRecord`; `used` and `changes` when it has ended."""
-
-    state: ImportState
-    file: str
-    format: str
-    content: str
-    rows: int
-    read: int
-    written: int
-    used: int
-    new: int
-    changed: int
-    refreshed: int
-    equal: int
-    unqueued: int
-    problems: int
-    removed: int
-    restored: int
-    kept: int
-    refusal: str
-    hidden_sheets: Sequence[str]
-    ignored_sheets: Sequence[str]
-    titles: Sequence[SheetTitles]
-    changes: Mapping[str, int]
-    lessons: Sequence[Mapping[str, Any]]
-    finished_at: datetime
-
-
-#: The stored names; those not named here are stored as they are.
-_STORED: Final = {
-    "state": "status",
-    "file": "arquivo",
-    "format": "formato",
-    "content": "conteudo",
-    "rows": "linhas",
-    "read": "lidas",
-    "written": "feitas",
-    "used": "usadas",
-    "new": "novas",
-    "changed": "alteradas",
-    "refreshed": "atualizadas",
-    "lessons": "licoes",
-    "equal": "iguais",
-    "problems": "problemas",
-    "removed": "removidos",
-    "restored": "restaurados",
-    "kept": "mantidos",
-    "refusal": "recusa",
-    "hidden_sheets": "ocultas",
-    "ignored_sheets": "ignoradas",
-    "titles": "titulos",
-    "changes": "mudancas",
-}
-#: As earlier versions stored counts.
-_EARLIER: Final = {name: _STORED[name] for name in ("new", "changed", "refreshed", "equal")} | {"rows": "usadas"}
-
-
-def stored_notes(**known: Unpack[ImportNotes]) -> dict[str, Any]:
-    """Notes as they are stored."""
-    return {_STORED.get(name, name): _plain(value) for name, value in known.items()}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, StrEnum):
-        return value.value
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [each.as_stored() if isinstance(each, SheetTitles) else each for each in value]
-    return dict(value) if isinstance(value, Mapping) else value
-
-
 @dataclass(frozen=True, slots=True)
 class SheetTitles:
     """The header of one sheet of an imported file."""
@@ -120,6 +49,59 @@ class SheetTitles:
     def as_stored(self) -> dict[str, Any]:
         """The document."""
         return {"planilha": self.sheet, "titulos": list(self.titles)}
+
+
+class ImportNotes(TypedDict, total=False):
+    """What may be noted of an import, by the names of `ImportRecord`, each with its stored name where that is another.
+
+    `used` and `changes` are known when it has ended.
+    """
+
+    state: Annotated[ImportState, "status"]
+    file: Annotated[str, "arquivo"]
+    format: Annotated[str, "formato"]
+    content: Annotated[str, "conteudo"]
+    rows: Annotated[int, "linhas"]
+    read: Annotated[int, "lidas"]
+    written: Annotated[int, "feitas"]
+    used: Annotated[int, "usadas"]
+    new: Annotated[int, "novas"]
+    changed: Annotated[int, "alteradas"]
+    refreshed: Annotated[int, "atualizadas"]
+    equal: Annotated[int, "iguais"]
+    unqueued: int
+    problems: Annotated[int, "problemas"]
+    removed: Annotated[int, "removidos"]
+    restored: Annotated[int, "restaurados"]
+    kept: Annotated[int, "mantidos"]
+    refusal: Annotated[str, "recusa"]
+    hidden_sheets: Annotated[Sequence[str], "ocultas"]
+    ignored_sheets: Annotated[Sequence[str], "ignoradas"]
+    titles: Annotated[Sequence[SheetTitles], "titulos"]
+    changes: Annotated[Mapping[str, int], "mudancas"]
+    lessons: Annotated[Sequence[Mapping[str, Any]], "licoes"]
+    finished_at: datetime
+
+
+_STORED: Final = {
+    name: getattr(known, "__metadata__", (name,))[0]
+    for name, known in get_type_hints(ImportNotes, include_extras=True).items()
+}
+#: As earlier versions stored counts.
+_EARLIER: Final = {name: _STORED[name] for name in ("new", "changed", "refreshed", "equal")} | {"rows": "usadas"}
+
+
+def stored_notes(**known: Unpack[ImportNotes]) -> dict[str, Any]:
+    """Notes as they are stored."""
+    return {_STORED[name]: _plain(value) for name, value in known.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [each.as_stored() if isinstance(each, SheetTitles) else each for each in value]
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,31 +66,22 @@ def any_of(statuses: Collection[Status]) -> dict[str, Any]:
     return {"$or": [clause for status in statuses for clause in standing(status)]}
 
 
-def waiting(before: datetime, died_before: datetime) -> list[Waiting]:
-    """What waits since `before`, or is in some worker's hands since `died_before`."""
+def waiting(before: datetime, died_before: datetime) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """What waits since `before`, or is in some worker's hands since `died_before`, by the account that says so.
+
+    Of each: the time that it keeps, the filter on those that have waited for long enough, and the one on those whose
+    time is missing, or no date at all.
+    """
     own = {"normalization_status": None, "normalizacao.status": Status.PENDING.value}
-    return [
-        Waiting({"normalization_status": Tracking.PENDING.value}, "updated_at", before),
-        Waiting({"normalization_status": Tracking.PROCESSING.value}, "updated_at", died_before),
-        Waiting(own, "normalizacao.atualizado_em", before),
+    accounts: list[tuple[dict[str, Any], str, datetime]] = [
+        ({"normalization_status": Tracking.PENDING.value}, "updated_at", before),
+        ({"normalization_status": Tracking.PROCESSING.value}, "updated_at", died_before),
+        (own, "normalizacao.atualizado_em", before),
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Appointments of one account that wait, by the time of that account."""
-
-    chosen: Mapping[str, Any]
-    clock: str
-    before: datetime
-
-    def due(self) -> dict[str, Any]:
-        """Those that have waited for long enough."""
-        return {**self.chosen, self.clock: {"$lt": self.before + _MILLISECOND}}
-
-    def undated(self) -> dict[str, Any]:
-        """Those whose time is missing, or no date at all."""
-        return {**self.chosen, self.clock: {"$not": {"$gte": _FIRST_DATE}}}
+    return [
+        (clock, {**chosen, clock: {"$lt": since + _MILLISECOND}}, {**chosen, clock: {"$not": {"$gte": _FIRST_DATE}}})
+        for chosen, clock, since in accounts
+    ]
 
 
 def because_of(reasons: Collection[str]) -> dict[str, Any]:
@@ -228,7 +219,6 @@ def _pattern(words: str) -> str:
     return ".*".join("".join(_ACCENTED.get(char, re.escape(char)) for char in fold(word)) for word in words.split())
 
 
-_MOMENT: Final = timedelta(milliseconds=1)
 _FIND_MS: Final = 15_000  # within a socket's time-out
 _MOST_OF_A_MOMENT: Final = 10 * DEEPEST
 _LONG_AGO: Final = datetime.min
@@ -272,7 +262,7 @@ class _Place:
             return dict(query)
         bound: dict[str, Any] = {"$gt": self.at}
         if isinstance(self.at, datetime):
-            bound = {"$gte": self.at} if order.direction > 0 else {"$lt": self.at + _MOMENT}
+            bound = {"$gte": self.at} if order.direction > 0 else {"$lt": self.at + _MILLISECOND}
         return {**query, order.field: {**query.get(order.field, {}), **bound}}
 
     def behind(self, rows: Sequence[Record], order: Order) -> _Place:

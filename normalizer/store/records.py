@@ -225,19 +225,14 @@ def about(record: Mapping[str, Any], kind: Kind) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def pending_of(record: Mapping[str, Any], *, secret: bytes) -> Pending:
-    """Its id and fingerprint."""
-    return Pending(identity_of(record), fingerprint_of(record, revision_of(record), secret=secret))
+def pending_of(record: Mapping[str, Any], *, secret: bytes, later: int = 0) -> Pending:
+    """Its id and fingerprint, once its revision has grown by so many."""
+    return Pending(identity_of(record), fingerprint_of(record, revision_of(record) + later, secret=secret))
 
 
 def fingerprint_of(sources: Mapping[str, Any], revision: int, *, secret: bytes) -> str:
     """What a job of it is named by. With the revision: the same text to be done again is a new job."""
     return keyed_hash([revision, *[sources.get(name) for name in ALL_SOURCES]], secret=secret)
-
-
-def pending_again(record: Mapping[str, Any], *, secret: bytes) -> Pending:
-    """As it waits once its revision has grown."""
-    return Pending(identity_of(record), fingerprint_of(record, revision_of(record) + 1, secret=secret))
 
 
 def by_name(
@@ -318,7 +313,7 @@ def not_fenced_off(fence: int) -> dict[str, Any]:
 
 def change_of(result: Result, now: datetime, *, secret: bytes) -> dict[str, Any]:
     """The update that writes a result. A field whose kind is not in the result is not named."""
-    fields = _closing(result.ending, None, result.fence, now)
+    fields = _closing(result.ending, result.fence, now)
     fields["normalizacao.tentativas"] = result.tries
     fields["normalization_job_id"] = result.job_id
     for kind, outcome in result.outcomes.items():
@@ -353,7 +348,7 @@ NO_CAUSE: Final = "sem causa gravada (num registro de quase 16 MB ela não cabe)
 def failure_of(cause: str, fence: int, now: datetime) -> dict[str, Any]:
     """The update that ends an appointment as `falhou`; earlier results stay as they are."""
     ending = Ending(Status.FAILED, Tracking.FAILED, (cause,))
-    return {"$set": _closing(ending, cause, fence, now), "$inc": {"normalizacao.revisao": 1}}
+    return {"$set": _closing(ending, fence, now) | {"normalizacao.erro": cause}, "$inc": {"normalizacao.revisao": 1}}
 
 
 def waiting_again(now: datetime) -> dict[str, Any]:
@@ -369,10 +364,10 @@ def waiting_again(now: datetime) -> dict[str, Any]:
     }
 
 
-def _closing(ending: Ending, cause: str | None, fence: int, now: datetime) -> dict[str, Any]:
+def _closing(ending: Ending, fence: int, now: datetime) -> dict[str, Any]:
     return {
         "normalizacao.status": str(ending.status),
-        "normalizacao.erro": cause,
+        "normalizacao.erro": None,
         "normalizacao.fence": fence,
         "normalizacao.atualizado_em": now,
         "normalization_status": str(ending.tracking),
