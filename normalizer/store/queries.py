@@ -203,15 +203,7 @@ class Filter:
         return found
 
 
-_ACCENTED: Final = {
-    "a": "[aáàâãä]",
-    "e": "[eéèêë]",
-    "i": "[iíìîï]",
-    "o": "[oóòôõö]",
-    "u": "[uúùûü]",
-    "c": "[cç]",
-    "n": "[nñ]",
-}
+_ACCENTED: Final = {one[1]: one for one in ["[aáàâãä]", "[eéèêë]", "[iíìîï]", "[oóòôõö]", "[uúùûü]", "[cç]", "[nñ]"]}
 
 
 def _pattern(words: str) -> str:

@@ -115,16 +115,8 @@ class Decision:
 
 #: The stored names of a decision's fields; its lesson is stored for `Questions.lessons` alone.
 _STORED: Final = {
-    "key": "chave",
-    "number": "numero",
-    "action": "acao",
-    "scope": "escopo",
-    "motive": "motivo",
-    "at": "em",
-    "state": "estado",
-    "count": "total",
-    "left": "restam",
-    "content": "conteudo",
+    "key": "chave", "number": "numero", "action": "acao", "scope": "escopo", "motive": "motivo",
+    "at": "em", "state": "estado", "count": "total", "left": "restam", "content": "conteudo",
 }
 
 
@@ -150,7 +142,12 @@ def is_lack(key: str) -> bool:
 
 _OPEN: Final = {"normalization_status": "failed", "normalizacao.status": Status.REVIEW.value}
 _STAMPED: Final = 500  # rows of earlier versions that one look gives their keys
-_RECENT: Final = 3_000  # concluded rows that are looked through for what they tell of a unit or a patient
+#: The concluded rows that are looked through for what they tell of a unit or a patient.
+_LATELY: Final[list[dict[str, Any]]] = [
+    {"$match": {"normalization_status": "completed"}},
+    {"$sort": {"updated_at": -1}},
+    {"$limit": 3_000},
+]
 _MOST_TOLD: Final = 3
 _PUT_OFF: Final = timedelta(days=1)
 
@@ -166,12 +163,8 @@ class Chosen:
 
     def query(self) -> dict[str, Any]:
         """As MongoDB takes it."""
-        found: dict[str, Any] = dict(_OPEN)
-        if self.import_id is not None:
-            found["normalizacao.import_id"] = self.import_id
-        if self.unit is not None:
-            found["nome_unidade"] = self.unit
-        return found
+        narrowed = {"normalizacao.import_id": self.import_id, "nome_unidade": self.unit}
+        return {**_OPEN, **{name: value for name, value in narrowed.items() if value is not None}}
 
 
 _Seen: TypeAlias = tuple[StoredAppointment, Record]
@@ -232,7 +225,7 @@ class Questions:
         place = {"unidade": "$nome_unidade", "cidade": "$endereco_normalizado.cidade"}
         place["estado"] = "$endereco_normalizado.estado"
         steps = [
-            *_recent(),
+            *_LATELY,
             {"$match": {"nome_unidade": {"$in": list(units)}, "endereco_normalizado.estado": {"$type": "string"}}},
             {"$group": {"_id": place, "n": {"$sum": 1}}},
             {"$sort": {"n": 1}},
@@ -243,7 +236,7 @@ class Questions:
 
     async def elsewhere(self, patients: Collection[str]) -> list[Elsewhere]:
         """Recent results of appointments whose patients are called so, the last ones first."""
-        steps = [*_recent(), {"$match": {"nome_paciente": {"$in": list(patients)}}}, {"$limit": 200}]
+        steps = [*_LATELY, {"$match": {"nome_paciente": {"$in": list(patients)}}}, {"$limit": 200}]
         fields = (RESULT_FIELD[Kind.ADDRESS], RESULT_FIELD[Kind.DOCUMENT])
         with translated():
             return [
@@ -353,31 +346,20 @@ class Questions:
         if not asking:
             return 0
         kind, now, secret = decision.kind, self._clock(), await self._secret.get()
-        images = [_image(seen, record, decision, now) for seen, record in asking]
-        refused = await insert_images(self._images, images)
+        refused = await insert_images(self._images, [_image(*one, decision, now) for one in asking])
         asking = [one for one in asking if one[0].handle not in refused]
-        writes = []
-        for seen, record in asking:
-            change = self._change(seen, record, decision, answers[seen.texts[kind].text], now, secret)
-            writes.append(UpdateOne({**as_read(seen, [kind]), RESULT_FIELD[kind]: None}, change))
+        said = [(one, answers[one[0].texts[kind].text]) for one in asking]
+        writes = [self._change(one, answer, decision, now, secret) for one, answer in said]
         written = (await in_bulk(self._appointments, writes)).modified
         names = [seen.id for seen, _ in asking]
-        waiting = sum(isinstance(answers[seen.texts[kind].text], Known) for seen, _ in asking)
+        waiting = sum(isinstance(answer, Known) for _, answer in said)
         counted = {"$inc": {"total": written, "restam": waiting}, "$addToSet": {"registros": {"$each": names}}}
         await self._decisions.update_one({"_id": decision.id}, counted)
         await self._imports.recount(seen.import_id for seen, _ in asking)
         return written
 
-    def _change(
-        self,
-        seen: StoredAppointment,
-        record: Record,
-        decision: Decision,
-        answer: Answer,
-        now: datetime,
-        secret: bytes,
-    ) -> dict[str, Any]:
-        kind = decision.kind
+    def _change(self, one: _Seen, answer: Answer, decision: Decision, now: datetime, secret: bytes) -> UpdateOne:
+        (seen, record), kind = one, decision.kind
         if isinstance(answer, Known):
             change = _informed(record, kind, answer, decision.key, now)
         else:
@@ -386,8 +368,9 @@ class Questions:
         noted["decisao"] = decision.id
         if decision.scope == "este":
             noted["so_este"] = True
-        told = change["$set"].get("normalizacao.status")
-        return marked(change, Status(told), now) if self._announces and told else change
+        if self._announces and (told := change["$set"].get("normalizacao.status")):
+            change = marked(change, Status(told), now)
+        return UpdateOne({**as_read(seen, [kind]), RESULT_FIELD[kind]: None}, change)
 
     async def decisions(self, limit: int = 20) -> list[Decision]:
         """The last ones, newest first; `limit` 0 gives all."""
@@ -420,9 +403,8 @@ class Questions:
         None when there is no such decision, or it was undone.
         """
         with translated():
-            found = await self._decisions.find_one(
-                {"_id": decision_id, "estado": {"$ne": "desfeita"}}, {"registros": 0}
-            )
+            standing = {"_id": decision_id, "estado": {"$ne": "desfeita"}}
+            found = await self._decisions.find_one(standing, {"registros": 0})
             if found is None:
                 return None
             kind, restored, kept = kind_of(found["chave"]), 0, 0
@@ -467,14 +449,6 @@ def _keys_of(kind: Kind, motive: str | None) -> dict[str, Any]:
     if motive is not None:
         keys = {"$cond": [{"$eq": [f"$normalizacao.{kind}.motivo", {"$literal": motive}]}, keys, []]}
     return {"$cond": [{"$gt": [f"${RESULT_FIELD[kind]}", None]}, [], keys]}
-
-
-def _recent() -> list[dict[str, Any]]:
-    return [
-        {"$match": {"normalization_status": "completed"}},
-        {"$sort": {"updated_at": -1}},
-        {"$limit": _RECENT},
-    ]
 
 
 def _asked(seen: StoredAppointment, kind: Kind, secret: bytes) -> list[str]:

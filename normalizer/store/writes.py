@@ -242,27 +242,41 @@ async def _write_chunk(
     collection: Collection, writes: Sequence[GuardedWrite], now: datetime, report: SaveReport
 ) -> None:
     with translated():
-        matched, _, errors = await _bulk(collection, writes)
-        if misshapen := [index for index, code in errors.items() if code in _OURS_IS_MISSHAPEN]:
-            again = [writes[index] for index in misshapen]
-            await straighten(collection, [write.key for write in again])
-            more, _, still = await _bulk(collection, again)
-            matched += more
-            errors = {index: code for index, code in errors.items() if index not in misshapen}
-            errors |= {misshapen[index]: code for index, code in still.items()}
-        attempted = [write for index, write in enumerate(writes) if index not in errors]
-        written = await _written(collection, attempted, matched, now)
-        lost = [write for write in attempted if write.id not in written]
-        if late := [write._replace(condition=write.overtaking()) for write in lost if write.overtaking]:
-            matched, _, refused = await _bulk(collection, late)
-            written |= await _written(collection, late, matched, now)
-            positions = {write.id: index for index, write in enumerate(writes)}
-            errors |= {positions[late[index].id]: code for index, code in refused.items()}
-    _sort_in(report, writes, errors, written)
+        written, errors = await _attempt(collection, writes, now)
+        if misshapen := [one for one in writes if errors.get(one.id) in _OURS_IS_MISSHAPEN]:
+            await straighten(collection, [one.key for one in misshapen])
+            more, still = await _attempt(collection, misshapen, now)
+            written |= more
+            errors = {name: code for name, code in errors.items() if code not in _OURS_IS_MISSHAPEN} | still
+        lost = [one for one in writes if one.id not in written and one.id not in errors]
+        if late := [one._replace(condition=one.overtaking()) for one in lost if one.overtaking]:
+            more, refused = await _attempt(collection, late, now)
+            written |= more
+            errors |= refused
+    for write in writes:
+        _sort_in(report, write, errors.get(write.id), is_written=write.id in written)
 
 
-async def _bulk(collection: Collection, writes: Sequence[GuardedWrite]) -> Bulk:
-    return await in_bulk(collection, [UpdateOne({"_id": one.key, **one.condition}, one.change) for one in writes])
+async def _attempt(
+    collection: Collection, writes: Sequence[GuardedWrite], now: datetime
+) -> tuple[set[str], dict[str, int]]:
+    """Which of these one bulk wrote, and the code of each that was refused.
+
+    The server answers with a count: short of all, rows are asked for our mark.
+    """
+    updates = [UpdateOne({"_id": one.key, **one.condition}, one.change) for one in writes]
+    matched, _, refused = await in_bulk(collection, updates)
+    errors = {writes[at].id: code for at, code in refused.items()}
+    if matched + len(errors) == len(writes):
+        return {one.id for one in writes} - errors.keys(), errors
+    wanted = {"id": 1, "normalizacao.fence": 1, "normalizacao.atualizado_em": 1}
+    fences = {one.id: one.fence for one in writes if one.id not in errors}
+    found: set[str] = set()
+    async for record in collection.find({"_id": {"$in": [one.key for one in writes]}}, wanted):
+        name, mark = identity_of(record), ours(record)
+        if name in fences and mark.get("fence") == fences[name] and utc(mark.get("atualizado_em")) == now:
+            found.add(name)
+    return found, errors
 
 
 async def straighten(collection: Collection, keys: Sequence[Any]) -> None:
@@ -276,28 +290,12 @@ async def straighten(collection: Collection, keys: Sequence[Any]) -> None:
     )
 
 
-async def _written(collection: Collection, writes: Sequence[GuardedWrite], matched: int, now: datetime) -> set[str]:
-    """Which of these the bulk wrote. The server answers with a count: short of all, rows are asked for our mark."""
-    if matched == len(writes):
-        return {write.id for write in writes}
-    wanted = {"id": 1, "normalizacao.fence": 1, "normalizacao.atualizado_em": 1}
-    marks = {write.id: write.fence for write in writes}
-    found: set[str] = set()
-    async for record in collection.find({"_id": {"$in": [write.key for write in writes]}}, wanted):
-        name, mark = identity_of(record), ours(record)
-        if mark.get("fence") == marks.get(name) and utc(mark.get("atualizado_em")) == now:
-            found.add(name)
-    return found
-
-
-def _sort_in(report: SaveReport, writes: Sequence[GuardedWrite], errors: Mapping[int, int], written: set[str]) -> None:
-    for index, write in enumerate(writes):
-        code = errors.get(index)
-        if code is not None and is_of_the_row(code):
-            report.refused[write.id] = f"MongoDB recusou o registro (código {code})"
-        elif code is not None:
-            report.failed.append(write.id)
-        elif write.id in written:
-            report.saved[write.id] = write.status
-        else:
-            report.conflicts.append(write.id)
+def _sort_in(report: SaveReport, write: GuardedWrite, code: int | None, *, is_written: bool) -> None:
+    if code is not None and is_of_the_row(code):
+        report.refused[write.id] = f"MongoDB recusou o registro (código {code})"
+    elif code is not None:
+        report.failed.append(write.id)
+    elif is_written:
+        report.saved[write.id] = write.status
+    else:
+        report.conflicts.append(write.id)
