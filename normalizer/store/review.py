@@ -115,8 +115,16 @@ class Decision:
 
 #: The stored names of a decision's fields; its lesson is stored for `Questions.lessons` alone.
 _STORED: Final = {
-    "key": "chave", "number": "numero", "action": "acao", "scope": "escopo", "motive": "motivo",
-    "at": "em", "state": "estado", "count": "total", "left": "restam", "content": "conteudo",
+    "key": "chave",
+    "number": "numero",
+    "action": "acao",
+    "scope": "escopo",
+    "motive": "motivo",
+    "at": "em",
+    "state": "estado",
+    "count": "total",
+    "left": "restam",
+    "content": "conteudo",
 }
 
 
