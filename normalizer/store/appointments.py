@@ -20,11 +20,9 @@ from normalizer.store.connection import (
     Database,
     Record,
     batched,
-    chunks_of,
     each_of,
     now_utc,
     open_client,
-    raw,
     read,
     settled,
     translated,
@@ -235,8 +233,7 @@ class AppointmentStore:
     ) -> AsyncIterator[list[Record]]:
         """Records that wait or are about to, none of which keeps the others from being read."""
         with translated():
-            cursor = raw(self._appointments).find(chosen, PENDING_FIELDS)
-            async for chunk in chunks_of(each_of(cursor.sort(order, 1) if order else cursor), limit):
+            async for chunk in each_of(self._appointments, chosen, PENDING_FIELDS, order=order, size=limit):
                 await self.imports.recount(ours(record).get("import_id") for record in chunk)
                 yield [record for record in chunk if record["_id"] is not None]
 
@@ -246,8 +243,9 @@ class AppointmentStore:
         if import_id is not None:
             chosen["normalizacao.import_id"] = import_id
         with translated():
-            async for record in each_of(raw(self._appointments).find(chosen)):
-                yield StoredAppointment.of(record)
+            async for chunk in each_of(self._appointments, chosen):
+                for record in chunk:
+                    yield StoredAppointment.of(record)
 
     async def browse(self, chosen: Filter, *, after: str | None = None, skip: int = 0, limit: int = 50) -> Page:
         """Appointments that are ours, as `normalizer.store.queries` orders them.

@@ -12,7 +12,7 @@ from typing import Any, Final
 from normalizer.domain.address import Address
 from normalizer.domain.address.explain import ClinicWord
 from normalizer.domain.appointment import Kind, Origin, Policies, WhenMissing
-from normalizer.store.connection import Database, Record, chunks_of, each_of, raw, translated
+from normalizer.store.connection import Database, Record, each_of, translated
 from normalizer.store.indexes import CORRECTED_AT
 from normalizer.store.records import RESULT_FIELD, SOURCES, about
 from normalizer.store.stored_appointment import source_text
@@ -161,9 +161,9 @@ class DurableState:
     async def corrections(self) -> AsyncIterator[dict[str, Address]]:
         """Addresses as people corrected them, by the text they saw; the oldest first, some hundred at a time."""
         wanted = dict.fromkeys((RESULT_FIELD[Kind.ADDRESS], f"normalizacao.{Kind.ADDRESS}"), 1)
-        found = raw(self._appointments).find({CORRECTED_AT: {"$exists": True}}, wanted)
+        corrected = {CORRECTED_AT: {"$exists": True}}
         with translated():
-            async for chunk in chunks_of(each_of(found.sort(CORRECTED_AT, 1))):
+            async for chunk in each_of(self._appointments, corrected, wanted, order=CORRECTED_AT):
                 yield dict(filter(None, map(_correction, chunk)))
 
 

@@ -184,9 +184,9 @@ async def grouped(
         yield record
 
 
-async def chunks_of(cursor: AsyncIterator[Record], size: int = BULK) -> AsyncIterator[list[Record]]:
+async def chunks_of(cursor: AsyncIterator[T], size: int = BULK) -> AsyncIterator[list[T]]:
     """The cursor's documents in lists of at most `size`."""
-    chunk: list[Record] = []
+    chunk: list[T] = []
     async for document in cursor:
         chunk.append(document)
         if len(chunk) == size:
@@ -224,15 +224,18 @@ def decoded(raw: RawBSONDocument) -> Record:
     return {"_id": key, UNREADABLE: True}
 
 
-async def each_of(cursor: AsyncIterator[RawBSONDocument]) -> AsyncIterator[Record]:
-    """The records of a long cursor on a `raw` collection, none of which ends it."""
-    async for document in cursor:
-        yield decoded(document)
-
-
-def raw(collection: Collection) -> Collection:
-    """The collection, its records left as bytes until each is decoded by itself."""
-    return collection.with_options(codec_options=_RAW)
+async def each_of(
+    collection: Collection,
+    query: Mapping[str, Any],
+    wanted: Mapping[str, Any] | None = None,
+    *,
+    order: str | None = None,
+    size: int = BULK,
+) -> AsyncIterator[list[Record]]:
+    """The records of a long read, `size` at a time. Each is decoded by itself: none that cannot be ends it."""
+    found = collection.with_options(codec_options=_RAW).find(query, wanted)
+    async for chunk in chunks_of(found.sort(order, 1) if order else found, size):
+        yield [decoded(document) for document in chunk]
 
 
 def batched(items: Iterable[T], size: int = BULK) -> Iterator[list[T]]:

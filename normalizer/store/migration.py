@@ -17,7 +17,7 @@ from pymongo import UpdateOne
 from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Policies, Status, Tracking
 from normalizer.domain.decision import Reason
 from normalizer.domain.stored_form import stored_form
-from normalizer.store.connection import UNREADABLE, Database, Record, chunks_of, each_of, raw, translated
+from normalizer.store.connection import UNREADABLE, Database, Record, each_of, translated
 from normalizer.store.records import RESULT_FIELD, TRACKING, about, id_text, ours, status_of
 from normalizer.store.undo import keep_images
 from normalizer.store.upsert import UNNAMED
@@ -126,8 +126,8 @@ async def migrate(
     """
     migrated = Migrated()
     with translated():
-        found = raw(database.durably).find({"normalizacao": {"$type": "object"}}).sort("_id", 1)
-        async for chunk in chunks_of(each_of(found), _CHUNK):
+        ours_only = {"normalizacao": {"$type": "object"}}
+        async for chunk in each_of(database.durably, ours_only, order="_id", size=_CHUNK):
             sound = [record for record in chunk if UNREADABLE not in record]
             migrated.seen += len(chunk)
             migrated.skipped += len(chunk) - len(sound)

@@ -313,7 +313,8 @@ def not_fenced_off(fence: int) -> dict[str, Any]:
 
 def change_of(result: Result, now: datetime, *, secret: bytes) -> dict[str, Any]:
     """The update that writes a result. A field whose kind is not in the result is not named."""
-    fields = _closing(result.ending, result.fence, now)
+    fields = account(result.ending, now)
+    fields["normalizacao.fence"] = result.fence
     fields["normalizacao.tentativas"] = result.tries
     fields["normalization_job_id"] = result.job_id
     for kind, outcome in result.outcomes.items():
@@ -347,28 +348,21 @@ NO_CAUSE: Final = "sem causa gravada (num registro de quase 16 MB ela não cabe)
 
 def failure_of(cause: str, fence: int, now: datetime) -> dict[str, Any]:
     """The update that ends an appointment as `falhou`; earlier results stay as they are."""
-    ending = Ending(Status.FAILED, Tracking.FAILED, (cause,))
-    return {"$set": _closing(ending, fence, now) | {"normalizacao.erro": cause}, "$inc": {"normalizacao.revisao": 1}}
+    noted = {"normalizacao.erro": cause, "normalizacao.fence": fence}
+    fields = account(Ending(Status.FAILED, Tracking.FAILED, (cause,)), now) | noted
+    return {"$set": fields, "$inc": {"normalizacao.revisao": 1}}
 
 
 def waiting_again(now: datetime) -> dict[str, Any]:
     """The fields that make an appointment `pendente`, in both accounts."""
-    return {
-        "normalizacao.status": Status.PENDING.value,
-        "normalizacao.erro": None,
-        "normalizacao.atualizado_em": now,
-        "normalization_status": Tracking.PENDING.value,
-        "normalization_job_id": None,
-        "normalization_error": None,
-        "updated_at": now,
-    }
+    return account(Ending(Status.PENDING, Tracking.PENDING), now) | {"normalization_job_id": None}
 
 
-def _closing(ending: Ending, fence: int, now: datetime) -> dict[str, Any]:
+def account(ending: Ending, now: datetime) -> dict[str, Any]:
+    """What both accounts say of an appointment from now on."""
     return {
         "normalizacao.status": str(ending.status),
         "normalizacao.erro": None,
-        "normalizacao.fence": fence,
         "normalizacao.atualizado_em": now,
         "normalization_status": str(ending.tracking),
         "normalization_error": "; ".join(ending.errors) or None,

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final, Self
 
 from normalizer.domain.address import Address
-from normalizer.domain.appointment import LABELS, Appointment, Kind, Origin, Status, Tracking
+from normalizer.domain.appointment import LABELS, Appointment, Ending, Kind, Origin, Status, Tracking
 from normalizer.domain.document import Document
 from normalizer.store.connection import utc
 from normalizer.store.records import (
@@ -21,6 +21,7 @@ from normalizer.store.records import (
     RESULT_FIELD,
     SOURCES,
     about,
+    account,
     identity_of,
     noted_of,
     ours,
@@ -211,14 +212,9 @@ def reopening_of(seen: StoredAppointment, kind: Kind, before: Mapping[str, Any],
     """The update that takes a person's word on one kind back: its fields are `before` again, and it is asked again."""
     noted = before.get(f"normalizacao.{kind}") or {}
     reasons = {each: text.open_reason for each, text in seen.texts.items()} | {kind: noted.get("motivo")}
-    ending = {
-        "normalizacao.status": Status.REVIEW.value,
-        "normalizacao.atualizado_em": now,
-        "normalization_status": Tracking.FAILED.value,
-        "normalization_error": "; ".join(f"{LABELS[each]}: {one}" for each, one in reasons.items() if one) or None,
-        "updated_at": now,
-    }
-    return {"$set": {**before, **ending}, "$inc": {"normalizacao.revisao": 1}}
+    errors = tuple(f"{LABELS[each]}: {reason}" for each, reason in reasons.items() if reason)
+    asked = account(Ending(Status.REVIEW, Tracking.FAILED, errors), now)
+    return {"$set": {**before, **asked}, "$inc": {"normalizacao.revisao": 1}}
 
 
 def status_after(seen: StoredAppointment, rest: Sequence[Kind]) -> Status:
