@@ -17,7 +17,7 @@ from normalizer.domain.decision import Reason
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import duration, many, money, number
 from normalizer.queue.group import ABORTED, CRASHED
-from normalizer.store.totals import BRASILIA
+from normalizer.store.clinic import BRASILIA
 
 if TYPE_CHECKING:
     from normalizer.api.sheets import PreviewView

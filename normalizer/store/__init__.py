@@ -4,13 +4,12 @@
 """
 
 from normalizer.store.appointments import AppointmentStore
-from normalizer.store.clinic import DurableState
+from normalizer.store.clinic import Counts, DurableState, ProgressCounts
 from normalizer.store.imports import CellProblem, ImportNotes, ImportRecord, ImportState, ProblemRow, SheetTitles
 from normalizer.store.migration import Migrated
 from normalizer.store.queries import Attention, Filter, Order, Page
 from normalizer.store.records import Pending, Result, id_text
 from normalizer.store.stored_appointment import Evidence, StoredAppointment, StoredText
-from normalizer.store.totals import Counts, ProgressCounts
 from normalizer.store.undo import Undone
 from normalizer.store.upsert import ImportRow, UpsertReport
 from normalizer.store.writes import SaveReport

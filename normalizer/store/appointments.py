@@ -14,7 +14,7 @@ from normalizer.domain.appointment import Appointment, Kind, Status
 from normalizer.domain.document import Document
 from normalizer.observability.tracing import span
 from normalizer.store import indexes, queries
-from normalizer.store.clinic import ClinicWords, ColumnTitles, DurableState, PolicyBook
+from normalizer.store.clinic import ClinicWords, ColumnTitles, DurableState, PolicyBook, Totals
 from normalizer.store.connection import (
     Client,
     Database,
@@ -48,7 +48,6 @@ from normalizer.store.records import (
 )
 from normalizer.store.review import Questions
 from normalizer.store.stored_appointment import StoredAppointment, as_read, correction_of
-from normalizer.store.totals import Totals
 from normalizer.store.undo import Undone, keep_images, restore
 from normalizer.store.upsert import ImportRow, Upsert, UpsertReport
 from normalizer.store.writes import (

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final, Self, TypedDict, Unpack, get_type_hint
 from bson import ObjectId
 
 from normalizer.domain.appointment import Status
+from normalizer.store.clinic import ProgressCounts, progress_of_import
 from normalizer.store.connection import BULK, Database, Record, batched, by_native_id, translated, utc
-from normalizer.store.totals import ProgressCounts, progress_of_import
 from normalizer.store.undo import WINDOW
 
 #: How long the rows a sheet's import could not use are kept, with their cells.
