@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from inspect import isawaitable
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import bson
 from bson import ObjectId
@@ -248,6 +248,12 @@ def batched(items: Iterable[T], size: int = BULK) -> Iterator[list[T]]:
 def by_native_id(name: str) -> Mapping[str, Any]:
     """The filter on one record of a collection of ours, whose `_id` is an ObjectId."""
     return {"_id": ObjectId(name) if ObjectId.is_valid(name) else name}
+
+
+def stored_names(typed: type) -> dict[str, str]:
+    """The stored name of each field of a class that is annotated with one."""
+    hints = get_type_hints(typed, include_extras=True)
+    return {name: known.__metadata__[0] for name, known in hints.items() if hasattr(known, "__metadata__")}
 
 
 def utc(stored: object) -> datetime | None:

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Final, Self, TypedDict, Unpack, get_type_hints
+from typing import Annotated, Any, Final, Self, TypedDict, Unpack
 
 from bson import ObjectId
 
 from normalizer.domain.appointment import Status
 from normalizer.store.clinic import ProgressCounts, progress_of_import
-from normalizer.store.connection import BULK, Database, Record, batched, by_native_id, translated, utc
+from normalizer.store.connection import BULK, Database, Record, batched, by_native_id, stored_names, translated, utc
 from normalizer.store.undo import WINDOW
 
 #: How long the rows a sheet's import could not use are kept, with their cells.
@@ -83,17 +83,14 @@ class ImportNotes(TypedDict, total=False):
     finished_at: datetime
 
 
-_STORED: Final = {
-    name: getattr(known, "__metadata__", (name,))[0]
-    for name, known in get_type_hints(ImportNotes, include_extras=True).items()
-}
+_STORED: Final = stored_names(ImportNotes)
 #: As earlier versions stored counts.
 _EARLIER: Final = {name: _STORED[name] for name in ("new", "changed", "refreshed", "equal")} | {"rows": "usadas"}
 
 
 def stored_notes(**known: Unpack[ImportNotes]) -> dict[str, Any]:
     """Notes as they are stored."""
-    return {_STORED[name]: _plain(value) for name, value in known.items()}
+    return {_STORED.get(name, name): _plain(value) for name, value in known.items()}
 
 
 def _plain(value: object) -> object:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from pymongo import UpdateOne
 from pymongo.errors import DuplicateKeyError
@@ -20,7 +20,17 @@ from normalizer.domain.address import Address
 from normalizer.domain.address.explain import ClinicWord
 from normalizer.domain.appointment import Kind, Status
 from normalizer.domain.document import Document
-from normalizer.store.connection import BULK, PATIENCE_MS, Database, Record, chunks_of, grouped, translated, utc
+from normalizer.store.connection import (
+    BULK,
+    PATIENCE_MS,
+    Database,
+    Record,
+    chunks_of,
+    grouped,
+    stored_names,
+    translated,
+    utc,
+)
 from normalizer.store.imports import Imports
 from normalizer.store.outbox import marked
 from normalizer.store.records import LACK, QUESTION, RESULT_FIELD, about, named, questions
@@ -29,8 +39,6 @@ from normalizer.store.undo import WINDOW, expiry, insert_images
 from normalizer.store.writes import in_bulk
 
 _KIND: Final = {LACK: Kind.ADDRESS, **{letter: kind for kind, letter in QUESTION.items()}}
-
-
 #: A decision to decide later: it writes on no row, and for a day the question stands behind all others.
 POSTPONED: Final = "adiar"
 
@@ -78,28 +86,29 @@ class Known:
 
 #: What a person said of a text; None says that there is nothing.
 Answer: TypeAlias = Address | Document | Known | None
+_Answers: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, Answer]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """One decision on a question. `content` is sealed: the canonical text and what was decided. `lesson`: what it says
-    of a district's short name, if anything.
+    of a district's short name, if anything; `Questions.lessons` alone reads it back.
 
     Attributes:
         count: appointments it wrote on.
         left: of those, how many still wait for something else.
     """
 
-    key: str
-    number: int
-    action: str
-    scope: str
-    motive: str
-    at: datetime
-    state: str = "aplicando"
-    count: int = 0
-    left: int = 0
-    content: bytes = b""
+    key: Annotated[str, "chave"]
+    number: Annotated[int, "numero"]
+    action: Annotated[str, "acao"]
+    scope: Annotated[str, "escopo"]
+    motive: Annotated[str, "motivo"]
+    at: Annotated[datetime, "em"]
+    state: Annotated[str, "estado"] = "aplicando"
+    count: Annotated[int, "total"] = 0
+    left: Annotated[int, "restam"] = 0
+    content: Annotated[bytes, "conteudo"] = b""
     lesson: ClinicWord | None = None
 
     @property
@@ -113,19 +122,7 @@ class Decision:
         return kind_of(self.key)
 
 
-#: The stored names of a decision's fields; its lesson is stored for `Questions.lessons` alone.
-_STORED: Final = {
-    "key": "chave",
-    "number": "numero",
-    "action": "acao",
-    "scope": "escopo",
-    "motive": "motivo",
-    "at": "em",
-    "state": "estado",
-    "count": "total",
-    "left": "restam",
-    "content": "conteudo",
-}
+_STORED: Final = stored_names(Decision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,13 +203,12 @@ class Questions:
             if any(group["_id"] is None for group in groups) and await self._stamp():
                 groups = await self._grouped(chosen, among, after, limit + 1)
             asked = [group for group in groups if group["_id"] is not None][:limit]
-            counts = {group["_id"]: (group["n"], group["um"]) for group in asked}
-            wanted = {"_id": {"$in": [example for _, example in counts.values()]}}
+            wanted = {"_id": {"$in": [group["um"] for group in asked]}}
             records = {record["_id"]: record async for record in self._appointments.find(wanted)}
         return [
-            Question(key, count, _example(records[example], kind_of(key)))
-            for key, (count, example) in counts.items()
-            if example in records
+            Question(group["_id"], group["n"], _example(records[group["um"]], kind_of(group["_id"])))
+            for group in asked
+            if group["um"] in records
         ]
 
     async def count(self, chosen: Chosen) -> int:
@@ -306,13 +302,7 @@ class Questions:
                 return False
         return True
 
-    async def apply(
-        self,
-        decision: Decision,
-        answers: Callable[[Sequence[str]], Awaitable[Mapping[str, Answer]]],
-        *,
-        only: str | None = None,
-    ) -> Decision | None:
+    async def apply(self, decision: Decision, answers: _Answers, *, only: str | None = None) -> Decision | None:
         """Write what a person said on every row that asks, or on `only` this one; None where none asks any more.
 
         A row that somebody writes on meanwhile is read again. Safe to repeat.
@@ -335,10 +325,10 @@ class Questions:
 
     async def interrupted(self, before: datetime) -> list[Decision]:
         """Decisions begun before then whose process ended before all their rows were written."""
+        begun = {"estado": "aplicando", "em": {"$gte": before - WINDOW, "$lt": before}}
         with translated():
-            lately = {"$gte": before - WINDOW, "$lt": before}
-            found = self._decisions.find({"estado": "aplicando", "em": lately}, {"registros": 0})
-            return [_decision(record) async for record in found.limit(_MOST_TOLD)]
+            found = self._decisions.find(begun, {"registros": 0}).limit(_MOST_TOLD)
+            return [_decision(record) async for record in found]
 
     async def _still_asking(self, records: Sequence[Record], decision: Decision) -> tuple[list[_Seen], int]:
         """Those whose text is still the one that asked; how many others got the keys of what they ask now."""
