@@ -48,7 +48,7 @@ from normalizer.store.records import (
 )
 from normalizer.store.review import Questions
 from normalizer.store.stored_appointment import StoredAppointment, as_read, correction_of
-from normalizer.store.undo import Undone, keep_images, restore
+from normalizer.store.undo import Rewrite, Undone, restore, write_over
 from normalizer.store.upsert import ImportRow, Upsert, UpsertReport
 from normalizer.store.writes import (
     GuardedWrite,
@@ -57,7 +57,6 @@ from normalizer.store.writes import (
     Turns,
     fail_without_room,
     failure_write,
-    in_bulk,
     result_write,
     set_pending,
     write_all,
@@ -307,20 +306,16 @@ class AppointmentStore:
         self, corrections: Sequence[tuple[StoredAppointment, Mapping[Kind, Address | Document | None]]], import_id: str
     ) -> int:
         """The same for many, under an id that `undo` takes; how many. Those that somebody wrote on since are left."""
-        secret, now, durably = await self.secret.get(), self._clock(), self._database.durably
+        secret, now = await self.secret.get(), self._clock()
         written = 0
         with translated():
             for chunk in batched(corrections):
-                touched: dict[Any, dict[str, Any]] = {seen.handle: {} for seen, _ in chunk}
-                refused = await keep_images(self._database, touched, import_id, last=True)
-                writes = []
+                rewrites = []
                 for seen, values in chunk:
-                    if seen.handle in refused:
-                        continue
                     change = self._correction(seen, values, now, secret)
                     change["$set"]["normalizacao.tocado_por"] = import_id
-                    writes.append(UpdateOne(as_read(seen, list(values)), change))
-                written += (await in_bulk(durably, writes)).modified
+                    rewrites.append(Rewrite(seen.handle, {}, UpdateOne(as_read(seen, list(values)), change)))
+                written += (await write_over(self._database, import_id, rewrites, last=True))[0].modified
                 await self.imports.recount(seen.import_id for seen, _ in chunk)
         return written
 

@@ -19,9 +19,8 @@ from normalizer.domain.decision import Reason
 from normalizer.domain.stored_form import stored_form
 from normalizer.store.connection import UNREADABLE, Database, Record, each_of, translated
 from normalizer.store.records import RESULT_FIELD, TRACKING, about, id_text, ours, status_of
-from normalizer.store.undo import keep_images
+from normalizer.store.undo import Rewrite, write_over
 from normalizer.store.upsert import UNNAMED
-from normalizer.store.writes import in_bulk
 
 _CHUNK: Final = 250
 _NO_POLICIES: Final = Policies()
@@ -147,17 +146,15 @@ async def migrate(
 async def _mend(
     database: Database, changes: list[tuple[Record, dict[str, dict[str, Any]]]], migrated: Migrated, import_id: str
 ) -> None:
-    fields = [
-        (record, {name: value for each in found.values() for name, value in each.items()}) for record, found in changes
-    ]
-    touched = {record["_id"]: {name: names[name] for name in names if "." not in name} for record, names in fields}
-    refused = await keep_images(database, touched, import_id)
     own = {"normalizacao.tocado_por": import_id, "updated_at": database.clock()}
-    kept = [(record, names) for record, names in fields if record["_id"] not in refused]
-    writes = [UpdateOne(_as_read(record), {"$set": {**names, **own}}) for record, names in kept]
-    changed = (await in_bulk(database.durably, writes)).matched
-    migrated.changed += changed
-    migrated.skipped += len(fields) - changed
+    rewrites = []
+    for record, found in changes:
+        names = {name: value for fields in found.values() for name, value in fields.items()}
+        plain = {name: value for name, value in names.items() if "." not in name}
+        rewrites.append(Rewrite(record["_id"], plain, UpdateOne(_as_read(record), {"$set": {**names, **own}})))
+    done, _ = await write_over(database, import_id, rewrites)
+    migrated.changed += done.matched
+    migrated.skipped += len(changes) - done.matched
 
 
 def _as_read(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pymongo import InsertOne, UpdateOne
 
@@ -17,7 +17,7 @@ from normalizer.store.connection import Collection, Database, Record, batched, c
 from normalizer.store.indexes import INSERTED_BY
 from normalizer.store.records import RESULT_FIELD, Pending, about, ours, pending_of, revision_of
 from normalizer.store.stored_appointment import source_text
-from normalizer.store.writes import DUPLICATE_KEY, in_bulk
+from normalizer.store.writes import DUPLICATE_KEY, Bulk, in_bulk
 
 #: How long an import can be undone.
 WINDOW: Final = timedelta(hours=24)
@@ -48,22 +48,33 @@ class Undone:
     unsaid: list[str] = field(default_factory=list)
 
 
-async def keep_images(
-    database: Database, touched: Mapping[Any, Mapping[str, Any]], import_id: str, *, last: bool = False
-) -> dict[Any, int]:
-    """Store what the named records hold now, in the fields an import is about to write and those normalizing writes.
+class Rewrite(NamedTuple):
+    """One record's update: its `_id`, the plain fields that it writes, and the update itself."""
 
-    What it is about to write is kept with them: where something else stands later, somebody has changed it.
-    `last`: what anybody writes after it, a worker too, is kept when it is undone. Returns what `insert_images` does.
+    key: Any
+    written: Mapping[str, Any]
+    update: UpdateOne
+
+
+async def write_over(
+    database: Database, import_id: str, rewrites: Sequence[Rewrite], *, last: bool = False
+) -> tuple[Bulk, dict[Any, int]]:
+    """Write what an import changes, once it is kept what the records held; what was refused, by `_id`, with its code.
+
+    Kept are the fields written, with what is written: where something else stands later, somebody has changed it; and
+    those that normalizing writes. `last`: what anybody writes after it, a worker too, stays when it is undone.
     """
-    if not touched:
-        return {}
-    now = database.clock()
-    found = database.durably.find({"_id": {"$in": list(touched)}})
-    kept = [_image(record, touched[record["_id"]], import_id, now) async for record in found]
+    if not rewrites:
+        return Bulk(0, 0, {}), {}
+    now, written = database.clock(), {one.key: one.written for one in rewrites}
+    found = database.durably.find({"_id": {"$in": list(written)}})
+    kept = [_image(record, written[record["_id"]], import_id, now) async for record in found]
     if last:
         kept = [{**image, "revisao": revision_of(image["antes"]) + 1} for image in kept]
-    return await insert_images(database.images, kept)
+    refused = await insert_images(database.images, kept)
+    sound = [one for one in rewrites if one.key not in refused]
+    done = await in_bulk(database.durably, [one.update for one in sound])
+    return done, refused | {sound[at].key: code for at, code in done.refused.items()}
 
 
 async def insert_images(images: Collection, kept: Sequence[Record]) -> dict[Any, int]:

@@ -27,7 +27,7 @@ from normalizer.store.records import (
     sources_hash,
     waiting_again,
 )
-from normalizer.store.undo import keep_images
+from normalizer.store.undo import Rewrite, write_over
 from normalizer.store.writes import DUPLICATE_KEY, in_bulk, told
 
 _AS_WRITTEN: Final = frozenset({f"{name}_informado" for name in FORMED})
@@ -145,16 +145,9 @@ class Upsert:
 
     async def _update(self, pairs: Sequence[tuple[ImportRow, Record]]) -> None:
         found = [(row, record, self._compared(row, record)) for row, record in pairs]
-        writes = [(row, record, change) for row, record, change in found if change is not None]
-        touched = {
-            record["_id"]: {name: value for name, value in change.items() if name in row.fields}
-            for row, record, change in writes
-        }
-        refused = await keep_images(self._database, touched, self._import_id)
-        kept = [one for one in writes if one[1]["_id"] not in refused]
-        outcome = await in_bulk(self._collection, [self._write(record, change) for _, record, change in kept])
-        refused |= {kept[at][1]["_id"]: code for at, code in outcome.refused.items()}
-        for row, record, _ in writes if refused else ():
+        rewrites = [self._rewrite(row, record, change) for row, record, change in found if change is not None]
+        _, refused = await write_over(self._database, self._import_id, rewrites)
+        for row, record in pairs if refused else ():
             if (code := refused.get(record["_id"])) is not None:
                 self._refuse(row, record, code)
 
@@ -197,7 +190,7 @@ class Upsert:
         held = {name: record[name] for name in row.kept if record.get(name)}
         return replace(row, fields={**row.fields, **held}) if held else row
 
-    def _write(self, record: Record, fields: Mapping[str, Any]) -> UpdateOne:
+    def _rewrite(self, row: ImportRow, record: Record, fields: Mapping[str, Any]) -> Rewrite:
         # Conditional on the row still being the one compared: of two imports at once, one writes.
         unread = {"_id": record["_id"], "normalizacao.linha": {"$eq": ours(record).get("linha")}}
         touched = {"updated_at": self._clock(), "normalizacao.tocado_por": self._import_id}
@@ -207,7 +200,8 @@ class Upsert:
             change["$unset"] = dict.fromkeys(gone, "")
         if "normalizacao.status" in fields:  # it waits again
             change |= {"$inc": {"normalizacao.revisao": 1}}
-        return UpdateOne(unread, change)
+        written = {name: value for name, value in fields.items() if name in row.fields}
+        return Rewrite(record["_id"], written, UpdateOne(unread, change))
 
     def _hashes(self, row: ImportRow) -> dict[str, str]:
         return {
