@@ -13,7 +13,7 @@ from normalizer.domain.address import Address
 from normalizer.domain.appointment import Appointment, Kind, Status
 from normalizer.domain.document import Document
 from normalizer.observability.tracing import span
-from normalizer.store import indexes, queries
+from normalizer.store import indexes, queries, records, writes
 from normalizer.store.clinic import ClinicWords, ColumnTitles, DurableState, PolicyBook, Totals
 from normalizer.store.connection import (
     Client,
@@ -25,47 +25,25 @@ from normalizer.store.connection import (
     open_client,
     read,
     settled,
-    translated,
+    translating,
 )
 from normalizer.store.imports import Imports, ProblemRows
 from normalizer.store.indexes import KEY_FIELD, Diagnosis, diagnose
 from normalizer.store.migration import Migrated, migrate
 from normalizer.store.outbox import Outbox, announced, marked
-from normalizer.store.queries import DEEPEST, Filter, Page, any_of, because_of, waiting
-from normalizer.store.records import (
-    LOADED,
-    LOADED_FOR_POLICIES,
-    PENDING_FIELDS,
-    Pending,
-    Result,
-    by_name,
-    fingerprint_of,
-    named,
-    ours,
-    pending_of,
-    status_of,
-    waiting_again,
-)
+from normalizer.store.queries import Filter, Page
+from normalizer.store.records import Pending, Result, named, ours, status_of
 from normalizer.store.review import Questions
 from normalizer.store.stored_appointment import StoredAppointment, as_read, correction_of
 from normalizer.store.undo import Rewrite, Undone, restore, write_over
 from normalizer.store.upsert import ImportRow, Upsert, UpsertReport
-from normalizer.store.writes import (
-    GuardedWrite,
-    SaveReport,
-    Stride,
-    Turns,
-    fail_without_room,
-    failure_write,
-    result_write,
-    set_pending,
-    write_all,
-)
+from normalizer.store.writes import GuardedWrite, SaveReport, Stride, Turns
 
 # The old worker gave a job five minutes.
 _DIED_OVER_IT = timedelta(minutes=10)
 
 
+@translating
 class AppointmentStore:
     """Appointments in MongoDB; its attributes are the repositories of the other collections.
 
@@ -123,34 +101,30 @@ class AppointmentStore:
 
     async def ping(self) -> None:
         """One round trip."""
-        with translated():
-            await self._database.client.admin.command("ping")
+        await self._database.client.admin.command("ping")
 
     async def diagnose(self) -> Diagnosis:
         """How the server is and what this user may do there; changes nothing."""
-        with translated():
-            return await diagnose(self._database)
+        return await diagnose(self._database)
 
     async def ensure_indexes(self) -> None:
         """Create what is missing: the unique natural key, and the way to what waits.
 
         Sparse: appointments that came by another way have no natural key of ours.
         """
-        with translated():
-            await indexes.ensure(self._database)
+        await indexes.ensure(self._database)
 
     async def load(self, ids: Sequence[str]) -> dict[str, Appointment]:
         """The appointments that these ids name, in one query per 500, and one more where some are named by `_id`."""
         found: dict[str, Appointment] = {}
         secret, policies = await self.secret.get(), await self.policies.recent()
-        wanted = LOADED_FOR_POLICIES if policies.by_scope else LOADED
-        with translated():
-            for chunk in batched(ids):
-                async with self._turns.take():
-                    for field in ("id", "_id"):
-                        if rest := [name for name in chunk if name not in found]:
-                            records = await read(self._appointments, named(rest, field), wanted)
-                            found |= by_name(rest, records, secret=secret, policies=policies)
+        wanted = records.LOADED_FOR_POLICIES if policies.by_scope else records.LOADED
+        for chunk in batched(ids):
+            async with self._turns.take():
+                for field in ("id", "_id"):
+                    if rest := [name for name in chunk if name not in found]:
+                        there = await read(self._appointments, named(rest, field), wanted)
+                        found |= records.by_name(rest, there, secret=secret, policies=policies)
         return found
 
     async def save(self, results: Sequence[Result]) -> SaveReport:
@@ -160,17 +134,17 @@ class AppointmentStore:
             StoreUnavailable: MongoDB is away and not one row was written.
         """
         secret = await self.secret.get()
-        report = await self._write("store.save", [partial(result_write, row, secret=secret) for row in results])
+        report = await self._write("store.save", [partial(writes.result_write, row, secret=secret) for row in results])
         await self.totals.add(results, report.saved)
         return report
 
     async def mark_failed(self, causes: Mapping[str, tuple[str, int]]) -> SaveReport:
         """End appointments as `falhou`: id to (cause, fence). Not where a newer claim has written."""
         known = await self.load(list(causes))
-        rows = [partial(failure_write, each, *causes[name]) for name, each in known.items()]
+        rows = [partial(writes.failure_write, each, *causes[name]) for name, each in known.items()]
         report = await self._write("store.mark_failed", rows)
         if full := [(each, causes[name][1]) for name, each in known.items() if each.id in report.refused]:
-            for ended in await fail_without_room(self._appointments, full):
+            for ended in await writes.fail_without_room(self._appointments, full):
                 del report.refused[ended]
                 report.saved[ended] = Status.FAILED
         report.conflicts.extend(causes.keys() - known.keys())
@@ -194,11 +168,10 @@ class AppointmentStore:
         say since when waits from now on.
         """
         secret, now = await self.secret.get(), self._clock()
-        for clock, due, undated in waiting(now - timedelta(seconds=older_than_s), now - _DIED_OVER_IT):
-            with translated():
-                await self._appointments.update_many(undated, {"$set": {clock: now}})
+        for clock, due, undated in queries.waiting(now - timedelta(seconds=older_than_s), now - _DIED_OVER_IT):
+            await self._appointments.update_many(undated, {"$set": {clock: now}})
             async for chunk in self._chunks(due, limit, order=clock):
-                yield [pending_of(record, secret=secret) for record in chunk]
+                yield [records.pending_of(record, secret=secret) for record in chunk]
 
     async def requeue(
         self,
@@ -216,34 +189,32 @@ class AppointmentStore:
             again: results that somebody else stored or a person corrected are replaced, too.
             limit: appointments per update.
         """
-        chosen = any_of(statuses)
+        chosen = queries.any_of(statuses)
         if reasons is not None:
-            chosen = {"$and": [chosen, because_of(reasons)]}
+            chosen = {"$and": [chosen, queries.because_of(reasons)]}
         secret = await self.secret.get()
         async for chunk in self._chunks(chosen, limit):
-            with translated():
-                fields = waiting_again(self._clock()) | ({"normalizacao.refazer": list(Kind)} if again else {})
-                await set_pending(self._appointments, [record["_id"] for record in chunk], any_of(statuses), fields)
-            yield [pending_of(record, secret=secret, later=1) for record in chunk]
+            fields = records.waiting_again(self._clock()) | ({"normalizacao.refazer": list(Kind)} if again else {})
+            keys = [record["_id"] for record in chunk]
+            await writes.set_pending(self._appointments, keys, queries.any_of(statuses), fields)
+            yield [records.pending_of(record, secret=secret, later=1) for record in chunk]
 
     async def _chunks(
         self, chosen: Mapping[str, Any], limit: int, *, order: str | None = None
     ) -> AsyncIterator[list[Record]]:
         """Records that wait or are about to, none of which keeps the others from being read."""
-        with translated():
-            async for chunk in each_of(self._appointments, chosen, PENDING_FIELDS, order=order, size=limit):
-                await self.imports.recount(ours(record).get("import_id") for record in chunk)
-                yield [record for record in chunk if record["_id"] is not None]
+        async for chunk in each_of(self._appointments, chosen, records.PENDING_FIELDS, order=order, size=limit):
+            await self.imports.recount(ours(record).get("import_id") for record in chunk)
+            yield [record for record in chunk if record["_id"] is not None]
 
     async def every(self, import_id: str | None = None) -> AsyncIterator[StoredAppointment]:
         """Every appointment that is ours (it carries `normalizacao`), of one import or of all."""
         chosen: dict[str, Any] = {"normalizacao.status": {"$exists": True}}
         if import_id is not None:
             chosen["normalizacao.import_id"] = import_id
-        with translated():
-            async for chunk in each_of(self._appointments, chosen):
-                for record in chunk:
-                    yield StoredAppointment.of(record)
+        async for chunk in each_of(self._appointments, chosen):
+            for record in chunk:
+                yield StoredAppointment.of(record)
 
     async def browse(self, chosen: Filter, *, after: str | None = None, skip: int = 0, limit: int = 50) -> Page:
         """Appointments that are ours, as `normalizer.store.queries` orders them.
@@ -258,41 +229,37 @@ class AppointmentStore:
             InvalidInput: `after` is nothing a page gave.
         """
         now = self._clock()
-        with translated():
-            found, following = await queries.page(self._appointments, chosen, now, after=after, skip=skip, limit=limit)
-            total = await self._total(chosen, now)
+        found, following = await queries.page(self._appointments, chosen, now, after=after, skip=skip, limit=limit)
+        total = await self._total(chosen, now)
         return Page(found, total, following)
 
     async def each(self, chosen: Filter, *, most: int) -> AsyncIterator[list[StoredAppointment]]:
         """Up to `most` of them, in the same order, some hundred at a time."""
-        with translated():
-            async for found in queries.pages(self._appointments, chosen, self._clock(), most=most):
-                yield found
+        async for found in queries.pages(self._appointments, chosen, self._clock(), most=most):
+            yield found
 
     async def _total(self, chosen: Filter, now: datetime) -> int:
         """Of all, or of the concluded, it is known without counting them."""
         if not chosen.is_plain or chosen.status not in {None, Status.DONE}:
             return await queries.total(self._appointments, chosen, now)
         by_status = await self.totals.by_status()
-        return min(DEEPEST + 1, by_status.total() if chosen.status is None else by_status[chosen.status])
+        return min(queries.DEEPEST + 1, by_status.total() if chosen.status is None else by_status[chosen.status])
 
     async def written_since(self, import_id: str, keys: Collection[str]) -> set[str]:
         """Which of these natural keys another import wrote on after this one did."""
         found: set[str] = set()
-        with translated():
-            for chunk in batched(list(keys)):
-                chosen = {KEY_FIELD: {"$in": chunk}}
-                wanted = {KEY_FIELD: 1, "normalizacao.tocado_por": 1}
-                for record in await read(self._appointments, chosen, wanted):
-                    if ours(record).get("tocado_por") not in {None, import_id}:
-                        found.add(record[KEY_FIELD])
+        for chunk in batched(list(keys)):
+            chosen = {KEY_FIELD: {"$in": chunk}}
+            wanted = {KEY_FIELD: 1, "normalizacao.tocado_por": 1}
+            for record in await read(self._appointments, chosen, wanted):
+                if ours(record).get("tocado_por") not in {None, import_id}:
+                    found.add(record[KEY_FIELD])
         return found
 
     async def one(self, appointment_id: str) -> StoredAppointment | None:
         """One appointment; None when there is none, or it is not ours."""
-        with translated():
-            found: Record | None = await self._appointments.find_one(named([appointment_id]))
-            found = found or await self._appointments.find_one(named([appointment_id], "_id"))
+        found: Record | None = await self._appointments.find_one(named([appointment_id]))
+        found = found or await self._appointments.find_one(named([appointment_id], "_id"))
         return StoredAppointment.of(found) if found is not None and status_of(found) is not None else None
 
     async def correct(
@@ -308,15 +275,14 @@ class AppointmentStore:
         """The same for many, under an id that `undo` takes; how many. Those that somebody wrote on since are left."""
         secret, now = await self.secret.get(), self._clock()
         written = 0
-        with translated():
-            for chunk in batched(corrections):
-                rewrites = []
-                for seen, values in chunk:
-                    change = self._correction(seen, values, now, secret)
-                    change["$set"]["normalizacao.tocado_por"] = import_id
-                    rewrites.append(Rewrite(seen.handle, {}, UpdateOne(as_read(seen, list(values)), change)))
-                written += (await write_over(self._database, import_id, rewrites, last=True))[0].modified
-                await self.imports.recount(seen.import_id for seen, _ in chunk)
+        for chunk in batched(corrections):
+            rewrites = []
+            for seen, values in chunk:
+                change = self._correction(seen, values, now, secret)
+                change["$set"]["normalizacao.tocado_por"] = import_id
+                rewrites.append(Rewrite(seen.handle, {}, UpdateOne(as_read(seen, list(values)), change)))
+            written += (await write_over(self._database, import_id, rewrites, last=True))[0].modified
+            await self.imports.recount(seen.import_id for seen, _ in chunk)
         return written
 
     def _correction(
@@ -334,25 +300,23 @@ class AppointmentStore:
     async def requeue_one(self, seen: StoredAppointment) -> Pending | None:
         """Put one back to `pendente`, all of it to be read anew; None when somebody wrote on it since."""
         again = {"normalizacao.revisao": seen.revision + 1, "normalizacao.refazer": list(Kind)}
-        if await self._write_on(seen, {"$set": {**waiting_again(self._clock()), **again}}) is None:
+        if await self._write_on(seen, {"$set": {**records.waiting_again(self._clock()), **again}}) is None:
             return None
         secret = await self.secret.get()
-        return Pending(seen.id, fingerprint_of(seen.sources, seen.revision + 1, secret=secret))
+        return Pending(seen.id, records.fingerprint_of(seen.sources, seen.revision + 1, secret=secret))
 
     async def _write_on(
         self, seen: StoredAppointment, change: Mapping[str, Any], kinds: Sequence[Kind] = ()
     ) -> StoredAppointment | None:
         durably = self._database.durably
-        with translated():
-            if not (await durably.update_one(as_read(seen, kinds), change)).modified_count:
-                return None
-            await self.imports.recount([seen.import_id])
-            return StoredAppointment.of(await durably.find_one({"_id": seen.handle}))
+        if not (await durably.update_one(as_read(seen, kinds), change)).modified_count:
+            return None
+        await self.imports.recount([seen.import_id])
+        return StoredAppointment.of(await durably.find_one({"_id": seen.handle}))
 
     async def undo(self, import_id: str, *, moved: Callable[[Undone], Awaitable[None]] | None = None) -> Undone:
         """Put back what the import wrote, telling how far it is. Whether it may be undone is the caller's to judge."""
-        with translated():
-            undone = await restore(self._database, import_id, moved)
+        undone = await restore(self._database, import_id, moved)
         await self.problems.forget(import_id)
         await self.imports.recount_all()  # whose appointments came back is not known here
         return undone
@@ -372,7 +336,7 @@ class AppointmentStore:
         with span(name, rows=len(rows)) as facts:
             if self._announces:
                 rows = [partial(announced, row) for row in rows]
-            report = await write_all(
+            report = await writes.write_all(
                 self._appointments, rows, clock=self._clock, stride=self._stride, turns=self._turns
             )
             facts |= {"saved": len(report.saved), "conflicts": len(report.conflicts)}

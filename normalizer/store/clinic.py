@@ -19,7 +19,7 @@ from pymongo.errors import ExecutionTimeout, PyMongoError
 from normalizer.domain.address import Address
 from normalizer.domain.address.explain import ClinicWord
 from normalizer.domain.appointment import ABSENT, Kind, Normalized, Origin, Policies, Review, Status, WhenMissing
-from normalizer.store.connection import PATIENCE_MS, Collection, Database, Record, each_of, grouped, translated
+from normalizer.store.connection import PATIENCE_MS, Collection, Database, Record, each_of, grouped, translating
 from normalizer.store.indexes import CORRECTED_AT
 from normalizer.store.queries import DEEPEST, UNACCOUNTED, Attention, standing
 from normalizer.store.records import NO_CAUSE, RESULT_FIELD, SOURCES, Result, about, status_of
@@ -30,6 +30,7 @@ _KEPT: Final = timedelta(seconds=10)
 _MOST: Final = 5_000  # scopes: brands, units and headers
 
 
+@translating
 class PolicyBook:
     """Policies; every group asks, so they are kept for a moment. Every method may raise `StoreUnavailable`."""
 
@@ -39,8 +40,7 @@ class PolicyBook:
 
     async def read(self) -> Policies:
         """What holds now."""
-        with translated():
-            stored = [(one["_id"], one.get("quando")) async for one in self._collection.find({}).limit(_MOST)]
+        stored = [(one["_id"], one.get("quando")) async for one in self._collection.find({}).limit(_MOST)]
         self._known = (self._clock(), Policies.of(stored))
         return self._known[1]
 
@@ -52,16 +52,14 @@ class PolicyBook:
 
     async def forget(self, scope: str) -> bool:
         """Leave a scope without a policy of its own; False where it had none."""
-        with translated():
-            found = await self._collection.delete_one({"_id": scope})
+        found = await self._collection.delete_one({"_id": scope})
         self._known = None
         return bool(found.deleted_count)
 
     async def decide(self, scope: str, when: WhenMissing) -> None:
         """Set one scope's policy."""
-        with translated():
-            change = {"$set": {"quando": when.value, "atualizado_em": self._clock()}}
-            await self._collection.update_one({"_id": scope}, change, upsert=True)
+        change = {"$set": {"quando": when.value, "atualizado_em": self._clock()}}
+        await self._collection.update_one({"_id": scope}, change, upsert=True)
         self._known = None
 
 
@@ -70,6 +68,7 @@ def id_of(word: ClinicWord) -> str:
     return hashlib.blake2b(f"{word.state}\0{word.city}\0{word.short}".encode(), digest_size=8).hexdigest()
 
 
+@translating
 class ClinicWords:
     """The word list, and which decisions each entry has made. Every method may raise `StoreUnavailable`."""
 
@@ -78,28 +77,25 @@ class ClinicWords:
 
     async def all(self) -> dict[str, ClinicWord]:
         """The entries in force, by id, the newest first."""
-        with translated():
-            return {each["_id"]: ClinicWord(**each["palavra"]) async for each in self._words.find().sort("em", -1)}
+        return {each["_id"]: ClinicWord(**each["palavra"]) async for each in self._words.find().sort("em", -1)}
 
     async def add(self, word: ClinicWord) -> str:
         """Put an entry into force; its id."""
         change = {"$set": {"palavra": asdict(word), "em": self._clock()}}
-        with translated():
-            await self._words.update_one({"_id": id_of(word)}, change, upsert=True)
+        await self._words.update_one({"_id": id_of(word)}, change, upsert=True)
         return id_of(word)
 
     async def made(self, word_id: str, decisions: Sequence[str]) -> None:
         """Note what the entry has decided."""
-        with translated():
-            await self._words.update_one({"_id": word_id}, {"$addToSet": {"decisoes": {"$each": list(decisions)}}})
+        await self._words.update_one({"_id": word_id}, {"$addToSet": {"decisoes": {"$each": list(decisions)}}})
 
     async def remove(self, word_id: str) -> list[str] | None:
         """Take an entry out of force; the decisions it has made. None when there is none."""
-        with translated():
-            found = await self._words.find_one_and_delete({"_id": word_id})
+        found = await self._words.find_one_and_delete({"_id": word_id})
         return None if found is None else list(found.get("decisoes") or ())
 
 
+@translating
 class ColumnTitles:
     """What operators said of column titles, by scope (a header as a whole, a brand): `normalizer_columns`."""
 
@@ -108,17 +104,15 @@ class ColumnTitles:
 
     async def known(self) -> dict[str, dict[str, str]]:
         """By scope: title to stored field. StoreUnavailable on an outage, as in all methods."""
-        with translated():
-            found = self._columns.find({}).sort("atualizado_em", -1).limit(_MOST)
-            return {record["_id"]: dict(record.get("titulos") or {}) async for record in found}
+        found = self._columns.find({}).sort("atualizado_em", -1).limit(_MOST)
+        return {record["_id"]: dict(record.get("titulos") or {}) async for record in found}
 
     async def remember(self, learned: Mapping[str, Mapping[str, str]]) -> None:
         """Remember what was said of titles; what was said of the same title before is replaced."""
-        with translated():
-            for scope, meanings in learned.items():
-                fields = {f"titulos.{title}": name for title, name in meanings.items()}
-                change = {"$set": {**fields, "atualizado_em": self._clock()}}
-                await self._columns.update_one({"_id": scope}, change, upsert=True)
+        for scope, meanings in learned.items():
+            fields = {f"titulos.{title}": name for title, name in meanings.items()}
+            change = {"$set": {**fields, "atualizado_em": self._clock()}}
+            await self._columns.update_one({"_id": scope}, change, upsert=True)
 
 
 _PAUSE: Final = "pausa"
@@ -126,6 +120,7 @@ _PAUSE: Final = "pausa"
 _SPENDING_KEPT: Final = timedelta(days=92)
 
 
+@translating
 class DurableState:
     """Durable copy of what Redis holds and nothing could rebuild: the pause, what was spent, what people corrected.
 
@@ -139,17 +134,15 @@ class DurableState:
 
     async def keep_pause(self, order: str | None) -> None:
         """Keep what an operator told the queue; None once it runs again."""
-        with translated():
-            if order is None:
-                await self._state.delete_one({"_id": _PAUSE})
-            else:
-                change = {"$set": {"ordem": order, "desde": self._clock()}}
-                await self._state.update_one({"_id": _PAUSE}, change, upsert=True)
+        if order is None:
+            await self._state.delete_one({"_id": _PAUSE})
+        else:
+            change = {"$set": {"ordem": order, "desde": self._clock()}}
+            await self._state.update_one({"_id": _PAUSE}, change, upsert=True)
 
     async def pause(self) -> str | None:
         """The order that holds the queue; None if it runs."""
-        with translated():
-            found: Record | None = await self._state.find_one({"_id": _PAUSE})
+        found: Record | None = await self._state.find_one({"_id": _PAUSE})
         return None if found is None else str(found["ordem"])
 
     async def add_spending(self, day: str, counts: Mapping[str, float]) -> None:
@@ -158,21 +151,18 @@ class DurableState:
             "$inc": {f"gasto.{name}": number for name, number in counts.items()},
             "$setOnInsert": {"expira_em": self._clock() + _SPENDING_KEPT},
         }
-        with translated():
-            await self._state.update_one({"_id": day}, change, upsert=True)
+        await self._state.update_one({"_id": day}, change, upsert=True)
 
     async def spending(self) -> dict[str, dict[str, float]]:
         """The counts of each day that is kept."""
-        with translated():
-            return {record["_id"]: record["gasto"] async for record in self._state.find({"_id": {"$ne": _PAUSE}})}
+        return {record["_id"]: record["gasto"] async for record in self._state.find({"_id": {"$ne": _PAUSE}})}
 
     async def corrections(self) -> AsyncIterator[dict[str, Address]]:
         """Addresses as people corrected them, by the text they saw; the oldest first, some hundred at a time."""
         wanted = dict.fromkeys((RESULT_FIELD[Kind.ADDRESS], f"normalizacao.{Kind.ADDRESS}"), 1)
         corrected = {CORRECTED_AT: {"$exists": True}}
-        with translated():
-            async for chunk in each_of(self._appointments, corrected, wanted, order=CORRECTED_AT):
-                yield dict(filter(None, map(_correction, chunk)))
+        async for chunk in each_of(self._appointments, corrected, wanted, order=CORRECTED_AT):
+            yield dict(filter(None, map(_correction, chunk)))
 
 
 def _correction(record: Record) -> tuple[str, Address] | None:
@@ -296,6 +286,7 @@ _FIRST_COUNT_MS: Final = 60_000
 _MOST_UNACCOUNTED: Final = 10_000
 
 
+@translating
 class Totals:
     """How many appointments stand where, at a cost that does not grow with their history."""
 
@@ -319,43 +310,38 @@ class Totals:
     async def counts(self) -> Counts:
         """Where all appointments stand, and why the open ones are open."""
         counts = Counts(by_status=await self.by_status())
-        with translated():
-            await add_causes(counts, self._appointments)
+        await add_causes(counts, self._appointments)
         return counts
 
     async def by_status(self) -> Counter[str]:
         """Where all appointments stand; the concluded ones are what is left of all."""
-        with translated():
-            by_status = await count_open(self._appointments)
-            everything = await self._appointments.estimated_document_count()
-            unaccounted = await self._appointments.count_documents(
-                UNACCOUNTED, limit=_MOST_UNACCOUNTED, maxTimeMS=PATIENCE_MS
-            )
+        by_status = await count_open(self._appointments)
+        everything = await self._appointments.estimated_document_count()
+        unaccounted = await self._appointments.count_documents(
+            UNACCOUNTED, limit=_MOST_UNACCOUNTED, maxTimeMS=PATIENCE_MS
+        )
         by_status[Status.DONE] = max(0, everything - unaccounted - by_status.total())
         return by_status
 
     async def attention(self) -> Counter[Attention]:
         """How many are settled and yet to be looked at, each cut at `DEEPEST` + 1; from an index of those alone."""
         found: Counter[Attention] = Counter()
-        with translated():
-            for each in Attention:
-                found[each] = await self._appointments.count_documents(
-                    each.query(), limit=DEEPEST + 1, maxTimeMS=PATIENCE_MS
-                )
+        for each in Attention:
+            found[each] = await self._appointments.count_documents(
+                each.query(), limit=DEEPEST + 1, maxTimeMS=PATIENCE_MS
+            )
         return found
 
     async def concluded_today(self) -> int:
         """How many were concluded since midnight in Brasília."""
-        with translated():
-            found = await self._totals.find_one({"_id": self._day()})
+        found = await self._totals.find_one({"_id": self._day()})
         return int((found or {}).get("concluidos") or 0)
 
     async def evidence(self) -> Counter[str]:
         """What a postal base said of the addresses that were ever concluded; empty where none was asked."""
         found: Counter[str] = Counter()
-        with translated():
-            async for record in self._totals.find({"base": {"$exists": True}}, {"base": 1}):
-                found.update(record["base"])
+        async for record in self._totals.find({"base": {"$exists": True}}, {"base": 1}):
+            found.update(record["base"])
         return found
 
     async def progress(self, counts: Counts) -> ProgressCounts:
@@ -366,9 +352,8 @@ class Totals:
         """So many concluded appointments by who read them, in the shares of all that were ever concluded."""
         await self._count_what_was_before()
         kept: Counter[str] = Counter()
-        with translated():
-            async for record in self._totals.find({}, {"por": 1}):
-                kept.update(record.get("por") or {})
+        async for record in self._totals.find({}, {"por": 1}):
+            kept.update(record.get("por") or {})
         if not kept.total():
             return Counter({Origin.RULES.value: concluded} if concluded else {})
         shares = Counter({name: concluded * number // kept.total() for name, number in kept.items()})
@@ -380,15 +365,14 @@ class Totals:
         if self._counted_before:
             return
         self._counted_before = True
-        with translated():
-            if await self._totals.find_one({"_id": _BEFORE}) is not None:
-                return
-            kept_days = [each["_id"] async for each in self._totals.find({}, {"_id": 1})]
-            before: Counter[str] = Counter()
-            if not kept_days:
-                with suppress(ExecutionTimeout):
-                    before = await self._stored_origins()
-            await self._totals.update_one({"_id": _BEFORE}, {"$setOnInsert": {"por": dict(before)}}, upsert=True)
+        if await self._totals.find_one({"_id": _BEFORE}) is not None:
+            return
+        kept_days = [each["_id"] async for each in self._totals.find({}, {"_id": 1})]
+        before: Counter[str] = Counter()
+        if not kept_days:
+            with suppress(ExecutionTimeout):
+                before = await self._stored_origins()
+        await self._totals.update_one({"_id": _BEFORE}, {"$setOnInsert": {"por": dict(before)}}, upsert=True)
 
     async def _stored_origins(self) -> Counter[str]:
         concluded = {"normalizacao.status": Status.DONE.value}

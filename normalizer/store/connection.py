@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from datetime import UTC, datetime
-from inspect import isawaitable
+from functools import wraps
+from inspect import isasyncgenfunction, isawaitable, iscoroutinefunction
 from itertools import islice
 from typing import Any, TypeVar, get_type_hints
 
@@ -102,6 +103,38 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable(f"MongoDB falhou ({type(error).__name__}).") from None
 
 
+def translating(repository: type[T]) -> type[T]:
+    """The class, each public method of which raises `StoreUnavailable` or `Misconfigured` as `translated` does."""
+    for name, method in list(vars(repository).items()):
+        if name.startswith("_"):
+            continue
+        if isasyncgenfunction(method):
+            setattr(repository, name, _translated_each(method))
+        elif iscoroutinefunction(method):
+            setattr(repository, name, _translated_once(method))
+    return repository
+
+
+def _translated_once(method: Callable[..., Awaitable[T]]) -> Callable[..., Awaitable[T]]:
+    @wraps(method)
+    async def run(*args: Any, **named: Any) -> T:
+        with translated():
+            return await method(*args, **named)
+
+    return run
+
+
+def _translated_each(method: Callable[..., AsyncGenerator[T, None]]) -> Callable[..., AsyncGenerator[T, None]]:
+    @wraps(method)
+    async def run(*args: Any, **named: Any) -> AsyncGenerator[T, None]:
+        with translated():
+            async with aclosing(method(*args, **named)) as found:
+                async for each in found:
+                    yield each
+
+    return run
+
+
 class Database:
     """One database: its collections, its secret, and the clock by which its records are dated.
 
@@ -137,6 +170,7 @@ class Database:
         return self.passing(name).with_options(write_concern=_LASTING)
 
 
+@translating
 class Secret:
     """32 random bytes, the same for every replica: `normalizer_secrets`."""
 
@@ -147,14 +181,12 @@ class Secret:
     async def get(self) -> bytes:
         """The secret; made where there is none. Raises StoreUnavailable."""
         if self._known is None:
-            with translated():
-                self._known = await self._get_or_create()
+            self._known = await self._get_or_create()
         return self._known
 
     async def peek(self) -> bytes | None:
         """The secret, if there is one already: creates nothing. Raises StoreUnavailable."""
-        with translated():
-            found = await self._collection.find_one({"_id": _SECRET_ID})
+        found = await self._collection.find_one({"_id": _SECRET_ID})
         return None if found is None else bytes(found["valor"])
 
     async def _get_or_create(self) -> bytes:

@@ -14,7 +14,7 @@ from bson import ObjectId
 
 from normalizer.domain.appointment import Status
 from normalizer.store.clinic import ProgressCounts, progress_of_import
-from normalizer.store.connection import BULK, Database, Record, batched, by_native_id, stored_names, translated, utc
+from normalizer.store.connection import BULK, Database, Record, batched, by_native_id, stored_names, translating, utc
 from normalizer.store.undo import WINDOW
 
 #: How long the rows a sheet's import could not use are kept, with their cells.
@@ -230,6 +230,7 @@ def _number(value: object) -> int:
 _FIGURES: Final = ("estados", "origens", "pareceres")  # the counts of `ProgressCounts`
 
 
+@translating
 class Imports:
     """Records of imports, `normalizer_imports`. Every method may raise `StoreUnavailable`."""
 
@@ -247,29 +248,25 @@ class Imports:
         """Note that an import was received and is being read; False when it was before."""
         now, running = self._clock(), stored_notes(state=ImportState.RUNNING)
         record = {**stored_notes(**known), **running, "fase": "lendo", "created_at": now, "atualizado_em": now}
-        with translated():
-            made = await self._imports.update_one({"_id": ObjectId(import_id)}, {"$setOnInsert": record}, upsert=True)
+        made = await self._imports.update_one({"_id": ObjectId(import_id)}, {"$setOnInsert": record}, upsert=True)
         return made.upserted_id is not None
 
     async def forget(self, import_id: str) -> None:
         """Take back an announced import that was refused before it wrote anything."""
-        with translated():
-            await self._imports.delete_one({"_id": ObjectId(import_id), "fase": "lendo"})
+        await self._imports.delete_one({"_id": ObjectId(import_id), "fase": "lendo"})
 
     async def begin(self, import_id: str | None = None, **known: Unpack[ImportNotes]) -> str:
         """Note that an import begins to write, under its id where it was announced; returns the id."""
         native, now = ObjectId(import_id), self._clock()
         fields = {**stored_notes(**known), **stored_notes(state=ImportState.RUNNING), "atualizado_em": now}
         change = {"$set": fields, "$setOnInsert": {"created_at": now}, "$unset": {"fase": ""}}
-        with translated():
-            await self._imports.update_one({"_id": native}, change, upsert=True)
+        await self._imports.update_one({"_id": native}, change, upsert=True)
         return str(native)
 
     async def note(self, import_id: str, **known: Unpack[ImportNotes]) -> None:
         """Note how far it is: counts, names, a state; never a patient's text."""
         fields = {**stored_notes(**known), "atualizado_em": self._clock()}
-        with translated():
-            await self._imports.update_one(by_native_id(import_id), {"$set": fields})
+        await self._imports.update_one(by_native_id(import_id), {"$set": fields})
 
     async def end(self, import_id: str, **known: Unpack[ImportNotes]) -> None:
         """Note how it ended."""
@@ -279,49 +276,44 @@ class Imports:
     async def lessons(self) -> list[Mapping[str, Any]]:
         """What the corrections of many that stand say of districts' short names, as `Questions.learned` noted it."""
         standing = {"licoes": {"$exists": True}, "status": ImportState.FINISHED.value}
-        with translated():
-            return [each async for record in self._imports.find(standing, {"licoes": 1}) for each in record["licoes"]]
+        return [each async for record in self._imports.find(standing, {"licoes": 1}) for each in record["licoes"]]
 
     async def get(self, import_id: str) -> ImportRecord | None:
         """What is known of an import; None when there is no such import."""
-        with translated():
-            found: Record | None = await self._imports.find_one(by_native_id(import_id))
+        found: Record | None = await self._imports.find_one(by_native_id(import_id))
         return None if found is None else ImportRecord.of(found)
 
     async def recent(self, limit: int = 20, *, since: datetime | None = None) -> list[ImportRecord]:
         """The last imports, newest first."""
         chosen = {} if since is None else {"created_at": {"$gte": since}}
-        with translated():
-            cursor = self._imports.find(chosen).sort("created_at", -1).limit(limit)
-            return [ImportRecord.of(record) async for record in cursor]
+        cursor = self._imports.find(chosen).sort("created_at", -1).limit(limit)
+        return [ImportRecord.of(record) async for record in cursor]
 
     async def progress(self, import_id: str) -> ProgressCounts:
         """How far an import's appointments are. Figures are kept once none of them waits any more."""
-        with translated():
-            about = await self._imports.find_one(by_native_id(import_id), {"figuras": 1})
-            if about and (kept := about.get("figuras")):
-                return ProgressCounts(*[Counter(kept.get(name) or {}) for name in _FIGURES])
-            counted = await progress_of_import(self._appointments, import_id)
-            if counted.total and not counted.by_status[Status.PENDING]:
-                counts = (counted.by_status, counted.by_origin, counted.by_evidence)
-                figures = {name: dict(count) for name, count in zip(_FIGURES, counts, strict=True)}
-                over = {**by_native_id(import_id), "status": {"$ne": ImportState.RUNNING.value}}
-                await self._imports.update_one(over, {"$set": {"figuras": figures}})
+        about = await self._imports.find_one(by_native_id(import_id), {"figuras": 1})
+        if about and (kept := about.get("figuras")):
+            return ProgressCounts(*[Counter(kept.get(name) or {}) for name in _FIGURES])
+        counted = await progress_of_import(self._appointments, import_id)
+        if counted.total and not counted.by_status[Status.PENDING]:
+            counts = (counted.by_status, counted.by_origin, counted.by_evidence)
+            figures = {name: dict(count) for name, count in zip(_FIGURES, counts, strict=True)}
+            over = {**by_native_id(import_id), "status": {"$ne": ImportState.RUNNING.value}}
+            await self._imports.update_one(over, {"$set": {"figuras": figures}})
         return counted
 
     async def recount(self, import_ids: Iterable[str | None]) -> None:
         """Appointments of imports that were over have changed: `progress` counts them anew."""
         if names := set(import_ids) - {None}:
             chosen = {"_id": {"$in": [by_native_id(str(name))["_id"] for name in names]}, "figuras": {"$exists": True}}
-            with translated():
-                await self._imports.update_many(chosen, {"$unset": {"figuras": ""}})
+            await self._imports.update_many(chosen, {"$unset": {"figuras": ""}})
 
     async def recount_all(self) -> None:
         """Appointments of any import may have changed."""
-        with translated():
-            await self._imports.update_many({"figuras": {"$exists": True}}, {"$unset": {"figuras": ""}})
+        await self._imports.update_many({"figuras": {"$exists": True}}, {"$unset": {"figuras": ""}})
 
 
+@translating
 class ProblemRows:
     """Rows of sheets that could not be used whole, for some days: `normalizer_problems`."""
 
@@ -331,18 +323,15 @@ class ProblemRows:
     async def keep(self, import_id: str, rows: Sequence[ProblemRow], *, first: int = 0) -> None:
         """Keep the rows of an import, the first as number `first`. StoreUnavailable on an outage, as in all methods."""
         about = {"import_id": import_id, "expira_em": self._clock() + PROBLEMS_KEPT}
-        with translated():
-            for chunk in batched(enumerate(rows, first), BULK):
-                documents = [{**row.as_stored(), **about, "ordem": position} for position, row in chunk]
-                await self._problems.insert_many(documents, ordered=True)
+        for chunk in batched(enumerate(rows, first), BULK):
+            documents = [{**row.as_stored(), **about, "ordem": position} for position, row in chunk]
+            await self._problems.insert_many(documents, ordered=True)
 
     async def of(self, import_id: str, *, skip: int = 0, limit: int = 0) -> list[ProblemRow]:
         """The rows kept, in the sheet's order; `limit` 0 gives all."""
         cursor = self._problems.find({"import_id": import_id}).sort("ordem", 1).skip(skip).limit(limit)
-        with translated():
-            return [ProblemRow.of(record) async for record in cursor]
+        return [ProblemRow.of(record) async for record in cursor]
 
     async def forget(self, import_id: str) -> None:
         """The import was undone."""
-        with translated():
-            await self._problems.delete_many({"import_id": import_id})
+        await self._problems.delete_many({"import_id": import_id})

@@ -17,7 +17,7 @@ from pymongo import UpdateOne
 from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Policies, Status, Tracking
 from normalizer.domain.decision import Reason
 from normalizer.domain.stored_form import stored_form
-from normalizer.store.connection import UNREADABLE, Database, Record, each_of, translated
+from normalizer.store.connection import UNREADABLE, Database, Record, each_of
 from normalizer.store.records import RESULT_FIELD, TRACKING, about, id_text, ours, status_of
 from normalizer.store.undo import Rewrite, write_over
 from normalizer.store.upsert import UNNAMED
@@ -124,22 +124,21 @@ async def migrate(
     A record that somebody writes on between reading and writing is left for the next time.
     """
     migrated = Migrated()
-    with translated():
-        ours_only = {"normalizacao": {"$type": "object"}}
-        async for chunk in each_of(database.durably, ours_only, order="_id", size=_CHUNK):
-            sound = [record for record in chunk if UNREADABLE not in record]
-            migrated.seen += len(chunk)
-            migrated.skipped += len(chunk) - len(sound)
-            changes = [(record, found) for record in sound if (found := mended(record, policies))]
-            for _, found in changes:
-                migrated.by_change.update(found.keys())
-            if import_id is None:
-                migrated.changed += len(changes)
-            elif changes:
-                await _mend(database, changes, migrated, import_id)
-                await recount(ours(record).get("import_id") for record, _ in changes)
-            if moved is not None:
-                await moved(migrated)
+    ours_only = {"normalizacao": {"$type": "object"}}
+    async for chunk in each_of(database.durably, ours_only, order="_id", size=_CHUNK):
+        sound = [record for record in chunk if UNREADABLE not in record]
+        migrated.seen += len(chunk)
+        migrated.skipped += len(chunk) - len(sound)
+        changes = [(record, found) for record in sound if (found := mended(record, policies))]
+        for _, found in changes:
+            migrated.by_change.update(found.keys())
+        if import_id is None:
+            migrated.changed += len(changes)
+        elif changes:
+            await _mend(database, changes, migrated, import_id)
+            await recount(ours(record).get("import_id") for record, _ in changes)
+        if moved is not None:
+            await moved(migrated)
     return migrated
 
 

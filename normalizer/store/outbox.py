@@ -20,7 +20,7 @@ from bson import ObjectId
 from pymongo.errors import DuplicateKeyError
 
 from normalizer.domain.appointment import Status
-from normalizer.store.connection import BULK, Database, Record, by_native_id, translated
+from normalizer.store.connection import BULK, Database, Record, by_native_id, translating
 from normalizer.store.imports import ImportRecord, ImportState
 from normalizer.store.indexes import ENDS, index
 from normalizer.store.records import RESULT_FIELD, identity_of
@@ -75,6 +75,7 @@ def announced(row: Callable[[datetime], GuardedWrite], now: datetime) -> Guarded
     return write._replace(change=marked(write.change, write.status, now))
 
 
+@translating
 class Outbox:
     """Marks and events in MongoDB. Every method may raise `StoreUnavailable`."""
 
@@ -84,53 +85,48 @@ class Outbox:
 
     async def ensure_indexes(self) -> None:
         """Create what is missing. Called only where somebody collects marks: elsewhere nothing is indexed."""
-        with translated():
-            await self._appointments.create_indexes([index("normalizer_event", f"{MARK}.em", sparse=True)])
-            await self._events.create_indexes(_INDEXES)
+        await self._appointments.create_indexes([index("normalizer_event", f"{MARK}.em", sparse=True)])
+        await self._events.create_indexes(_INDEXES)
 
     async def collect(self, destinations: Sequence[str]) -> int:
         """Make events of the oldest marks; how many marks. One collector at a time keeps an appointment's order."""
-        with translated():
-            async for left in self._events.find({"aberto": True}):
-                await self._close(left)
-            wanted = {"id": 1, MARK: 1, "normalizacao.import_id": 1}
-            cursor = self._appointments.find({f"{MARK}.em": {"$exists": True}}, wanted)
-            marked = await cursor.sort(f"{MARK}.em", 1).limit(BULK).to_list(None)
-            by_type: dict[str, list[Record]] = {}
-            for record in marked:
-                by_type.setdefault(str(record["normalizacao"]["evento"]["tipo"]), []).append(record)
-            for kind, records in by_type.items():
-                event = await self._event(kind, {"appointments": [_told(one) for one in records]}, destinations)
-                event |= {
-                    "aberto": True,
-                    "marcas": [(one["_id"], one["normalizacao"]["evento"]["em"]) for one in records],
-                }
-                await self._events.insert_one(event)
-                await self._close(event)
+        async for left in self._events.find({"aberto": True}):
+            await self._close(left)
+        wanted = {"id": 1, MARK: 1, "normalizacao.import_id": 1}
+        cursor = self._appointments.find({f"{MARK}.em": {"$exists": True}}, wanted)
+        marked = await cursor.sort(f"{MARK}.em", 1).limit(BULK).to_list(None)
+        by_type: dict[str, list[Record]] = {}
+        for record in marked:
+            by_type.setdefault(str(record["normalizacao"]["evento"]["tipo"]), []).append(record)
+        for kind, records in by_type.items():
+            event = await self._event(kind, {"appointments": [_told(one) for one in records]}, destinations)
+            event |= {
+                "aberto": True,
+                "marcas": [(one["_id"], one["normalizacao"]["evento"]["em"]) for one in records],
+            }
+            await self._events.insert_one(event)
+            await self._close(event)
         return len(marked)
 
     async def add(self, kind: str, data: Mapping[str, Any], destinations: Sequence[str], *, once: str) -> bool:
         """An event that no result carries; `once` names it, so that several who saw it tell it once."""
-        with translated():
-            try:
-                await self._events.insert_one(await self._event(kind, data, destinations) | {"uma_vez": once})
-            except DuplicateKeyError:
-                return False
+        try:
+            await self._events.insert_one(await self._event(kind, data, destinations) | {"uma_vez": once})
+        except DuplicateKeyError:
+            return False
         return True
 
     async def next_for(self, destination: str) -> Delivery | None:
         """The oldest event that this destination has not taken, due or not: later ones wait behind it."""
-        with translated():
-            found = await self._events.find_one({f"destinos.{destination}.estado": _WAITING}, sort=[("_id", 1)])
+        found = await self._events.find_one({f"destinos.{destination}.estado": _WAITING}, sort=[("_id", 1)])
         return _delivery(found, destination) if found is not None else None
 
     async def taken(self, event_id: str, destination: str) -> None:
         """This destination has it; once all have, it is forgotten."""
-        with translated():
-            await self._events.update_one({"_id": event_id}, {"$set": {f"destinos.{destination}.estado": _TAKEN}})
-            found = await self._events.find_one({"_id": event_id}, {"destinos": 1})
-            if found and all(one["estado"] == _TAKEN for one in found["destinos"].values()):
-                await self._events.delete_one({"_id": event_id, "uma_vez": {"$exists": False}})
+        await self._events.update_one({"_id": event_id}, {"$set": {f"destinos.{destination}.estado": _TAKEN}})
+        found = await self._events.find_one({"_id": event_id}, {"destinos": 1})
+        if found and all(one["estado"] == _TAKEN for one in found["destinos"].values()):
+            await self._events.delete_one({"_id": event_id, "uma_vez": {"$exists": False}})
 
     async def later(self, event_id: str, destination: str, due_at: datetime, error: str) -> None:
         """It was not taken: again at `due_at`."""
@@ -143,20 +139,17 @@ class Outbox:
     async def _not_taken(self, event_id: str, destination: str, noted: Mapping[str, Any]) -> None:
         about = f"destinos.{destination}"
         fields = {f"{about}.{name}": value for name, value in noted.items()}
-        with translated():
-            await self._events.update_one({"_id": event_id}, {"$set": fields, "$inc": {f"{about}.tentativas": 1}})
+        await self._events.update_one({"_id": event_id}, {"$set": fields, "$inc": {f"{about}.tentativas": 1}})
 
     async def failed(self, destination: str, *, limit: int = 100) -> list[Delivery]:
         """Events that this destination did not take, oldest first."""
-        with translated():
-            cursor = self._events.find({f"destinos.{destination}.estado": _FAILED}).sort("_id", 1).limit(limit)
-            return [_delivery(found, destination) async for found in cursor]
+        cursor = self._events.find({f"destinos.{destination}.estado": _FAILED}).sort("_id", 1).limit(limit)
+        return [_delivery(found, destination) async for found in cursor]
 
     async def count_failed(self) -> int:
         """How many events some destination did not take, up to 10,000."""
-        with translated():
-            query = {"$or": [{f"destinos.{name}.estado": _FAILED} for name in DESTINATIONS]}
-            return int(await self._events.count_documents(query, limit=10_000))
+        query = {"$or": [{f"destinos.{name}.estado": _FAILED} for name in DESTINATIONS]}
+        return int(await self._events.count_documents(query, limit=10_000))
 
     async def send_again(self, destination: str, event_id: str | None = None) -> int:
         """Let failed events (all, or one) be sent once more; how many."""
@@ -164,25 +157,20 @@ class Outbox:
         query = {f"{about}.estado": _FAILED} | ({"_id": event_id} if event_id else {})
         now = self._clock()
         change = {"$set": {about: _anew(now), "expira_em": now + _KEPT}}
-        with translated():
-            return int((await self._events.update_many(query, change)).modified_count)
+        return int((await self._events.update_many(query, change)).modified_count)
 
     async def finished_imports(self) -> list[ImportRecord]:
         """Imports whose sheet is written, whose end nobody was told, and of which no appointment waits."""
         found = []
-        with translated():
-            async for record in self._untold(ImportState.FINISHED, {"$exists": False}):
-                waits = {"normalizacao.import_id": str(record["_id"]), "normalizacao.status": "pendente"}
-                if await self._appointments.find_one(waits, {"_id": 1}) is None:
-                    found.append(ImportRecord.of(record))
+        async for record in self._untold(ImportState.FINISHED, {"$exists": False}):
+            waits = {"normalizacao.import_id": str(record["_id"]), "normalizacao.status": "pendente"}
+            if await self._appointments.find_one(waits, {"_id": 1}) is None:
+                found.append(ImportRecord.of(record))
         return found
 
     async def undone_imports(self) -> list[ImportRecord]:
         """Imports that were undone, of which nobody was told."""
-        with translated():
-            return [
-                ImportRecord.of(record) async for record in self._untold(ImportState.UNDONE, {"$ne": "import.undone"})
-            ]
+        return [ImportRecord.of(record) async for record in self._untold(ImportState.UNDONE, {"$ne": "import.undone"})]
 
     def _untold(self, state: ImportState, told: Mapping[str, Any]) -> AsyncIterator[Record]:
         query = {"status": state.value, "evento": told, "created_at": {"$gte": self._clock() - _KEPT}}
@@ -191,8 +179,7 @@ class Outbox:
 
     async def told(self, import_id: str, kind: str) -> None:
         """Note on an import that its event exists."""
-        with translated():
-            await self._imports.update_one(by_native_id(import_id), {"$set": {"evento": kind}})
+        await self._imports.update_one(by_native_id(import_id), {"$set": {"evento": kind}})
 
     async def _close(self, event: Record) -> None:
         keys: dict[datetime, list[Any]] = {}  # a group's results are written at one moment: few moments, few updates

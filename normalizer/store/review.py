@@ -28,7 +28,7 @@ from normalizer.store.connection import (
     chunks_of,
     grouped,
     stored_names,
-    translated,
+    translating,
     utc,
 )
 from normalizer.store.imports import Imports
@@ -175,6 +175,7 @@ class Chosen:
 _Seen: TypeAlias = tuple[StoredAppointment, Record]
 
 
+@translating
 class Questions:
     """Every method may raise `StoreUnavailable`. `AppointmentStore.questions` is one."""
 
@@ -198,13 +199,12 @@ class Questions:
         Those with the keys in `but` are left out; with `only`, all others are; what only one text lacks always is.
         """
         among = {"$nin": list(but)} if only is None else {"$in": list(only)}
-        with translated():
+        groups = await self._grouped(chosen, among, after, limit + 1)
+        if any(group["_id"] is None for group in groups) and await self._stamp():
             groups = await self._grouped(chosen, among, after, limit + 1)
-            if any(group["_id"] is None for group in groups) and await self._stamp():
-                groups = await self._grouped(chosen, among, after, limit + 1)
-            asked = [group for group in groups if group["_id"] is not None][:limit]
-            wanted = {"_id": {"$in": [group["um"] for group in asked]}}
-            records = {record["_id"]: record async for record in self._appointments.find(wanted)}
+        asked = [group for group in groups if group["_id"] is not None][:limit]
+        wanted = {"_id": {"$in": [group["um"] for group in asked]}}
+        records = {record["_id"]: record async for record in self._appointments.find(wanted)}
         return [
             Question(group["_id"], group["n"], _example(records[group["um"]], kind_of(group["_id"])))
             for group in asked
@@ -213,15 +213,13 @@ class Questions:
 
     async def count(self, chosen: Chosen) -> int:
         """How many appointments ask something."""
-        with translated():
-            return int(await self._appointments.count_documents(chosen.query(), maxTimeMS=PATIENCE_MS))
+        return int(await self._appointments.count_documents(chosen.query(), maxTimeMS=PATIENCE_MS))
 
     async def one(self, key: str) -> Question | None:
         """One question; None when nobody asks it any more."""
         query = _asking(key)
-        with translated():
-            count = await self._appointments.count_documents(query, maxTimeMS=PATIENCE_MS)
-            record = await self._appointments.find_one(query) if count else None
+        count = await self._appointments.count_documents(query, maxTimeMS=PATIENCE_MS)
+        record = await self._appointments.find_one(query) if count else None
         return Question(key, count, _example(record, kind_of(key))) if record is not None else None
 
     async def cities_of(self, units: Collection[str]) -> dict[str, tuple[str, str]]:
@@ -234,25 +232,22 @@ class Questions:
             {"$group": {"_id": place, "n": {"$sum": 1}}},
             {"$sort": {"n": 1}},
         ]
-        with translated():
-            found = [row["_id"] async for row in grouped(self._appointments, steps)]
+        found = [row["_id"] async for row in grouped(self._appointments, steps)]
         return {str(one["unidade"]): (str(one["cidade"]), str(one["estado"])) for one in found}
 
     async def elsewhere(self, patients: Collection[str]) -> list[Elsewhere]:
         """Recent results of appointments whose patients are called so, the last ones first."""
         steps = [*_LATELY, {"$match": {"nome_paciente": {"$in": list(patients)}}}, {"$limit": 200}]
         fields = (RESULT_FIELD[Kind.ADDRESS], RESULT_FIELD[Kind.DOCUMENT])
-        with translated():
-            return [
-                Elsewhere(str(record.get("nome_paciente")), _contact(record), *map(record.get, fields))
-                async for record in grouped(self._appointments, steps)
-            ]
+        return [
+            Elsewhere(str(record.get("nome_paciente")), _contact(record), *map(record.get, fields))
+            async for record in grouped(self._appointments, steps)
+        ]
 
     async def put_off(self) -> list[str]:
         """The keys of what somebody wants to decide later."""
         lately = {"em": {"$gte": self._clock() - _PUT_OFF}, "acao": POSTPONED, "estado": "aplicada"}
-        with translated():
-            return [record["chave"] async for record in self._decisions.find(lately, {"chave": 1}).limit(BULK)]
+        return [record["chave"] async for record in self._decisions.find(lately, {"chave": 1}).limit(BULK)]
 
     async def _grouped(
         self, chosen: Chosen, among: Mapping[str, Any], after: tuple[int, str] | None, limit: int
@@ -287,19 +282,17 @@ class Questions:
 
     async def last_decisions(self, keys: Collection[str]) -> dict[str, Decision]:
         """The last decision on each of these questions that was ever decided on."""
-        with translated():
-            cursor = self._decisions.find({"chave": {"$in": list(keys)}}, {"registros": 0}).sort("numero", 1)
-            return {record["chave"]: _decision(record) async for record in cursor}
+        cursor = self._decisions.find({"chave": {"$in": list(keys)}}, {"registros": 0}).sort("numero", 1)
+        return {record["chave"]: _decision(record) async for record in cursor}
 
     async def begin(self, decision: Decision) -> bool:
         """Note a decision before its rows are written; False where somebody took its number."""
         record = {name: getattr(decision, field) for field, name in _STORED.items()}
         lesson = {} if decision.lesson is None else {"licao": asdict(decision.lesson)}
-        with translated():
-            try:
-                await self._decisions.insert_one({"_id": decision.id, **record, "registros": [], **lesson})
-            except DuplicateKeyError:
-                return False
+        try:
+            await self._decisions.insert_one({"_id": decision.id, **record, "registros": [], **lesson})
+        except DuplicateKeyError:
+            return False
         return True
 
     async def apply(self, decision: Decision, answers: _Answers, *, only: str | None = None) -> Decision | None:
@@ -310,25 +303,23 @@ class Questions:
         query = _asking(decision.key)
         if only is not None:
             query["$or"] = [named([only]), named([only], "_id")]
-        with translated():
-            while records := await self._appointments.find(query).limit(BULK).to_list(None):
-                asking, moved = await self._still_asking(records, decision)
-                given = await answers([seen.texts[decision.kind].text for seen, _ in asking])
-                if not await self._write(decision, asking, given) + moved:
-                    break
-            ended = await self._decisions.find_one_and_update(
-                {"_id": decision.id}, {"$set": {"estado": "aplicada"}}, {"registros": 0}, return_document=True
-            )
-            if not ended["total"]:
-                await self._decisions.delete_one({"_id": decision.id})
+        while records := await self._appointments.find(query).limit(BULK).to_list(None):
+            asking, moved = await self._still_asking(records, decision)
+            given = await answers([seen.texts[decision.kind].text for seen, _ in asking])
+            if not await self._write(decision, asking, given) + moved:
+                break
+        ended = await self._decisions.find_one_and_update(
+            {"_id": decision.id}, {"$set": {"estado": "aplicada"}}, {"registros": 0}, return_document=True
+        )
+        if not ended["total"]:
+            await self._decisions.delete_one({"_id": decision.id})
         return _decision(ended) if ended["total"] else None
 
     async def interrupted(self, before: datetime) -> list[Decision]:
         """Decisions begun before then whose process ended before all their rows were written."""
         begun = {"estado": "aplicando", "em": {"$gte": before - WINDOW, "$lt": before}}
-        with translated():
-            found = self._decisions.find(begun, {"registros": 0}).limit(_MOST_TOLD)
-            return [_decision(record) async for record in found]
+        found = self._decisions.find(begun, {"registros": 0}).limit(_MOST_TOLD)
+        return [_decision(record) async for record in found]
 
     async def _still_asking(self, records: Sequence[Record], decision: Decision) -> tuple[list[_Seen], int]:
         """Those whose text is still the one that asked; how many others got the keys of what they ask now."""
@@ -372,9 +363,8 @@ class Questions:
 
     async def decisions(self, limit: int = 20) -> list[Decision]:
         """The last ones, newest first; `limit` 0 gives all."""
-        with translated():
-            cursor = self._decisions.find({}, {"registros": 0}).sort("em", -1).limit(limit)
-            return [_decision(record) async for record in cursor]
+        cursor = self._decisions.find({}, {"registros": 0}).sort("em", -1).limit(limit)
+        return [_decision(record) async for record in cursor]
 
     async def learned(self, import_id: str, said: Sequence[tuple[StoredAppointment, ClinicWord]]) -> None:
         """Note what a correction of many says of districts' short names: it counts as decisions until it is undone."""
@@ -388,9 +378,8 @@ class Questions:
         """What decisions on at least so many different texts say alike of a district's short name, and how many do."""
         standing = {"licao.city": {"$exists": True}, "estado": "aplicada", "acao": "decidir"}
         texts = defaultdict[ClinicWord, set[str]](set)
-        with translated():
-            async for decision in self._decisions.find(standing, {"licao": 1, "chave": 1}):
-                texts[ClinicWord(**decision["licao"])].add(decision["chave"])
+        async for decision in self._decisions.find(standing, {"licao": 1, "chave": 1}):
+            texts[ClinicWord(**decision["licao"])].add(decision["chave"])
         for lesson in await self._imports.lessons():
             texts[ClinicWord(**lesson["palavra"])].update(lesson["textos"])
         return [(word, len(keys)) for word, keys in texts.items() if len(keys) >= least]
@@ -400,21 +389,20 @@ class Questions:
 
         None when there is no such decision, or it was undone.
         """
-        with translated():
-            standing = {"_id": decision_id, "estado": {"$ne": "desfeita"}}
-            found = await self._decisions.find_one(standing, {"registros": 0})
-            if found is None:
-                return None
-            kind, restored, kept = kind_of(found["chave"]), 0, 0
-            texts: dict[str, None] = {}
-            async for chunk in chunks_of(self._images.find({"import_id": decision_id}).sort("revisao", 1)):
-                rows = {image["registro"]: image for image in chunk}
-                back = await self._reopen(decision_id, kind, rows)
-                restored, kept = restored + len(back), kept + len(rows) - len(back)
-                texts |= dict.fromkeys(seen.texts[kind].text for seen in back)
-                await self._images.delete_many({"_id": {"$in": [image["_id"] for image in chunk]}})
-            await self._decisions.update_one({"_id": decision_id}, {"$set": {"estado": "desfeita"}})
-            restored += found["total"] if found["acao"] == POSTPONED else 0
+        standing = {"_id": decision_id, "estado": {"$ne": "desfeita"}}
+        found = await self._decisions.find_one(standing, {"registros": 0})
+        if found is None:
+            return None
+        kind, restored, kept = kind_of(found["chave"]), 0, 0
+        texts: dict[str, None] = {}
+        async for chunk in chunks_of(self._images.find({"import_id": decision_id}).sort("revisao", 1)):
+            rows = {image["registro"]: image for image in chunk}
+            back = await self._reopen(decision_id, kind, rows)
+            restored, kept = restored + len(back), kept + len(rows) - len(back)
+            texts |= dict.fromkeys(seen.texts[kind].text for seen in back)
+            await self._images.delete_many({"_id": {"$in": [image["_id"] for image in chunk]}})
+        await self._decisions.update_one({"_id": decision_id}, {"$set": {"estado": "desfeita"}})
+        restored += found["total"] if found["acao"] == POSTPONED else 0
         return restored, kept, list(texts)
 
     async def _reopen(self, decision_id: str, kind: Kind, images: Mapping[Any, Record]) -> list[StoredAppointment]:
@@ -431,10 +419,9 @@ class Questions:
 
     async def forget(self, appointment_id: str) -> int:
         """Erase every decision on this appointment's texts, and what it wrote over; how many."""
-        with translated():
-            ids = [each["_id"] async for each in self._decisions.find({"registros": appointment_id}, {"_id": 1})]
-            await self._images.delete_many({"import_id": {"$in": ids}})
-            return int((await self._decisions.delete_many({"_id": {"$in": ids}})).deleted_count)
+        ids = [each["_id"] async for each in self._decisions.find({"registros": appointment_id}, {"_id": 1})]
+        await self._images.delete_many({"import_id": {"$in": ids}})
+        return int((await self._decisions.delete_many({"_id": {"$in": ids}})).deleted_count)
 
 
 def _asking(key: str) -> dict[str, Any]:

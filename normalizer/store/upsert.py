@@ -14,7 +14,7 @@ from pymongo import InsertOne, UpdateOne
 
 from normalizer.domain.appointment import Kind
 from normalizer.domain.stored_form import FORMED
-from normalizer.store.connection import BULK, Database, Record, batched, read, translated
+from normalizer.store.connection import BULK, Database, Record, batched, read
 from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.records import (
     ALL_SOURCES,
@@ -83,23 +83,21 @@ class Upsert:
     async def write(self, rows: Sequence[ImportRow]) -> UpsertReport:
         """Write all rows, 500 at a time. Of rows with one key the last counts. StoreUnavailable on an outage."""
         distinct = {row.key: row for row in rows}
-        with translated():
-            for chunk in batched(distinct.values(), BULK):
-                await self._upsert_chunk(chunk)
+        for chunk in batched(distinct.values(), BULK):
+            await self._upsert_chunk(chunk)
         return self._report
 
     async def preview(self, rows: Sequence[ImportRow]) -> UpsertReport:
         """What `write` would report, without a write; a new row, which has no id yet, stands under its key."""
         distinct = {row.key: row for row in rows}
-        with translated():
-            for chunk in batched(distinct.values(), BULK):
-                stored = await self._stored(chunk)
-                for row in chunk:
-                    if row.key in stored:
-                        self._compared(row, stored[row.key])
-                    else:
-                        fresh = {**self._new_record(row), "id": row.key}
-                        self._report.new[row.key] = pending_of(fresh, secret=self._secret).fingerprint
+        for chunk in batched(distinct.values(), BULK):
+            stored = await self._stored(chunk)
+            for row in chunk:
+                if row.key in stored:
+                    self._compared(row, stored[row.key])
+                else:
+                    fresh = {**self._new_record(row), "id": row.key}
+                    self._report.new[row.key] = pending_of(fresh, secret=self._secret).fingerprint
         return self._report
 
     async def _upsert_chunk(self, rows: Sequence[ImportRow]) -> None:

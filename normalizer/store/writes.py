@@ -184,8 +184,7 @@ async def fail_without_room(collection: Collection, claimed: Sequence[tuple[Appo
     failed = {"normalization_status": Tracking.FAILED.value}
     change = {"$set": failed, "$unset": {"normalizacao.linha": "", "normalizacao.fontes": ""}}
     ended = [UpdateOne({"_id": one.key, **not_fenced_off(fence)}, change) for one, fence in claimed]
-    with translated():
-        refused = (await in_bulk(collection, ended)).refused
+    refused = (await in_bulk(collection, ended)).refused
     return {one.id for at, (one, _) in enumerate(claimed) if at not in refused}
 
 
