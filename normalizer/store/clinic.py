@@ -216,30 +216,6 @@ class ProgressCounts:
         return self.by_status.total()
 
 
-async def count_open(collection: Collection) -> Counter[str]:
-    """How many wait, need a person or have failed: from an index, at the cost of what is open."""
-    by_status: Counter[str] = Counter({status.value: 0 for status in Status})
-    for status in (Status.PENDING, Status.REVIEW, Status.FAILED):
-        for query in standing(status):  # one by one: not every store uses an index under an $or
-            by_status[status] += await collection.count_documents(query, maxTimeMS=PATIENCE_MS)
-    return by_status
-
-
-async def add_causes(counts: Counts, collection: Collection) -> None:
-    """Why the open ones are open, at the same cost."""
-    causes = {"erro": "$normalizacao.erro", "deles": "$normalization_error"}
-    for query in standing(Status.FAILED) if counts.by_status[Status.FAILED] else ():
-        async for found, number in _numbers(collection, query, causes):
-            counts.by_error[str(found.get("erro") or found.get("deles") or NO_CAUSE)] += number
-    reasons: dict[str, Any] = {kind.value: f"$normalizacao.{kind}.motivo" for kind in Kind}
-    reasons |= {f"{kind}_valor": {"$gt": [f"${RESULT_FIELD[kind]}", None]} for kind in Kind}
-    for query in standing(Status.REVIEW) if counts.by_status[Status.REVIEW] else ():
-        async for found, number in _numbers(collection, query, reasons):
-            for kind in Kind:
-                if (reason := found.get(kind)) and not found.get(f"{kind}_valor"):
-                    counts.by_reason[kind][reason] += number
-
-
 async def progress_of_import(appointments: Collection, import_id: str) -> ProgressCounts:
     """Of one import's appointments."""
     counted = ProgressCounts()
@@ -308,14 +284,27 @@ class Totals:
             await self._totals.update_one({"_id": self._day()}, change, upsert=True)
 
     async def counts(self) -> Counts:
-        """Where all appointments stand, and why the open ones are open."""
+        """Where all appointments stand, and why the open ones are open: at the cost of what is open."""
         counts = Counts(by_status=await self.by_status())
-        await add_causes(counts, self._appointments)
+        causes = {"erro": "$normalizacao.erro", "deles": "$normalization_error"}
+        for query in standing(Status.FAILED) if counts.by_status[Status.FAILED] else ():
+            async for found, number in _numbers(self._appointments, query, causes):
+                counts.by_error[str(found.get("erro") or found.get("deles") or NO_CAUSE)] += number
+        reasons: dict[str, Any] = {kind.value: f"$normalizacao.{kind}.motivo" for kind in Kind}
+        reasons |= {f"{kind}_valor": {"$gt": [f"${RESULT_FIELD[kind]}", None]} for kind in Kind}
+        for query in standing(Status.REVIEW) if counts.by_status[Status.REVIEW] else ():
+            async for found, number in _numbers(self._appointments, query, reasons):
+                for kind in Kind:
+                    if (reason := found.get(kind)) and not found.get(f"{kind}_valor"):
+                        counts.by_reason[kind][reason] += number
         return counts
 
     async def by_status(self) -> Counter[str]:
-        """Where all appointments stand; the concluded ones are what is left of all."""
-        by_status = await count_open(self._appointments)
+        """Where all appointments stand: open ones from an index, and the concluded ones are what is left of all."""
+        by_status: Counter[str] = Counter({status.value: 0 for status in Status})
+        for status in (Status.PENDING, Status.REVIEW, Status.FAILED):
+            for query in standing(status):  # one by one: not every store uses an index under an $or
+                by_status[status] += await self._appointments.count_documents(query, maxTimeMS=PATIENCE_MS)
         everything = await self._appointments.estimated_document_count()
         unaccounted = await self._appointments.count_documents(
             UNACCOUNTED, limit=_MOST_UNACCOUNTED, maxTimeMS=PATIENCE_MS

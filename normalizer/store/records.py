@@ -208,11 +208,6 @@ def _is_kept(record: Mapping[str, Any], kind: Kind, secret: bytes) -> bool:
     return not mark if written is None else written != value_hash(value, secret=secret)
 
 
-def sources_hash(fields: Mapping[str, Any], *, secret: bytes) -> str:
-    """What stands for all source texts, as `fontes`."""
-    return keyed_hash({name: fields.get(name) for name in ALL_SOURCES}, secret=secret)
-
-
 def holds_by_hand(record: Mapping[str, Any], kind: Kind) -> bool:
     """Whether a person's correction stands: made, and the texts are still those it was made on."""
     seen = about(record, kind).get("corrigido_de")

@@ -59,7 +59,7 @@ class Rewrite(NamedTuple):
 async def write_over(
     database: Database, import_id: str, rewrites: Sequence[Rewrite], *, last: bool = False
 ) -> tuple[Bulk, dict[Any, int]]:
-    """Write what an import changes, once it is kept what the records held; what was refused, by `_id`, with its code.
+    """Write what an import changes, after what the records held is stored; what was refused, by `_id`, with its code.
 
     Kept are the fields written, with what is written: where something else stands later, somebody has changed it; and
     those that normalizing writes. `last`: what anybody writes after it, a worker too, stays when it is undone.

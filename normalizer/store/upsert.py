@@ -24,7 +24,6 @@ from normalizer.store.records import (
     ours,
     pending_of,
     revision_of,
-    sources_hash,
     waiting_again,
 )
 from normalizer.store.undo import Rewrite, write_over
@@ -204,7 +203,7 @@ class Upsert:
     def _hashes(self, row: ImportRow) -> dict[str, str]:
         return {
             "linha": keyed_hash(dict(row.fields), secret=self._secret),
-            "fontes": sources_hash(row.fields, secret=self._secret),
+            "fontes": keyed_hash({name: row.fields.get(name) for name in ALL_SOURCES}, secret=self._secret),
         }
 
 
