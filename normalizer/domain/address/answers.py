@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard
-from normalizer.domain.address.grounding import Violation, ViolationKind, deduced, violations
+from normalizer.domain.address.grounding import ViolationKind, deduced, violations
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import cities_ending, states
 from normalizer.domain.address.standard import FIELDS, Address
@@ -64,7 +64,10 @@ def standardize(segments: Mapping[str, str | None], text: str) -> Settled[Addres
         cep=cep,
     )
     found = violations(text, address)
-    return Undecided(_reason(found), understood) if found else Settled(address, inferred=deduced(text, address))
+    if not found:
+        return Settled(address, inferred=deduced(text, address))
+    reasons = [_REASONS.get((violation.field, violation.problem), Reason.NOT_GROUNDED) for violation in found]
+    return Undecided(Reason.NOT_GROUNDED if Reason.NOT_GROUNDED in reasons else reasons[0], understood)
 
 
 def _settlement_as_street(given: dict[str, str | None]) -> dict[str, str | None]:
@@ -72,11 +75,6 @@ def _settlement_as_street(given: dict[str, str | None]) -> dict[str, str | None]
     tokens = Tokens(given["bairro"] or "")
     settles = tokens.size > 1 and tokens.keys[0] in lx.SETTLEMENTS | lx.LOCALITIES
     return {**given, "rua": given["bairro"], "bairro": None} if settles and given["rua"] is None else given
-
-
-def _reason(found: tuple[Violation, ...]) -> Reason:
-    reasons = [_REASONS.get((violation.field, violation.problem), Reason.NOT_GROUNDED) for violation in found]
-    return Reason.NOT_GROUNDED if Reason.NOT_GROUNDED in reasons else reasons[0]
 
 
 def _slot(value: object) -> str | None:
@@ -128,13 +126,9 @@ def _number(value: str | None, place: gazetteer.Municipality | None) -> tuple[st
         return None, None
     rest, number = at + 1, standard.number(tokens.keys[at])
     bound = tokens.words[rest].upper() if rest + 1 == tokens.size and len(tokens.keys[rest]) <= 5 else None
-    if bound and tokens.gaps[rest] == HYPHEN and _has_blocks(place):
+    if bound and tokens.gaps[rest] == HYPHEN and place is not None and ways_of(place.uf, place.name).block_numbers:
         return f"{number}-{bound}", None
     return number, bound
-
-
-def _has_blocks(place: gazetteer.Municipality | None) -> bool:
-    return place is not None and ways_of(place.uf, place.name).block_numbers
 
 
 def _street(value: str | None, number: str | None) -> str | None:
@@ -161,17 +155,14 @@ def _type(tokens: Tokens) -> tuple[str | None, int]:
     kind = _TYPES.get(tokens.keys[0])
     if kind is None and tokens.key(1) in lx.PREPOSITIONS:
         kind = lx.OPENING_TYPES.get(tokens.keys[0])
-    if kind is None or not _is_bound(tokens):
+    # The first word belongs to the next one: nothing, a colon or a full stop between them.
+    bound = tokens.size > 1 and (tokens.gaps[1] != HARD or tokens.colons[0] or tokens.dots[0])
+    if kind is None or not bound:
         return None, 0
     name = 1
     while name + 1 < tokens.size and _TYPES.get(tokens.keys[name]) == kind:
         name += 1  # "RUA R. X"
     return kind, name
-
-
-def _is_bound(tokens: Tokens) -> bool:
-    """Does the first word belong to the next one: nothing, a colon or a full stop between them."""
-    return tokens.size > 1 and (tokens.gaps[1] != HARD or tokens.colons[0] or tokens.dots[0])
 
 
 def _written_street(tokens: Tokens, kind: str | None, name: int, end: int) -> str:

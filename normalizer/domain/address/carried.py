@@ -7,7 +7,6 @@ compared whole.
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from normalizer.domain import gazetteer
@@ -90,6 +89,8 @@ class Carrier:
         self.evidence, self.address = evidence, address
         self.tokens, self.marks = evidence.tokens, evidence.marks
         self.street, self.district = value_words(address.rua), value_words(address.bairro or "")
+        self.town = ways_of(address.estado, address.cidade)
+        self.district_spans = list(self._spans(self.district, _NAMES))
 
     def wanted(self) -> list[tuple[str, list[Span]]]:
         """Return each value to place with every span of tokens that carries it."""
@@ -98,7 +99,7 @@ class Carrier:
         if address.numero is not None:
             wanted.append(("numero", self._number_spans(address.numero)))
         if address.bairro is not None:
-            wanted.append(("bairro", self._district_spans))
+            wanted.append(("bairro", self.district_spans))
         if address.complemento is not None:
             wanted.extend(("complemento", self._part_spans(part)) for part in address.complemento.split(", "))
         return wanted
@@ -122,8 +123,8 @@ class Carrier:
                 return 0
             if at > start and tokens.gaps[at] == HARD and not self._bridges(at):
                 return 0
-            if self._leads_to_number(at, words[done]):  # "Casa nº 2", "Área Reservada n. 01"
-                at += 1
+            if words[done][0].isdigit() and tokens.keys[at] in lx.NUMBER_WORDS and tokens.is_number(at + 1):
+                at += 1  # "Casa nº 2", "Área Reservada n. 01"
             spelled = self._spelled_at(at, words, done, table)
             if not spelled:
                 return 0
@@ -132,30 +133,18 @@ class Carrier:
 
     def _spelled_at(self, at: int, words: list[str], done: int, table: Table) -> int:
         """Return how many of the words from `done` on the token at `at` spells."""
-        key = self.tokens.keys[at]
-        if key == words[done] or self._same_number(at, words[done]):
-            return 1
+        key, word = self.tokens.keys[at], words[done]
+        if key == word or (self.tokens.kinds[at] == NUM and key.lstrip("0") == word.lstrip("0") != ""):
+            return 1  # "Loja 01" and "Loja 1"
         if (longs := table.longs.get(key)) is None:
             return 0
         return next((len(long) for long in longs if tuple(words[done : done + len(long)]) == long), 0)
-
-    def _leads_to_number(self, at: int, word: str) -> bool:
-        keys, kinds = self.tokens.keys, self.tokens.kinds
-        return word[0].isdigit() and keys[at] in lx.NUMBER_WORDS and kinds[at + 1 : at + 2] == [NUM]
 
     def _bridges(self, at: int) -> bool:
         """Does a value go on behind a comma: "Sala, 02", "SBS, QD. 9"."""
         inside = any(unit.start < at < unit.end for unit in self.evidence.units)
         coded = self.marks[at] == UNIT and self.tokens.keys[at - 1] in ALL_CODES
         return inside or coded or self.tokens.colons[at - 1]
-
-    def _same_number(self, at: int, word: str) -> bool:
-        """Is it the number of that word but for zeros in front: "Loja 01" and "Loja 1"."""
-        return self.tokens.kinds[at] == NUM and self.tokens.keys[at].lstrip("0") == word.lstrip("0") != ""
-
-    @cached_property
-    def _district_spans(self) -> list[Span]:
-        return list(self._spans(self.district, _NAMES))
 
     def _street_spans(self) -> list[Span]:
         words = self.street
@@ -212,7 +201,7 @@ class Carrier:
     def _is_block(self, at: int) -> bool:
         """Is it the block of "9-55", where block and house are one number."""
         bound = self.tokens.is_number(at + 1) and self.tokens.gaps[at + 1] == HYPHEN
-        return bound and ways_of(self.address.estado, self.address.cidade).block_numbers
+        return bound and self.town.block_numbers
 
     def _part_spans(self, part: str) -> list[Span]:
         words = value_words(part)
@@ -249,23 +238,17 @@ class Carrier:
         valued = any(word[0].isdigit() or len(word) == 1 or word in lx.ROMAN or word in lx.SIDES for word in rest)
         return valued or (not rest and first in _ALONE_HEADS and self.marks[span[0]] == UNIT)
 
-    def _has_inner_streets(self) -> bool:
-        town = ways_of(self.address.estado, self.address.cidade)
-        return town.inner_streets or town.opening_quadra
-
-    def _is_building(self, words: list[str]) -> bool:
-        named = words[0] in _BUILDING_HEADS or " ".join(words[:2]) in lx.BUILDING_PHRASES
-        return named or words[-1] in _FLOORS
-
     def _may_be_part(self, words: list[str], span: Span) -> bool:
         """Is it a unit with its value, a building, an estate, or bound to the house number?"""
         first, rest = words[0], words[1:]
         found = any((unit.start, unit.end) == span for unit in self.evidence.units)
         if found or self.evidence.labelled.get(span[0]) == "complemento":
             return True
-        inner = bool(rest) and rest[-1].isdigit() and first in STREET_HEADS and self._has_inner_streets()
+        inner = bool(rest) and rest[-1].isdigit() and first in STREET_HEADS
+        inner = inner and (self.town.inner_streets or self.town.opening_quadra)
         estate = first in _ESTATE_HEADS and bool(rest) and self.address.bairro is not None
-        if inner or estate or self._is_building(words) or self._is_place(span):
+        building = first in _BUILDING_HEADS or " ".join(words[:2]) in lx.BUILDING_PHRASES or words[-1] in _FLOORS
+        if inner or estate or building or self._is_place(span):
             return True
         if first in _UNIT_HEADS:
             return self._is_unit(first, rest, span) or self._is_aside(span)
@@ -277,7 +260,7 @@ class Carrier:
         if tokens.hard_start(start) != start or tokens.hard_end(start) != end or WORD not in tokens.kinds[start:end]:
             return False
         behind = NUM in tokens.kinds[:start] or (start > 0 and tokens.keys[start] in lx.UNIT_WORDS)
-        before = behind and any(district >= end for district, _ in self._district_spans)
+        before = behind and any(district >= end for district, _ in self.district_spans)
         return before and all(state.start != start for state in states(self.evidence))
 
     def _is_behind_number(self, words: list[str], start: int) -> bool:
@@ -285,12 +268,12 @@ class Carrier:
         tokens = self.tokens
         behind = tokens.kinds[start - 1] == NUM
         if all(word.isdigit() for word in words):
-            blocks = tokens.gaps[start] == HYPHEN and ways_of(self.address.estado, self.address.cidade).block_numbers
+            blocks = tokens.gaps[start] == HYPHEN and self.town.block_numbers
             return behind and self.address.numero is not None and not blocks
         if len(words) > 1 or len(words[0]) > _LONGEST_BOUND:
             return False
         ends = not tokens.dots[start] or tokens.hard_end(start) == start + 1
-        ends = ends or any(district == start + 1 for district, _ in self._district_spans)
+        ends = ends or any(district == start + 1 for district, _ in self.district_spans)
         letter = len(words[0]) == 1 and tokens.kinds[start] == WORD and ends
         return letter or (behind and tokens.gaps[start] in (GLUED, HYPHEN, SLASH))
 
@@ -300,6 +283,8 @@ class Carrier:
 # What may be left over between two fields: "no Centro", "na cidade de Itu", "Itu - estado de SP".
 _LOCATIVES: Final = lx.IN_THE | lx.IN_TOWN
 _OF_PLACES: Final = lx.OF | lx.AND | lx.TOWN_NAMES | lx.STATE_WORDS
+# What opens a field that may not be left over.
+_OPENING_FIELDS: Final = ALL_CODES.union(lx.STREET_TYPES, lx.DISTRICT_WORDS, lx.BUILDING_WORDS)
 
 
 class Omitted:
@@ -311,15 +296,19 @@ class Omitted:
         self.owners: list[str] = [""] * self.tokens.size
         for name, (start, end) in claims:
             self.owners[start:end] = [name] * (end - start)
-        self.city = dict(claims)["cidade"]
-        self.district = dict(claims).get("bairro")
+        spans, size = dict(claims), self.tokens.size
+        self.city, (first, last) = spans["cidade"], spans.get("bairro", (size, size))
+        # Where more follows the district, what stands before it is no aside: of several quarters, the first is meant.
+        self.asides_from = first if first == size or HARD in self.tokens.gaps[last : self.city[0]] else 0
         for state in states(evidence):
             if state.uf == address.estado and self._is_state(state):
                 self.owners[state.start : state.end] = ["estado"] * (state.end - state.start)
 
     def units(self) -> bool:
         """Is a part of the complement left over."""
-        return any(mark == UNIT and not self.owners[at] for at, mark in enumerate(self.marks))
+        return UNIT in self.marks and any(
+            mark == UNIT and not owner for mark, owner in zip(self.marks, self.owners, strict=True)
+        )
 
     def words(self) -> bool:
         """Is anything left over that is more than a label, a connective or a remark."""
@@ -336,10 +325,7 @@ class Omitted:
         if self._last_before(start) < 0 or self._follows(start, "cidade", "estado"):
             return True
         apart = self.tokens.gaps[start] == HARD and (end == self.tokens.size or self.tokens.hard_end(start) == end)
-        return apart and (end != self.city[0] or not self._state_behind_city())
-
-    def _state_behind_city(self) -> bool:
-        return any(state.start == self.city[1] for state in states(self.evidence))
+        return apart and (end != self.city[0] or all(state.start != self.city[1] for state in states(self.evidence)))
 
     def _last_before(self, at: int) -> int:
         """Return the last token before `at` that a field claims or nothing explains; -1 if there is none."""
@@ -360,7 +346,8 @@ class Omitted:
         """Is the word a label or a preposition of what stands right behind it, or the country's name at the end."""
         following = at + 1
         owner = self.owners[following] if following < self.tokens.size else ""
-        if key in lx.NUMBER_WORDS and (owner == "numero" or self._is_number(following)):
+        numbered = self.tokens.is_number(following) or NUMBER in self.marks[following : at + 2]
+        if key in lx.NUMBER_WORDS and (owner == "numero" or numbered):
             return True
         if key in lx.DISTRICT_LABELS or (key in lx.SHORT_DISTRICT_LABELS and self.tokens.dots[at]):
             return owner == "bairro"
@@ -374,9 +361,6 @@ class Omitted:
         before = self._last_before(at)
         return before >= 0 and self.owners[before] in fields
 
-    def _is_number(self, at: int) -> bool:
-        return at < self.tokens.size and (self.marks[at] == NUMBER or self.tokens.kinds[at] == NUM)
-
     def _leads_to_place(self, at: int) -> bool:
         """Do none but such words stand between `at` and the city or state: "na cidade de Itu"."""
         while at < self.tokens.size and not self.owners[at] and self.tokens.keys[at] in _OF_PLACES:
@@ -389,18 +373,13 @@ class Omitted:
         numbered = self._follows(at, "numero") or self.marks[at - 1] == NUMBER
         return kind is not None and numbered and self.address.rua.startswith(f"{kind} ")
 
-    def _is_inner_district(self, district: Span) -> bool:
-        """Does a field of its own stand between the district and the city behind it."""
-        return any(self.tokens.gaps[at] == HARD for at in range(district[1], self.city[0]))
-
     def _is_aside(self, at: int) -> bool:
         """Is the token in a field that may be left out: words only (a name, a remark), the district known.
 
-        What stands right before the city is never aside: it is where the district stands. Nor, where more follows the
-        district, is what stands before it: of several quarters, the first is meant.
+        What stands right before the city is never aside: it is where the district stands.
         """
         tokens = self.tokens
-        if self.district is None or (at < self.district[0] and self._is_inner_district(self.district)):
+        if at < self.asides_from:
             return False
         start, end = tokens.hard_start(at), tokens.hard_end(at)
         if any(self.owners[i] or tokens.kinds[i] == NUM for i in range(start, end)):
@@ -408,11 +387,4 @@ class Omitted:
         if end == self.city[0] and not tokens.parens[start]:
             return tokens.phrase(start, end) == tokens.phrase(*self.city)
         first = tokens.keys[start]
-        if end - start == 1 and len(first) == 1:
-            return False
-        return (
-            first not in ALL_CODES
-            and first not in lx.STREET_TYPES
-            and first not in lx.DISTRICT_WORDS
-            and first not in lx.BUILDING_WORDS
-        )
+        return first not in _OPENING_FIELDS and (end - start > 1 or len(first) > 1)

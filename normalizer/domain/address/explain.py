@@ -46,11 +46,11 @@ _MARKS: Final = {
 _KINDS: Final = {tk.WORD: "palavra", tk.NUM: "número", tk.CEP: "CEP", tk.PHONE: "fone", tk.NOISE: "ruído"}
 _GAPS: Final = {tk.GLUED: "", tk.BLANK: " ", tk.HYPHEN: "-", tk.SLASH: "/", tk.HARD: "|"}
 _PROBLEMS: Final = {
-    "invented": "não está no texto",
-    "wrong kind": "é outra coisa no texto",
-    "conflict": "contradiz o resto do endereço",
-    "claimed twice": "só está no texto como parte de outro campo",
-    "omitted": "o texto diz mais do que o endereço",
+    ViolationKind.INVENTED: "não está no texto",
+    ViolationKind.WRONG_KIND: "é outra coisa no texto",
+    ViolationKind.CONFLICT: "contradiz o resto do endereço",
+    ViolationKind.CLAIMED_TWICE: "só está no texto como parte de outro campo",
+    ViolationKind.OMITTED: "o texto diz mais do que o endereço",
 }
 
 
@@ -115,38 +115,22 @@ def explain(text: str) -> Explanation:
     evidence = Evidence(tokens, bytearray(tokens.size))
     steps = [_step(evidence, mark) for mark in PASSES if tokens.size]
     tried = (readings(evidence) if tokens.size else None) or []
-    result, inferred, reason = _result(parse_address(text))
+    best = next((reading.address for reading in tried if reading.address is not None), None)
+    objections = check(evidence, best) if best is not None else ()  # what grounding has against it
+    decision = parse_address(text)
+    settled = decision if isinstance(decision, Settled) else None
     return Explanation(
         texto=part,
         tokens=tuple(_token(tokens, at) for at in range(tokens.size)),
-        passos=tuple(filter(_marked_any, steps)),
+        passos=tuple(step for step in steps if step.marcou),
         leituras=tuple(_candidate(tokens, reading) for reading in tried),
         margem=_margin(tried),
         margem_minima=weights.MARGIN,
-        objecoes=tuple(_objections(evidence, tried)),
-        resultado=result,
-        deduzido=inferred,
-        motivo=reason,
+        objecoes=tuple((found.field, _PROBLEMS[found.problem]) for found in objections),
+        resultado=settled.value.as_dict() if settled else None,
+        deduzido=settled.inferred if settled else (),
+        motivo=decision.reason.value if isinstance(decision, Undecided) else None,
     )
-
-
-def _result(
-    decision: Settled[Address] | Undecided,
-) -> tuple[dict[str, str | None] | None, tuple[str, ...], str | None]:
-    if isinstance(decision, Settled):
-        return decision.value.as_dict(), decision.inferred, None
-    return None, (), decision.reason.value
-
-
-def _marked_any(step: Step) -> bool:
-    return bool(step.marcou)
-
-
-def _objections(evidence: Evidence, tried: list[Reading]) -> Iterator[tuple[str, str]]:
-    """Yield what grounding has against the best reading."""
-    best = next((reading.address for reading in tried if reading.address is not None), None)
-    for found in check(evidence, best) if best is not None else ():
-        yield found.field, _PROBLEMS[found.problem.value]
 
 
 def _token(tokens: Tokens, at: int) -> Token:
@@ -180,7 +164,7 @@ def _candidate(tokens: Tokens, reading: Reading) -> Candidate:
         rua=f"{start.kind} {tokens.words[start.name]}".strip() + " …",
         pontos=round(reading.score, 2),
         endereco=reading.address.as_dict() if reading.address else None,
-        motivo=None if reading.address else reading.reason.value,
+        motivo=reading.reason and reading.reason.value,
     )
 
 

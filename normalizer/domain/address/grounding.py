@@ -19,11 +19,11 @@ from normalizer.domain.address.carried import STREET_HEADS, Carrier, Omitted
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import states
 from normalizer.domain.address.tokens import FREE, GLUED, HARD, HYPHEN, MAX_CHARS, NUM, UNIT, Tokens, alternatives
-from normalizer.domain.address.words import ALL_CODES, ways_of
+from normalizer.domain.address.words import ALL_CODES
 from normalizer.domain.text import clean, word_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from normalizer.domain.address.carried import Carrier, Span
     from normalizer.domain.address.places import State
@@ -32,6 +32,24 @@ if TYPE_CHECKING:
 
 
 _SEARCH_LIMIT: Final = 400
+_FEW_LETTERS: Final = 3
+_HOUSE_DIGITS: Final = 4  # no street is called by so long a number
+# A field that one of these opens is no district, and one that opens with the others no street.
+_NO_DISTRICTS: Final = STREET_HEADS - lx.DISTRICT_WORDS.keys() - lx.RURAL_TYPES - lx.COUNTED
+_STREET_BREAKS_OFF: Final = {word for word in lx.BREAKS_OFF - lx.STATE_STREETS.keys() if len(word) > 1}  # "Quadra 12 D"
+_PLACES: Final = {**lx.LOCALITIES, **lx.SETTLEMENTS}  # types where they open the address
+_PLACE_TYPES: Final = frozenset(map(word_key, _PLACES.values()))
+_NO_STREETS: Final = lx.STRONG_STARTERS - STREET_HEADS - lx.SECTORS - _PLACES.keys()
+_SPELLED_TYPES: Final = frozenset(
+    map(word_key, (*lx.STREET_TYPES.values(), *lx.OPENING_TYPES.values(), *_PLACES.values()))
+)
+_AREAS: Final = {word_key(kind) for kind in lx.AREAS} | lx.BESIDE  # parts that may be the street itself
+_CODED_TYPES: Final = {word_key(lx.ROAD), word_key(lx.AREA_STREET)}
+_HALF_DISTRICTS: Final = lx.GENERIC_DISTRICTS | lx.DISTRICT_QUALIFIERS | lx.TOWN_DISTRICTS
+_AFTER_ORDINALS: Final = lx.BARE_OF | (lx.COUNTED - lx.UNIT_WORDS.keys() - lx.DISTRICT_WORDS.keys())
+_SHORTEST: Final = {word_key(name) for name in lx.SHORTEST_DISTRICTS}
+# Words before a number that is the street's own; a side stands at the end of any name.
+_NUMBERED: Final = (lx.NUMBERED_STREET_WORDS | STREET_HEADS | lx.COUNTED) - lx.SIDES
 
 
 class ViolationKind(StrEnum):
@@ -73,10 +91,10 @@ def check(evidence: Evidence, address: Address) -> tuple[Violation, ...]:
 class _Check:
     def __init__(self, evidence: Evidence, address: Address) -> None:
         self.evidence, self.address = evidence, address
-        self.tokens = evidence.tokens
-        self.marks = evidence.marks
+        self.tokens, self.marks = evidence.tokens, evidence.marks
         self.carrier = Carrier(evidence, address)
         self.chosen: list[tuple[str, Span]] = []
+        self.spans: dict[str, Span] = {}  # of these, the last of each field
         self.unclaimed: list[State] = []  # states named by tokens that carry no field
 
     def run(self) -> Iterator[Violation]:
@@ -133,6 +151,7 @@ class _Check:
         if not self._assign_only(wanted) and not self._assign_best(wanted):
             return False
         chosen = [span for _, span in self.chosen]
+        self.spans = dict(self.chosen)
         self.unclaimed = [
             state
             for state in states(self.evidence)
@@ -190,15 +209,13 @@ class _Check:
         placed = [name for name, _ in self.chosen]
         return next((name for name, _ in wanted if name not in placed and name != "rua"), "bairro")
 
-    # -- kinds and what is left over -----------------------------------------------------------------------------
+    # -- kinds and what is left over: words of a street are no unit, of a district no number ---------------------
 
     def _kinds(self) -> Iterator[Violation]:
-        for name in Kinds(self.carrier, self.chosen).wrong():
+        for name in self._wrong():
             yield Violation(name, ViolationKind.WRONG_KIND)
-        yield from self._beside_city(dict(self.chosen)["cidade"])
-
-    def _beside_city(self, city: Span) -> Iterator[Violation]:
-        """The state behind the city is its own; what is named like a state, and has a state behind it, is the city."""
+        # The state behind the city is its own; what is named like a state, and has a state behind it, is the city.
+        city = self.spans["cidade"]
         behind = [state for state in self.unclaimed if state.start >= city[1]]
         if behind and behind[0].start == city[1] and behind[0].uf != self.address.estado:
             yield Violation("estado", ViolationKind.CONFLICT)
@@ -212,48 +229,16 @@ class _Check:
         if left.words():
             yield Violation("texto", ViolationKind.OMITTED)
 
-
-# -- kinds: words of a street are no unit, of a district no number, of a complement no district -----------------------
-
-_FEW_LETTERS: Final = 3
-_HOUSE_DIGITS: Final = 4  # no street is called by so long a number
-# A field that one of these opens is no district, and one that opens with the others no street.
-_NO_DISTRICTS: Final = STREET_HEADS - lx.DISTRICT_WORDS.keys() - lx.RURAL_TYPES - lx.COUNTED
-_STREET_BREAKS_OFF: Final = {word for word in lx.BREAKS_OFF - lx.STATE_STREETS.keys() if len(word) > 1}  # "Quadra 12 D"
-_PLACES: Final = {**lx.LOCALITIES, **lx.SETTLEMENTS}  # types where they open the address
-_PLACE_TYPES: Final = frozenset(map(word_key, _PLACES.values()))
-_NO_STREETS: Final = lx.STRONG_STARTERS - STREET_HEADS - lx.SECTORS - _PLACES.keys()
-_SPELLED_TYPES: Final = frozenset(
-    map(word_key, (*lx.STREET_TYPES.values(), *lx.OPENING_TYPES.values(), *_PLACES.values()))
-)
-_AREAS: Final = {word_key(kind) for kind in lx.AREAS} | lx.BESIDE  # parts that may be the street itself
-_CODED_TYPES: Final = {word_key(lx.ROAD), word_key(lx.AREA_STREET)}
-_HALF_DISTRICTS: Final = lx.GENERIC_DISTRICTS | lx.DISTRICT_QUALIFIERS | lx.TOWN_DISTRICTS
-_AFTER_ORDINALS: Final = lx.BARE_OF | (lx.COUNTED - lx.UNIT_WORDS.keys() - lx.DISTRICT_WORDS.keys())
-_SHORTEST: Final = {word_key(name) for name in lx.SHORTEST_DISTRICTS}
-# Words before a number that is the street's own; a side stands at the end of any name.
-_NUMBERED: Final = (lx.NUMBERED_STREET_WORDS | STREET_HEADS | lx.COUNTED) - lx.SIDES
-
-
-class Kinds:
-    """Judges the spans that carry the fields of one address."""
-
-    def __init__(self, carrier: Carrier, claims: Sequence[tuple[str, Span]]) -> None:
-        self.evidence, self.address, self.claims = carrier.evidence, carrier.address, claims
-        self.tokens, self.marks = carrier.tokens, carrier.marks
-        self.street, self.district = carrier.street, carrier.district
-        self.spans = dict(claims)
-        self.parts = [span for name, span in claims if name == "complemento"]
-
-    def wrong(self) -> Iterator[str]:
+    def _wrong(self) -> Iterator[str]:
         """Yield the fields that are carried by what is another field."""
-        if not self._is_street(self.street, self.spans["rua"]):
+        if not self._is_street(self.carrier.street, self.spans["rua"]):
             yield "rua"
         if "numero" in self.spans and self.evidence.labelled.get(self.spans["numero"][0], "numero") != "numero":
             yield "numero"
-        if "bairro" in self.spans and self._is_no_district(self.district, self.spans["bairro"]):
+        if "bairro" in self.spans and self._is_no_district(self.carrier.district, self.spans["bairro"]):
             yield "bairro"
-        if any(self._runs_on(span) or self._stands_for_district(span) for span in self.parts):
+        parts = [span for name, span in self.chosen if name == "complemento"]
+        if any(self._runs_on(span) or self._stands_for_district(span) for span in parts):
             yield "complemento"
 
     # -- streets -------------------------------------------------------------------------------------------------
@@ -262,25 +247,21 @@ class Kinds:
         headed = words[0] in _SPELLED_TYPES or words[0] in ALL_CODES
         typed = headed or any(word.isdigit() for word in words)
         whole = words[0] not in _NO_STREETS and words[-1] not in _STREET_BREAKS_OFF
+        # A district's or settlement's noun whose type is not typed is no street.
+        settled = len(words) == 2 and words[1] in lx.NO_STREETS and self.tokens.keys[span[0]] == words[1]
+        # Nor is a locality, which is a type only where it opens the address, behind the district.
+        behind = words[0] in _PLACE_TYPES and "bairro" in self.spans and self.spans["bairro"][0] < span[0]
         return (
             typed
             and whole
-            and not self._is_settlement(words, span)
-            and not self._is_behind_district(words, span)
+            and not settled
+            and not behind
             and not self._holds_two(words)
             and not self._is_cut_short(words, span)
             and not self._takes_label(span)
             and not self._holds_unit(words, span)
             and not self._holds_house_number(words, span)
         )
-
-    def _is_settlement(self, words: list[str], span: Span) -> bool:
-        """Is it a district's or settlement's noun whose type is not typed."""
-        return len(words) == 2 and words[1] in lx.NO_STREETS and self.tokens.keys[span[0]] == words[1]
-
-    def _is_behind_district(self, words: list[str], span: Span) -> bool:
-        """Does a locality, which is a type only where it opens the address, stand behind the district."""
-        return words[0] in _PLACE_TYPES and "bairro" in self.spans and self.spans["bairro"][0] < span[0]
 
     def _holds_two(self, words: list[str]) -> bool:
         return any(
@@ -322,8 +303,8 @@ class Kinds:
         """Does the number at `at` belong to the word before it: "Projetada 12", "SB-15", in Goiás "T 37"."""
         if before in _NUMBERED:
             return True
-        lettered = ways_of(self.address.estado, self.address.cidade).lettered_streets
-        return (lettered or self.tokens.gaps[at] == HYPHEN) and before.isalpha() and len(before) <= _FEW_LETTERS
+        bound = self.carrier.town.lettered_streets or self.tokens.gaps[at] == HYPHEN
+        return bound and before.isalpha() and len(before) <= _FEW_LETTERS
 
     # -- districts ------------------------------------------------------------------------------------------------
 
@@ -358,20 +339,14 @@ class Kinds:
 
     def _is_the_place(self, span: Span) -> bool:
         """Shifted fields: does it hold the state, or is it the municipality before it where the city is not?"""
-        named = [
-            state.start for state in states(self.evidence) if state.uf == self.address.estado and not state.spelled
-        ]
-        if any(span[0] <= at < span[1] for at in named):
+        own = [state for state in states(self.evidence) if state.uf == self.address.estado]
+        if any(span[0] <= state.start < span[1] and not state.spelled for state in own):
             return True
         name = gazetteer.name_key(str(self.address.bairro))
         if self.address.estado not in gazetteer.municipalities(name):
             return False
-        beside = {
-            state.start
-            for state in states(self.evidence)
-            if state.uf == self.address.estado
-            and not any(start <= state.start < end for _, (start, end) in self.claims)
-        }
+        claimed = {at for _, claim in self.chosen for at in range(*claim)}
+        beside = {state.start for state in own} - claimed
         return span[1] in beside and self.spans["cidade"][1] not in beside
 
     # -- complements ---------------------------------------------------------------------------------------------

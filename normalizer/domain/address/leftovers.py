@@ -26,7 +26,7 @@ from normalizer.domain.address.words import ways_of
 from normalizer.domain.decision import Reason
 
 if TYPE_CHECKING:
-    from normalizer.domain.address.rules import Draft
+    from normalizer.domain.address.rules import Reading
     from normalizer.domain.address.tokens import Tokens
 
 
@@ -125,20 +125,12 @@ def _holds_other_field(keys: list[str], start: int, end: int) -> bool:
     first, last = keys[start], keys[end - 1]
     if first in lx.NO_NAMES or last in lx.PART_TAILS or _is_remark(keys, start, end):
         return True
-    if first in lx.DISTRICT_LABELS and not _is_label_name(keys, start, end):
+    named = end - start == 2 and keys[start + 1] in lx.DISTRICT_QUALIFIERS  # "Bairro Novo"
+    if first in lx.DISTRICT_LABELS and not named:
         return keys[start + 1] not in lx.PREPOSITIONS
-    if _ends_in_other_centre(keys, end) or first in lx.PART_HEADS:
+    if first in lx.PART_HEADS or (last in lx.CENTRE and keys[end - 2] not in lx.BEFORE_CENTRE):
         return True
     return _more_than_house_district(keys, start, end) if first in lx.HOUSES else _two_districts(keys, start, end)
-
-
-def _ends_in_other_centre(keys: list[str], end: int) -> bool:
-    return keys[end - 1] in lx.CENTRE and keys[end - 2] not in lx.BEFORE_CENTRE
-
-
-def _is_label_name(keys: list[str], start: int, end: int) -> bool:
-    """Is it "Bairro Novo"."""
-    return end - start == 2 and keys[start + 1] in lx.DISTRICT_QUALIFIERS
 
 
 def _is_remark(keys: list[str], start: int, end: int) -> bool:
@@ -202,7 +194,7 @@ class _Sorted:
     asides: list[Span] = field(default_factory=list)
 
 
-def read_rest(draft: Draft) -> Reason | None:
+def read_rest(draft: Reading) -> Reason | None:
     """Explain every chunk that is left, or say why that fails."""
     found = _Sorted()
     for start, end in chunks(draft.tokens, draft.marks):
@@ -212,7 +204,7 @@ def read_rest(draft: Draft) -> Reason | None:
     return _choose(draft, found) or _settle(draft, found)
 
 
-def _choose(draft: Draft, found: _Sorted) -> Reason | None:
+def _choose(draft: Reading, found: _Sorted) -> Reason | None:
     """Make an estate or an aside the district where nothing else is."""
     if not found.districts and len(found.estates) == 1 and not found.asides:
         if found.estates[0][0] < draft.start.at < draft.place.start:
@@ -225,20 +217,21 @@ def _choose(draft: Draft, found: _Sorted) -> Reason | None:
     return None
 
 
-def _settle(draft: Draft, found: _Sorted) -> Reason | None:
+def _settle(draft: Reading, found: _Sorted) -> Reason | None:
     for start, end in found.estates:
         _add_named(draft, start, end)
     for start, end in found.asides:
         draft.claim(start, end, DROPPED)
     districts = found.districts if len(found.districts) < 2 else _without_city(draft, found.districts)
     if len(districts) == 2 and _is_place_before_district(draft, *districts):
-        _add_place(draft, *districts.pop(0))
+        place = districts.pop(0)
+        draft.add_part(*place, standard.district(draft.tokens, *place))
     if len(districts) > 1:
         return Reason.DISTRICT_AMBIGUOUS
     return _read_district(draft, *districts[0]) if districts else None
 
 
-def _without_city(draft: Draft, districts: list[Span]) -> list[Span]:
+def _without_city(draft: Reading, districts: list[Span]) -> list[Span]:
     """Drop the city said twice: "Centro, Lajeado, Lajeado RS"."""
     city = draft.tokens.phrase(draft.place.start, draft.place.end)
     again = [chunk for chunk in districts if draft.tokens.phrase(*chunk) == city]
@@ -247,7 +240,7 @@ def _without_city(draft: Draft, districts: list[Span]) -> list[Span]:
     return [chunk for chunk in districts if chunk not in again]
 
 
-def _is_place_before_district(draft: Draft, place: Span, district: Span) -> bool:
+def _is_place_before_district(draft: Reading, place: Span, district: Span) -> bool:
     """Does a place stand between the number and the district: "88 SETOR LESTE - CENTRO"."""
     tokens, start = draft.tokens, place[0]
     if district != draft.evidence.slot or not draft.start.at < start < district[0]:
@@ -260,14 +253,10 @@ def _is_place_before_district(draft: Draft, place: Span, district: Span) -> bool
     return opens and (tokens.keys[start] in lx.DISTRICT_WORDS or tokens.keys[start] in lx.PLACES)
 
 
-def _add_place(draft: Draft, start: int, end: int) -> None:
-    draft.add_part(start, end, standard.district(draft.tokens, start, end))
-
-
 # -- sorting -----------------------------------------------------------------------------------------------------
 
 
-def _sort(draft: Draft, start: int, end: int, found: _Sorted) -> Reason | None:
+def _sort(draft: Reading, start: int, end: int, found: _Sorted) -> Reason | None:
     """Put one chunk among those that may be the district, or read it as a part of the complement."""
     label = draft.evidence.labelled.get(start)
     if label == "bairro":
@@ -286,7 +275,7 @@ def _sort(draft: Draft, start: int, end: int, found: _Sorted) -> Reason | None:
     return None
 
 
-def _sort_building(draft: Draft, start: int, end: int, found: _Sorted, *, labelled: bool) -> Reason | None:
+def _sort_building(draft: Reading, start: int, end: int, found: _Sorted, *, labelled: bool) -> Reason | None:
     tokens = draft.tokens
     closed = _closed(draft, end)
     if not labelled and closed_by_centre(tokens.keys, start, end):
@@ -298,7 +287,7 @@ def _sort_building(draft: Draft, start: int, end: int, found: _Sorted, *, labell
     return None
 
 
-def _read_part(draft: Draft, start: int, end: int) -> bool:
+def _read_part(draft: Reading, start: int, end: int) -> bool:
     """Read the chunk as a street inside a quadra, or a lone letter, if it is one."""
     tokens = draft.tokens
     key = tokens.keys[start]
@@ -311,13 +300,13 @@ def _read_part(draft: Draft, start: int, end: int) -> bool:
     return False
 
 
-def _is_second_number(draft: Draft, start: int, end: int) -> bool:
+def _is_second_number(draft: Reading, start: int, end: int) -> bool:
     tokens = draft.tokens
     number = tokens.kinds[start] == NUM and tokens.words[start][-1] not in _ORDINALS
     return number and not _is_dated(draft, start, end)
 
 
-def _group(draft: Draft, start: int, end: int, found: _Sorted) -> list[Span]:
+def _group(draft: Reading, start: int, end: int, found: _Sorted) -> list[Span]:
     tokens = draft.tokens
     key = tokens.keys[start]
     if tokens.parens[start] or (key in lx.BY_NAME and start < draft.start.at):
@@ -326,15 +315,15 @@ def _group(draft: Draft, start: int, end: int, found: _Sorted) -> list[Span]:
     return found.estates if estate and end - start > 1 else found.districts
 
 
-def _is_phrase(draft: Draft, start: int, phrases: frozenset[str]) -> bool:
+def _is_phrase(draft: Reading, start: int, phrases: frozenset[str]) -> bool:
     return draft.tokens.phrase(start, start + 2) in phrases
 
 
-def _closed(draft: Draft, end: int) -> bool:
+def _closed(draft: Reading, end: int) -> bool:
     return end == draft.tokens.size or draft.tokens.gaps[end] == HARD
 
 
-def _is_inside_quadra(draft: Draft, start: int, end: int) -> bool:
+def _is_inside_quadra(draft: Reading, start: int, end: int) -> bool:
     """Is it a street inside a quadra of Palmas, which belongs to the complement: "Alameda 12", "Rua SE 7"."""
     if draft.start.kind or not ways_of(draft.place.uf, draft.place.name).inner_streets:
         return False
@@ -342,20 +331,20 @@ def _is_inside_quadra(draft: Draft, start: int, end: int) -> bool:
     return tokens.keys[start] in lx.STREET_TYPES and tokens.kinds[end - 1] == NUM and 2 <= end - start <= 3
 
 
-def _is_dated(draft: Draft, start: int, end: int) -> bool:
+def _is_dated(draft: Reading, start: int, end: int) -> bool:
     """Is a whole field the date of a district, "…, 2 de Julho, …", behind a house number."""
     own = draft.tokens.gaps[start] == HARD and _closed(draft, end)
     return draft.numbered and own and end - start == 3 and date_follows(draft.tokens, start)
 
 
-def _add_named(draft: Draft, start: int, end: int) -> None:
+def _add_named(draft: Reading, start: int, end: int) -> None:
     draft.add_part(start, end, standard.named_unit(draft.tokens, start, end))
 
 
 # -- district -----------------------------------------------------------------------------------------------------
 
 
-def _read_district(draft: Draft, start: int, end: int) -> Reason | None:
+def _read_district(draft: Reading, start: int, end: int) -> Reason | None:
     tokens = draft.tokens
     if tokens.keys[start] in lx.SHORT_DISTRICT_LABELS and tokens.dots[start] and end - start > 1:
         if not _is_short_label(draft, start, end):
@@ -378,24 +367,23 @@ def _read_district(draft: Draft, start: int, end: int) -> Reason | None:
     return None
 
 
-def _is_known(draft: Draft, start: int) -> bool:
+def _is_known(draft: Reading, start: int) -> bool:
     return start in draft.evidence.labelled or draft.tokens.keys[start] in lx.DISTRICT_WORDS
 
 
-def _misplaced(draft: Draft, start: int, end: int, district: str) -> Reason | None:
+def _misplaced(draft: Reading, start: int, end: int, district: str) -> Reason | None:
     """Say why what may be a district's name is none where it stands."""
     if end - start == 1 and _follows_label(draft.tokens, start):
         return Reason.DISTRICT_AMBIGUOUS  # "Bairro Novo" may be the whole name
-    if start < draft.start.at and not _is_known(draft, start) and not _is_beside_city(draft, start, end):
+    beside_city = draft.place.start < start or draft.place.start == end
+    if start < draft.start.at and not _is_known(draft, start) and not beside_city:
         return Reason.TEXT_UNEXPLAINED
     if start in draft.evidence.labelled:
         return None
     doubtful = (start, end) != draft.evidence.slot and any(doubt(draft, start, end) for doubt in _DOUBTS)
-    return Reason.DISTRICT_AMBIGUOUS if doubtful or _is_capital_apart(draft, district) else None
-
-
-def _is_beside_city(draft: Draft, start: int, end: int) -> bool:
-    return draft.place.start < start or draft.place.start == end
+    # "Salvador, Barra, BA" names city before district.
+    capital_apart = district == gazetteer.CAPITALS[draft.place.uf] != draft.place.name
+    return Reason.DISTRICT_AMBIGUOUS if doubtful or capital_apart else None
 
 
 def _follows_label(tokens: Tokens, at: int) -> bool:
@@ -405,7 +393,7 @@ def _follows_label(tokens: Tokens, at: int) -> bool:
     return tokens.keys[at - 1] in lx.DISTRICT_LABELS and not tokens.colons[at - 1]
 
 
-def _is_misspelt_city(draft: Draft, start: int, end: int) -> bool:
+def _is_misspelt_city(draft: Reading, start: int, end: int) -> bool:
     """Does what stands right before the state look like another city, so that "Barra, Salavdor, BA" is no Barra."""
     place = draft.place
     if place.state is None or start < place.end or end != place.state.start:
@@ -413,25 +401,20 @@ def _is_misspelt_city(draft: Draft, start: int, end: int) -> bool:
     return gazetteer.resembles_one(draft.tokens.phrase(start, end), place.uf)
 
 
-def _is_capital_apart(draft: Draft, district: str) -> bool:
-    """Is the district called like the state's capital, as where "Salvador, Barra, BA" names city before district."""
-    return district == gazetteer.CAPITALS[draft.place.uf] != draft.place.name
-
-
-def _holds_city(draft: Draft, start: int, end: int) -> bool:
+def _holds_city(draft: Reading, start: int, end: int) -> bool:
     """Does it end in the city's name of several words: "Sion Belo Horizonte, Belo Horizonte" says it twice."""
     city = draft.tokens.keys[draft.place.start : draft.place.end]
     return len(city) > 1 and end - start > len(city) and draft.tokens.keys[end - len(city) : end] == city
 
 
-def _is_unbounded(draft: Draft, start: int, end: int) -> bool:
+def _is_unbounded(draft: Reading, start: int, end: int) -> bool:
     """Does the district touch the street's name with nothing between that shows where one ends."""
     tokens = draft.tokens
     touches = start > 0 and draft.marks[start - 1] == STREET and tokens.gaps[start] != HARD
     return touches and tokens.keys[start] not in lx.STRONG_STARTERS and tokens.kinds[start - 1] != NUM
 
 
-def _may_be_counted(draft: Draft, start: int, end: int) -> bool:
+def _may_be_counted(draft: Reading, start: int, end: int) -> bool:
     """May the word behind a number that is the street's name belong to it: "Av. 3 Passos"."""
     tokens = draft.tokens
     touches = draft.marks[start - 1] == STREET and tokens.gaps[start] != HARD and tokens.kinds[start - 1] == NUM
@@ -441,7 +424,7 @@ def _may_be_counted(draft: Draft, start: int, end: int) -> bool:
 _DOUBTS: Final = (_is_unbounded, _may_be_counted, _is_misspelt_city, _holds_city)
 
 
-def _is_short_label(draft: Draft, start: int, end: int) -> bool:
+def _is_short_label(draft: Reading, start: int, end: int) -> bool:
     """Is "B." short for "Bairro", not for the Bom, Boa, Bela of the district's own name."""
     following = draft.tokens.keys[start + 1]
     if following in lx.DISTRICT_WORDS or following in lx.AFTER_SHORT_LABEL or following in lx.GOOD:

@@ -6,7 +6,6 @@ FREE the readings explain.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from normalizer.domain import gazetteer
@@ -128,18 +127,14 @@ def _stands_as_label(tokens: Tokens, at: int) -> bool:
     field = lx.LABELS[key]
     if field == lx.OTHER_FIELD:
         return tokens.kinds[following] != WORD or tokens.gaps[following] == HARD
-    return field == "cep" or not (_is_district_name(tokens, at) or _is_street_name(tokens, at))
+    street = at > 0 and tokens.keys[at - 1] in lx.STREET_TYPES and tokens.gaps[at] != HARD  # "Rua Bairro Alto"
+    return field == "cep" or not (street or _is_district_name(tokens, at))
 
 
 def _is_district_name(tokens: Tokens, at: int) -> bool:
     """Is it the whole field "Bairro Novo", which is a name."""
     named = tokens.keys[at] in lx.DISTRICT_LABELS and tokens.hard_end(at) == at + 2
     return named and tokens.keys[at + 1] in lx.DISTRICT_QUALIFIERS
-
-
-def _is_street_name(tokens: Tokens, at: int) -> bool:
-    """Does a street's type stand before the label's word: "Rua Bairro Alto"."""
-    return at > 0 and tokens.keys[at - 1] in lx.STREET_TYPES and tokens.gaps[at] != HARD
 
 
 def _belongs_to_name(tokens: Tokens, at: int) -> bool:
@@ -175,11 +170,8 @@ def _other_end(tokens: Tokens, at: int, value: int) -> int:
         end += 1
     if tokens.keys[at] in lx.REMARK_LABELS:
         end = tokens.size
-    return next((at for at in range(value, end) if _opens_other(tokens, at)), end)
-
-
-def _opens_other(tokens: Tokens, at: int) -> bool:
-    return at_street(tokens, at) or (tokens.keys[at] in lx.LABELS and tokens.colons[at])
+    labels = (tokens.keys[at] in lx.LABELS and tokens.colons[at] for at in range(value, end))
+    return next((at for at, label in enumerate(labels, start=value) if label or at_street(tokens, at)), end)
 
 
 def mark_empty_slots(evidence: Evidence) -> None:
@@ -192,13 +184,9 @@ def mark_empty_slots(evidence: Evidence) -> None:
         if tokens.phrase(at, end) in lx.NULL_SLOTS:
             evidence.mark(at, end, DROPPED)
     if not tokens.vocabulary.isdisjoint(lx.NONE_WORDS):
-        for at in filter(partial(_lacks_slot, tokens), range(tokens.size - 1)):
-            evidence.mark(at, at + 2, DROPPED)
-
-
-def _lacks_slot(tokens: Tokens, at: int) -> bool:
-    """Does "sem" or "s/" stand before a field that may be missing."""
-    return tokens.keys[at + 1] in lx.SLOT_NAMES and tokens.gaps[at + 1] != HARD and _lacks(tokens, at)
+        for at in range(tokens.size - 1):
+            if tokens.keys[at + 1] in lx.SLOT_NAMES and tokens.gaps[at + 1] != HARD and _lacks(tokens, at):
+                evidence.mark(at, at + 2, DROPPED)
 
 
 def _lacks(tokens: Tokens, at: int) -> bool:
@@ -274,7 +262,9 @@ def mark_no_number(evidence: Evidence) -> None:
     for at, key in enumerate(tokens.keys):
         if key in lx.NONE_WORDS and evidence.marks[at] == FREE:
             end = _none_end(tokens, at)
-            if end > at and not _numbered(tokens, end):
+            # A number may follow after all, that is no date.
+            numbered = tokens.is_number(end) and tokens.gaps[end] != HARD and not date_follows(tokens, end)
+            if end > at and not numbered:
                 _mark_none(evidence, at, end)
 
 
@@ -291,11 +281,6 @@ def _none_end(tokens: Tokens, at: int) -> int:
     if tokens.keys[at] in lx.NO_NUMBERS:
         return at + 1
     return at + 2 if tokens.key(at + 1) in lx.NUMBER_WORDS and _says_none(tokens, at) else at
-
-
-def _numbered(tokens: Tokens, end: int) -> bool:
-    """Does a number follow after all, and no date."""
-    return tokens.is_number(end) and tokens.gaps[end] != HARD and not date_follows(tokens, end)
 
 
 def _says_none(tokens: Tokens, at: int) -> bool:
@@ -335,7 +320,9 @@ def find_slot(evidence: Evidence) -> None:
     while city > 1 and tokens.kinds[city - 1] == CEP:
         city -= 1  # "VILA EXEMPLO. 04727-100 São Paulo - SP"
     start = tokens.hard_start(city - 1)
-    if start > 0 and not _holds_street(tokens, start, city):
+    # No street begins in it that is no district's name, as "Caminho das Árvores" is.
+    streets = (at for at in range(start, city) if tokens.keys[at] not in lx.DISTRICT_TOO and at_street(tokens, at))
+    if start > 0 and next(streets, None) is None:
         evidence.slot = (start, city)
 
 
@@ -348,12 +335,6 @@ def _city(tokens: Tokens) -> tuple[int, int]:
     if not city or tokens.keys[state].upper() not in gazetteer.municipalities(tokens.phrase(city, end)):
         return 0, 0
     return city, end
-
-
-def _holds_street(tokens: Tokens, start: int, end: int) -> bool:
-    """Does a street begin in [start, end) that is no district's name, as "Caminho das Árvores" is."""
-    keys = tokens.keys
-    return any(keys[at] not in lx.DISTRICT_TOO and at_street(tokens, at) for at in range(start, end))
 
 
 def _last_sigla(tokens: Tokens, behind: int) -> int:
@@ -472,18 +453,14 @@ def mark_second_numbers(evidence: Evidence) -> None:
     if tokens.kinds.count(NUM) < _PAIR:
         return
     for at in range(2, tokens.size - 1):
-        if not evidence.numeric(at) or not _is_house_number(evidence, at):
+        # A house number opens a field behind the first, or follows "nº".
+        housed = tokens.gaps[at] == HARD or tokens.keys[at - 1] in lx.NUMBER_WORDS
+        if not housed or not evidence.numeric(at):
             continue
         joined = tokens.keys[at + 1] in lx.JOINS_NUMBERS and tokens.gaps[at + 1] == BLANK
         second = at + 2 if joined else at + 1
         if _is_second(evidence, at, second):
             evidence.mark(at + 1, second + 1, DROPPED)
-
-
-def _is_house_number(evidence: Evidence, at: int) -> bool:
-    """Does the number open a field behind the first, or follow "nº"."""
-    tokens = evidence.tokens
-    return tokens.gaps[at] == HARD or tokens.keys[at - 1] in lx.NUMBER_WORDS
 
 
 def _is_second(evidence: Evidence, first: int, second: int) -> bool:

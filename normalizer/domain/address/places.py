@@ -223,11 +223,8 @@ def _abbreviated(evidence: Evidence, end: int, uf: str) -> list[tuple[int, str, 
     longest = [name for name, start in matches.items() if start == first]
     if len(longest) != 1:
         return []
-    return [(first, longest[0], _abbreviated_quality(evidence, first, end))]
-
-
-def _abbreviated_quality(evidence: Evidence, first: int, end: int) -> float:
-    return weights.PER_CITY_WORD * (end - first) + weights.ABBREVIATED_CITY + _opens_field(evidence, first)
+    quality = weights.PER_CITY_WORD * (end - first) + weights.ABBREVIATED_CITY + _opens_field(evidence, first)
+    return [(first, longest[0], quality)]
 
 
 def _match_short(evidence: Evidence, words: tuple[str, ...], end: int) -> int | None:
@@ -252,12 +249,8 @@ def _may_be(tokens: Tokens, at: int, word: str) -> bool:
         return True
     if not tokens.dots[at] or key[:1] != word[0] or len(key) >= len(word):
         return False
-    return len(key) == 1 or (len(key) >= 3 and _subsequence(key, word))  # "G. Valadares", "Juaz. do Norte"
-
-
-def _subsequence(short: str, long: str) -> bool:
-    letters = iter(long)
-    return all(letter in letters for letter in short)
+    letters = iter(word)
+    return len(key) == 1 or (len(key) >= 3 and all(letter in letters for letter in key))  # "G. Valadares", "Juaz."
 
 
 def _after_state(evidence: Evidence, state: State) -> Iterator[Place]:
@@ -321,27 +314,17 @@ def _resolve(
     """Return the state of a city that none follows, the token that says so, and how sure that is."""
     uf = next(filter(by_uf.__contains__, evidence.cep_ufs), None)
     if uf is not None:
-        return None if _is_elsewhere(evidence, uf, by_uf[uf]) else (uf, None, weights.CITY_BY_CEP)
-    apart = [state for state in named if _is_apart(state, start, end)]
+        # Not where it is the capital's name, and the CEP one of another city.
+        elsewhere = gazetteer.CAPITALS[uf] == by_uf[uf] and _is_in_capital(evidence, uf) is False
+        return None if elsewhere else (uf, None, weights.CITY_BY_CEP)
+    apart = [state for state in named if state.end <= start or state.start >= end]
     agreeing = [state for state in apart if state.uf in by_uf]
     if agreeing:
         return agreeing[-1].uf, agreeing[-1], weights.CITY_BY_STATE_APART
     alone = not evidence.ceps and all(state.spelled for state in apart)
-    return _by_name(evidence.tokens.phrase(start, end), by_uf) if alone and _may_be_last(evidence, start, end) else None
-
-
-def _is_apart(state: State, start: int, end: int) -> bool:
-    return state.end <= start or state.start >= end
-
-
-def _is_elsewhere(evidence: Evidence, uf: str, city: str) -> bool:
-    """Is it the capital's name, and the CEP one of another city."""
-    return gazetteer.CAPITALS[uf] == city and _is_in_capital(evidence, uf) is False
-
-
-def _may_be_last(evidence: Evidence, start: int, end: int) -> bool:
-    """Is it what the text ends with, or labelled: in "Santos Dumont, Cascavel" the last one is the city."""
-    return start in evidence.labelled or _tail_bonus(evidence, end) > 0
+    # It is what the text ends with, or labelled: in "Santos Dumont, Cascavel" the last one is the city.
+    last = alone and (start in evidence.labelled or _tail_bonus(evidence, end) > 0)
+    return _by_name(evidence.tokens.phrase(start, end), by_uf) if last else None
 
 
 def _by_name(key: str, by_uf: dict[str, str]) -> tuple[str, State | None, float] | None:
@@ -365,18 +348,14 @@ def _tail(evidence: Evidence, start: int, end: int) -> Iterator[Place]:
             return
         key = tokens.phrase(first, end)
         by_uf = gazetteer.municipalities(key)
-        known = None if by_uf else _plain_nickname(key)
+        short = len(key) <= 4 or key in PLAIN_NICKNAMES  # or one that is nothing else
+        known = gazetteer.nickname(key) if short and not by_uf else None
         if known is not None:
             yield Place(first, end, None, known.name, known.uf, weights.TAIL_IS_PLAIN)
         for uf in filter(by_uf.__contains__, evidence.cep_ufs):
             yield Place(first, end, None, by_uf[uf], uf, weights.TAIL_BY_CEP + weights.PER_CITY_WORD * length)
         for uf in _plain(evidence, first, key, by_uf):
             yield Place(first, end, None, by_uf[uf], uf, weights.TAIL_IS_PLAIN)
-
-
-def _plain_nickname(key: str) -> gazetteer.Municipality | None:
-    """Return what a short nickname, or one that is nothing else, stands for."""
-    return gazetteer.nickname(key) if len(key) <= 4 or key in PLAIN_NICKNAMES else None
 
 
 def _plain(evidence: Evidence, first: int, key: str, by_uf: dict[str, str]) -> Iterator[str]:

@@ -7,7 +7,7 @@ something else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
@@ -43,8 +43,6 @@ from normalizer.domain.address.words import NAMESAKES, ways_of
 from normalizer.domain.decision import Reason, Settled, Undecided
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from normalizer.domain.address.places import Place
     from normalizer.domain.address.postal import PostalBase
     from normalizer.domain.address.standard import Address
@@ -62,34 +60,22 @@ _LABEL_LETTERS: Final = frozenset({"n", "s"})
 class Reading:
     """One way to read the text. `address` is None when it fails, and `reason` says why."""
 
-    place: Place
-    start: Start
-    score: float
-    address: Address | None = None
-    reason: Reason = Reason.ADDRESS_AMBIGUOUS
-    understood: dict[str, str] = field(default_factory=dict)
-    marks: bytes = b""  # of each token, as far as this reading came
-    complement: str | None = None
-
-
-@dataclass(slots=True)
-class Draft:
-    """A reading being worked out, on a copy of the evidence's marks."""
-
     evidence: Evidence
     tokens: Tokens
     place: Place
     start: Start
-    marks: bytearray
+    marks: bytearray  # a copy of the evidence's, as far as this reading came
     score: float
     parts: list[tuple[int, str]]  # of the complement, with where they stand
     sector_end: int = 0
     street: str = ""
     number: str | None = None
     district: str | None = None
+    reason: Reason | None = None
+    address: Address | None = None
 
     @classmethod
-    def of(cls, evidence: Evidence, place: Place, start: Start) -> Draft:
+    def of(cls, evidence: Evidence, place: Place, start: Start) -> Reading:
         """Begin the reading in which the street begins at `start` and the city is `place`."""
         marks, units, end = bytearray(evidence.marks), evidence.units, 0
         if not start.kind:  # a sector may hold a quadra, which then is no part of the complement
@@ -131,28 +117,36 @@ class Draft:
         """Has it a house number, or is it said that there is none."""
         return self.number is not None or self.evidence.no_number >= 0
 
+    @property
+    def complement(self) -> str | None:
+        """The parts of the complement in the order of the text."""
+        return standard.joined(part for _, part in sorted(self.parts))
+
+    @property
+    def understood(self) -> dict[str, str]:
+        """What was read of a reading that fails, by stored field."""
+        values = {"rua": self.street, "numero": self.number, "bairro": self.district}
+        values |= {"cidade": self.place.name, "estado": self.place.uf}
+        return {name: value for name, value in values.items() if value}
+
 
 def read(evidence: Evidence, place: Place, start: Start) -> Reading:
     """Return the reading of the text in which the street begins at `start` and the city is `place`."""
-    draft = Draft.of(evidence, place, start)
-    reason = None if _read_place(draft) and _read_street(draft) else Reason.STREET_UNKNOWN
+    draft = Reading.of(evidence, place, start)
+    draft.reason = None if _read_place(draft) and _read_street(draft) else Reason.STREET_UNKNOWN
     for step in _STEPS:
-        reason = reason or step(draft)
-    reading = Reading(place, start, draft.score, marks=bytes(draft.marks))
-    if reason is None:
-        reading.address = _address(draft)
-    else:
-        reading.reason, reading.understood = reason, _understood(draft)
-        reading.complement = standard.joined(part for _, part in sorted(draft.parts))
-    return reading
+        draft.reason = draft.reason or step(draft)
+    if draft.reason is None:
+        draft.address = _address(draft)
+    return draft
 
 
-def _address(draft: Draft) -> Address:
+def _address(draft: Reading) -> Address:
     ceps = draft.evidence.ceps
     return Address(
         rua=draft.street,
         numero=draft.number,
-        complemento=standard.joined(part for _, part in sorted(draft.parts)),
+        complemento=draft.complement,
         bairro=draft.district,
         cidade=draft.place.name,
         estado=draft.place.uf,
@@ -160,16 +154,10 @@ def _address(draft: Draft) -> Address:
     )
 
 
-def _understood(draft: Draft) -> dict[str, str]:
-    values = {"rua": draft.street, "numero": draft.number, "bairro": draft.district}
-    values |= {"cidade": draft.place.name, "estado": draft.place.uf}
-    return {name: value for name, value in values.items() if value}
-
-
 # -- city and state ----------------------------------------------------------------------------------------------
 
 
-def _read_place(draft: Draft) -> bool:
+def _read_place(draft: Reading) -> bool:
     place = draft.place
     if not draft.claim(place.start, place.end, CITY):
         return False
@@ -180,7 +168,7 @@ def _read_place(draft: Draft) -> bool:
     return True
 
 
-def _mark_bare_label(draft: Draft) -> None:
+def _mark_bare_label(draft: Reading) -> None:
     """Explain "em" before the city, "na cidade de", and "cidade" where the text has other labels."""
     before = draft.place.start - 1
     if not draft.free(before):
@@ -193,7 +181,7 @@ def _mark_bare_label(draft: Draft) -> None:
         draft.claim(first, before + 1 if first <= before else first, LABEL)
 
 
-def _town_label(draft: Draft, of: int) -> int:
+def _town_label(draft: Reading, of: int) -> int:
     """Return where the label begins that the "de" at `of` ends; behind it where it ends none."""
     keys = draft.tokens.keys
     if of and draft.marks[of - 1] == LABEL:
@@ -203,7 +191,7 @@ def _town_label(draft: Draft, of: int) -> int:
     return of - 2 if of > 1 and keys[of - 2] in lx.IN_THE else of - 1
 
 
-def _mark_repeated_state(draft: Draft) -> None:
+def _mark_repeated_state(draft: Reading) -> None:
     """Explain the state said again: "Natal RN, Rio Grande do Norte"."""
     tokens, place = draft.tokens, draft.place
     name, sigla = gazetteer.name_key(gazetteer.UF_NAMES[place.uf]), place.uf.lower()
@@ -221,7 +209,7 @@ def _mark_repeated_state(draft: Draft) -> None:
 # -- street ------------------------------------------------------------------------------------------------------
 
 
-def _read_street(draft: Draft) -> bool:
+def _read_street(draft: Reading) -> bool:
     start, tokens = draft.start, draft.tokens
     if not draft.free(start.at):
         return False
@@ -237,7 +225,7 @@ def _read_street(draft: Draft) -> bool:
     return draft.claim(start.at, end, STREET)
 
 
-def _is_whole(draft: Draft, end: int) -> bool:
+def _is_whole(draft: Reading, end: int) -> bool:
     """Is there a name that does not break off, as "Rua Conde de" does?"""
     last = draft.tokens.keys[end - 1]
     if end == draft.start.name:
@@ -247,7 +235,7 @@ def _is_whole(draft: Draft, end: int) -> bool:
     return len(last) == 1 or last in lx.STATE_STREETS
 
 
-def _is_named_like_a_street(draft: Draft, end: int) -> bool:
+def _is_named_like_a_street(draft: Reading, end: int) -> bool:
     """A name without a type is a street only when a house number comes right after it."""
     tokens = draft.tokens
     last = tokens.key(end - 1)
@@ -260,7 +248,7 @@ def _is_named_like_a_street(draft: Draft, end: int) -> bool:
 # -- number ------------------------------------------------------------------------------------------------------
 
 
-def _read_number(draft: Draft) -> Reason | None:
+def _read_number(draft: Reading) -> Reason | None:
     at = _behind_number_word(draft, draft.street_end())
     if not draft.start.kind:
         return _read_lone_number(draft)
@@ -272,7 +260,7 @@ def _read_number(draft: Draft) -> Reason | None:
     return _read_later_number(draft)
 
 
-def _read_lone_number(draft: Draft) -> Reason | None:
+def _read_lone_number(draft: Reading) -> Reason | None:
     """Read the number that is a field of its own behind a sector and its units: "QR 210 CONJUNTO 22, 1, SAMAMBAIA"."""
     numbers = [at for at in range(draft.street_end(), draft.place.start) if draft.numeric(at)]
     if len(numbers) != 1 or not _is_whole_field(draft.tokens, numbers[0]):
@@ -280,7 +268,7 @@ def _read_lone_number(draft: Draft) -> Reason | None:
     return _take_number(draft, numbers[0]) if draft.evidence.slot[0] == numbers[0] + 1 else None
 
 
-def _behind_number_word(draft: Draft, at: int) -> int:
+def _behind_number_word(draft: Reading, at: int) -> int:
     """Return where the number stands behind the street: behind its "nº" or its label."""
     tokens, evidence = draft.tokens, draft.evidence
     if tokens.key(at) in lx.NUMBER_WORDS and draft.free(at) and draft.numeric(at + 1):
@@ -291,7 +279,7 @@ def _behind_number_word(draft: Draft, at: int) -> int:
     return at + 1 if labelled and draft.start.kind else at
 
 
-def _may_be_code(draft: Draft, at: int) -> bool:
+def _may_be_code(draft: Reading, at: int) -> bool:
     """May the number be the name's ("Rua C 152" in Goiás, "Rua Projetada 3") or a district's ("Zona 7")?"""
     tokens = draft.tokens
     before = tokens.keys[at - 1]
@@ -303,7 +291,7 @@ def _may_be_code(draft: Draft, at: int) -> bool:
     return lettered and ways_of(draft.place.uf, draft.place.name).lettered_streets
 
 
-def _read_later_number(draft: Draft) -> Reason | None:
+def _read_later_number(draft: Reading) -> Reason | None:
     """Look for a number that a label announces, or that is a field of its own behind units."""
     if draft.evidence.no_number >= 0:
         draft.score += weights.NO_NUMBER_APART
@@ -317,7 +305,7 @@ def _read_later_number(draft: Draft) -> Reason | None:
     return None
 
 
-def _is_announced(draft: Draft, at: int) -> bool:
+def _is_announced(draft: Reading, at: int) -> bool:
     """Does a label or "nº" stand before the number; explains the latter."""
     if draft.evidence.labelled.get(at) == "numero":
         return True
@@ -329,7 +317,7 @@ def _is_whole_field(tokens: Tokens, at: int) -> bool:
     return tokens.gaps[at] == HARD and tokens.hard_end(at) == at + 1
 
 
-def _take_number(draft: Draft, at: int) -> Reason | None:
+def _take_number(draft: Reading, at: int) -> Reason | None:
     tokens = draft.tokens
     digits, after = tokens.keys[at], at + 1
     if len(digits) > _LONGEST_NUMBER or tokens.words[at][-1] in _ORDINALS:
@@ -346,13 +334,13 @@ def _take_number(draft: Draft, at: int) -> Reason | None:
     return _second_number(draft, after) if tokens.kinds[after] == NUM else _letter(draft, after)
 
 
-def _is_block_number(draft: Draft, second: int) -> bool:
+def _is_block_number(draft: Reading, second: int) -> bool:
     """Is the number one of block and house, "9-55", where they are written so."""
     numbered = draft.numeric(second) and draft.tokens.gaps[second] == HYPHEN
     return numbered and ways_of(draft.place.uf, draft.place.name).block_numbers
 
 
-def _second_number(draft: Draft, at: int) -> Reason | None:
+def _second_number(draft: Reading, at: int) -> Reason | None:
     """Read the second number of "67/203" as complement."""
     tokens = draft.tokens
     gap = tokens.gaps[at]
@@ -362,7 +350,7 @@ def _second_number(draft: Draft, at: int) -> Reason | None:
     return Reason.NUMBER_AMBIGUOUS if gap != HARD or tokens.hard_end(at) == at + 1 else None
 
 
-def _letter(draft: Draft, at: int) -> Reason | None:
+def _letter(draft: Reading, at: int) -> Reason | None:
     """Read the letter of "83-B" as complement."""
     tokens = draft.tokens
     key, word, gap = tokens.keys[at], tokens.words[at], tokens.gaps[at]
@@ -375,7 +363,7 @@ def _letter(draft: Draft, at: int) -> Reason | None:
     return Reason.NUMBER_AMBIGUOUS if word.isupper() and key not in _LETTER_WORDS else None
 
 
-def _is_loose_letter(draft: Draft, at: int, *, ends: bool) -> bool:
+def _is_loose_letter(draft: Reading, at: int, *, ends: bool) -> bool:
     """Does the letter close what is said of the house: "120 B, …", "250 S - …" (not the S of "S/N")."""
     if draft.tokens.keys[at] in _LABEL_LETTERS:
         return ends and draft.tokens.words[at].isupper()
@@ -385,7 +373,7 @@ def _is_loose_letter(draft: Draft, at: int, *, ends: bool) -> bool:
 # -- whether it may stand ----------------------------------------------------------------------------------------
 
 
-def _open_ended(draft: Draft) -> Reason | None:
+def _open_ended(draft: Reading) -> Reason | None:
     """Refuse a name of several words that runs into the city: it may hold a district's."""
     start, tokens = draft.start, draft.tokens
     if draft.numbered or draft.district is not None or draft.parts or start.kind in ("", lx.ROAD):
@@ -396,7 +384,7 @@ def _open_ended(draft: Draft) -> Reason | None:
     return Reason.DISTRICT_AMBIGUOUS if runs_on and len(words) > 1 else None
 
 
-def _city_or_district(draft: Draft) -> Reason | None:
+def _city_or_district(draft: Reading) -> Reason | None:
     """Refuse "Rua Bahia 12 Paraíso São Paulo": a town of that state, or a district of the city of its name."""
     place, evidence = draft.place, draft.evidence
     if place.uf not in NAMESAKES or evidence.ceps or place.start in evidence.labelled:
@@ -407,7 +395,7 @@ def _city_or_district(draft: Draft) -> Reason | None:
     return Reason.DISTRICT_AMBIGUOUS if place.state.spelled and draft.district is None else None
 
 
-def _postcode(draft: Draft) -> Reason | None:
+def _postcode(draft: Reading) -> Reason | None:
     evidence = draft.evidence
     if len(evidence.ceps) > 1:
         return Reason.ADDRESS_AMBIGUOUS
@@ -479,15 +467,9 @@ def _read(evidence: Evidence) -> Settled[Address] | Undecided:
 
 def _confirmed(evidence: Evidence, base: PostalBase) -> Settled[Address] | None:
     """Return the one reading in which street and district are those of a row of the base; None if there is none."""
-    held = list(_held(evidence, base))
+    seen = ((sight, _read(shown)) for sight, shown in second_look(evidence, base))
+    held = [each for sight, each in seen if isinstance(each, Settled) and sight.holds(each.value)]
     return held[0] if held and all(each.value == held[0].value for each in held) else None
-
-
-def _held(evidence: Evidence, base: PostalBase) -> Iterator[Settled[Address]]:
-    for sight, shown in second_look(evidence, base):
-        decision = _read(shown)
-        if isinstance(decision, Settled) and sight.holds(decision.value):
-            yield decision
 
 
 def _refused_outright(tokens: Tokens) -> Reason | None:
@@ -537,16 +519,12 @@ def _decide(tried: list[Reading]) -> Settled[Address] | Undecided:
         return Undecided(Reason.STREET_UNKNOWN)
     best = tried[0]
     if best.address is None:
-        return Undecided(best.reason, best.understood)
+        return Undecided(best.reason or Reason.ADDRESS_AMBIGUOUS, best.understood)
     rivals = (other for other in tried[1:] if other.address is not None and other.address != best.address)
     if best.score < weights.ENOUGH or any(best.score - rival.score < weights.MARGIN for rival in rivals):
         return Undecided(Reason.ADDRESS_AMBIGUOUS, _values(best.address))
-    return Settled(best.address, inferred=_inferred(best))
-
-
-def _inferred(reading: Reading) -> tuple[str, ...]:
-    kind = (TYPE,) if reading.start.untyped else ()
-    return kind if reading.place.state is not None else (*kind, DEDUCED_STATE)
+    kind = (TYPE,) if best.start.untyped else ()
+    return Settled(best.address, inferred=kind if best.place.state is not None else (*kind, DEDUCED_STATE))
 
 
 def _values(address: Address) -> dict[str, str]:

@@ -38,15 +38,7 @@ class Address:
 
     def as_dict(self) -> dict[str, str | None]:
         """Return the seven stored fields, in the stored order."""
-        return {
-            "rua": self.rua,
-            "numero": self.numero,
-            "complemento": self.complemento,
-            "bairro": self.bairro,
-            "cidade": self.cidade,
-            "estado": self.estado,
-            "cep": self.cep,
-        }
+        return {name: getattr(self, name) for name in FIELDS}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, object]) -> Address:
@@ -70,6 +62,7 @@ class Address:
 
 ACCENTS_FILE: Final = gazetteer.MUNICIPALITIES_FILE.with_name("accents.txt")
 _WORDS: Final = re.compile(r"[^\W\d_]+")
+_JOINTS: Final = {GLUED: "", HYPHEN: "-", SLASH: "/"}
 _HEADS: Final = lx.ESTATE_WORDS | lx.SHORT_HEADS
 _LOWER: Final = lx.SMALL_WORDS | {"à"}
 _VOWEL_SAINTS: Final = frozenset("aeiouh")
@@ -110,12 +103,7 @@ def proper(word: str, *, first: bool = False) -> str:
     restored = accents().get(key)
     if restored is not None and _agree(lowered, restored.lower()):
         return restored
-    return word if _is_mixed(word) else _capital(lowered)
-
-
-def _is_mixed(word: str) -> bool:
-    """Has it capitals that somebody meant: "McDonald"."""
-    return not (word.islower() or word.isupper() or word.istitle())
+    return _capital(lowered) if word.islower() or word.isupper() or word.istitle() else word  # "McDonald" was meant
 
 
 def _agree(typed: str, restored: str) -> bool:
@@ -139,12 +127,8 @@ def _title_at(tokens: Tokens, at: int, *, leads: bool) -> str | None:
     if tokens.dots[at]:
         return lx.TITLES.get(key)
     held = key in lx.DOTTED_TITLES or (key in lx.WEAK_TITLES and not leads)
-    return None if held or _is_word(tokens, at) else lx.TITLES.get(key)
-
-
-def _is_word(tokens: Tokens, at: int) -> bool:
-    """Is the short title the word it looks like: the "Pé" of "Pé do Morro"."""
-    return tokens.keys[at] in lx.WORD_TITLES and tokens.key(at + 1) in lx.OF
+    held = held or (key in lx.WORD_TITLES and tokens.key(at + 1) in lx.OF)  # the "Pé" of "Pé do Morro" is a word
+    return None if held else lx.TITLES.get(key)
 
 
 def _initial_at(tokens: Tokens, at: int, end: int) -> str | None:
@@ -182,15 +166,12 @@ def render(tokens: Tokens, start: int, end: int, *, typed: bool, leads: bool = T
     parts: list[str] = []
     for at in range(start, end):
         written = _written(tokens, at, start, end, typed=typed, leads=leads)
-        if parts and tokens.gaps[at] in (HYPHEN, GLUED, SLASH) and _joins(tokens, at):
-            parts[-1] += ("" if tokens.gaps[at] == GLUED else "-" if tokens.gaps[at] == HYPHEN else "/") + written
-        else:
+        joint = _JOINTS.get(tokens.gaps[at]) if parts else None
+        if joint is None or (not joint and NUM not in tokens.kinds[at - 1 : at + 1]):
             parts.append(written)
+        else:
+            parts[-1] += joint + written
     return " ".join(parts)
-
-
-def _joins(tokens: Tokens, at: int) -> bool:
-    return tokens.gaps[at] != GLUED or tokens.kinds[at] == NUM or tokens.kinds[at - 1] == NUM
 
 
 def _written(tokens: Tokens, at: int, start: int, end: int, *, typed: bool, leads: bool) -> str:
@@ -202,19 +183,12 @@ def _written(tokens: Tokens, at: int, start: int, end: int, *, typed: bool, lead
     if end - start == 1 and key in lx.STATE_STREETS:  # a street of that one word is called after the state
         return lx.STATE_STREETS[key]
     inner = _inner(key, tokens.keys[at - 1]) if at > start else None
-    long = inner or (_spelled_out(tokens, at, end, leads=leads and at == start) if at + 1 < end else None)
-    return long or _word(tokens, at, start, end, typed=typed)
-
-
-def _spelled_out(tokens: Tokens, at: int, end: int, *, leads: bool) -> str | None:
-    """Return what a title or an initial is short for, or None."""
-    return _title_at(tokens, at, leads=leads) or _initial_at(tokens, at, end)
-
-
-def _word(tokens: Tokens, at: int, start: int, end: int, *, typed: bool) -> str:
+    if inner is None and at + 1 < end:
+        inner = _title_at(tokens, at, leads=leads and at == start) or _initial_at(tokens, at, end)
+    if inner is not None:
+        return inner
     if _is_letter(tokens, at, start, end):
-        return tokens.words[at].upper() + ("." if tokens.dots[at] and at + 1 < end else "")
-    word = tokens.words[at]
+        return word.upper() + ("." if tokens.dots[at] and at + 1 < end else "")
     return proper(word, first=True) if at == start and not typed else proper(word)
 
 
@@ -265,14 +239,10 @@ def sector(tokens: Tokens, start: int, end: int) -> str:
         if numbers and gap in (HYPHEN, SLASH, GLUED):
             parts[-1] += ("/" if gap == SLASH else "-") + tokens.words[at].upper()
         else:
-            parts.append(_sector_word(tokens.words[at], tokens.keys[at]))
+            word, key = tokens.words[at], tokens.keys[at]
+            named = proper(word) if len(key) > 5 or key in lx.SECTOR_WORDS else word.upper()
+            parts.append(lx.AREA_STREET if lx.UNIT_WORDS.get(key) == lx.AREA_STREET else named)
     return " ".join(parts)
-
-
-def _sector_word(word: str, key: str) -> str:
-    if lx.UNIT_WORDS.get(key) == lx.AREA_STREET:
-        return lx.AREA_STREET
-    return proper(word) if len(key) > 5 or key in lx.SECTOR_WORDS else word.upper()
 
 
 def district(tokens: Tokens, start: int, end: int) -> str:

@@ -68,13 +68,10 @@ def at_street(tokens: Tokens, at: int, *, opens: bool = False) -> bool:
         return False
     key = tokens.keys[at]
     if key in lx.WEAK_TYPES:
-        return (opens or tokens.gaps[at] == HARD) and _names(tokens, at)
+        if not opens and tokens.gaps[at] != HARD:
+            return False  # what follows a short type has to look like a name
+        return tokens.kinds[at + 1] == WORD or key in lx.INITIAL_TYPES or date_follows(tokens, at + 1)
     return key not in lx.EXTENSIONS or at == 0 or tokens.kinds[at - 1] == WORD  # the extension of a phone
-
-
-def _names(tokens: Tokens, at: int) -> bool:
-    """Does what follows the short type at `at` look like a name."""
-    return tokens.kinds[at + 1] == WORD or tokens.keys[at] in lx.INITIAL_TYPES or date_follows(tokens, at + 1)
 
 
 def typed_starts(evidence: Evidence) -> list[Start]:
@@ -198,11 +195,8 @@ def _may_be_bare(evidence: Evidence, first: int) -> bool:
         return False
     if key in lx.NO_BARE_NAMES:
         return False
-    return not any(_is_rural(tokens, at) for at, gap in enumerate(tokens.gaps) if gap == HARD)
-
-
-def _is_rural(tokens: Tokens, at: int) -> bool:
-    return tokens.phrase(at, tokens.hard_end(at)) in lx.RURAL_PLACES
+    fields = (tokens.phrase(at, tokens.hard_end(at)) for at, gap in enumerate(tokens.gaps) if gap == HARD)
+    return lx.RURAL_PLACES.isdisjoint(fields)
 
 
 def _bare(tokens: Tokens, first: int) -> Start:
@@ -261,16 +255,12 @@ class StreetName:
         before = tokens.keys[at - 1]
         if date_follows(tokens, at) or tokens.words[at][-1] in _ORDINALS or before in lx.KM:
             return True
-        if self._is_road_code(at):
+        if is_road(tokens, self.kind, at - 1) or self._is_municipal_code(at):  # "Rodovia Fulano BR-101"
             return True
         code = at - 1 == self.name and self._is_code(at - 1)
         if code and tokens.gaps[at] in (GLUED, HYPHEN):
             return True
         return (code or before in lx.NUMBERED_STREET_WORDS) and self._house_number_follows(at)
-
-    def _is_road_code(self, at: int) -> bool:
-        """Is it the number of "BR 277", "Rodovia Fulano BR-101", "Estrada Municipal IBT-020"."""
-        return is_road(self.tokens, self.kind, at - 1) or self._is_municipal_code(at)
 
     def _is_code(self, at: int) -> bool:
         key = self.tokens.keys[at]
@@ -394,21 +384,14 @@ def _coded(evidence: Evidence, town: Town) -> list[Start]:
     """Return the starts that a code of the town shows, or the side of a quadra ("1106 Sul")."""
     if not town.codes and not town.sided_quadra:
         return []
-    found = [
-        at for at in range(evidence.tokens.size - 1) if _opens(evidence, at) and _is_code(evidence.tokens, at, town)
-    ]
-    return [Start(at, "", at, weights.CODED_STREET) for at in found]
-
-
-def _opens(evidence: Evidence, at: int) -> bool:
-    """Does the free token open a field, or follow what was explained."""
-    return evidence.free(at) and (evidence.tokens.gaps[at] == HARD or evidence.marks[at - 1] in (LABEL, DROPPED))
-
-
-def _is_code(tokens: Tokens, at: int, town: Town) -> bool:
-    if tokens.keys[at] in town.codes:
-        return True
-    return town.sided_quadra and tokens.kinds[at] == NUM and tokens.keys[at + 1] in lx.QUADRA_SIDES
+    tokens = evidence.tokens
+    found: list[Start] = []
+    for at in range(tokens.size - 1):
+        sided = town.sided_quadra and tokens.kinds[at] == NUM and tokens.keys[at + 1] in lx.QUADRA_SIDES
+        if evidence.free(at) and (sided or tokens.keys[at] in town.codes):
+            opens = tokens.gaps[at] == HARD or evidence.marks[at - 1] in (LABEL, DROPPED)
+            found.extend([Start(at, "", at, weights.CODED_STREET)] if opens else ())
+    return found
 
 
 def sector_end(tokens: Tokens, start: int, units: list[Unit]) -> int:
@@ -424,15 +407,12 @@ def sector_end(tokens: Tokens, start: int, units: list[Unit]) -> int:
         if at in ends and not numbered:
             at, numbered = ends[at], True
         elif _continues(tokens, start, at, numbered=numbered, area=area):
-            at, numbered = at + 1, _numbers(tokens, start, at, numbered=numbered)
+            # The second code of "ARSE 72 QI 5" asks for another number.
+            numbered = tokens.kinds[at] == NUM or (numbered and not _continued(tokens, start, at))
+            at += 1
         else:
             break
     return at if numbered or _is_named(tokens, start, at, others) else start
-
-
-def _numbers(tokens: Tokens, start: int, at: int, *, numbered: bool) -> bool:
-    """Is the sector's number read once the token at `at` is: the second code of "ARSE 72 QI 5" asks for another."""
-    return tokens.kinds[at] == NUM or (numbered and not _continued(tokens, start, at))
 
 
 def _is_named(tokens: Tokens, start: int, end: int, others: set[int]) -> bool:
@@ -449,12 +429,7 @@ def _continues(tokens: Tokens, start: int, at: int, *, numbered: bool, area: boo
         return not numbered or tokens.gaps[at] in (SLASH, HYPHEN) or _is_between(tokens, at)
     if numbered:
         return _closes(tokens, start, at, area=area) or _continued(tokens, start, at)
-    return tokens.kinds[at] == WORD and _is_named_by(tokens, start, at)
-
-
-def _is_named_by(tokens: Tokens, start: int, at: int) -> bool:
-    """Is it a code, or a word behind "Setor"."""
-    return tokens.keys[at] in ALL_CODES or tokens.keys[start] in lx.SECTORS
+    return tokens.kinds[at] == WORD and (tokens.keys[at] in ALL_CODES or tokens.keys[start] in lx.SECTORS)
 
 
 def _closes(tokens: Tokens, start: int, at: int, *, area: bool) -> bool:

@@ -117,9 +117,9 @@ _WIDE_SLASH: Final = re.compile(r"(?<=\d) / (?=\d)")  # "1520 / 702" is a flat, 
 _DOTTED_SIGN: Final = re.compile(r"(?<=[^\W_])\.(?=[ºª°])")  # "n.º 12", "Prof.ª", "3.º andar"
 _DOUBLED: Final = re.compile("//|--")
 _HARD_CHARS: Final = frozenset(',;|()[]{}<>:"–—•=!?\\')
-_NUMBERS: Final = (NUM, CEP)
 _TRAILING_TYPES: Final = lx.STREET_TYPES.keys() - lx.LAST_RESORT_TYPES
 _RAISED: Final = "º°"
+_NO_DIGITS: Final = re.compile("[^0-9,]")
 
 # What stands between two tokens: gap, does a full stop, does a colon (or equals sign) follow the first one.
 _Separation = tuple[int, bool, bool]
@@ -151,27 +151,12 @@ def _word_key(word: str) -> str:
     return lx.RAISED.get(key, key) if word[-1] in _RAISED else key  # "Stº", "Bº"
 
 
-def _digits(word: str) -> str:
-    return word if word.isdecimal() else "".join(char for char in word if char in "0123456789,")
-
-
 class Tokens:
     """The tokens of a cleaned text, as parallel lists (reading thousands of texts a second forbids objects)."""
 
     __slots__ = (
-        "_edges",
-        "colons",
-        "dots",
-        "gaps",
-        "keys",
-        "kinds",
-        "parens",
-        "size",
-        "starts",
-        "text",
-        "vocabulary",
-        "words",
-    )
+        "_edges", "colons", "dots", "gaps", "keys", "kinds", "parens", "size", "starts", "text", "vocabulary", "words",
+    )  # fmt: skip
 
     def __init__(self, cleaned: str) -> None:
         """Read `cleaned` (see `text.clean`), undoing Excel's ".0" and words glued to their street type."""
@@ -194,14 +179,16 @@ class Tokens:
             gap, dot, colon = known.get(separator) or _separation(separator)
             kind = _KIND[match.lastgroup or "WORD"]
             word = match[0]
-            key = _word_key(word) if kind == WORD else _digits(word)
+            key = _word_key(word) if kind == WORD else word if word.isdecimal() else _NO_DIGITS.sub("", word)
             if words:
                 dots.append(dot)
                 colons.append(colon)
                 if dot and gap == BLANK:
                     gap = self._behind_full_stop(kind, key, separator)
-                elif kinds[-1] in _NUMBERS:
-                    gap = self._behind_number(gap, key, separator)
+                elif kinds[-1] == CEP:
+                    gap = HARD  # it ends a field
+                elif kinds[-1] == NUM and separator == "- " and key in lx.FLOORS:
+                    gap = BLANK  # "1- SUBSOLO"
             words.append(word)
             kinds.append(kind)
             gaps.append(gap)
@@ -221,12 +208,6 @@ class Tokens:
             self.gaps[0] = HARD
         self.parens = self._bracketed() if "(" in self.text else [False] * self.size
 
-    def _behind_number(self, gap: int, key: str, separator: str) -> int:
-        """Return the gap behind a number or a CEP, which ends a field; "1- SUBSOLO" is a floor."""
-        if self.kinds[-1] == CEP:
-            return HARD
-        return BLANK if separator == "- " and key in lx.FLOORS else gap
-
     def _behind_full_stop(self, kind: int, key: str, separator: str) -> int:
         """Return the gap behind a full stop: HARD where it ends a sentence, not an abbreviation or an ordinal."""
         before = self.keys[-1]
@@ -237,7 +218,7 @@ class Tokens:
         if before in _TRAILING_TYPES:
             ends = self._trails_number()  # "…, 121 RUA. VILA …", and "Praça. X"
         elif len(before) == 1:
-            ends = len(key) > 1 and self._is_unit_value()  # "BLOCO A. CENTRO"
+            ends = len(key) > 1 and len(self.keys) > 1 and self.keys[-2] in lx.UNIT_WORDS  # "BLOCO A. CENTRO"
         else:
             ends = len(before) > 4 and before not in lx.LONG_ABBREVIATIONS
         return HARD if ends else BLANK
@@ -247,9 +228,6 @@ class Tokens:
         if len(self.kinds) < 3 or self.gaps[-1] == HARD:
             return False
         return self.kinds[-2] == NUM or self.keys[-2] in lx.NO_NUMBERS or self.keys[-2] in lx.NUMBER_WORDS
-
-    def _is_unit_value(self) -> bool:
-        return len(self.keys) > 1 and self.keys[-2] in lx.UNIT_WORDS
 
     def _bracketed(self) -> list[bool]:
         """Say of each token whether it stands in brackets."""

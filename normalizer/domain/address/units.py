@@ -117,18 +117,14 @@ def _unit(evidence: Evidence, at: int, keyword: str) -> Unit | None:
     if at and tokens.gaps[at] != HARD and _inside_name(evidence, at):
         return None
     if keyword in lx.VALUELESS_UNITS:
-        return _valueless(evidence, at, keyword)
+        if _placed(evidence, at):
+            evidence.marks[at - 1] = LABEL
+        return Unit(at, at + 1, keyword, "") if _stands_alone(evidence, at) else None
     value = _behind_number_word(evidence, at)
     end = _value_end(evidence, at, value)
     if end > value:
         return Unit(at, end, keyword, _value(tokens, value, end))
     return _without_number(evidence, at, keyword)
-
-
-def _valueless(evidence: Evidence, at: int, keyword: str) -> Unit | None:
-    if _placed(evidence, at):
-        evidence.marks[at - 1] = LABEL
-    return Unit(at, at + 1, keyword, "") if _stands_alone(evidence, at) else None
 
 
 def _behind_number_word(evidence: Evidence, at: int) -> int:

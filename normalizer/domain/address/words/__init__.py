@@ -115,11 +115,13 @@ def load_words(file: Path = WORDS_FILE) -> Words:
             section = line
         elif section == "[roles]":
             role, meaning = _matched(_ROLE, line, where, 'papel = "o que significa"').groups()
-            _insist(role not in roles, where, f"o papel «{role}» já foi descrito")
+            if role in roles:
+                raise _wrong(where, f"o papel «{role}» já foi descrito")
             roles[role] = meaning
         else:
             word = _word(line, number, where, roles)
-            _insist(word.long not in words, where, f"«{word.long}» já está na linha {words.get(word.long, word).line}")
+            if word.long in words:
+                raise _wrong(where, f"«{word.long}» já está na linha {words[word.long].line}")
             words[word.long] = word
     return Words(tuple(words.values()), roles)
 
@@ -129,8 +131,10 @@ def _word(line: str, number: int, where: str, roles: Mapping[str, str]) -> Word:
     long, short, uses = entry[1].strip('"'), (entry[2] or "").split(), entry[3]
     spellings = (phrase_key(long), *short)
     for spelling in short:
-        _insist(spelling == word_key(spelling), where, f"«{spelling}» deve estar em minúsculas e sem acento")
-    _insist(len(set(spellings)) == len(spellings), where, f"uma forma de «{long}» está repetida")
+        if spelling != word_key(spelling):
+            raise _wrong(where, f"«{spelling}» deve estar em minúsculas e sem acento")
+    if len(set(spellings)) != len(spellings):
+        raise _wrong(where, f"uma forma de «{long}» está repetida")
     return Word(long, spellings, dict(_uses(uses, spellings, where, roles)), number)
 
 
@@ -139,26 +143,29 @@ def _uses(
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     seen: set[str] = set()
     for use in uses.split(", "):
-        role, some = _matched(_USE, use, where, "papel ou papel(forma forma)").groups()
-        _insist(role in roles, where, f"papel desconhecido «{role}»")
-        _insist(role not in seen, where, f"o papel «{role}» está repetido")
+        known = (use, None) if use in roles else None  # most have no bracket
+        role, some = known or _matched(_USE, use, where, "papel ou papel(forma forma)").groups()
+        if role not in roles:
+            raise _wrong(where, f"papel desconhecido «{role}»")
+        if role in seen:
+            raise _wrong(where, f"o papel «{role}» está repetido")
         seen.add(role)
         named = tuple(some.split()) if some is not None else spellings
         for spelling in named:
-            _insist(spelling in spellings, where, f"«{spelling}», no papel «{role}», não é uma forma da palavra")
+            if spelling not in spellings:
+                raise _wrong(where, f"«{spelling}», no papel «{role}», não é uma forma da palavra")
         yield role, named
 
 
 def _matched(form: re.Pattern[str], text: str, where: str, expected: str) -> re.Match[str]:
     found = form.fullmatch(text.strip())
     if found is None:
-        raise Misconfigured(f"{where}: não entendi «{text.strip()[:80]}»; esperado: {expected}.", fix=_FIX_WORD)
+        raise _wrong(where, f"não entendi «{text.strip()[:80]}»; esperado: {expected}")
     return found
 
 
-def _insist(holds: bool, where: str, problem: str) -> None:
-    if not holds:
-        raise Misconfigured(f"{where}: {problem}.", fix=_FIX_WORD)
+def _wrong(where: str, problem: str, fix: str = _FIX_WORD) -> Misconfigured:
+    return Misconfigured(f"{where}: {problem}.", fix=fix)
 
 
 WORDS: Final = load_words()
@@ -198,46 +205,28 @@ def load_towns(file: Path = TOWNS_FILE, *, check_cities: bool = True) -> dict[st
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise Misconfigured(f"{file.name}: {error}.", fix=_FIX_TOWN) from error
+        raise _wrong(file.name, str(error), _FIX_TOWN) from error
     found: dict[str, Any] = {name: tables.pop(name, {}) for name in _LISTS}
     for place, ways in tables.items():
-        line = _line(text, place)
-        where = f"{file.name}, linha {line}"
-        _insist_on_state(place, where)
-        if check_cities:
-            _insist_on_city(place, where)
+        heads = (f"[{place}]", f'["{place}"]')
+        line = next((number for number, line in enumerate(text.splitlines(), start=1) if line.strip() in heads), 0)
+        where, (uf, _, city) = f"{file.name}, linha {line}", place.partition("/")
+        if uf not in gazetteer.UF_NAMES:
+            raise _wrong(where, f"«{uf}» não é uma UF", _FIX_TOWN)
+        if check_cities and city and gazetteer.municipalities(gazetteer.name_key(city)).get(uf) != city:
+            raise _wrong(where, f"«{city}» não é um município de {uf}, ou não se escreve assim", _FIX_TOWN)
         found[place] = Town(**_ways({**tables.get(place[:2], {}), **ways}, where))
     return found
-
-
-def _line(text: str, place: str) -> int:
-    heads = (f"[{place}]", f'["{place}"]')
-    return next((number for number, line in enumerate(text.splitlines(), start=1) if line.strip() in heads), 0)
-
-
-def _insist_on_state(place: str, where: str) -> None:
-    uf = place.partition("/")[0]
-    if uf not in gazetteer.UF_NAMES:
-        raise Misconfigured(f"{where}: «{uf}» não é uma UF.", fix=_FIX_TOWN)
-
-
-def _insist_on_city(place: str, where: str) -> None:
-    uf, _, city = place.partition("/")
-    if city and gazetteer.municipalities(gazetteer.name_key(city)).get(uf) != city:
-        raise Misconfigured(f"{where}: «{city}» não é um município de {uf}, ou não se escreve assim.", fix=_FIX_TOWN)
 
 
 def _ways(ways: Mapping[str, Any], where: str) -> dict[str, Any]:
     for name, value in ways.items():
         if name not in _FORMS:
-            raise Misconfigured(f"{where}: «{name}» é desconhecido.", fix=_FIX_TOWN)
-        if not isinstance(value, bool if _FORMS[name] is bool else str):
-            raise Misconfigured(f"{where}: «{name}» deve ser {_expected(name)}.", fix=_FIX_TOWN)
+            raise _wrong(where, f"«{name}» é desconhecido", _FIX_TOWN)
+        form, said = (bool, "«true» ou «false»") if _FORMS[name] is bool else (str, "um texto: «palavra palavra»")
+        if not isinstance(value, form):
+            raise _wrong(where, f"«{name}» deve ser {said}", _FIX_TOWN)
     return {name: value if isinstance(value, bool) else frozenset(value.split()) for name, value in ways.items()}
-
-
-def _expected(name: str) -> str:
-    return "«true» ou «false»" if _FORMS[name] is bool else "um texto: «palavra palavra»"
 
 
 _ALL: Final = load_towns(check_cities=False)
