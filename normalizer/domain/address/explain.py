@@ -275,18 +275,10 @@ class Doubt:
         self._tried = (readings(evidence) if self._tokens.size else None) or []
         self._best = self._tried[0] if self._tried else None
         self._marks = bytearray(self._best.marks if self._best else evidence.marks)
+        self._chunks = chunks(self._tokens, self._marks)
         self._cep = standard.cep(evidence.ceps[0]) if len(evidence.ceps) == 1 else None
-        self._cep_uf = evidence.cep_ufs[0] if evidence.cep_ufs else None
-
-    @property
-    def text(self) -> str:
-        """The text as it is read: the first address of the cell."""
-        return self._tokens.text
-
-    @property
-    def cep_uf(self) -> str | None:
-        """The state of the text's CEP."""
-        return self._cep_uf
+        self.cep_uf = evidence.cep_ufs[0] if evidence.cep_ufs else None
+        self.text = self._tokens.text  # as it is read: the first address of the cell
 
     @property
     def known(self) -> dict[str, str]:
@@ -299,14 +291,14 @@ class Doubt:
         else:
             place = {"cidade": best.place.name, "estado": best.place.uf}
             read = {**place, **best.understood, "complemento": best.complement}
-            if self._cep_uf in {None, best.place.uf}:
+            if self.cep_uf in {None, best.place.uf}:
                 read["cep"] = self._cep
         return {name: value for name in FIELDS if (value := read.get(name))}
 
     @property
     def left(self) -> tuple[str, ...]:
         """The runs of words that no field explains, as typed."""
-        return tuple(self._typed(*chunk) for chunk in self._chunks())
+        return tuple(self._typed(*chunk) for chunk in self._chunks)
 
     def parts(self, *, added: int = 0) -> tuple[Part, ...]:
         """Return the text in pieces, each with the field it was read as, without the last `added` characters."""
@@ -329,7 +321,7 @@ class Doubt:
 
     def _shared_out(self, base: Address) -> Iterator[Proposal]:
         """Yield what was understood with what is left of the text as district, as complement, and left out."""
-        runs = self._chunks()
+        runs = list(self._chunks)
         if len(runs) > _MOST_LEFT:
             return
         numbers = [run for run in runs if run[1] - run[0] == 1 and self._tokens.kinds[run[0]] == NUM]
@@ -350,9 +342,6 @@ class Doubt:
     def _with_parts(self, address: Address, runs: list[tuple[int, int]]) -> Address:
         added = [standard.named_unit(self._tokens, *run) for run in runs]
         return replace(address, complemento=standard.joined(filter(None, [address.complemento, *added])))
-
-    def _chunks(self) -> list[tuple[int, int]]:
-        return chunks(self._tokens, self._marks)
 
     def _typed(self, start: int, end: int) -> str:
         last = end - 1

@@ -197,11 +197,8 @@ class _Sorted:
 def read_rest(draft: Reading) -> Reason | None:
     """Explain every chunk that is left, or say why that fails."""
     found = _Sorted()
-    for start, end in chunks(draft.tokens, draft.marks):
-        reason = _sort(draft, start, end, found)
-        if reason is not None:
-            return reason
-    return _choose(draft, found) or _settle(draft, found)
+    reasons = (_sort(draft, start, end, found) for start, end in chunks(draft.tokens, draft.marks))
+    return next(filter(None, reasons), None) or _choose(draft, found) or _settle(draft, found)
 
 
 def _choose(draft: Reading, found: _Sorted) -> Reason | None:
@@ -302,8 +299,11 @@ def _read_part(draft: Reading, start: int, end: int) -> bool:
 
 def _is_second_number(draft: Reading, start: int, end: int) -> bool:
     tokens = draft.tokens
-    number = tokens.kinds[start] == NUM and tokens.words[start][-1] not in _ORDINALS
-    return number and not _is_dated(draft, start, end)
+    if tokens.kinds[start] != NUM or tokens.words[start][-1] in _ORDINALS:
+        return False
+    # A whole field may be the date of a district, "…, 2 de Julho, …", behind a house number.
+    own = tokens.gaps[start] == HARD and _closed(draft, end)
+    return not (draft.numbered and own and end - start == 3 and date_follows(tokens, start))
 
 
 def _group(draft: Reading, start: int, end: int, found: _Sorted) -> list[Span]:
@@ -331,12 +331,6 @@ def _is_inside_quadra(draft: Reading, start: int, end: int) -> bool:
     return tokens.keys[start] in lx.STREET_TYPES and tokens.kinds[end - 1] == NUM and 2 <= end - start <= 3
 
 
-def _is_dated(draft: Reading, start: int, end: int) -> bool:
-    """Is a whole field the date of a district, "…, 2 de Julho, …", behind a house number."""
-    own = draft.tokens.gaps[start] == HARD and _closed(draft, end)
-    return draft.numbered and own and end - start == 3 and date_follows(draft.tokens, start)
-
-
 def _add_named(draft: Reading, start: int, end: int) -> None:
     draft.add_part(start, end, standard.named_unit(draft.tokens, start, end))
 
@@ -351,20 +345,16 @@ def _read_district(draft: Reading, start: int, end: int) -> Reason | None:
             return Reason.DISTRICT_AMBIGUOUS
         draft.claim(start, start + 1, LABEL)
         start += 1
-    slot = (start, end) == draft.evidence.slot
-    if not (
-        may_be_district(tokens, start, end, sector=not draft.start.kind) or (slot and may_fill_slot(tokens, start))
-    ):
+    in_slot = (start, end) == draft.evidence.slot and may_fill_slot(tokens, start)
+    if not in_slot and not may_be_district(tokens, start, end, sector=not draft.start.kind):
         return Reason.TEXT_UNEXPLAINED
     district = standard.district(tokens, start, end)
     reason = _misplaced(draft, start, end, district)
-    if reason is not None:
-        return reason
-    known = _is_known(draft, start)
-    draft.score += weights.DISTRICT + (weights.DISTRICT_KNOWN if known else 0.0)
-    draft.district = district
-    draft.claim(start, end, DISTRICT)
-    return None
+    if reason is None:
+        draft.score += weights.DISTRICT + (weights.DISTRICT_KNOWN if _is_known(draft, start) else 0.0)
+        draft.district = district
+        draft.claim(start, end, DISTRICT)
+    return reason
 
 
 def _is_known(draft: Reading, start: int) -> bool:
@@ -373,7 +363,9 @@ def _is_known(draft: Reading, start: int) -> bool:
 
 def _misplaced(draft: Reading, start: int, end: int, district: str) -> Reason | None:
     """Say why what may be a district's name is none where it stands."""
-    if end - start == 1 and _follows_label(draft.tokens, start):
+    tokens, before = draft.tokens, start - 1
+    qualifies = start > 0 and tokens.keys[start] in lx.DISTRICT_QUALIFIERS and not tokens.colons[before]
+    if qualifies and end - start == 1 and tokens.keys[before] in lx.DISTRICT_LABELS:
         return Reason.DISTRICT_AMBIGUOUS  # "Bairro Novo" may be the whole name
     beside_city = draft.place.start < start or draft.place.start == end
     if start < draft.start.at and not _is_known(draft, start) and not beside_city:
@@ -384,13 +376,6 @@ def _misplaced(draft: Reading, start: int, end: int, district: str) -> Reason | 
     # "Salvador, Barra, BA" names city before district.
     capital_apart = district == gazetteer.CAPITALS[draft.place.uf] != draft.place.name
     return Reason.DISTRICT_AMBIGUOUS if doubtful or capital_apart else None
-
-
-def _follows_label(tokens: Tokens, at: int) -> bool:
-    """Is it the "Novo" of "Bairro Novo"."""
-    if at == 0 or tokens.keys[at] not in lx.DISTRICT_QUALIFIERS:
-        return False
-    return tokens.keys[at - 1] in lx.DISTRICT_LABELS and not tokens.colons[at - 1]
 
 
 def _is_misspelt_city(draft: Reading, start: int, end: int) -> bool:

@@ -59,18 +59,13 @@ def mark_labels(evidence: Evidence) -> None:
     serial = len(lx.SERIAL_LABELS & tokens.vocabulary) > _SERIAL and not any(tokens.colons)
     for at, key in enumerate(tokens.keys):
         field = lx.LABELS.get(key)
-        if field is not None and _may_be_label(evidence, at, field):
+        if field is None or evidence.in_city(at) or evidence.marks[at] == LABEL:
+            continue
+        if field != lx.OTHER_FIELD or evidence.marks[at] != DROPPED:  # not in the value of another label
             if _announces(evidence, at, serial=serial):
                 _label(evidence, at, at + 1, field)
             elif field != lx.OTHER_FIELD and _ends_in_colon(tokens, at):
                 _label(evidence, at, at + 2, field)
-
-
-def _may_be_label(evidence: Evidence, at: int, field: str) -> bool:
-    """Is the word neither a label already, nor the city's name, nor in the value of another label."""
-    if evidence.in_city(at) or evidence.marks[at] == LABEL:
-        return False
-    return field != lx.OTHER_FIELD or evidence.marks[at] != DROPPED
 
 
 def _announces(evidence: Evidence, at: int, *, serial: bool) -> bool:
@@ -265,15 +260,9 @@ def mark_no_number(evidence: Evidence) -> None:
             # A number may follow after all, that is no date.
             numbered = tokens.is_number(end) and tokens.gaps[end] != HARD and not date_follows(tokens, end)
             if end > at and not numbered:
-                _mark_none(evidence, at, end)
-
-
-def _mark_none(evidence: Evidence, at: int, end: int) -> None:
-    tokens = evidence.tokens
-    if evidence.no_number < 0:
-        evidence.no_number = end
-    announced = at > 0 and tokens.keys[at - 1] in lx.NUMBER_WORDS and tokens.gaps[at] != HARD
-    evidence.mark(at - 1 if announced else at, end, NUMBER)  # "Nº S/N"
+                evidence.no_number = end if evidence.no_number < 0 else evidence.no_number
+                announced = tokens.key(at - 1) in lx.NUMBER_WORDS and tokens.gaps[at] != HARD
+                evidence.mark(at - 1 if announced else at, end, NUMBER)  # "Nº S/N"
 
 
 def _none_end(tokens: Tokens, at: int) -> int:
@@ -290,15 +279,10 @@ def _says_none(tokens: Tokens, at: int) -> bool:
         return tokens.gaps[label] != HARD and not lady
     if tokens.hard_end(label) == behind:
         return True
-    # "travessa dos Pescadores s n praia": a name does not end in "s n", nor "N. Senhora" follow it.
-    return tokens.keys[behind] not in lx.LADY and _is_named(tokens, at - 1)
-
-
-def _is_named(tokens: Tokens, at: int) -> bool:
-    """Does a name end at `at`, in the field that goes on behind it."""
-    if at < 1 or tokens.kinds[at] != WORD or tokens.gaps[at + 1] == HARD:
+    if at < 2 or tokens.kinds[at - 1] != WORD or tokens.gaps[at] == HARD or tokens.keys[behind] in lx.LADY:
         return False
-    return len(tokens.keys[at]) > 2 and tokens.keys[at] not in lx.STREET_TYPES
+    # "travessa dos Pescadores s n praia": a name does not end in "s n", nor "N. Senhora" follow it.
+    return len(tokens.keys[at - 1]) > 2 and tokens.keys[at - 1] not in lx.STREET_TYPES
 
 
 # -- shapes of registers: where the district stands, a type behind its number, look-up ranges -------------------------
@@ -332,17 +316,14 @@ def _city(tokens: Tokens) -> tuple[int, int]:
     while end > 1 and tokens.parens[end - 1]:
         end -= 1  # "BRASILIA (GAMA) - DF"
     city = tokens.hard_start(end - 1) if state else 0
-    if not city or tokens.keys[state].upper() not in gazetteer.municipalities(tokens.phrase(city, end)):
-        return 0, 0
-    return city, end
+    known = city and tokens.keys[state].upper() in gazetteer.municipalities(tokens.phrase(city, end))
+    return (city, end) if known else (0, 0)
 
 
 def _last_sigla(tokens: Tokens, behind: int) -> int:
     """Return where the last sigla behind token `behind` stands, with no word after it in its field; 0 for none."""
     for at in range(tokens.size - 1, behind, -1):
-        if tokens.keys[at] in _SIGLAS and (
-            at + 1 == tokens.size or tokens.gaps[at + 1] == HARD or tokens.kinds[at + 1] != WORD
-        ):
+        if tokens.keys[at] in _SIGLAS and (tokens.hard_end(at) == at + 1 or tokens.kinds[at + 1] != WORD):
             return at
     return 0
 
@@ -398,39 +379,26 @@ def _range_end(evidence: Evidence, at: int) -> int:
     """Return where the range ends that begins at `at`, or `at`."""
     tokens = evidence.tokens
     key, following = tokens.keys[at], at + 1
-    if key in lx.PARTIAL:
-        return _part_end(tokens, at) if stands_apart(evidence, at) else at
+    if key in lx.PARTIAL:  # "PARTE" or "PARTE A", if that is the whole rest of its field
+        end = tokens.hard_end(at)
+        whole = end == following or (end == at + 2 and len(tokens.keys[following]) == 1)
+        return end if whole and stands_apart(evidence, at) else at
     if key in lx.SIDE_OF_STREET:
         sided = tokens.key(following) in lx.PARITY and tokens.gaps[following] != HARD
         return at + 2 if sided else at
-    if not evidence.numeric(following):
-        return at
-    last = _limit_end(evidence, following)
-    if key in lx.TO:
+    last = _limit_end(evidence, following) if evidence.numeric(following) else at
+    if last == at or key in lx.TO:
         return last
     opens = tokens.gaps[at] == HARD and tokens.key(last) in lx.UP_TO
-    return _open_range_end(evidence, last, at) if opens else at
-
-
-def _part_end(tokens: Tokens, at: int) -> int:
-    """Return where "PARTE" or "PARTE A" ends, if that is the whole rest of its field; else `at`."""
-    end, following = tokens.hard_end(at), at + 1
-    lettered = end == at + 2 and len(tokens.keys[following]) == 1
-    return end if end == following or lettered else at
+    if opens and tokens.key(last + 1) in lx.THE_END:  # "ao fim", or "a 1200/1201"
+        return last + 2
+    return _limit_end(evidence, last + 1) if opens and evidence.numeric(last + 1) else at
 
 
 def _limit_end(evidence: Evidence, at: int) -> int:
     """Return where "90/91" ends."""
     double = evidence.numeric(at + 1) and evidence.tokens.gaps[at + 1] == SLASH
     return at + 2 if double else at + 1
-
-
-def _open_range_end(evidence: Evidence, at: int, start: int) -> int:
-    """Return where "ao fim" or "a 1200/1201" ends, or `start` where it is neither."""
-    end = at + 1
-    if evidence.tokens.key(end) in lx.THE_END:
-        return end + 1
-    return _limit_end(evidence, end) if evidence.numeric(end) else start
 
 
 def mark_counted_registries(evidence: Evidence) -> None:

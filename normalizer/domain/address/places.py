@@ -149,14 +149,9 @@ def _before_state(evidence: Evidence, state: State) -> Iterator[Place]:
     in_capital = state.spelled and _is_in_capital(evidence, state.uf)
     for start, name, quality in cities_ending(evidence, last + 1, state.uf):
         district = in_capital and name != gazetteer.CAPITALS[state.uf]  # "…, Socorro, São Paulo", CEP of the capital
-        if not district and not _is_city_cut_short(evidence, start, last + 1):
+        cut_short = evidence.city[1] == last + 1 and start > evidence.city[0]  # "Bela Cruz - CE" is not in Cruz
+        if not district and not cut_short:
             yield Place(start, last + 1, state, name, state.uf, score + quality)
-
-
-def _is_city_cut_short(evidence: Evidence, start: int, end: int) -> bool:
-    """Is it the end of the city's name: "Rua X, 10, Bela Cruz - CE" is not in Cruz."""
-    first, last = evidence.city
-    return last == end and start > first
 
 
 def _state_bonus(evidence: Evidence, state: State) -> float:
@@ -171,12 +166,16 @@ def cities_ending(evidence: Evidence, end: int, uf: str) -> Iterator[tuple[int, 
     for start in _name_starts(evidence, end):
         length, key = end - start, evidence.tokens.phrase(start, end)
         name = gazetteer.municipalities(key).get(uf)
+        known = gazetteer.nickname(key) if name is None and length <= _NICKNAME_WORDS else None
         if name is not None:
             longest = length
             yield start, name, weights.PER_CITY_WORD * length + _opens_field(evidence, start)
-        elif (name := _nicknamed(key, length, uf)) is not None:
-            yield start, name, weights.PER_NICKNAME_WORD * length + _opens_field(evidence, start)
-    if not longest or _short_before(evidence, end - longest):
+        elif known is not None and known.uf == uf:
+            yield start, known.name, weights.PER_NICKNAME_WORD * length + _opens_field(evidence, start)
+    first, tokens = end - longest, evidence.tokens
+    if longest and not (evidence.free(first - 1) and tokens.gaps[first] != HARD):
+        return
+    if not longest or tokens.keys[first - 1] in lx.CITY_SHORTS:  # which may belong to the name: "B. Camboriú"
         yield from (city for city in _abbreviated(evidence, end, uf) if end - city[0] > longest)
 
 
@@ -189,17 +188,6 @@ def _name_starts(evidence: Evidence, end: int) -> Iterator[int]:
         yield start
         if tokens.gaps[start] == HARD:
             return
-
-
-def _nicknamed(key: str, length: int, uf: str) -> str | None:
-    known = gazetteer.nickname(key) if length <= _NICKNAME_WORDS else None
-    return known.name if known is not None and known.uf == uf else None
-
-
-def _short_before(evidence: Evidence, at: int) -> bool:
-    """Does a short word stand before a city's name that may belong to it: "B. Camboriú"."""
-    tokens = evidence.tokens
-    return evidence.free(at - 1) and tokens.gaps[at] != HARD and tokens.keys[at - 1] in lx.CITY_SHORTS
 
 
 def _opens_field(evidence: Evidence, at: int) -> float:

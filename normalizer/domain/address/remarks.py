@@ -219,28 +219,18 @@ def _reference_start(evidence: Evidence, at: int) -> int | None:
     tokens = evidence.tokens
     key, following = tokens.keys[at], tokens.key(at + 1)
     start = _remark_start(tokens, at)
-    if start == at and _inside_name(tokens, at):
-        return None
+    if start == at > 0 and tokens.gaps[at] != HARD:
+        before = tokens.keys[at - 1]
+        if before in lx.STREET_TYPES or before in lx.OF:  # "Rua da Frente", "Travessa do Lado"
+            return None
     if key in lx.PAINTED_WORDS and following in lx.COLOURS:
-        return _painted_start(tokens, start)
+        while start > 1 and tokens.keys[start - 2] in lx.HOUSES and tokens.keys[start - 1] in lx.COLOURS:
+            start -= 2  # "casa azul portão branco"
+        return start
     pair = f"{key} {following}"
     if pair in lx.REFERENCE_PHRASES or pair in lx.CONTACT_PHRASES or _refers(evidence, at, following):
         return start
     return None
-
-
-def _inside_name(tokens: Tokens, at: int) -> bool:
-    """Does it stand in a name: "Rua da Frente", "Travessa do Lado"."""
-    if at == 0 or tokens.gaps[at] == HARD:
-        return False
-    return tokens.keys[at - 1] in lx.STREET_TYPES or tokens.keys[at - 1] in lx.OF
-
-
-def _painted_start(tokens: Tokens, start: int) -> int:
-    """Return where "casa azul portão branco" begins if its portão stands at `start`."""
-    while start > 1 and tokens.keys[start - 2] in lx.HOUSES and tokens.keys[start - 1] in lx.COLOURS:
-        start -= 2
-    return start
 
 
 def _remark_start(tokens: Tokens, at: int) -> int:

@@ -323,7 +323,8 @@ def _take_number(draft: Reading, at: int) -> Reason | None:
     if len(digits) > _LONGEST_NUMBER or tokens.words[at][-1] in _ORDINALS:
         return Reason.NUMBER_AMBIGUOUS
     draft.score += weights.NUMBER
-    if _is_block_number(draft, after):
+    blocks = ways_of(draft.place.uf, draft.place.name).block_numbers
+    if blocks and draft.numeric(after) and tokens.gaps[after] == HYPHEN:  # "9-55", block and house
         draft.number = f"{standard.number(digits)}-{tokens.keys[after]}"
         draft.claim(at, after + 1, NUMBER)
         return None
@@ -332,12 +333,6 @@ def _take_number(draft: Reading, at: int) -> Reason | None:
     if not draft.free(after):
         return None
     return _second_number(draft, after) if tokens.kinds[after] == NUM else _letter(draft, after)
-
-
-def _is_block_number(draft: Reading, second: int) -> bool:
-    """Is the number one of block and house, "9-55", where they are written so."""
-    numbered = draft.numeric(second) and draft.tokens.gaps[second] == HYPHEN
-    return numbered and ways_of(draft.place.uf, draft.place.name).block_numbers
 
 
 def _second_number(draft: Reading, at: int) -> Reason | None:
@@ -357,17 +352,12 @@ def _letter(draft: Reading, at: int) -> Reason | None:
     ends = tokens.hard_end(at) == at + 1
     if len(key) != 1 or tokens.dots[at] or (gap == HARD and not ends):
         return None  # "…, 100, M VENTO, …"
-    if gap in (GLUED, HYPHEN) or _is_loose_letter(draft, at, ends=ends):
+    # A letter closes what is said of the house: "120 B, …", "250 S - …", not the S of "S/N".
+    loose = (ends and word.isupper()) if key in _LABEL_LETTERS else (ends or draft.marks[at + 1] != FREE)
+    if loose or gap in (GLUED, HYPHEN):
         draft.add_part(at, at + 1, word.upper())
         return None
     return Reason.NUMBER_AMBIGUOUS if word.isupper() and key not in _LETTER_WORDS else None
-
-
-def _is_loose_letter(draft: Reading, at: int, *, ends: bool) -> bool:
-    """Does the letter close what is said of the house: "120 B, …", "250 S - …" (not the S of "S/N")."""
-    if draft.tokens.keys[at] in _LABEL_LETTERS:
-        return ends and draft.tokens.words[at].isupper()
-    return ends or draft.marks[at + 1] != FREE
 
 
 # -- whether it may stand ----------------------------------------------------------------------------------------

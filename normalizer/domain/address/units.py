@@ -326,13 +326,7 @@ def _value(tokens: Tokens, start: int, end: int) -> str:
     for at in range(start, end):
         joins = start < at < end - 1 and tokens.keys[at] in lx.JOINS_NUMBERS and tokens.gaps[at] == BLANK
         written += tokens.joint(at) if at > start else ""
-        written += (
-            tokens.words[at].lower() if joins else _value_word(tokens.words[at].replace(".", ""), tokens.keys[at])
-        )
+        word, key = tokens.words[at].replace(".", ""), tokens.keys[at]
+        named = (len(word) > 3 or key in lx.SIDES) and key not in lx.ROMAN  # "Torre Norte"; codes and letters are not
+        written += tokens.words[at].lower() if joins else word.capitalize() if named else word.upper()
     return written
-
-
-def _value_word(word: str, key: str) -> str:
-    """Return a word of a value: codes and letters in capitals, names proper ("Torre Norte")."""
-    long = len(word) > 3 or key in lx.SIDES
-    return word.capitalize() if long and key not in lx.ROMAN else word.upper()
