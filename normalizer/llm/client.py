@@ -285,8 +285,11 @@ class LlmClient:
             try:
                 return (await self._sdk.chat.completions.with_raw_response.create(**request)).http_response
             except (openai.BadRequestError, openai.UnprocessableEntityError, openai.InternalServerError) as error:
-                if not self._give_up_something(error, asked, request):
+                if (found := self._without_what_it_refuses(error, asked, request)) is None:
                     raise
+                if self.capabilities == asked:  # calls under way at the same time complain of the same thing
+                    self.capabilities = found
+                    log.warning("llm.endpoint.learned", mode=found.mode.value, without=sorted(found.without))
 
     def _request(self, messages: Messages, max_tokens_out: int, records: int, *, flex: bool) -> dict[str, Any]:
         """Model, messages, the options that the endpoint takes, and the shape of an answer to so many records."""
@@ -309,45 +312,35 @@ class LlmClient:
         usual = "max_completion_tokens" if self.url == OPENAI_URL else "max_tokens"
         return next(name for name in _TOKEN_LIMITS if (name != usual) is known.renamed)
 
-    def _give_up_something(
+    def _without_what_it_refuses(
         self, error: openai.APIStatusError, asked: EndpointCapabilities, request: Mapping[str, Any]
-    ) -> bool:
-        """Drop what the endpoint says it does not support; False if its complaint is about something else.
-
-        Calls under way at the same time complain of the same thing: only the first one's complaint changes anything.
-        """
+    ) -> EndpointCapabilities | None:
+        """Drop what the endpoint says it does not support; None if its complaint is about something else."""
         body = body_of(error)
         complaint = (json.dumps(body, ensure_ascii=False) if isinstance(body, dict | list) else str(body)).lower()
         if asked.mode is not Mode.TEXT and any(word in complaint for word in _ABOUT_SHAPE):
-            return self._learn(asked, replace(asked, mode=_plainer(asked.mode)))
+            return replace(asked, mode=_plainer(asked.mode))
         if error.status_code >= 500:
-            return False
+            return None
         limit = self._token_limit(asked)
         if not asked.renamed and re.search(rf"\b{limit}\b", complaint) and _NOT_TAKEN.search(complaint):
-            return self._learn(asked, replace(asked, renamed=True))
-        for name in _OPTIONAL:
-            sent = name in request or name in request.get("extra_body", {})
-            if sent and re.search(rf"\b{name}\b", complaint):
-                return self._learn(asked, replace(asked, without=asked.without | {name}))
-        return False
-
-    def _learn(self, asked: EndpointCapabilities, found: EndpointCapabilities) -> bool:
-        if self.capabilities == asked:
-            self.capabilities = found
-            log.warning("llm.endpoint.learned", mode=found.mode.value, without=sorted(found.without))
-        return True
+            return replace(asked, renamed=True)
+        sent = {*request, *request.get("extra_body", {})}
+        refused = (name for name in _OPTIONAL if name in sent and re.search(rf"\b{name}\b", complaint))
+        name = next(refused, None)
+        return None if name is None else replace(asked, without=asked.without | {name})
 
     def _ask_plainer(self) -> bool:
         """Give up one more thing of an endpoint that refuses without a word why; False once there is nothing left."""
         known = self.capabilities
-        if known.mode is not Mode.TEXT and not self._has_asked_plainer:
+        if self._has_asked_plainer or (known.mode is Mode.TEXT and known.without >= set(_OPTIONAL)):
+            self._has_asked_plainer = True
+            return False
+        if known.mode is not Mode.TEXT:
             self.capabilities = replace(known, mode=_plainer(known.mode))
-            return True
-        if not self._has_asked_plainer and known.without < set(_OPTIONAL):
+        else:
             self.capabilities = replace(known, without=frozenset(_OPTIONAL))
-            return True
-        self._has_asked_plainer = True
-        return False
+        return True
 
 
 def _plainer(mode: Mode) -> Mode:

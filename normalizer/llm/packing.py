@@ -276,7 +276,6 @@ def estimate(
     tpm: int = 0,
     concurrency: int = 8,
     tier: str | None = None,
-    pace: Pace | None = None,
 ) -> Estimate:
     """Return what asking about `texts` (distinct, unsettled) would take.
 
@@ -288,7 +287,6 @@ def estimate(
         rpm, tpm: the limits, 0 = unlimited. The minutes are the longest of what limits and endpoint speed demand.
         concurrency: calls under way at once.
         tier: the service tier whose price counts.
-        pace: how long calls take, as far as it is known.
     """
     costs = [cost_of(record, count) for record in map(Record.of, texts) if record.text]
     costs.sort(key=lambda each: each.max_call_size or 0)  # as in `PendingTexts`: who goes alone cuts no call
@@ -296,8 +294,7 @@ def estimate(
     totals = [sum(call, Cost()) for call in calls]
     whole = sum(totals, Cost())
     tokens_in, tokens_out = len(calls) * prompt_tokens(count) + whole.tokens_in, whole.tokens_out
-    pace = pace or Pace()
-    each_s = [pace.seconds(call.tokens_out) for call in totals]
+    each_s = list(map(Pace().seconds, (call.tokens_out for call in totals)))
     seconds = [sum(each_s) / max(1, concurrency), max(each_s, default=0.0)]
     seconds += [60 * len(calls) / rpm] if rpm else []
     seconds += [60 * (tokens_in + tokens_out) / tpm] if tpm else []

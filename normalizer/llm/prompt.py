@@ -43,12 +43,9 @@ _ORDERS = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class Record(Redacted):
     """One text as the model sees it: one line, clean, of what an address can consist of."""
 
-    text: str
-    kept: tuple[tuple[str, str], ...] = ()
-    """The words that stay here, each with its placeholder."""
     suspicious: bool = False
     """Whether it may be more than an address (orders, markup, very long) and must not share a call."""
 
@@ -59,10 +56,6 @@ class Record:
         suspicious = len(cleaned) > _LONG_RECORD_CHARS or _ORDERS.search(cleaned) is not None
         leaving = redact(cleaned, withheld=withheld)
         return cls(" ".join(leaving.text.split()), leaving.kept, suspicious)
-
-    def restored(self, segments: Segments | None) -> Segments | None:
-        """Return what an answer says of this record, its placeholders replaced by the words they stand for."""
-        return None if segments is None else Redacted(self.text, self.kept).restored(segments)
 
 
 def slot(index: int) -> str:

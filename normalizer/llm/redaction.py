@@ -84,8 +84,10 @@ class Redacted:
     text: str
     kept: tuple[tuple[str, str], ...] = ()
 
-    def restored(self, segments: Mapping[str, str | None]) -> dict[str, str | None]:
-        """Return an answer's fields with the words put back that its placeholders stand for."""
+    def restored(self, segments: Mapping[str, str | None] | None) -> dict[str, str | None] | None:
+        """Return what an answer says of this text, if anything, with the words its placeholders stand for put back."""
+        if segments is None:
+            return None
         words = dict(self.kept)
         return {
             name: PLACEHOLDER.sub(lambda found: words.get(found[0], found[0]), value) if value else value
