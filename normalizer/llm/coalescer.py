@@ -10,7 +10,6 @@ import asyncio
 import math
 import random
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,7 +20,7 @@ from normalizer.domain.decision import Decision, Reason, Undecided
 from normalizer.domain.text import canonical
 from normalizer.errors import ProviderRefused, TransientError
 from normalizer.llm.limits import Admitted, Denied, LocalGate
-from normalizer.llm.model_call import ModelCaller
+from normalizer.llm.model_call import ModelCaller, now
 from normalizer.llm.packing import BatchSize, Budget, Pace, PendingTexts, cost_of, prompt_tokens
 from normalizer.llm.prompt import MAX_RECORD_CHARS, Record
 from normalizer.llm.single_flight import InFlight, PendingText, TextContext, Waiter
@@ -154,7 +153,7 @@ class Coalescer:
     # -- texts come in
 
     def _submit(self, texts: Sequence[str], waiter: Waiter, contexts: Mapping[str, TextContext]) -> None:
-        now = _now()
+        since, deadline = now(), waiter.deadline
         if self._closed:
             waiter.tell(dict.fromkeys(texts, _stopping()))
             return
@@ -167,8 +166,8 @@ class Coalescer:
                 waiter.tell({text: Undecided(reason)})
                 continue
             cost = cost_of(record, self._count)
-            deadline = waiter.deadline
-            entry = PendingText(canonical(text), text, record, cost, now, deadline, deadline - now, context=context)
+            patience_s = deadline - since
+            entry = PendingText(canonical(text), text, record, cost, since, deadline, patience_s, context=context)
             self._in_flight.start(entry, waiter)
             self._pending.add(entry)
         if self._dispatcher is None or self._dispatcher.done():
@@ -205,10 +204,8 @@ class Coalescer:
         while True:
             await self._until_due()
             await self._gate.free()
-            self._in_flight.end(
-                self._pending.take_late(_now()), TransientError("too little time left to ask the model")
-            )
-            batch = self._pending.next_batch(_now())
+            self._in_flight.end(self._pending.take_late(now()), TransientError("too little time left to ask the model"))
+            batch = self._pending.next_batch(now())
             try:
                 await self._start(batch)
             except Exception as error:  # a bug must leave nobody waiting
@@ -234,7 +231,7 @@ class Coalescer:
         task.add_done_callback(self._calls.discard)
 
     async def _until_due(self) -> None:
-        while (wait_s := self._pending.due_in(_now(), nothing_more=self._announced == 0)) is None or wait_s > 0:
+        while (wait_s := self._pending.due_in(now(), nothing_more=self._announced == 0)) is None or wait_s > 0:
             self._wake.clear()
             try:
                 async with asyncio.timeout(wait_s):
@@ -253,7 +250,7 @@ class Coalescer:
 
         When that is not soon nobody waits: cache and rules must not stand behind it.
         """
-        resumes_at = _now() + (math.inf if denied.closed else denied.wait_s)
+        resumes_at = now() + (math.inf if denied.closed else denied.wait_s)
         late = self._pending.take(lambda entry: entry.deadline <= resumes_at)
         self._in_flight.end(late, denied.error if self.refused is None else _still(self.refused, denied.wait_s))
         if not denied.closed:
@@ -278,14 +275,14 @@ class Coalescer:
             self._ask_again(result.again)
         await self._settle(result.decided)
 
-    def _ask_again(self, again: list[tuple[PendingText, int]]) -> None:
-        """Queue entries once more, in smaller calls and among other neighbours."""
-        wanted = [(entry, size) for entry, size in again if self._wanted(entry)]
+    def _ask_again(self, again: Sequence[PendingText]) -> None:
+        """Queue entries once more, among other neighbours."""
+        wanted = [entry for entry in again if self._wanted(entry)]
         self._shuffle(wanted)
-        for entry, size in wanted:
-            entry.cost, entry.since = replace(entry.cost, max_call_size=size), _now()
+        for entry in wanted:
+            entry.since = now()
         self.stats.asked_again += len(wanted)
-        self._pending.add_again(entry for entry, _ in wanted)
+        self._pending.add_again(wanted)
         self._wake.set()
 
     def _stop(self, error: ProviderRefused) -> None:
@@ -310,10 +307,6 @@ class Coalescer:
         if self._shared is not None:
             await self._shared.release(entry for entry, _ in decided)
         self._in_flight.resolve(decided)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def _still(refused: ProviderRefused, wait_s: float) -> ProviderRefused:

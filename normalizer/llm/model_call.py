@@ -74,14 +74,14 @@ class CallResult:
     Attributes:
         decided: settled, or given up for good: to be remembered.
         given_up: ended without an answer that could be remembered: an error to hand back, or a reason for review.
-        again: to be asked once more, each in a call of at most so many.
+        again: to be asked once more, each in a call of at most as many as its cost says by now.
         later: the same question once more, when the gate lets it.
         answered: whether the provider answered at all.
     """
 
     decided: list[tuple[PendingText, Decision[Address]]] = field(default_factory=list)
     given_up: list[tuple[PendingText, NormalizerError | Undecided]] = field(default_factory=list)
-    again: list[tuple[PendingText, int]] = field(default_factory=list)
+    again: list[PendingText] = field(default_factory=list)
     later: list[PendingText] = field(default_factory=list)
     refused: ProviderRefused | None = None
     answered: bool = False
@@ -115,7 +115,7 @@ class ModelCaller:
 
     async def ask(self, texts: list[PendingText], admitted: Admitted) -> CallResult:
         """Ask about `texts`. Raises nothing the provider could cause."""
-        started = _now()
+        started = now()
         if admitted.is_probe and (error := await self._ask_control(started)) is not None:
             return await self._blamed(texts, admitted, error)
         tokens_out = sum(entry.cost.tokens_out for entry in texts)
@@ -130,7 +130,7 @@ class ModelCaller:
             )
         except NormalizerError as error:
             if isinstance(error, ProviderTooSlow):
-                self._pace.observe_timeout(tokens_out=tokens_out, seconds=_now() - started)
+                self._pace.observe_timeout(tokens_out=tokens_out, seconds=now() - started)
                 self._size.shrink(len(texts))
             return await self._failed(texts, admitted, error, started)
         except Exception as error:  # a bug must leave nobody waiting
@@ -138,7 +138,7 @@ class ModelCaller:
             await self._gate.failed(admitted, None)
             broke = TransientError(f"the model call broke ({type(error).__name__})")
             return CallResult(given_up=[(entry, broke) for entry in texts])
-        self._answered_at = _now()
+        self._answered_at = now()
         await self._gate.succeeded(admitted, answer)
         return await self._read(texts, answer)
 
@@ -225,9 +225,9 @@ class ModelCaller:
                 await self._count([], error.usage, 0.0)
                 if isinstance(error, TransientError):
                     return error
-                self._refusal, self._refused_at = self._refusal_of(error), _now()
+                self._refusal, self._refused_at = self._refusal_of(error), now()
                 return self._refusal
-            self._answered_at = _now()
+            self._answered_at = now()
             await self._count([], answer.usage, answer.seconds)
             return None
 
@@ -268,7 +268,8 @@ class ModelCaller:
             elif smaller is None:
                 result.decided.append((entry, Undecided(verdict.reason)))
             else:
-                result.again.append((entry, 1 if verdict.alone else smaller))
+                entry.shrink(1 if verdict.alone else smaller)
+                result.again.append(entry)
         self._size.observe(asked=len(texts), valid=valid)
         return result
 
@@ -289,9 +290,10 @@ class ModelCaller:
 def _taken_apart(texts: list[PendingText], error: NormalizerError) -> CallResult:
     """These texts were refused, others are not: ask in halves, until the one that is refused stands alone."""
     log.info("llm.batch.refused", records=len(texts), error=type(error).__name__)
-    smaller = half(len(texts))
-    if smaller is not None:
-        return CallResult(again=[(entry, smaller) for entry in texts], answered=True)
+    if len(texts) > 1:
+        for entry in texts:
+            entry.shrink(len(texts) // 2)
+        return CallResult(again=texts, answered=True)
     [entry] = texts
     if not isinstance(error, ProviderFailed):
         return CallResult(decided=[(entry, Undecided(Reason.MODEL_REFUSED))], answered=True)
@@ -311,7 +313,8 @@ def _postponed(texts: list[PendingText], error: TransientError) -> CallResult:
     )
 
 
-def _now() -> float:
+def now() -> float:
+    """Return the event loop's time, seconds: the clock of deadlines."""
     return asyncio.get_running_loop().time()
 
 
@@ -370,8 +373,3 @@ def next_call_size(asked: int) -> int | None:
     25 → 8 → 2 → 1: asking only the missing again costs a fraction of repeating the batch.
     """
     return None if asked <= 1 else max(1, min(_LARGEST_SECOND_CALL, asked // 3))
-
-
-def half(asked: int) -> int | None:
-    """Return how many records the next call may hold after `asked` were refused as a whole; None: it was alone."""
-    return None if asked <= 1 else asked // 2

@@ -122,6 +122,10 @@ class PendingText:
     failures_alone: int = 0
     """Calls of its own that broke an endpoint which is well."""
 
+    def shrink(self, size: int) -> None:
+        """Let it share its next call with fewer: so many records at most."""
+        self.cost = replace(self.cost, max_call_size=size)
+
     def learn(self, context: TextContext) -> None:
         """Withhold also what another caller withholds, from every call that starts from now on."""
         together = self.context.withheld | context.withheld

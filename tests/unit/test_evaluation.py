@@ -3,8 +3,11 @@
 import pytest
 
 from normalizer.domain.decision import Reason, Settled, Undecided
-from normalizer.llm.model_call import Again, evaluate_record, half, next_call_size
-from normalizer.llm.prompt import FIELDS
+from normalizer.errors import BatchRejected
+from normalizer.llm.model_call import Again, _taken_apart, evaluate_record, next_call_size
+from normalizer.llm.packing import Cost
+from normalizer.llm.prompt import FIELDS, Record
+from normalizer.llm.single_flight import PendingText
 
 TEXT = "R. das Flores, 12, Centro, Itu, SP, 13300-000"
 
@@ -77,9 +80,11 @@ def test_calls_shrink_until_a_record_stands_alone():
 
 
 def test_a_refused_batch_is_bisected_down_to_one():
-    sizes, max_call_size = [], 50
-    while max_call_size is not None:
-        sizes.append(max_call_size)
-        max_call_size = half(max_call_size)
+    texts = [PendingText(str(number), TEXT, Record(TEXT), Cost(1, 1), 0, 0, 0) for number in range(50)]
+    sizes = [len(texts)]
+    while (refused := _taken_apart(texts, BatchRejected("no"))).again:
+        sizes.append(min(entry.cost.max_call_size for entry in refused.again))
+        texts = refused.again[: sizes[-1]]
 
     assert sizes == [50, 25, 12, 6, 3, 1]
+    assert refused.decided == [(texts[0], Undecided(Reason.MODEL_REFUSED))]
