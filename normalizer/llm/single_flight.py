@@ -277,16 +277,12 @@ class SharedSingleFlight:
     async def _wait_for_others(self) -> None:
         while self._parked:
             await asyncio.sleep(self._poll_s)
-            waiting = [entry for entry in self._parked if self._in_flight.holds(entry)]
+            waiting, self._parked = [entry for entry in self._parked if self._in_flight.holds(entry)], []
             answered = set(await self._answer(waiting))
-            waiting = [entry for entry in waiting if entry not in answered]
-            lost = set(await self._claim(waiting) if await self._steady() else waiting)
-            free = [entry for entry in waiting if entry not in lost]
-            answered |= set(await self._answer(free))  # remembered just before the lease was given back
-            self._parked = [
-                entry for entry in self._parked if self._in_flight.holds(entry) and entry not in {*free, *answered}
-            ]
-            if ours := [entry for entry in free if entry not in answered]:
+            left = [entry for entry in waiting if entry not in answered]
+            if not await self._steady():
+                self._parked.extend(left)
+            elif ours := await self.take(left):
                 self._ours(ours)
 
     async def _steady(self) -> bool:
