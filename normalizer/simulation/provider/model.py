@@ -33,7 +33,6 @@ from normalizer.simulation.provider.faults import (
 MODEL = "simulated"
 DOCUMENT_FIELDS = ("cpf", "rg", "cpf_formatted", "rg_formatted")
 _RECORD_LINE = re.compile(r"^(r\d{2}): (.*)$", re.MULTILINE)
-_FIELD_LINE = re.compile(r"^(endereco|documento): (.*)$", re.MULTILINE)
 _KEPT_REQUESTS = 5_000
 _COUNTS_KEPT = 4_096
 _MESSAGE_TOKENS = 4  # role and separators of one chat message
@@ -214,10 +213,6 @@ class Provider:
         if lines:
             slots = [(name, [str(value or "") for value in self._said(text, asked).values()]) for name, text in lines]
             return render(slots), len(slots)
-        if texts := _FIELD_LINE.findall(prompt):  # both texts of a record, as scripts ask
-            fields = {"endereco": FIELDS, "documento": DOCUMENT_FIELDS}
-            both = {kind: self._expected(text, fields[kind]) for kind, text in texts}
-            return json.dumps(both, ensure_ascii=False), 1
         # one text a call, as the replaced worker asks
         return json.dumps(self._said(prompt, asked), ensure_ascii=False, indent=2), 1
 
