@@ -338,8 +338,7 @@ class MongoService(Service):
         return argv + self._switches
 
     def ready(self, port: int) -> bool:
-        """A `hello` in OP_MSG; any reply of that kind will do."""
-        return _exchange(port, _MONGO_HELLO, 16)[12:16] == _OP_MSG
+        return speaks_mongodb(port)
 
 
 class ProviderService(Service):
@@ -387,6 +386,11 @@ def start_mongo(directory: Path, *, durable: bool = False, fail_points: bool = F
 def start_provider(labels: Path | None, *, directory: Path, **options: object) -> ProviderService:
     """The simulated provider, ready; `latency_ms=50` becomes `--latency-ms 50`, `flag=True` becomes `--flag`."""
     return ProviderService(labels, directory=directory, **options).start()
+
+
+def speaks_mongodb(port: int) -> bool:
+    """Whether a `hello` in OP_MSG is answered; any reply of that kind will do."""
+    return _exchange(port, _MONGO_HELLO, 16)[12:16] == _OP_MSG
 
 
 def _exchange(port: int, request: bytes, answer_bytes: int) -> bytes:

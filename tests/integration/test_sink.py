@@ -12,8 +12,7 @@ from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import BulkWriteError, OperationFailure
 
-from benchmarks.sink import SinkService, start_sink
-from benchmarks.sink.server import Pace
+from benchmarks.sink import Pace, SinkService, start_sink
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Kind, Normalized, Origin, Review, Status
 from normalizer.domain.decision import Reason

@@ -1,23 +1,50 @@
-"""The commands a MongoDB driver sends, answered from `documents`.
+"""A store to measure against: MongoDB's protocol in front of memory, in a process of its own.
 
-A command, option or stage that is not spoken here is answered with MongoDB's own error for it.
+The embedded MongoDB-protocol server takes some 1,200 updates a second; whatever is measured against it measures that
+server. This one evaluates the same conditions and applies the same updates, but keeps nothing: for benchmarks only.
+
+    with start_sink(directory) as sink:        # sink.url goes into MONGODB_URL
+        ...
+        sink.stats()                           # commands, rows and CPU seconds so far
+
+`python -m benchmarks.sink --port 27099 [--latency-ms 1] [--updates-per-s 5000]` serves until stopped. It speaks OP_MSG,
+and OP_QUERY for a driver's first `hello`: one event loop, one command at a time; nothing is compressed and nobody logs
+in. A command, option or stage that is not spoken here is answered with MongoDB's own error for it.
 """
 
 from __future__ import annotations
 
+import argparse
+import asyncio
+import contextlib
 import datetime as dt
+import gc
 import itertools
 import resource
+import struct
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 
+import bson
+import pymongo
 from bson.int64 import Int64
 
-from benchmarks.sink.documents import DUPLICATE_KEY, Documents, Duplicate
-from benchmarks.sink.paths import Document, NotUnderstood
-from benchmarks.sink.shaping import grouped, in_order, projector
+from benchmarks.documents import (
+    DUPLICATE_KEY,
+    Document,
+    Documents,
+    Duplicate,
+    NotUnderstood,
+    grouped,
+    in_order,
+    projector,
+)
+from normalizer.simulation.embedded import Service, speaks_mongodb
 
 _FIRST_BATCH, _BATCH = 101, 1_000
 _HELLO: Final = {
@@ -226,3 +253,161 @@ _COMMANDS: Final[Mapping[str, Callable[[Store, Document], Document]]] = {
     "getMore": Store.get_more,
     "killCursors": Store.kill_cursors,
 }
+
+
+_HEADER: Final = struct.Struct("<iiii")
+_INT: Final = struct.Struct("<i")
+_OP_REPLY, _OP_QUERY, _OP_MSG = 1, 2004, 2013
+_CHECKSUM, _MORE_TO_COME = 1, 2
+
+
+@dataclass(slots=True)
+class Pace:
+    """How slow the store shall seem: a round trip's latency, and updates it can take a second (0 = as they come)."""
+
+    latency_s: float = 0.0
+    updates_per_s: float = 0.0
+    _busy_until: float = 0.0
+
+    def due(self, now: float, updates: int) -> float:
+        """When the reply to a command with so many updates may leave. Updates queue up behind one another."""
+        if self.updates_per_s and updates:
+            self._busy_until = max(now, self._busy_until) + updates / self.updates_per_s
+            now = self._busy_until
+        return now + self.latency_s
+
+
+class Connection(asyncio.Protocol):
+    """One client. Requests are answered in order, each with one reply (none where none is wanted)."""
+
+    def __init__(self, store: Store, pace: Pace) -> None:
+        self._store, self._pace = store, pace
+        self._received = bytearray()
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way back."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer every request that is whole by now."""
+        self._received += data
+        while len(self._received) >= _HEADER.size:
+            length, request, _, opcode = _HEADER.unpack_from(self._received)
+            if len(self._received) < length:
+                return
+            message = bytes(self._received[_HEADER.size : length])
+            del self._received[:length]
+            self._serve(request, opcode, message)
+
+    def _serve(self, request: int, opcode: int, message: bytes) -> None:
+        if opcode == _OP_QUERY:
+            self._transport.write(_reply_to_query(request, self._store.answer(_query_of(message))))
+            return
+        if opcode != _OP_MSG:
+            self._transport.close()
+            return
+        flags, command = _command_of(message)
+        self._store.received[next(iter(command))] += len(message)
+        reply = self._store.answer(command)
+        if flags & _MORE_TO_COME:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        due = self._pace.due(now, len(command.get("updates", ())))
+        answer = message_of(reply, response_to=request)
+        if due <= now:
+            self._transport.write(answer)
+        else:
+            loop.call_at(due, self._transport.write, answer)
+
+
+def message_of(document: Document, *, request: int = 0, response_to: int = 0) -> bytes:
+    """One OP_MSG that carries a document."""
+    body = bson.encode(document)
+    return _HEADER.pack(_HEADER.size + 5 + len(body), request, response_to, _OP_MSG) + b"\0\0\0\0\0" + body
+
+
+def _command_of(message: bytes) -> tuple[int, Document]:
+    """Flags and command; its document sequences (the rows of a bulk) stand under their names."""
+    flags = _INT.unpack_from(message)[0]
+    end = len(message) - (4 if flags & _CHECKSUM else 0)
+    command: Document = {}
+    sequences: Document = {}
+    at = _INT.size
+    while at < end:
+        kind, at = message[at], at + 1
+        length = _INT.unpack_from(message, at)[0]
+        section = message[at : at + length]
+        if kind == 0:
+            command = bson.decode(section)
+        else:
+            name, _, documents = section[_INT.size :].partition(b"\0")
+            sequences[name.decode()] = bson.decode_all(documents)
+        at += length
+    return flags, command | sequences
+
+
+def _query_of(message: bytes) -> Document:
+    """The command in an OP_QUERY on `$cmd`: flags, a name that ends in 0, two numbers, the document."""
+    name, _, rest = message[_INT.size :].partition(b"\0")
+    return {**bson.decode(rest[2 * _INT.size :]), "$db": name.decode().partition(".")[0]}
+
+
+def _reply_to_query(request: int, reply: Document) -> bytes:
+    body = bson.encode(reply)
+    length = _HEADER.size + 20 + len(body)
+    return _HEADER.pack(length, 0, request, _OP_REPLY) + struct.pack("<iqii", 8, 0, 0, 1) + body
+
+
+async def serve(host: str, port: int, pace: Pace) -> None:
+    """Serve until cancelled."""
+    gc.disable()  # nothing here makes cycles, and a million documents are no garbage to look through
+    store = Store()
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(store, pace), host, port)
+    async with server:
+        await server.serve_forever()
+
+
+class SinkService(Service):
+    """`python -m benchmarks.sink` as a child process. A restart forgets everything."""
+
+    scheme = "mongodb"
+
+    def __init__(self, directory: Path, *, latency_ms: float = 0.0, updates_per_s: float = 0.0) -> None:
+        self._options = ["--latency-ms", str(latency_ms), "--updates-per-s", str(updates_per_s)]
+        super().__init__("sink", directory=directory)
+
+    def command(self, port: int) -> list[str]:
+        """The sink with its options."""
+        return [sys.executable, "-m", "benchmarks.sink", "--port", str(port), *self._options]
+
+    def ready(self, port: int) -> bool:
+        return speaks_mongodb(port)
+
+    def stats(self) -> dict[str, Any]:
+        """`commands` and `rows` by name, `documents` by collection, `cpu_s` of the process; all since its start."""
+        with pymongo.MongoClient[dict[str, Any]](self.url) as client:
+            return client.admin.command("sinkStats")
+
+
+def start_sink(directory: Path, *, latency_ms: float = 0.0, updates_per_s: float = 0.0) -> SinkService:
+    """The sink, ready; its log in `directory`. Left alone it answers at once; else as slowly as it is told to."""
+    return SinkService(directory, latency_ms=latency_ms, updates_per_s=updates_per_s).start()
+
+
+def main() -> None:
+    """Serve until stopped."""
+    parser = argparse.ArgumentParser(prog="benchmarks.sink", description="a store in memory behind MongoDB's protocol")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--latency-ms", type=float, default=0.0, help="of every reply")
+    parser.add_argument("--updates-per-s", type=float, default=0.0, help="0: as fast as they come")
+    given = parser.parse_args()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(given.host, given.port, Pace(given.latency_ms / 1000, given.updates_per_s)))
+
+
+if __name__ == "__main__":
+    main()
