@@ -12,7 +12,7 @@ import pytest
 from benchmarks import scale
 from benchmarks.fleet import run_once
 from benchmarks.supply import hard_rows, import_rows, mixed, pool, write_labels
-from benchmarks.tune.__main__ import main as tune
+from benchmarks.tune import main as tune
 from normalizer.domain.address import parse_address
 from normalizer.simulation import embedded
 from normalizer.worker.pipeline import needs_model

@@ -10,11 +10,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.tune import words
-from benchmarks.tune.__main__ import main
-from benchmarks.tune.endpoint import probe
-from benchmarks.tune.trial import Account, Climb, Setting, Trial, rows_for
-from benchmarks.tune.workload import Workload, of_file
+from benchmarks import tune
+from benchmarks.tune import Account, Climb, Setting, Trial, Workload, main, of_file, probe, rows_for
 from normalizer.errors import InvalidInput, ProviderTooSlow, RateLimited
 from normalizer.llm.client import Answer, Usage
 from normalizer.llm.pricing import Price
@@ -95,7 +92,7 @@ def test_the_climb_ends_with_its_trials() -> None:
 
 def test_the_recommended_environment_is_one_the_worker_takes() -> None:
     best = trial(Setting(2, 20, 50, 16), Account(rpm=7, tpm=8_000))
-    settings = settings_of(words.environment_of(best))
+    settings = settings_of(tune.environment_of(best))
     assert (settings.arq_max_jobs, settings.llm_records_per_call, settings.llm_max_concurrency) == (20, 50, 16)
     assert (settings.llm_rpm, settings.llm_tpm) == (7, 8_000)
 
@@ -108,7 +105,7 @@ def test_the_climb_begins_with_the_workers_own_defaults() -> None:
 
 def test_an_operator_reads_what_to_set_and_what_to_expect() -> None:
     best = trial(account=Account(rpm=0, tpm=30_000))
-    said = "\n".join(words.advice_lines(LOAD, best, [best], model="gpt-6-luna"))
+    said = "\n".join(tune.advice_lines(LOAD, best, [best], model="gpt-6-luna"))
     assert "ARQ_MAX_JOBS=10\nLLM_RECORDS_PER_CALL=25\nLLM_MAX_CONCURRENCY=8\nLLM_RPM=0\nLLM_TPM=30000\n" in said
     assert "Esperado: 3.000 linhas/min; a planilha em 33,3 min." in said
     assert "1.000 chamadas, 1.000.000 tokens" in said
@@ -118,8 +115,8 @@ def test_an_operator_reads_what_to_set_and_what_to_expect() -> None:
 
 def test_nothing_is_said_of_more_workers_where_they_were_not_tried() -> None:
     best = trial()
-    assert words.more_workers_help(best, [best]) is None
-    assert words.more_workers_help(best, [best, trial(Setting(replicas=2))]) is False
+    assert tune.more_workers_help(best, [best]) is None
+    assert tune.more_workers_help(best, [best, trial(Setting(replicas=2))]) is False
 
 
 def test_a_sheet_is_read_as_an_import_reads_it(tmp_path: Path) -> None:
