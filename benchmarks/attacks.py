@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import socket
 import sys
 import tempfile
@@ -31,7 +30,7 @@ from typing import Any
 
 import xlsxwriter
 
-from benchmarks.circumstances import environment
+from benchmarks.circumstances import asked, environment, keep
 from benchmarks.fleet import memory_mb
 from benchmarks.imports import API_KEY, serving
 from normalizer.simulation import embedded
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _held(int(url.rpartition(":")[2])):
             _ask(f"{url}/health/live")  # it has accepted them all
             found[f"{IDLE:,} idle, {STALLED} stalled uploads"] = _measured(url, pid, _wait)
-    options.out.write_text(json.dumps({"environment": environment(), "attacks": found}, indent=2) + "\n")
+    keep(options.out, {"environment": environment(), "attacks": found})
     for name, one in found.items():
         print(f"{name:36} {one['answer']:>8} {one['seconds']:8} s {one['peak_mb']:6} MB  live {one['live_ms']} ms")
     return 0
@@ -103,10 +102,8 @@ def _zip_bomb() -> bytes:
 
 def _upload(url: str, content: bytes) -> str:
     """Show it as a preview, until it is refused or ready."""
-    asked = urllib.request.Request(f"{url}/api/imports/previa", content, {"X-API-Key": API_KEY})  # noqa: S310
     try:
-        with urllib.request.urlopen(asked, timeout=300) as answer:  # noqa: S310
-            told = json.load(answer)
+        told = _ask(f"{url}/api/imports/previa", content)
     except urllib.error.HTTPError as refused:
         return str(refused.code)
     while told.get("fase") not in {None, "pronta", "recusada"}:
@@ -131,10 +128,7 @@ def _held(port: int) -> Iterator[None]:
         yield
 
 
-def _ask(url: str) -> Any:
-    asked = urllib.request.Request(url, headers={"X-API-Key": API_KEY})  # noqa: S310
-    with urllib.request.urlopen(asked, timeout=60) as answer:  # noqa: S310
-        return json.load(answer)
+_ask = partial(asked, x_api_key=API_KEY)
 
 
 @dataclass
@@ -195,10 +189,10 @@ def _mb_of(child: str) -> float:
 def _server(directory: Path) -> Iterator[tuple[str, int]]:
     with embedded.start_valkey(directory / "redis") as redis, embedded.start_mongo(directory / "mongo") as mongo:
         given = {"REDIS_URL": redis.url, "MONGODB_URL": mongo.url, "DATABASE_NAME": "attacks", "API_KEYS": API_KEY}
-        with serving(given, directory) as (url, pid):
+        with serving(given, directory) as (url, api):
             while not _is_ready(url):
                 time.sleep(0.1)
-            yield url, pid
+            yield url, api.pid
 
 
 def _is_ready(url: str) -> bool:

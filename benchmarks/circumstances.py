@@ -1,11 +1,14 @@
-"""The circumstances of a measurement: machine, load, interpreter, commit."""
+"""A measurement's circumstances, and the file it is kept in: machine, load, interpreter, commit."""
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import platform
 import subprocess
+import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +27,25 @@ def environment() -> dict[str, Any]:
         "commit": _git("rev-parse", "--short", "HEAD") or "unknown",
         "changed": bool(_git("status", "--porcelain", "--untracked-files=no", "--", "normalizer", "benchmarks/*.py")),
     }
+
+
+def keep(out: Path, document: Mapping[str, Any]) -> None:
+    """Write a result as its file has it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def keep_parts(out: Path, parts: Mapping[str, Any]) -> None:
+    """Write some parts of a result; the others of the file stay."""
+    keep(out, {**(json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}), **parts})
+
+
+def asked(url: str, content: bytes | None = None, **headers: str) -> Any:
+    """The JSON that a server of ours answers with; `x_api_key` becomes `x-api-key`."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, content, named)  # noqa: S310 — our own server, on loopback
+    with urllib.request.urlopen(request, timeout=3_600) as answer:  # noqa: S310
+        return json.load(answer)
 
 
 def _git(*arguments: str) -> str:

@@ -13,10 +13,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import json
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -27,7 +25,7 @@ from typing import Any
 import openai
 from redis.asyncio import Redis
 
-from benchmarks.circumstances import environment
+from benchmarks.circumstances import asked, environment, keep
 from normalizer.cache import Cache
 from normalizer.domain.address import RULES_VERSION, Address, parse_address
 from normalizer.domain.decision import Decision, Settled
@@ -191,18 +189,12 @@ class Bench:
             return sum(isinstance(decided.get(text), Settled) for text in texts)
 
     async def _stats(self) -> dict[str, int]:
-        stats = await asyncio.to_thread(_json_of, f"{self._provider.root_url}/stats")
+        stats = await asyncio.to_thread(asked, f"{self._provider.root_url}/stats")
         return {"calls": stats["requests"], "tokens_in": stats["tokens_in"], "tokens_out": stats["tokens_out"]}
 
     @staticmethod
     def _since(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
         return {name: after[name] - before[name] for name in before}
-
-
-def _json_of(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 — our own provider, on loopback
-        document: dict[str, Any] = json.load(answer)
-    return document
 
 
 def _groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -273,8 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         document = asyncio.run(run(given, Path(directory)))
     show(document)
     if given.out:
-        document |= {"environment": environment()}
-        given.out.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        keep(given.out, document | {"environment": environment()})
     return 0
 
 

@@ -1,38 +1,145 @@
 """Real workers on a real Redis and the sink: fill the queue, let them empty it, and count what it took.
 
-CPU is read from /proc per process, because wall time on a machine that others use says little; Redis commands come
-from INFO commandstats (those inside Lua count). What a start takes is not counted: workers start on a paused queue.
+Rows are of a synthetic sheet, or such as only a model can read. CPU is read from /proc per process, because wall time
+on a machine that others use says little; Redis commands come from INFO commandstats (those inside Lua count). What a
+start takes is not counted: workers start on a paused queue.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import functools
 import itertools
 import json
+import random
 import time
-import urllib.request
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, ParamSpec, Self, TypeVar
 
 import pymongo
 from redis import Redis
 
+from benchmarks.circumstances import asked
 from benchmarks.sink import SinkService, start_sink
-from benchmarks.supply import Supplied, import_rows, known_addresses
 from normalizer.cache import Entry
-from normalizer.domain.address import deduced
+from normalizer.domain.address import Address, deduced, parse_address
+from normalizer.domain.address.answers import standardize
 from normalizer.domain.appointment import Kind
-from normalizer.domain.decision import Settled
+from normalizer.domain.decision import Settled, Undecided
 from normalizer.queue.leases import Keys
 from normalizer.queue.replicas import REPLICAS
 from normalizer.queue.service import QUEUE_NAME
 from normalizer.runtime import open_producer
 from normalizer.settings import settings_of
 from normalizer.simulation import embedded
+from normalizer.simulation.sheets import generate
+from normalizer.simulation.texts import CITIES, DISTRICTS, STREET_NAMES
+from normalizer.store import ImportRow
 from normalizer.worker import tasks
+from normalizer.worker.pipeline import needs_model
+
+P = ParamSpec("P")
+T = TypeVar("T")
+#: More distinct texts than a worker's first tier holds, so that a long run asks Redis as often per row as a short one.
+POOL: Final = 100_000
+SEED: Final = 20_261_125
+# Orders that the rules leave to a model and a model can read. More than one, because the rules learn.
+_HARD: Final = (
+    "{bairro}, {numero}, rua {rua}, {estado}, {cidade}",
+    "{estado} {cidade} {bairro} rua {rua} {numero}",
+    "{estado} - rua {rua} {numero} {cidade} {bairro}",
+)
+_FIRST_NUMBER: Final = 1_000
+_MISSES: Final = 500
+_EASY: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Supplied:
+    """One row's two texts, and the address that stands in the first; None where nobody could read one there."""
+
+    address: str | None
+    document: str | None
+    expected: Mapping[str, Any] | None
+
+
+def pool(size: int = POOL, *, seed: int = SEED) -> list[Supplied]:
+    """The first rows of a synthetic sheet: 30 % repeat a text, most are read by the rules."""
+    rows = itertools.islice(generate(seed), size)
+    return [
+        Supplied(
+            row.address.text if row.address else None,
+            row.document.text if row.document else None,
+            row.address.expected if row.address else None,
+        )
+        for row in rows
+    ]
+
+
+def hard_rows(count: int, *, seed: int = SEED) -> list[Supplied]:
+    """Rows of different addresses, each of which the rules leave to the model. Their documents are all one."""
+    chance = random.Random(seed)
+    return list(itertools.islice(_hard(chance), count))
+
+
+def _hard(chance: random.Random) -> Iterator[Supplied]:
+    passed_over = 0
+    for number in itertools.count(_FIRST_NUMBER):
+        city = chance.choice(CITIES)
+        parts = {"rua": chance.choice(STREET_NAMES)[0], "numero": str(number), "bairro": chance.choice(DISTRICTS)[0]}
+        parts |= {"cidade": city.name, "estado": city.uf}
+        expected = {**parts, "rua": f"Rua {parts['rua']}", "complemento": None, "cep": None}
+        texts = (shape.format(**parts).lower() for shape in _HARD)
+        text = next((text for text in texts if _only_a_model_reads(text, expected)), None)
+        if text is not None:
+            yield Supplied(text, "CPF: 11144477735", expected)
+        elif (passed_over := passed_over + 1) > max(_MISSES, number // 2):
+            raise AssertionError("the rules read every hard shape by now: add one that only a model reads")
+
+
+def _only_a_model_reads(text: str, expected: Mapping[str, str | None]) -> bool:
+    return isinstance(parse_address(text), Undecided) and isinstance(standardize(expected, text), Settled)
+
+
+def mixed(rows: int, *, residual: float, known: float, seed: int = SEED) -> list[Supplied]:
+    """Rows of that kind: so many for the model, so many of them repeated, the rest such as the rules read."""
+    asked = round(rows * residual)
+    distinct = max(1, round(asked * (1 - known))) if asked else 0
+    hard = hard_rows(distinct)
+    easy = [row for row in pool(min(_EASY, max(100, rows))) if not needs_model(parse_address(row.address or ""))]
+    chance = random.Random(seed)
+    found = [*hard, *chance.choices(hard, k=asked - distinct)] if asked else []
+    found += [Supplied(row.address, row.document, None) for row in chance.choices(easy, k=rows - asked)]
+    chance.shuffle(found)
+    return found
+
+
+def import_rows(supplied: Iterable[Supplied], count: int, *, prefix: str) -> Iterator[ImportRow]:
+    """`count` rows as an import writes them, each with its own key; `supplied` is gone through as often as needed."""
+    for number, row in enumerate(itertools.islice(itertools.cycle(supplied), count)):
+        fields: dict[str, Any] = {
+            "nome_paciente": "Paciente Sintético",
+            "status": "Agendado",
+            "telefone": "(11) 90000-0000",
+        }
+        fields |= {"endereco_coleta": row.address, "documento_completo": row.document}
+        yield ImportRow(f"{prefix}-{number}", fields)
+
+
+def write_labels(path: Path, rows: Iterable[Supplied]) -> Path:
+    """What the simulated model knows."""
+    lines = (json.dumps({"text": row.address, "expected": row.expected}, ensure_ascii=False) for row in rows)
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def known_addresses(rows: Iterable[Supplied]) -> dict[str, Address]:
+    """The address of every text that has one: what an earlier import would have left in the cache."""
+    return {row.address: Address.from_dict(row.expected) for row in rows if row.address and row.expected}
+
 
 _KEYS: Final = Keys.of(QUEUE_NAME)
 _DATABASE: Final = "scale"
@@ -87,6 +194,10 @@ class Meter:
         }
 
 
+def _blocking(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    return functools.wraps(work)(lambda *given, **named: asyncio.run(work(*given, **named)))
+
+
 class Fleet:
     """Redis, the sink and maybe a provider, with workers to start on them. A context manager.
 
@@ -94,7 +205,6 @@ class Fleet:
         directory: data and logs.
         provider: the simulated model; None leaves the workers without a key.
         settings: further environment variables of every worker.
-        sink: options of the sink, e.g. `updates_per_s`.
         apart: every worker counts the provider's limit by itself, as if it had the account alone.
     """
 
@@ -104,11 +214,10 @@ class Fleet:
         *,
         provider: embedded.ProviderService | None = None,
         settings: Mapping[str, str] | None = None,
-        sink: Mapping[str, float] | None = None,
         apart: bool = False,
     ) -> None:
         self._directory, self._provider, self._apart = directory, provider, apart
-        self._settings, self._sink_options = dict(settings or {}), dict(sink or {})
+        self._settings = dict(settings or {})
         self._redis_service: embedded.RedisService
         self.sink: SinkService
         self.redis: Any  # redis-py's own types mix both kinds of client
@@ -117,7 +226,7 @@ class Fleet:
 
     def __enter__(self) -> Self:
         self._redis_service = embedded.start_valkey(self._directory / "valkey")
-        self.sink = start_sink(self._directory / "sink", **self._sink_options)
+        self.sink = start_sink(self._directory / "sink")
         self.redis = Redis.from_url(self._redis_service.url)
         return self
 
@@ -151,9 +260,14 @@ class Fleet:
         """Let everybody claim."""
         self.redis.delete(_KEYS.paused)
 
-    def fill(self, supplied: Iterable[Supplied], count: int, *, prefix: str) -> None:
+    @_blocking
+    async def fill(self, supplied: Iterable[Supplied], count: int, *, prefix: str) -> None:
         """Store `count` rows as `pendente` and enqueue them, in chunks."""
-        asyncio.run(self._fill(supplied, count, prefix))
+        async with open_producer(settings_of(self.environment)) as producer:
+            rows = import_rows(supplied, count, prefix=prefix)
+            while chunk := list(itertools.islice(rows, _CHUNK)):
+                report = await producer.store.upsert_rows(chunk, prefix)
+                await producer.tasks.enqueue_many(list(report.new), fingerprints=report.new)
 
     def age(self, by: dt.timedelta) -> None:
         """Let every row have waited that long."""
@@ -162,13 +276,24 @@ class Fleet:
             clocks = {"updated_at": since, "normalizacao.atualizado_em": since}  # the backend's account, and ours
             client[_DATABASE]["appointments"].update_many({}, {"$set": clocks})
 
-    def reconcile(self) -> int:
+    @_blocking
+    async def reconcile(self) -> int:
         """Look for lost rows as a replica does, in this process. Returns how many waited."""
-        return asyncio.run(self._reconcile())
+        async with open_producer(settings_of(self.environment)) as producer:
+            unused: Any = None  # reconcile looks at the store and the queue alone
+            work = tasks.Normalization(producer.store, unused, producer.tasks)
+            return await tasks.reconcile({tasks.CONTEXT_KEY: work})
 
-    def remember(self, supplied: Iterable[Supplied]) -> None:
+    @_blocking
+    async def remember(self, supplied: Iterable[Supplied]) -> None:
         """Put the rows' addresses into the shared cache, as if a model had read them before."""
-        asyncio.run(self._remember(supplied))
+        known = iter(known_addresses(supplied).items())
+        async with open_producer(settings_of(self.environment)) as producer:
+            while chunk := dict(itertools.islice(known, _CHUNK)):
+                entries = {
+                    text: Entry.of(Settled(address, inferred=deduced(text, address))) for text, address in chunk.items()
+                }
+                await producer.cache.put_many(Kind.ADDRESS, entries)
 
     def start_workers(self, count: int) -> None:
         """Start so many, and return when all of them beat. What they took to start is over then."""
@@ -239,28 +364,6 @@ class Fleet:
         time.sleep(_QUIET_S)
         return sum(worker.cpu_s for worker in self.workers) - before < _QUIET_CPU * _QUIET_S * len(self.workers)
 
-    async def _fill(self, supplied: Iterable[Supplied], count: int, prefix: str) -> None:
-        async with open_producer(settings_of(self.environment)) as producer:
-            rows = import_rows(supplied, count, prefix=prefix)
-            while chunk := list(itertools.islice(rows, _CHUNK)):
-                report = await producer.store.upsert_rows(chunk, prefix)
-                await producer.tasks.enqueue_many(list(report.new), fingerprints=report.new)
-
-    async def _remember(self, supplied: Iterable[Supplied]) -> None:
-        known = iter(known_addresses(supplied).items())
-        async with open_producer(settings_of(self.environment)) as producer:
-            while chunk := dict(itertools.islice(known, _CHUNK)):
-                entries = {
-                    text: Entry.of(Settled(address, inferred=deduced(text, address))) for text, address in chunk.items()
-                }
-                await producer.cache.put_many(Kind.ADDRESS, entries)
-
-    async def _reconcile(self) -> int:
-        async with open_producer(settings_of(self.environment)) as producer:
-            unused: Any = None  # reconcile looks at the store and the queue alone
-            work = tasks.Normalization(producer.store, unused, producer.tasks)
-            return await tasks.reconcile({tasks.CONTEXT_KEY: work})
-
     def _commands(self) -> int:
         stats: Mapping[str, Mapping[str, int]] = self.redis.info("commandstats")
         return sum(entry["calls"] for name, entry in stats.items() if name not in _OWN_COMMANDS) - self._looks
@@ -268,8 +371,7 @@ class Fleet:
     def _asked(self) -> dict[str, int]:
         if self._provider is None:
             return {}
-        with urllib.request.urlopen(f"{self._provider.root_url}/stats", timeout=10) as answer:  # noqa: S310
-            stats = json.load(answer)
+        stats = asked(f"{self._provider.root_url}/stats")
         names = ("requests", "tokens_in", "tokens_out")
         return {**{name: stats[name] for name in names}, **stats["by_status"]}
 
@@ -283,11 +385,10 @@ def run_once(
     remembered: Sequence[Supplied] = (),
     provider: embedded.ProviderService | None = None,
     settings: Mapping[str, str] | None = None,
-    sink: Mapping[str, float] | None = None,
     apart: bool = False,
 ) -> dict[str, Any]:
     """Fill a queue, let so many replicas empty it, see that every row has ended; what it took, per row."""
-    with Fleet(place, provider=provider, settings=settings, sink=sink, apart=apart) as fleet:
+    with Fleet(place, provider=provider, settings=settings, apart=apart) as fleet:
         if remembered:
             fleet.remember(remembered)
         fleet.pause()

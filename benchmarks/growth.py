@@ -22,7 +22,6 @@ import itertools
 import json
 import logging
 import math
-import os
 import statistics
 import sys
 import tempfile
@@ -38,7 +37,7 @@ import structlog
 from bson import ObjectId
 from redis.asyncio import Redis as AsyncRedis
 
-from benchmarks.circumstances import environment
+from benchmarks.circumstances import environment, keep_parts
 from benchmarks.imports import API_KEY, serving
 from normalizer.domain.appointment import Origin, Status
 from normalizer.operations.status import read_overview
@@ -81,9 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             found = asyncio.run(PHASES[phase](Path(directory), 100 if given.quick else given.smaller))
         print(json.dumps({phase: found}, ensure_ascii=False), flush=True)
         if not given.quick:
-            known = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
-            whole = known | {phase: {**found, "environment": environment()}}
-            given.out.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            keep_parts(given.out, {phase: {**found, "environment": environment()}})
     return 0
 
 
@@ -347,20 +344,15 @@ async def watchers(directory: Path, small: int) -> dict[str, Any]:
     many, seconds = 500 // small, 2.0 if small > 1 else 30.0
     with embedded.start_mongo(directory / "mongo") as mongo, embedded.start_valkey(directory / "redis") as redis:
         given = {"REDIS_URL": redis.url, "MONGODB_URL": mongo.url, "DATABASE_NAME": "growth", "API_KEYS": API_KEY}
-        with serving(given, directory) as (url, pid):
+        with serving(given, directory) as (url, api):
             found = {}
             for count in (1, many):
                 async with _watching(int(url.rpartition(":")[2]), count) as events:
-                    before, seen = _cpu_s_of(pid), len(events)
+                    before, seen = api.cpu_s, len(events)
                     await asyncio.sleep(seconds)
-                    used = _cpu_s_of(pid) - before
+                    used = api.cpu_s - before
                     found[str(count)] = {"core": round(used / seconds, 3), "events": len(events) - seen}
     return {"seconds": seconds, "watchers": found}
-
-
-def _cpu_s_of(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.asynccontextmanager

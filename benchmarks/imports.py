@@ -26,14 +26,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.circumstances import environment
+from benchmarks.circumstances import asked, environment, keep, keep_parts
+from benchmarks.fleet import memory_mb
 from benchmarks.sink import start_sink
 from normalizer.imports.importing import import_sheet
 from normalizer.runtime import open_producer
@@ -49,7 +49,6 @@ PARTS = ("alone", "served")
 LIMITS = {"own_s": 60.0, "peak_mb": 400.0}
 API_KEY = secrets.token_hex(24)
 _POLL_S = 0.25
-_PATIENCE_S = 3_600.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,9 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(asyncio.run(_alone(options.alone))))
         return 0
     found = measure(options.rows, options.sheet, options.part or PARTS)
-    if options.part and options.out.exists():
-        found = {**json.loads(options.out.read_text(encoding="utf-8")), **found}
-    options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    (keep_parts if options.part else keep)(options.out, found)
     print(json.dumps(found, indent=2))
     return 0 if found.get("within_limits", True) else 1
 
@@ -154,7 +151,9 @@ async def _alone(sheet: Path) -> dict[str, Any]:
             steps[name] = counts | {what: round(seconds, 1) for what, seconds in spent.items()}
     return {
         "steps": steps,
-        "peak_mb": _peak_mb(os.getpid()),  # not ru_maxrss, which a process inherits from whoever started it
+        "peak_mb": round(
+            memory_mb(os.getpid(), "VmHWM")
+        ),  # not ru_maxrss, which a process inherits from whoever started it
         "reader_peak_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
     }
 
@@ -173,7 +172,6 @@ class Client:
 
     url: str
     slowest_s: float = 0.0
-    headers: dict[str, str] = field(default_factory=lambda: {"X-API-Key": API_KEY})
 
     def post(self, path: str, content: bytes = b"") -> tuple[float, Any]:
         """Seconds until the answer, and the answer."""
@@ -192,15 +190,13 @@ class Client:
             time.sleep(_POLL_S)
 
     def _ask(self, path: str, content: bytes | None = None) -> Any:
-        request = urllib.request.Request(f"{self.url}{path}", content, self.headers)  # noqa: S310 — our own server
-        with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:  # noqa: S310
-            return json.load(answer)
+        return asked(f"{self.url}{path}", content, x_api_key=API_KEY)
 
 
 def run_served(sheet: Path, given: Mapping[str, str], directory: Path) -> dict[str, Any]:
     """The same through `normalizer serve`."""
     content = sheet.read_bytes()
-    with serving({**given, "API_KEYS": API_KEY}, directory) as (url, pid):
+    with serving({**given, "API_KEYS": API_KEY}, directory) as (url, api):
         client = Client(url)
         previewed = _step(client, "/api/imports/previa", content, _follow_preview)
         imported = _step(client, "/api/imports", content, _follow("concluida"))
@@ -210,7 +206,7 @@ def run_served(sheet: Path, given: Mapping[str, str], directory: Path) -> dict[s
             "import": imported,
             "undo": undone,
             "slowest_health_s": round(client.slowest_s, 2),
-            "peak_mb": _peak_mb(pid),
+            "peak_mb": round(memory_mb(api.pid, "VmHWM")),
         }
 
 
@@ -238,7 +234,8 @@ def _follow(state: str, import_id: str | None = None) -> Callable[[Client, Any],
 
 
 @contextlib.contextmanager
-def serving(given: dict[str, str], directory: Path) -> Iterator[tuple[str, int]]:
+def serving(given: dict[str, str], directory: Path) -> Iterator[tuple[str, embedded.Child]]:
+    """`normalizer serve` with these settings: where it listens, and its process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = ["-c", "from normalizer.cli import main; main()", "serve", "--port", str(port)]
@@ -249,13 +246,7 @@ def serving(given: dict[str, str], directory: Path) -> Iterator[tuple[str, int]]
             if not child.running:
                 raise RuntimeError(child.tail())
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}", child.pid
-
-
-def _peak_mb(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return round(int(line.split()[1]) / 1024)
+        yield f"http://127.0.0.1:{port}", child
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ import structlog
 from arq.worker import Worker, func
 from redis import Redis
 
-from benchmarks.circumstances import environment
+from benchmarks.circumstances import environment, keep
 from normalizer.queue.connection import redis_settings
 from normalizer.queue.group import Done, Group
 from normalizer.queue.serializer import job_deserializer, job_serializer
@@ -116,8 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             report = _report(rounds, {} if options.quick else {peer: bench.recovery(peer) for peer in PEERS})
         report["lone_job"] = {"environment": environment(), "waits": [asdict(bench.lone(*way)) for way in LONE]}
     _print(report)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    keep(options.out, report)
     return 0
 
 

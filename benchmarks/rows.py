@@ -34,7 +34,7 @@ from typing import Any, Final
 
 from redis import Redis
 
-from benchmarks.circumstances import environment
+from benchmarks.circumstances import environment, keep
 from benchmarks.sink import start_sink
 from normalizer.cache import Entry
 from normalizer.domain.address import Address, deduced
@@ -90,8 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="normalizer-rows-") as directory:
         document = _run(options, peers, Path(directory))
     _print(document)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    keep(options.out, document)
     return 0
 
 

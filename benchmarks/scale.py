@@ -28,9 +28,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.circumstances import environment
-from benchmarks.fleet import Fleet, memory_mb, run_once
-from benchmarks.supply import POOL, Supplied, hard_rows, known_addresses, pool, write_labels
+from benchmarks.circumstances import environment, keep_parts
+from benchmarks.fleet import POOL, Fleet, Supplied, hard_rows, known_addresses, memory_mb, pool, run_once, write_labels
 from normalizer.simulation import embedded
 
 RESULTS: Final = Path(__file__).parent / "results" / "scale.json"
@@ -55,15 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for measured in PHASES[phase](given, Path(directory)):
                 print(json.dumps({phase: measured}, ensure_ascii=False), flush=True)
                 if not given.quick:
-                    _write(given.out, {phase: {**measured, "environment": environment()}})
+                    keep_parts(given.out, {phase: {**measured, "environment": environment()}})
     return 0
-
-
-def _write(out: Path, parts: dict[str, Any]) -> None:
-    """Into the file, beside what other phases wrote."""
-    document: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(document | parts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:

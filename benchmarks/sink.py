@@ -7,7 +7,7 @@ server. This one evaluates the same conditions and applies the same updates, but
         ...
         sink.stats()                           # commands, rows and CPU seconds so far
 
-`python -m benchmarks.sink --port 27099 [--latency-ms 1] [--updates-per-s 5000]` serves until stopped. It speaks OP_MSG,
+`python -m benchmarks.sink --port 27099` serves until stopped. It speaks OP_MSG,
 and OP_QUERY for a driver's first `hello`: one event loop, one command at a time; nothing is compressed and nobody logs
 in. A command, option or stage that is not spoken here is answered with MongoDB's own error for it.
 """
@@ -25,7 +25,6 @@ import struct
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -261,32 +260,14 @@ _OP_REPLY, _OP_QUERY, _OP_MSG = 1, 2004, 2013
 _CHECKSUM, _MORE_TO_COME = 1, 2
 
 
-@dataclass(slots=True)
-class Pace:
-    """How slow the store shall seem: a round trip's latency, and updates it can take a second (0 = as they come)."""
-
-    latency_s: float = 0.0
-    updates_per_s: float = 0.0
-    _busy_until: float = 0.0
-
-    def due(self, now: float, updates: int) -> float:
-        """When the reply to a command with so many updates may leave. Updates queue up behind one another."""
-        if self.updates_per_s and updates:
-            self._busy_until = max(now, self._busy_until) + updates / self.updates_per_s
-            now = self._busy_until
-        return now + self.latency_s
-
-
 class Connection(asyncio.Protocol):
     """One client. Requests are answered in order, each with one reply (none where none is wanted)."""
 
-    def __init__(self, store: Store, pace: Pace) -> None:
-        self._store, self._pace = store, pace
-        self._received = bytearray()
+    def __init__(self, store: Store) -> None:
+        self._store, self._received = store, bytearray()
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
@@ -311,22 +292,14 @@ class Connection(asyncio.Protocol):
         flags, command = _command_of(message)
         self._store.received[next(iter(command))] += len(message)
         reply = self._store.answer(command)
-        if flags & _MORE_TO_COME:
-            return
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        due = self._pace.due(now, len(command.get("updates", ())))
-        answer = message_of(reply, response_to=request)
-        if due <= now:
-            self._transport.write(answer)
-        else:
-            loop.call_at(due, self._transport.write, answer)
+        if not flags & _MORE_TO_COME:
+            self._transport.write(_message_of(reply, response_to=request))
 
 
-def message_of(document: Document, *, request: int = 0, response_to: int = 0) -> bytes:
+def _message_of(document: Document, *, response_to: int) -> bytes:
     """One OP_MSG that carries a document."""
     body = bson.encode(document)
-    return _HEADER.pack(_HEADER.size + 5 + len(body), request, response_to, _OP_MSG) + b"\0\0\0\0\0" + body
+    return _HEADER.pack(_HEADER.size + 5 + len(body), 0, response_to, _OP_MSG) + b"\0\0\0\0\0" + body
 
 
 def _command_of(message: bytes) -> tuple[int, Document]:
@@ -361,11 +334,11 @@ def _reply_to_query(request: int, reply: Document) -> bytes:
     return _HEADER.pack(length, 0, request, _OP_REPLY) + struct.pack("<iqii", 8, 0, 0, 1) + body
 
 
-async def serve(host: str, port: int, pace: Pace) -> None:
+async def serve(port: int) -> None:
     """Serve until cancelled."""
     gc.disable()  # nothing here makes cycles, and a million documents are no garbage to look through
     store = Store()
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(store, pace), host, port)
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(store), "127.0.0.1", port)
     async with server:
         await server.serve_forever()
 
@@ -375,13 +348,11 @@ class SinkService(Service):
 
     scheme = "mongodb"
 
-    def __init__(self, directory: Path, *, latency_ms: float = 0.0, updates_per_s: float = 0.0) -> None:
-        self._options = ["--latency-ms", str(latency_ms), "--updates-per-s", str(updates_per_s)]
+    def __init__(self, directory: Path) -> None:
         super().__init__("sink", directory=directory)
 
     def command(self, port: int) -> list[str]:
-        """The sink with its options."""
-        return [sys.executable, "-m", "benchmarks.sink", "--port", str(port), *self._options]
+        return [sys.executable, "-m", "benchmarks.sink", "--port", str(port)]
 
     def ready(self, port: int) -> bool:
         return speaks_mongodb(port)
@@ -392,21 +363,17 @@ class SinkService(Service):
             return client.admin.command("sinkStats")
 
 
-def start_sink(directory: Path, *, latency_ms: float = 0.0, updates_per_s: float = 0.0) -> SinkService:
-    """The sink, ready; its log in `directory`. Left alone it answers at once; else as slowly as it is told to."""
-    return SinkService(directory, latency_ms=latency_ms, updates_per_s=updates_per_s).start()
+def start_sink(directory: Path) -> SinkService:
+    """The sink, ready; its log in `directory`."""
+    return SinkService(directory).start()
 
 
 def main() -> None:
     """Serve until stopped."""
     parser = argparse.ArgumentParser(prog="benchmarks.sink", description="a store in memory behind MongoDB's protocol")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--latency-ms", type=float, default=0.0, help="of every reply")
-    parser.add_argument("--updates-per-s", type=float, default=0.0, help="0: as fast as they come")
-    given = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(given.host, given.port, Pace(given.latency_ms / 1000, given.updates_per_s)))
+        asyncio.run(serve(parser.parse_args().port))
 
 
 if __name__ == "__main__":

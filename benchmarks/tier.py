@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import httpx2
 
+from benchmarks.circumstances import keep
 from normalizer.errors import NormalizerError
 from normalizer.llm.client import LlmClient
 from normalizer.llm.coalescer import Coalescer
@@ -99,7 +99,7 @@ def main() -> None:
             f"{name:22} US$ {way.usd_per_1000:.4f} per 1,000 rows ({way.usd_per_1000 / full:.2f} x default), "
             f"calls {way.by_tier}, refused {way.refused}, past the deadline {way.past_the_deadline}"
         )
-    RESULTS.write_text(json.dumps({name: asdict(way) for name, way in found.items()}, indent=2) + "\n")
+    keep(RESULTS, {name: asdict(way) for name, way in found.items()})
 
 
 if __name__ == "__main__":

@@ -20,8 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Never
 
-from benchmarks.fleet import run_once
-from benchmarks.supply import hard_rows, mixed, write_labels
+from benchmarks.fleet import hard_rows, mixed, run_once, write_labels
 from normalizer.domain.address import parse_address
 from normalizer.domain.appointment import Appointment, Kind
 from normalizer.domain.text import canonical

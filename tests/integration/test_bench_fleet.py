@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks import scale
-from benchmarks.fleet import run_once
-from benchmarks.supply import hard_rows, import_rows, mixed, pool, write_labels
+from benchmarks.fleet import hard_rows, import_rows, mixed, pool, run_once, write_labels
 from benchmarks.tune import main as tune
 from normalizer.domain.address import parse_address
 from normalizer.simulation import embedded

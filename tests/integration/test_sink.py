@@ -12,7 +12,7 @@ from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import BulkWriteError, OperationFailure
 
-from benchmarks.sink import Pace, SinkService, start_sink
+from benchmarks.sink import SinkService, start_sink
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Kind, Normalized, Origin, Review, Status
 from normalizer.domain.decision import Reason
@@ -168,12 +168,3 @@ async def test_it_says_what_it_was_asked(sink: SinkService, collection: Any) -> 
     assert after["rows"]["updated"] - before["rows"].get("updated", 0) == 2
     assert after["documents"][f"{collection.database.name}.appointments"] == 2
     assert after["cpu_s"] >= before["cpu_s"]
-
-
-def test_a_slow_store_takes_updates_one_after_another() -> None:
-    pace = Pace(latency_s=0.5, updates_per_s=100)
-
-    assert pace.due(10.0, 200) == 12.5
-    assert pace.due(11.0, 100) == 13.5  # behind the first
-    assert pace.due(11.0, 0) == 11.5  # a read does not queue
-    assert pace.due(50.0, 100) == 51.5

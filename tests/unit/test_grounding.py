@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.answers import ceiling, spoiled_ones
-from benchmarks.quality import ADDRESS_SETS, SETS, addresses_of, judge
+from benchmarks.quality import ADDRESS_SETS, SETS, addresses_of, ceiling, judge, spoiled_ones
 from normalizer.domain import address
 from normalizer.domain.address import FIELDS, Address, parse_address, standardize
 from normalizer.domain.address.grounding import ViolationKind, violations

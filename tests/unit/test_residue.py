@@ -2,9 +2,8 @@
 
 from collections import Counter
 
-from benchmarks.answers import sayable
-from benchmarks.quality import judge
-from benchmarks.residue import KINDS, residue
+from benchmarks.prompt import KINDS, residue
+from benchmarks.quality import judge, sayable
 from normalizer.domain.address import parse_address
 from normalizer.domain.decision import Settled
 from normalizer.llm.prompt import Record
