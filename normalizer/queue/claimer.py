@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -39,41 +40,30 @@ _APART_S: Final = 0.02
 _ADDS: Final = frozenset({b"zadd", b"zincr"})
 
 
+@dataclass(slots=True)
 class Claimer:
-    """Claims from several queues as one worker.
+    """Claims from several queues as one worker, from each in its turn."""
 
-    Args:
-        redis: the connection.
-        queues: in turn.
-        terms: what stays the same from claim to claim.
-        refill: puts back what an emptied Redis held and no job brings back; nothing is claimed before it has.
+    redis: Redis
+    queues: InitVar[Sequence[Leases]]
+    terms: ClaimTerms  # what stays the same from claim to claim
+    #: Puts back what an emptied Redis held and no job brings back; nothing is claimed before it has.
+    refill: Callable[[], Awaitable[None]] | None = None
+    #: After a claim that brought nothing: when the next job is due; 0 if asking again helps at once.
+    wait_s: float = field(default=_NEVER, init=False)
+    empty: bool = field(default=False, init=False)  # whether the queues held nothing at all when they were last asked
+    paused: bool = field(default=False, init=False)  # whether an operator paused all of them
+    #: The queue whose suspects this worker is about to run alone, once its groups have ended.
+    isolating: Leases | None = field(default=None, init=False)
+    redis_ahead_ms: float = field(default=0.0, init=False)  # Redis's clock before this host's
+    _turns: deque[Leases] = field(init=False)
+    _doubtful: list[tuple[Leases, str]] = field(default_factory=list, init=False)
+    _is_foreigns_turn: bool = field(default=False, init=False)
+    _told_at: dict[str, float] = field(default_factory=dict, init=False)
+    _problems: dict[str, str] = field(default_factory=dict, init=False)
 
-    Attributes:
-        wait_s: after a claim that brought nothing: when the next job is due; 0 if asking again helps at once.
-        empty: whether the queues held nothing at all when they were last asked.
-        paused: whether an operator paused all of them.
-        isolating: the queue whose suspects this worker is about to run alone, once its groups have ended.
-        redis_ahead_ms: Redis's clock before this host's.
-    """
-
-    def __init__(
-        self,
-        redis: Redis,
-        queues: Sequence[Leases],
-        terms: ClaimTerms,
-        *,
-        refill: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        self._redis, self._terms, self._refill = redis, terms, refill
+    def __post_init__(self, queues: Sequence[Leases]) -> None:
         self._turns = deque(queues)
-        self._doubtful: list[tuple[Leases, str]] = []
-        self.redis_ahead_ms = 0.0
-        self._is_foreigns_turn = False
-        self._told_at: dict[str, float] = {}
-        self.wait_s = _NEVER
-        self.empty = self.paused = False
-        self.isolating: Leases | None = None
-        self._problems: dict[str, str] = {}
 
     @property
     def problem(self) -> str | None:
@@ -104,12 +94,12 @@ class Claimer:
 
     async def anything_due(self) -> bool:
         """Whether a claim may bring something: one small command while the queues are empty."""
-        self.empty = not await self._redis.exists(*(leases.keys.queue for leases in self._turns))
+        self.empty = not await self.redis.exists(*(leases.keys.queue for leases in self._turns))
         if self.empty:
             return False
         if self.paused or self.problem:
             return True
-        async with self._redis.pipeline(transaction=False) as pipe:
+        async with self.redis.pipeline(transaction=False) as pipe:
             for leases in self._turns:
                 pipe.zcount(leases.keys.queue, "-inf", int(time.time() * 1000 + self.redis_ahead_ms))
                 pipe.exists(leases.keys.quarantine, leases.keys.foreign)  # set aside, with a score in the future
@@ -124,15 +114,15 @@ class Claimer:
 
     async def keep_isolating(self) -> None:
         """Tell other workers that this one still waits to run suspects alone, if it does."""
-        if self.isolating is not None and not await self.isolating.still_isolating(self._terms):
+        if self.isolating is not None and not await self.isolating.still_isolating(self.terms):
             self.isolating = None
 
     async def _claim(self, leases: Leases, slots: int, *, alone: bool, max_items: int | None) -> Claim:
-        token = self._terms.token()
+        token = self.terms.token()
         self._is_foreigns_turn = not self._is_foreigns_turn
         try:
             claim = await leases.claim(
-                self._terms,
+                self.terms,
                 token=token,
                 slots=slots,
                 alone=alone,
@@ -157,8 +147,8 @@ class Claimer:
     async def _refilled(self, leases: Leases, claim: Claim) -> Claim:
         """Fill the emptied Redis, and come again; later, where that cannot be done now."""
         try:
-            if self._refill is not None:
-                await self._refill()
+            if self.refill is not None:
+                await self.refill()
         except TransientError as error:
             self._problems[leases.keys.queue] = f"{leases.keys.queue}: {error}"
             return Claim("empty", claim.token, _REFILL_AGAIN_MS)

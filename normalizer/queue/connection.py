@@ -9,7 +9,7 @@ import asyncio
 import ssl as ssl_module
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -284,32 +284,27 @@ def is_damage(error: BaseException) -> bool:
     return type(error) is ResponseError and not any(word in text for word in _PASSING)
 
 
+@dataclass(slots=True)
 class RedisHealth:
-    """What the worker knows about its connection to Redis.
+    """What the worker knows about its connection to Redis."""
 
-    Args:
-        where: `host:port`, for logs.
-        silence_s: a reply slower than this is treated as an outage, because other workers' renewals were probably
-            delayed too.
-        clock: monotonic seconds.
-    """
-
-    def __init__(
-        self, where: str, *, silence_s: float = float("inf"), clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.where, self._silence_s, self._clock = where, silence_s, clock
-        self.last_error: str | None = None
-        self.down_since: float | None = None
-        self.back_at: float | None = None
-        self._wait_s, self._told_at = _FIRST_WAIT_S, 0.0
+    where: str  # `host:port`, for logs
+    #: A reply slower than this is treated as an outage, because other workers' renewals were probably delayed too.
+    silence_s: float = float("inf")
+    clock: Callable[[], float] = time.monotonic
+    last_error: str | None = field(default=None, init=False)
+    down_since: float | None = field(default=None, init=False)
+    back_at: float | None = field(default=None, init=False)
+    _wait_s: float = field(default=_FIRST_WAIT_S, init=False)
+    _told_at: float = field(default=0.0, init=False)
 
     def opened(self) -> None:
         """The connection is up for the first time."""
-        self.back_at = self._clock()
+        self.back_at = self.clock()
 
     def failed(self, error: BaseException) -> float:
         """Note a failure. Returns the seconds to wait before the next try (0.1 doubling to 2)."""
-        now = self._clock()
+        now = self.clock()
         self.last_error = type(error).__name__
         if self.down_since is None:
             self.down_since, self._wait_s, self._told_at = now, _FIRST_WAIT_S, now
@@ -323,24 +318,24 @@ class RedisHealth:
 
     async def call(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call once, and note the answer and how long it took. Raises what `call` raises; that is noted by `failed`."""
-        asked_at = self._clock()
+        asked_at = self.clock()
         answer = await call()
-        self._heard(self._clock() - asked_at)
+        self._heard(self.clock() - asked_at)
         return answer
 
     def _heard(self, waited_s: float) -> None:
         if self.down_since is not None:
             log.info("queue.redis.back", redis=self.where, seconds=self._away())
-            self.down_since, self.back_at = None, self._clock()
-        elif waited_s > self._silence_s:
+            self.down_since, self.back_at = None, self.clock()
+        elif waited_s > self.silence_s:
             log.warning("queue.redis.stood_still", redis=self.where, seconds=round(waited_s, 1))
-            self.back_at = self._clock()
+            self.back_at = self.clock()
 
     def up_for(self, seconds: float) -> bool:
         """Whether the connection has been up for so long since its last break."""
         if self.down_since is not None:
             return False
-        return self.back_at is None or self._clock() - self.back_at >= seconds
+        return self.back_at is None or self.clock() - self.back_at >= seconds
 
     async def retry_forever(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call until Redis takes it, however long that is. For calls that may be repeated.
@@ -358,7 +353,7 @@ class RedisHealth:
                 await asyncio.sleep(self.failed(error))
 
     def _away(self) -> float:
-        return round(self._clock() - (self.down_since or self._clock()), 1)
+        return round(self.clock() - (self.down_since or self.clock()), 1)
 
 
 #: Everything that is newer or rarer than plain gets and sets, on a key that is not declared, as the scripts do it.

@@ -13,6 +13,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -154,21 +155,22 @@ def _mark_lost(group: GroupState) -> None:
         group.mark_lost(lost)
 
 
+@dataclass(slots=True)
 class Sweeper:
     """Sweeps the queues of one worker every second, unless they are `idle`: a leased job stands in its queue."""
 
-    def __init__(
-        self, queues: Collection[Leases], health: RedisHealth, *, lease_s: float, idle: Callable[[], bool]
-    ) -> None:
-        self._queues, self._health, self._lease_s, self._idle = queues, health, lease_s, idle
+    queues: Collection[Leases]
+    health: RedisHealth
+    lease_s: float
+    idle: Callable[[], bool]
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
             await asyncio.sleep(_SWEEP_S)
-            if self._idle():
+            if self.idle():
                 continue
-            for leases in self._queues:
+            for leases in self.queues:
                 try:
                     await self._sweep(leases)
                 except OUTAGE as error:
@@ -177,11 +179,11 @@ class Sweeper:
     async def _sweep(self, leases: Leases) -> None:
         """Sweep one queue; not right after an outage, when live workers could not renew either."""
         while True:
-            now_ms = await self._health.call(leases.clock_ms)
-            if not self._health.up_for(min(self._lease_s, _GRACE_S)):
+            now_ms = await self.health.call(leases.clock_ms)
+            if not self.health.up_for(min(self.lease_s, _GRACE_S)):
                 return
-            sweeping = partial(leases.sweep, before_ms=now_ms + self._lease_s * 1000 / 3)
-            swept = await self._health.call(sweeping)
+            sweeping = partial(leases.sweep, before_ms=now_ms + self.lease_s * 1000 / 3)
+            swept = await self.health.call(sweeping)
             for token, jobs in swept.items():
                 if jobs:
                     log.warning("queue.orphans.put_back", worker=token.rpartition(":")[0], jobs=jobs)

@@ -69,37 +69,19 @@ class _Text:
         return TextContext(withheld, import_id, interactive)
 
 
+@dataclass(kw_only=True, slots=True)
 class Pipeline:
-    """Turns appointments into outcomes.
+    """Turns appointments into outcomes."""
 
-    Args:
-        cache: answers given before, for this process and for all replicas; None asks nobody.
-        coalescer: the shared queue in front of the model; None when no key is configured.
-        kinds: which texts to normalize; the others are never touched.
-        unasked: the reason given where only a model could decide and there is none; None gives the rules' own.
-        taught: the clinic's own words, asked where the rules leave a text open.
-        street_type: what is put before a street's name without a type; "" leaves such a text to a person.
-        base: says which words are street and district where the rules cannot, and what of an address it confirms.
-    """
-
-    def __init__(
-        self,
-        *,
-        cache: Cache | None,
-        coalescer: Coalescer | None,
-        kinds: frozenset[Kind] = frozenset(Kind),
-        unasked: Reason | None = Reason.NO_MODEL_KEY,
-        taught: Taught | None = None,
-        street_type: str = DEFAULT_TYPE,
-        base: PostalBase | None = None,
-    ) -> None:
-        self._cache = cache
-        self._coalescer = coalescer
-        self._kinds = kinds
-        self._unasked = unasked
-        self._taught = taught or Taught()
-        self._street_type = street_type
-        self._base = base
+    cache: Cache | None  # answers given before, for this process and for all replicas; None asks nobody
+    coalescer: Coalescer | None  # the shared queue in front of the model; None when no key is configured
+    kinds: frozenset[Kind] = frozenset(Kind)  # which texts to normalize; the others are never touched
+    #: The reason given where only a model could decide and there is none; None gives the rules' own.
+    unasked: Reason | None = Reason.NO_MODEL_KEY
+    taught: Taught = field(default_factory=Taught)  # the clinic's own words, asked where the rules leave a text open
+    street_type: str = DEFAULT_TYPE  # put before a street's name without a type; "" leaves such a text to a person
+    #: Says which words are street and district where the rules cannot, and what of an address it confirms.
+    base: PostalBase | None = None
 
     async def run(
         self,
@@ -139,7 +121,7 @@ class Pipeline:
 
     def _is_wanted(self, appointment: Appointment, kind: Kind) -> bool:
         """Whether the text is to be normalized: not where it is switched off, or the result is not ours to replace."""
-        return kind in self._kinds and kind not in appointment.kept
+        return kind in self.kinds and kind not in appointment.kept
 
     async def _documents(self, appointments: Sequence[Appointment]) -> dict[str, dict[Kind, Outcome]]:
         """The outcome of each appointment's document, by its id: by rules alone, always."""
@@ -155,7 +137,7 @@ class Pipeline:
         return outcomes
 
     def _announced(self) -> AbstractContextManager[object]:
-        return nullcontext() if self._coalescer is None else self._coalescer.announce()
+        return nullcontext() if self.coalescer is None else self.coalescer.announce()
 
     async def _without_model(self, texts: Sequence[_Text]) -> list[_Decided]:
         """What cache and rules decide; a text they leave open is marked `undecided`."""
@@ -169,21 +151,21 @@ class Pipeline:
 
     async def _from_cache(self, texts: Sequence[_Text]) -> Mapping[str, Entry]:
         asked = [item.text for item in texts if item.text]
-        return await self._cache.get_many(Kind.ADDRESS, asked) if self._cache is not None and asked else {}
+        return await self.cache.get_many(Kind.ADDRESS, asked) if self.cache is not None and asked else {}
 
     def _decide(self, item: _Text, entry: Entry | None) -> list[_Decided]:
         if entry is not None:
             origin = Origin.MANUAL if entry.manual else Origin.CACHE
             outcome = self._address(_outcome(entry.decision, origin))
             return [(each, outcome) for each in item.waiting]
-        decision = parse_address(item.text, self._base)
+        decision = parse_address(item.text, self.base)
         if needs_model(decision):
-            decision = self._taught.read(item.text) or decision
+            decision = self.taught.read(item.text) or decision
         if not needs_model(decision):
             outcome = self._address(_outcome(decision, Origin.RULES))
             return [(each, outcome) for each in item.waiting]
-        if self._coalescer is None:
-            unasked = Review(self._unasked or decision.reason, Origin.RULES, decision.understood)
+        if self.coalescer is None:
+            unasked = Review(self.unasked or decision.reason, Origin.RULES, decision.understood)
             return [(each, unasked) for each in item.waiting]
         item.undecided = decision
         return []
@@ -194,21 +176,21 @@ class Pipeline:
         A person's answer is the last word.
         """
         typed = self._typed(outcome)
-        if self._base is None or not isinstance(typed, Normalized) or typed.origin is Origin.MANUAL:
+        if self.base is None or not isinstance(typed, Normalized) or typed.origin is Origin.MANUAL:
             return typed
         if not isinstance(typed.value, Address):
             return typed
-        return replace(typed, verdicts=verdicts(typed.value, self._base, typed.inferred))
+        return replace(typed, verdicts=verdicts(typed.value, self.base, typed.inferred))
 
     def _typed(self, outcome: Outcome) -> Outcome:
         """The outcome with the type that a street without one is to have; for a person where that is none."""
         if not isinstance(outcome, Normalized) or not isinstance(outcome.value, Address):
             return outcome
-        if TYPE not in outcome.inferred or self._street_type == DEFAULT_TYPE:
+        if TYPE not in outcome.inferred or self.street_type == DEFAULT_TYPE:
             return outcome
-        if not self._street_type:
+        if not self.street_type:
             return Review(Reason.STREET_UNKNOWN, outcome.origin)
-        rua = f"{self._street_type} {outcome.value.rua.partition(' ')[2]}"
+        rua = f"{self.street_type} {outcome.value.rua.partition(' ')[2]}"
         return replace(outcome, value=replace(outcome.value, rua=rua))
 
     def _ask(
@@ -220,10 +202,10 @@ class Pipeline:
         alone: bool,
     ) -> Waiter:
         """Bring what is left to the model; nothing is asked, and nothing arrives, where nothing is left."""
-        if self._coalescer is None or not left:
+        if self.coalescer is None or not left:
             return Waiter()
         contexts = {text: item.context(interactive=alone) for text, item in left.items()}
-        return self._coalescer.resolve_many(list(left), deadline=deadline, stopped=stopped, contexts=contexts)
+        return self.coalescer.resolve_many(list(left), deadline=deadline, stopped=stopped, contexts=contexts)
 
 
 def _progress(
