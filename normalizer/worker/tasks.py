@@ -175,25 +175,19 @@ def _appointment_id(job: ClaimedJob) -> str | None:
 async def _save_and_settle(
     work: Normalization, group: Group, jobs: Mapping[str, Sequence[ClaimedJob]], progress: Sequence[Progress]
 ) -> None:
-    deferred: dict[str, Settlement] = {}
-    for error, ids in _by_error(progress).items():
-        deferred |= dict.fromkeys(ids, _back(error, _PROVIDER_RETRY_S))
+    backs: dict[NormalizerError, Snooze] = {}  # what one error deferred comes back at one time, to share calls again
+    deferred: dict[str, Settlement] = {
+        item.appointment.id: backs.setdefault(item.error, _back(item.error, _PROVIDER_RETRY_S))
+        for item in progress
+        if isinstance(item, Deferred)
+    }
     aborted = group.aborted
     finished = [item for item in progress if isinstance(item, Finished) and _is_wanted(item, aborted, jobs)]
     results = {item.appointment.id: _result(item, jobs[item.appointment.id]) for item in finished}
     report = await work.store.save(list(results.values()))
-    _note(finished, jobs, report.saved)
-    _log_saved(group, finished, report.saved)
+    if report.saved:
+        _note(group, finished, jobs, report.saved)
     await group.settle(_every(jobs, deferred) | _settlements(jobs, report, results))
-
-
-def _by_error(progress: Sequence[Progress]) -> dict[NormalizerError, list[str]]:
-    """What was deferred by each error. It comes back at one time, so that it shares calls again."""
-    ids: dict[NormalizerError, list[str]] = {}
-    for item in progress:
-        if isinstance(item, Deferred):
-            ids.setdefault(item.error, []).append(item.appointment.id)
-    return ids
 
 
 def _settlements(
@@ -217,7 +211,10 @@ def _is_wanted(item: Finished, aborted: Set[str], jobs: Mapping[str, Sequence[Cl
     return not aborted or any(job.job_id not in aborted for job in jobs[item.appointment.id])
 
 
-def _note(finished: Sequence[Finished], jobs: Mapping[str, Sequence[ClaimedJob]], saved: Mapping[str, Status]) -> None:
+def _note(
+    group: Group, finished: Sequence[Finished], jobs: Mapping[str, Sequence[ClaimedJob]], saved: Mapping[str, Status]
+) -> None:
+    """Count what ended, and log one line for all: which imports they belong to, and how many ended how."""
     now_s = time.time()
     waited_s = [now_s - job.enqueued_at_ms / 1000 for appointment_id in saved for job in jobs[appointment_id]]
     metrics.appointments_ended(saved.values(), waited_s=waited_s)
@@ -230,14 +227,9 @@ def _note(finished: Sequence[Finished], jobs: Mapping[str, Sequence[ClaimedJob]]
     metrics.addresses_checked(
         outcome.verdicts.summary for _, outcome in decided if isinstance(outcome, Normalized) and outcome.verdicts
     )
-
-
-def _log_saved(group: Group, finished: Sequence[Finished], saved: Mapping[str, Status]) -> None:
-    """One line for all of them: which imports they belong to, and how many ended how."""
     imports = {item.appointment.import_id for item in finished} - {None}
-    if saved:
-        counts = {status.value: number for status, number in Counter(saved.values()).items()}
-        log.info("appointments.saved", group=group.token, imports=sorted(map(str, imports)), **counts)
+    counts = {status.value: number for status, number in Counter(saved.values()).items()}
+    log.info("appointments.saved", group=group.token, imports=sorted(map(str, imports)), **counts)
 
 
 def _result(item: Finished, jobs: Sequence[ClaimedJob]) -> Result:
