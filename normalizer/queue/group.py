@@ -18,7 +18,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -184,36 +184,15 @@ class Group:
         self, state: GroupState, settle: Callable[[GroupState, Mapping[str, Settlement]], Awaitable[set[str]]]
     ) -> None:
         self._state, self._settle = state, settle
-
-    @property
-    def jobs(self) -> Sequence[ClaimedJob]:
-        """The claimed jobs, oldest first, also those that were ended before the function began: see `unsettled`."""
-        return self._state.jobs
-
-    @property
-    def unsettled(self) -> Mapping[str, ClaimedJob]:
-        """Jobs that are still this group's to end, by id."""
-        return self._state.open
-
-    @property
-    def aborted(self) -> frozenset[str]:
-        """Ids that somebody asked to abort, and that were: nobody waits for them."""
-        return frozenset(self._state.aborted)
-
-    @property
-    def deadline(self) -> float:
-        """The loop's time by which everything should be settled; plan inside it."""
-        return self._state.deadline
-
-    @property
-    def fence(self) -> int:
-        """Number of the claim, the same for all its jobs; guards writes elsewhere."""
-        return self._state.fence
-
-    @property
-    def token(self) -> str:
-        """The claim's token, for logs."""
-        return self._state.token
+        #: The claimed jobs, oldest first, also those that were ended before the function began: see `unsettled`.
+        self.jobs: Sequence[ClaimedJob] = state.jobs
+        #: Jobs that are still this group's to end, by id.
+        self.unsettled: Mapping[str, ClaimedJob] = state.open
+        #: Ids that somebody asked to abort, and that were: nobody waits for them.
+        self.aborted: Set[str] = state.aborted
+        self.deadline = state.deadline  # the loop's time by which everything should be settled; plan inside it
+        self.fence = state.fence  # number of the claim, the same for all its jobs; guards writes elsewhere
+        self.token = state.token  # the claim's, for logs
 
     @property
     def cancelled(self) -> bool:
