@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -112,9 +112,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The usual sources, and behind them the variables for which to be empty is a value."""
+        """The usual sources, and behind them the one variable whose being empty is a value."""
         given = (init_settings, env_settings, dotenv_settings, file_secret_settings)
-        return (*given, _Emptied(settings_cls))
+        return (*given, InitSettingsSource(settings_cls, _emptied(settings_cls)))
 
     @field_validator("arq_queue_names", mode="before")
     @classmethod
@@ -196,20 +196,11 @@ class Settings(BaseSettings):
         return None if base is None else f"{base.rstrip('/')}/v1/traces"
 
 
-class _Emptied(PydanticBaseSettingsSource):
-    """The one variable that is switched off by being empty; for the others, empty is as good as absent."""
-
-    _NAME = "address_default_street_type"
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Unused: the source is read as a whole."""
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        """`{name: ""}` where environment or `.env` have it empty."""
-        sources = (EnvSettingsSource, DotEnvSettingsSource)
-        found = [source(self.settings_cls, env_ignore_empty=False)().get(self._NAME) for source in sources]
-        return {self._NAME: ""} if "" in found else {}
+def _emptied(settings_cls: type[BaseSettings]) -> dict[str, Any]:
+    """What is switched off by being empty in environment or `.env`."""
+    name, sources = "address_default_street_type", (EnvSettingsSource, DotEnvSettingsSource)
+    found = [source(settings_cls, env_ignore_empty=False)().get(name) for source in sources]
+    return {name: ""} if "" in found else {}
 
 
 def load_settings() -> Settings:

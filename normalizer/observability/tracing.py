@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
 from normalizer.errors import Misconfigured
@@ -65,13 +65,15 @@ def open_tracing(
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+        from opentelemetry.util.re import parse_env_headers  # noqa: PLC0415
     except ImportError:
         raise Misconfigured(
             "OTEL_EXPORTER_OTLP_ENDPOINT pede o extra otel.", fix="Instale com: pip install 'normalizer[otel]'"
         ) from None
     about = {"service.name": service, "service.version": release, "deployment.environment.name": environment}
     provider = TracerProvider(resource=Resource.create(about), shutdown_on_exit=False)
-    sent_to = exporter or OTLPSpanExporter(endpoint=endpoint, headers=_pairs(headers), timeout=_EXPORT_TIMEOUT_S)
+    pairs = parse_env_headers(headers, liberal=True) if headers else None
+    sent_to = exporter or OTLPSpanExporter(endpoint=endpoint, headers=pairs, timeout=_EXPORT_TIMEOUT_S)
     provider.add_span_processor(BatchSpanProcessor(sent_to))
     _tracer = provider.get_tracer("normalizer", release)
 
@@ -122,9 +124,3 @@ def _attributes(facts: Facts) -> dict[str, int | float | str]:
     }
     words = {_WORDS[name]: str(value)[:_LONGEST_WORD] for name, value in facts.items() if name in _WORDS}
     return {**numbers, **words}
-
-
-def _pairs(headers: str | None) -> Mapping[str, str] | None:
-    from opentelemetry.util.re import parse_env_headers  # noqa: PLC0415
-
-    return parse_env_headers(headers, liberal=True) if headers else None
