@@ -21,7 +21,7 @@ from normalizer.imports.spreadsheet import KEY_FIELD
 from normalizer.store import Attention, CellProblem, Filter, ProblemRow
 
 if TYPE_CHECKING:
-    from normalizer.store import AppointmentStore, ImportRecord, SheetTitles, StoredAppointment
+    from normalizer.store import AppointmentStore, ImportRecord, StoredAppointment
 
 ERROR, MEND = "Erro", "Como corrigir"
 #: Stored fields under the titles a sheet is read by (normalizer.imports.spreadsheet.columns).
@@ -65,7 +65,7 @@ def template() -> bytes:
     out = io.BytesIO()
     with xlsxwriter.Workbook(out, {**_NEVER_FORMULAS, "in_memory": True}) as book:
         page = book.add_worksheet("Agendamentos")
-        _head(book, page, [TITLES[name] for name in _TEMPLATE])
+        _fill(book, page, [TITLES[name] for name in _TEMPLATE])
         guide = book.add_worksheet("Instruções")
         guide.set_column(0, 0, 110)
         for number, line in enumerate(_HELP):
@@ -73,29 +73,18 @@ def template() -> bytes:
     return out.getvalue()
 
 
-def error_report(
-    titles: Sequence[SheetTitles],
-    rows: Sequence[ProblemRow],
-    review: Sequence[StoredAppointment] = (),
-    record: ImportRecord | None = None,
-) -> bytes:
-    """An xlsx of what needs a person: rows with their original columns, then appointments in review; each with why.
+def _report(record: ImportRecord, rows: Sequence[ProblemRow], review: Sequence[StoredAppointment]) -> bytes:
+    """Rows with problems under their original columns, then appointments in review or failed; each with why.
 
-    Args:
-        titles: per sheet of the import.
-        rows: rows with problems; those of no row (a missing column) have no cells.
-        review: appointments in review or failed.
-        record: of the import, whose file a sheet without a name of its own is called by.
+    Rows without cells (a missing column) are told in words. A sheet without a name of its own is called by its file.
     """
     out = io.BytesIO()
     with _uncollected(), xlsxwriter.Workbook(out, {**_NEVER_FORMULAS, "in_memory": True}) as book:
         taken: set[str] = set()
-        for sheet in titles:
-            mine = [row for row in rows if row.sheet == sheet.sheet and row.cells]
-            if mine:
-                named = sheet.sheet if sheet.sheet != "csv" or record is None else PurePath(record.file).stem
-                page = book.add_worksheet(_sheet_name(named, taken))
-                _original(book, page, sheet.titles, mine)
+        for sheet in record.titles:
+            if mine := [row for row in rows if row.sheet == sheet.sheet and row.cells]:
+                named = sheet.sheet if sheet.sheet != "csv" else PurePath(record.file).stem
+                _original(book, book.add_worksheet(_sheet_name(named, taken)), sheet.titles, mine)
         if review:
             _review(book, book.add_worksheet(_sheet_name("Para revisar", taken)), review)
         whole = [row for row in rows if not row.cells]
@@ -134,7 +123,7 @@ async def gather(record: ImportRecord, *, store: AppointmentStore) -> bytes:
     rows = [_with_causes(row, waiting.get(row.key, [])) if row.key is not None else row for row in rows]
     review = [one for one in review if one.fields.get(KEY_FIELD) not in told]
     # In a thread: 20,000 rows take seconds, in which everybody else's requests go on.
-    return await asyncio.to_thread(error_report, record.titles, rows, review, record)
+    return await asyncio.to_thread(_report, record, rows, review)
 
 
 def _with_causes(row: ProblemRow, causes: Sequence[str]) -> ProblemRow:
@@ -144,25 +133,22 @@ def _with_causes(row: ProblemRow, causes: Sequence[str]) -> ProblemRow:
 
 
 def _original(book: Any, page: Any, titles: Sequence[str], rows: Sequence[ProblemRow]) -> None:
-    shown = [title for title in titles if title not in {ERROR, MEND}]
     left_out = {at for at, title in enumerate(titles) if title in {ERROR, MEND}}
-    width = max([len(shown), *(len(row.cells) - len(left_out) for row in rows)])
-    _head(book, page, [*shown, *[""] * (width - len(shown)), ERROR, MEND])
-    for line, row in enumerate(rows, 1):
-        for column, text in enumerate(text for at, text in enumerate(row.cells) if at not in left_out):
-            _cell(page, line, column, text)
-        _cell(page, line, width, "; ".join(_said(problem) for problem in row.problems))
-        _cell(page, line, width + 1, " ".join(dict.fromkeys(problem.fix for problem in row.problems)))
+    shown = [title for title in titles if title not in {ERROR, MEND}]
+    shown += [""] * max(len(row.cells) - len(left_out) - len(shown) for row in rows)
+    lines = []
+    for row in rows:
+        cells = [text for at, text in enumerate(row.cells) if at not in left_out]
+        cells += [""] * (len(shown) - len(cells))
+        fixes = dict.fromkeys(problem.fix for problem in row.problems)
+        lines.append([*cells, "; ".join(map(_said, row.problems)), " ".join(fixes)])
+    _fill(book, page, [*shown, ERROR, MEND], lines)
 
 
 def _review(book: Any, page: Any, appointments: Sequence[StoredAppointment]) -> None:
     names = [name for name in TITLES if any(name in one.fields for one in appointments)]
-    _head(book, page, [*(TITLES[name] for name in names), ERROR, MEND])
-    for line, one in enumerate(appointments, 1):
-        for column, name in enumerate(names):
-            _cell(page, line, column, one.fields.get(name))
-        _cell(page, line, len(names), "; ".join(_why(one)))
-        _cell(page, line, len(names) + 1, _REVIEW_HELP)
+    lines = [[*map(one.fields.get, names), "; ".join(_why(one)), _REVIEW_HELP] for one in appointments]
+    _fill(book, page, [*(TITLES[name] for name in names), ERROR, MEND], lines)
 
 
 def _why(one: StoredAppointment) -> list[str]:
@@ -186,12 +172,15 @@ def _said(problem: CellProblem) -> str:
     return f"{column}esperado {problem.expected}; encontrado {problem.found}"
 
 
-def _head(book: Any, page: Any, titles: Sequence[str]) -> None:
+def _fill(book: Any, page: Any, titles: Sequence[str], lines: Sequence[Sequence[object]] = ()) -> None:
     bold = book.add_format({"bold": True, "bottom": 1})
     page.freeze_panes(1, 0)
     for column, title in enumerate(titles):
         page.write_string(0, column, title, bold)
         page.set_column(column, column, max(14, min(48, len(title) + 6)))
+    for number, cells in enumerate(lines, 1):
+        for column, value in enumerate(cells):
+            _cell(page, number, column, value)
 
 
 def _cell(page: Any, line: int, column: int, value: object) -> None:

@@ -187,7 +187,18 @@ async def estimate_texts(texts: SheetTexts, *, lane: LaneLimits, cache: Cache | 
     addresses = list(texts.addresses.values())
     cached = await _known(cache, addresses)
     asked = await _left_by_rules([text for text in addresses if text not in cached])
-    taken = await asyncio.to_thread(_asked, asked, lane)
+    taken = await asyncio.to_thread(
+        lambda: estimate(
+            asked,
+            model=lane.model,
+            count=counter(lane.model),
+            budget=Budget(items=lane.records_per_call),
+            rpm=lane.rpm,
+            tpm=lane.tpm,
+            concurrency=lane.concurrency,
+            tier=lane.tier,
+        )
+    )
     return SheetEstimate(
         rows=texts.rows,
         problems=texts.problems,
@@ -198,19 +209,6 @@ async def estimate_texts(texts: SheetTexts, *, lane: LaneLimits, cache: Cache | 
         asked=taken,
         cache_consulted=cache is not None and not cache.stats()["outages"],
         lane=lane,
-    )
-
-
-def _asked(texts: Sequence[str], lane: LaneLimits) -> Estimate:
-    return estimate(
-        texts,
-        model=lane.model,
-        count=counter(lane.model),
-        budget=Budget(items=lane.records_per_call),
-        rpm=lane.rpm,
-        tpm=lane.tpm,
-        concurrency=lane.concurrency,
-        tier=lane.tier,
     )
 
 

@@ -98,38 +98,34 @@ def read_whole(
     return sheet, plan
 
 
-class _Seen:
-    """Of each row by its position: where it stands, whose it is, a hash of all it holds. No object of its own a row."""
+class _KeptRows:
+    """The rows of a sheet by their position, with their keys: none is read twice.
+
+    Where each stands, whose it is and a hash of all it holds can be asked for; all of it is packed (140 bytes a row,
+    where a table has 1,000).
+    """
 
     def __init__(self) -> None:
-        self.sheets: list[str] = []
-        self.numbers = array("q")
+        self._sheets: list[str] = []
+        self._numbers = array("q")
         self.patients: list[str] = []
         self.contents = array("q")
-
-    def add(self, row: Row) -> int:
-        self.sheets.append(row.sheet)
-        self.numbers.append(row.number)
-        self.patients.append(_patient_of(row))
-        self.contents.append(hash(frozenset(row.values.items())))
-        return len(self.sheets) - 1
-
-    def place(self, at: int) -> tuple[str, int]:
-        return self.sheets[at], self.numbers[at]
-
-
-class _KeptRows:
-    """The rows of a sheet with their keys, packed (140 bytes each, where a table has 1,000): none is read twice."""
-
-    def __init__(self) -> None:
         self._packed: list[bytes] = []
         self._open: list[tuple[object, ...]] = []
 
-    def add(self, key: str, row: Row) -> None:
+    def add(self, key: str, row: Row) -> int:
+        self._sheets.append(row.sheet)
+        self._numbers.append(row.number)
+        self.patients.append(_patient_of(row))
+        self.contents.append(hash(frozenset(row.values.items())))
         self._open.append((key, row.sheet, row.number, row.values, row.unread, row.written))
         if len(self._open) == _PACKED_TOGETHER:
             self._packed.append(zlib.compress(marshal.dumps(self._open), 1))
             self._open = []
+        return len(self._sheets) - 1
+
+    def place(self, at: int) -> tuple[str, int]:
+        return self._sheets[at], self._numbers[at]
 
     def __iter__(self) -> Iterator[tuple[str, Row]]:
         for rows in chain(map(_unpacked, self._packed), [self._open]):
@@ -150,7 +146,7 @@ class Plan:
 
     def __init__(self, sheet: Spreadsheet) -> None:
         self._sheet = sheet
-        self._kept, self._seen = _KeptRows(), _Seen()
+        self._rows = _KeptRows()
         self._last: dict[str, int] = {}  # the position of a key's last row
         self._shared: dict[str, dict[str, int]] = {}  # by patient
         self.problems: list[Problem] = []
@@ -165,19 +161,18 @@ class Plan:
 
     def note(self, row: Row) -> None:
         """Take up the next row of the sheet."""
-        key, at = key_of(row), self._seen.add(row)
-        self._kept.add(key, row)
-        last = self._last.get(key)
+        key = key_of(row)
+        at, last = self._rows.add(key, row), self._last.get(key)
         if last is None:
             self._last[key] = at
         else:
-            self._note_again(key, row, at, self._shared.get(key) or {self._seen.patients[last]: last})
+            self._note_again(key, row, at, self._shared.get(key) or {self._rows.patients[last]: last})
         if (status := row.values.get("status")) is not None and status_of(status) is None:
             self.unknown_statuses[status] += 1
 
     def _note_again(self, key: str, row: Row, at: int, earlier: dict[str, int]) -> None:
         """A key that was seen before: the row replaces the one of its patient, or is another's."""
-        seen = self._seen
+        seen = self._rows
         if (same := _same_patient(row, seen.patients[at], earlier)) is not None:
             replaced = earlier.pop(same)
             equal = seen.contents[replaced] == seen.contents[at]
@@ -193,7 +188,7 @@ class Plan:
         """The problems of rows that the store refused, by the key they are stored under."""
         places = {key: at for key, at in self._last.items() if key in found}
         places |= {_own(key, patient): at for key, rows in self._shared.items() for patient, at in rows.items()}
-        refused = [_not_taken(*self._seen.place(places[key]), what) for key, what in found.items()]
+        refused = [_not_taken(*self._rows.place(places[key]), what) for key, what in found.items()]
         self.problems += refused
         return refused
 
@@ -201,7 +196,7 @@ class Plan:
         """The rows to be stored, each appointment once; with `emptying` an empty cell empties what is stored."""
         # A text whose column the sheet does not have is left as it is stored; one whose cell is empty, unless said.
         empty = {info.name: dict.fromkeys(sorted(info.header.fields & _TEXTS)) for info in self._sheet.sheets}
-        for at, (known, row) in enumerate(self._kept):
+        for at, (known, row) in enumerate(self._rows):
             if (key := self._key_under(known, at)) is not None:
                 values = {name: value for name, value in row.values.items() if name != KEY_FIELD}
                 fields = {name: None for name in empty[row.sheet] if name not in row.unread} | stored_form(values)
@@ -212,14 +207,14 @@ class Plan:
     def keys_of(self, problems: Iterable[Problem]) -> dict[tuple[str, int], str]:
         """The natural keys of rows with problems, by (sheet, row); not of those that share one."""
         places = {(problem.sheet, problem.row) for problem in problems}
-        named = ((self._seen.place(at), key) for key, at in self._last.items() if key not in self._shared)
+        named = ((self._rows.place(at), key) for key, at in self._last.items() if key not in self._shared)
         return {place: key for place, key in named if place in places} if places else {}
 
     def _key_under(self, known: str, at: int) -> str | None:
         """The key under which a row is stored; None where a later one took its place."""
         if (shared := self._shared.get(known)) is None:
             return known if self._last[known] == at else None
-        patient = self._seen.patients[at]
+        patient = self._rows.patients[at]
         return _own(known, patient) if shared.get(patient) == at else None
 
 

@@ -30,6 +30,11 @@ _COMPRESSED_CHUNK: Final = 1 << 16
 _RELATION: Final = re.compile(rb"<(?:\w+:)?Relationship\b([^>]{1,2000})>", re.IGNORECASE)
 _ATTRIBUTE: Final = re.compile(rb"([\w:]{1,40})\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 
+# The native reader lays out a worksheet whole, 60 bytes a cell: 100,000 rows × 30 columns take 180 MB. A window of it
+# takes its share of that, and costs a look at the texts that all of them share.
+_WINDOW_BYTES: Final = 20 * 2**20
+_FIRST_ROW: Final = re.compile(rb"<(\w+:)?sheetData\s*>\s*(?=<(?:\w+:)?row\b[^>]{0,200}?\br=)")
+
 
 class Archive:
     """The parts of a zip by their names as they should be: with slashes, without a leading one."""
@@ -80,13 +85,24 @@ class Archive:
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """A part's real content in pieces, whatever size its header says; a larger part is refused."""
-        info = self._parts.get(self._names.get(name.lower(), ""))
+        info = self._info(name)
         return iter(()) if info is None else _inflate(self._file, info)
 
-    def size(self, name: str) -> int:
-        """How many bytes a part says that it holds."""
-        info = self._parts.get(self._names.get(name.lower(), ""))
-        return 0 if info is None else info.file_size
+    def windows(self, part: str) -> Iterator[bytes] | None:
+        """The rows of a large worksheet in order, in parts that are each a worksheet by itself.
+
+        None for a small one, and where rows do not say their numbers.
+        """
+        info = self._info(part)
+        if info is None or info.file_size <= _WINDOW_BYTES:
+            return None
+        pieces = self.pieces(part)
+        start = next(pieces, b"")
+        found = _FIRST_ROW.search(start)
+        return _windows(start, found, pieces) if found is not None else None
+
+    def _info(self, name: str) -> zipfile.ZipInfo | None:
+        return self._parts.get(self._names.get(name.lower(), ""))
 
     def check(self) -> None:
         """Raise InvalidInput unless every part is whole and no larger than it says."""
@@ -124,7 +140,7 @@ class Archive:
         one.flag_bits &= ~_SIZES_FOLLOW
         to.seek(archive.start_dir)
         to.write(one.FileHeader(zip64=False))
-        to.writelines(_pieces(self._file, _begins(self._file, info), info.compress_size))
+        to.writelines(_packed(self._file, info))
         archive.filelist.append(one)
         archive.NameToInfo[name] = one
         archive.start_dir = to.tell()
@@ -164,16 +180,15 @@ def _check_declared(parts: list[zipfile.ZipInfo], limits: Limits) -> None:
 
 
 def _inflate(file: BinaryIO, part: zipfile.ZipInfo) -> Iterator[bytes]:
-    compressed = _pieces(file, _begins(file, part), part.compress_size)
     if part.compress_type == zipfile.ZIP_STORED:
-        yield from compressed
+        yield from _packed(file, part)
         return
     if part.compress_type != zipfile.ZIP_DEFLATED:
         raise _other_zip()
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     seen = 0
     try:
-        for given in compressed:
+        for given in _packed(file, part):
             piece = inflater.decompress(given, _CHUNK)
             while piece:
                 seen += len(piece)
@@ -187,18 +202,14 @@ def _inflate(file: BinaryIO, part: zipfile.ZipInfo) -> Iterator[bytes]:
         raise _truncated()
 
 
-def _begins(file: BinaryIO, part: zipfile.ZipInfo) -> int:
-    """Where the content of a part begins."""
+def _packed(file: BinaryIO, part: zipfile.ZipInfo) -> Iterator[bytes]:
+    """A part's content as it is packed, or as much of it as there is."""
     file.seek(part.header_offset)
     header = file.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size:
         raise _truncated()
     *_, name, extra = _LOCAL_HEADER.unpack(header)
-    return part.header_offset + _LOCAL_HEADER.size + int(name) + int(extra)
-
-
-def _pieces(file: BinaryIO, at: int, size: int) -> Iterator[bytes]:
-    """The next `size` bytes of the file from `at`, or as many as there are."""
+    at, size = part.header_offset + _LOCAL_HEADER.size + int(name) + int(extra), part.compress_size
     while size > 0:
         file.seek(at)
         piece = file.read(min(size, _COMPRESSED_CHUNK))
@@ -227,25 +238,6 @@ def _other_zip() -> InvalidInput:
 def _bomb(found: str) -> InvalidInput:
     found = f"conteúdo que explode ao ser descompactado ({found})"
     return refusal("uma planilha de tamanho razoável", found, COPY_ROWS)
-
-
-# The native reader lays out a worksheet whole, 60 bytes a cell: 100,000 rows × 30 columns take 180 MB. A window of it
-# takes its share of that, and costs a look at the texts that all of them share.
-_WINDOW_BYTES: Final = 20 * 2**20
-_FIRST_ROW: Final = re.compile(rb"<(\w+:)?sheetData\s*>\s*(?=<(?:\w+:)?row\b[^>]{0,200}?\br=)")
-
-
-def windows(archive: Archive, part: str) -> Iterator[bytes] | None:
-    """The rows of a large worksheet in order, in parts that are each a worksheet by itself.
-
-    None for a small one, and where rows do not say their numbers.
-    """
-    if archive.size(part) <= _WINDOW_BYTES:
-        return None
-    pieces = archive.pieces(part)
-    start = next(pieces, b"")
-    found = _FIRST_ROW.search(start)
-    return _windows(start, found, pieces) if found is not None else None
 
 
 def _windows(start: bytes, found: re.Match[bytes], pieces: Iterator[bytes]) -> Iterator[bytes]:

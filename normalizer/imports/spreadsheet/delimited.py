@@ -46,13 +46,12 @@ _SEPARATOR_LINE: Final = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 
 def open_csv(file: BinaryIO, limits: Limits, also: Also | None = None) -> Opened:
     """Open a delimited text; its dialect is the one under which the header row is found. Raises InvalidInput."""
-    again = partial(encoding.rewound, file)
-    charset = encoding.detect(again)
-    if not charset.codec.startswith(("utf-16", "utf-32")) and encoding.is_binary(again().read(4096)):
+    charset = encoding.detect(partial(encoding.rewound, file))
+    if not charset.codec.startswith(("utf-16", "utf-32")) and encoding.is_binary(charset.open().read(4096)):
         raise not_a_sheet("um arquivo que não é planilha nem texto")
 
     def lines() -> Iterator[str]:
-        return _bounded(charset.lines(again(), limits.line_chars + 1), limits)
+        return _bounded(charset.lines(limits.line_chars + 1), limits)
 
     dialect = _dialect(_sample(lines()), also)
 

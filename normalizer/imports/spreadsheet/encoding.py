@@ -57,20 +57,22 @@ class Charset:
     """How the bytes of a file are read.
 
     Attributes:
+        open: gives them from the first one on.
         twice: some lines are UTF-8 that was taken for Windows-1252 (“EndereÃ§o”).
         stray: what reads a byte that is none of `codec`'s, where lines of two encodings stand in one file.
         lost: finds what stands in place of lost letters; None where none can be lost.
     """
 
+    open: Callable[[], IO[bytes]]
     codec: str
     twice: bool = False
     stray: str = "normalizer.stray"
     lost: re.Pattern[str] | None = None
     doubts: tuple[Doubt, ...] = ()
 
-    def lines(self, stream: IO[bytes], most_chars: int = _PIECE) -> Iterator[str]:
+    def lines(self, most_chars: int = _PIECE) -> Iterator[str]:
         """Decoded lines with their ends as they are, a longer one in pieces of `most_chars`."""
-        text = io.TextIOWrapper(stream, encoding=self.codec, errors=self.stray, newline="")
+        text = io.TextIOWrapper(self.open(), encoding=self.codec, errors=self.stray, newline="")
         while line := text.readline(most_chars):
             yield _once(line) if self.twice else line
 
@@ -87,15 +89,15 @@ def detect(open_binary: Callable[[], IO[bytes]]) -> Charset:
         start = stream.read(4096)
     marked = next((name for bom, name in _BOMS if start.startswith(bom)), None) or _without_mark(start)
     if marked is not None and marked != "utf-8-sig":
-        return Charset(marked, lost=_UNKNOWN)
+        return Charset(open_binary, marked, lost=_UNKNOWN)
     found = _look(open_binary)
     if found.strays > found.beyond_ascii:
-        return _one_byte(found)
+        return _one_byte(open_binary, found)
     lost = _UNKNOWN if found.strays or found.lost else None
     if not found.beyond_ascii and found.question_marks:
         lost = _ASKED
     doubts = (_LOSSY,) if found.lost or lost is _ASKED else (_DOUBT,) if found.strays else ()
-    return Charset(marked or "utf-8", twice=_is_twice(found.words), lost=lost, doubts=doubts)
+    return Charset(open_binary, marked or "utf-8", twice=_is_twice(found.words), lost=lost, doubts=doubts)
 
 
 @dataclass(slots=True)
@@ -142,14 +144,14 @@ def is_binary(start: bytes) -> bool:
     return 50 * (len(start) - len(start.translate(None, _CONTROLS))) > len(start)
 
 
-def _one_byte(found: _Look) -> Charset:
+def _one_byte(open_binary: Callable[[], IO[bytes]], found: _Look) -> Charset:
     words = frozenset(word for word in found.words if not found.letters or not _is_utf8(word))
     ranked = sorted(_ONE_BYTE, key=lambda codec: -_portuguese(words, codec))
     best, second = (_portuguese(words, codec) for codec in ranked[:2])
     in_doubt = best <= second or best < len(words) / 2
     if not found.letters:
-        return Charset(ranked[0], lost=_UNKNOWN, doubts=(_DOUBT,) if in_doubt else ())
-    return Charset("utf-8", stray=f"normalizer.{ranked[0]}", lost=_UNKNOWN, doubts=(_DOUBT,))
+        return Charset(open_binary, ranked[0], lost=_UNKNOWN, doubts=(_DOUBT,) if in_doubt else ())
+    return Charset(open_binary, "utf-8", stray=f"normalizer.{ranked[0]}", lost=_UNKNOWN, doubts=(_DOUBT,))
 
 
 def _portuguese(words: frozenset[bytes], codec: str) -> int:

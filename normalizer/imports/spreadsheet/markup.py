@@ -60,15 +60,10 @@ _NO_DAY: Final = frozenset({"1899-12-30", "1899-12-31", "1900-01-00", "1904-01-0
 
 def open_markup(file: BinaryIO, limits: Limits) -> Opened:
     """Open an HTML file, all its tables as one, or an Excel 2003 XML file, each worksheet on its own."""
-    again = partial(encoding.rewound, file)
-    charset = encoding.detect(again)
-
-    def pieces() -> Iterator[str]:
-        return charset.lines(again())
-
-    if _WORKBOOK.search("".join(islice(pieces(), _SNIFFED_LINES))):
-        return _of_sheets("xml", _Excel2003, lambda: map(_bytes, _literal(pieces())), limits, charset.doubts)
-    return Opened("html", [Table("html", partial(_html, [pieces], limits))], charset.doubts)
+    charset = encoding.detect(partial(encoding.rewound, file))
+    if _WORKBOOK.search("".join(islice(charset.lines(), _SNIFFED_LINES))):
+        return _of_sheets("xml", _Excel2003, lambda: map(_bytes, _literal(charset.lines())), limits, charset.doubts)
+    return Opened("html", [Table("html", partial(_html, [charset.lines], limits))], charset.doubts)
 
 
 def open_mhtml(file: BinaryIO, limits: Limits) -> Opened:
@@ -90,7 +85,7 @@ def open_ods(archive: Archive, limits: Limits) -> Opened:
 
 
 def _page(content: bytes) -> Iterator[str]:
-    return encoding.detect(lambda: io.BytesIO(content)).lines(io.BytesIO(content))
+    return encoding.detect(partial(io.BytesIO, content)).lines()
 
 
 def _bytes(text: str) -> bytes:
@@ -183,14 +178,15 @@ class _Target:
     """What the parser tells of: collects the text of the cell that is open, skips what is not shown."""
 
     SKIPPED: ClassVar[frozenset[str]] = frozenset()
+    ROW: ClassVar = "row"
 
     def __init__(self, limits: Limits) -> None:
         self.grid = _Grid()
         self.depth = 0
         self._most = limits.cell_chars + 1  # one more shows that it was longer
         self._text: list[str] | None = None
-        self._chars = 0
-        self._skipped = 0
+        self._chars = self._skipped = 0
+        self._repeated = 1
 
     def start(self, tag: str, attrib: Mapping[str, str]) -> None:
         self.depth += 1
@@ -222,7 +218,11 @@ class _Target:
         """An element that is not skipped."""
 
     def finish(self, name: str) -> None:
-        """And its end."""
+        """The end of an element that is not skipped."""
+        if name == self.ROW:
+            self.grid.end_row(self._repeated)
+        elif name == "table":
+            self.grid.end_table()
 
     def listen(self) -> None:
         self._text, self._chars = [], 0
@@ -233,6 +233,7 @@ class _Target:
 
 
 class _Html(_Target):
+    ROW = "tr"
     SKIPPED = frozenset({"script", "style", "noscript", "template"})
     _STRUCTURE: Final = frozenset({"html", "body", "table", "thead", "tbody", "tfoot", "tr", "td", "th"})
     _BREAKS: Final = frozenset({"br", "p", "div", "li"})
@@ -268,10 +269,8 @@ class _Html(_Target):
     def finish(self, name: str) -> None:
         if name in {"td", "th"}:
             self._end_cell()
-        elif name == "tr":
-            self.grid.end_row()
-        elif name == "table":
-            self.grid.end_table()
+        else:
+            super().finish(name)
 
     def _end_cell(self) -> None:
         if self._text is not None:
@@ -336,10 +335,8 @@ class _Excel2003(_Sheets):
             self._value = _typed(self._kind, self.heard().strip())
         elif name == "cell":
             self._put()
-        elif name == "row":
-            self.grid.end_row()
-        elif name == "table":
-            self.grid.end_table()
+        else:
+            super().finish(name)
 
     def _put(self) -> None:
         about, value = self._cell, self._value
@@ -354,13 +351,13 @@ class _Excel2003(_Sheets):
 class _OpenDocument(_Sheets):
     """OASIS OpenDocument 1.3, part 3, chapter 9."""
 
+    ROW = "table-row"
     SKIPPED = frozenset({"annotation", "tracked-changes", "shapes", "frame"})
 
     def __init__(self, limits: Limits, wanted: int | None) -> None:
         super().__init__(limits, wanted)
         self._style = ""
         self._hidden_styles: set[str] = set()
-        self._repeated = 1
 
     def begin(self, name: str, attrib: Mapping[str, str]) -> None:
         about = _local_names(attrib)
@@ -391,10 +388,8 @@ class _OpenDocument(_Sheets):
             self.grid.cover(_number(self._cell.get("number-columns-repeated")))
         elif name == "table-cell":
             self._put(self.heard().strip())
-        elif name == "table-row":
-            self.grid.end_row(self._repeated)
-        elif name == "table":
-            self.grid.end_table()
+        else:
+            super().finish(name)
 
     def _put(self, text: str) -> None:
         about = self._cell

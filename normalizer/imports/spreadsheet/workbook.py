@@ -25,7 +25,7 @@ from python_calamine import (
 )
 
 from normalizer.imports.spreadsheet import records
-from normalizer.imports.spreadsheet.archive import Archive, attributes, password_protected, windows
+from normalizer.imports.spreadsheet.archive import Archive, attributes, password_protected
 from normalizer.imports.spreadsheet.limits import allow_memory, give_back, refusal
 from normalizer.imports.spreadsheet.records import Extent, Flaws, Notes, Range
 from normalizer.imports.spreadsheet.table import (
@@ -159,7 +159,7 @@ class _Book:
 
     def rows(self, name: str) -> NumberedRows:
         notes = self._notes(name)
-        if self._archive is not None and (parts := windows(self._archive, self._parts.get(name, ""))) is not None:
+        if self._archive is not None and (parts := self._archive.windows(self._parts.get(name, ""))) is not None:
             return _spread(self._in_windows(self._archive, name, parts), 0, notes.merged, notes)
         sheet = self._laid_out(name)
         left = sheet.start[1] if sheet.start else 0
