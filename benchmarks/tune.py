@@ -26,7 +26,7 @@ from normalizer.domain.appointment import Appointment, Kind
 from normalizer.domain.text import canonical
 from normalizer.domain.wording import many, number
 from normalizer.errors import InvalidInput, NormalizerError, ProviderTooSlow, RateLimited
-from normalizer.imports.plan import usable_rows
+from normalizer.imports.plan import read_whole
 from normalizer.llm.answer import RateLimitHeaders
 from normalizer.llm.client import LlmClient, Usage
 from normalizer.llm.packing import cost_of, prompt_tokens
@@ -59,8 +59,9 @@ class Workload:
 
 def of_file(path: Path) -> Workload:
     """Read a sheet as an import reads it, and run the rules over every address. InvalidInput when none is usable."""
-    rows, _ = usable_rows(path)
-    texts = [Appointment(row.key, row.fields).text(Kind.ADDRESS) for row in rows]
+    sheet, plan = read_whole(path)
+    sheet.close()
+    texts = [Appointment(row.key, row.fields).text(Kind.ADDRESS) for row in plan.chosen_rows()]
     alike = Counter(canonical(text) for text in texts if text)
     shown = {canonical(text): text for text in texts if text}
     left = [identity for identity, text in shown.items() if needs_model(parse_address(text))]

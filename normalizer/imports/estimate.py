@@ -17,7 +17,7 @@ from normalizer.domain.address import parse_address
 from normalizer.domain.appointment import Appointment, Kind
 from normalizer.domain.text import canonical
 from normalizer.domain.wording import money, number
-from normalizer.imports.plan import usable_rows
+from normalizer.imports.plan import read_whole
 from normalizer.llm.packing import Budget, Estimate, estimate
 from normalizer.llm.pricing import price, prices_as_of, tier_share
 from normalizer.llm.tokens import counter
@@ -174,9 +174,10 @@ async def estimate_sheet(
     """
 
     def read() -> SheetTexts:
-        rows, problems = usable_rows(source, name=name, limits=limits, vocabulary=vocabulary)
-        texts = SheetTexts(problems=len(problems))
-        texts.note(rows)
+        sheet, plan = read_whole(source, name, limits, vocabulary)
+        sheet.close()
+        texts = SheetTexts(problems=len(plan.problems))
+        texts.note(plan.chosen_rows())
         return texts
 
     return await estimate_texts(await asyncio.to_thread(read), lane=lane, cache=cache)

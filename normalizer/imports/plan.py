@@ -51,27 +51,11 @@ def unwatched(_done: int, _rows: int) -> None:
     """The `Progress` that nobody looks at."""
 
 
-def usable_rows(
+def read_whole(
     source: str | Path | bytes,
-    *,
     name: str | None = None,
     limits: Limits | None = None,
     vocabulary: Vocabulary | None = None,
-) -> tuple[Iterator[ImportRow], Sequence[Problem]]:
-    """The rows an import of this file would store, each appointment once, and what it would complain of.
-
-    Raises InvalidInput as `import_sheet` does.
-    """
-    sheet, plan = read_whole(source, name, limits, vocabulary)
-    sheet.close()
-    return plan.chosen_rows(), plan.problems
-
-
-def read_whole(
-    source: str | Path | bytes,
-    name: str | None,
-    limits: Limits | None,
-    vocabulary: Vocabulary | None,
     opened: Callable[[Spreadsheet], None] = lambda _: None,
     reading: Progress = unwatched,
 ) -> tuple[Spreadsheet, Plan]:

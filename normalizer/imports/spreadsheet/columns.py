@@ -283,6 +283,7 @@ class Header:
         told: titles that are read by what was said of them, with their field.
         passed_over: titles that could be it, with the more specific one that was taken instead.
         beside: the headers of tables that stand to the right in the same rows.
+        score: how many titles of the row are known, less what reads like a value.
     """
 
     row: int
@@ -292,6 +293,7 @@ class Header:
     told: Mapping[str, str] = field(default_factory=dict)
     passed_over: Mapping[str, str] = field(default_factory=dict)
     beside: tuple[Header, ...] = ()
+    score: int = 0
 
     def title_of(self, field: str) -> str | None:
         """The title as written of the column that carries `field`."""
@@ -355,29 +357,24 @@ def find_header(rows: Iterable[tuple[int, Sequence[object]]], also: Also | None 
             continue
         if best is not None and best.is_of(cells):
             break
-        header, score = _read_header(number, cells, also, above)
-        if score == 1 and (sum(map(_is_filled, cells)) == 1 or _is_titled(header, cells)):
+        header = header_at(number, cells, also, above)
+        if header.score == 1 and (sum(map(_is_filled, cells)) == 1 or _is_titled(header, cells)):
             single.append(header)
-        if score > best_score:
-            best, best_score = header, score
-        header, score = _read_header(number, _over(above, cells), also, above)
-        if score > best_score + (not _columns_of_others(above, cells)):
-            best, best_score = header, score
+        if header.score > best_score:
+            best, best_score = header, header.score
+        header = header_at(number, _over(above, cells), also, above)
+        if header.score > best_score + (not _columns_of_others(above, cells)):
+            best, best_score = header, header.score
         above = cells if any(map(_is_filled, cells)) else ()
     return best if best is not None or len(single) != 1 else single[0]
 
 
-def header_at(number: int, cells: Sequence[object], also: Also | None = None) -> Header:
-    """That row read as the header."""
-    return _read_header(number, cells, also)[0]
-
-
 def header_within(number: int, cells: Sequence[object], above: Sequence[object] = ()) -> Header | None:
     """A row of data read as the header of a second table, where it can be nothing else: titles alone, known ones."""
-    header, score = _read_header(number, cells, None, () if any(map(_is_value, above)) else above)
+    header = header_at(number, cells, None, () if any(map(_is_value, above)) else above)
     filled = sum(map(_is_filled, cells))
     useful = header.fields & (ADDRESS_FIELDS | DOCUMENT_FIELDS)
-    return header if useful and score >= max(_MIN_SCORE, (filled + 1) // 2) else None
+    return header if useful and header.score >= max(_MIN_SCORE, (filled + 1) // 2) else None
 
 
 def _is_titled(header: Header, cells: Sequence[object]) -> bool:
@@ -404,9 +401,8 @@ def _is_filled(cell: object) -> bool:
     return bool(cell.strip()) if isinstance(cell, str) else cell is not None
 
 
-def _read_header(
-    number: int, cells: Sequence[object], also: Also | None, above: Sequence[object] = ()
-) -> tuple[Header, int]:
+def header_at(number: int, cells: Sequence[object], also: Also | None = None, above: Sequence[object] = ()) -> Header:
+    """That row read as the header, under the one `above`."""
     names = [normalize_title(cell) for cell in cells]
     meanings = also(names) if also is not None else {}
     told = {index: meanings[name] for index, name in enumerate(names) if name in meanings}
@@ -427,7 +423,7 @@ def _read_header(
     score = _TOLD_SCORE * len(told) + sum(index not in told for index in read) - sum(map(_is_value, cells))
     over = {titles[index]: titles[taken] for index, taken in passed.items()}
     tables = tuple(Header(number, more, titles, ()) for more, _ in beside)
-    return Header(number, columns, titles, unknown, said, over, tables), score
+    return Header(number, columns, titles, unknown, said, over, tables, score)
 
 
 def _columns_of_others(above: Sequence[object], cells: Sequence[object]) -> set[int]:
@@ -472,23 +468,18 @@ def _columns(
     """The field of each column that is read, and the columns passed over with the one that was taken instead."""
     columns = {index: carried for index, carried in told.items() if carried != IGNORED}
     passed: dict[int, int] = {}
-    said = set(columns.values())
-    best: dict[str, int] = {}
+    same: dict[str, list[int]] = {}
     for index, name in block.items():
-        carried = FIELD_OF_NAME[name]
-        if carried in said:
-            continue
-        if carried not in best or RANK[name] < RANK[names[best[carried]]]:
-            best[carried] = index
-    for index, name in block.items():
-        carried = FIELD_OF_NAME[name]
-        taken = best.get(carried)
-        if taken is None:
-            continue
-        if carried in JOINED_FIELDS or name == names[taken]:
-            columns[index] = carried
-        else:
-            passed[index] = taken
+        if FIELD_OF_NAME[name] not in columns.values():
+            same.setdefault(FIELD_OF_NAME[name], []).append(index)
+    for carried, indices in same.items():
+        taken = min(indices, key=lambda index: RANK[names[index]])
+        for index in indices:
+            if carried in JOINED_FIELDS or names[index] == names[taken]:
+                columns[index] = carried
+            else:
+                passed[index] = taken
+    passed = dict(sorted(passed.items()))
     return _settled(_without_loose_parts(dict(sorted(columns.items()))), names), passed
 
 

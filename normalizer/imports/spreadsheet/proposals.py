@@ -14,7 +14,7 @@ from normalizer.domain.stored_form import parse_moment, phone_of, status_of
 from normalizer.domain.text import clean, fold
 from normalizer.imports.spreadsheet.columns import KEY_FIELD, MOMENTS, is_of_others
 from normalizer.imports.spreadsheet.rows import shown
-from normalizer.imports.spreadsheet.table import text_of
+from normalizer.imports.spreadsheet.table import texts_at
 from normalizer.observability.masking import mask
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def propose(titles: Mapping[int, str], rows: Sequence[Cells], carried: Mapping[i
     """What the columns of `titles` (by 0-based index) may carry, the best first; each field once, none of `carried`."""
     found = []
     for index, title in titles.items():
-        texts = [text for cells in rows if index < len(cells) and (text := text_of(cells[index]))]
+        texts = texts_at(index, rows)
         if texts and not is_of_others(title) and (best := _best(title, texts)) is not None:
             found.append((*best, index))
     chosen: dict[int, Proposal] = {}
@@ -225,7 +225,7 @@ def contradictions(columns: Mapping[int, str], titles: Sequence[str], rows: Sequ
     """Columns of a known title in which hardly a cell is what it says, and nearly all are something else."""
     found = []
     for index, field in columns.items():
-        texts = [text for cells in rows if index < len(cells) and (text := text_of(cells[index]))]
+        texts = texts_at(index, rows)
         own = [kind for kind in _KINDS if kind.field == field and field != KEY_FIELD]  # an id may be anything
         if not own or len(texts) < _FEWEST or (best := _best(titles[index], texts)) is None:
             continue

@@ -27,7 +27,7 @@ from normalizer.imports.spreadsheet.limits import Limits, megabytes, not_a_sheet
 from normalizer.imports.spreadsheet.process import open_in_child
 from normalizer.imports.spreadsheet.proposals import SAMPLE, ColumnSeen, Proposal, contradictions, propose, seen
 from normalizer.imports.spreadsheet.rows import Problem, Row, RowReader
-from normalizer.imports.spreadsheet.table import BrokenRow, text_of
+from normalizer.imports.spreadsheet.table import BrokenRow, text_of, texts_at
 from normalizer.imports.spreadsheet.vocabulary import LABELS, CellEdits, UnknownColumns, Vocabulary
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Spreadsheet:
             header = info.header
             for at, title in enumerate(header.titles):
                 if title:  # of equal ones the first counts, and stands where the last does
-                    texts = [text for cells in info.sample if at < len(cells) and (text := text_of(cells[at]))]
+                    texts = texts_at(at, info.sample)
                     one = seen(title, header.columns.get(at), texts, proposed.get(title), title in header.told)
                     found[title] = found.pop(title, one)
         return tuple(found.values())

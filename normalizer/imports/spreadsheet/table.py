@@ -6,7 +6,7 @@ A cell or a row that cannot be read right is a value of its own among the others
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -93,6 +93,11 @@ def text_of(cell: object) -> str:
         return cell.strip()
     writer = _WRITERS.get(type(cell))
     return "" if cell is None else str(cell).strip() if writer is None else writer(cell)
+
+
+def texts_at(index: int, rows: Iterable[Cells]) -> list[str]:
+    """What stands in that column of the rows, without the empty cells."""
+    return [text for cells in rows if index < len(cells) and (text := text_of(cells[index]))]
 
 
 def _float_text(cell: float) -> str:
