@@ -87,36 +87,37 @@ def read_answer(body: Any, *, records: int, sent_chars: int, seconds: float, hea
 
     Raises what `body_error` says of an error in it, and UnusableAnswer for what is no answer; `usage` is on both.
     """
-    body = body if isinstance(body, dict) else {}
-    choice = _first(body.get("choices"))
-    message = _dict(choice.get("message"))
-    text = _text(message.get("content"))
+    choices = _at(body, "choices")
+    choice = choices[0] if isinstance(choices, list) and choices else {}
+    text = _text(_at(choice, "message", "content"))
     usage = _usage(body, sent_chars, len(text))
-    finish = "refusal" if message.get("refusal") else str(choice.get("finish_reason") or "stop")
+    finish = "refusal" if _at(choice, "message", "refusal") else str(_at(choice, "finish_reason") or "stop")
     if (problem := _problem(body, choice, finish, text, usage)) is not None:
         problem.usage = usage
         raise problem
     return Answer(parse_answer(text, records), usage, seconds, finish, headers)
 
 
-def _problem(
-    body: Mapping[str, Any], choice: Mapping[str, Any], finish: str, text: str, usage: Usage
-) -> NormalizerError | None:
-    if error := body.get("error") or choice.get("error"):
+def _problem(body: Any, choice: Any, finish: str, text: str, usage: Usage) -> NormalizerError | None:
+    if error := _at(body, "error") or _at(choice, "error"):
         return body_error(error)
     if finish == "error":
         return body_error({"message": "finish_reason: error"})
-    if not choice:
+    if not isinstance(choice, dict) or not choice:
         return UnusableAnswer("resposta sem nenhuma escolha (choices)")
     if text or finish in {"content_filter", "refusal"}:
         return None
-    if finish == "length" or _reasoned(body) > usage.tokens_out // 2 > 0:
+    reasoned = _count(_at(body, "usage", "completion_tokens_details", "reasoning_tokens"))
+    if finish == "length" or reasoned > usage.tokens_out // 2 > 0:
         return UnusableAnswer(ATE_ITS_TOKENS)
     return UnusableAnswer("resposta vazia")
 
 
-def _first(choices: Any) -> dict[str, Any]:
-    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+def _at(value: Any, *path: str) -> Any:
+    """What stands at a path of objects; None where it ends before."""
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _text(content: Any) -> str:
@@ -129,28 +130,19 @@ def _text(content: Any) -> str:
     return "".join(part for part in parts if isinstance(part, str))
 
 
-def _usage(body: Mapping[str, Any], sent_chars: int, answered_chars: int) -> Usage:
-    tier = body.get("service_tier")
+def _usage(body: Any, sent_chars: int, answered_chars: int) -> Usage:
+    tier, said = _at(body, "service_tier"), _at(body, "usage")
     tier = tier if isinstance(tier, str) else None
-    said = body.get("usage")
     if not isinstance(said, dict):
         return Usage(sent_chars // _CHARS_PER_TOKEN, answered_chars // _CHARS_PER_TOKEN, tier=tier)
     cost = said.get("cost")
     return Usage(
         tokens_in=_count(said.get("prompt_tokens")),
         tokens_out=_count(said.get("completion_tokens")),
-        cached_in=_count(_dict(said.get("prompt_tokens_details")).get("cached_tokens")),
+        cached_in=_count(_at(said, "prompt_tokens_details", "cached_tokens")),
         cost_usd=float(cost) if isinstance(cost, int | float) and not isinstance(cost, bool) else None,
         tier=tier,
     )
-
-
-def _reasoned(body: Mapping[str, Any]) -> int:
-    return _count(_dict(_dict(body.get("usage")).get("completion_tokens_details")).get("reasoning_tokens"))
-
-
-def _dict(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _count(value: Any) -> int:
@@ -216,9 +208,8 @@ def _refused(status: int, body: Any, code: str) -> NormalizerError:
 
 def detail(body: Any, name: str) -> str:
     """A field of an error's body as text, empty where there is none."""
-    if isinstance(body, dict) and isinstance(body.get("error"), dict):
-        body = body["error"]
-    value = body.get(name) if isinstance(body, dict) else None
+    inner = _at(body, "error")
+    value = _at(inner if isinstance(inner, dict) else body, name)
     return str(value) if value is not None else ""
 
 

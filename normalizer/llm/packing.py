@@ -120,10 +120,6 @@ class Pace:
         self._sums = [self._memory * each for each in self._sums]
         self._add(float(tokens_out), seconds, weight=1.0)
 
-    def observe_timeout(self, *, tokens_out: int, seconds: float) -> None:
-        """Learn from a call left after `seconds`: so many expected tokens take longer, perhaps twice."""
-        self.observe(tokens_out=tokens_out, seconds=2 * seconds)
-
     def seconds(self, tokens_out: int) -> float:
         """Return how long a call of `tokens_out` is expected to take."""
         latency, per_token = self._line()
