@@ -19,20 +19,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from normalizer.domain import gazetteer
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import places, states
-from normalizer.domain.address.tokens import CEP, GLUED, HARD, MAX_CHARS, NUM, WORD, Tokens
+from normalizer.domain.address.tokens import CEP, GLUED, HARD, MAX_CHARS, NUM, WORD, Evidence, Tokens
 from normalizer.domain.address.words import ALL_CODES
 from normalizer.domain.document import cpf_is_valid
 from normalizer.domain.gazetteer import UF_NAMES, municipalities, nickname, uf_of_cep
 from normalizer.domain.text import fold
-
-if TYPE_CHECKING:
-    from normalizer.domain.address.tokens import Evidence
 
 # The words that say nothing of a person.
 _SENT: Final = frozenset(
@@ -102,7 +99,7 @@ def redact(text: str, *, withheld: frozenset[str] = frozenset()) -> Redacted:
         text: an address as typed, cleaned.
         withheld: numbers that stay here even where an address could consist of them.
     """
-    tokens = Tokens(stripped(text, withheld=withheld)[:MAX_CHARS])
+    tokens = Evidence(stripped(text, withheld=withheld)[:MAX_CHARS])
     kept: list[tuple[str, str]] = []
     written: list[str] = []
     at = 0
@@ -116,13 +113,12 @@ def redact(text: str, *, withheld: frozenset[str] = frozenset()) -> Redacted:
 
 def _known(evidence: Evidence) -> dict[int, Known]:
     """Return the likeliest town and the states, by where they begin: what a model need not recognise."""
-    tokens = evidence.tokens
-    last = Known(_last_town(tokens), tokens.size, CITY)
+    last = Known(_last_town(evidence), evidence.size, CITY)
     town = next((Known(place.start, place.end, CITY, place.name) for place in places(evidence)), last)
     if town.end == last.end:
         town = min(town, last)  # "Aparecida de Goiânia"
     named = [state for state in states(evidence) if state.end <= town.start or state.start >= town.end]
-    named = [state for state in named if not state.spelled or _is_apart(tokens, state.start, town.end)]
+    named = [state for state in named if not state.spelled or _is_apart(evidence, state.start, town.end)]
     siglas = [state for state in named if not state.spelled]
     known = [town, *(Known(state.start, state.end, state.uf) for state in siglas or named[-1:])]
     return {each.start: each for each in known}
@@ -135,17 +131,17 @@ def _is_apart(tokens: Tokens, at: int, town_end: int) -> bool:
 
 def _runs(evidence: Evidence) -> Iterator[Known]:
     """Yield what stays, run by run, each with what is written for it."""
-    tokens, known, names = evidence.tokens, _known(evidence), placeholders()
+    known, names = _known(evidence), placeholders()
     at, numbered = 0, evidence.no_number >= 0
-    while at < tokens.size:
+    while at < evidence.size:
         if at in known:
             yield known[at]
             at = known[at].end
-        elif _leaves(tokens, at):
-            numbered = numbered or _may_be_house(tokens, at)
+        elif _leaves(evidence, at):
+            numbered = numbered or _may_be_house(evidence, at)
             at += 1
         else:
-            end = _run_end(tokens, at, known, numbered)
+            end = _run_end(evidence, at, known, numbered)
             yield Known(at, end, next(names))
             at = end
 

@@ -12,7 +12,7 @@ from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import cities_ending, states
 from normalizer.domain.address.standard import FIELDS, Address
 from normalizer.domain.address.streets import is_counted
-from normalizer.domain.address.tokens import FREE, HARD, HYPHEN, NUM, WORD, Tokens
+from normalizer.domain.address.tokens import FREE, HARD, HYPHEN, NUM, WORD, Evidence, Tokens
 from normalizer.domain.address.words import ALL_CODES, ways_of
 from normalizer.domain.decision import Reason, Settled, Undecided
 from normalizer.domain.text import clean
@@ -20,7 +20,6 @@ from normalizer.domain.text import clean
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from normalizer.domain.address.tokens import Evidence
 
 # The types that a street may begin with; settlements and localities are streets only where nothing else is.
 _TYPES: Final = {**lx.SETTLEMENTS, **lx.LOCALITIES, **lx.STREET_TYPES}
@@ -95,9 +94,9 @@ def _place(city: str | None, state: str | None, cep: str | None) -> gazetteer.Mu
     """Return the municipality meant by what stands in the city and state slots."""
     if city is None:
         return None
-    evidence = gather(Tokens(f"{city}, {state}" if state else city))
-    named = [found for found in states(evidence) if found.start > 0 and found.end == evidence.tokens.size]
-    end = named[-1].start if named else evidence.tokens.size
+    evidence = gather(Evidence(f"{city}, {state}" if state else city))
+    named = [found for found in states(evidence) if found.start > 0 and found.end == evidence.size]
+    end = named[-1].start if named else evidence.size
     ufs = [found.uf for found in named]
     if not ufs:
         ufs = [uf] if cep and (uf := gazetteer.uf_of_cep(cep)) else []
@@ -106,7 +105,7 @@ def _place(city: str | None, state: str | None, cep: str | None) -> gazetteer.Mu
             if start == 0:
                 return gazetteer.Municipality(name, uf)
     if state is None and not cep:
-        key = evidence.tokens.phrase(0, evidence.tokens.size)
+        key = evidence.phrase(0, evidence.size)
         by_uf = gazetteer.municipalities(key)
         capitals = [uf for uf in by_uf if gazetteer.CAPITALS[uf] == by_uf[uf]]
         for uf in capitals or (list(by_uf) if len(by_uf) == 1 else []):
@@ -188,21 +187,21 @@ def _complement(bound: str | None, value: str | None) -> str | None:
     """Return the parts of the complement in their order; references and notes are left out."""
     parts = [bound] if bound else []
     if value is not None:
-        parts.extend(_parts(gather(Tokens(f"1, {value}"))))  # behind a house number, as in a text
+        parts.extend(_parts(gather(Evidence(f"1, {value}"))))  # behind a house number, as in a text
     return standard.joined(dict.fromkeys(parts))
 
 
 def _parts(evidence: Evidence) -> Iterator[str]:
-    tokens, at = evidence.tokens, 1
+    at = 1
     units = {unit.start: unit for unit in evidence.units}
-    while at < tokens.size:
+    while at < evidence.size:
         if at in units:
             yield standard.unit(units[at].keyword, units[at].value)
             at = units[at].end
-        elif evidence.marks[at] == FREE and tokens.keys[at] not in lx.NUMBER_WORDS:
+        elif evidence.marks[at] == FREE and evidence.keys[at] not in lx.NUMBER_WORDS:
             end = _name_end(evidence, at)
-            if lx.NOTE_WORDS.isdisjoint(tokens.keys[at:end]):
-                yield _named(tokens, at, end)
+            if lx.NOTE_WORDS.isdisjoint(evidence.keys[at:end]):
+                yield _named(evidence, at, end)
             at = end
         else:
             at += 1
@@ -210,7 +209,7 @@ def _parts(evidence: Evidence) -> Iterator[str]:
 
 def _name_end(evidence: Evidence, at: int) -> int:
     end = at + 1
-    while evidence.free(end) and evidence.tokens.gaps[end] != HARD:
+    while evidence.free(end) and evidence.gaps[end] != HARD:
         end += 1
     return end
 

@@ -86,8 +86,7 @@ class Carrier:
     """Searches the tokens of one text for the values of one address."""
 
     def __init__(self, evidence: Evidence, address: Address) -> None:
-        self.evidence, self.address = evidence, address
-        self.tokens, self.marks = evidence.tokens, evidence.marks
+        self.tokens, self.marks, self.address = evidence, evidence.marks, address
         self.street, self.district = value_words(address.rua), value_words(address.bairro or "")
         self.town = ways_of(address.estado, address.cidade)
         self.district_spans = list(self._spans(self.district, _NAMES))
@@ -142,14 +141,14 @@ class Carrier:
 
     def _bridges(self, at: int) -> bool:
         """Does a value go on behind a comma: "Sala, 02", "SBS, QD. 9"."""
-        inside = any(unit.start < at < unit.end for unit in self.evidence.units)
+        inside = any(unit.start < at < unit.end for unit in self.tokens.units)
         coded = self.marks[at] == UNIT and self.tokens.keys[at - 1] in ALL_CODES
         return inside or coded or self.tokens.colons[at - 1]
 
     def _street_spans(self) -> list[Span]:
         words = self.street
         spans = [(self._doubled(start, words[0]), end) for start, end in self._spans(words, _NAMES)]
-        behind = word_key(self.evidence.trailing_type or "")  # "FULANO DE TAL, 121 AVENIDA."
+        behind = word_key(self.tokens.trailing_type or "")  # "FULANO DE TAL, 121 AVENIDA."
         if spans or len(words) < 2 or words[0] not in (_DEFAULT, _ROAD, behind):
             return spans
         return [span for span in self._spans(words[1:], _NAMES) if self._needs_no_type(*span, words[0])]
@@ -165,20 +164,20 @@ class Carrier:
         tokens = self.tokens
         if tokens.keys[start] in lx.STREET_TYPES and tokens.keys[start] not in lx.TITLES:
             return False
-        if kind == _ROAD and self.evidence.trailing_type != lx.ROAD:
+        if kind == _ROAD and self.tokens.trailing_type != lx.ROAD:
             return tokens.keys[start] in lx.ROAD_CODES or tokens.keys[start].upper() in gazetteer.UF_NAMES
         if start and self.marks[start - 1] == FREE and tokens.gaps[start] != HARD:
             return False
         if end >= tokens.size or tokens.keys[start] in lx.NO_BARE_NAMES:
             return False
         numbered = tokens.kinds[end] == NUM or self.marks[end] == NUMBER or tokens.keys[end] in lx.NUMBER_WORDS
-        return numbered or self.evidence.labelled.get(start) == "rua" or self.marks[end] == LABEL
+        return numbered or self.tokens.labelled.get(start) == "rua" or self.marks[end] == LABEL
 
     def _city_spans(self) -> list[Span]:
         address = self.address
         last_word = gazetteer.name_key(address.cidade).rpartition(" ")[2]
         ends = {at + 1 for at, key in enumerate(self.tokens.keys) if key == last_word}
-        ends |= {self.evidence.city[1]} - {0}  # an older name ends in another word
+        ends |= {self.tokens.city[1]} - {0}  # an older name ends in another word
         spans = self._cities(sorted(ends))
         return spans or self._cities(range(1, self.tokens.size + 1))
 
@@ -186,14 +185,14 @@ class Carrier:
         return [
             (start, end)
             for end in ends
-            for start, name, _ in cities_ending(self.evidence, end, self.address.estado)
+            for start, name, _ in cities_ending(self.tokens, end, self.address.estado)
             if name == self.address.cidade
         ]
 
     def _number_spans(self, number: str) -> list[Span]:
         block, _, house = number.partition("-")
         keys = self.tokens.keys
-        found = [at for at, key in enumerate(keys) if key.lstrip("0") == block and self.evidence.numeric(at)]
+        found = [at for at, key in enumerate(keys) if key.lstrip("0") == block and self.tokens.numeric(at)]
         if not house:
             return [(at, at + 1) for at in found if not self._is_block(at)]
         return [(at, at + 2) for at in found if self._is_block(at) and self.tokens.key(at + 1) == house]
@@ -226,7 +225,7 @@ class Carrier:
         """Does a place stand before the district: "88 SETOR LESTE - CENTRO"."""
         start, end = span
         key, gaps = self.tokens.keys[start], self.tokens.gaps
-        if self.address.bairro is None or end > self.evidence.slot[0] or gaps[end] != HARD:
+        if self.address.bairro is None or end > self.tokens.slot[0] or gaps[end] != HARD:
             return False
         return key in lx.DISTRICT_WORDS or key in lx.PLACES
 
@@ -241,8 +240,8 @@ class Carrier:
     def _may_be_part(self, words: list[str], span: Span) -> bool:
         """Is it a unit with its value, a building, an estate, or bound to the house number?"""
         first, rest = words[0], words[1:]
-        found = any((unit.start, unit.end) == span for unit in self.evidence.units)
-        if found or self.evidence.labelled.get(span[0]) == "complemento":
+        found = any((unit.start, unit.end) == span for unit in self.tokens.units)
+        if found or self.tokens.labelled.get(span[0]) == "complemento":
             return True
         inner = bool(rest) and rest[-1].isdigit() and first in STREET_HEADS
         inner = inner and (self.town.inner_streets or self.town.opening_quadra)
@@ -261,7 +260,7 @@ class Carrier:
             return False
         behind = NUM in tokens.kinds[:start] or (start > 0 and tokens.keys[start] in lx.UNIT_WORDS)
         before = behind and any(district >= end for district, _ in self.district_spans)
-        return before and all(state.start != start for state in states(self.evidence))
+        return before and all(state.start != start for state in states(self.tokens))
 
     def _is_behind_number(self, words: list[str], start: int) -> bool:
         """Is it a second number, "620 636", or what is bound to the first: "83-B", "67/203"."""
@@ -291,8 +290,7 @@ class Omitted:
     """The tokens of a text that no field of an address claims."""
 
     def __init__(self, evidence: Evidence, address: Address, claims: Sequence[tuple[str, Span]]) -> None:
-        self.evidence, self.address = evidence, address
-        self.tokens, self.marks = evidence.tokens, evidence.marks
+        self.tokens, self.marks, self.address = evidence, evidence.marks, address
         self.owners: list[str] = [""] * self.tokens.size
         for name, (start, end) in claims:
             self.owners[start:end] = [name] * (end - start)
@@ -325,7 +323,7 @@ class Omitted:
         if self._last_before(start) < 0 or self._follows(start, "cidade", "estado"):
             return True
         apart = self.tokens.gaps[start] == HARD and (end == self.tokens.size or self.tokens.hard_end(start) == end)
-        return apart and (end != self.city[0] or all(state.start != self.city[1] for state in states(self.evidence)))
+        return apart and (end != self.city[0] or all(state.start != self.city[1] for state in states(self.tokens)))
 
     def _last_before(self, at: int) -> int:
         """Return the last token before `at` that a field claims or nothing explains; -1 if there is none."""

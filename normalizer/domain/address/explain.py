@@ -111,8 +111,7 @@ class Explanation:
 def explain(text: str) -> Explanation:
     """Say how the rules read `text`. Total. Holds the text: for the screen of who typed it, never for a log."""
     part = alternatives(text)[0]
-    tokens = Tokens(part[: tk.MAX_CHARS])
-    evidence = Evidence(tokens, bytearray(tokens.size))
+    tokens = evidence = Evidence(part[: tk.MAX_CHARS])
     steps = [_step(evidence, mark) for mark in PASSES if tokens.size]
     tried = (readings(evidence) if tokens.size else None) or []
     best = next((reading.address for reading in tried if reading.address is not None), None)
@@ -153,7 +152,7 @@ def _changed(evidence: Evidence, before: bytes) -> Iterator[tuple[str, str]]:
         while end < len(marks) and marks[end] != before[end] and marks[end] == marks[at]:
             end += 1
         if end > at:
-            yield " ".join(evidence.tokens.words[at:end]), _MARKS[marks[at]]
+            yield " ".join(evidence.words[at:end]), _MARKS[marks[at]]
         at = max(end, at + 1)
 
 
@@ -270,8 +269,7 @@ class Doubt:
 
     def __init__(self, text: str) -> None:
         self._cells = alternatives(text)
-        self._tokens = Tokens(self._cells[0][:MAX_CHARS])
-        evidence = gather(self._tokens)
+        self._tokens = evidence = gather(Evidence(self._cells[0][:MAX_CHARS]))
         self._tried = (readings(evidence) if self._tokens.size else None) or []
         self._best = self._tried[0] if self._tried else None
         self._marks = bytearray(self._best.marks if self._best else evidence.marks)

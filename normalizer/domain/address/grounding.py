@@ -18,7 +18,18 @@ from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address.carried import STREET_HEADS, Carrier, Omitted
 from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import states
-from normalizer.domain.address.tokens import FREE, GLUED, HARD, HYPHEN, MAX_CHARS, NUM, UNIT, Tokens, alternatives
+from normalizer.domain.address.tokens import (
+    FREE,
+    GLUED,
+    HARD,
+    HYPHEN,
+    MAX_CHARS,
+    NUM,
+    UNIT,
+    Evidence,
+    Tokens,
+    alternatives,
+)
 from normalizer.domain.address.words import ALL_CODES
 from normalizer.domain.text import clean, word_key
 
@@ -28,7 +39,6 @@ if TYPE_CHECKING:
     from normalizer.domain.address.carried import Carrier, Span
     from normalizer.domain.address.places import State
     from normalizer.domain.address.standard import Address
-    from normalizer.domain.address.tokens import Evidence
 
 
 _SEARCH_LIMIT: Final = 400
@@ -76,7 +86,7 @@ def violations(text: str, address: Address) -> tuple[Violation, ...]:
     for part in alternatives(text):
         if len(part) > MAX_CHARS:
             continue
-        found = check(gather(Tokens(part)), address)
+        found = check(gather(Evidence(part)), address)
         if not found:
             return ()
         best = found if best is None or len(found) < len(best) else best
@@ -90,8 +100,7 @@ def check(evidence: Evidence, address: Address) -> tuple[Violation, ...]:
 
 class _Check:
     def __init__(self, evidence: Evidence, address: Address) -> None:
-        self.evidence, self.address = evidence, address
-        self.tokens, self.marks = evidence.tokens, evidence.marks
+        self.tokens, self.marks, self.address = evidence, evidence.marks, address
         self.carrier = Carrier(evidence, address)
         self.chosen: list[tuple[str, Span]] = []
         self.spans: dict[str, Span] = {}  # of these, the last of each field
@@ -124,24 +133,24 @@ class _Check:
 
     def _carries_state(self, by_uf: dict[str, str]) -> bool:
         address = self.address
-        named = {state.uf for state in states(self.evidence)}
+        named = {state.uf for state in states(self.tokens)}
         if address.estado in named:
             return True
-        ufs = self.evidence.cep_ufs
+        ufs = self.tokens.cep_ufs
         if ufs:
             return address.estado in ufs
         # Neither sigla nor CEP: only a city that exists once, a capital, or a nickname tells its state.
         return len(by_uf) == 1 or gazetteer.CAPITALS[address.estado] == address.cidade
 
     def _postcode(self) -> Iterator[Violation]:
-        ceps = self.evidence.ceps
+        ceps = self.tokens.ceps
         cep = self.address.cep
         if cep is None:
             if ceps:
                 yield Violation("cep", ViolationKind.OMITTED)
         elif cep.replace("-", "") not in ceps:
             yield Violation("cep", ViolationKind.INVENTED)
-        if any(uf != self.address.estado for uf in self.evidence.cep_ufs):
+        if any(uf != self.address.estado for uf in self.tokens.cep_ufs):
             yield Violation("cep", ViolationKind.CONFLICT)
 
     # -- one token, one field ------------------------------------------------------------------------------------
@@ -154,7 +163,7 @@ class _Check:
         self.spans = dict(self.chosen)
         self.unclaimed = [
             state
-            for state in states(self.evidence)
+            for state in states(self.tokens)
             if all(state.end <= start or end <= state.start for start, end in chosen)
         ]
         return True
@@ -199,11 +208,11 @@ class _Check:
 
     def _preference(self, name: str, span: Span) -> tuple[int, int]:
         if name == "cidade":  # the city is what stands beside its state, else what comes last
-            beside = any(state.start == span[1] for state in states(self.evidence) if state.uf == self.address.estado)
+            beside = any(state.start == span[1] for state in states(self.tokens) if state.uf == self.address.estado)
             return (not beside, -span[1] * 1_000 + span[0])
         if name == "rua":
             return (-(span[1] - span[0]), span[0])
-        return (self.evidence.labelled.get(span[0], name) != name, span[0])
+        return (self.tokens.labelled.get(span[0], name) != name, span[0])
 
     def _contested(self, wanted: list[tuple[str, list[Span]]]) -> str:
         placed = [name for name, _ in self.chosen]
@@ -223,7 +232,7 @@ class _Check:
             yield Violation("cidade", ViolationKind.WRONG_KIND)
 
     def _omitted(self) -> Iterator[Violation]:
-        left = Omitted(self.evidence, self.address, self.chosen)
+        left = Omitted(self.tokens, self.address, self.chosen)
         if left.units():
             yield Violation("complemento", ViolationKind.OMITTED)
         if left.words():
@@ -233,7 +242,7 @@ class _Check:
         """Yield the fields that are carried by what is another field."""
         if not self._is_street(self.carrier.street, self.spans["rua"]):
             yield "rua"
-        if "numero" in self.spans and self.evidence.labelled.get(self.spans["numero"][0], "numero") != "numero":
+        if "numero" in self.spans and self.tokens.labelled.get(self.spans["numero"][0], "numero") != "numero":
             yield "numero"
         if "bairro" in self.spans and self._is_no_district(self.carrier.district, self.spans["bairro"]):
             yield "bairro"
@@ -284,15 +293,15 @@ class _Check:
         start, end = span
         return any(
             start <= unit.start < end and (unit.end > end or word_key(unit.keyword) not in {*_AREAS, words[0]})
-            for unit in self.evidence.units
+            for unit in self.tokens.units
         )
 
     def _holds_house_number(self, words: list[str], span: Span) -> bool:
         """Does the street end in the house's number, or is it no more than that: "Rua das Acácias 120"."""
-        if self.address.numero is not None or not words[-1].isdigit() or self.evidence.no_number >= 0:
+        if self.address.numero is not None or not words[-1].isdigit() or self.tokens.no_number >= 0:
             return False
         start, end = span
-        if len(words) == 2 and end - start == 1 and self.evidence.labelled.get(start) != "rua":
+        if len(words) == 2 and end - start == 1 and self.tokens.labelled.get(start) != "rua":
             return True  # the type is not typed
         coded = words[0] not in _SPELLED_TYPES or words[0] in _CODED_TYPES or self.tokens.gaps[end - 1] == GLUED
         if len(words) == 2 or coded:
@@ -311,9 +320,9 @@ class _Check:
     def _is_no_district(self, words: list[str], span: Span) -> bool:
         start, end = span
         other = UNIT in self.marks[start:end] or self._takes_number(words, span) or self._is_the_place(span)
-        if other or span == self.evidence.slot:  # where a register prints the district, whatever it is called
+        if other or span == self.tokens.slot:  # where a register prints the district, whatever it is called
             return other
-        street = words[0] in _NO_DISTRICTS and len(words) > 1 and self.evidence.labelled.get(start) != "bairro"
+        street = words[0] in _NO_DISTRICTS and len(words) > 1 and self.tokens.labelled.get(start) != "bairro"
         return (
             street
             or words[-1] in lx.BREAKS_OFF
@@ -339,7 +348,7 @@ class _Check:
 
     def _is_the_place(self, span: Span) -> bool:
         """Shifted fields: does it hold the state, or is it the municipality before it where the city is not?"""
-        own = [state for state in states(self.evidence) if state.uf == self.address.estado]
+        own = [state for state in states(self.tokens) if state.uf == self.address.estado]
         if any(span[0] <= state.start < span[1] and not state.spelled for state in own):
             return True
         name = gazetteer.name_key(str(self.address.bairro))
@@ -383,9 +392,9 @@ _TYPES: Final = {**lx.STREET_TYPES, **lx.OPENING_TYPES, **lx.LOCALITIES, **lx.SE
 
 def deduced(text: str, address: Address) -> tuple[str, ...]:
     """Return which of TYPE and STATE the text does not say, of an address that is grounded in it. Total."""
-    tokens = Tokens(clean(text)[:MAX_CHARS])
+    tokens = gather(Evidence(clean(text)[:MAX_CHARS]))
     found = [] if _says_type(tokens, address.rua) else [TYPE]
-    if not any(state.uf == address.estado for state in states(gather(tokens))):
+    if not any(state.uf == address.estado for state in states(tokens)):
         found.append(DEDUCED_STATE)
     return tuple(found)
 

@@ -240,7 +240,7 @@ def _without_city(draft: Reading, districts: list[Span]) -> list[Span]:
 def _is_place_before_district(draft: Reading, place: Span, district: Span) -> bool:
     """Does a place stand between the number and the district: "88 SETOR LESTE - CENTRO"."""
     tokens, start = draft.tokens, place[0]
-    if district != draft.evidence.slot or not draft.start.at < start < district[0]:
+    if district != draft.tokens.slot or not draft.start.at < start < district[0]:
         return False
     if not may_be_district(tokens, *place, sector=not draft.start.kind):
         return False
@@ -255,13 +255,13 @@ def _is_place_before_district(draft: Reading, place: Span, district: Span) -> bo
 
 def _sort(draft: Reading, start: int, end: int, found: _Sorted) -> Reason | None:
     """Put one chunk among those that may be the district, or read it as a part of the complement."""
-    label = draft.evidence.labelled.get(start)
+    label = draft.tokens.labelled.get(start)
     if label == "bairro":
         draft.score += weights.DISTRICT_LABELLED
         found.districts.append((start, end))
         return None
     named = draft.tokens.keys[start] in lx.BUILDING_WORDS
-    named = named or (_is_phrase(draft, start, lx.BUILDING_PHRASES) and not draft.evidence.in_slot(start))
+    named = named or (_is_phrase(draft, start, lx.BUILDING_PHRASES) and not draft.tokens.in_slot(start))
     if label == "complemento" or named:
         return _sort_building(draft, start, end, found, labelled=label is not None)
     if _read_part(draft, start, end):
@@ -345,7 +345,7 @@ def _read_district(draft: Reading, start: int, end: int) -> Reason | None:
             return Reason.DISTRICT_AMBIGUOUS
         draft.claim(start, start + 1, LABEL)
         start += 1
-    in_slot = (start, end) == draft.evidence.slot and may_fill_slot(tokens, start)
+    in_slot = (start, end) == draft.tokens.slot and may_fill_slot(tokens, start)
     if not in_slot and not may_be_district(tokens, start, end, sector=not draft.start.kind):
         return Reason.TEXT_UNEXPLAINED
     district = standard.district(tokens, start, end)
@@ -358,7 +358,7 @@ def _read_district(draft: Reading, start: int, end: int) -> Reason | None:
 
 
 def _is_known(draft: Reading, start: int) -> bool:
-    return start in draft.evidence.labelled or draft.tokens.keys[start] in lx.DISTRICT_WORDS
+    return start in draft.tokens.labelled or draft.tokens.keys[start] in lx.DISTRICT_WORDS
 
 
 def _misplaced(draft: Reading, start: int, end: int, district: str) -> Reason | None:
@@ -370,9 +370,9 @@ def _misplaced(draft: Reading, start: int, end: int, district: str) -> Reason | 
     beside_city = draft.place.start < start or draft.place.start == end
     if start < draft.start.at and not _is_known(draft, start) and not beside_city:
         return Reason.TEXT_UNEXPLAINED
-    if start in draft.evidence.labelled:
+    if start in draft.tokens.labelled:
         return None
-    doubtful = (start, end) != draft.evidence.slot and any(doubt(draft, start, end) for doubt in _DOUBTS)
+    doubtful = (start, end) != draft.tokens.slot and any(doubt(draft, start, end) for doubt in _DOUBTS)
     # "Salvador, Barra, BA" names city before district.
     capital_apart = district == gazetteer.CAPITALS[draft.place.uf] != draft.place.name
     return Reason.DISTRICT_AMBIGUOUS if doubtful or capital_apart else None

@@ -53,28 +53,26 @@ _STATE_ENDS: Final = frozenset(gazetteer.name_key(name).split()[-1] for name in 
 
 def mark_labels(evidence: Evidence) -> None:
     """Mark the words that announce a field, and note which value is whose."""
-    tokens = evidence.tokens
-    if lx.LABELS.keys().isdisjoint(tokens.vocabulary):
+    if lx.LABELS.keys().isdisjoint(evidence.vocabulary):
         return
-    serial = len(lx.SERIAL_LABELS & tokens.vocabulary) > _SERIAL and not any(tokens.colons)
-    for at, key in enumerate(tokens.keys):
+    serial = len(lx.SERIAL_LABELS & evidence.vocabulary) > _SERIAL and not any(evidence.colons)
+    for at, key in enumerate(evidence.keys):
         field = lx.LABELS.get(key)
         if field is None or evidence.in_city(at) or evidence.marks[at] == LABEL:
             continue
         if field != lx.OTHER_FIELD or evidence.marks[at] != DROPPED:  # not in the value of another label
             if _announces(evidence, at, serial=serial):
                 _label(evidence, at, at + 1, field)
-            elif field != lx.OTHER_FIELD and _ends_in_colon(tokens, at):
+            elif field != lx.OTHER_FIELD and _ends_in_colon(evidence, at):
                 _label(evidence, at, at + 2, field)
 
 
 def _announces(evidence: Evidence, at: int, *, serial: bool) -> bool:
     """Is the label's word one here: with a colon, understood without one, or one of a series."""
-    tokens = evidence.tokens
-    key = tokens.keys[at]
-    if tokens.colons[at] and not _is_street_type(tokens, at):
+    key = evidence.keys[at]
+    if evidence.colons[at] and not _is_street_type(evidence, at):
         return True
-    if key in lx.BARE_LABELS and _stands_as_label(tokens, at) and not _is_district(evidence, at):
+    if key in lx.BARE_LABELS and _stands_as_label(evidence, at) and not _is_district(evidence, at):
         return True
     return serial and key in lx.SERIAL_LABELS and _in_series(evidence, at)
 
@@ -83,7 +81,7 @@ def _is_district(evidence: Evidence, at: int) -> bool:
     """Is the label's word the district itself: "…, 77, LOGRADOURO, JOÃO CÂMARA - RN"."""
     if evidence.in_slot(at) and at > evidence.slot[0]:
         return at + 1 == evidence.slot[1]  # "NOVO BAIRRO, MONTE CARLO - SC"
-    return at == evidence.slot[0] and evidence.tokens.keys[at] in lx.DISTRICT_TOO
+    return at == evidence.slot[0] and evidence.keys[at] in lx.DISTRICT_TOO
 
 
 def _ends_in_colon(tokens: Tokens, at: int) -> bool:
@@ -101,7 +99,7 @@ def _in_series(evidence: Evidence, at: int) -> bool:
     """Is the word one of many labels without colons, and not the value of the one before ("BAIRRO CIDADE NOVA")."""
     if at == 0:
         return True
-    before = evidence.tokens.keys[at - 1]
+    before = evidence.keys[at - 1]
     return evidence.marks[at - 1] != LABEL and before not in lx.PREPOSITIONS and before not in lx.STREET_TYPES
 
 
@@ -143,19 +141,18 @@ def _belongs_to_name(tokens: Tokens, at: int) -> bool:
 
 def _label(evidence: Evidence, at: int, value: int, field: str) -> None:
     """Mark the label [at, value) and note what its value is."""
-    tokens = evidence.tokens
-    opened = at > 0 and tokens.keys[at - 1] in lx.IN_THE
+    opened = at > 0 and evidence.keys[at - 1] in lx.IN_THE
     evidence.mark(at - 1 if opened else at, value, LABEL)
-    if value >= tokens.size:
+    if value >= evidence.size:
         return
-    placed = field == "bairro" and opened and tokens.keys[value] in lx.OF
-    if placed or (field == "cep" and tokens.keys[value] in lx.NUMBER_WORDS):
+    placed = field == "bairro" and opened and evidence.keys[value] in lx.OF
+    if placed or (field == "cep" and evidence.keys[value] in lx.NUMBER_WORDS):
         evidence.mark(value, value + 1, LABEL)  # "no bairro de Santana", "CEP nº"
         value += 1
     if field != lx.OTHER_FIELD:
         evidence.labelled[value] = field
     else:
-        evidence.mark(value, _other_end(tokens, at, value), DROPPED)
+        evidence.mark(value, _other_end(evidence, at, value), DROPPED)
 
 
 def _other_end(tokens: Tokens, at: int, value: int) -> int:
@@ -171,16 +168,15 @@ def _other_end(tokens: Tokens, at: int, value: int) -> int:
 
 def mark_empty_slots(evidence: Evidence) -> None:
     """Drop the value of a label that says there is none, "COMPL: NAO TEM BAIRRO: …", and "s/ complemento"."""
-    tokens = evidence.tokens
     for at in evidence.labelled:
         end = at
-        while evidence.free(end) and (end == at or tokens.gaps[end] != HARD):
+        while evidence.free(end) and (end == at or evidence.gaps[end] != HARD):
             end += 1
-        if tokens.phrase(at, end) in lx.NULL_SLOTS:
+        if evidence.phrase(at, end) in lx.NULL_SLOTS:
             evidence.mark(at, end, DROPPED)
-    if not tokens.vocabulary.isdisjoint(lx.NONE_WORDS):
-        for at in range(tokens.size - 1):
-            if tokens.keys[at + 1] in lx.SLOT_NAMES and tokens.gaps[at + 1] != HARD and _lacks(tokens, at):
+    if not evidence.vocabulary.isdisjoint(lx.NONE_WORDS):
+        for at in range(evidence.size - 1):
+            if evidence.keys[at + 1] in lx.SLOT_NAMES and evidence.gaps[at + 1] != HARD and _lacks(evidence, at):
                 evidence.mark(at, at + 2, DROPPED)
 
 
@@ -195,8 +191,8 @@ def _lacks(tokens: Tokens, at: int) -> bool:
 
 def mark_postcodes(evidence: Evidence) -> None:
     """Take the CEPs, and drop phones, mails, dates and what lost digits."""
-    tokens, marks = evidence.tokens, evidence.marks
-    for at, kind in enumerate(tokens.kinds):
+    marks = evidence.marks
+    for at, kind in enumerate(evidence.kinds):
         if kind == WORD or marks[at] not in (FREE, DROPPED):
             continue
         if evidence.labelled.get(at) == "cep" and marks[at] == FREE:
@@ -206,36 +202,33 @@ def mark_postcodes(evidence: Evidence) -> None:
 
 
 def _loose_number(evidence: Evidence, at: int) -> None:
-    tokens = evidence.tokens
-    kind, key = tokens.kinds[at], tokens.keys[at]
+    kind, key = evidence.kinds[at], evidence.keys[at]
     if kind == CEP:
         _take_cep(evidence, at, at + 1, key)
     elif kind == NUM and 5 <= len(key) <= 7 and at > 3:
         _bare_cep(evidence, at)
     elif kind in (PHONE, NOISE):
-        extension = kind == PHONE and tokens.key(at + 1) in lx.EXTENSIONS
+        extension = kind == PHONE and evidence.key(at + 1) in lx.EXTENSIONS
         evidence.mark(at, at + 3 if extension else at + 1, DROPPED)
 
 
 def _labelled_cep(evidence: Evidence, at: int) -> None:
-    tokens = evidence.tokens
     end, digits = at, ""
-    while end < tokens.size and tokens.kinds[end] != WORD and len(digits) < 8:
-        if end > at and tokens.gaps[end] == HARD and (len(digits), len(tokens.keys[end])) != (5, 3):
+    while end < evidence.size and evidence.kinds[end] != WORD and len(digits) < 8:
+        if end > at and evidence.gaps[end] == HARD and (len(digits), len(evidence.keys[end])) != (5, 3):
             break
-        digits += tokens.keys[end]
+        digits += evidence.keys[end]
         end += 1
     _take_cep(evidence, at, end, digits)
 
 
 def _bare_cep(evidence: Evidence, at: int) -> None:
     """Take "84050 000" that ends the text behind the state, and drop one that lost digits."""
-    tokens = evidence.tokens
-    digits = "".join(tokens.keys[at:])
-    before = tokens.keys[at - 1]
-    closes = tokens.kinds[at - 1] != WORD or before.upper() in gazetteer.UF_NAMES or before in _STATE_ENDS
-    if closes and digits.isdecimal() and all(kind == NUM for kind in tokens.kinds[at:]):
-        _take_cep(evidence, at, tokens.size, digits)
+    digits = "".join(evidence.keys[at:])
+    before = evidence.keys[at - 1]
+    closes = evidence.kinds[at - 1] != WORD or before.upper() in gazetteer.UF_NAMES or before in _STATE_ENDS
+    if closes and digits.isdecimal() and all(kind == NUM for kind in evidence.kinds[at:]):
+        _take_cep(evidence, at, evidence.size, digits)
 
 
 def _take_cep(evidence: Evidence, start: int, end: int, digits: str) -> None:
@@ -251,17 +244,16 @@ def _take_cep(evidence: Evidence, start: int, end: int, digits: str) -> None:
 
 def mark_no_number(evidence: Evidence) -> None:
     """Mark "S/N" in its spellings."""
-    tokens = evidence.tokens
-    if tokens.vocabulary.isdisjoint(lx.NONE_WORDS):
+    if evidence.vocabulary.isdisjoint(lx.NONE_WORDS):
         return
-    for at, key in enumerate(tokens.keys):
+    for at, key in enumerate(evidence.keys):
         if key in lx.NONE_WORDS and evidence.marks[at] == FREE:
-            end = _none_end(tokens, at)
+            end = _none_end(evidence, at)
             # A number may follow after all, that is no date.
-            numbered = tokens.is_number(end) and tokens.gaps[end] != HARD and not date_follows(tokens, end)
+            numbered = evidence.is_number(end) and evidence.gaps[end] != HARD and not date_follows(evidence, end)
             if end > at and not numbered:
                 evidence.no_number = end if evidence.no_number < 0 else evidence.no_number
-                announced = tokens.key(at - 1) in lx.NUMBER_WORDS and tokens.gaps[at] != HARD
+                announced = evidence.key(at - 1) in lx.NUMBER_WORDS and evidence.gaps[at] != HARD
                 evidence.mark(at - 1 if announced else at, end, NUMBER)  # "Nº S/N"
 
 
@@ -296,16 +288,15 @@ _RANGE_WORDS: Final = lx.PARTIAL | lx.SIDE_OF_STREET | lx.TO | lx.BARE_OF
 
 def find_slot(evidence: Evidence) -> None:
     """Note the field right before "CITY - UF", behind a street: a register prints the district there."""
-    tokens = evidence.tokens
-    city, end = _city(tokens)
+    city, end = _city(evidence)
     if city < 2:
         return
     evidence.city = (city, end)
-    while city > 1 and tokens.kinds[city - 1] == CEP:
+    while city > 1 and evidence.kinds[city - 1] == CEP:
         city -= 1  # "VILA EXEMPLO. 04727-100 São Paulo - SP"
-    start = tokens.hard_start(city - 1)
+    start = evidence.hard_start(city - 1)
     # No street begins in it that is no district's name, as "Caminho das Árvores" is.
-    streets = (at for at in range(start, city) if tokens.keys[at] not in lx.DISTRICT_TOO and at_street(tokens, at))
+    streets = (at for at in range(start, city) if evidence.keys[at] not in lx.DISTRICT_TOO and at_street(evidence, at))
     if start > 0 and next(streets, None) is None:
         evidence.slot = (start, city)
 
@@ -330,27 +321,25 @@ def _last_sigla(tokens: Tokens, behind: int) -> int:
 
 def mark_brackets(evidence: Evidence) -> None:
     """Drop a part of the city that stands in brackets behind it: "BRASILIA (GAMA) - DF"."""
-    tokens = evidence.tokens
-    if True not in tokens.parens:
+    if True not in evidence.parens:
         return
-    state = _last_sigla(tokens, 1)
+    state = _last_sigla(evidence, 1)
     start = state
-    while start > 0 and tokens.parens[start - 1]:
+    while start > 0 and evidence.parens[start - 1]:
         start -= 1
-    city = tokens.hard_start(start - 1) if 0 < start < state else start
-    if 0 < city < start and tokens.keys[state].upper() in gazetteer.municipalities(tokens.phrase(city, start)):
+    city = evidence.hard_start(start - 1) if 0 < start < state else start
+    if 0 < city < start and evidence.keys[state].upper() in gazetteer.municipalities(evidence.phrase(city, start)):
         evidence.mark(start, state, DROPPED)
 
 
 def mark_trailing_type(evidence: Evidence) -> None:
     """Take the type of "FULANO DE TAL, 121 RUA. VILA …", and drop one that says the street's own again."""
-    tokens = evidence.tokens
-    types = [at for at, key in enumerate(tokens.keys) if key in lx.STREET_TYPES and at > 1]
+    types = [at for at, key in enumerate(evidence.keys) if key in lx.STREET_TYPES and at > 1]
     at = next((at for at in types if _trails(evidence, at)), 0)
     if not at:
         return
-    kind, own = lx.STREET_TYPES[tokens.keys[at]], lx.STREET_TYPES.get(tokens.keys[0])
-    if own is None or not at_street(tokens, 0):
+    kind, own = lx.STREET_TYPES[evidence.keys[at]], lx.STREET_TYPES.get(evidence.keys[0])
+    if own is None or not at_street(evidence, 0):
         evidence.trailing_type = kind
         evidence.mark(at, at + 1, LABEL)
     elif own == kind:
@@ -359,85 +348,80 @@ def mark_trailing_type(evidence: Evidence) -> None:
 
 def _trails(evidence: Evidence, at: int) -> bool:
     """Does the type end its field, right behind the number of the text's first field."""
-    tokens, number = evidence.tokens, at - 1
-    if tokens.keys[at] in lx.LAST_RESORT_TYPES or tokens.gaps[at] == HARD or tokens.hard_end(at) != at + 1:
+    number = at - 1
+    if evidence.keys[at] in lx.LAST_RESORT_TYPES or evidence.gaps[at] == HARD or evidence.hard_end(at) != at + 1:
         return False
-    start = tokens.hard_start(number)
-    numbered = (start == number and tokens.kinds[number] == NUM) or evidence.marks[start] == NUMBER
-    return numbered and start > 0 and tokens.hard_start(start - 1) == 0 and tokens.kinds[0] == WORD
+    start = evidence.hard_start(number)
+    numbered = (start == number and evidence.kinds[number] == NUM) or evidence.marks[start] == NUMBER
+    return numbered and start > 0 and evidence.hard_start(start - 1) == 0 and evidence.kinds[0] == WORD
 
 
 def mark_ranges(evidence: Evidence) -> None:
     """Drop what was pasted from a CEP look-up: "de 77 ao fim", "até 90/91", "lado ímpar"; and a bare "PARTE"."""
-    tokens = evidence.tokens
-    for at, key in enumerate(tokens.keys):
+    for at, key in enumerate(evidence.keys):
         if key in _RANGE_WORDS and at > 1 and evidence.free(at) and (end := _range_end(evidence, at)) > at:
             evidence.mark(at, end, DROPPED)
 
 
 def _range_end(evidence: Evidence, at: int) -> int:
     """Return where the range ends that begins at `at`, or `at`."""
-    tokens = evidence.tokens
-    key, following = tokens.keys[at], at + 1
+    key, following = evidence.keys[at], at + 1
     if key in lx.PARTIAL:  # "PARTE" or "PARTE A", if that is the whole rest of its field
-        end = tokens.hard_end(at)
-        whole = end == following or (end == at + 2 and len(tokens.keys[following]) == 1)
+        end = evidence.hard_end(at)
+        whole = end == following or (end == at + 2 and len(evidence.keys[following]) == 1)
         return end if whole and stands_apart(evidence, at) else at
     if key in lx.SIDE_OF_STREET:
-        sided = tokens.key(following) in lx.PARITY and tokens.gaps[following] != HARD
+        sided = evidence.key(following) in lx.PARITY and evidence.gaps[following] != HARD
         return at + 2 if sided else at
     last = _limit_end(evidence, following) if evidence.numeric(following) else at
     if last == at or key in lx.TO:
         return last
-    opens = tokens.gaps[at] == HARD and tokens.key(last) in lx.UP_TO
-    if opens and tokens.key(last + 1) in lx.THE_END:  # "ao fim", or "a 1200/1201"
+    opens = evidence.gaps[at] == HARD and evidence.key(last) in lx.UP_TO
+    if opens and evidence.key(last + 1) in lx.THE_END:  # "ao fim", or "a 1200/1201"
         return last + 2
     return _limit_end(evidence, last + 1) if opens and evidence.numeric(last + 1) else at
 
 
 def _limit_end(evidence: Evidence, at: int) -> int:
     """Return where "90/91" ends."""
-    double = evidence.numeric(at + 1) and evidence.tokens.gaps[at + 1] == SLASH
+    double = evidence.numeric(at + 1) and evidence.gaps[at + 1] == SLASH
     return at + 2 if double else at + 1
 
 
 def mark_counted_registries(evidence: Evidence) -> None:
     """Drop the district of a notary's office: a field such as "34º", "39º Subdistrito", "PRIMEIRO"."""
-    tokens = evidence.tokens
-    if lx.ORDINALS.isdisjoint(tokens.vocabulary) and not any(sign in tokens.text for sign in _ORDINALS):
+    if lx.ORDINALS.isdisjoint(evidence.vocabulary) and not any(sign in evidence.text for sign in _ORDINALS):
         return
-    for at in range(3, tokens.size):
-        if tokens.gaps[at] != HARD or not evidence.free(at):
+    for at in range(3, evidence.size):
+        if evidence.gaps[at] != HARD or not evidence.free(at):
             continue
-        end = tokens.hard_end(at)
-        ordinal = tokens.words[at][-1] in _ORDINALS or tokens.keys[at] in lx.ORDINALS
-        if ordinal and lx.REGISTRY_COUNTS.issuperset(tokens.keys[at + 1 : end]):
+        end = evidence.hard_end(at)
+        ordinal = evidence.words[at][-1] in _ORDINALS or evidence.keys[at] in lx.ORDINALS
+        if ordinal and lx.REGISTRY_COUNTS.issuperset(evidence.keys[at + 1 : end]):
             evidence.mark(at, end, DROPPED)
 
 
 def mark_second_numbers(evidence: Evidence) -> None:
     """Drop the second of two house numbers: "120 E 122", "1200 A 1210", "620 636"."""
-    tokens = evidence.tokens
-    if tokens.kinds.count(NUM) < _PAIR:
+    if evidence.kinds.count(NUM) < _PAIR:
         return
-    for at in range(2, tokens.size - 1):
+    for at in range(2, evidence.size - 1):
         # A house number opens a field behind the first, or follows "nº".
-        housed = tokens.gaps[at] == HARD or tokens.keys[at - 1] in lx.NUMBER_WORDS
+        housed = evidence.gaps[at] == HARD or evidence.keys[at - 1] in lx.NUMBER_WORDS
         if not housed or not evidence.numeric(at):
             continue
-        joined = tokens.keys[at + 1] in lx.JOINS_NUMBERS and tokens.gaps[at + 1] == BLANK
+        joined = evidence.keys[at + 1] in lx.JOINS_NUMBERS and evidence.gaps[at + 1] == BLANK
         second = at + 2 if joined else at + 1
         if _is_second(evidence, at, second):
             evidence.mark(at + 1, second + 1, DROPPED)
 
 
 def _is_second(evidence: Evidence, first: int, second: int) -> bool:
-    tokens = evidence.tokens
-    if not evidence.numeric(second) or tokens.gaps[second] != BLANK or date_follows(tokens, second):
+    if not evidence.numeric(second) or evidence.gaps[second] != BLANK or date_follows(evidence, second):
         return False
-    low, high = tokens.keys[first], tokens.keys[second]
+    low, high = evidence.keys[first], evidence.keys[second]
     ascending = low.isdecimal() and high.isdecimal() and int(low) < int(high) and len(high) < _FEW_DIGITS
-    return ascending and (second + 1 == tokens.size or tokens.gaps[second + 1] == HARD)
+    return ascending and (second + 1 == evidence.size or evidence.gaps[second + 1] == HARD)
 
 
 # -- the order --------------------------------------------------------------------------------------------------------
@@ -468,9 +452,8 @@ PASSES: Final[tuple[Marking, ...]] = (
 )
 
 
-def gather(tokens: Tokens) -> Evidence:
-    """Return the evidence of `tokens`, all passes run."""
-    evidence = Evidence(tokens, bytearray(tokens.size))
+def gather(evidence: Evidence) -> Evidence:
+    """Return the evidence, all passes run on it."""
     for mark in PASSES:
         mark(evidence)
     return evidence

@@ -63,19 +63,19 @@ def states(evidence: Evidence) -> list[State]:
 
 
 def _find_states(evidence: Evidence) -> list[State]:
-    tokens, marks = evidence.tokens, evidence.marks
+    marks = evidence.marks
     found: list[State] = []
     read_to = 0
-    for at, key in enumerate(tokens.keys):
+    for at, key in enumerate(evidence.keys):
         length = len(key)
         if (length > 2 and key not in _STATE_OPENERS) or at < read_to:
             continue
-        if marks[at] != FREE or tokens.kinds[at] != WORD:
+        if marks[at] != FREE or evidence.kinds[at] != WORD:
             continue
         if length == 2:
-            state = _sigla(tokens, at)
+            state = _sigla(evidence, at)
         elif length == 1:
-            state = _dotted(tokens, at)
+            state = _dotted(evidence, at)
         else:
             state = _spelled(evidence, at)
         if state is not None:
@@ -105,24 +105,23 @@ def _dotted(tokens: Tokens, at: int) -> State | None:
 
 def _spelled(evidence: Evidence, start: int) -> State | None:
     """Return the state whose name begins at `start`, "Estado de" before it or not."""
-    tokens, at = evidence.tokens, start
-    if tokens.keys[at] in lx.STATE_WORDS:
+    at = start
+    if evidence.keys[at] in lx.STATE_WORDS:
         at += 1
-        while tokens.key(at) in _OF_STATE:
+        while evidence.key(at) in _OF_STATE:
             at += 1
-    for end in range(min(at + _LONGEST_STATE, tokens.size), at, -1):
-        uf = _STATE_NAMES.get(tuple(tokens.keys[at:end]))
+    for end in range(min(at + _LONGEST_STATE, evidence.size), at, -1):
+        uf = _STATE_NAMES.get(tuple(evidence.keys[at:end]))
         if uf is not None and _is_state(evidence, start, at, end, uf):
             return State(start, end, uf, spelled=True)
-    sigla = tokens.key(at).upper() if start < at else ""
+    sigla = evidence.key(at).upper() if start < at else ""
     return State(start, at + 1, sigla, spelled=True) if sigla in gazetteer.UF_NAMES else None
 
 
 def _is_state(evidence: Evidence, start: int, at: int, end: int, uf: str) -> bool:
     """Is the name one field's, and not that of the city in "SAO PAULO - SP"."""
-    tokens = evidence.tokens
-    city = uf in NAMESAKES and start == at and tokens.key(end) == uf.lower()
-    return not city and evidence.marks[end - 1] == FREE and HARD not in tokens.gaps[at + 1 : end]
+    city = uf in NAMESAKES and start == at and evidence.key(end) == uf.lower()
+    return not city and evidence.marks[end - 1] == FREE and HARD not in evidence.gaps[at + 1 : end]
 
 
 def places(evidence: Evidence) -> list[Place]:
@@ -138,11 +137,11 @@ def places(evidence: Evidence) -> list[Place]:
 
 
 def _before_state(evidence: Evidence, state: State) -> Iterator[Place]:
-    tokens, marks = evidence.tokens, evidence.marks
+    marks = evidence.marks
     last = state.start - 1
     while last >= 0 and marks[last] in (POSTCODE, LABEL, DROPPED):
         last -= 1
-    if not evidence.free(last) or tokens.kinds[last] != WORD:
+    if not evidence.free(last) or evidence.kinds[last] != WORD:
         return
     score = weights.CITY_BEFORE_STATE + _tail_bonus(evidence, state.end) + _cep_bonus(evidence, state.uf)
     score += _state_bonus(evidence, state)
@@ -155,7 +154,7 @@ def _before_state(evidence: Evidence, state: State) -> Iterator[Place]:
 
 
 def _state_bonus(evidence: Evidence, state: State) -> float:
-    opens = state.start > 0 and evidence.tokens.gaps[state.start] == HARD and not state.spelled
+    opens = state.start > 0 and evidence.gaps[state.start] == HARD and not state.spelled
     labelled = evidence.labelled.get(state.start) == "estado"
     return (weights.STATE_OPENS_FIELD if opens else 0.0) + (weights.STATE_LABELLED if labelled else 0.0)
 
@@ -164,7 +163,7 @@ def cities_ending(evidence: Evidence, end: int, uf: str) -> Iterator[tuple[int, 
     """Yield (start, official name, quality) of the cities of `uf` that the tokens before `end` spell."""
     longest = 0
     for start in _name_starts(evidence, end):
-        length, key = end - start, evidence.tokens.phrase(start, end)
+        length, key = end - start, evidence.phrase(start, end)
         name = gazetteer.municipalities(key).get(uf)
         known = gazetteer.nickname(key) if name is None and length <= _NICKNAME_WORDS else None
         if name is not None:
@@ -172,35 +171,34 @@ def cities_ending(evidence: Evidence, end: int, uf: str) -> Iterator[tuple[int, 
             yield start, name, weights.PER_CITY_WORD * length + _opens_field(evidence, start)
         elif known is not None and known.uf == uf:
             yield start, known.name, weights.PER_NICKNAME_WORD * length + _opens_field(evidence, start)
-    first, tokens = end - longest, evidence.tokens
-    if longest and not (evidence.free(first - 1) and tokens.gaps[first] != HARD):
+    first = end - longest
+    if longest and not (evidence.free(first - 1) and evidence.gaps[first] != HARD):
         return
-    if not longest or tokens.keys[first - 1] in lx.CITY_SHORTS:  # which may belong to the name: "B. Camboriú"
+    if not longest or evidence.keys[first - 1] in lx.CITY_SHORTS:  # which may belong to the name: "B. Camboriú"
         yield from (city for city in _abbreviated(evidence, end, uf) if end - city[0] > longest)
 
 
 def _name_starts(evidence: Evidence, end: int) -> Iterator[int]:
     """Yield where a name of free words that ends before `end` may begin, in its field, the shortest first."""
-    tokens, marks = evidence.tokens, evidence.marks
+    marks = evidence.marks
     for start in range(end - 1, max(-1, end - 1 - _LONGEST), -1):
-        if marks[start] != FREE or tokens.kinds[start] != WORD:
+        if marks[start] != FREE or evidence.kinds[start] != WORD:
             return
         yield start
-        if tokens.gaps[start] == HARD:
+        if evidence.gaps[start] == HARD:
             return
 
 
 def _opens_field(evidence: Evidence, at: int) -> float:
     if evidence.labelled.get(at) == "cidade":
         return weights.CITY_LABELLED
-    return weights.CITY_OPENS_FIELD if evidence.tokens.gaps[at] == HARD else 0.0
+    return weights.CITY_OPENS_FIELD if evidence.gaps[at] == HARD else 0.0
 
 
 def _abbreviated(evidence: Evidence, end: int, uf: str) -> list[tuple[int, str, float]]:
     """Return the city of `uf` whose name is written short before `end`: "S. J. do Rio Preto". None if several fit."""
-    tokens = evidence.tokens
     matches: dict[str, int] = {}
-    for words, place in gazetteer.ending_with(tokens.keys[end - 1]):
+    for words, place in gazetteer.ending_with(evidence.keys[end - 1]):
         if place.uf == uf:
             start = _match_short(evidence, words, end)
             if start is not None:
@@ -217,12 +215,11 @@ def _abbreviated(evidence: Evidence, end: int, uf: str) -> list[tuple[int, str, 
 
 def _match_short(evidence: Evidence, words: tuple[str, ...], end: int) -> int | None:
     """Return where the tokens before `end` begin to spell `words`, some of them short; small words may be left out."""
-    tokens = evidence.tokens
     at = end - 1
     shortened = False
     for word in reversed(words):
-        if evidence.free(at) and (at == end - 1 or tokens.gaps[at + 1] != HARD) and _may_be(tokens, at, word):
-            shortened |= tokens.keys[at] != word
+        if evidence.free(at) and (at == end - 1 or evidence.gaps[at + 1] != HARD) and _may_be(evidence, at, word):
+            shortened |= evidence.keys[at] != word
             at -= 1
         elif word not in lx.PREPOSITIONS:
             return None
@@ -243,25 +240,23 @@ def _may_be(tokens: Tokens, at: int, word: str) -> bool:
 
 def _after_state(evidence: Evidence, state: State) -> Iterator[Place]:
     """Yield the city of "SP - Campinas", a field of its own right after the state."""
-    tokens = evidence.tokens
     start = state.end
-    if start >= tokens.size or evidence.marks[start] not in (FREE, LABEL):
+    if start >= evidence.size or evidence.marks[start] not in (FREE, LABEL):
         return
     start += evidence.marks[start] == LABEL
-    if start >= tokens.size:
+    if start >= evidence.size:
         return
-    end = tokens.hard_end(start)
-    if name := gazetteer.municipalities(tokens.phrase(start, end)).get(state.uf):
+    end = evidence.hard_end(start)
+    if name := gazetteer.municipalities(evidence.phrase(start, end)).get(state.uf):
         yield Place(start, end, state, name, state.uf, weights.CITY_AFTER_STATE + _cep_bonus(evidence, state.uf))
 
 
 def _alone(evidence: Evidence, named: list[State]) -> Iterator[Place]:
     """Yield cities that no state follows: a field of their own, or the last words of the text."""
-    tokens = evidence.tokens
-    size = tokens.size
+    size = evidence.size
     start = 0
     while start < size:
-        end = tokens.hard_end(start)
+        end = evidence.hard_end(start)
         first, last = start, end
         while first < last and evidence.marks[first] in (POSTCODE, LABEL, DROPPED):
             first += 1
@@ -286,13 +281,12 @@ def _whole(evidence: Evidence, start: int, end: int, named: list[State]) -> Iter
 
 def _called(evidence: Evidence, start: int, end: int) -> dict[str, str]:
     """Return {UF: name} of what a whole field may call, nicknames too."""
-    tokens = evidence.tokens
-    key = tokens.phrase(start, end)
+    key = evidence.phrase(start, end)
     by_uf = gazetteer.municipalities(key)
     known = gazetteer.nickname(key)
     if known is None or not (len(key) <= 4 or " " in key or known.uf in evidence.cep_ufs):
         return by_uf
-    accented = not all(word.isascii() for word in tokens.words[start:end])  # "Poá" is no "POA"
+    accented = not all(word.isascii() for word in evidence.words[start:end])  # "Poá" is no "POA"
     return by_uf if by_uf and accented else {**by_uf, known.uf: known.name}
 
 
@@ -312,7 +306,7 @@ def _resolve(
     alone = not evidence.ceps and all(state.spelled for state in apart)
     # It is what the text ends with, or labelled: in "Santos Dumont, Cascavel" the last one is the city.
     last = alone and (start in evidence.labelled or _tail_bonus(evidence, end) > 0)
-    return _by_name(evidence.tokens.phrase(start, end), by_uf) if last else None
+    return _by_name(evidence.phrase(start, end), by_uf) if last else None
 
 
 def _by_name(key: str, by_uf: dict[str, str]) -> tuple[str, State | None, float] | None:
@@ -329,12 +323,11 @@ def _by_name(key: str, by_uf: dict[str, str]) -> tuple[str, State | None, float]
 
 def _tail(evidence: Evidence, start: int, end: int) -> Iterator[Place]:
     """Yield cities spelled by the last words of a field that says more: only where a CEP, sigla or name decides."""
-    tokens = evidence.tokens
     for length in range(1, min(_LONGEST, end - start - 1) + 1):
         first = end - length
-        if not evidence.free(first) or tokens.kinds[first] != WORD:
+        if not evidence.free(first) or evidence.kinds[first] != WORD:
             return
-        key = tokens.phrase(first, end)
+        key = evidence.phrase(first, end)
         by_uf = gazetteer.municipalities(key)
         short = len(key) <= 4 or key in PLAIN_NICKNAMES  # or one that is nothing else
         known = gazetteer.nickname(key) if short and not by_uf else None
@@ -348,8 +341,7 @@ def _tail(evidence: Evidence, start: int, end: int) -> Iterator[Place]:
 
 def _plain(evidence: Evidence, first: int, key: str, by_uf: dict[str, str]) -> Iterator[str]:
     """Yield the states in which the words `key`, at the end of a field that says more, can only be the city."""
-    tokens = evidence.tokens
-    uf = coded_capital(key, tokens.keys[0]) if tokens.size > 1 else None
+    uf = coded_capital(key, evidence.keys[0]) if evidence.size > 1 else None
     if uf is not None:
         yield uf
     if key in PLAIN_CAPITALS and evidence.marks[first - 1] != LABEL and not evidence.cep_ufs:

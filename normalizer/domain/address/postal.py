@@ -23,7 +23,7 @@ from normalizer.domain.address.passes import gather
 from normalizer.domain.address.places import places
 from normalizer.domain.address.standard import FIELDS
 from normalizer.domain.address.streets import starts
-from normalizer.domain.address.tokens import DROPPED, HARD, NUM, WORD, Tokens
+from normalizer.domain.address.tokens import DROPPED, HARD, NUM, WORD, Evidence
 from normalizer.domain.address.words import ways_of
 from normalizer.domain.text import word_key
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from normalizer.domain.address.places import Place
     from normalizer.domain.address.standard import Address
     from normalizer.domain.address.streets import Start
-    from normalizer.domain.address.tokens import Evidence
     from normalizer.domain.gazetteer import Municipality
 
 
@@ -181,10 +180,10 @@ def _sights(evidence: Evidence, place: Place, base: PostalBase) -> Iterator[Sigh
 
 def _longest_street(evidence: Evidence, place: Place, start: Start, streets: Names) -> tuple[int, Sequence[Row]]:
     """Return where the longest street of the city that begins at `start` ends, and its rows."""
-    tokens, first = evidence.tokens, start.name
-    counted = tokens.keys[start.at : start.at + 1] if tokens.kinds[start.at] == NUM and start.at < first else []
+    first = start.name
+    counted = evidence.keys[start.at : start.at + 1] if evidence.kinds[start.at] == NUM and start.at < first else []
     for end in range(min(_run_end(evidence, place, first), first + _LONGEST), first, -1):
-        rows = streets.rows(key_of([*counted, *tokens.keys[first:end]]))
+        rows = streets.rows(key_of([*counted, *evidence.keys[first:end]]))
         if rows:
             return end, rows
     return first, ()
@@ -192,9 +191,9 @@ def _longest_street(evidence: Evidence, place: Place, start: Start, streets: Nam
 
 def _run_end(evidence: Evidence, place: Place, at: int) -> int:
     """Return where the words and numbers from `at` on end: at a separator, at what is explained, at the city."""
-    tokens, end = evidence.tokens, at
-    while evidence.free(end) and tokens.kinds[end] in (WORD, NUM) and end != place.start:
-        if end > at and tokens.gaps[end] == HARD:
+    end = at
+    while evidence.free(end) and evidence.kinds[end] in (WORD, NUM) and end != place.start:
+        if end > at and evidence.gaps[end] == HARD:
             break
         end += 1
     return end
@@ -203,24 +202,23 @@ def _run_end(evidence: Evidence, place: Place, at: int) -> int:
 def _with_district(evidence: Evidence, place: Place, street_end: int, rows: Sequence[Row]) -> Iterator[Sight]:
     """Yield each place behind the street where a district stands that the street is in."""
     wanted = {district_key(row.district): row for row in rows if row.district}
-    for at in range(street_end, evidence.tokens.size) if wanted else ():
-        if evidence.tokens.keys[at] in lx.PREPOSITIONS or place.start <= at < place.end:
+    for at in range(street_end, evidence.size) if wanted else ():
+        if evidence.keys[at] in lx.PREPOSITIONS or place.start <= at < place.end:
             continue
         end = _run_end(evidence, place, at)  # to the end of the run: what follows may belong to the name, "Caxias I"
-        row = wanted.get(key_of(evidence.tokens.keys[at:end])) if 0 < end - at <= _LONGEST else None
+        row = wanted.get(key_of(evidence.keys[at:end])) if 0 < end - at <= _LONGEST else None
         if row is not None:
             yield Sight(street_end, at, end, row)
 
 
 def _shown(evidence: Evidence, sight: Sight) -> Evidence | None:
     """Return the evidence of the text with the separators of the sight; None where they make it another text."""
-    tokens = evidence.tokens
-    text = tokens.text
-    for cut in sorted({sight.street_end, sight.district, sight.end} - {tokens.size}, reverse=True):
-        if tokens.gaps[cut] != HARD:
-            text = f"{text[: tokens.starts[cut]]}, {text[tokens.starts[cut] :]}"
-    again = Tokens(text)
-    shown = gather(again) if again.keys == tokens.keys else None
+    text = evidence.text
+    for cut in sorted({sight.street_end, sight.district, sight.end} - {evidence.size}, reverse=True):
+        if evidence.gaps[cut] != HARD:
+            text = f"{text[: evidence.starts[cut]]}, {text[evidence.starts[cut] :]}"
+    again = Evidence(text)
+    shown = gather(again) if again.keys == evidence.keys else None
     if shown is None or any(shown.marks[sight.district : sight.end]):
         return None
     shown.labelled[sight.district] = "bairro"

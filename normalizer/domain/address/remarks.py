@@ -29,18 +29,17 @@ _FIELD_WORDS: Final = {slot.split()[0] for slot in lx.NULL_SLOTS} | lx.OWN_COUNT
 
 def mark_orders(evidence: Evidence) -> None:
     """Drop what gives orders: from its field to the end, or, before an address, up to the sentence's end."""
-    tokens = evidence.tokens
-    if lx.ORDER_WORDS.isdisjoint(tokens.vocabulary):
+    if lx.ORDER_WORDS.isdisjoint(evidence.vocabulary):
         return
-    found = [at for at, key in enumerate(tokens.keys) if key in lx.ORDER_WORDS]
-    if _is_no_order(tokens, found):
+    found = [at for at, key in enumerate(evidence.keys) if key in lx.ORDER_WORDS]
+    if _is_no_order(evidence, found):
         return
     evidence.ordered = True
-    before = _order_start(tokens, found[0])
-    if _street_in(tokens, 0, before) is not None:
-        evidence.mark(before, tokens.size, DROPPED)
+    before = _order_start(evidence, found[0])
+    if _street_in(evidence, 0, before) is not None:
+        evidence.mark(before, evidence.size, DROPPED)
     else:
-        evidence.mark(0, _order_end(tokens, found[-1]), DROPPED)
+        evidence.mark(0, _order_end(evidence, found[-1]), DROPPED)
 
 
 def _order_end(tokens: Tokens, last: int) -> int:
@@ -85,14 +84,13 @@ def mark_repeats(evidence: Evidence) -> None:
 
     "45, 45" alone may be house and flat, and "São Paulo, São Paulo" city and state.
     """
-    tokens = evidence.tokens
-    if len(tokens.vocabulary) == tokens.size:
+    if len(evidence.vocabulary) == evidence.size:
         return
-    edges = [*(at for at, gap in enumerate(tokens.gaps) if gap == HARD), tokens.size]
+    edges = [*(at for at, gap in enumerate(evidence.gaps) if gap == HARD), evidence.size]
     triples = zip(edges, edges[1:], edges[2:], strict=False)
-    doubled = [(middle, end) for start, middle, end in triples if _says_again(tokens, start, middle, end)]
+    doubled = [(middle, end) for start, middle, end in triples if _says_again(evidence, start, middle, end)]
     for start, end in doubled:
-        if WORD in tokens.kinds[start:end] or len(doubled) > 1:
+        if WORD in evidence.kinds[start:end] or len(doubled) > 1:
             evidence.mark(start, end, DROPPED)
 
 
@@ -104,12 +102,12 @@ def _says_again(tokens: Tokens, start: int, middle: int, end: int) -> bool:
 
 def mark_fields(evidence: Evidence) -> None:
     """Drop empty slots, contacts, persons and notes, field by field."""
-    tokens, marks = evidence.tokens, evidence.marks
-    if _FIELD_WORDS.isdisjoint(tokens.vocabulary) and NOISE not in tokens.kinds:
+    marks = evidence.marks
+    if _FIELD_WORDS.isdisjoint(evidence.vocabulary) and NOISE not in evidence.kinds:
         return
     start = 0
-    while start < tokens.size:
-        end = tokens.hard_end(start)
+    while start < evidence.size:
+        end = evidence.hard_end(start)
         if marks[start] in (FREE, LABEL) and not evidence.in_city(start) and not is_district_too(evidence, start):
             _mark_field(evidence, start, end)
         start = end
@@ -117,17 +115,16 @@ def mark_fields(evidence: Evidence) -> None:
 
 def is_district_too(evidence: Evidence, at: int) -> bool:
     """Does a word that is also a district's open the field where a register prints the district."""
-    return at == evidence.slot[0] > 0 and evidence.tokens.keys[at] in lx.DISTRICT_TOO
+    return at == evidence.slot[0] > 0 and evidence.keys[at] in lx.DISTRICT_TOO
 
 
 def _mark_field(evidence: Evidence, start: int, end: int) -> None:
-    tokens = evidence.tokens
-    key = tokens.keys[start]
-    if _is_empty(tokens, start, end):
+    key = evidence.keys[start]
+    if _is_empty(evidence, start, end):
         evidence.mark(start, end, DROPPED)
     elif key in lx.PERSON_WORDS and end - start > 1:
-        evidence.mark(start, next((at for at in range(start, end) if at_street(tokens, at)), end), DROPPED)
-    elif (start > 0 or key in lx.NOTE_WORDS) and not lx.NOTE_WORDS.isdisjoint(tokens.keys[start:end]):
+        evidence.mark(start, next((at for at in range(start, end) if at_street(evidence, at)), end), DROPPED)
+    elif (start > 0 or key in lx.NOTE_WORDS) and not lx.NOTE_WORDS.isdisjoint(evidence.keys[start:end]):
         _mark_note(evidence, start, end)
 
 
@@ -144,43 +141,41 @@ def _is_empty(tokens: Tokens, start: int, end: int) -> bool:
 
 
 def _mark_note(evidence: Evidence, start: int, end: int) -> None:
-    tokens = evidence.tokens
-    if _street_in(tokens, start, end) is not None:
+    if _street_in(evidence, start, end) is not None:
         return
-    first = next(at for at in range(start, end) if tokens.keys[at] in lx.NOTE_WORDS)
-    worded = all(kind == WORD for kind in tokens.kinds[start:first])
+    first = next(at for at in range(start, end) if evidence.keys[at] in lx.NOTE_WORDS)
+    worded = all(kind == WORD for kind in evidence.kinds[start:first])
     begins = start if first - start < 2 and worded else first
-    rest = tokens.size if tokens.colons[end - 1] or tokens.colons[first] else end
-    evidence.mark(begins, end if _street_in(tokens, end, rest) is not None else rest, DROPPED)
+    rest = evidence.size if evidence.colons[end - 1] or evidence.colons[first] else end
+    evidence.mark(begins, end if _street_in(evidence, end, rest) is not None else rest, DROPPED)
 
 
 def mark_capital(evidence: Evidence) -> None:
     """Drop "capital" behind one: "São Paulo capital", "Natal/RN - Capital"."""
-    tokens = evidence.tokens
-    if lx.CAPITAL_WORDS.isdisjoint(tokens.vocabulary):
+    if lx.CAPITAL_WORDS.isdisjoint(evidence.vocabulary):
         return
-    for at in range(3, tokens.size):
-        if tokens.keys[at] in lx.CAPITAL_WORDS and tokens.keys[at - 1] in _CAPITAL_ENDS:
+    for at in range(3, evidence.size):
+        if evidence.keys[at] in lx.CAPITAL_WORDS and evidence.keys[at - 1] in _CAPITAL_ENDS:
             following = at + 1
-            closes = following == tokens.size or tokens.gaps[following] == HARD
-            if closes or _closes_address(tokens, following):
+            closes = following == evidence.size or evidence.gaps[following] == HARD
+            if closes or _closes_address(evidence, following):
                 evidence.mark(at, following, DROPPED)
 
 
 def mark_lead(evidence: Evidence) -> None:
     """Drop "Mora na", "Reside à" before the street."""
-    tokens, marks = evidence.tokens, evidence.marks
+    marks = evidence.marks
     start = 0
-    while start < tokens.size and marks[start] == DROPPED:
+    while start < evidence.size and marks[start] == DROPPED:
         start += 1  # "Paciente Fulana, residente na Rua"
     at = start
-    while evidence.free(at) and tokens.keys[at] in lx.LEAD_WORDS:
+    while evidence.free(at) and evidence.keys[at] in lx.LEAD_WORDS:
         at += 1
     if at == start:
         return
-    if tokens.keys[start] in lx.LIVES:
-        at = _behind_whom(tokens, at)
-    if at_street(tokens, at, opens=True):
+    if evidence.keys[start] in lx.LIVES:
+        at = _behind_whom(evidence, at)
+    if at_street(evidence, at, opens=True):
         evidence.mark(start, at, DROPPED)
 
 
@@ -199,10 +194,9 @@ def _behind_whom(tokens: Tokens, at: int) -> int:
 
 def mark_references(evidence: Evidence) -> None:
     """Drop points of reference and contacts up to the end of their field."""
-    tokens = evidence.tokens
-    if lx.ASIDE_FIRST.isdisjoint(tokens.vocabulary):
+    if lx.ASIDE_FIRST.isdisjoint(evidence.vocabulary):
         return
-    for at, key in enumerate(tokens.keys):
+    for at, key in enumerate(evidence.keys):
         if (
             key in lx.ASIDE_FIRST
             and evidence.free(at)
@@ -211,20 +205,19 @@ def mark_references(evidence: Evidence) -> None:
         ):
             start = _reference_start(evidence, at)
             if start is not None:
-                evidence.mark(start, corner_end(tokens, at), DROPPED)
+                evidence.mark(start, corner_end(evidence, at), DROPPED)
 
 
 def _reference_start(evidence: Evidence, at: int) -> int | None:
     """Return where the reference begins that the word at `at` opens, or None when it opens none."""
-    tokens = evidence.tokens
-    key, following = tokens.keys[at], tokens.key(at + 1)
-    start = _remark_start(tokens, at)
-    if start == at > 0 and tokens.gaps[at] != HARD:
-        before = tokens.keys[at - 1]
+    key, following = evidence.keys[at], evidence.key(at + 1)
+    start = _remark_start(evidence, at)
+    if start == at > 0 and evidence.gaps[at] != HARD:
+        before = evidence.keys[at - 1]
         if before in lx.STREET_TYPES or before in lx.OF:  # "Rua da Frente", "Travessa do Lado"
             return None
     if key in lx.PAINTED_WORDS and following in lx.COLOURS:
-        while start > 1 and tokens.keys[start - 2] in lx.HOUSES and tokens.keys[start - 1] in lx.COLOURS:
+        while start > 1 and evidence.keys[start - 2] in lx.HOUSES and evidence.keys[start - 1] in lx.COLOURS:
             start -= 2  # "casa azul portão branco"
         return start
     pair = f"{key} {following}"
@@ -244,7 +237,7 @@ def _remark_start(tokens: Tokens, at: int) -> int:
 
 
 def _refers(evidence: Evidence, at: int, following: str) -> bool:
-    key = evidence.tokens.keys[at]
+    key = evidence.keys[at]
     if key not in lx.REFERENCE_WORDS or key in lx.BESIDE:
         return False
     if key in lx.REFERENCE_OF:
@@ -258,10 +251,9 @@ def _refers(evidence: Evidence, at: int, following: str) -> bool:
 
 def _between_streets(evidence: Evidence, at: int) -> bool:
     """Do two streets' names follow a house number, up to the end of a field: "2870 entre Duque e Visconde, …"."""
-    tokens = evidence.tokens
-    end = tokens.hard_end(at)
-    numbered = at > 0 and (tokens.kinds[at - 1] == NUM or evidence.marks[at - 1] == NUMBER)
-    return numbered and end < tokens.size and not lx.AND.isdisjoint(tokens.keys[at + 2 : end - 1])
+    end = evidence.hard_end(at)
+    numbered = at > 0 and (evidence.kinds[at - 1] == NUM or evidence.marks[at - 1] == NUMBER)
+    return numbered and end < evidence.size and not lx.AND.isdisjoint(evidence.keys[at + 2 : end - 1])
 
 
 # -- corners ----------------------------------------------------------------------------------------------------------
@@ -269,25 +261,23 @@ def _between_streets(evidence: Evidence, at: int) -> bool:
 
 def mark_corners(evidence: Evidence) -> None:
     """Drop the other street of a corner: "C/ RUA X", "COM A RUA X", "/RUA X", up to the next field or plot."""
-    tokens = evidence.tokens
-    if lx.MEETING.isdisjoint(tokens.vocabulary) and SLASH not in tokens.gaps:
+    if lx.MEETING.isdisjoint(evidence.vocabulary) and SLASH not in evidence.gaps:
         return
-    for at in range(2, tokens.size - 1):
+    for at in range(2, evidence.size - 1):
         if evidence.free(at) and _meets_street(evidence, at):
-            evidence.mark(at, corner_end(tokens, at), DROPPED)
+            evidence.mark(at, corner_end(evidence, at), DROPPED)
 
 
 def _meets_street(evidence: Evidence, at: int) -> bool:
     """Does another street begin at `at`, behind "com", "c/" or a slash, where the first one's name is over."""
-    tokens = evidence.tokens
-    key = tokens.keys[at]
-    if tokens.gaps[at] == SLASH and key in _CROSSING:
-        return tokens.kinds[at + 1] == WORD and at_street(tokens, 0)
+    key = evidence.keys[at]
+    if evidence.gaps[at] == SLASH and key in _CROSSING:
+        return evidence.kinds[at + 1] == WORD and at_street(evidence, 0)
     if key not in lx.MEETING:
         return False
-    street = at + 1 + (tokens.key(at + 1) in lx.ARTICLES)
-    slashed = len(key) == 1 and tokens.gaps[at + 1] == SLASH  # "c/ Rua X"
-    typed = tokens.key(street) in _CROSSING and street + 1 < tokens.size
+    street = at + 1 + (evidence.key(at + 1) in lx.ARTICLES)
+    slashed = len(key) == 1 and evidence.gaps[at + 1] == SLASH  # "c/ Rua X"
+    typed = evidence.key(street) in _CROSSING and street + 1 < evidence.size
     return typed and (slashed or stands_apart(evidence, at))
 
 
@@ -308,4 +298,4 @@ def _is_unit(tokens: Tokens, at: int) -> bool:
 def stands_apart(evidence: Evidence, at: int) -> bool:
     """Does the word at `at` open a field, or follow a number or "S/N"."""
     before = at - 1
-    return evidence.tokens.gaps[at] == HARD or evidence.tokens.kinds[before] == NUM or evidence.marks[before] == NUMBER
+    return evidence.gaps[at] == HARD or evidence.kinds[before] == NUM or evidence.marks[before] == NUMBER

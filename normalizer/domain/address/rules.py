@@ -36,6 +36,7 @@ from normalizer.domain.address.tokens import (
     STREET,
     UNIT,
     WORD,
+    Evidence,
     Tokens,
     alternatives,
 )
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from normalizer.domain.address.places import Place
     from normalizer.domain.address.postal import PostalBase
     from normalizer.domain.address.standard import Address
-    from normalizer.domain.address.tokens import Evidence, Tokens
 
 
 _ORDINALS: Final = "ºª°"
@@ -60,8 +60,7 @@ _LABEL_LETTERS: Final = frozenset({"n", "s"})
 class Reading:
     """One way to read the text. `address` is None when it fails, and `reason` says why."""
 
-    evidence: Evidence
-    tokens: Tokens
+    tokens: Evidence
     place: Place
     start: Start
     marks: bytearray  # a copy of the evidence's, as far as this reading came
@@ -79,11 +78,11 @@ class Reading:
         """Begin the reading in which the street begins at `start` and the city is `place`."""
         marks, units, end = bytearray(evidence.marks), evidence.units, 0
         if not start.kind:  # a sector may hold a quadra, which then is no part of the complement
-            end = sector_end(evidence.tokens, start.at, units)
+            end = sector_end(evidence, start.at, units)
             marks[start.at : end] = bytes(end - start.at)
             units = [unit for unit in units if not start.at <= unit.start < end]
         parts = [(unit.start, standard.unit(unit.keyword, unit.value)) for unit in units]
-        return cls(evidence, evidence.tokens, place, start, marks, place.score + start.score, parts, end)
+        return cls(evidence, place, start, marks, place.score + start.score, parts, end)
 
     def free(self, at: int) -> bool:
         """Is the token there and still unexplained."""
@@ -115,7 +114,7 @@ class Reading:
     @property
     def numbered(self) -> bool:
         """Has it a house number, or is it said that there is none."""
-        return self.number is not None or self.evidence.no_number >= 0
+        return self.number is not None or self.tokens.no_number >= 0
 
     @property
     def complement(self) -> str | None:
@@ -142,7 +141,7 @@ def read(evidence: Evidence, place: Place, start: Start) -> Reading:
 
 
 def _address(draft: Reading) -> Address:
-    ceps = draft.evidence.ceps
+    ceps = draft.tokens.ceps
     return Address(
         rua=draft.street,
         numero=draft.number,
@@ -174,7 +173,7 @@ def _mark_bare_label(draft: Reading) -> None:
     if not draft.free(before):
         return
     key = draft.tokens.keys[before]
-    if key in lx.IN_TOWN or (draft.evidence.labelled and key in lx.TOWN_LABELS):
+    if key in lx.IN_TOWN or (draft.tokens.labelled and key in lx.TOWN_LABELS):
         draft.claim(before, before + 1, LABEL)
     elif key in lx.OF_TOWN:
         first = _town_label(draft, before)
@@ -265,12 +264,12 @@ def _read_lone_number(draft: Reading) -> Reason | None:
     numbers = [at for at in range(draft.street_end(), draft.place.start) if draft.numeric(at)]
     if len(numbers) != 1 or not _is_whole_field(draft.tokens, numbers[0]):
         return None
-    return _take_number(draft, numbers[0]) if draft.evidence.slot[0] == numbers[0] + 1 else None
+    return _take_number(draft, numbers[0]) if draft.tokens.slot[0] == numbers[0] + 1 else None
 
 
 def _behind_number_word(draft: Reading, at: int) -> int:
     """Return where the number stands behind the street: behind its "nº" or its label."""
-    tokens, evidence = draft.tokens, draft.evidence
+    tokens, evidence = draft.tokens, draft.tokens
     if tokens.key(at) in lx.NUMBER_WORDS and draft.free(at) and draft.numeric(at + 1):
         draft.claim(at, at + 1, LABEL)
         draft.score += weights.NUMBER_ANNOUNCED
@@ -293,21 +292,21 @@ def _may_be_code(draft: Reading, at: int) -> bool:
 
 def _read_later_number(draft: Reading) -> Reason | None:
     """Look for a number that a label announces, or that is a field of its own behind units."""
-    if draft.evidence.no_number >= 0:
+    if draft.tokens.no_number >= 0:
         draft.score += weights.NO_NUMBER_APART
         return None
     numbers = [at for at in range(draft.tokens.size) if draft.numeric(at)]
     for at in numbers:
         if _is_announced(draft, at) or (len(numbers) == 1 and _is_whole_field(draft.tokens, at)):
             return _take_number(draft, at)
-    if draft.evidence.units:
+    if draft.tokens.units:
         draft.score += weights.UNITS_FOR_NUMBER
     return None
 
 
 def _is_announced(draft: Reading, at: int) -> bool:
     """Does a label or "nº" stand before the number; explains the latter."""
-    if draft.evidence.labelled.get(at) == "numero":
+    if draft.tokens.labelled.get(at) == "numero":
         return True
     worded = at > 0 and draft.tokens.keys[at - 1] in lx.NUMBER_WORDS and draft.free(at - 1)
     return worded and draft.claim(at - 1, at, LABEL)
@@ -376,7 +375,7 @@ def _open_ended(draft: Reading) -> Reason | None:
 
 def _city_or_district(draft: Reading) -> Reason | None:
     """Refuse "Rua Bahia 12 Paraíso São Paulo": a town of that state, or a district of the city of its name."""
-    place, evidence = draft.place, draft.evidence
+    place, evidence = draft.place, draft.tokens
     if place.uf not in NAMESAKES or evidence.ceps or place.start in evidence.labelled:
         return None
     if place.state is None:
@@ -386,7 +385,7 @@ def _city_or_district(draft: Reading) -> Reason | None:
 
 
 def _postcode(draft: Reading) -> Reason | None:
-    evidence = draft.evidence
+    evidence = draft.tokens
     if len(evidence.ceps) > 1:
         return Reason.ADDRESS_AMBIGUOUS
     return Reason.CEP_STATE_CONFLICT if evidence.ceps and evidence.cep_ufs[0] != draft.place.uf else None
@@ -434,12 +433,11 @@ def _parse(text: str, base: PostalBase | None) -> Settled[Address] | Undecided:
         return Undecided(Reason.ADDRESS_MISSING)
     if len(text) > MAX_CHARS:
         return Undecided(Reason.TEXT_TOO_LONG)
-    tokens = Tokens(text)
-    refused = _refused_outright(tokens)
+    evidence = Evidence(text)
+    refused = _refused_outright(evidence)
     if refused is not None:
         return Undecided(refused)
-    evidence = gather(tokens)
-    decision = _read(evidence)
+    decision = _read(gather(evidence))
     if base is None or isinstance(decision, Settled):
         return decision
     return decision if decision.reason not in _PLACED else _confirmed(evidence, base) or decision
@@ -479,18 +477,16 @@ def _refused_outright(tokens: Tokens) -> Reason | None:
 
 
 def _why_no_place(evidence: Evidence) -> Reason:
-    tokens = evidence.tokens
-    if evidence.ordered or not any(at_street(tokens, at) or tokens.kinds[at] == NUM for at in range(tokens.size)):
+    if evidence.ordered or not any(at_street(evidence, at) or evidence.kinds[at] == NUM for at in range(evidence.size)):
         return Reason.ADDRESS_JUNK
-    if not any(mark == FREE and kind == WORD for mark, kind in zip(evidence.marks, tokens.kinds, strict=True)):
+    if not any(mark == FREE and kind == WORD for mark, kind in zip(evidence.marks, evidence.kinds, strict=True)):
         return Reason.ADDRESS_JUNK
     return Reason.CITY_STATE_CONFLICT if _city_of_another_state(evidence) else Reason.CITY_UNKNOWN
 
 
 def _city_of_another_state(evidence: Evidence) -> bool:
-    tokens = evidence.tokens
     return any(
-        gazetteer.municipalities(tokens.phrase(start, state.start))
+        gazetteer.municipalities(evidence.phrase(start, state.start))
         for state in states(evidence)
         for start in range(max(0, state.start - gazetteer.MAX_NAME_WORDS), state.start)
     )

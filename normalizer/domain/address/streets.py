@@ -76,11 +76,11 @@ def at_street(tokens: Tokens, at: int, *, opens: bool = False) -> bool:
 
 def typed_starts(evidence: Evidence) -> list[Start]:
     """Return the streets that a type shows, and the numbered roads that need none."""
-    tokens, marks = evidence.tokens, evidence.marks
+    marks = evidence.marks
     found: list[Start] = []
     if evidence.trailing_type is not None:
         found.append(Start(0, evidence.trailing_type, 0, weights.LONG_TYPE + weights.TYPE_OPENS_FIELD))
-    for at in range(tokens.size):
+    for at in range(evidence.size):
         if marks[at] == FREE and not evidence.in_city(at) and not (found and at == evidence.slot[0]):
             start = _start_at(evidence, at)
             if start is not None:
@@ -89,14 +89,14 @@ def typed_starts(evidence: Evidence) -> list[Start]:
 
 
 def _start_at(evidence: Evidence, at: int) -> Start | None:
-    tokens, marks, key = evidence.tokens, evidence.marks, evidence.tokens.keys[at]
-    opens = tokens.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)
-    if opens and is_counted(tokens, at):
-        kind = f"{tokens.words[at].capitalize()} {lx.STREET_TYPES[tokens.keys[at + 1]]}"
+    marks, key = evidence.marks, evidence.keys[at]
+    opens = evidence.gaps[at] == HARD or marks[at - 1] in (LABEL, DROPPED)
+    if opens and is_counted(evidence, at):
+        kind = f"{evidence.words[at].capitalize()} {lx.STREET_TYPES[evidence.keys[at + 1]]}"
         return Start(at, kind, at + 2, weights.COUNTED_TYPE)
-    if key in lx.STREET_TYPES and at_street(tokens, at, opens=at > 0 and marks[at - 1] == LABEL):
+    if key in lx.STREET_TYPES and at_street(evidence, at, opens=at > 0 and marks[at - 1] == LABEL):
         return _typed(evidence, at, opens=opens)
-    if opens and is_road(tokens, lx.ROAD, at) and 2 <= len(tokens.keys[at + 1]) <= 3:
+    if opens and is_road(evidence, lx.ROAD, at) and 2 <= len(evidence.keys[at + 1]) <= 3:
         return Start(at, lx.ROAD, at, weights.CODED_STREET)
     return None
 
@@ -112,48 +112,44 @@ def is_counted(tokens: Tokens, at: int) -> bool:
 
 
 def _typed(evidence: Evidence, at: int, *, opens: bool) -> Start:
-    tokens = evidence.tokens
-    kind = lx.STREET_TYPES[tokens.keys[at]]
+    kind = lx.STREET_TYPES[evidence.keys[at]]
     name = at + 1
     while _repeats_type(evidence, name, kind):
         name += 1  # "RUA R. X"
-    score = weights.LONG_TYPE if len(tokens.keys[at]) > 3 else weights.SHORT_TYPE
+    score = weights.LONG_TYPE if len(evidence.keys[at]) > 3 else weights.SHORT_TYPE
     score += weights.TYPE_OPENS_FIELD if opens else weights.TYPE_INSIDE_FIELD
     return Start(at, kind, name, score + weights.PER_TOKEN_BEFORE * at)
 
 
 def _repeats_type(evidence: Evidence, at: int, kind: str) -> bool:
     """Is the street type said again at `at`, as in "RUA R. X", and not the name of "Rua R-12"."""
-    tokens = evidence.tokens
-    if at + 1 >= tokens.size or lx.STREET_TYPES.get(tokens.keys[at]) != kind or not evidence.free(at + 1):
+    if at + 1 >= evidence.size or lx.STREET_TYPES.get(evidence.keys[at]) != kind or not evidence.free(at + 1):
         return False
-    return tokens.gaps[at + 1] == BLANK and (tokens.kinds[at + 1] == WORD or tokens.dots[at])
+    return evidence.gaps[at + 1] == BLANK and (evidence.kinds[at + 1] == WORD or evidence.dots[at])
 
 
 def starts_behind(evidence: Evidence, place: Place) -> list[Start]:
     """Return the "r" of "lages sc coral r sete 40": a street where city and district come first."""
-    tokens = evidence.tokens
     return [
-        Start(at, lx.STREET_TYPES[tokens.keys[at]], at + 1, weights.TYPE_BEHIND_PLACE)
-        for at in range(place.end, tokens.size - 1)
-        if tokens.keys[at] in lx.INITIAL_TYPES
+        Start(at, lx.STREET_TYPES[evidence.keys[at]], at + 1, weights.TYPE_BEHIND_PLACE)
+        for at in range(place.end, evidence.size - 1)
+        if evidence.keys[at] in lx.INITIAL_TYPES
         and evidence.free(at)
-        and tokens.kinds[at + 1] == WORD
-        and not tokens.dots[at]
+        and evidence.kinds[at + 1] == WORD
+        and not evidence.dots[at]
     ]
 
 
 def last_resorts(evidence: Evidence) -> list[Start]:
     """Return starts that only stand when no street type does: rural types, and a bare name before a number."""
-    tokens = evidence.tokens
     first = evidence.marks.find(FREE)
     if first < 0:
         return []
-    rural = [at for at in range(tokens.size - 1) if tokens.keys[at] in lx.RURAL_TYPES and _opens_name(evidence, at)]
-    found = [Start(at, lx.STREET_TYPES[tokens.keys[at]], at + 1, weights.RURAL_TYPE) for at in rural]
+    rural = [at for at in range(evidence.size - 1) if evidence.keys[at] in lx.RURAL_TYPES and _opens_name(evidence, at)]
+    found = [Start(at, lx.STREET_TYPES[evidence.keys[at]], at + 1, weights.RURAL_TYPE) for at in rural]
     kind = _locality(evidence, first)
     if kind is None:
-        found.extend([_bare(tokens, first)] if _may_be_bare(evidence, first) else ())
+        found.extend([_bare(evidence, first)] if _may_be_bare(evidence, first) else ())
     elif first not in rural:
         found.append(Start(first, kind, first + 1, weights.LOCALITY))
     return found
@@ -161,13 +157,12 @@ def last_resorts(evidence: Evidence) -> list[Start]:
 
 def _locality(evidence: Evidence, first: int) -> str | None:
     """Return the type that a locality's word is where it opens the address: "POV LAGOA AZUL, S/N, …"."""
-    tokens = evidence.tokens
-    key = tokens.keys[first]
-    if not _has_name(tokens, first):
+    key = evidence.keys[first]
+    if not _has_name(evidence, first):
         return None  # "Agrovila 5" is a part of a settlement
-    numbered = evidence.no_number >= 0 or tokens.is_number(tokens.hard_end(first))
+    numbered = evidence.no_number >= 0 or evidence.is_number(evidence.hard_end(first))
     if key in lx.SETTLEMENTS:
-        return lx.SETTLEMENTS[key] if numbered and evidence.slot[0] > tokens.hard_end(first) else None
+        return lx.SETTLEMENTS[key] if numbered and evidence.slot[0] > evidence.hard_end(first) else None
     if key in lx.STRONG_STARTERS and not numbered and evidence.slot[0] == 0:
         return None  # "Vila Madalena, São Paulo, SP" names no street
     return lx.LOCALITIES.get(key)
@@ -175,7 +170,7 @@ def _locality(evidence: Evidence, first: int) -> str | None:
 
 def _opens_name(evidence: Evidence, at: int) -> bool:
     """Does the free word at `at` open a field that says more, and is not the city."""
-    gaps = evidence.tokens.gaps
+    gaps = evidence.gaps
     return gaps[at] == HARD and gaps[at + 1] != HARD and evidence.free(at) and not evidence.in_city(at)
 
 
@@ -189,14 +184,11 @@ def _has_name(tokens: Tokens, at: int) -> bool:
 
 def _may_be_bare(evidence: Evidence, first: int) -> bool:
     """May a name without a type be a street: it opens the text, and is no building, institution or place outside."""
-    tokens = evidence.tokens
-    key = tokens.keys[first]
-    if tokens.kinds[first] != WORD or tokens.gaps[first] != HARD or tokens.phrase(first, first + 2) in lx.POST_BOXES:
+    key = evidence.keys[first]
+    if key in lx.NO_BARE_NAMES or evidence.kinds[first] != WORD or evidence.gaps[first] != HARD:
         return False
-    if key in lx.NO_BARE_NAMES:
-        return False
-    fields = (tokens.phrase(at, tokens.hard_end(at)) for at, gap in enumerate(tokens.gaps) if gap == HARD)
-    return lx.RURAL_PLACES.isdisjoint(fields)
+    fields = (evidence.phrase(at, evidence.hard_end(at)) for at, gap in enumerate(evidence.gaps) if gap == HARD)
+    return evidence.phrase(first, first + 2) not in lx.POST_BOXES and lx.RURAL_PLACES.isdisjoint(fields)
 
 
 def _bare(tokens: Tokens, first: int) -> Start:
@@ -376,7 +368,7 @@ def _quadras(evidence: Evidence, place: Place, town: Town) -> list[Start]:
         return []
     first = evidence.units[0]
     behind = {place.end, place.state.end if place.state else place.end}  # "sobradinho df qd 8 …"
-    opens = evidence.tokens.gaps[first.start] == HARD or first.start in behind
+    opens = evidence.gaps[first.start] == HARD or first.start in behind
     return [Start(first.start, "", first.start, weights.QUADRA)] if opens and first.keyword == lx.AREA_STREET else []
 
 
@@ -384,12 +376,11 @@ def _coded(evidence: Evidence, town: Town) -> list[Start]:
     """Return the starts that a code of the town shows, or the side of a quadra ("1106 Sul")."""
     if not town.codes and not town.sided_quadra:
         return []
-    tokens = evidence.tokens
     found: list[Start] = []
-    for at in range(tokens.size - 1):
-        sided = town.sided_quadra and tokens.kinds[at] == NUM and tokens.keys[at + 1] in lx.QUADRA_SIDES
-        if evidence.free(at) and (sided or tokens.keys[at] in town.codes):
-            opens = tokens.gaps[at] == HARD or evidence.marks[at - 1] in (LABEL, DROPPED)
+    for at in range(evidence.size - 1):
+        sided = town.sided_quadra and evidence.kinds[at] == NUM and evidence.keys[at + 1] in lx.QUADRA_SIDES
+        if evidence.free(at) and (sided or evidence.keys[at] in town.codes):
+            opens = evidence.gaps[at] == HARD or evidence.marks[at - 1] in (LABEL, DROPPED)
             found.extend([Start(at, "", at, weights.CODED_STREET)] if opens else ())
     return found
 
@@ -448,12 +439,11 @@ def _is_between(tokens: Tokens, at: int) -> bool:
 
 def mark_prefixes(evidence: Evidence) -> None:
     """Explain what says again that a sector follows: "ST SAUN", "Q SHIS QI 11"."""
-    tokens = evidence.tokens
-    if lx.SECTOR_PREFIXES.isdisjoint(tokens.vocabulary):
+    if lx.SECTOR_PREFIXES.isdisjoint(evidence.vocabulary):
         return
-    for at in range(tokens.size - 1):
-        coded = tokens.keys[at + 1] in ALL_CODES and len(tokens.keys[at + 1]) >= _NAMED_LETTERS
-        if tokens.keys[at] in lx.SECTOR_PREFIXES and tokens.gaps[at] == HARD and coded:
+    for at in range(evidence.size - 1):
+        coded = evidence.keys[at + 1] in ALL_CODES and len(evidence.keys[at + 1]) >= _NAMED_LETTERS
+        if evidence.keys[at] in lx.SECTOR_PREFIXES and evidence.gaps[at] == HARD and coded:
             evidence.mark(at, at + 1, LABEL)
 
 

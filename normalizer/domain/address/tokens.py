@@ -8,7 +8,6 @@ they separate words.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -297,22 +296,28 @@ def _unglue(text: str) -> str:
 # -- evidence ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Evidence:
-    """The tokens of one text with their marks; `passes.gather` fills it."""
+class Evidence(Tokens):
+    """The tokens of one text with what explains them before any reading is tried; `passes.gather` fills it."""
 
-    tokens: Tokens
-    marks: bytearray
-    ceps: list[str] = field(default_factory=list)  # eight digits each
-    cep_ufs: list[str] = field(default_factory=list)  # the state of each of them
-    labelled: dict[int, str] = field(default_factory=dict)  # first token of a labelled value → field
-    no_number: int = -1  # where "S/N" ends
-    ordered: bool = False  # the text gives orders
-    states: list[State] | None = None  # what `places.states` found, kept
-    slot: tuple[int, int] = (0, 0)  # the field right before "CITY - UF": where a register prints the district
-    city: tuple[int, int] = (0, 0)  # the whole field before the last sigla, if it is a municipality of that state
-    trailing_type: str | None = None  # the street's type that stands behind its number: "FULANO, 121 RUA."
-    units: list[Unit] = field(default_factory=list)
+    __slots__ = (
+        "cep_ufs", "ceps", "city", "labelled", "marks", "no_number", "ordered", "slot", "states", "trailing_type",
+        "units",
+    )  # fmt: skip
+
+    def __init__(self, cleaned: str) -> None:
+        """Read the tokens of `cleaned`; nothing is marked yet."""
+        super().__init__(cleaned)
+        self.marks = bytearray(self.size)
+        self.ceps: list[str] = []  # eight digits each
+        self.cep_ufs: list[str] = []  # the state of each of them
+        self.labelled: dict[int, str] = {}  # first token of a labelled value → field
+        self.no_number = -1  # where "S/N" ends
+        self.ordered = False  # the text gives orders
+        self.states: list[State] | None = None  # what `places.states` found, kept
+        self.slot = (0, 0)  # the field right before "CITY - UF": where a register prints the district
+        self.city = (0, 0)  # the whole field before the last sigla, if it is a municipality of that state
+        self.trailing_type: str | None = None  # the street's type that stands behind its number: "FULANO, 121 RUA."
+        self.units: list[Unit] = []
 
     def in_slot(self, at: int) -> bool:
         """Does the token stand where a register prints the district."""
@@ -324,7 +329,7 @@ class Evidence:
 
     def free(self, at: int) -> bool:
         """Is the token there and still unexplained."""
-        return 0 <= at < self.tokens.size and not self.marks[at]
+        return 0 <= at < self.size and not self.marks[at]
 
     def mark(self, start: int, end: int, kind: int) -> None:
         """Explain the tokens of [start, end) that are still free."""
@@ -335,4 +340,4 @@ class Evidence:
 
     def numeric(self, at: int) -> bool:
         """Is a free number there."""
-        return self.free(at) and self.tokens.is_number(at)
+        return self.free(at) and self.is_number(at)

@@ -35,10 +35,9 @@ class Unit(NamedTuple):
 
 def mark_units(evidence: Evidence) -> None:
     """Find the units among the free tokens, in the order of the text, and mark them."""
-    tokens = evidence.tokens
-    if lx.UNIT_FIRST.isdisjoint(tokens.vocabulary):
+    if lx.UNIT_FIRST.isdisjoint(evidence.vocabulary):
         return
-    for at, key in enumerate(tokens.keys):
+    for at, key in enumerate(evidence.keys):
         if key in _OPENS_UNIT and evidence.free(at) and not evidence.in_city(at):
             unit = _phrase(evidence, at) or _word(evidence, at)
             if unit is not None:
@@ -46,7 +45,7 @@ def mark_units(evidence: Evidence) -> None:
 
 
 def _word(evidence: Evidence, at: int) -> Unit | None:
-    keyword = lx.UNIT_WORDS.get(evidence.tokens.keys[at]) or _initial(evidence, at)
+    keyword = lx.UNIT_WORDS.get(evidence.keys[at]) or _initial(evidence, at)
     if keyword is None:
         return None
     floor = _floor(evidence, at, keyword) if keyword in lx.FLOOR_UNITS else None
@@ -55,16 +54,16 @@ def _word(evidence: Evidence, at: int) -> Unit | None:
 
 def _phrase(evidence: Evidence, at: int) -> Unit | None:
     """Read a unit whose keyword is two words: "Área Especial 4", "Caixa Postal 22"."""
-    tokens, last = evidence.tokens, at + 1
-    if tokens.keys[at] not in lx.PHRASE_FIRST:
+    last = at + 1
+    if evidence.keys[at] not in lx.PHRASE_FIRST:
         return None
-    keyword = lx.UNIT_PHRASES.get(tokens.phrase(at, at + 2))
-    if keyword is None or not evidence.free(last) or tokens.gaps[last] == HARD:
+    keyword = lx.UNIT_PHRASES.get(evidence.phrase(at, at + 2))
+    if keyword is None or not evidence.free(last) or evidence.gaps[last] == HARD:
         return None
     value = _behind_number_word(evidence, last)
     end = _value_end(evidence, last, value)
     if end > value:
-        return Unit(at, end, keyword, _value(tokens, value, end))
+        return Unit(at, end, keyword, _value(evidence, value, end))
     return Unit(at, at + 2, keyword, "") if keyword in lx.ALONE_UNITS and _closed(evidence, at + 2) else None
 
 
@@ -78,29 +77,29 @@ def _keep(evidence: Evidence, unit: Unit) -> None:
 
 def _initial(evidence: Evidence, at: int) -> str | None:
     """Return what the T or B of "ap 501 T2" is short for: right behind a flat, and bound to its number."""
-    keyword = lx.BEHIND_FLATS.get(evidence.tokens.keys[at])
+    keyword = lx.BEHIND_FLATS.get(evidence.keys[at])
     if keyword is None or not at or evidence.marks[at - 1] != UNIT:
         return None
-    return keyword if evidence.numeric(at + 1) and evidence.tokens.gaps[at + 1] == GLUED else None
+    return keyword if evidence.numeric(at + 1) and evidence.gaps[at + 1] == GLUED else None
 
 
 def _floor(evidence: Evidence, at: int, keyword: str) -> Unit | None:
     """Read "3º andar", "1º e 2º subsolo", "segundo andar", whose value comes first, and "pavimento superior"."""
-    tokens, before = evidence.tokens, at - 1
-    if tokens.key(at + 1) in lx.LEVELS and evidence.free(at + 1) and tokens.gaps[at + 1] != HARD:
-        return Unit(at, at + 2, keyword, standard.proper(tokens.words[at + 1], first=True))
-    if not evidence.free(before) or tokens.gaps[at] == HARD:
+    before = at - 1
+    if evidence.key(at + 1) in lx.LEVELS and evidence.free(at + 1) and evidence.gaps[at + 1] != HARD:
+        return Unit(at, at + 2, keyword, standard.proper(evidence.words[at + 1], first=True))
+    if not evidence.free(before) or evidence.gaps[at] == HARD:
         return None
-    if tokens.keys[before] in lx.ORDINALS:
-        return Unit(before, at + 1, f"{tokens.words[before].capitalize()} {keyword}", "")
-    return _counted_floor(evidence, at, keyword) if evidence.numeric(before) and _counts_floors(tokens, at) else None
+    if evidence.keys[before] in lx.ORDINALS:
+        return Unit(before, at + 1, f"{evidence.words[before].capitalize()} {keyword}", "")
+    return _counted_floor(evidence, at, keyword) if evidence.numeric(before) and _counts_floors(evidence, at) else None
 
 
 def _counted_floor(evidence: Evidence, at: int, keyword: str) -> Unit:
-    tokens, before = evidence.tokens, at - 1
-    floor = f"{tokens.keys[before]}º {keyword}"
-    if tokens.key(at - 2) in lx.AND and evidence.numeric(at - 3):
-        return Unit(at - 3, at + 1, f"{tokens.keys[at - 3]}º e {floor}", "")
+    before = at - 1
+    floor = f"{evidence.keys[before]}º {keyword}"
+    if evidence.key(at - 2) in lx.AND and evidence.numeric(at - 3):
+        return Unit(at - 3, at + 1, f"{evidence.keys[at - 3]}º e {floor}", "")
     return Unit(before, at + 1, floor, "")
 
 
@@ -113,8 +112,7 @@ def _counts_floors(tokens: Tokens, at: int) -> bool:
 
 
 def _unit(evidence: Evidence, at: int, keyword: str) -> Unit | None:
-    tokens = evidence.tokens
-    if at and tokens.gaps[at] != HARD and _inside_name(evidence, at):
+    if at and evidence.gaps[at] != HARD and _inside_name(evidence, at):
         return None
     if keyword in lx.VALUELESS_UNITS:
         if _placed(evidence, at):
@@ -123,19 +121,19 @@ def _unit(evidence: Evidence, at: int, keyword: str) -> Unit | None:
     value = _behind_number_word(evidence, at)
     end = _value_end(evidence, at, value)
     if end > value:
-        return Unit(at, end, keyword, _value(tokens, value, end))
+        return Unit(at, end, keyword, _value(evidence, value, end))
     return _without_number(evidence, at, keyword)
 
 
 def _behind_number_word(evidence: Evidence, at: int) -> int:
     """Return where the value begins: behind the "nº" of "casa nº 2"."""
     value = at + 1
-    labelled = evidence.tokens.key(value) in lx.NUMBER_WORDS and _binds(evidence.tokens, at, value)
+    labelled = evidence.key(value) in lx.NUMBER_WORDS and _binds(evidence, at, value)
     return value + 1 if labelled and evidence.numeric(value + 1) else value
 
 
 def _without_number(evidence: Evidence, at: int, keyword: str) -> Unit | None:
-    words, value = evidence.tokens.words, at + 1
+    words, value = evidence.words, at + 1
     if _behind(evidence, at):
         return Unit(at, at + 3, f"{keyword} {words[value].lower()} {words[value + 1].capitalize()}", "")
     if keyword in lx.NAMED_UNITS and _named(evidence, value):
@@ -147,68 +145,61 @@ def _without_number(evidence: Evidence, at: int, keyword: str) -> Unit | None:
 
 def _is_whole_field(evidence: Evidence, at: int) -> bool:
     """Is the bare keyword a field of its own, behind others: "…, 120, LOJA - CENTRO"."""
-    tokens = evidence.tokens
-    if at < 2 or len(tokens.keys[at]) < 4 or evidence.in_slot(at) or tokens.hard_end(at) != at + 1:
+    if at < 2 or len(evidence.keys[at]) < 4 or evidence.in_slot(at) or evidence.hard_end(at) != at + 1:
         return False
-    return tokens.gaps[at] == HARD or _is_behind_part(evidence, at)
+    return evidence.gaps[at] == HARD or _is_behind_part(evidence, at)
 
 
 def _placed(evidence: Evidence, at: int) -> bool:
     """Is it said where, behind another unit or the number: "kitnet 7 nos fundos"."""
-    tokens = evidence.tokens
-    if at < 2 or tokens.keys[at - 1] not in lx.PLACED_AT or not evidence.free(at - 1):
+    if at < 2 or evidence.keys[at - 1] not in lx.PLACED_AT or not evidence.free(at - 1):
         return False
-    return evidence.marks[at - 2] in (UNIT, NUMBER) or tokens.kinds[at - 2] == NUM
+    return evidence.marks[at - 2] in (UNIT, NUMBER) or evidence.kinds[at - 2] == NUM
 
 
 def _behind(evidence: Evidence, at: int) -> bool:
     """Does the unit say which of two it is: "casa dos fundos", "casa de baixo"."""
-    tokens = evidence.tokens
-    if tokens.keys[at] not in lx.HOUSES or tokens.key(at + 1) not in lx.OF or tokens.key(at + 2) not in lx.BEHIND:
+    if evidence.keys[at] not in lx.HOUSES or evidence.key(at + 1) not in lx.OF or evidence.key(at + 2) not in lx.BEHIND:
         return False
-    bound = all(evidence.free(i) and tokens.gaps[i] == BLANK for i in (at + 1, at + 2))
+    bound = all(evidence.free(i) and evidence.gaps[i] == BLANK for i in (at + 1, at + 2))
     return bound and _closed(evidence, at + 3)
 
 
 def _closed(evidence: Evidence, at: int) -> bool:
     """Does nothing free follow in the field."""
-    tokens = evidence.tokens
-    return at == tokens.size or tokens.gaps[at] == HARD or not evidence.free(at)
+    return at == evidence.size or evidence.gaps[at] == HARD or not evidence.free(at)
 
 
 def _named(evidence: Evidence, value: int) -> bool:
     """Is the value a name, and the whole rest of its field: "Bloco Jangada, Apto 702"."""
-    tokens = evidence.tokens
-    if not evidence.free(value) or tokens.kinds[value] != WORD or tokens.gaps[value] != BLANK:
+    if not evidence.free(value) or evidence.kinds[value] != WORD or evidence.gaps[value] != BLANK:
         return False
     following = value + 1
-    closed = following == tokens.size or tokens.gaps[following] == HARD or tokens.keys[following] in lx.UNIT_WORDS
-    return closed and len(tokens.keys[value]) > 2 and tokens.keys[value] not in _NO_UNIT_NAMES
+    closed = following == evidence.size or evidence.gaps[following] == HARD or evidence.keys[following] in lx.UNIT_WORDS
+    return closed and len(evidence.keys[value]) > 2 and evidence.keys[value] not in _NO_UNIT_NAMES
 
 
 def _inside_name(evidence: Evidence, at: int) -> bool:
     """Does the keyword stand in a street's name, as in "Rua da Casa Branca"."""
-    tokens = evidence.tokens
-    before = tokens.keys[at - 1]
+    before = evidence.keys[at - 1]
     if evidence.marks[at - 1] in (UNIT, NUMBER, LABEL):
         return False
-    return before in _BEFORE_INNER or (before in lx.STREET_TYPES and at_street(tokens, at - 1))
+    return before in _BEFORE_INNER or (before in lx.STREET_TYPES and at_street(evidence, at - 1))
 
 
 def _stands_alone(evidence: Evidence, at: int) -> bool:
-    tokens = evidence.tokens
-    opens = tokens.gaps[at] == HARD
+    opens = evidence.gaps[at] == HARD
     if not opens and not _is_behind_part(evidence, at):
         return False
-    after = tokens.key(at + 1) if tokens.hard_end(at) > at + 1 else ""
-    if after in _AFTER_ALONE or (tokens.keys[at] in lx.HOUSES and after in lx.HOUSE_LOOKS):
+    after = evidence.key(at + 1) if evidence.hard_end(at) > at + 1 else ""
+    if after in _AFTER_ALONE or (evidence.keys[at] in lx.HOUSES and after in lx.HOUSE_LOOKS):
         return False
     return not (opens and after and after not in lx.UNIT_WORDS and evidence.free(at + 1))
 
 
 def _is_behind_part(evidence: Evidence, at: int) -> bool:
     """Does it follow a unit, a number, or a label."""
-    return evidence.marks[at - 1] in (UNIT, NUMBER, LABEL) or evidence.tokens.kinds[at - 1] == NUM
+    return evidence.marks[at - 1] in (UNIT, NUMBER, LABEL) or evidence.kinds[at - 1] == NUM
 
 
 def _binds(tokens: Tokens, at: int, following: int) -> bool:
@@ -220,27 +211,25 @@ def _binds(tokens: Tokens, at: int, following: int) -> bool:
 
 def _value_end(evidence: Evidence, at: int, value: int) -> int:
     """Return where the value that begins at `value` ends, or `value` when there is none."""
-    tokens = evidence.tokens
-    if not evidence.free(value) or not (_binds(tokens, at, value) or _is_next_field(tokens, at, value)):
+    if not evidence.free(value) or not (_binds(evidence, at, value) or _is_next_field(evidence, at, value)):
         return value
-    if tokens.kinds[value] == NUM:
+    if evidence.kinds[value] == NUM:
         return _number_end(evidence, at, value)
-    if tokens.kinds[value] != WORD:
+    if evidence.kinds[value] != WORD:
         return value
     if _coded(evidence, value):
         return value + 2
-    return value + 1 if _worded(tokens, at, value) or _lettered(evidence, at, value) else value
+    return value + 1 if _worded(evidence, at, value) or _lettered(evidence, at, value) else value
 
 
 def _number_end(evidence: Evidence, at: int, value: int) -> int:
-    tokens = evidence.tokens
-    if len(tokens.keys[at]) == 1 and tokens.gaps[value] == HYPHEN:
+    if len(evidence.keys[at]) == 1 and evidence.gaps[value] == HYPHEN:
         return value  # "Q-3" may be a street's code
     end = _one_number_end(evidence, value)
-    if lx.UNIT_WORDS.get(tokens.keys[at]) in lx.PLURAL_UNITS:
+    if lx.UNIT_WORDS.get(evidence.keys[at]) in lx.PLURAL_UNITS:
         end = _enumeration_end(evidence, end)
-    joins = lx.AND if lx.UNIT_WORDS.get(tokens.keys[at]) not in lx.PLURAL_UNITS else lx.JOINS_NUMBERS
-    while tokens.key(end) in joins and evidence.free(end) and _listed(evidence, end + 1):
+    joins = lx.AND if lx.UNIT_WORDS.get(evidence.keys[at]) not in lx.PLURAL_UNITS else lx.JOINS_NUMBERS
+    while evidence.key(end) in joins and evidence.free(end) and _listed(evidence, end + 1):
         end = _one_number_end(evidence, end + 1)  # "lojas 1 e 2"
     return end + 1 if _lettered_plot(evidence, at, end) else end
 
@@ -254,16 +243,15 @@ def _one_number_end(evidence: Evidence, at: int) -> int:
 
 def _enumeration_end(evidence: Evidence, at: int) -> int:
     """Return where the numbers end that only commas separate and an "e" closes: the "1, 2" of "lojas 1, 2 e 3"."""
-    tokens, end = evidence.tokens, at
-    while evidence.numeric(end) and tokens.gaps[end] == HARD:
+    end = at
+    while evidence.numeric(end) and evidence.gaps[end] == HARD:
         end += 1
-    return end if tokens.key(end) in lx.AND and tokens.gaps[end] == BLANK and _listed(evidence, end + 1) else at
+    return end if evidence.key(end) in lx.AND and evidence.gaps[end] == BLANK and _listed(evidence, end + 1) else at
 
 
 def _listed(evidence: Evidence, at: int) -> bool:
     """Is the number at `at` one more of a list, and no date."""
-    tokens = evidence.tokens
-    return evidence.numeric(at) and tokens.gaps[at] == BLANK and not date_follows(tokens, at)
+    return evidence.numeric(at) and evidence.gaps[at] == BLANK and not date_follows(evidence, at)
 
 
 def _is_next_field(tokens: Tokens, at: int, value: int) -> bool:
@@ -274,19 +262,17 @@ def _is_next_field(tokens: Tokens, at: int, value: int) -> bool:
 
 def _lettered_plot(evidence: Evidence, at: int, end: int) -> bool:
     """Does a letter of its own belong to the plot's number: "QD 7 A LT 22"."""
-    tokens = evidence.tokens
-    if lx.UNIT_WORDS.get(tokens.keys[at]) not in lx.PLOTS or not evidence.free(end) or end + 1 >= tokens.size:
+    if lx.UNIT_WORDS.get(evidence.keys[at]) not in lx.PLOTS or not evidence.free(end) or end + 1 >= evidence.size:
         return False
-    letter = len(tokens.keys[end]) == 1 and tokens.words[end].isupper() and tokens.keys[end] not in "eoq"
-    unit = tokens.keys[end + 1] in lx.UNIT_WORDS and (evidence.numeric(end + 2) or len(tokens.key(end + 2)) == 1)
-    return letter and tokens.gaps[end] == BLANK and unit
+    letter = len(evidence.keys[end]) == 1 and evidence.words[end].isupper() and evidence.keys[end] not in "eoq"
+    unit = evidence.keys[end + 1] in lx.UNIT_WORDS and (evidence.numeric(end + 2) or len(evidence.key(end + 2)) == 1)
+    return letter and evidence.gaps[end] == BLANK and unit
 
 
 def _coded(evidence: Evidence, value: int) -> bool:
     """Is the value letters bound to a number: "A2", "B-1"."""
-    tokens = evidence.tokens
-    bound = evidence.numeric(value + 1) and tokens.gaps[value + 1] in (GLUED, HYPHEN)
-    return bound and len(tokens.keys[value]) <= 2
+    bound = evidence.numeric(value + 1) and evidence.gaps[value + 1] in (GLUED, HYPHEN)
+    return bound and len(evidence.keys[value]) <= 2
 
 
 def _worded(tokens: Tokens, at: int, value: int) -> bool:
@@ -299,26 +285,25 @@ def _worded(tokens: Tokens, at: int, value: int) -> bool:
 
 def _lettered(evidence: Evidence, at: int, value: int) -> bool:
     """Is the value one letter. A letter that is a word counts in capitals or where nothing else can follow."""
-    tokens, following = evidence.tokens, value + 1
-    key, long = tokens.keys[value], len(tokens.keys[at]) > 1
-    if len(key) != 1 or (key in _UNIT_LETTERS and not (long and tokens.hard_end(value) == following)):
+    following = value + 1
+    key, long = evidence.keys[value], len(evidence.keys[at]) > 1
+    if len(key) != 1 or (key in _UNIT_LETTERS and not (long and evidence.hard_end(value) == following)):
         return False
-    if tokens.dots[value] and evidence.free(following) and tokens.gaps[following] == BLANK:
-        return tokens.keys[following] in lx.UNIT_WORDS  # "Casa N. Sra. das Dores"
-    worded = key in _LOOSE_LETTERS and not tokens.words[value].isupper()
-    return _closed(evidence, following) or tokens.keys[following] in lx.UNIT_WORDS or long > worded
+    if evidence.dots[value] and evidence.free(following) and evidence.gaps[following] == BLANK:
+        return evidence.keys[following] in lx.UNIT_WORDS  # "Casa N. Sra. das Dores"
+    worded = key in _LOOSE_LETTERS and not evidence.words[value].isupper()
+    return _closed(evidence, following) or evidence.keys[following] in lx.UNIT_WORDS or long > worded
 
 
 def _continues(evidence: Evidence, at: int) -> bool:
     """Does the token at `at` still belong to a unit's number: "101-B", "101/102", "3A"."""
-    tokens = evidence.tokens
     if not evidence.free(at):
         return False
-    gap = tokens.gaps[at]
-    if tokens.kinds[at] == NUM:
-        return gap in (SLASH, HYPHEN) and tokens.kinds[at - 1] == NUM
-    lettered = len(tokens.keys[at]) == 1 and tokens.kinds[at] == WORD and gap in (GLUED, HYPHEN)
-    return lettered and not (tokens.is_number(at + 1) and tokens.gaps[at + 1] in (GLUED, BLANK))
+    gap = evidence.gaps[at]
+    if evidence.kinds[at] == NUM:
+        return gap in (SLASH, HYPHEN) and evidence.kinds[at - 1] == NUM
+    lettered = len(evidence.keys[at]) == 1 and evidence.kinds[at] == WORD and gap in (GLUED, HYPHEN)
+    return lettered and not (evidence.is_number(at + 1) and evidence.gaps[at + 1] in (GLUED, BLANK))
 
 
 def _value(tokens: Tokens, start: int, end: int) -> str:
