@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DAY_S: Final = 86_400.0
+_POSITIVE_TTL_S, _NEGATIVE_TTL_S = 90 * DAY_S, 7 * DAY_S
+_PAUSE_S: Final = 5.0
 PREFIX: Final = "norm"
 _SCHEMA: Final = 1
 _SEALED: Final = b"\x01"
@@ -94,7 +96,7 @@ class Cache:
         model, prompt_version, rules_version: an answer of another of these is another answer. Rules that ask a postal
             base are another version with each base.
         l1_max_bytes, l1_ttl_s: bounds of the tier in this process; the TTL is how long a correction may go unseen.
-        redis_timeout_s: a slower Redis counts as away, and is then left alone for `redis_pause_s`.
+        redis_timeout_s: a slower Redis counts as away, and is then left alone for some seconds.
     """
 
     def __init__(
@@ -106,19 +108,15 @@ class Cache:
         prompt_version: str,
         rules_version: int | str,
         previous_secret: bytes | None = None,
-        positive_ttl_s: float = 90 * DAY_S,
-        negative_ttl_s: float = 7 * DAY_S,
         l1_max_bytes: int = 32 * 2**20,
         l1_ttl_s: float = 600.0,
         redis_timeout_s: float = 2.0,
-        redis_pause_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis = redis
         self._rings = [_Ring(each) for each in (secret, previous_secret) if each]
         self._generation = f"{PREFIX}:c{_SCHEMA}r{rules_version}:{prompt_version}:{model}"
-        self._positive_ttl_s, self._negative_ttl_s = positive_ttl_s, negative_ttl_s
-        self._timeout_s, self._pause_s, self._clock = redis_timeout_s, redis_pause_s, clock
+        self._timeout_s, self._clock = redis_timeout_s, clock
         self._away_until = float("-inf")
         self._owed: dict[str, tuple[bytes, int | None]] = {}  # key → sealed value and TTL that Redis has not taken yet
         self._l1: TTLCache[str, Entry] = TTLCache(l1_max_bytes, l1_ttl_s, timer=clock, getsizeof=_size)
@@ -299,8 +297,8 @@ class Cache:
                 return await command
         except OUTAGE as error:
             self._stats.outages += 1
-            self._away_until = self._clock() + self._pause_s
-            log.warning("cache.redis.away", error=type(error).__name__, pause_s=self._pause_s)
+            self._away_until = self._clock() + _PAUSE_S
+            log.warning("cache.redis.away", error=type(error).__name__, pause_s=_PAUSE_S)
             return None
 
     def _keep(self, kind: str, mark: str, entry: Entry) -> None:
@@ -320,7 +318,7 @@ class Cache:
         """Jitter, so that what one import learned does not expire in one minute."""
         if entry.manual:
             return None
-        ttl_s = self._positive_ttl_s if entry.address is not None else self._negative_ttl_s
+        ttl_s = _POSITIVE_TTL_S if entry.address is not None else _NEGATIVE_TTL_S
         return max(1, int(1000 * ttl_s * random.uniform(0.9, 1.1)))
 
 
