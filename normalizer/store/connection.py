@@ -295,6 +295,11 @@ def utc(stored: object) -> datetime | None:
     return stored if stored.tzinfo else stored.replace(tzinfo=UTC)
 
 
+def naive(value: object) -> object:
+    """A value, a date as the backend keeps it: UTC, and not saying so."""
+    return value.replace(tzinfo=None) if isinstance(value, datetime) else value
+
+
 def now_utc() -> datetime:
     """The time in the precision MongoDB stores, so that what was written compares equal when read back."""
     now = datetime.now(UTC)

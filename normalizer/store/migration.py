@@ -9,7 +9,6 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
 
 from pymongo import UpdateOne
@@ -17,7 +16,7 @@ from pymongo import UpdateOne
 from normalizer.domain.appointment import ABSENT, LABELS, Kind, Origin, Policies, Status, Tracking
 from normalizer.domain.decision import Reason
 from normalizer.domain.stored_form import stored_form
-from normalizer.store.connection import UNREADABLE, Database, Record, each_of
+from normalizer.store.connection import UNREADABLE, Database, Record, each_of, naive
 from normalizer.store.records import RESULT_FIELD, TRACKING, about, id_text, ours, status_of
 from normalizer.store.undo import Rewrite, write_over
 from normalizer.store.upsert import UNNAMED
@@ -53,7 +52,7 @@ def mended(record: Mapping[str, Any], policies: Policies = _NO_POLICIES) -> dict
 
 
 def _forms(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    read = {name: _naive(value) for name, value in record.items() if name != "normalizacao"}
+    read = {name: naive(value) for name, value in record.items() if name != "normalizacao"}
     shaped = stored_form(read)
     differs = {name: value for name, value in shaped.items() if name not in read or read[name] != value}
     differs |= {
@@ -68,11 +67,6 @@ def _forms(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "nomes": names,
         "formas": differs,
     }
-
-
-def _naive(value: object) -> object:
-    """Dates as the backend keeps them: UTC, and not saying so."""
-    return value.replace(tzinfo=None) if isinstance(value, datetime) else value
 
 
 def _account(record: Mapping[str, Any], *, needs_address: bool) -> dict[str, dict[str, Any]]:

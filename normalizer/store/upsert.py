@@ -6,7 +6,6 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any, Final
 
 from bson import ObjectId
@@ -14,7 +13,7 @@ from pymongo import InsertOne, UpdateOne
 
 from normalizer.domain.appointment import Kind
 from normalizer.domain.stored_form import FORMED
-from normalizer.store.connection import BULK, Database, Record, batched, read
+from normalizer.store.connection import BULK, Database, Record, batched, naive, read
 from normalizer.store.indexes import KEY_FIELD
 from normalizer.store.records import (
     ALL_SOURCES,
@@ -209,9 +208,7 @@ class Upsert:
 
 def _says_the_same(row: ImportRow, record: Mapping[str, Any]) -> bool:
     """Whether a row of fewer columns than the last import's, as a sheet to correct is, holds nothing that differs."""
-    stored = (record.get(name) for name in row.fields)
-    plain = (value.replace(tzinfo=None) if isinstance(value, datetime) else value for value in stored)
-    return all(value == said for value, said in zip(plain, row.fields.values(), strict=True))
+    return all(naive(record.get(name)) == said for name, said in row.fields.items())
 
 
 def _same_sources(row: ImportRow, record: Mapping[str, Any]) -> bool:
