@@ -354,11 +354,11 @@ class Totals:
         if self._counted_before:
             return
         self._counted_before = True
-        if await self._totals.find_one({"_id": _BEFORE}) is not None:
+        kept = [each["_id"] async for each in self._totals.find({}, {"_id": 1})]
+        if _BEFORE in kept:
             return
-        kept_days = [each["_id"] async for each in self._totals.find({}, {"_id": 1})]
         before: Counter[str] = Counter()
-        if not kept_days:
+        if not kept:
             with suppress(ExecutionTimeout):
                 before = await self._stored_origins()
         await self._totals.update_one({"_id": _BEFORE}, {"$setOnInsert": {"por": dict(before)}}, upsert=True)

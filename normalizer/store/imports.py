@@ -208,15 +208,15 @@ class ImportRecord:
     def undo_until(self, now: datetime) -> datetime | None:
         """Until when it can be undone; None when it cannot."""
         ended = {ImportState.FINISHED, ImportState.BROKEN, ImportState.HALF_UNDONE}
-        if self.created_at is None or self.state(now) not in ended or now > self.created_at + WINDOW:
-            return None
-        return self.created_at + WINDOW
+        return self._until(now, WINDOW) if self.state(now) in ended else None
 
     def problems_until(self, now: datetime) -> datetime | None:
         """Until when the rows it could not use can be had; None when there are none, or not any more."""
-        if self.created_at is None or not self.problems or now > self.created_at + PROBLEMS_KEPT:
-            return None
-        return self.created_at + PROBLEMS_KEPT
+        return self._until(now, PROBLEMS_KEPT) if self.problems else None
+
+    def _until(self, now: datetime, kept: timedelta) -> datetime | None:
+        end = None if self.created_at is None else self.created_at + kept
+        return None if end is None or now > end else end
 
 
 def _state(value: object) -> ImportState:
