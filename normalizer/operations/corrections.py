@@ -121,11 +121,7 @@ def document_of(fields: Mapping[str, str | None]) -> Document:
 
 
 async def correct(
-    seen: StoredAppointment,
-    values: Mapping[Kind, Address | Document],
-    *,
-    store: AppointmentStore,
-    cache: Cache | None,
+    seen: StoredAppointment, values: Mapping[Kind, Address | Document], *, store: AppointmentStore, cache: Cache | None
 ) -> StoredAppointment | None:
     """Store a person's values and let every equal address text have them from now on.
 

@@ -84,7 +84,7 @@ def test_the_defaults_contradict_nothing_and_the_plan_fits() -> None:
     ],
 )
 def test_the_exit_code_is_the_gravest(levels: list[Level], code: int) -> None:
-    assert Report([Finding("a", level, "x") for level in levels]).exit_code == code
+    assert Report({"a": [Finding(level, "x") for level in levels]}).exit_code == code
 
 
 @pytest.mark.parametrize(

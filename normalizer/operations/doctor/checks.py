@@ -10,9 +10,10 @@ import math
 import re
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -35,7 +36,6 @@ from normalizer.settings import Settings
 from normalizer.store.outbox import Event
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
     from redis.asyncio import Redis
     from rich.console import Console
 
@@ -43,14 +43,7 @@ if TYPE_CHECKING:
     from normalizer.llm.client import CapabilityStore, EndpointCapabilities
     from normalizer.llm.pricing import Ledger, ModelStatus
     from normalizer.store import AppointmentStore
-
-
-SETTINGS: Final = "Configuração"
-REDIS: Final = "Redis"
-MONGODB: Final = "MongoDB"
-MODEL: Final = "IA"
-EVENTS: Final = "Eventos"
-LGPD: Final = "LGPD"
+    from normalizer.store.indexes import Diagnosis
 
 
 class Level(StrEnum):
@@ -68,63 +61,67 @@ _MARKS = {Level.OK: "[green]✔[/green]", Level.WARNING: "[yellow]![/yellow]"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found in one area; `fix` is empty where nothing is to be done. Holds no secret, no patient's datum."""
+    """What was found; `fix` is empty where nothing is to be done. Holds no secret, no patient's datum."""
 
-    area: str
     level: Level
     what: str
     fix: str = ""
 
 
-def good(area: str, what: str) -> Finding:
+def good(what: str) -> Finding:
     """Nothing to do."""
-    return Finding(area, Level.OK, what)
+    return Finding(Level.OK, what)
 
 
-def warning(area: str, what: str, fix: str) -> Finding:
+def warning(what: str, fix: str) -> Finding:
     """It works, and could be better."""
-    return Finding(area, Level.WARNING, what, fix)
+    return Finding(Level.WARNING, what, fix)
 
 
-def wrong(area: str, what: str, fix: str) -> Finding:
+def wrong(what: str, fix: str) -> Finding:
     """It does not work."""
-    return Finding(area, Level.WRONG, what, fix)
+    return Finding(Level.WRONG, what, fix)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything the doctor found."""
+    """Everything the doctor found, by area."""
 
-    findings: Sequence[Finding]
+    found: Mapping[str, Sequence[Finding]]
 
     @property
     def exit_code(self) -> int:
         """0 ok or warnings only, 2 a wrong setting, 3 a service is away, 1 anything else that is wrong."""
-        levels = {finding.level for finding in self.findings}
+        levels = self._levels()
         for level, code in ((Level.SETTING, 2), (Level.AWAY, 3), (Level.WRONG, 1)):
-            if level in levels:
+            if levels[level]:
                 return code
         return 0
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON document of `doctor --json`."""
-        names = {"area": "area", "level": "nivel", "what": "achado", "fix": "como_corrigir"}
-        found = [{names[name]: value for name, value in asdict(finding).items()} for finding in self.findings]
+        found = [
+            {"area": area, "nivel": one.level, "achado": one.what, "como_corrigir": one.fix}
+            for area, findings in self.found.items()
+            for one in findings
+        ]
         return {"ok": self.exit_code == 0, "achados": found}
 
     def show(self, console: Console) -> None:
         """The same for people."""
-        area = ""
-        for finding in self.findings:
-            if finding.area != area:
-                area = finding.area
+        for area, findings in self.found.items():
+            if findings:
                 console.print(f"[bold]{escape(area)}[/bold]")
-            console.print(f"  {_MARKS.get(finding.level, '[red]✖[/red]')} {escape(finding.what)}")
-            if finding.fix:
-                console.print(Padding(f"→ {escape(finding.fix)}", (0, 0, 0, 4)))
-        warnings = sum(finding.level is Level.WARNING for finding in self.findings)
-        errors = sum(finding.level not in {Level.OK, Level.WARNING} for finding in self.findings)
-        console.print(f"\n{errors} erros, {warnings} avisos.")
+            for finding in findings:
+                console.print(f"  {_MARKS.get(finding.level, '[red]✖[/red]')} {escape(finding.what)}")
+                if finding.fix:
+                    console.print(Padding(f"→ {escape(finding.fix)}", (0, 0, 0, 4)))
+        levels = self._levels()
+        errors = levels.total() - levels[Level.OK] - levels[Level.WARNING]
+        console.print(f"\n{errors} erros, {levels[Level.WARNING]} avisos.")
+
+    def _levels(self) -> Counter[Level]:
+        return Counter(finding.level for findings in self.found.values() for finding in findings)
 
 
 _ALIASES: Final = frozenset({"OPENROUTER_API_KEY", "OPENROUTER_BASE_URL", "OPENROUTER_MODEL"})
@@ -156,8 +153,10 @@ def given_names(environment: Mapping[str, str], dotenv: Path = Path(".env")) -> 
 
 def check(settings: Settings, given: Iterable[str]) -> list[Finding]:
     """Look at settings that were read without an error."""
-    found = [*_unknown(given), *_contradictions(settings), *_plan(settings), *_python()]
-    return [*(found or [good(SETTINGS, "variáveis conhecidas e sem contradição")]), *_base(settings)]
+    problem = outdated_python()
+    outdated = [warning(problem, "A imagem do Docker traz um mais novo.")] if problem else []
+    found = [*_unknown(given), *_contradictions(settings), *_plan(settings), *outdated]
+    return [*(found or [good("variáveis conhecidas e sem contradição")]), *_base(settings)]
 
 
 def _base(settings: Settings) -> Iterator[Finding]:
@@ -165,21 +164,16 @@ def _base(settings: Settings) -> Iterator[Finding]:
     try:
         base = open_base(settings.postal_base)
     except Misconfigured as error:
-        yield Finding(SETTINGS, Level.SETTING, error.problem, error.fix)
+        yield unreachable(error)
         return
     if base is None:
         return
     with closing(base):
-        yield good(SETTINGS, f"base de CEPs: {base.version}, {number(base.size)} CEPs")
+        yield good(f"base de CEPs: {base.version}, {number(base.size)} CEPs")
         if base.skipped and settings.postal_base:
             found = f"base de CEPs: {many(base.skipped, 'linha ignorada', 'linhas ignoradas')}"
             fix = "Em cada linha: CEP de 8 dígitos da UF, e município da UF pelo nome oficial."
-            yield warning(SETTINGS, f"{found}, a primeira é a linha {base.first_skipped}.", fix)
-
-
-def _python() -> Iterator[Finding]:
-    if problem := outdated_python():
-        yield warning(SETTINGS, problem, "A imagem do Docker traz um mais novo.")
+            yield warning(f"{found}, a primeira é a linha {base.first_skipped}.", fix)
 
 
 def _unknown(given: Iterable[str]) -> Iterator[Finding]:
@@ -191,44 +185,37 @@ def _unknown(given: Iterable[str]) -> Iterator[Finding]:
         if near or _OURS.fullmatch(name):
             meant = near or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
             fix = f"Quis dizer {meant[0]}?" if meant else "Remova-a, ou confira o nome em docs/CONFIGURATION.md."
-            yield warning(SETTINGS, f"{name} não é lida por ninguém.", fix)
+            yield warning(f"{name} não é lida por ninguém.", fix)
 
 
 def _contradictions(settings: Settings) -> Iterator[Finding]:
     production = settings.environment == "production"
     if not (settings.address_normalization_enabled or settings.document_normalization_enabled):
         yield warning(
-            SETTINGS,
             "as duas normalizações estão desligadas: nada será feito.",
             "Ligue ADDRESS_ ou DOCUMENT_NORMALIZATION_ENABLED.",
         )
     if production and settings.debug:
-        yield warning(SETTINGS, "DEBUG=True em produção.", "Defina DEBUG=False.")
+        yield warning("DEBUG=True em produção.", "Defina DEBUG=False.")
     if production and settings.log_level == "DEBUG":
-        yield warning(SETTINGS, "LOG_LEVEL=DEBUG em produção enche o log.", "Defina LOG_LEVEL=INFO.")
+        yield warning("LOG_LEVEL=DEBUG em produção enche o log.", "Defina LOG_LEVEL=INFO.")
     in_url = urlsplit(settings.redis_url.get_secret_value()).password
     if in_url and settings.redis_password and unquote(in_url) != settings.redis_password.get_secret_value():
-        yield warning(SETTINGS, "REDIS_URL e REDIS_PASSWORD trazem senhas diferentes; vale a da URL.", "Deixe só uma.")
-    if _differ(settings.openai_api_key, settings.openrouter_api_key):
-        yield warning(SETTINGS, "OPENAI_API_KEY e OPENROUTER_API_KEY diferem; vale a primeira.", "Deixe só uma.")
+        yield warning("REDIS_URL e REDIS_PASSWORD trazem senhas diferentes; vale a da URL.", "Deixe só uma.")
+    keys = {settings.openai_api_key, settings.openrouter_api_key} - {None}
+    if len(keys) > 1:
+        yield warning("OPENAI_API_KEY e OPENROUTER_API_KEY diferem; vale a primeira.", "Deixe só uma.")
     if settings.lease_s * 3 > settings.arq_job_timeout:
         yield warning(
-            SETTINGS,
-            f"LEASE_S={settings.lease_s} é longo para ARQ_JOB_TIMEOUT={settings.arq_job_timeout}.",
-            "Use LEASE_S=15.",
+            f"LEASE_S={settings.lease_s} é longo para ARQ_JOB_TIMEOUT={settings.arq_job_timeout}.", "Use LEASE_S=15."
         )
     if settings.shutdown_grace_s > settings.arq_job_timeout:
-        yield warning(SETTINGS, "SHUTDOWN_GRACE_S é maior que ARQ_JOB_TIMEOUT.", "Use SHUTDOWN_GRACE_S=25.")
+        yield warning("SHUTDOWN_GRACE_S é maior que ARQ_JOB_TIMEOUT.", "Use SHUTDOWN_GRACE_S=25.")
     if settings.shutdown_grace_s > 25:
         yield warning(
-            SETTINGS,
             f"SHUTDOWN_GRACE_S={settings.shutdown_grace_s:g}: o Coolify mata o contêiner após 30 s por padrão.",
             f"Ponha stop_grace_period em {math.ceil(settings.shutdown_grace_s) + 10}s ou mais, aqui e no Coolify.",
         )
-
-
-def _differ(one: SecretStr | None, other: SecretStr | None) -> bool:
-    return bool(one and other and one.get_secret_value() != other.get_secret_value())
 
 
 def _plan(settings: Settings) -> Iterator[Finding]:
@@ -238,7 +225,6 @@ def _plan(settings: Settings) -> Iterator[Finding]:
     seconds = plan_s(settings)
     if seconds > settings.arq_job_timeout:
         yield warning(
-            SETTINGS,
             f"uma réplica cheia precisaria de {seconds:.0f} s de IA, e ARQ_JOB_TIMEOUT é {settings.arq_job_timeout} s: "
             "o que não couber volta à fila (nada falha, mas há idas e vindas).",
             "Diminua ARQ_MAX_JOBS ou BATCH_MAX_ITEMS; aumentar ARQ_JOB_TIMEOUT não acelera nada.",
@@ -262,11 +248,11 @@ _OLDEST_REDIS: Final = (5, 0)
 _MAX_SKEW_S: Final = 1.0
 
 
-def unreachable(area: str, error: Misconfigured | TransientError) -> Finding:
+def unreachable(error: Misconfigured | TransientError) -> Finding:
     """The service cannot be used at all."""
     if isinstance(error, Misconfigured):
-        return Finding(area, Level.SETTING, error.problem, error.fix)
-    return Finding(area, Level.AWAY, str(error), "Confira se o serviço está no ar e na mesma rede do worker.")
+        return Finding(Level.SETTING, error.problem, error.fix)
+    return Finding(Level.AWAY, str(error), "Confira se o serviço está no ar e na mesma rede do worker.")
 
 
 # -- Redis ------------------------------------------------------------------------------------------------------------
@@ -283,9 +269,9 @@ async def check_redis(redis: Redis) -> list[Finding]:
         configured = await _configured(redis)
     except ResponseError as error:
         fix = "Dê ao usuário do Redis os comandos INFO, TIME, EVAL e EVALSHA (ACL)."
-        return [wrong(REDIS, f"o Redis recusou um comando ({type(error).__name__}).", fix)]
+        return [wrong(f"o Redis recusou um comando ({type(error).__name__}).", fix)]
     except (RedisError, OSError) as error:
-        return [Finding(REDIS, Level.AWAY, f"o Redis parou de responder ({type(error).__name__}).", "Veja o log dele.")]
+        return [Finding(Level.AWAY, f"o Redis parou de responder ({type(error).__name__}).", "Veja o log dele.")]
     skew_s = abs(float(seconds) + float(micros) / 1e6 - (started + took_s / 2)) - took_s / 2
     return [
         *_version(info, took_s),
@@ -305,30 +291,22 @@ async def _configured(redis: Redis) -> list[Finding]:
         tells: Mapping[str, Any] = await redis.config_get("notify-keyspace-events")
     except ResponseError:
         return []
-    return [*_syncs(syncs.get("appendfsync", "")), *_tells(tells.get("notify-keyspace-events"))]
-
-
-def _syncs(mode: str) -> Iterator[Finding]:
-    """Whether the AOF reaches the disk."""
-    if mode == "no":
+    found = []
+    if syncs.get("appendfsync") == "no":
         fix = "Configure appendfsync everysec: com no, uma queda da máquina perde até meio minuto da fila."
-        yield warning(REDIS, "appendfsync é no.", fix)
-
-
-def _tells(events: str | None) -> Iterator[Finding]:
-    """Whether a stock producer's job wakes an idle worker; None where the server knows no such events."""
+        found.append(warning("appendfsync é no.", fix))
+    events = tells.get("notify-keyspace-events")  # None where the server knows no such events
     if events is not None and not ("K" in events and ("z" in events or "A" in events)):
         fix = "Configure notify-keyspace-events Kz: sem isso, um job avulso do backend espera até 0,6 s para começar."
-        yield warning(REDIS, "o Redis não avisa de jobs novos.", fix)
+        found.append(warning("o Redis não avisa de jobs novos.", fix))
+    return found
 
 
 async def _scripts_run(redis: Redis) -> list[Finding]:
     try:
         await redis.eval("return redis.call('TIME')[1]", 0)  # type: ignore[misc] # redis-py's own union
     except ResponseError:
-        return [
-            wrong(REDIS, "scripts Lua não são permitidos a este usuário.", "Libere EVAL e EVALSHA na ACL do Redis.")
-        ]
+        return [wrong("scripts Lua não são permitidos a este usuário.", "Libere EVAL e EVALSHA na ACL do Redis.")]
     return []
 
 
@@ -336,9 +314,9 @@ def _version(info: Mapping[str, Any], took_s: float) -> Iterator[Finding]:
     version = str(info.get("redis_version", "?"))
     name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {version}"
     if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < _OLDEST_REDIS:
-        yield wrong(REDIS, f"{name} é antigo demais.", "Use Redis 7 ou Valkey 8.")
+        yield wrong(f"{name} é antigo demais.", "Use Redis 7 ou Valkey 8.")
     else:
-        yield good(REDIS, f"{name}, responde em {number(took_s * 1000, 1)} ms")
+        yield good(f"{name}, responde em {number(took_s * 1000, 1)} ms")
 
 
 def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
@@ -346,87 +324,59 @@ def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
     limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     if policy != "noeviction" and limit:
         fix = "Configure maxmemory-policy noeviction: com outra política o Redis cheio apaga jobs sem avisar."
-        yield wrong(REDIS, f"maxmemory-policy é {policy}.", fix)
+        yield wrong(f"maxmemory-policy é {policy}.", fix)
     elif policy != "noeviction":
-        yield warning(REDIS, f"maxmemory-policy é {policy} (sem maxmemory, ainda sem efeito).", "Use noeviction.")
+        yield warning(f"maxmemory-policy é {policy} (sem maxmemory, ainda sem efeito).", "Use noeviction.")
     if limit and used > 0.85 * limit:
-        yield warning(
-            REDIS, f"{used / limit:.0%} da memória do Redis em uso.", "Aumente maxmemory ou veja docs/TUNING.md."
-        )
+        yield warning(f"{used / limit:.0%} da memória do Redis em uso.", "Aumente maxmemory ou veja docs/TUNING.md.")
     elif policy == "noeviction":
-        yield good(REDIS, f"memória: {used / 2**20:.0f} MB em uso, noeviction")
+        yield good(f"memória: {used / 2**20:.0f} MB em uso, noeviction")
 
 
 def _persistence(info: Mapping[str, Any]) -> Iterator[Finding]:
     if int(info.get("aof_enabled", 0)):
         if str(info.get("aof_last_write_status", "ok")) != "ok":
-            yield wrong(
-                REDIS, "a última escrita do AOF falhou.", "Veja espaço em disco e permissões do volume do Redis."
-            )
+            yield wrong("a última escrita do AOF falhou.", "Veja espaço em disco e permissões do volume do Redis.")
         else:
-            yield good(REDIS, "persistência: AOF ligado")
+            yield good("persistência: AOF ligado")
         return
     fix = "Ligue appendonly yes. Sem AOF um reinício perde a fila; reconcile a refaz do MongoDB em até 7 minutos."
-    yield warning(REDIS, "AOF desligado.", fix)
+    yield warning("AOF desligado.", fix)
 
 
 def _clock(skew_s: float) -> Iterator[Finding]:
     if skew_s > _MAX_SKEW_S:
         fix = "Acerte a hora (NTP) da máquina do worker ou do Redis: prazos e adiamentos dependem dela."
-        yield warning(REDIS, f"o relógio do Redis difere {number(skew_s, 1)} s do desta máquina.", fix)
+        yield warning(f"o relógio do Redis difere {number(skew_s, 1)} s do desta máquina.", fix)
     else:
-        yield good(REDIS, "relógios iguais")
+        yield good("relógios iguais")
 
 
 def _role(info: Mapping[str, Any]) -> Iterator[Finding]:
     if str(info.get("role", "master")) != "master":
-        yield wrong(REDIS, "este Redis é uma réplica somente de leitura.", "Aponte REDIS_URL para o primário.")
+        yield wrong("este Redis é uma réplica somente de leitura.", "Aponte REDIS_URL para o primário.")
 
 
 # -- MongoDB ----------------------------------------------------------------------------------------------------------
 
 
-async def check_mongodb(store: AppointmentStore, *, lgpd: bool = False) -> list[Finding]:
-    """Version, rights and indexes; with `lgpd` also that what should expire does."""
-    try:
-        found = await store.diagnose()
-    except (Misconfigured, TransientError) as error:
-        return [unreachable(MONGODB, error)]
-    findings = [
-        good(
-            MONGODB,
-            f"MongoDB {found.version}, responde em {number(found.latency_ms, 1)} ms, {found.appointments} agendamentos",
-        )
-    ]
+def check_mongodb(found: Diagnosis) -> Iterator[Finding]:
+    """Version, rights and indexes."""
+    latency = f"responde em {number(found.latency_ms, 1)} ms, {found.appointments} agendamentos"
+    yield good(f"MongoDB {found.version}, {latency}")
     if found.may_write:
-        findings.append(good(MONGODB, "pode gravar em appointments"))
+        yield good("pode gravar em appointments")
     else:
-        findings.append(
-            wrong(MONGODB, "o usuário não pode gravar em appointments.", "Dê a ele readWrite em DATABASE_NAME.")
-        )
+        yield wrong("o usuário não pode gravar em appointments.", "Dê a ele readWrite em DATABASE_NAME.")
     if found.missing_indexes:
-        missing = ", ".join(found.missing_indexes)
         fix = "O worker os cria ao iniciar; se já iniciou, dê ao usuário o direito createIndex."
-        findings.append(warning(MONGODB, f"faltam índices: {missing}.", fix))
+        yield warning(f"faltam índices: {', '.join(found.missing_indexes)}.", fix)
     else:
-        findings.append(good(MONGODB, "índices no lugar"))
-    findings += [warning(MONGODB, problem, fix) for problem, fix in found.weakened]
+        yield good("índices no lugar")
+    yield from (warning(problem, fix) for problem, fix in found.weakened)
     if found.repeated_ids:
         fix = "Procure-os com $group em id e dê a cada agendamento um id só seu; depois apague normalizer_id_plain."
-        findings.append(warning(MONGODB, "há agendamentos com o mesmo id: o índice de id não pôde ser único.", fix))
-    return [*findings, *(_expiry(found.never_expiring) if lgpd else ())]
-
-
-def _expiry(never_expiring: Sequence[str]) -> list[Finding]:
-    """Whether what is kept for a while is let go: images for undo (a day), rows that could not be used (a week)."""
-    if never_expiring:
-        names = ", ".join(never_expiring)
-        return [
-            wrong(
-                LGPD, f"registros de {names} não expiram.", "Reinicie um worker: ele recria o índice normalizer_expiry."
-            )
-        ]
-    return [good(LGPD, "MongoDB: cópias para desfazer somem em 24 h, linhas recusadas em 7 dias")]
+        yield warning("há agendamentos com o mesmo id: o índice de id não pôde ser único.", fix)
 
 
 # -- the receiver of events -------------------------------------------------------------------------------------------
@@ -442,17 +392,15 @@ async def check_receiver(settings: Settings) -> list[Finding]:
     finally:
         await webhook.close()
     if isinstance(answer, Refused):
-        return [wrong(EVENTS, f"o evento de teste não foi recebido: {answer.reason}.", "Veja docs/EVENTOS.md.")]
-    return [good(EVENTS, "o destino recebeu um evento de teste")]
+        return [wrong(f"o evento de teste não foi recebido: {answer.reason}.", "Veja docs/EVENTOS.md.")]
+    return [good("o destino recebeu um evento de teste")]
 
 
 async def check_untold(store: AppointmentStore) -> list[Finding]:
     """What no receiver took."""
     untold = await store.outbox().count_failed()
     fix = "Quando o destino voltar: normalizer events --resend"
-    return (
-        [warning(EVENTS, f"{many(untold, 'evento')} sem entrega; por quê: normalizer events.", fix)] if untold else []
-    )
+    return [warning(f"{many(untold, 'evento')} sem entrega; por quê: normalizer events.", fix)] if untold else []
 
 
 _TRY_ANOTHER: Final = "Confira OPENAI_MODEL e OPENAI_BASE_URL."
@@ -471,17 +419,17 @@ async def check_model(
     """
     key = settings.openai_api_key
     if not settings.address_normalization_enabled:
-        return [good(MODEL, "não é usada: ADDRESS_NORMALIZATION_ENABLED=false")]
+        return [good("não é usada: ADDRESS_NORMALIZATION_ENABLED=false")]
     if key is None:
         fix = "Defina OPENAI_API_KEY; depois: normalizer retry --review"
-        return [warning(MODEL, "sem OPENAI_API_KEY: só regras e cache, o resto espera em revisão.", fix)]
+        return [warning("sem OPENAI_API_KEY: só regras e cache, o resto espera em revisão.", fix)]
     findings = list(_price(settings.openai_model))
     if not ask:
-        return [*findings, good(MODEL, "não foi chamada (--offline)")]
+        return [*findings, good("não foi chamada (--offline)")]
     try:
         client = LlmClient(api_key=key.get_secret_value(), model=settings.openai_model, base_url=settings.base_url)
     except Misconfigured as error:
-        return [*findings, Finding(MODEL, Level.SETTING, error.problem, error.fix)]
+        return [*findings, unreachable(error)]
     try:
         return [*findings, *await _call(client, settings, memory, ledger)]
     finally:
@@ -495,20 +443,20 @@ def check_lane(model_status: ModelStatus | None) -> list[Finding]:
     findings = []
     if model_status.capabilities is not None:
         findings.append(
-            good(MODEL, f"os workers pedem respostas em {model_status.capabilities.mode.value} (lembrado no Redis)")
+            good(f"os workers pedem respostas em {model_status.capabilities.mode.value} (lembrado no Redis)")
         )
     if model_status.stopped is not None:
         fix = "Chave, conta ou modelo: corrija no provedor. Orçamento: aumente DAILY_BUDGET_USD ou espere amanhã."
-        findings.append(warning(MODEL, f"a IA está parada: {model_status.stopped}", fix))
+        findings.append(warning(f"a IA está parada: {model_status.stopped}", fix))
     return findings
 
 
 def _price(model: str) -> Iterator[Finding]:
     if price(model).listed:
-        yield good(MODEL, f"{model}: preço conhecido (tabela de {prices_as_of()})")
+        yield good(f"{model}: preço conhecido (tabela de {prices_as_of()})")
     else:
         fix = "O custo é estimado pelo modelo mais caro da tabela; acrescente-o a normalizer/llm/prices.json."
-        yield warning(MODEL, f"{model} não está na tabela de preços.", fix)
+        yield warning(f"{model} não está na tabela de preços.", fix)
 
 
 async def _call(
@@ -517,28 +465,26 @@ async def _call(
     try:
         answer = await _ask(client, ledger)
     except Misconfigured as error:
-        return [wrong(MODEL, f"{error.problem}{_said(error)}", error.fix), *await _known_models(client, settings)]
+        return [wrong(f"{error.problem}{_said(error)}", error.fix), *await _known_models(client, settings)]
     except TransientError as error:
         fix = "Confira a rede de saída e o estado do provedor; o worker segue com regras e cache."
-        return [Finding(MODEL, Level.AWAY, f"o provedor não respondeu ({type(error).__name__}).", fix)]
+        return [Finding(Level.AWAY, f"o provedor não respondeu ({type(error).__name__}).", fix)]
     except UnusableAnswer as error:
-        return [wrong(MODEL, f"o provedor não dá resposta que se possa ler: {error}.", _TRY_ANOTHER)]
+        return [wrong(f"o provedor não dá resposta que se possa ler: {error}.", _TRY_ANOTHER)]
     except BatchRejected as error:
-        return [wrong(MODEL, f"o provedor recusou um pedido comum.{_said(error)}", _TRY_ANOTHER)]
+        return [wrong(f"o provedor recusou um pedido comum.{_said(error)}", _TRY_ANOTHER)]
     if memory is not None:
         await memory.remember(client.capabilities)
-    findings = [good(MODEL, f"{settings.openai_model} respondeu em {number(answer.seconds, 1)} s")]
+    findings = [good(f"{settings.openai_model} respondeu em {number(answer.seconds, 1)} s")]
     if client.capabilities.mode is Mode.STRICT:
-        findings.append(good(MODEL, "aceita o esquema JSON estrito"))
+        findings.append(good("aceita o esquema JSON estrito"))
     else:
         fix = "Funciona, com mais respostas a repetir; prefira um modelo com structured outputs."
-        findings.append(
-            warning(MODEL, f"o endpoint não aceita esquema estrito (usa {client.capabilities.mode.value}).", fix)
-        )
+        findings.append(warning(f"o endpoint não aceita esquema estrito (usa {client.capabilities.mode.value}).", fix))
     findings += _adapted(client.capabilities)
     if not any(slot and any(slot.values()) for slot in answer.slots):
         fix = "Compare com `normalizer normalize address` antes de confiar neste modelo."
-        findings.append(warning(MODEL, "o modelo não soube ler um endereço fácil.", fix))
+        findings.append(warning("o modelo não soube ler um endereço fácil.", fix))
     return [*findings, *_limits(RateLimitHeaders.read(answer.headers), settings)]
 
 
@@ -561,9 +507,9 @@ async def _ask(client: LlmClient, ledger: Ledger | None) -> Answer:
 def _adapted(found: EndpointCapabilities) -> Iterator[Finding]:
     """What was given up so that the endpoint answers."""
     if found.without:
-        yield good(MODEL, f"o endpoint é chamado sem {', '.join(sorted(found.without))}, que não aceita")
+        yield good(f"o endpoint é chamado sem {', '.join(sorted(found.without))}, que não aceita")
     if found.renamed:
-        yield good(MODEL, "o endpoint toma o limite de tokens pelo outro nome (max_tokens, max_completion_tokens)")
+        yield good("o endpoint toma o limite de tokens pelo outro nome (max_tokens, max_completion_tokens)")
 
 
 def _said(error: NormalizerError) -> str:
@@ -579,7 +525,7 @@ async def _known_models(client: LlmClient, settings: Settings) -> list[Finding]:
         return []
     if settings.openai_model in names:
         return []
-    return [wrong(MODEL, f"o endpoint não oferece {settings.openai_model}.", "Corrija OPENAI_MODEL.")]
+    return [wrong(f"o endpoint não oferece {settings.openai_model}.", "Corrija OPENAI_MODEL.")]
 
 
 def _limits(stated: RateLimitHeaders, settings: Settings) -> Iterator[Finding]:
@@ -592,9 +538,9 @@ def _limits(stated: RateLimitHeaders, settings: Settings) -> Iterator[Finding]:
             continue
         seen = True
         if not ours or ours > theirs:
-            yield warning(MODEL, f"{name}={ours}, e o provedor permite {theirs}.", f"Defina {name}={theirs}.")
+            yield warning(f"{name}={ours}, e o provedor permite {theirs}.", f"Defina {name}={theirs}.")
         else:
-            yield good(MODEL, f"{name}={ours} cabe no limite do provedor ({theirs})")
+            yield good(f"{name}={ours} cabe no limite do provedor ({theirs})")
     if not seen:
         where = " (a OpenRouter não os diz)" if "openrouter.ai" in (settings.base_url or "") else ""
-        yield good(MODEL, f"o provedor não informou limites{where}; valem LLM_RPM e LLM_TPM")
+        yield good(f"o provedor não informou limites{where}; valem LLM_RPM e LLM_TPM")

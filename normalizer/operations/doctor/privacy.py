@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from normalizer.domain.document import cpf_is_valid
 from normalizer.observability.logs import scrubbed
-from normalizer.operations.doctor.checks import LGPD, Finding, good, warning, wrong
+from normalizer.operations.doctor.checks import Finding, good, warning, wrong
 from normalizer.queue.serializer import job_deserializer
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def check_settings(settings: Settings) -> list[Finding]:
     """What the settings alone say: links, encryption, who is asked."""
     mongo, redis = settings.mongodb_url.get_secret_value(), settings.redis_url.get_secret_value()
     return [
-        good(LGPD, "MongoDB guarda os agendamentos em claro (nome, endereço, documento): é a fonte, e o único lugar."),
+        good("MongoDB guarda os agendamentos em claro (nome, endereço, documento): é a fonte, e o único lugar."),
         *_link(
             "MONGODB_URL", mongo, encrypted="mongodb+srv" in mongo or re.search(r"(tls|ssl)=true", mongo) is not None
         ),
@@ -55,20 +55,19 @@ def check_settings(settings: Settings) -> list[Finding]:
         _cache(settings),
         *_provider(settings),
         good(
-            LGPD,
-            f"resultados de jobs somem do Redis após ARQ_KEEP_RESULT={settings.arq_keep_result} s; cache após 90 dias",
+            f"resultados de jobs somem do Redis após ARQ_KEEP_RESULT={settings.arq_keep_result} s; cache após 90 dias"
         ),
     ]
 
 
 def _link(name: str, url: str, *, encrypted: bool) -> Iterator[Finding]:
     if encrypted:
-        yield good(LGPD, f"{name}: ligação cifrada")
+        yield good(f"{name}: ligação cifrada")
     elif is_internal(url):
-        yield good(LGPD, f"{name}: sem TLS, em rede interna")
+        yield good(f"{name}: sem TLS, em rede interna")
     else:
         fix = "Use tls=true (MongoDB) ou rediss:// (Redis), ou a rede interna do Coolify."
-        yield warning(LGPD, f"{name}: dados de pacientes passam sem cifra por um endereço público.", fix)
+        yield warning(f"{name}: dados de pacientes passam sem cifra por um endereço público.", fix)
 
 
 def is_internal(url: str) -> bool:
@@ -83,28 +82,36 @@ def is_internal(url: str) -> bool:
 def _password(name: str, given: bool, url: str) -> Iterator[Finding]:
     host = urlsplit(url.split(",", 1)[0]).hostname
     if not given and host not in {None, "localhost", "127.0.0.1", "::1"}:
-        yield warning(LGPD, f"{name}: acesso sem senha.", "Defina usuário e senha; quem lê ali lê dados de pacientes.")
+        yield warning(f"{name}: acesso sem senha.", "Defina usuário e senha; quem lê ali lê dados de pacientes.")
 
 
 def _cache(settings: Settings) -> Finding:
     whose = "CACHE_SECRET" if settings.cache_secret is not None else "segredo sorteado, guardado no MongoDB"
-    return good(LGPD, f"cache no Redis: chaves HMAC, valores cifrados (AES-GCM, {whose})")
+    return good(f"cache no Redis: chaves HMAC, valores cifrados (AES-GCM, {whose})")
 
 
 def _provider(settings: Settings) -> Iterator[Finding]:
     if settings.openai_api_key is None or not settings.address_normalization_enabled:
-        yield good(LGPD, "nenhum texto sai: a IA não é chamada")
+        yield good("nenhum texto sai: a IA não é chamada")
         return
-    yield good(LGPD, "à IA vão só textos de endereço, sem documento, telefone, e-mail ou nome reconhecível")
+    yield good("à IA vão só textos de endereço, sem documento, telefone, e-mail ou nome reconhecível")
     host = urlsplit(settings.base_url or "https://api.openai.com").hostname or ""
     if host.endswith("openrouter.ai"):
-        yield good(LGPD, "OpenRouter: só provedores que não guardam textos (data_collection=deny)")
+        yield good("OpenRouter: só provedores que não guardam textos (data_collection=deny)")
     elif host == "api.openai.com":
-        yield good(
-            LGPD, "OpenAI: store=false; há transferência internacional (art. 33): cite-a no registro de operações"
-        )
+        yield good("OpenAI: store=false; há transferência internacional (art. 33): cite-a no registro de operações")
     else:
-        yield warning(LGPD, f"textos de endereço vão para {host}.", "Confira contrato de operador e retenção de dados.")
+        yield warning(f"textos de endereço vão para {host}.", "Confira contrato de operador e retenção de dados.")
+
+
+def check_expiry(never_expiring: Sequence[str]) -> list[Finding]:
+    """Whether what is kept for a while is let go: images for undo (a day), rows that could not be used (a week)."""
+    if never_expiring:
+        names = ", ".join(never_expiring)
+        return [
+            wrong(f"registros de {names} não expiram.", "Reinicie um worker: ele recria o índice normalizer_expiry.")
+        ]
+    return [good("MongoDB: cópias para desfazer somem em 24 h, linhas recusadas em 7 dias")]
 
 
 # -- Redis holds ids and nothing else ---------------------------------------------------------------------------------
@@ -115,7 +122,7 @@ async def check_redis(redis: Redis, queue_name: str) -> list[Finding]:
     try:
         return [await _jobs(redis, queue_name), await _results(redis), await _cache_values(redis)]
     except RedisError as error:
-        return [warning(LGPD, f"o Redis não deixou ler amostras ({type(error).__name__}).", "Rode de novo.")]
+        return [warning(f"o Redis não deixou ler amostras ({type(error).__name__}).", "Rode de novo.")]
 
 
 async def _jobs(redis: Redis, queue_name: str) -> Finding:
@@ -125,8 +132,8 @@ async def _jobs(redis: Redis, queue_name: str) -> Finding:
     bad = sum(not _is_an_id_alone(payload) for payload in read)
     if bad:
         fix = "Enfileire só o id (TaskService().enqueue); argumentos aparecem em logs e resultados."
-        return wrong(LGPD, f"{bad} de {len(read)} jobs na fila levam mais que um id de agendamento.", fix)
-    return good(LGPD, f"fila: {len(read)} jobs lidos, só ids")
+        return wrong(f"{bad} de {len(read)} jobs na fila levam mais que um id de agendamento.", fix)
+    return good(f"fila: {len(read)} jobs lidos, só ids")
 
 
 def _is_an_id_alone(payload: bytes) -> bool:
@@ -142,8 +149,8 @@ async def _results(redis: Redis) -> Finding:
     found = await _sample(redis, f"{result_key_prefix}*")
     bad = sum(bool(personal(value)) for value in found)
     if bad:
-        return wrong(LGPD, f"{bad} de {len(found)} resultados trazem dado pessoal.", "Quem os grava? Veja o produtor.")
-    return good(LGPD, f"resultados: {len(found)} lidos, sem documento, telefone ou e-mail")
+        return wrong(f"{bad} de {len(found)} resultados trazem dado pessoal.", "Quem os grava? Veja o produtor.")
+    return good(f"resultados: {len(found)} lidos, sem documento, telefone ou e-mail")
 
 
 async def _cache_values(redis: Redis) -> Finding:
@@ -151,8 +158,8 @@ async def _cache_values(redis: Redis) -> Finding:
     plain = sum(not value.startswith(_SEALED) for value in found)
     if plain:
         fix = "São de uma versão anterior; apague-os: normalizer cache purge --yes"
-        return warning(LGPD, f"{plain} de {len(found)} valores da cache estão em claro.", fix)
-    return good(LGPD, f"cache: {len(found)} valores lidos, {len(found) - plain} cifrados")
+        return warning(f"{plain} de {len(found)} valores da cache estão em claro.", fix)
+    return good(f"cache: {len(found)} valores lidos, {len(found) - plain} cifrados")
 
 
 async def _sample(redis: Redis, pattern: str) -> list[bytes]:
@@ -171,9 +178,9 @@ async def _sample(redis: Redis, pattern: str) -> list[bytes]:
 def check_logs(files: Iterable[Path] = ()) -> list[Finding]:
     """The scrubbing itself, tried out; and log files that were given."""
     findings = [
-        good(LGPD, "logs: exceções saem sem mensagem (provado agora)")
+        good("logs: exceções saem sem mensagem (provado agora)")
         if _scrubbing_works()
-        else wrong(LGPD, "logs: mensagens de exceção aparecem.", "Chame configure_logging() antes de qualquer log.")
+        else wrong("logs: mensagens de exceção aparecem.", "Chame configure_logging() antes de qualquer log.")
     ]
     return [*findings, *(_log_file(file) for file in files)]
 
@@ -194,15 +201,13 @@ def _log_file(file: Path) -> Finding:
                 if personal(line):
                     found.append(number)
     except OSError as error:
-        return warning(LGPD, f"{file.name} não pôde ser lido ({error.strerror}).", "Confira o caminho.")
+        return warning(f"{file.name} não pôde ser lido ({error.strerror}).", "Confira o caminho.")
     if found:
         shown = ", ".join(map(str, found[:10])) + (" …" if len(found) > 10 else "")
         return wrong(
-            LGPD,
-            f"{file.name}: {len(found)} linhas com dado pessoal ({shown}).",
-            "Apague o arquivo e avise quem mantém.",
+            f"{file.name}: {len(found)} linhas com dado pessoal ({shown}).", "Apague o arquivo e avise quem mantém."
         )
-    return good(LGPD, f"{file.name}: nenhum CPF, telefone ou e-mail")
+    return good(f"{file.name}: nenhum CPF, telefone ou e-mail")
 
 
 def personal(text: bytes) -> list[str]:
