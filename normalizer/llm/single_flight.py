@@ -142,9 +142,6 @@ class InFlight:
     def __init__(self) -> None:
         self._entries: dict[str, PendingText] = {}
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def join(self, text: str, waiter: Waiter, context: TextContext) -> bool:
         """Let `waiter` wait for `text` if it is in flight already; False if it is not."""
         entry = self._entries.get(canonical(text))
