@@ -45,13 +45,8 @@ STREAM_EVENTS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """The destination has the event."""
-
-
-@dataclass(frozen=True, slots=True)
 class Refused:
-    """It has not. `reason` is for operators; `for_good`: it asked not to be sent anything more."""
+    """The destination has not taken the event: the reason, for operators; `for_good`: it wants nothing more."""
 
     reason: str
     for_good: bool = False
@@ -60,8 +55,8 @@ class Refused:
 class Sender(Protocol):
     """One destination: a webhook, a stream."""
 
-    async def send(self, event: Event) -> Taken | Refused:
-        """Send one event; its id is the same every time it is sent. Raises nothing but cancellation."""
+    async def send(self, event: Event) -> Refused | None:
+        """Send one event, under the same id each time; None when it is taken. Raises nothing but cancellation."""
         ...
 
 
@@ -87,14 +82,14 @@ class StreamSender:
     def __init__(self, redis: Redis, name: str, *, length: int = STREAM_EVENTS) -> None:
         self._redis, self._name, self._length = redis, name, length
 
-    async def send(self, event: Event) -> Taken | Refused:
+    async def send(self, event: Event) -> Refused | None:
         """Append it; fields `id` (for telling repeats) and `body`."""
         fields: Mapping[Any, Any] = {"id": event.id, "type": event.type, "body": body_of(event)}
         try:
             await self._redis.xadd(self._name, dict(fields), maxlen=self._length, approximate=True)
         except Exception as error:  # noqa: BLE001 — whatever Redis has against it, it is tried again
             return Refused(f"Redis: {type(error).__name__}")
-        return Taken()
+        return None
 
 
 ANSWER_S: Final = 10.0
@@ -132,19 +127,17 @@ class Webhook:
         """Close its connections."""
         await self._client.aclose()
 
-    async def send(self, event: Event) -> Taken | Refused:
+    async def send(self, event: Event) -> Refused | None:
         """POST it, and read no more of the answer than its status."""
         try:
             async with asyncio.timeout(self._answer_s):
-                if (refused := await self._refused_address()) is not None:
-                    return refused
-                return await self._post(event)
+                return await self._refused_address() or await self._post(event)
         except (TimeoutError, httpx2.TimeoutException):
             return Refused(f"não respondeu em {self._answer_s:.0f} s")
         except httpx2.HTTPError as error:
             return Refused(_connection_problem(error))
 
-    async def _post(self, event: Event) -> Taken | Refused:
+    async def _post(self, event: Event) -> Refused | None:
         body, sent_at = body_of(event), str(int(self._clock()))
         headers = {
             "content-type": "application/json",
@@ -155,7 +148,7 @@ class Webhook:
         async with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
             if answer.is_success:
                 await _skim(answer)
-                return Taken()
+                return None
             if answer.status_code == _GONE:
                 return Refused("o destino pediu que não se envie mais (410)", for_good=True)
             if answer.is_redirect:
@@ -318,11 +311,11 @@ class Dispatcher:
         if delivery is None or delivery.due_at > self._clock():
             return False
         answer = await self._senders[name].send(delivery.event)
-        if not isinstance(answer, Refused):
+        if answer is None:
             await self._outbox.taken(delivery.event.id, name)
-            return True
-        await self._refused(delivery, name, answer)
-        return False
+        else:
+            await self._refused(delivery, name, answer)
+        return answer is None
 
     async def _refused(self, delivery: Delivery, name: str, answer: Refused) -> None:
         event, now = delivery.event, self._clock()

@@ -13,6 +13,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -54,8 +55,6 @@ from normalizer.store.review import (
 )
 
 _BUTTONS: Final = 4
-
-
 _ELEVEN_DIGITS: Final = re.compile(r"(?<!\d)\d{3}\.?\d{3}\.?\d{3}[-./ ]?\d{2}(?!\d)", re.ASCII)
 
 
@@ -112,19 +111,15 @@ class Neighbours:
     cities: Mapping[str, tuple[str, str]]
     elsewhere: Sequence[Elsewhere]
 
-    def of_patient(self, example: Example) -> Iterator[Elsewhere]:
-        """Results of the same patient: the same name, and one more thing in common."""
-        return (
-            one
-            for one in self.elsewhere
-            if one.patient == example.patient and not one.contact.isdisjoint(example.contact)
-        )
-
 
 def card(question: Question, around: Neighbours, version: int) -> Card:
     """The card of one question. Pure."""
     example = question.example
-    candidates = tuple(_distinct(_candidates(question, around)))[:_BUTTONS]
+    found: dict[Address | Document, Candidate] = {}
+    for source in _SOURCES[question.kind]:
+        for candidate in source(question, around):
+            found.setdefault(candidate.value, candidate)
+    candidates = tuple(found.values())[:_BUTTONS]
     if question.kind is Kind.DOCUMENT:
         words = _WORDS.get(example.motive, "Qual é o documento?")
         return Card(question, words, (Part(example.text, LEFT),), {}, candidates, version)
@@ -161,19 +156,6 @@ def _understood(text: str, city: tuple[str, str] | None) -> tuple[tuple[Part, ..
 _Source: TypeAlias = Callable[[Question, Neighbours], Iterator[Candidate]]
 
 
-def _candidates(question: Question, around: Neighbours) -> Iterator[Candidate]:
-    for source in _SOURCES[question.kind]:
-        yield from source(question, around)
-
-
-def _distinct(candidates: Iterator[Candidate]) -> Iterator[Candidate]:
-    seen: set[Address | Document] = set()
-    for candidate in candidates:
-        if candidate.value not in seen:
-            seen.add(candidate.value)
-            yield candidate
-
-
 def _readings(question: Question, _: Neighbours) -> Iterator[Candidate]:
     """The readings of the rules, the runners-up too."""
     for proposal in Doubt(question.example.text).proposals():
@@ -198,7 +180,10 @@ def _by_unit(question: Question, around: Neighbours) -> Iterator[Candidate]:
 
 def _of_patient(question: Question, around: Neighbours) -> Iterator[Candidate]:
     """What another appointment of the same patient has."""
-    for one in around.of_patient(question.example):
+    asked = question.example
+    for one in around.elsewhere:  # the same name, and one more thing in common
+        if one.patient != asked.patient or one.contact.isdisjoint(asked.contact):
+            continue
         if question.kind is Kind.ADDRESS and one.address:
             yield _address(question, Address.from_dict({**one.address}), "outro agendamento do mesmo paciente")
         if question.kind is Kind.DOCUMENT and one.document:
@@ -374,10 +359,11 @@ async def put_off(key: str, *, questions: Questions) -> Decision | Conflict | No
 
 
 async def _apply(decision: Decision, choice: Choice, questions: Questions, cache: Cache) -> Decision | None:
-    given = _Given(choice)
-    done = await questions.apply(decision, given.answers, only=choice.only)
-    if done is not None and choice.only is None:
-        await cache.put_answers(given.addresses())
+    given: dict[str, Answer] = {}
+    done = await questions.apply(decision, partial(_answers, choice, given), only=choice.only)
+    if done is not None and choice.only is None and decision.kind is Kind.ADDRESS:  # of documents nothing is kept there
+        known = {text: one for text, one in given.items() if one is None or isinstance(one, Address)}
+        await cache.put_answers(known)
     return done
 
 
@@ -426,35 +412,22 @@ def _decision(choice: Choice, question: Question, number: int, cache: Cache) -> 
     )
 
 
-class _Given:
-    """The answer to each text of one choice, and what is to be remembered of it."""
+async def _answers(choice: Choice, given: dict[str, Answer], texts: Sequence[str]) -> Mapping[str, Answer]:
+    """What each text is from now on; worked out once for each, and kept in `given`."""
+    for turn, text in enumerate(text for text in dict.fromkeys(texts) if text not in given):
+        given[text] = _answer(choice.answer, text)
+        if turn % _PARSES_PER_LOOP_TURN == 0:
+            await asyncio.sleep(0)
+    return given
 
-    def __init__(self, choice: Choice) -> None:
-        self._choice = choice
-        self._known: dict[str, Answer] = {}
 
-    async def answers(self, texts: Sequence[str]) -> Mapping[str, Answer]:
-        """What each text is from now on."""
-        for turn, text in enumerate(text for text in dict.fromkeys(texts) if text not in self._known):
-            self._known[text] = self._answer(text)
-            if turn % _PARSES_PER_LOOP_TURN == 0:
-                await asyncio.sleep(0)
-        return self._known
-
-    def _answer(self, text: str) -> Answer:
-        answer = self._choice.answer
-        if not isinstance(answer, str):
-            return answer
-        decision = parse_address(completed(text, answer))
-        if isinstance(decision, Settled):
-            return decision.value
-        return Known({"estado": answer, "cidade": official_name(town_without_state(text), answer)})
-
-    def addresses(self) -> dict[str, Address | None]:
-        """What the cache is to know; of documents nothing is kept there."""
-        if kind_of(self._choice.key) is not Kind.ADDRESS:
-            return {}
-        return {text: one for text, one in self._known.items() if one is None or isinstance(one, Address)}
+def _answer(answer: Address | Document | str | None, text: str) -> Answer:
+    if not isinstance(answer, str):
+        return answer
+    decision = parse_address(completed(text, answer))
+    if isinstance(decision, Settled):
+        return decision.value
+    return Known({"estado": answer, "cidade": official_name(town_without_state(text), answer)})
 
 
 async def undo(decision_id: str, *, questions: Questions, cache: Cache) -> tuple[int, int] | None:

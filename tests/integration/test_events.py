@@ -20,7 +20,7 @@ from normalizer.domain.decision import Reason
 from normalizer.domain.document import Document
 from normalizer.llm.limits import GateState
 from normalizer.llm.pricing import ModelStatus, Spending
-from normalizer.operations.events import Dispatcher, Refused, StreamSender, Taken
+from normalizer.operations.events import Dispatcher, Refused, StreamSender
 from normalizer.queue.waiting import cancel_and_wait
 from normalizer.store import AppointmentStore, ImportState, Result
 from normalizer.store.outbox import Event, Outbox
@@ -33,10 +33,10 @@ DOCUMENT = Document(cpf="11144477735")
 class Receiver:
     """Takes what it is sent, or refuses it."""
 
-    answer: Taken | Refused = field(default_factory=Taken)
+    answer: Refused | None = None
     got: list[Event] = field(default_factory=list)
 
-    async def send(self, event: Event) -> Taken | Refused:
+    async def send(self, event: Event) -> Refused | None:
         self.got.append(event)
         return self.answer
 
@@ -179,7 +179,7 @@ async def test_a_receiver_that_is_away_gets_the_same_event_later_and_the_others_
 
     assert not await work.send_next("webhook")
     assert not await work.send_next("webhook")  # not due yet: nothing is sent
-    receiver.answer = Taken()
+    receiver.answer = None
     clock.now += timedelta(seconds=7)
     while await work.send_next("webhook"):
         pass
@@ -203,7 +203,7 @@ async def test_after_a_day_an_event_is_failed_and_sent_again_on_demand_only(
     assert (failed.error, await outbox.count_failed()) == ("HTTP 500", 1)
     assert len(receiver.got) < 50
     assert await outbox.send_again("webhook") == 1
-    receiver.answer = Taken()
+    receiver.answer = None
     assert await work.send_next("webhook")
     assert await outbox.count_failed() == 0
 
@@ -228,12 +228,12 @@ async def test_a_bug_in_one_step_does_not_end_the_telling(
     told = asyncio.Event()
 
     class Broken(Receiver):
-        async def send(self, event: Event) -> Taken | Refused:
+        async def send(self, event: Event) -> Refused | None:
             self.got.append(event)
             if len(self.got) == 1:
                 raise ValueError("a bug")
             told.set()
-            return Taken()
+            return None
 
     async def nothing() -> None:
         return None
@@ -252,11 +252,11 @@ async def test_telling_ends_although_a_step_swallowed_the_cancellation(
     sending = asyncio.Event()
 
     class Deaf(Receiver):
-        async def send(self, event: Event) -> Taken | Refused:
+        async def send(self, event: Event) -> Refused | None:
             sending.set()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
-            return Taken()
+            return None
 
     work = dispatcher(outbox, redis, clock, webhook=Deaf())
     await end(store, mongo, clock, "a")

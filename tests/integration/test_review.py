@@ -266,7 +266,7 @@ class TestDecision:
         await seed(a=OPEN, b=OPEN)
         (card,) = (await look(questions, Chosen())).cards
         with monkeypatch.context() as dying:
-            dying.setattr("normalizer.operations.review._Given.answers", _die)
+            dying.setattr("normalizer.operations.review._answers", _die)
             with pytest.raises(_Killed):
                 await decide(Choice(card.question.key, READ, seen=0), questions=questions, cache=cache)
         assert await finish_interrupted(questions, cache) == 0  # it may still be under way
