@@ -327,8 +327,8 @@ class Runner:
         ends = self._within_tries(group, settlements)
         ends |= await self._report_dead(group, ends)
         jobs, write = group.open, self._writer(group)  # some may have been lost while `on_dead` was told
-        still = {job_id: how for job_id, how in ends.items() if job_id in jobs}
-        return await self._send(group, {job_id: _end(jobs[job_id], how, write) for job_id, how in still.items()})
+        still = {job_id: _end(jobs[job_id], how, write) for job_id, how in ends.items() if job_id in jobs}
+        return await self._send(group, still)
 
     def _within_tries(self, group: GroupState, settlements: Mapping[str, Settlement]) -> dict[str, Settlement]:
         """The settlements, with a `Failed` for every `RetryLater` that has no try left."""
@@ -406,18 +406,17 @@ class Runner:
         """A function that ends a job of the group for good; what all its jobs share is worked out once."""
         keep_s = self._keep_result_s(group.function)
         result_ms = None if keep_s is None else int(keep_s * 1000)
-        times, ours = (group.started_ms, timestamp_ms()), self.worker.job_serializer is job_serializer
+        started_ms, finished_ms, queue_name = group.started_ms, timestamp_ms(), group.keys.queue
+        ours = self.worker.job_serializer is job_serializer
 
         def write(job: ClaimedJob, result: Any, *, success: bool) -> JobEnd:
-            end = JobEnd(SettleAction.FINISH, counter="complete" if success else "failed", tried=job.try_ > 1)
-            if result_ms is not None and result_ms <= 0:
-                return end
-            asked = (job.function, job.args, job.kwargs, job.try_, job.enqueued_at_ms)
-            told = (success, result, *times, job.job_id, group.keys.queue, job.job_id)
-            write_as = serializer_for(wire_of(job.payload)) if ours else self.worker.job_serializer
-            data = serialize_result(*asked, *told, serializer=write_as)  # type: ignore[arg-type] # any mapping will do
-            end.result, end.result_ms = data or b"", result_ms
-            return end
+            data, counter = b"", "complete" if success else "failed"
+            if result_ms is None or result_ms > 0:
+                said = (job.args, job.kwargs, job.try_, job.enqueued_at_ms, success, result)
+                place = (started_ms, finished_ms, job.job_id, queue_name, job.job_id)
+                write_as = serializer_for(wire_of(job.payload)) if ours else self.worker.job_serializer
+                data = serialize_result(job.function, *said, *place, serializer=write_as) or b""  # type: ignore[arg-type]
+            return JobEnd(SettleAction.FINISH, counter, data, job.try_ > 1, result_ms if data else None)
 
         return write
 
