@@ -230,9 +230,6 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
             sources = Sources(service, worker, coalescer, cache, ledger, settings.daily_budget_usd)
             stack.callback(Exposition(sources).serve(settings.metrics_port, settings.metrics_host))
 
-    async def shutdown(_ctx: dict[Any, Any]) -> None:
-        await stack.aclose()
-
     if settings.webhook_url is not None:
         webhook_of_settings(settings)  # a slip is told before anything starts
     worker = BatchWorker(
@@ -241,8 +238,6 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
                 _normalize_traced,
                 name=tasks.normalize_appointment.__name__,
                 max_items=settings.batch_max_items,
-                timeout_s=settings.arq_job_timeout,
-                max_tries=settings.max_tries,
                 on_dead=tasks.report_dead,
             )
         ],
@@ -253,7 +248,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
         job_deserializer=job_deserializer,
         expires_extra_ms=KEEP_PAYLOAD_MS,
         on_startup=startup,
-        on_shutdown=shutdown,
+        on_shutdown=lambda _ctx: stack.aclose(),
         max_jobs=settings.arq_max_jobs,
         job_timeout=settings.arq_job_timeout,
         keep_result=settings.arq_keep_result,
