@@ -488,6 +488,7 @@ class BatchWorker(Worker):
             return
         if not self._handle_signals:
             self.handle_sig(signal.SIGUSR1)
+        # They were asked to end above; asked again, groups would be cut short in handing back what they claimed.
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         await cancel_and_wait(*self._chores)
         await self._renewer.stop()
