@@ -18,8 +18,8 @@ from normalizer.api.appointments import AddressCorrection, DocumentCorrection
 from normalizer.api.live import TheBackend
 from normalizer.api.problems import problem, responses
 from normalizer.api.rendering import templates
+from normalizer.api.views import Shape
 from normalizer.domain.address import Address
-from normalizer.domain.address.explain import ClinicWord
 from normalizer.domain.appointment import LABELS, Kind
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import many
@@ -40,41 +40,52 @@ class CandidateView(BaseModel):
     deduzido: list[str] = Field(examples=[["estado"]], description="O que o texto não diz.")
 
 
-class PieceView(BaseModel):
+class PieceView(Shape):
     """A piece of the text."""
 
-    texto: str
-    campo: str = Field(description="O campo lido; `duvida` no que ninguém entendeu, `fora` no que não é do endereço.")
+    texto: str = Field(validation_alias="text")
+    campo: str = Field(
+        validation_alias="field",
+        description="O campo lido; `duvida` no que ninguém entendeu, `fora` no que não é do endereço.",
+    )
 
 
-class QuestionView(BaseModel):
+class QuestionView(Shape):
     """What is asked of all appointments with one text. For readers: masked, and without candidates."""
 
-    chave: str
-    tipo: str = Field(examples=["endereco"])
-    motivo: str = Field(examples=["bairro ambíguo"])
+    chave: str = Field(validation_alias="question.key")
+    tipo: str = Field(validation_alias="question.kind", examples=["endereco"])
+    motivo: str = Field(validation_alias="question.example.motive", examples=["bairro ambíguo"])
     pergunta: str = Field(examples=["O que é «B. Campos»?"])
-    total: int = Field(description="Agendamentos em aberto com este texto, em todas as importações.")
+    total: int = Field(
+        validation_alias="question.count", description="Agendamentos em aberto com este texto, em todas as importações."
+    )
     texto: str
-    partes: list[PieceView] = []
-    entendido: dict[str, str] = {}
-    candidatos: list[CandidateView] = []
-    versao: int = Field(description="Mande-a de volta ao decidir: quem decide depois de outro recebe 409.")
-    adiada_em: datetime | None = Field(default=None, description="Alguém a adiou: está depois das outras, por um dia.")
-    agendamento: str = Field(description="Um dos agendamentos, para `escopo=este`.")
+    partes: list[PieceView] = Field([])
+    entendido: dict[str, str] = Field({})
+    candidatos: list[CandidateView] = Field([])
+    versao: int = Field(
+        validation_alias="version", description="Mande-a de volta ao decidir: quem decide depois de outro recebe 409."
+    )
+    adiada_em: datetime | None = Field(
+        None, validation_alias="put_off", description="Alguém a adiou: está depois das outras, por um dia."
+    )
+    agendamento: str = Field(
+        validation_alias="question.example.id", description="Um dos agendamentos, para `escopo=este`."
+    )
     id_agendamento: str | None = None
     unidade: str | None = None
 
 
-class LackView(BaseModel):
+class LackView(Shape):
     """What several texts lack: one decision for all of them."""
 
-    chave: str
+    chave: str = Field(validation_alias="key")
     titulo: str = Field(examples=["Cascavel sem UF"])
     pergunta: str = Field(examples=["Em que estado fica Cascavel?"])
-    total: int
-    estados: list[str] = Field(examples=[["CE", "PR"]])
-    versao: int
+    total: int = Field(validation_alias="count")
+    estados: list[str] = Field(validation_alias="town.ufs", examples=[["CE", "PR"]])
+    versao: int = Field(validation_alias="version")
 
 
 class DeskView(BaseModel):
@@ -86,19 +97,19 @@ class DeskView(BaseModel):
     cursor: str | None = Field(description="Para a página seguinte; nulo na última.")
 
 
-class DecisionView(BaseModel):
+class DecisionView(Shape):
     """One decision: what was done, not what was said."""
 
     id: str
-    em: datetime
-    tipo: str
-    motivo: str
-    acao: str = Field(examples=["decidir"])
-    escopo: str = Field(examples=["iguais"])
-    agendamentos: int = Field(description="Gravados.")
-    restam: int = Field(description="Destes, os que ainda têm outra pergunta.")
-    estado: str = Field(examples=["aplicada"])
-    versao: int
+    em: datetime = Field(validation_alias="at")
+    tipo: str = Field(validation_alias="kind")
+    motivo: str = Field(validation_alias="motive")
+    acao: str = Field(validation_alias="action", examples=["decidir"])
+    escopo: str = Field(validation_alias="scope", examples=["iguais"])
+    agendamentos: int = Field(validation_alias="count", description="Gravados.")
+    restam: int = Field(validation_alias="left", description="Destes, os que ainda têm outra pergunta.")
+    estado: str = Field(validation_alias="state", examples=["aplicada"])
+    versao: int = Field(validation_alias="number")
 
 
 class Undone(BaseModel):
@@ -126,14 +137,14 @@ class Untaught(BaseModel):
     reabertos: int
 
 
-class WordView(BaseModel):
+class WordView(Shape):
     """In this city, the short name stands for the district."""
 
     id: str
-    estado: str = Field(examples=["PA"])
-    cidade: str = Field(examples=["Belém"])
-    curta: str = Field(examples=["b campos"])
-    longa: str = Field(examples=["Batista Campos"])
+    estado: str = Field(validation_alias="state", examples=["PA"])
+    cidade: str = Field(validation_alias="city", examples=["Belém"])
+    curta: str = Field(validation_alias="short", examples=["b campos"])
+    longa: str = Field(validation_alias="long", examples=["Batista Campos"])
 
 
 class LessonView(WordView):
@@ -152,23 +163,15 @@ class WordsView(BaseModel):
 
 def question_view(card: Card, *, clear: bool) -> QuestionView:
     """A card as shown."""
-    question, example = card.question, card.question.example
-    text = example.text
-    if not clear:
-        text = mask(text, What.of(question.kind), understood=card.known.values())
-    return QuestionView(
-        chave=question.key,
-        tipo=question.kind.value,
-        motivo=example.motive,
+    example = card.question.example
+    masked = "" if clear else mask(example.text, What.of(card.question.kind), understood=card.known.values())
+    return QuestionView.of(
+        card,
         pergunta=card.words if clear else _without_words(card),
-        total=question.count,
-        texto=text,
-        partes=[PieceView(texto=part.text, campo=part.field) for part in card.parts] if clear else [],
-        entendido=dict(card.known) if clear else {},
+        texto=example.text if clear else masked,
+        partes=card.parts if clear else [],
+        entendido=card.known if clear else {},
         candidatos=[_candidate(one) for one in card.candidates] if clear else [],
-        versao=card.version,
-        adiada_em=card.put_off,
-        agendamento=example.id,
         id_agendamento=example.natural_key or None,
         unidade=example.unit or None,
     )
@@ -180,42 +183,14 @@ def _without_words(card: Card) -> str:
 
 
 def _candidate(one: Candidate) -> CandidateView:
-    value = one.value.as_dict()
-    is_address = isinstance(one.value, Address)
-    return CandidateView(
-        endereco=value if is_address else None,
-        documento=None if is_address else value,
-        fonte=one.source,
-        deduzido=list(one.inferred),
-    )
+    answer = {"endereco" if isinstance(one.value, Address) else "documento": one.value.as_dict()}
+    return CandidateView(**answer, fonte=one.source, deduzido=list(one.inferred))
 
 
 def lack_view(lack: Lack) -> LackView:
     """A lack as shown."""
-    return LackView(
-        chave=lack.key,
-        titulo=f"{lack.town.name} sem UF",
-        pergunta=f"Em que estado fica {lack.town.name}?",
-        total=lack.count,
-        estados=list(lack.town.ufs),
-        versao=lack.version,
-    )
-
-
-def decision_view(one: Decision) -> DecisionView:
-    """A decision as shown."""
-    return DecisionView(
-        id=one.id,
-        em=one.at,
-        tipo=one.kind.value,
-        motivo=one.motive,
-        acao=one.action,
-        escopo=one.scope,
-        agendamentos=one.count,
-        restam=one.left,
-        estado=one.state,
-        versao=one.number,
-    )
+    town = lack.town.name
+    return LackView.of(lack, titulo=f"{town} sem UF", pergunta=f"Em que estado fica {town}?")
 
 
 router = APIRouter(prefix="/api/revisao", tags=["revisão"], responses=responses(401, 403, 429, 503))
@@ -283,7 +258,7 @@ async def decisions(
     _: Reader, backend: TheBackend, tamanho: Annotated[int, Query(ge=1, le=200)] = _SHOWN
 ) -> list[DecisionView]:
     """As últimas decisões, a mais nova primeiro; sem textos."""
-    return [decision_view(one) for one in await backend.store.questions.decisions(tamanho)]
+    return [DecisionView.of(one) for one in await backend.store.questions.decisions(tamanho)]
 
 
 @router.get("/decisoes.jsonl", response_class=StreamingResponse)
@@ -317,10 +292,8 @@ async def words(_: Operator, backend: TheBackend) -> WordsView:
     proposed = await review.proposed_words(backend.store.questions, backend.store.words)
     known = await backend.store.words.all()
     return WordsView(
-        propostas=[
-            LessonView(**_word(one.id, one.word), decisoes=one.decisions, abertos=one.settles) for one in proposed
-        ],
-        palavras=[WordView(**_word(word_id, word)) for word_id, word in known.items()],
+        propostas=[LessonView.of(one.word, id=one.id, decisoes=one.decisions, abertos=one.settles) for one in proposed],
+        palavras=[WordView.of(word, id=word_id) for word_id, word in known.items()],
     )
 
 
@@ -345,10 +318,6 @@ async def unteach(palavra: _Key, _: Operator, backend: TheBackend) -> Untaught:
     return Untaught(reabertos=reopened)
 
 
-def _word(word_id: str, word: ClinicWord) -> dict[str, str]:
-    return {"id": word_id, "estado": word.state, "cidade": word.city, "curta": word.short, "longa": word.long}
-
-
 @router.get("/{chave}", responses=responses(404))
 async def one(chave: _Key, role: Reader, backend: TheBackend) -> QuestionView:
     """Uma pergunta, como está agora."""
@@ -370,7 +339,7 @@ async def decide(chave: _Key, wanted: Verdict, _: Operator, backend: TheBackend)
         done = await review.decide(choice, questions=backend.store.questions, cache=backend.cache)
     if done is None:
         raise HTTPException(404, "Não há esta pergunta.")
-    return _conflict(done.by) if isinstance(done, Conflict) else decision_view(done)
+    return _conflict(done.by) if isinstance(done, Conflict) else DecisionView.of(done)
 
 
 async def _choice(backend: Backend, key: str, wanted: Verdict) -> Choice:
@@ -421,9 +390,6 @@ def _after(cursor: str | None) -> tuple[int, str] | None:
     if found is None:
         raise HTTPException(422, "cursor: use o da página anterior, como veio.")
     return int(found[1]), found[2]
-
-
-# -- shown ------------------------------------------------------------------------------------------------------------
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------
@@ -490,7 +456,7 @@ async def _shown(backend: Backend, chosen: Chosen, after: tuple[int, str] | None
         "lacks": [lack_view(one) for one in found.lacks],
         "cards": [question_view(one, clear=operator) for one in found.cards],
         "cursor": f"{found.after[0]}.{found.after[1]}" if found.after else "",
-        "decisions": [decision_view(one) for one in await backend.store.questions.decisions(8)]
+        "decisions": [DecisionView.of(one) for one in await backend.store.questions.decisions(8)]
         if after is None
         else [],
         "state_names": UF_NAMES,

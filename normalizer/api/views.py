@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,12 +25,25 @@ SOURCE_OF: Final = {
     Origin.MODEL.value: "pela IA",
     Origin.MANUAL.value: "por uma pessoa",
 }
+_SHARES: Final = {"confirmados": Verdict.CONFIRMED, "conflitos": Verdict.CONFLICT, "sem_resposta": Verdict.READ}
 _LAST_STEP: Final = {
     Status.PENDING: "na fila",
     Status.DONE: "salvo",
     Status.REVIEW: "espera uma pessoa",
     Status.FAILED: "falhou",
 }
+
+
+class Shape(BaseModel):
+    """A JSON shape; a field's alias names the attribute of the stored record that fills it, as `town.name`."""
+
+    model_config = ConfigDict(from_attributes=True, populate_by_name=True)
+
+    @classmethod
+    def of(cls, record: object, **more: Any) -> Self:
+        """Of a record, but for what is worked out (`more`)."""
+        aliases = {name: str(one.validation_alias or name) for name, one in cls.model_fields.items()}
+        return cls(**{name: attrgetter(at)(record) for name, at in aliases.items() if name not in more}, **more)
 
 
 class FieldVerdict(BaseModel):
@@ -64,7 +79,7 @@ class Text(BaseModel):
     )
 
 
-class AppointmentView(BaseModel):
+class AppointmentView(Shape):
     """One appointment; documents hidden and the patient's name as initials unless asked for by an operator."""
 
     id: str = Field(examples=["6740f0c2a1b2c3d4e5f60718"])
@@ -74,16 +89,18 @@ class AppointmentView(BaseModel):
     hora_agendamento: str | None = Field(examples=["08:00"])
     nome_unidade: str | None = None
     status: str = Field(examples=["concluido"])
-    causas: list[str] = Field(examples=[[]])
+    causas: list[str] = Field(validation_alias="causes", examples=[[]])
     conferir: list[str] = Field(
         default=[],
         examples=[["data escrita “31/02/2026”"]],
         description="Resolvido, e pede um olhar.",
     )
-    tentativas: int = Field(examples=[1])
-    atualizado_em: datetime | None
+    tentativas: int = Field(validation_alias="tries", examples=[1])
+    atualizado_em: datetime | None = Field(validation_alias="moved_at")
     import_id: str | None
-    revisao: int = Field(description="Cresce a cada mudança; mande-a de volta ao corrigir.", examples=[2])
+    revisao: int = Field(
+        validation_alias="revision", description="Cresce a cada mudança; mande-a de volta ao corrigir.", examples=[2]
+    )
     documentos: Literal["mascarados", "abertos"]
     endereco: Text
     documento: Text
@@ -126,30 +143,32 @@ class Progress(BaseModel):
     total: int = 0
 
 
-class ImportView(BaseModel):
+class ImportView(Shape):
     """One import: counts and names, no patient's data."""
 
     model_config = ConfigDict(json_schema_extra={"description": "Uma importação."})
 
     id: str = Field(examples=["6740f0c2a1b2c3d4e5f60718"])
-    arquivo: str = Field(examples=["agenda.xlsx"])
+    arquivo: str = Field(validation_alias="file", examples=["agenda.xlsx"])
     estado: str = Field(examples=["concluida"])
     fase: str = Field(
         description="lendo, gravando, gravada (os agendamentos ainda se normalizam), normalizada; senão, o estado.",
         examples=["normalizada"],
     )
-    criada_em: datetime | None
-    linhas: int
-    lidas: int = Field(default=0, description="Enquanto a planilha é lida, antes de gravar.")
-    gravadas: int
-    recusa: str | None = Field(default=None, description="Quando recusada: por quê, e como corrigir.")
-    novas: int = 0
-    alteradas: int = 0
-    atualizadas: int = Field(default=0, description="Mudaram só outros campos, como o telefone.")
-    iguais: int = 0
-    problemas: int = 0
-    planilhas_ocultas: list[str] = []
-    planilhas_ignoradas: list[str] = []
+    criada_em: datetime | None = Field(validation_alias="created_at")
+    linhas: int = Field(validation_alias="rows")
+    lidas: int = Field(0, validation_alias="read", description="Enquanto a planilha é lida, antes de gravar.")
+    gravadas: int = Field(validation_alias="written")
+    recusa: str | None = Field(
+        None, validation_alias="refusal", description="Quando recusada: por quê, e como corrigir."
+    )
+    novas: int = Field(0, validation_alias="new")
+    alteradas: int = Field(0, validation_alias="changed")
+    atualizadas: int = Field(0, validation_alias="refreshed", description="Mudaram só outros campos, como o telefone.")
+    iguais: int = Field(0, validation_alias="equal")
+    problemas: int = Field(0, validation_alias="problems")
+    planilhas_ocultas: list[str] = Field([], validation_alias="hidden_sheets")
+    planilhas_ignoradas: list[str] = Field([], validation_alias="ignored_sheets")
     desfeitas: int = Field(default=0, description="Agendamentos apagados, restaurados ou mantidos ao desfazer.")
     desfaz_ate: datetime | None = Field(default=None, description="Até quando pode ser desfeita; nulo se não pode.")
     erros_ate: datetime | None = Field(default=None, description="Até quando as linhas com problema se podem baixar.")
@@ -167,43 +186,30 @@ class ImportView(BaseModel):
 
 def appointment_view(stored: StoredAppointment, *, clear: bool) -> AppointmentView:
     """A stored appointment as shown."""
-    return AppointmentView(**_fields(stored, clear=clear))
+    return AppointmentView.of(stored, **_worked_out(stored, clear=clear))
 
 
 def appointment_detail(
     stored: StoredAppointment, about_import: ImportRecord | None, *, clear: bool
 ) -> AppointmentDetail:
     """A stored appointment with its way so far."""
-    return AppointmentDetail(
-        **_fields(stored, clear=clear), linha_do_tempo=_timeline(stored, about_import, clear=clear)
-    )
+    way = _timeline(stored, about_import, clear=clear)
+    return AppointmentDetail.of(stored, **_worked_out(stored, clear=clear), linha_do_tempo=way)
 
 
 def import_view(record: ImportRecord, counted: ProgressCounts | None = None) -> ImportView:
     """A stored import as shown."""
     now = datetime.now(UTC)
-    return ImportView(
-        id=record.id,
-        arquivo=record.file,
+    evidence = Counter[str]() if counted is None else counted.by_evidence
+    return ImportView.of(
+        record,
         estado=record.state(now).value,
         fase=_phase(record, record.state(now), counted),
-        criada_em=record.created_at,
-        linhas=record.rows,
-        lidas=record.read,
-        gravadas=record.written,
-        recusa=record.refusal,
-        novas=record.new,
-        alteradas=record.changed,
-        atualizadas=record.refreshed,
-        iguais=record.equal,
-        problemas=record.problems,
-        planilhas_ocultas=list(record.hidden_sheets),
-        planilhas_ignoradas=list(record.ignored_sheets),
         desfeitas=record.removed + record.restored + record.kept,
         desfaz_ate=record.undo_until(now),
         erros_ate=record.problems_until(now),
-        progresso=progress_of(counted) if counted is not None else None,
-        **(_shares_of(counted) if counted is not None else {}),
+        progresso=None if counted is None else progress_of(counted),
+        **{name: evidence[verdict.value] for name, verdict in _SHARES.items()},
     )
 
 
@@ -222,18 +228,13 @@ def _phase(record: ImportRecord, state: ImportState, counted: ProgressCounts | N
     return "gravada" if counted is not None and counted.by_status[Status.PENDING] else "normalizada"
 
 
-def _shares_of(counted: ProgressCounts) -> dict[str, int]:
-    names = {"confirmados": Verdict.CONFIRMED, "conflitos": Verdict.CONFLICT, "sem_resposta": Verdict.READ}
-    return {name: counted.by_evidence[verdict.value] for name, verdict in names.items()}
-
-
 def progress_of(counted: ProgressCounts) -> Progress:
     """Concluded by who read the address; the rest by status."""
     rest = {status.value: counted.by_status[status] for status in Status if status is not Status.DONE}
     return Progress(**{origin.value: counted.by_origin[origin] for origin in Origin}, **rest, total=counted.total)
 
 
-def _fields(stored: StoredAppointment, *, clear: bool) -> dict[str, Any]:
+def _worked_out(stored: StoredAppointment, *, clear: bool) -> dict[str, Any]:
     name = stored.fields.get("nome_paciente", "")
     said = ["id_agendamento", "data_agendamento", "hora_agendamento", "nome_unidade"]
     if _UNREAD_DATE in stored.fields:
@@ -241,15 +242,9 @@ def _fields(stored: StoredAppointment, *, clear: bool) -> dict[str, Any]:
     return {
         "data_agendamento": None,
         **{field: stored.fields.get(field) for field in said},
-        "id": stored.id,
         "paciente": (name if clear else mask(name, What.NAME)) or None,
         "status": stored.status.value,
-        "causas": stored.causes,
         "conferir": _to_look_at(stored, clear=clear),
-        "tentativas": stored.tries,
-        "atualizado_em": stored.moved_at,
-        "import_id": stored.import_id,
-        "revisao": stored.revision,
         "documentos": "abertos" if clear else "mascarados",
         "endereco": _text_of(stored, Kind.ADDRESS, clear=clear),
         "documento": _text_of(stored, Kind.DOCUMENT, clear=clear),
