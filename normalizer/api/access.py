@@ -250,5 +250,6 @@ def of_app(name: str) -> Any:
 
 
 #: Parameter types of path operations.
+TheAccess = Annotated[Access, of_app("access")]
 Reader = Annotated[Role, Depends(_given)]
 Operator = Annotated[Role, Depends(_operator)]

@@ -22,7 +22,7 @@ from normalizer import __version__
 from normalizer.api import appointments, page, problems, review, sheets, system
 from normalizer.api.access import Access, Admission, Reader, Role, is_for_operators
 from normalizer.api.live import Live
-from normalizer.api.rendering import HERE, templates
+from normalizer.api.rendering import HERE, html
 from normalizer.api.uploads import PATIENCE_S, Previews, Uploads
 from normalizer.imports.spreadsheet import Limits
 from normalizer.runtime import Backend
@@ -117,7 +117,7 @@ def create_app(
 async def listed_problems(request: Request) -> Response:
     """What the `type` of a problem points to."""
     kinds = [(status, slug, problems.TITLES[status], advice) for status, (slug, advice) in problems.KINDS.items()]
-    return templates.TemplateResponse(request, "problemas.html", {"kinds": kinds})
+    return html(request, "problemas.html", kinds=kinds)
 
 
 @pages.get("/openapi.json")
@@ -135,7 +135,7 @@ async def docs(request: Request, role: Reader) -> Response:
             operation = operations[method]
             shown = {"method": method.upper(), "path": path, **operation}
             by_tag.setdefault((operation.get("tags") or [""])[0], []).append(shown)
-    return templates.TemplateResponse(request, "docs.html", {"by_tag": by_tag, "operator": role >= Role.OPERATOR})
+    return html(request, "docs.html", by_tag=by_tag)
 
 
 def _described(request: Request, role: Role) -> dict[str, Any]:

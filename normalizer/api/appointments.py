@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normalizer.api.access import Operator, Reader, Role
 from normalizer.api.live import TheBackend
-from normalizer.api.problems import responses
+from normalizer.api.problems import known, responses
 from normalizer.api.system import Requeued
 from normalizer.api.uploads import TheUploads
 from normalizer.api.views import (
@@ -129,10 +129,7 @@ class BulkCorrected(BaseModel):
 
 async def known_appointment(backend: Backend, appointment_id: str) -> StoredAppointment:
     """The appointment. 404 when there is none, or it is not ours."""
-    found = await backend.store.one(appointment_id)
-    if found is None:
-        raise HTTPException(404, "Não há agendamento com este id.")
-    return found
+    return known(await backend.store.one(appointment_id), "Não há agendamento com este id.")
 
 
 async def import_of(backend: Backend, found: StoredAppointment) -> ImportRecord | None:

@@ -18,6 +18,7 @@ from normalizer.api.views import ImportView, Progress, progress_of, recent_impor
 from normalizer.domain.appointment import Status
 from normalizer.errors import NormalizerError
 from normalizer.operations.status import Overview, read_overview
+from normalizer.queue.waiting import cancel_and_wait
 from normalizer.runtime import Backend
 from normalizer.store import Attention
 
@@ -229,8 +230,7 @@ class Live:
     async def close(self) -> None:
         """Stop reading."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await cancel_and_wait(self._task)
 
     async def _keep_reading(self) -> None:
         while self._watchers:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from normalizer.api.access import COOKIE, SESSION_S, Access, Operator, Reader, Role, identify, slow_down
+from normalizer.api.access import COOKIE, SESSION_S, Operator, Reader, Role, TheAccess, identify, slow_down
 from normalizer.api.appointments import (
     AppointmentId,
     Correction,
@@ -23,9 +23,9 @@ from normalizer.api.appointments import (
     known_appointment,
 )
 from normalizer.api.live import Snapshot, TheBackend, TheLive, failures
-from normalizer.api.rendering import templates
-from normalizer.api.sheets import ColumnView, FileName, KnownPreview, TheVocabulary, preview_view
-from normalizer.api.uploads import FIRST_LOOK, Patience, Preview, ThePreviews, TheUploads, patiently, received
+from normalizer.api.rendering import html, templates
+from normalizer.api.sheets import ColumnView, KnownPreview, NewPreview, preview_view
+from normalizer.api.uploads import FIRST_LOOK, Patience, Preview, TheUploads
 from normalizer.api.views import appointment_detail, appointment_view
 from normalizer.domain.address.explain import explain
 from normalizer.domain.appointment import Kind, Origin, Status
@@ -64,23 +64,21 @@ Chosen = Annotated[Filter, Depends(chosen_filter)]
 @router.get("/", response_class=HTMLResponse)
 async def home(request: Request, backend: TheBackend, live: TheLive, uploads: TheUploads, chosen: Chosen) -> Response:
     """The page, or the door to it; it comes up whatever does not answer, and says so."""
-    role = identify(request, None)
+    role = request.state.role = identify(request, None)
     if role is None:
-        return templates.TemplateResponse(request, "entrar.html", {"wrong": False})
+        return html(request, "entrar.html")
     snapshot = await live.now()
     try:
         shown = await _table(backend, chosen, 1)
     except TransientError as error:
         shown = _shown(chosen, Page((), 0), 1) | {"away": str(error)}
     context = _panel(snapshot, role) | shown
-    context |= {"session": not _access(request).is_open, "most_bytes": uploads.limits.file_bytes}
-    return templates.TemplateResponse(request, "pagina.html", context)
+    return html(request, "pagina.html", **context, most_bytes=uploads.limits.file_bytes)
 
 
 @router.post("/entrar")
-async def enter(request: Request) -> Response:
+async def enter(request: Request, access: TheAccess) -> Response:
     """A key for a session."""
-    access = _access(request)
     if "x-www-form-urlencoded" not in request.headers.get("content-type", ""):
         raise HTTPException(415, "Envie o formulário.")
     identify(request, None)  # a form of another site is refused
@@ -91,7 +89,7 @@ async def enter(request: Request) -> Response:
     role = access.role_of(form.get("chave", [""])[0].strip())
     if access.is_open or role is None:
         await slow_down(request, access)
-        return templates.TemplateResponse(request, "entrar.html", {"wrong": True}, status_code=401)
+        return html(request, "entrar.html", 401, wrong=True)
     answer = RedirectResponse("/", 303)
     answer.set_cookie(
         COOKIE,
@@ -113,9 +111,9 @@ def _came_by_https(request: Request) -> bool:
 
 
 @router.post("/sair")
-async def leave(request: Request, _: Reader) -> Response:
+async def leave(request: Request, _: Reader, access: TheAccess) -> Response:
     """End the session, in this browser and in any copy of its cookie."""
-    _access(request).close_session(request.cookies.get(COOKIE, ""))
+    access.close_session(request.cookies.get(COOKIE, ""))
     answer = RedirectResponse("/", 303)
     answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
     return answer
@@ -138,28 +136,26 @@ def _panel_event(snapshot: Snapshot, *, role: Role) -> ServerSentEvent:
 @router.get("/pagina/tabela", response_class=HTMLResponse)
 async def table(
     request: Request,
-    role: Reader,
+    _: Reader,
     backend: TheBackend,
     chosen: Chosen,
     pagina: Annotated[int, Query(ge=1, le=500)] = 1,
 ) -> Response:
     """The table of appointments."""
-    context = await _table(backend, chosen, pagina) | {"operator": role >= Role.OPERATOR}
-    return templates.TemplateResponse(request, "tabela.html", context)
+    return html(request, "tabela.html", **await _table(backend, chosen, pagina))
 
 
 @router.post("/pagina/busca", response_class=HTMLResponse)
 async def search(request: Request, wanted: Search, _: Operator, backend: TheBackend, chosen: Chosen) -> Response:
     """The table of a patient's appointments; the name is in the body, so that it stands in no address and no log."""
-    context = await _table(backend, replace(chosen, patient=wanted.paciente), 1) | {"operator": True}
-    return templates.TemplateResponse(request, "tabela.html", context)
+    return html(request, "tabela.html", **await _table(backend, replace(chosen, patient=wanted.paciente), 1))
 
 
 @router.get("/pagina/agendamentos/{appointment_id}", response_class=HTMLResponse)
-async def row(request: Request, appointment_id: AppointmentId, role: Reader, backend: TheBackend) -> Response:
+async def row(request: Request, appointment_id: AppointmentId, _: Reader, backend: TheBackend) -> Response:
     """One row of the table."""
     one = appointment_view(await known_appointment(backend, appointment_id), clear=False)
-    return templates.TemplateResponse(request, "linha.html", {"one": one, "operator": role >= Role.OPERATOR})
+    return html(request, "linha.html", one=one)
 
 
 @router.get("/pagina/agendamentos/{appointment_id}/corrigir", response_class=HTMLResponse)
@@ -168,7 +164,7 @@ async def correction(request: Request, appointment_id: AppointmentId, _: Operato
     found = await known_appointment(backend, appointment_id)
     one = appointment_detail(found, await import_of(backend, found), clear=True)
     reading = explain(found.texts[Kind.ADDRESS].text)
-    return templates.TemplateResponse(request, "corrigir.html", {"one": one, "reading": reading})
+    return html(request, "corrigir.html", one=one, reading=reading)
 
 
 @router.patch("/pagina/agendamentos/{appointment_id}", response_class=HTMLResponse)
@@ -178,22 +174,12 @@ async def correct(
     """Correct, and answer with the row as it is now."""
     after = await apply_correction(backend, await known_appointment(backend, appointment_id), wanted)
     one = appointment_view(after, clear=False)
-    return templates.TemplateResponse(request, "linha.html", {"one": one, "operator": True, "fresh": True})
+    return html(request, "linha.html", one=one, fresh=True)
 
 
 @router.post("/pagina/previa", response_class=HTMLResponse)
-async def preview(
-    request: Request,
-    _: Operator,
-    uploads: TheUploads,
-    previews: ThePreviews,
-    vocabulary: TheVocabulary,
-    patience_s: Patience,
-    nome: FileName = None,
-) -> Response:
+async def preview(request: Request, _: Operator, begun: NewPreview, patience_s: Patience) -> Response:
     """What importing the sheet would do, or how far the look at it is."""
-    async with received(request, nome, limits=uploads.limits) as upload:
-        begun = previews.begin(upload, vocabulary)
     return await _previewed(request, begun, FIRST_LOOK * patience_s)
 
 
@@ -204,43 +190,38 @@ async def preview_again(request: Request, _: Operator, begun: KnownPreview, pati
 
 
 async def _previewed(request: Request, begun: Preview, patience_s: float) -> Response:
-    if begun.task is not None and await patiently(begun.task, patience_s):
-        await begun.task  # re-raises an unexpected error
+    await begun.wait(patience_s)
     context: dict[str, Any] = {"preview": begun, "name": begun.name, "labels": LABELS}
     if isinstance(begun.refused, UnknownColumns) and (begun.refused.titles or begun.refused.untitled):
-        return templates.TemplateResponse(request, "colunas.html", context | _unknown(begun, begun.refused))
+        return html(request, "colunas.html", **context, **_unknown(begun, begun.refused))
     if begun.refused is not None:
         raise begun.refused
-    if not begun.is_over:
-        return templates.TemplateResponse(request, "lendo.html", context)
-    proposed = {one.title: one for one in begun.report.proposals} if begun.report is not None else {}
+    if begun.report is None or not begun.is_over:
+        return html(request, "lendo.html", **context)
+    proposed = {one.title: one for one in begun.report.proposals}
     context |= {"report": preview_view(begun), "groups": begun.groups, "proposed": proposed}
-    return templates.TemplateResponse(request, "previa.html", context)
+    return html(request, "previa.html", **context)
 
 
 def _unknown(begun: Preview, refused: UnknownColumns) -> dict[str, Any]:
     """The columns of a sheet of which nothing useful is known yet."""
     proposed = {one.title: one for one in refused.proposals}
+    asked = {title: proposed.get(title) for title in refused.titles or refused.untitled}
     columns = [
         ColumnView(
             titulo=title,
             campo=begun.told.get(title),
-            evidencia=proposed[title].evidence if title in proposed else "não se sabe o que traz",
-            exemplos=list(proposed[title].examples) if title in proposed else [],
+            evidencia=guess.evidence if guess else "não se sabe o que traz",
+            exemplos=list(guess.examples) if guess else [],
         )
-        for title in refused.titles or refused.untitled
+        for title, guess in asked.items()
     ]
     columns += [
         ColumnView(titulo=title, campo=field, evidencia="como foi indicado", exemplos=[])
         for title, field in begun.told.items()
-        if title not in (refused.titles or refused.untitled)
+        if title not in asked
     ]
     return {"columns": columns, "proposed": proposed}
-
-
-def _access(request: Request) -> Access:
-    access: Access = request.app.state.access
-    return access
 
 
 def _busy(snapshot: Snapshot) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from fastapi import FastAPI, Request
@@ -19,6 +19,8 @@ from normalizer.errors import InvalidInput, Misconfigured, NormalizerError, Tran
 from normalizer.imports.spreadsheet import UnknownColumns
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 MEDIA_TYPE: Final = "application/problem+json"
 TITLES: Final = {
@@ -36,7 +38,6 @@ TITLES: Final = {
     500: "Erro interno",
     503: "Indisponível por enquanto",
 }
-
 
 #: The last word of a problem's `type`, and what is to be done about any of its kind; the page at `LISTED` says so.
 LISTED: Final = "/problemas"
@@ -91,6 +92,13 @@ def problem(
     title = TITLES.get(status) or HTTPStatus(status).phrase
     body = Problem(type=type_of(status), title=title, status=status, detail=detail, errors=errors or [])
     return JSONResponse(body.model_dump(), status, headers, MEDIA_TYPE)
+
+
+def known(found: T | None, missing: str) -> T:
+    """What was looked for. 404 where there is none."""
+    if found is None:
+        raise HTTPException(404, missing)
+    return found
 
 
 def _methods(request: Request) -> set[str]:

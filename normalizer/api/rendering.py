@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from fastapi import Request, Response
 from fastapi.templating import Jinja2Templates
 
+from normalizer.api.access import Role
 from normalizer.domain.decision import Reason
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import duration, many, money, number
@@ -46,7 +48,19 @@ _ADDRESS_LABELS: Final = {
     "cep": "CEP",
 }
 
-templates = Jinja2Templates(directory=HERE / "templates")  # autoescape is on for .html
+
+def _of_who_asks(request: Request) -> dict[str, Any]:
+    """Whether that is an operator, and has a session to end."""
+    role = getattr(request.state, "role", None)  # none yet at the door
+    return {"operator": role == Role.OPERATOR, "session": not request.app.state.access.is_open}
+
+
+templates = Jinja2Templates(directory=HERE / "templates", context_processors=[_of_who_asks])  # autoescapes .html
+
+
+def html(request: Request, template: str, status: int = 200, /, **context: Any) -> Response:
+    """A template as the answer."""
+    return templates.TemplateResponse(request, template, context, status)
 
 
 def moment(value: datetime | None) -> str:

@@ -16,12 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from normalizer.api.access import Operator, Reader, Role, identify
 from normalizer.api.appointments import AddressCorrection, DocumentCorrection
 from normalizer.api.live import TheBackend
-from normalizer.api.problems import problem, responses
-from normalizer.api.rendering import templates
+from normalizer.api.problems import known, problem, responses
+from normalizer.api.rendering import html, moment
 from normalizer.api.views import Shape
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import LABELS, Kind
-from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.wording import many
 from normalizer.observability.masking import What, mask
 from normalizer.operations import review
@@ -273,9 +272,8 @@ async def export(_: Operator, backend: TheBackend) -> StreamingResponse:
 async def undo(decision_id: _DecisionId, _: Operator, backend: TheBackend) -> Undone:
     """Desfaz uma decisão (até um dia depois): as perguntas voltam. O que alguém mudou desde então fica."""
     undone = await review.undo(decision_id, questions=backend.store.questions, cache=backend.cache)
-    if undone is None:
-        raise HTTPException(404, "Não há decisão com este id, ou já foi desfeita.")
-    return Undone(reabertos=undone[0], mantidos=undone[1])
+    reopened, kept = known(undone, "Não há decisão com este id, ou já foi desfeita.")
+    return Undone(reabertos=reopened, mantidos=kept)
 
 
 @router.delete("/decisoes", responses=responses(422))
@@ -290,21 +288,20 @@ async def forget(
 async def words(_: Operator, backend: TheBackend) -> WordsView:
     """A lista de palavras da clínica, e o que as decisões propõem para ela."""
     proposed = await review.proposed_words(backend.store.questions, backend.store.words)
-    known = await backend.store.words.all()
+    listed = await backend.store.words.all()
     return WordsView(
         propostas=[LessonView.of(one.word, id=one.id, decisoes=one.decisions, abertos=one.settles) for one in proposed],
-        palavras=[WordView.of(word, id=word_id) for word_id, word in known.items()],
+        palavras=[WordView.of(word, id=word_id) for word_id, word in listed.items()],
     )
 
 
 @router.post("/palavras/{palavra}", responses=responses(404))
 async def teach(palavra: _Key, _: Operator, backend: TheBackend) -> Taught:
     """Põe uma proposta na lista e resolve o que está em aberto por causa dela; os workers a seguem em um minuto."""
-    questions, known = backend.store.questions, backend.store.words
-    proposed = {one.id: one.word for one in await review.proposed_words(questions, known)}
-    if palavra not in proposed:
-        raise HTTPException(404, "Não há esta proposta.")
-    settled = await review.teach(proposed[palavra], questions=questions, words=known, cache=backend.cache)
+    questions, listed = backend.store.questions, backend.store.words
+    proposed = {one.id: one.word for one in await review.proposed_words(questions, listed)}
+    word = known(proposed.get(palavra), "Não há esta proposta.")
+    settled = await review.teach(word, questions=questions, words=listed, cache=backend.cache)
     return Taught(agendamentos=settled)
 
 
@@ -313,9 +310,7 @@ async def unteach(palavra: _Key, _: Operator, backend: TheBackend) -> Untaught:
     """Tira uma palavra da lista; o que ela resolveu há menos de um dia volta à revisão."""
     store = backend.store
     reopened = await review.unteach(palavra, questions=store.questions, words=store.words, cache=backend.cache)
-    if reopened is None:
-        raise HTTPException(404, "Não há esta palavra na lista.")
-    return Untaught(reabertos=reopened)
+    return Untaught(reabertos=known(reopened, "Não há esta palavra na lista."))
 
 
 @router.get("/{chave}", responses=responses(404))
@@ -337,9 +332,7 @@ async def decide(chave: _Key, wanted: Verdict, _: Operator, backend: TheBackend)
     else:
         choice = await _choice(backend, chave, wanted)
         done = await review.decide(choice, questions=backend.store.questions, cache=backend.cache)
-    if done is None:
-        raise HTTPException(404, "Não há esta pergunta.")
-    return _conflict(done.by) if isinstance(done, Conflict) else DecisionView.of(done)
+    return _conflict(done.by) if isinstance(done, Conflict) else DecisionView.of(known(done, "Não há esta pergunta."))
 
 
 async def _choice(backend: Backend, key: str, wanted: Verdict) -> Choice:
@@ -366,10 +359,8 @@ async def _choice(backend: Backend, key: str, wanted: Verdict) -> Choice:
 
 
 async def _card(backend: Backend, key: str) -> Card:
-    found = await review.one_card(backend.store.questions, key)
-    if found is None:
-        raise HTTPException(404, "Ninguém mais pergunta isto: foi decidido, ou o texto mudou.")
-    return found
+    card = await review.one_card(backend.store.questions, key)
+    return known(card, "Ninguém mais pergunta isto: foi decidido, ou o texto mudou.")
 
 
 def _conflict(by: Decision | None) -> Response:
@@ -378,7 +369,7 @@ def _conflict(by: Decision | None) -> Response:
         return problem(409, "Os agendamentos mudaram desde que a pergunta foi mostrada: veja-a de novo.")
     done = {"dispensar": "dispensou", POSTPONED: "adiou"}.get(by.action, "decidiu")
     state = ", e a decisão foi desfeita" if by.state == "desfeita" else ""
-    said = f"Outra pessoa {done} às {templates.env.filters['moment'](by.at)} ({many(by.count, 'agendamento')}){state}."
+    said = f"Outra pessoa {done} às {moment(by.at)} ({many(by.count, 'agendamento')}){state}."
     error = {"campo": "versao", "decisao": by.id, "acao": by.action, "versao": str(by.number), "estado": by.state}
     return problem(409, f"{said} Nada foi gravado por cima.", errors=[error])
 
@@ -398,19 +389,15 @@ def _after(cursor: str | None) -> tuple[int, str] | None:
 @pages.get("/revisao", response_class=HTMLResponse)
 async def page(request: Request, backend: TheBackend, chosen: TheChosen) -> Response:
     """The desk, or the door to it."""
-    role = identify(request, None)
+    role = request.state.role = identify(request, None)
     if role is None:
-        return templates.TemplateResponse(request, "entrar.html", {"wrong": False})
+        return html(request, "entrar.html")
     counts = await backend.store.totals.counts()
     reasons = {kind.value: counts.by_reason[kind].most_common() for kind in Kind}
-    context = await _shown(backend, chosen, None, role) | await _taught(backend, role)
-    context |= {
-        "reasons": reasons,
-        "chosen": chosen,
-        "labels": LABELS,
-        "session": not request.app.state.access.is_open,
-    }
-    return templates.TemplateResponse(request, "revisao.html", context)
+    context: dict[str, Any] = {"reasons": reasons, "chosen": chosen, "labels": LABELS}
+    if role >= Role.OPERATOR:
+        context |= {"words": await words(role, backend), "decisions": await decisions(role, backend, 8)}
+    return html(request, "revisao.html", desk=await desk(role, backend, chosen), **context)
 
 
 @pages.get("/pagina/revisao", response_class=HTMLResponse)
@@ -418,46 +405,19 @@ async def questions(
     request: Request, role: Reader, backend: TheBackend, chosen: TheChosen, cursor: Cursor = None
 ) -> Response:
     """The questions that follow on."""
-    context = await _shown(backend, chosen, _after(cursor), role)
-    return templates.TemplateResponse(request, "perguntas.html", context)
+    return html(request, "perguntas.html", desk=await desk(role, backend, chosen, cursor))
 
 
 @pages.get("/pagina/palavras", response_class=HTMLResponse)
 async def clinic_words(request: Request, role: Operator, backend: TheBackend) -> Response:
     """What the decisions teach."""
-    return templates.TemplateResponse(request, "palavras.html", await _taught(backend, role))
-
-
-async def _taught(backend: Backend, role: Role) -> dict[str, Any]:
-    if role < Role.OPERATOR:
-        return {}
-    found = await words(role, backend)
-    return {"lessons": found.propostas, "words": found.palavras}
+    return html(request, "palavras.html", words=await words(role, backend))
 
 
 @pages.get("/pagina/revisao/{chave}", response_class=HTMLResponse)
 async def question(request: Request, chave: _Key, role: Reader, backend: TheBackend) -> Response:
     """One question again; nothing where nobody asks it any more, which is no error of who looks."""
-    operator = role >= Role.OPERATOR
     found = await review.one_card(backend.store.questions, chave)
     if found is None:
         return Response()
-    one = question_view(found, clear=operator)
-    return templates.TemplateResponse(request, "pergunta.html", {"one": one, "operator": operator})
-
-
-async def _shown(backend: Backend, chosen: Chosen, after: tuple[int, str] | None, role: Role) -> dict[str, Any]:
-    await review.finish_interrupted(backend.store.questions, backend.cache)
-    found = await review.look(backend.store.questions, chosen, after=after, limit=_SHOWN)
-    operator = role >= Role.OPERATOR
-    return {
-        "operator": operator,
-        "open": await backend.store.questions.count(chosen),
-        "lacks": [lack_view(one) for one in found.lacks],
-        "cards": [question_view(one, clear=operator) for one in found.cards],
-        "cursor": f"{found.after[0]}.{found.after[1]}" if found.after else "",
-        "decisions": [DecisionView.of(one) for one in await backend.store.questions.decisions(8)]
-        if after is None
-        else [],
-        "state_names": UF_NAMES,
-    }
+    return html(request, "pergunta.html", one=question_view(found, clear=role >= Role.OPERATOR))

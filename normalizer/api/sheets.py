@@ -13,9 +13,10 @@ from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader, Role
 from normalizer.api.live import LastEventId, TheBackend, TheLive
-from normalizer.api.problems import responses
+from normalizer.api.problems import known, responses
 from normalizer.api.uploads import (
     FIRST_LOOK,
+    FileName,
     Patience,
     Preview,
     Started,
@@ -24,102 +25,109 @@ from normalizer.api.uploads import (
     patiently,
     received,
 )
-from normalizer.api.views import ImportView, import_view, recent_imports
+from normalizer.api.views import ImportView, Shape, import_view, recent_imports
 from normalizer.domain.appointment import BRAND, UNIT, WhenMissing
 from normalizer.domain.wording import many
 from normalizer.errors import InvalidInput, TransientError
 from normalizer.imports import error_sheet
 from normalizer.imports.importing import ImportReport
-from normalizer.imports.spreadsheet import ADDRESS_FIELDS, DOCUMENT_FIELDS, Problem, ProblemGroup, Vocabulary
+from normalizer.imports.spreadsheet import ADDRESS_FIELDS, DOCUMENT_FIELDS, Problem, Vocabulary
 from normalizer.store import CellProblem, ImportRecord
 
 _MOST_GROUPS: Final = 100
 _MOST_ROWS_SHOWN: Final = 1_000
 
 
-class RowProblem(BaseModel):
+class RowProblem(Shape):
     """One cell or row of a sheet that cannot be used; what was found is shown by its shape only."""
 
     planilha: str
     linha: int | None
-    coluna: str | None
-    esperado: str
-    encontrado: str = Field(examples=["“xxx 00”"])
-    corrigir: str
+    coluna: str | None = Field(validation_alias="column")
+    esperado: str = Field(validation_alias="expected")
+    encontrado: str = Field(validation_alias="found", examples=["“xxx 00”"])
+    corrigir: str = Field(validation_alias="fix")
 
 
-class ProposalView(BaseModel):
+class ProposalView(Shape):
     """What a column that is not read may carry, by what its cells hold; `coluna=título=campo` accepts it."""
 
-    coluna: str = Field(examples=["Inscrição"])
-    campo: str = Field(examples=["cpf"])
-    evidencia: str = Field(examples=["97 % são CPFs válidos"])
-    exemplos: list[str] = Field(examples=[["“000.000.000-00”"]])
+    coluna: str = Field(validation_alias="title", examples=["Inscrição"])
+    campo: str = Field(validation_alias="field", examples=["cpf"])
+    evidencia: str = Field(validation_alias="evidence", examples=["97 % são CPFs válidos"])
+    exemplos: list[str] = Field(validation_alias="examples", examples=[["“000.000.000-00”"]])
 
 
-class ColumnView(BaseModel):
+class ColumnView(Shape):
     """A column: its title, the field it is read as (nulo: não é lida), por quê, e três valores."""
 
-    titulo: str = Field(examples=["Inscrição"])
-    campo: str | None = Field(examples=["cpf"])
-    evidencia: str = Field(examples=["97 % são CPFs válidos", "pelo título"])
-    exemplos: list[str] = Field(examples=[["“000.000.000-00”"]])
+    titulo: str = Field(validation_alias="title", examples=["Inscrição"])
+    campo: str | None = Field(validation_alias="field", examples=["cpf"])
+    evidencia: str = Field(validation_alias="evidence", examples=["97 % são CPFs válidos", "pelo título"])
+    exemplos: list[str] = Field(validation_alias="examples", examples=[["“000.000.000-00”"]])
 
 
-class ProblemGroupView(BaseModel):
+class ProblemGroupView(Shape):
     """Equal problems together."""
 
-    planilha: str
-    coluna: str | None
-    problema: str = Field(examples=["31/02/2026 não existe"])
-    encontrado: str
-    corrigir: str
+    planilha: str = Field(validation_alias="problem.sheet")
+    coluna: str | None = Field(validation_alias="problem.column")
+    problema: str = Field(validation_alias="said", examples=["31/02/2026 não existe"])
+    encontrado: str = Field(validation_alias="problem.found")
+    corrigir: str = Field(validation_alias="problem.fix")
     vezes: int = Field(examples=[300])
     linhas: list[int] = Field(description="As primeiras 1.000.")
 
 
-class LackingView(BaseModel):
+class LackingView(Shape):
     """Rows of a brand, or else of a unit, without an address; `/api/politicas/endereco` decides what that means."""
 
     marca: str | None = Field(default=None, examples=["Clínica Exemplo"])
     unidade: str | None = None
-    linhas: int = Field(examples=[1237])
-    em_casa: int = Field(description="Com carro, ou exame que se colhe em casa.", examples=[20])
+    linhas: int = Field(validation_alias="rows", examples=[1237])
+    em_casa: int = Field(
+        validation_alias="at_home", description="Com carro, ou exame que se colhe em casa.", examples=[20]
+    )
     quando: WhenMissing = Field(description="O que vale hoje.")
 
 
-class PreviewView(BaseModel):
+class PreviewView(Shape):
     """What an import would do."""
 
-    linhas: int
-    novas: int
-    alteradas: int
-    atualizadas: int
-    iguais: int
+    linhas: int = Field(validation_alias="rows")
+    novas: int = Field(validation_alias="new")
+    alteradas: int = Field(validation_alias="changed")
+    atualizadas: int = Field(validation_alias="refreshed")
+    iguais: int = Field(validation_alias="equal")
     custo: dict[str, Any] | None = Field(description="O que a IA custaria, como `normalizer estimate`; nulo se demora.")
-    planilhas: list[str]
-    planilhas_ocultas: list[str]
-    planilhas_ignoradas: list[str]
+    planilhas: list[str] = Field(validation_alias="sheets")
+    planilhas_ocultas: list[str] = Field(validation_alias="hidden_sheets")
+    planilhas_ignoradas: list[str] = Field(validation_alias="ignored_sheets")
     colunas_indicadas: dict[str, str] = Field(
+        validation_alias="told_columns",
         description="Título → campo: o que se disse agora ou numa importação anterior.",
         examples=[{"Onde mora": "endereco_completo"}],
     )
     situacoes_desconhecidas: dict[str, int] = Field(
+        validation_alias="unknown_statuses",
         description="Situação → linhas: o sistema não a conhece; grava-se Pendente e guarda-se o texto.",
         examples=[{"Em triagem": 3}],
     )
     esvaziadas: dict[str, int] = Field(
+        validation_alias="emptied",
         description="Campo → linhas: há texto gravado e a célula veio vazia. Ele fica, salvo com `esvaziar=true`.",
         examples=[{"endereco_completo": 2}],
     )
     sem_endereco: list[LackingView]
-    colunas: list[ColumnView]
+    colunas: list[ColumnView] = Field(validation_alias="columns")
     faltam_colunas: list[str] = Field(
         description="`endereco` ou `documento`: nenhuma coluna o traz; diga qual, com `coluna`.",
         examples=[["documento"]],
     )
-    colunas_desconhecidas: list[str] = Field(description="Não são lidas; `coluna` diz o que são.", examples=[["Sexo"]])
-    propostas: list[ProposalView]
+    colunas_desconhecidas: list[str] = Field(
+        validation_alias="unknown_columns", description="Não são lidas; `coluna` diz o que são.", examples=[["Sexo"]]
+    )
+    propostas: list[ProposalView] = Field(validation_alias="proposals")
     total_problemas: int
     problemas: list[RowProblem] = Field(description="Os primeiros 200.")
     grupos: list[ProblemGroupView] = Field(description="Os problemas iguais juntos, os mais frequentes primeiro.")
@@ -142,40 +150,23 @@ def preview_view(preview: Preview) -> PreviewView:
     report = preview.report
     if report is None:
         raise ValueError("a preview that is not ready")
-    return PreviewView(
-        linhas=report.rows,
-        novas=report.new,
-        alteradas=report.changed,
-        atualizadas=report.refreshed,
-        iguais=report.equal,
+    return PreviewView.of(
+        report,
         custo=preview.foreseen.as_dict() if preview.foreseen else None,
-        planilhas=list(report.sheets),
-        planilhas_ocultas=list(report.hidden_sheets),
-        planilhas_ignoradas=list(report.ignored_sheets),
-        colunas_indicadas=report.told_columns,
-        situacoes_desconhecidas=report.unknown_statuses,
-        esvaziadas=dict(report.emptied),
-        colunas_desconhecidas=list(report.unknown_columns),
         sem_endereco=[
-            LackingView(
+            LackingView.of(
+                one,
                 marca=one.name if one.field == BRAND else None,
                 unidade=one.name if one.field == UNIT else None,
-                linhas=one.rows,
-                em_casa=one.at_home,
                 quando=preview.policies.by_scope.get(scope, WhenMissing.NEVER),
             )
             for scope, one in report.lacking.items()
         ],
-        propostas=[
-            ProposalView(coluna=one.title, campo=one.field, evidencia=one.evidence, exemplos=list(one.examples))
-            for one in report.proposals
-        ],
-        colunas=[
-            ColumnView(titulo=one.title, campo=one.field, evidencia=one.evidence, exemplos=list(one.examples))
-            for one in report.columns
-        ],
         faltam_colunas=_lacking_columns(report),
-        grupos=[_group_view(group) for group in preview.groups[:_MOST_GROUPS]],
+        grupos=[
+            ProblemGroupView.of(one, vezes=max(1, len(one.rows)), linhas=one.rows[:_MOST_ROWS_SHOWN])
+            for one in preview.groups[:_MOST_GROUPS]
+        ],
         em_palavras=outcome_of(report),
         total_problemas=preview.problems,
         problemas=[row_problem(one.sheet, one.row, one) for one in report.errors],
@@ -184,22 +175,7 @@ def preview_view(preview: Preview) -> PreviewView:
 
 def row_problem(sheet: str, row: int | None, one: Problem | CellProblem) -> RowProblem:
     """A problem as shown, whether it is told now or was kept with its row."""
-    return RowProblem(
-        planilha=sheet, linha=row, coluna=one.column, esperado=one.expected, encontrado=one.found, corrigir=one.fix
-    )
-
-
-def _group_view(group: ProblemGroup) -> ProblemGroupView:
-    one = group.problem
-    return ProblemGroupView(
-        planilha=one.sheet,
-        coluna=one.column,
-        problema=group.said,
-        encontrado=one.found,
-        corrigir=one.fix,
-        vezes=max(1, len(group.rows)),
-        linhas=list(group.rows[:_MOST_ROWS_SHOWN]),
-    )
+    return RowProblem.of(one, planilha=sheet, linha=row)
 
 
 def _lacking_columns(report: ImportReport) -> list[str]:
@@ -282,7 +258,6 @@ RequestKey = Annotated[
     str | None,
     Header(alias="Idempotency-Key", min_length=1, max_length=200, description="Como o cliente chama o pedido."),
 ]
-FileName = Annotated[str | None, Query(max_length=300, description="Como as mensagens chamam o arquivo.")]
 
 
 class Columns(BaseModel):
@@ -309,25 +284,28 @@ class ProblemPage(BaseModel):
     itens: list[RowProblem]
 
 
+async def new_preview(
+    request: Request, previews: ThePreviews, uploads: TheUploads, vocabulary: TheVocabulary, nome: FileName = None
+) -> Preview:
+    """The dry run of the sheet in the request's body, just begun."""
+    async with received(request, nome, limits=uploads.limits) as upload:
+        return previews.begin(upload, vocabulary)
+
+
 async def known_preview(
     previews: ThePreviews, preview_id: Annotated[str, InPath(min_length=1, max_length=64)]
 ) -> Preview:
     """One of the last minutes. 404 when there is none."""
-    found = previews.find(preview_id)
-    if found is None:
-        raise HTTPException(404, "Não há prévia com este id: elas são guardadas por 15 minutos.")
-    return found
+    return known(previews.find(preview_id), "Não há prévia com este id: elas são guardadas por 15 minutos.")
 
 
+NewPreview = Annotated[Preview, Depends(new_preview)]
 KnownPreview = Annotated[Preview, Depends(known_preview)]
 
 
 async def known_import(backend: TheBackend, import_id: ImportId) -> ImportRecord:
     """The import's record. 404 when there is none."""
-    found = await backend.store.imports.get(import_id)
-    if found is None:
-        raise HTTPException(404, "Não há importação com este id.")
-    return found
+    return known(await backend.store.imports.get(import_id), "Não há importação com este id.")
 
 
 @router.get("/modelo.xlsx", response_class=Response, responses=_SHEET_ANSWER)
@@ -345,21 +323,9 @@ async def template(_: Reader) -> Response:
         **responses(413, 422),
     },
 )
-async def preview(
-    request: Request,
-    response: Response,
-    _: Operator,
-    previews: ThePreviews,
-    uploads: TheUploads,
-    patience_s: Patience,
-    vocabulary: TheVocabulary,
-    nome: FileName = None,
-) -> PreviewView | Response:
+async def preview(_: Operator, begun: NewPreview, patience_s: Patience) -> PreviewView | Response:
     """Mostra o que a importação faria, sem gravar nada. Se demora, responde 202 e segue: veja `previas/{id}`."""
-    async with received(request, nome, limits=uploads.limits) as upload:
-        begun = previews.begin(upload, vocabulary)
-    if begun.task is not None and await patiently(begun.task, FIRST_LOOK * patience_s):
-        await begun.task  # re-raises an unexpected error
+    await begun.wait(FIRST_LOOK * patience_s)
     if begun.refused is not None:
         raise begun.refused
     if begun.is_over:

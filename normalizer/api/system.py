@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from normalizer.api.access import Operator, Reader, Role
 from normalizer.api.live import CostView, LastEventId, Snapshot, StatusView, TheBackend, TheLive, WorkerView
 from normalizer.api.problems import responses
-from normalizer.api.rendering import templates
+from normalizer.api.rendering import html
 from normalizer.api.uploads import Started, TheUploads
 from normalizer.domain.appointment import BRAND, UNIT, Status, WhenMissing, scope_of
 from normalizer.errors import NormalizerError
@@ -186,8 +186,7 @@ async def send_again(
 @pages.get("/eventos-sem-entrega", response_class=HTMLResponse)
 async def undelivered_page(request: Request, role: Reader, backend: TheBackend) -> Response:
     """The same list for people, with a button."""
-    context = {"events": await undelivered(role, backend), "operator": role >= Role.OPERATOR}
-    return templates.TemplateResponse(request, "sem_entrega.html", context)
+    return html(request, "sem_entrega.html", events=await undelivered(role, backend))
 
 
 @pages.post("/eventos-sem-entrega")
@@ -256,7 +255,7 @@ async def remove(
 @pages.get("/pagina/politicas", response_class=HTMLResponse)
 async def shown(request: Request, role: Operator, backend: TheBackend) -> Response:
     """The same for the page."""
-    return templates.TemplateResponse(request, "politicas.html", {"known": await policies(role, backend)})
+    return html(request, "politicas.html", known=await policies(role, backend))
 
 
 @policy_router.post("/aplicar", status_code=202)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import structlog
-from fastapi import HTTPException
+from fastapi import HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -30,6 +30,7 @@ from normalizer.errors import InvalidInput, NormalizerError, QueueUnavailable, T
 from normalizer.imports.estimate import SheetEstimate, SheetTexts, estimate_texts
 from normalizer.imports.importing import ImportReport, import_sheet, undo_import
 from normalizer.imports.spreadsheet import CellEdits, Limits, ProblemGroup, grouped, megabytes
+from normalizer.queue.waiting import cancel_and_wait
 from normalizer.store import ImportNotes, ImportRecord, ImportState
 
 if TYPE_CHECKING:
@@ -169,6 +170,11 @@ class Preview:
         """Whether it is ready or refused."""
         return self.task is not None and self.task.done()
 
+    async def wait(self, patience_s: float) -> None:
+        """Wait for its end, if it comes in time. Raises what was not expected."""
+        if self.task is not None and await patiently(self.task, patience_s):
+            await self.task
+
 
 class Previews:
     """The dry runs of this process.
@@ -200,10 +206,7 @@ class Previews:
 
     async def close(self) -> None:
         """Stop what runs."""
-        tasks = [preview.task for preview in self._kept.values() if preview.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(*(preview.task for preview in self._kept.values() if preview.task is not None))
 
     async def _run(self, preview: Preview, path: Path, vocabulary: Vocabulary) -> None:
         try:
@@ -284,20 +287,21 @@ class Upload:
 @contextlib.asynccontextmanager
 async def received(request: Request, name: str | None, *, limits: Limits) -> AsyncIterator[Upload]:
     """The request's body as a file, which is deleted afterwards unless it was moved. 413 beyond the limit."""
+    most = limits.file_bytes
     descriptor, path = tempfile.mkstemp(prefix="normalizer-", suffix=".planilha")
     try:
         with os.fdopen(descriptor, "wb") as file:
             form, size, digest = file_part_of(request), 0, hashlib.blake2b(digest_size=16)
             async for piece in request.stream():
                 size += len(piece)
-                if size <= limits.file_bytes:
+                if size <= most:
                     content = form.feed(piece) if form is not None else piece
                     file.write(content)
                     digest.update(content)
-                elif size > _READ_PAST * limits.file_bytes:
+                elif size > _READ_PAST * most:
                     break
-        if size > limits.file_bytes:
-            raise HTTPException(413, f"A planilha passa de {megabytes(limits.file_bytes)}: divida-a.")
+        if size > most:
+            raise HTTPException(413, f"A planilha passa de {megabytes(most)}: divida-a.")
         edits = CellEdits()
         if form is not None:
             form.close()
@@ -412,9 +416,7 @@ class Uploads:
 
     async def close(self) -> None:
         """Stop what runs; the same sheet imported again, or undone again, completes it."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(*self._tasks)
 
     def _go_on(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -487,10 +489,11 @@ class Uploads:
             self._waiting -= 1
 
 
-#: Parameter types of path operations; the last one is how many seconds a request waits for work that goes on by itself.
+#: Parameter types of path operations; `Patience` is how many seconds it waits for work that goes on by itself.
 TheUploads = Annotated[Uploads, of_app("uploads")]
 ThePreviews = Annotated[Previews, of_app("previews")]
 Patience = Annotated[float, of_app("patience_s")]
+FileName = Annotated[str | None, Query(max_length=300, description="Como as mensagens chamam o arquivo.")]
 
 
 class Started(BaseModel):
