@@ -219,7 +219,7 @@ async def slow_down(request: Request, access: Access) -> None:
     await asyncio.sleep(min(_LONGEST_DELAY_S, _DELAY_S * count))
 
 
-def _given(
+async def _given(
     request: Request,
     _shown: Annotated[str | None, Security(_header)],
     _or_shown: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
@@ -229,7 +229,7 @@ def _given(
     return role
 
 
-def _operator(role: Annotated[Role, Depends(_given)]) -> Role:
+async def _operator(role: Annotated[Role, Depends(_given)]) -> Role:
     if role < Role.OPERATOR:
         raise HTTPException(403, "Esta chave é só de leitura.")
     return role
@@ -243,7 +243,7 @@ def is_for_operators(route: APIRoute) -> bool:
 def of_app(name: str) -> Any:
     """A dependency: what the app was put together with, under this name."""
 
-    def found(request: Request) -> Any:
+    async def found(request: Request) -> Any:
         return getattr(request.app.state, name)
 
     return Depends(found)

@@ -164,7 +164,7 @@ class Search(BaseModel):
     paciente: str = Field(min_length=2, max_length=100, examples=["ana exemplo"])
 
 
-def chosen_filter(
+async def chosen_filter(
     status: Annotated[list[Status] | None, Query(description="Pode repetir-se.")] = None,
     import_id: Annotated[str | None, Query(max_length=64)] = None,
     origem: Origin | None = None,

@@ -41,7 +41,7 @@ _IN_API: Final = {"busca": "id_contem"}
 router = APIRouter(include_in_schema=False)
 
 
-def chosen_filter(
+async def chosen_filter(
     status: Annotated[str, Query(max_length=20)] = "",
     origem: Annotated[str, Query(max_length=20)] = "",
     causa: Annotated[str, Query(max_length=200)] = "",

@@ -219,7 +219,7 @@ class Verdict(BaseModel):
     fonte: str = Field(default="", max_length=120, description="De onde veio a resposta escolhida.")
 
 
-def _chosen(
+async def _chosen(
     tipo: Annotated[Kind | None, Query()] = None,
     causa: Annotated[str | None, Query(max_length=200)] = None,
     import_id: Annotated[str | None, Query(max_length=64)] = None,

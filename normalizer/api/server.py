@@ -56,21 +56,26 @@ def serve(settings: Settings, *, host: str, port: int, listening: Callable[[str]
     Raises:
         Misconfigured: nobody could be kept out: production, or a host beyond this machine, without API_KEYS.
     """
-    access = access_of(settings)
+    access = Access(_keys(settings.api_keys), _keys(settings.api_keys_readonly))
     if access.is_open and (settings.environment == "production" or host not in LOOPBACK):
         where = "ENVIRONMENT=production" if settings.environment == "production" else f"--host {host}"
         fix = "Gere uma chave com openssl rand -hex 24 e ponha-a em API_KEYS."
         raise Misconfigured(f"{where} pede uma chave, e nenhuma está configurada.", fix=fix)
     allow_open_files()
-    asyncio.run(_serve(settings, access, host, port, listening))
+    asyncio.run(serve_here(settings, port=port, listening=listening, host=host, access=access))
 
 
-async def serve_here(settings: Settings, *, port: int, listening: Callable[[str], None]) -> None:
-    """Serve this machine alone, without a key: the page of a demo."""
-    await _serve(settings, Access(), "127.0.0.1", port, listening)
+async def serve_here(
+    settings: Settings,
+    *,
+    port: int,
+    listening: Callable[[str], None],
+    host: str = "127.0.0.1",
+    access: Access | None = None,
+) -> None:
+    """Serve until told to stop; as a demo does, without a key: this machine alone."""
+    access = access or Access()
 
-
-async def _serve(settings: Settings, access: Access, host: str, port: int, listening: Callable[[str], None]) -> None:
     @contextlib.asynccontextmanager
     async def opening() -> AsyncIterator[ASGIApp]:
         async with open_backend(settings) as backend:
@@ -86,6 +91,7 @@ async def _serve(settings: Settings, access: Access, host: str, port: int, liste
         http=BoundedProtocol,
         loop="asyncio",  # what the image has
         ws="none",
+        lifespan="off",  # what is served is opened beside it, as soon as that can be done
         log_config=None,
         access_log=False,
         server_header=False,
@@ -113,11 +119,6 @@ class _Server(uvicorn.Server):
         if self.started:
             host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
             self._listening(f"http://{host}:{self.config.port}")
-
-
-def access_of(settings: Settings) -> Access:
-    """The keys of API_KEYS and API_KEYS_READONLY, each a list parted by commas."""
-    return Access(_keys(settings.api_keys), _keys(settings.api_keys_readonly))
 
 
 def _keys(given: SecretStr | None) -> list[str]:
@@ -166,14 +167,11 @@ class UntilOpen:
                 self._missing = str(error)
                 self._tried.set()
                 log.warning("api.waiting", error=type(error).__name__)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(over.wait(), _AGAIN_S)
+                await wait_for_event(over, _AGAIN_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on to the app, or say what is waited for."""
-        if scope["type"] == "lifespan":
-            await _empty_lifespan(receive, send)
-        elif self._app is not None:
+        if self._app is not None:
             await self._app(scope, receive, send)
         elif scope["path"] == "/health/live":
             await JSONResponse({"estado": "ok"})(scope, receive, send)
@@ -183,13 +181,6 @@ class UntilOpen:
         else:
             answer = problems.problem(503, self._missing, headers={"Retry-After": str(_AGAIN_S)})
             await answer(scope, receive, send)
-
-
-async def _empty_lifespan(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await send({"type": "lifespan.shutdown.complete"})
 
 
 def allow_open_files() -> None:
