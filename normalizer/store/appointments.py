@@ -9,9 +9,7 @@ from typing import Any, Self
 
 from pymongo import UpdateOne
 
-from normalizer.domain.address import Address
 from normalizer.domain.appointment import Appointment, Kind, Status
-from normalizer.domain.document import Document
 from normalizer.observability.tracing import span
 from normalizer.store import indexes, queries, records, writes
 from normalizer.store.clinic import ClinicWords, ColumnTitles, DurableState, PolicyBook, Totals
@@ -34,7 +32,7 @@ from normalizer.store.outbox import Outbox, announced, marked
 from normalizer.store.queries import Filter, Page
 from normalizer.store.records import Pending, Result, named, ours, status_of
 from normalizer.store.review import Questions
-from normalizer.store.stored_appointment import StoredAppointment, as_read, correction_of
+from normalizer.store.stored_appointment import Corrected, StoredAppointment, as_read, correction_of
 from normalizer.store.undo import Rewrite, Undone, restore, write_over
 from normalizer.store.upsert import ImportRow, Upsert, UpsertReport
 from normalizer.store.writes import GuardedWrite, SaveReport, Stride, Turns
@@ -153,13 +151,13 @@ class AppointmentStore:
     async def upsert_rows(self, rows: Sequence[ImportRow], import_id: str) -> UpsertReport:
         """Write rows of a sheet; a row equal to the last import's is not touched."""
         with span("store.upsert", rows=len(rows)) as facts:
-            report = await (await self._upsert(import_id)).write(rows)
+            report = await Upsert(self._database, import_id, secret=await self.secret.get()).write(rows)
             facts |= {"new": len(report.new), "changed": len(report.changed)}
             return report
 
     async def preview_rows(self, rows: Sequence[ImportRow]) -> UpsertReport:
         """What `upsert_rows` would report; writes nothing."""
-        return await (await self._upsert("")).preview(rows)
+        return await Upsert(self._database, "", secret=await self.secret.get()).preview(rows)
 
     async def pending(self, *, limit: int = 1_000, older_than_s: float = 0.0) -> AsyncGenerator[list[Pending], None]:
         """What has waited for over `older_than_s` to be normalized, whoever stored it, oldest first, `limit` at a time.
@@ -262,16 +260,12 @@ class AppointmentStore:
         found = found or await self._appointments.find_one(named([appointment_id], "_id"))
         return StoredAppointment.of(found) if found is not None and status_of(found) is not None else None
 
-    async def correct(
-        self, seen: StoredAppointment, values: Mapping[Kind, Address | Document]
-    ) -> StoredAppointment | None:
+    async def correct(self, seen: StoredAppointment, values: Corrected) -> StoredAppointment | None:
         """Write a person's results on what the person saw; None when somebody wrote on it since."""
         change = self._correction(seen, values, self._clock(), await self.secret.get())
         return await self._write_on(seen, change, list(values))
 
-    async def correct_many(
-        self, corrections: Sequence[tuple[StoredAppointment, Mapping[Kind, Address | Document | None]]], import_id: str
-    ) -> int:
+    async def correct_many(self, corrections: Sequence[tuple[StoredAppointment, Corrected]], import_id: str) -> int:
         """The same for many, under an id that `undo` takes; how many. Those that somebody wrote on since are left."""
         secret, now = await self.secret.get(), self._clock()
         written = 0
@@ -285,13 +279,7 @@ class AppointmentStore:
             await self.imports.recount(seen.import_id for seen, _ in chunk)
         return written
 
-    def _correction(
-        self,
-        seen: StoredAppointment,
-        values: Mapping[Kind, Address | Document | None],
-        now: datetime,
-        secret: bytes,
-    ) -> dict[str, Any]:
+    def _correction(self, seen: StoredAppointment, values: Corrected, now: datetime, secret: bytes) -> dict[str, Any]:
         change = correction_of(seen, values, now, secret=secret)
         if self._announces:
             change = marked(change, Status(change["$set"].get("normalizacao.status") or seen.status), now)
@@ -342,6 +330,3 @@ class AppointmentStore:
             facts |= {"saved": len(report.saved), "conflicts": len(report.conflicts)}
             facts |= {"failed": len(report.failed), "refused": len(report.refused)}
             return report
-
-    async def _upsert(self, import_id: str) -> Upsert:
-        return Upsert(self._database, import_id, secret=await self.secret.get())

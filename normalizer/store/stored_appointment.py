@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import LABELS, Appointment, Ending, Kind, Origin, Status, Tracking
@@ -185,10 +185,12 @@ def _as_typed(stored: Mapping[str, Any], name: str) -> str:
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
 
 
-def correction_of(
-    seen: StoredAppointment, values: Mapping[Kind, Address | Document | None], now: datetime, *, secret: bytes
-) -> dict[str, Any]:
-    """The update that writes a person's results, and remembers the texts the person saw; None says there is none."""
+#: A person's results; None says that there is none.
+Corrected: TypeAlias = Mapping[Kind, Address | Document | None]
+
+
+def correction_of(seen: StoredAppointment, values: Corrected, now: datetime, *, secret: bytes) -> dict[str, Any]:
+    """The update that writes a person's results, and remembers the texts the person saw."""
     fields: dict[str, Any] = {}
     for kind, value in values.items():
         stored = None if value is None else value.as_dict()
