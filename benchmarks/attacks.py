@@ -32,8 +32,7 @@ import xlsxwriter
 
 from benchmarks.circumstances import asked, environment, keep
 from benchmarks.fleet import memory_mb
-from benchmarks.imports import API_KEY, serving
-from normalizer.simulation import embedded
+from benchmarks.imports import API_KEY, serving_alone
 
 RESULTS = Path(__file__).parent / "results" / "attacks.json"
 IDLE, STALLED = 1_500, 60
@@ -42,7 +41,6 @@ _TITLES = ("Nome do Paciente", "Data Agendamento", "Endereço Completo", "CPF do
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carry out all of them; print what they cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(argv)
@@ -133,8 +131,6 @@ _ask = partial(asked, x_api_key=API_KEY)
 
 @dataclass
 class _Watch:
-    """Looks at the server from a thread of its own while something happens."""
-
     url: str
     pid: int
     peak_mb: float = 0.0
@@ -169,7 +165,6 @@ def _measured(url: str, pid: int, act: Callable[[], str]) -> dict[str, Any]:
 
 
 def _held_mb(pid: int) -> float:
-    """What the process and its children hold now."""
     try:
         threads = Path(f"/proc/{pid}/task").glob("*/children")
         children = [child for thread in threads for child in thread.read_text(encoding="ascii").split()]
@@ -187,12 +182,10 @@ def _mb_of(child: str) -> float:
 
 @contextlib.contextmanager
 def _server(directory: Path) -> Iterator[tuple[str, int]]:
-    with embedded.start_valkey(directory / "redis") as redis, embedded.start_mongo(directory / "mongo") as mongo:
-        given = {"REDIS_URL": redis.url, "MONGODB_URL": mongo.url, "DATABASE_NAME": "attacks", "API_KEYS": API_KEY}
-        with serving(given, directory) as (url, api):
-            while not _is_ready(url):
-                time.sleep(0.1)
-            yield url, api.pid
+    with serving_alone(directory) as (url, api):
+        while not _is_ready(url):
+            time.sleep(0.1)
+        yield url, api.pid
 
 
 def _is_ready(url: str) -> bool:

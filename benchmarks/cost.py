@@ -65,8 +65,6 @@ class Way:
 
 
 class Bench:
-    """The rows, the services, and the ways."""
-
     def __init__(
         self, rows: Sequence[ScenarioRow], provider: embedded.ProviderService, redis: Redis, given: argparse.Namespace
     ) -> None:
@@ -92,7 +90,6 @@ class Bench:
 
     @property
     def distinct(self) -> int:
-        """How many different addresses the sheet holds."""
         return len(set(map(canonical, self._texts)) - {""})
 
     async def one_call_per_field(self) -> Way:
@@ -138,7 +135,6 @@ class Bench:
         return await self._run("batched only", cache=False, rules=False)
 
     async def everything(self, what: str = "batched + cache + rules") -> Way:
-        """As the worker does it."""
         return await self._run(what, cache=True, rules=True)
 
     async def _run(self, what: str, *, cache: bool, rules: bool) -> Way:
@@ -206,7 +202,6 @@ def _usd(tokens_in: int, tokens_out: int) -> float:
 
 
 async def run(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
-    """Run all four ways and return the document that is written."""
     rows = list(islice(generate(SEED, Mess(repeated=given.repeated)), given.rows))
     labels = directory / "labels.jsonl"
     write_labels(labels, rows)
@@ -236,7 +231,6 @@ async def run(given: argparse.Namespace, directory: Path) -> dict[str, Any]:
 
 
 def show(document: Mapping[str, Any]) -> None:
-    """Print the table."""
     print(f"{document['rows']} rows, {document['distinct_addresses']} distinct addresses, simulated provider:")
     print(f"{document['provider']}; {document['residual_used']:.1%} of the distinct addresses left to the model")
     print(f"{'way':26}{'calls':>8}{'tokens in':>12}{'tokens out':>12}{'US$':>9}{'seconds':>10}  ")
@@ -249,7 +243,6 @@ def show(document: Mapping[str, Any]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, print, write."""
     parser = argparse.ArgumentParser(prog="benchmarks.cost", description="what a sheet costs")
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--repeated", type=float, default=0.30)

@@ -69,7 +69,6 @@ def condition_of(query: Mapping[str, Any]) -> Condition:
 
 
 def holds(document: Document, condition: Condition) -> bool:
-    """Whether the document stands every test."""
     return all(test(document if path.startswith("$") else value_at(document, path)) for path, test in condition)
 
 
@@ -227,7 +226,6 @@ class Documents:
         return len(found), sum(self._apply(document, change) for document in found)
 
     def delete(self, query: Mapping[str, Any], *, many: bool) -> int:
-        """Remove one document, or all, that the query holds for."""
         found = list(islice(self.find(query), None if many else 1))
         for document in found:
             del self._by_id[document["_id"]]

@@ -14,6 +14,7 @@ import itertools
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,8 +131,8 @@ def import_rows(supplied: Iterable[Supplied], count: int, *, prefix: str) -> Ite
 
 
 def write_labels(path: Path, rows: Iterable[Supplied]) -> Path:
-    """What the simulated model knows."""
     lines = (json.dumps({"text": row.address, "expected": row.expected}, ensure_ascii=False) for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
 
@@ -164,19 +165,12 @@ class Meter:
     provider: Mapping[str, int]
 
     def since(self, before: Meter) -> Meter:
-        """What was used from then to now."""
-        return Meter(
-            self.wall_s - before.wall_s,
-            self.worker_cpu_s - before.worker_cpu_s,
-            self.redis_cpu_s - before.redis_cpu_s,
-            self.sink_cpu_s - before.sink_cpu_s,
-            self.commands - before.commands,
-            {name: count - before.provider.get(name, 0) for name, count in self.provider.items()},
-        )
+        names = ("wall_s", "worker_cpu_s", "redis_cpu_s", "sink_cpu_s", "commands")
+        provider = {name: count - before.provider.get(name, 0) for name, count in self.provider.items()}
+        return Meter(**{name: getattr(self, name) - getattr(before, name) for name in names}, provider=provider)
 
     def per_row(self, rows: int) -> dict[str, float]:
-        """The figures of a run over so many rows."""
-        asked = self.provider
+        asked = Counter(self.provider)  # 0 where none was asked
         return {
             "rows": rows,
             "seconds": round(self.wall_s, 3),
@@ -185,12 +179,12 @@ class Meter:
             "redis_cpu_us_per_row": round(self.redis_cpu_s / rows * 1e6, 1),
             "sink_cpu_us_per_row": round(self.sink_cpu_s / rows * 1e6, 1),
             "redis_commands_per_row": round(self.commands / rows, 3),
-            "calls": asked.get("requests", 0),
-            "refused": asked.get("429", 0),
-            "tokens_in": asked.get("tokens_in", 0),
-            "tokens_out": asked.get("tokens_out", 0),
-            "calls_per_row": round(asked.get("requests", 0) / rows, 5),
-            "tokens_per_row": round((asked.get("tokens_in", 0) + asked.get("tokens_out", 0)) / rows, 2),
+            "calls": asked["requests"],
+            "refused": asked["429"],
+            "tokens_in": asked["tokens_in"],
+            "tokens_out": asked["tokens_out"],
+            "calls_per_row": round(asked["requests"] / rows, 5),
+            "tokens_per_row": round((asked["tokens_in"] + asked["tokens_out"]) / rows, 2),
         }
 
 
@@ -238,7 +232,6 @@ class Fleet:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What every worker is started with."""
         model = {}
         if self._provider is not None:
             model = {"OPENAI_API_KEY": "simulated", "OPENAI_BASE_URL": self._provider.url}
@@ -253,11 +246,9 @@ class Fleet:
         }
 
     def pause(self) -> None:
-        """Let nobody claim."""
         self.redis.set(_KEYS.paused, b"paused")
 
     def resume(self) -> None:
-        """Let everybody claim."""
         self.redis.delete(_KEYS.paused)
 
     @_blocking
@@ -306,13 +297,11 @@ class Fleet:
         self._until(self._is_quiet, _START_LIMIT_S, "workers did not come to rest")  # a start looks for lost rows
 
     def stop_workers(self) -> None:
-        """Stop all, and forget their health."""
         for worker in self.workers:
             worker.stop()
         self.workers.clear()
 
     def meter(self) -> Meter:
-        """What has been used so far."""
         cpu = self.redis.info("cpu")
         return Meter(
             time.perf_counter(),
@@ -349,7 +338,6 @@ class Fleet:
             raise AssertionError(f"of {rows} rows {held} are stored, and {left} wait or failed")
 
     def peak_rss_mb(self) -> float:
-        """The most memory any worker held at once."""
         return max(memory_mb(worker.pid, "VmHWM") for worker in self.workers)
 
     def _until(self, state: Callable[[], bool], limit_s: float, problem: str) -> None:

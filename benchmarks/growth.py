@@ -38,7 +38,7 @@ from bson import ObjectId
 from redis.asyncio import Redis as AsyncRedis
 
 from benchmarks.circumstances import environment, keep_parts
-from benchmarks.imports import API_KEY, serving
+from benchmarks.imports import API_KEY, serving_alone
 from normalizer.domain.appointment import Origin, Status
 from normalizer.operations.status import read_overview
 from normalizer.queue.group import Done, Group
@@ -67,7 +67,6 @@ Step = Callable[[], Awaitable[Any]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the phases, print each, write the JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.growth", description=__doc__.splitlines()[0])
     parser.add_argument("--phases", default=",".join(PHASES), help=f"of {','.join(PHASES)}")
     parser.add_argument("--quick", action="store_true", help="every phase in small, nothing written")
@@ -342,16 +341,14 @@ async def _redis_cpu_ms(redis: Any) -> float:
 async def watchers(directory: Path, small: int) -> dict[str, Any]:
     """The processor time of the serving process while so many browsers watch, and while one does."""
     many, seconds = 500 // small, 2.0 if small > 1 else 30.0
-    with embedded.start_mongo(directory / "mongo") as mongo, embedded.start_valkey(directory / "redis") as redis:
-        given = {"REDIS_URL": redis.url, "MONGODB_URL": mongo.url, "DATABASE_NAME": "growth", "API_KEYS": API_KEY}
-        with serving(given, directory) as (url, api):
-            found = {}
-            for count in (1, many):
-                async with _watching(int(url.rpartition(":")[2]), count) as events:
-                    before, seen = api.cpu_s, len(events)
-                    await asyncio.sleep(seconds)
-                    used = api.cpu_s - before
-                    found[str(count)] = {"core": round(used / seconds, 3), "events": len(events) - seen}
+    found = {}
+    with serving_alone(directory) as (url, api):
+        for count in (1, many):
+            async with _watching(int(url.rpartition(":")[2]), count) as events:
+                before, seen = api.cpu_s, len(events)
+                await asyncio.sleep(seconds)
+                used = api.cpu_s - before
+                found[str(count)] = {"core": round(used / seconds, 3), "events": len(events) - seen}
     return {"seconds": seconds, "watchers": found}
 
 

@@ -120,11 +120,9 @@ class TimedStore(AppointmentStore):
     waited_s = 0.0
 
     async def upsert_rows(self, rows: Sequence[ImportRow], import_id: str) -> UpsertReport:
-        """Timed."""
         return await self._timed(super().upsert_rows(rows, import_id))
 
     async def preview_rows(self, rows: Sequence[ImportRow]) -> UpsertReport:
-        """Timed."""
         return await self._timed(super().preview_rows(rows))
 
     async def _timed(self, work: Awaitable[T]) -> T:
@@ -174,13 +172,11 @@ class Client:
     slowest_s: float = 0.0
 
     def post(self, path: str, content: bytes = b"") -> tuple[float, Any]:
-        """Seconds until the answer, and the answer."""
         began = time.perf_counter()
         answer = self._ask(path, content)
         return time.perf_counter() - began, answer
 
     def until(self, path: str, done: Callable[[Any], bool]) -> Any:
-        """What stands at `path` once it is so."""
         while True:
             began = time.perf_counter()
             self._ask("/health/live")
@@ -247,6 +243,15 @@ def serving(given: dict[str, str], directory: Path) -> Iterator[tuple[str, embed
                 raise RuntimeError(child.tail())
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}", child
+
+
+@contextlib.contextmanager
+def serving_alone(directory: Path) -> Iterator[tuple[str, embedded.Child]]:
+    """The same on embedded services of its own."""
+    with embedded.start_mongo(directory / "mongo") as mongo, embedded.start_valkey(directory / "redis") as redis:
+        given = {"REDIS_URL": redis.url, "MONGODB_URL": mongo.url, "DATABASE_NAME": "served", "API_KEYS": API_KEY}
+        with serving(given, directory) as served:
+            yield served
 
 
 if __name__ == "__main__":

@@ -248,7 +248,6 @@ class Prompt:
     schema: Callable[[int], dict[str, Any]]
 
     def request(self, record: Record) -> dict[str, Any]:
-        """Return what is sent for one record."""
         _, user = build_messages([record])
         schema = {"name": "answer", "strict": True, "schema": self.schema(1)}
         return {

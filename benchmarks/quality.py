@@ -61,7 +61,6 @@ class Passed:
 
     @property
     def share(self) -> float:
-        """Passed of tried."""
         return self.passed / self.tried if self.tried else 0.0
 
 
@@ -304,7 +303,6 @@ FALLING: Final = ("hallucinations", "wrong_accepted")
 
 
 def judge() -> Any:
-    """Return the module that scores predictions against gold."""
     spec = importlib.util.spec_from_file_location("gold_score", GOLD / "score.py")
     if spec is None or spec.loader is None:
         raise SystemExit(f"no judge in {GOLD}")
@@ -330,7 +328,6 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def measured_by(parse: Callable[[str], Any], gold: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of what `parse` makes of labelled rows."""
     return figures(gold, [{"id": row["id"], "result": result_of(parse, row["text"])} for row in gold])
 
 
@@ -347,7 +344,6 @@ async def measure_with_model(name: str, settings: Settings) -> dict[str, Any]:
 
 
 def addresses_of(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return the rows of labelled address files."""
     return [row for path in paths for row in judge().load(path)]
 
 

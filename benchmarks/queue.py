@@ -90,7 +90,6 @@ class Wait:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the rounds, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one round, fewer jobs, no recovery")
@@ -121,15 +120,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Bench:
-    """Starts worker processes on one Redis and measures them from outside."""
-
     def __init__(self, url: str, directory: Path) -> None:
         self._url, self._directory = url, directory
         self._redis: Any = Redis.from_url(url)  # untyped: redis-py's own types mix both kinds of client
         self._started = 0
 
     def round(self, peer: str, processes: int, jobs: int) -> Round:
-        """Let `processes` workers empty a queue of `jobs`."""
         self._fill(jobs)
         children = [self._start(peer) for _ in range(processes)]
         self._await("bench:ready", processes)

@@ -65,8 +65,6 @@ _NAME, _CONTACT = COLUMNS.index("Nome do Paciente"), COLUMNS.index("Contato(s) d
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One worker's way through N rows."""
-
     peer: str
     way: str
     rows: int
@@ -76,7 +74,6 @@ class Round:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the rounds, print the table, write the JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.rows", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -218,8 +215,6 @@ def _chunks(items: list[Any]) -> Iterator[list[Any]]:
 
 
 class Bench:
-    """Lets one worker work and looks on from outside."""
-
     def __init__(self, peer: str, worker: embedded.Child, variables: Mapping[str, str]) -> None:
         self._peer, self._worker, self._variables = peer, worker, variables
         self._redis: Any = Redis.from_url(variables["REDIS_URL"])  # redis-py's own types mix both kinds of client

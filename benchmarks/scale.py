@@ -47,7 +47,6 @@ _LIMIT_RPM: Final = 40
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the phases, print each, write the JSON."""
     given = _parsed(argv)
     for phase in given.phases:
         with tempfile.TemporaryDirectory(prefix="normalizer-scale-") as directory:
@@ -104,7 +103,6 @@ def rows(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]
 
 def _one_way(way: str, supplied: Sequence[Supplied], size: int, directory: Path) -> dict[str, Any]:
     place = directory / f"{way}-{size}"
-    place.mkdir()
     if way != "model":
         return {"way": way, **run_once(place, supplied, size, remembered=supplied if way == "cached" else ())}
     labels = write_labels(place / LABELS, supplied)
@@ -130,7 +128,6 @@ def replicas(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, A
     points = []
     for count in REPLICAS[:2] if given.quick else REPLICAS:
         place = directory / str(count)
-        place.mkdir()
         points.append({"replicas": count, **run_once(place, supplied, size, replicas=count)})
     yield {"rows": size, "points": points}
 
@@ -144,7 +141,6 @@ def limits(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any
     for count in REPLICAS[:1] if given.quick else REPLICAS:
         for shared in (False, True):
             place = directory / f"{count}-{shared}"
-            place.mkdir()
             labels = write_labels(place / LABELS, hard)
             settings = {"LLM_RPM": str(rpm), "LLM_TPM": "0", "LLM_RECORDS_PER_CALL": "10"}
             with embedded.start_provider(labels, directory=place / "provider", rpm=rpm, latency_ms=300) as provider:
@@ -167,7 +163,6 @@ def idle(given: argparse.Namespace, directory: Path) -> Iterator[dict[str, Any]]
     measured = []
     for count in (1,) if given.quick else (1, 8):
         place = directory / str(count)
-        place.mkdir()
         with Fleet(place) as fleet:
             fleet.start_workers(count)
             before = fleet.meter()

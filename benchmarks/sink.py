@@ -272,7 +272,6 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer every request that is whole by now."""
         self._received += data
         while len(self._received) >= _HEADER.size:
             length, request, _, opcode = _HEADER.unpack_from(self._received)
@@ -297,7 +296,6 @@ class Connection(asyncio.Protocol):
 
 
 def _message_of(document: Document, *, response_to: int) -> bytes:
-    """One OP_MSG that carries a document."""
     body = bson.encode(document)
     return _HEADER.pack(_HEADER.size + 5 + len(body), 0, response_to, _OP_MSG) + b"\0\0\0\0\0" + body
 
@@ -335,7 +333,6 @@ def _reply_to_query(request: int, reply: Document) -> bytes:
 
 
 async def serve(port: int) -> None:
-    """Serve until cancelled."""
     gc.disable()  # nothing here makes cycles, and a million documents are no garbage to look through
     store = Store()
     server = await asyncio.get_running_loop().create_server(lambda: Connection(store), "127.0.0.1", port)
@@ -364,12 +361,10 @@ class SinkService(Service):
 
 
 def start_sink(directory: Path) -> SinkService:
-    """The sink, ready; its log in `directory`."""
     return SinkService(directory).start()
 
 
 def main() -> None:
-    """Serve until stopped."""
     parser = argparse.ArgumentParser(prog="benchmarks.sink", description="a store in memory behind MongoDB's protocol")
     parser.add_argument("--port", type=int, required=True)
     with contextlib.suppress(KeyboardInterrupt):

@@ -37,8 +37,6 @@ _WAYS: Final = {"default": None, "flex, never refused": 0.0, "flex, 30 % refused
 
 @dataclass(slots=True)
 class Way:
-    """One way of asking, and what it took."""
-
     rows: int = 0
     usd_per_1000: float = 0.0
     by_tier: dict[str, int] | None = None
@@ -51,7 +49,6 @@ class Way:
         self.usd += price(MODEL).of(usage)
 
     async def spent(self) -> bool:
-        """No budget."""
         return False
 
 
@@ -88,7 +85,6 @@ async def measure(rows: int, refused: float | None) -> Way:
 
 
 def main() -> None:
-    """Measure every way and print them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=5_000)
     given = parser.parse_args()

@@ -180,7 +180,6 @@ class Setting:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that make a worker so."""
         return {
             "ARQ_MAX_JOBS": str(self.max_jobs),
             "LLM_RECORDS_PER_CALL": str(self.records_per_call),
@@ -318,7 +317,6 @@ LIMITS: Final = {
 
 
 def probed_line(found: Probed) -> str:
-    """What the live endpoint was found to be."""
     return (
         f"Provedor medido em {_calls(found.calls)} (US$ {number(found.usd, 4)}): {number(found.latency_s, 2)} s até "
         f"começar, {number(found.tokens_per_s)} tokens/s, {_percent(found.answered)} dos registros respondidos."
@@ -326,7 +324,6 @@ def probed_line(found: Probed) -> str:
 
 
 def load_line(load: Workload) -> str:
-    """What the rows are like."""
     return (
         f"Carga: {number(load.rows)} linhas; {_percent(load.residual, 1)} dos endereços só a IA lê, "
         f"{_percent(load.known)} deles repetidos."
@@ -334,7 +331,6 @@ def load_line(load: Workload) -> str:
 
 
 def trial_line(trial: Trial) -> str:
-    """One trial, as it ends."""
     at = trial.setting
     return (
         f"  {many(at.replicas, 'worker')}, ARQ_MAX_JOBS={at.max_jobs}, LLM_RECORDS_PER_CALL={at.records_per_call}, "

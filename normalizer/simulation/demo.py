@@ -331,13 +331,11 @@ class Summary:
         return self.rows / self.seconds if self.seconds else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """The one JSON document of `--json`."""
         told = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in {"samples", "simulated"}}
         told |= {"seconds": round(self.seconds, 2), "rows_per_second": round(self.rows_per_second, 1)}
         return told | {"provider": "simulated" if self.simulated else "live"}
 
     def show(self, console: Console) -> None:
-        """The summary for people."""
         source = "modelo simulado" if self.simulated else f"modelo {self.model}"
         console.print(
             f"\n[bold]{number(self.rows)} agendamentos em {number(self.seconds, 1)} s[/bold] "
@@ -412,7 +410,6 @@ _MESSAGE_OVERHEAD_TOKENS = 4  # role and separators of one chat message, as in O
 
 
 def baseline_messages(kind: str, text: str) -> list[dict[str, str]]:
-    """The chat messages of one field of one appointment."""
     return [{"role": "system", "content": _INSTRUCTIONS[kind]}, {"role": "user", "content": text}]
 
 

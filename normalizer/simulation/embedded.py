@@ -146,7 +146,6 @@ class Child:
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines of `output()`, for a failure's message."""
         return "\n".join(self.output().splitlines()[-lines:])
 
     def __enter__(self) -> Self:
@@ -232,7 +231,6 @@ class Service(Child):
         self.start()
 
     def command(self, port: int) -> list[str]:
-        """The program and its arguments."""
         raise NotImplementedError
 
     def ready(self, port: int) -> bool:
@@ -304,7 +302,6 @@ class RedisService(Service):
         super().__init__("valkey", directory=directory)
 
     def database(self, number: int) -> str:
-        """The URL of one numbered database of this server."""
         return f"{self.url}/{number}"
 
     def command(self, port: int) -> list[str]:
