@@ -36,7 +36,7 @@ from normalizer.queue.service import QUEUE_NAME
 from normalizer.runtime import open_producer
 from normalizer.settings import settings_of
 from normalizer.simulation import embedded
-from normalizer.simulation.sheets import generate
+from normalizer.simulation.sheets import ScenarioRow, generate
 from normalizer.simulation.texts import CITIES, DISTRICTS, STREET_NAMES
 from normalizer.store import ImportRow
 from normalizer.worker import tasks
@@ -44,6 +44,7 @@ from normalizer.worker.pipeline import needs_model
 
 P = ParamSpec("P")
 T = TypeVar("T")
+ROOT: Final = Path(__file__).resolve().parent.parent
 #: More distinct texts than a worker's first tier holds, so that a long run asks Redis as often per row as a short one.
 POOL: Final = 100_000
 SEED: Final = 20_261_125
@@ -66,18 +67,19 @@ class Supplied:
     document: str | None
     expected: Mapping[str, Any] | None
 
+    @classmethod
+    def of(cls, row: ScenarioRow) -> Self:
+        address, document = row.address, row.document
+        return cls(
+            address.text if address else None,
+            document.text if document else None,
+            address.expected if address else None,
+        )
+
 
 def pool(size: int = POOL, *, seed: int = SEED) -> list[Supplied]:
     """The first rows of a synthetic sheet: 30 % repeat a text, most are read by the rules."""
-    rows = itertools.islice(generate(seed), size)
-    return [
-        Supplied(
-            row.address.text if row.address else None,
-            row.document.text if row.document else None,
-            row.address.expected if row.address else None,
-        )
-        for row in rows
-    ]
+    return [Supplied.of(row) for row in itertools.islice(generate(seed), size)]
 
 
 def hard_rows(count: int, *, seed: int = SEED) -> list[Supplied]:
@@ -199,6 +201,7 @@ class Fleet:
         directory: data and logs.
         provider: the simulated model; None leaves the workers without a key.
         settings: further environment variables of every worker.
+        checkout: whose worker.
         apart: every worker counts the provider's limit by itself, as if it had the account alone.
     """
 
@@ -208,9 +211,10 @@ class Fleet:
         *,
         provider: embedded.ProviderService | None = None,
         settings: Mapping[str, str] | None = None,
+        checkout: Path = ROOT,
         apart: bool = False,
     ) -> None:
-        self._directory, self._provider, self._apart = directory, provider, apart
+        self._directory, self._provider, self._checkout, self._apart = directory, provider, checkout, apart
         self._settings = dict(settings or {})
         self._redis_service: embedded.RedisService
         self.sink: SinkService
@@ -292,7 +296,9 @@ class Fleet:
             log = self._directory / f"worker-{len(self.workers)}.log"
             # What is shared is kept under endpoint and model: another model's name shares nothing.
             own = {"OPENAI_MODEL": f"simulated-{len(self.workers)}"} if self._apart else {}
-            self.workers.append(embedded.spawn_worker({**self.environment, **own}, log=log))
+            settings = {**self.environment, **own, "PYTHONPATH": str(self._checkout)}
+            program = str(self._checkout / "workers.py")
+            self.workers.append(embedded.spawn_python("worker", [program], settings, log=log))
         self._until(lambda: self.redis.zcard(REPLICAS) >= count, _START_LIMIT_S, "workers did not start")
         self._until(self._is_quiet, _START_LIMIT_S, "workers did not come to rest")  # a start looks for lost rows
 

@@ -15,9 +15,7 @@ this one runs once more, telling a webhook receiver that takes every connection 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import base64
-import contextlib
 import json
 import socket
 import statistics
@@ -32,25 +30,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from redis import Redis
-
 from benchmarks.circumstances import environment, keep
-from benchmarks.sink import start_sink
-from normalizer.cache import Entry
-from normalizer.domain.address import Address, deduced
+from benchmarks.fleet import ROOT, Fleet, Supplied
+from normalizer.domain.address import Address
 from normalizer.domain.address.grounding import violations
-from normalizer.domain.appointment import Kind, Status
-from normalizer.domain.decision import Settled
+from normalizer.domain.appointment import Status
 from normalizer.domain.text import canonical
-from normalizer.queue.service import QUEUE_NAME
-from normalizer.runtime import Producer, open_cache, open_producer
-from normalizer.settings import settings_of
-from normalizer.simulation import embedded
-from normalizer.simulation.sheets import COLUMNS, Mess, ScenarioRow, generate
-from normalizer.store import ImportRow
+from normalizer.simulation.sheets import Mess, generate
 
-HERE: Final = Path(__file__).resolve().parent
-RESULTS: Final = HERE / "results" / "rows.json"
+RESULTS: Final = Path(__file__).resolve().parent / "results" / "rows.json"
 TARGETS: Final = {
     "rules": {"rows_per_s": 2_500, "cpu_us_per_row": 400},
     "cache": {"rows_per_s": 5_000, "cpu_us_per_row": 150},
@@ -58,9 +46,8 @@ TARGETS: Final = {
 }
 _RECEIVER: Final = "receiver"
 _FIGURES: Final = ("rows_per_s", "cpu_us_per_row")
-_SEEDS: Final = {"warm-up": 3, "rules": 5, "cache": 7}
-_WARM_ROWS, _CHUNK, _LOOK_S, _LIMIT_S = 500, 1_000, 0.01, 300.0
-_NAME, _CONTACT = COLUMNS.index("Nome do Paciente"), COLUMNS.index("Contato(s) do Paciente")
+_WARM_UP: Final = "warm-up"
+_WARM_ROWS, _LOOK_S, _LIMIT_S = 500, 0.01, 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(argv)
     peers = {name: Path(checkout).resolve() for name, _, checkout in (given.partition("=") for given in options.peer)}
-    peers |= dict.fromkeys(("now", *([_RECEIVER] if options.receiver else [])), HERE.parent)
+    peers |= dict.fromkeys(("now", *([_RECEIVER] if options.receiver else [])), ROOT)
     with tempfile.TemporaryDirectory(prefix="normalizer-rows-") as directory:
         document = _run(options, peers, Path(directory))
     _print(document)
@@ -93,38 +80,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, peers: Mapping[str, Path], directory: Path) -> dict[str, Any]:
     before = environment()
-    sheets = Sheets.made(options.rows)
+    sheets = _sheets(options.rows)
     rounds: list[Round] = []
-    with (
-        embedded.start_valkey(directory / "valkey") as redis,
-        _store(options.mongodb, directory) as mongo_url,
-        socket.create_server(("127.0.0.1", 0), backlog=1_000) as receiver,  # connected to, and never read
-    ):
+    with socket.create_server(("127.0.0.1", 0), backlog=1_000) as receiver:  # connected to, and never read
         for number in range(options.rounds):
             # Interleaved, and in turn first: what drifts on the machine hits all.
             for peer in list(peers)[:: 1 if number % 2 == 0 else -1]:
-                variables = _variables(redis.url, mongo_url, f"rows_{number}_{peer}")
-                variables |= _told(receiver) if peer == _RECEIVER else {}
-                Redis.from_url(redis.url).flushall()
-                stored = asyncio.run(_prepare(variables, sheets))
-                log = directory / f"{peer}-{number}.log"
-                with _worker(peers[peer], variables, log) as worker:
-                    rounds += Bench(peer, worker, variables).round(stored)
+                settings = {"CACHE_SECRET": "benchmark", "ENVIRONMENT": "production", "LOG_LEVEL": "INFO"}
+                settings |= _told(receiver) if peer == _RECEIVER else {}
+                name = f"rows_{number}_{peer}"
+                settings |= {"MONGODB_URL": options.mongodb, "DATABASE_NAME": name} if options.mongodb else {}
+                with Fleet(directory / name, settings=settings, checkout=peers[peer]) as fleet:
+                    rounds += _round(peer, fleet, sheets)
     return _document(options, peers, rounds, before)
-
-
-@contextlib.contextmanager
-def _store(url: str | None, directory: Path) -> Iterator[str]:
-    if url is not None:
-        yield url
-        return
-    with start_sink(directory / "sink") as sink:
-        yield sink.url
-
-
-def _variables(redis_url: str, mongo_url: str, database: str) -> dict[str, str]:
-    names = {"REDIS_URL": redis_url, "MONGODB_URL": mongo_url, "DATABASE_NAME": database}
-    return {**names, "CACHE_SECRET": "benchmark", "ENVIRONMENT": "production"}
 
 
 def _told(receiver: socket.socket) -> dict[str, str]:
@@ -133,129 +101,74 @@ def _told(receiver: socket.socket) -> dict[str, str]:
     return {"WEBHOOK_URL": f"http://{host}:{port}/", "WEBHOOK_SECRET": secret, "WEBHOOK_ALLOWED_HOSTS": host}
 
 
-def _worker(checkout: Path, variables: Mapping[str, str], log: Path) -> embedded.Child:
-    python_path = {"PYTHONPATH": str(checkout)}
-    return embedded.spawn_python("worker", [str(checkout / "workers.py")], {**variables, **python_path}, log=log)
-
-
 # -- what is worked on ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Sheets:
-    """The rows of each way, and what the cache knows."""
-
-    rows: Mapping[str, Sequence[ScenarioRow]]
-    known: Mapping[str, Entry]
-
-    @classmethod
-    def made(cls, count: int) -> Sheets:
-        """Synthetic rows whose texts are all different; every address of the cache's rows has an answer."""
-        known: dict[str, Entry] = {}
-        cached = list(islice(_known(_distinct(_SEEDS["cache"], Mess(repeated=0, unusable=0)), known), count))
-        rows = {
-            "warm-up": list(islice(_distinct(_SEEDS["warm-up"], Mess(repeated=0)), _WARM_ROWS)),
-            "rules": list(islice(_distinct(_SEEDS["rules"], Mess(repeated=0)), count)),
-            "cache": cached,
-            "memory": cached,
-        }
-        return cls(rows, known)
+def _sheets(count: int) -> dict[str, list[Supplied]]:
+    """The synthetic rows of each way, whose texts are all different; the cache may answer each of its own."""
+    cached = list(islice(filter(_may_be_known, _distinct(7, Mess(repeated=0, unusable=0))), count))
+    return {
+        _WARM_UP: list(islice(_distinct(3, Mess(repeated=0)), _WARM_ROWS)),
+        "rules": list(islice(_distinct(5, Mess(repeated=0)), count)),
+        "cache": cached,
+        "memory": cached,
+    }
 
 
-def _distinct(seed: int, mess: Mess) -> Iterator[ScenarioRow]:
+def _distinct(seed: int, mess: Mess) -> Iterator[Supplied]:
     seen: set[str] = set()
-    for row in generate(seed, mess):
-        text = canonical(row.address.text) if row.address else ""
+    for row in map(Supplied.of, generate(seed, mess)):
+        text = canonical(row.address or "")
         if text not in seen:
             seen.add(text)
             yield row
 
 
-def _known(rows: Iterator[ScenarioRow], known: dict[str, Entry]) -> Iterator[ScenarioRow]:
-    """The rows whose labelled address the cache may answer with, which is noted in `known`."""
-    for row in rows:
-        expected = row.address.expected if row.address else None
-        if row.address and expected and not violations(row.address.text, Address.from_dict(expected)):
-            address = Address.from_dict(expected)
-            known[row.address.text] = Entry.of(Settled(address, inferred=deduced(row.address.text, address)))
-            yield row
-
-
-async def _prepare(variables: Mapping[str, str], sheets: Sheets) -> dict[str, dict[str, str]]:
-    """Store every row and fill the cache. Returns the fingerprints by appointment id, of each way."""
-    settings = settings_of(variables)
-    async with open_cache(settings) as cache:
-        for texts in _chunks(list(sheets.known)):
-            await cache.put_many(Kind.ADDRESS, {text: sheets.known[text] for text in texts})
-    async with open_producer(settings) as producer:
-        return {way: await _stored(producer, way, rows) for way, rows in sheets.rows.items()}
-
-
-async def _stored(producer: Producer, way: str, rows: Sequence[ScenarioRow]) -> dict[str, str]:
-    fingerprints: dict[str, str] = {}
-    for chunk in _chunks([ImportRow(f"{way}-{number}", _fields(row)) for number, row in enumerate(rows)]):
-        fingerprints |= (await producer.store.upsert_rows(chunk, "benchmark")).new
-    return fingerprints
-
-
-def _fields(row: ScenarioRow) -> dict[str, object]:
-    return {
-        "nome_paciente": row.cells[_NAME],
-        "telefone": row.cells[_CONTACT],
-        "endereco_coleta": row.address.text if row.address else None,
-        "documento_completo": row.document.text if row.document else None,
-    }
-
-
-def _chunks(items: list[Any]) -> Iterator[list[Any]]:
-    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))
+def _may_be_known(row: Supplied) -> bool:
+    return bool(row.address and row.expected) and not violations(
+        row.address or "", Address.from_dict(row.expected or {})
+    )
 
 
 # -- measuring --------------------------------------------------------------------------------------------------------
 
 
-class Bench:
-    def __init__(self, peer: str, worker: embedded.Child, variables: Mapping[str, str]) -> None:
-        self._peer, self._worker, self._variables = peer, worker, variables
-        self._redis: Any = Redis.from_url(variables["REDIS_URL"])  # redis-py's own types mix both kinds of client
+def _round(peer: str, fleet: Fleet, sheets: Mapping[str, Sequence[Supplied]]) -> Iterator[Round]:
+    """Every way once, by one worker; the first rows only warm it up."""
+    fleet.remember(sheets["cache"])
+    fleet.start_workers(1)
+    for way, rows in sheets.items():
+        fleet.pause()  # all rows at once: the queue begins with the last
+        fleet.fill(rows, len(rows), prefix=way)
+        measured = _measure(peer, way, fleet, len(rows))
+        if way != _WARM_UP:
+            print(f"{peer} {way}: {measured.cpu_us_per_row:.0f} µs/row", file=sys.stderr)
+            yield measured
 
-    def round(self, stored: Mapping[str, Mapping[str, str]]) -> Iterator[Round]:
-        """Every way once; the first rows only warm the worker up."""
-        for way, fingerprints in stored.items():
-            measured = self._measure(way, fingerprints)
-            if way in TARGETS:
-                print(f"{measured.peer} {way}: {measured.cpu_us_per_row:.0f} µs/row", file=sys.stderr)
-                yield measured
 
-    def _measure(self, way: str, fingerprints: Mapping[str, str]) -> Round:
-        rows, logged = len(fingerprints), len(self._worker.output())
-        asyncio.run(self._enqueue_all(fingerprints))
-        cpu_s = self._worker.cpu_s
-        rows_per_s = self._drained(rows)
-        cpu_s = self._worker.cpu_s - cpu_s
-        statuses = _saved(self._worker.output()[logged:])
-        if statuses.total() != rows:
-            raise AssertionError(f"{way}: {dict(statuses)} of {rows} rows\n{self._worker.tail()}")
-        return Round(self._peer, way, rows, round(rows_per_s, 1), round(cpu_s / rows * 1e6, 1), dict(statuses))
+def _measure(peer: str, way: str, fleet: Fleet, rows: int) -> Round:
+    (worker,) = fleet.workers
+    logged, cpu_s = len(worker.output()), worker.cpu_s
+    fleet.resume()
+    rows_per_s = _drained(fleet, rows)
+    cpu_s = worker.cpu_s - cpu_s
+    statuses = _saved(worker.output()[logged:])
+    if statuses.total() != rows:
+        raise AssertionError(f"{way}: {dict(statuses)} of {rows} rows\n{worker.tail()}")
+    return Round(peer, way, rows, round(rows_per_s, 1), round(cpu_s / rows * 1e6, 1), dict(statuses))
 
-    async def _enqueue_all(self, fingerprints: Mapping[str, str]) -> None:
-        """All rows at once: the queue stands still meanwhile, and begins with the last."""
-        async with open_producer(settings_of(self._variables)) as producer:
-            await producer.tasks.pause()
-            await producer.tasks.enqueue_many(list(fingerprints), fingerprints=fingerprints)
-            await producer.tasks.resume()
 
-    def _drained(self, rows: int) -> float:
-        """Wait for the end. Returns rows/s since the first group was settled."""
-        deadline = time.monotonic() + _LIMIT_S
-        began, left_then = 0.0, rows
-        while left := self._redis.zcard(QUEUE_NAME):
-            if left < rows and not began:
-                began, left_then = time.perf_counter(), left
-            if time.monotonic() > deadline or not self._worker.running:
-                raise RuntimeError(f"the run did not end:\n{self._worker.tail()}")
-            time.sleep(_LOOK_S)
-        return left_then / (time.perf_counter() - began)
+def _drained(fleet: Fleet, rows: int) -> float:
+    """Wait for the end. Returns rows/s since the first group was settled."""
+    deadline = time.monotonic() + _LIMIT_S
+    began, left_then = 0.0, rows
+    while left := fleet.waiting():
+        if left < rows and not began:
+            began, left_then = time.perf_counter(), left
+        if time.monotonic() > deadline or not fleet.workers[0].running:
+            raise RuntimeError(f"the run did not end:\n{fleet.workers[0].tail()}")
+        time.sleep(_LOOK_S)
+    return left_then / (time.perf_counter() - began)
 
 
 def _saved(log: str) -> Counter[str]:
