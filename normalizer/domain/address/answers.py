@@ -201,7 +201,8 @@ def _parts(evidence: Evidence) -> Iterator[str]:
         elif evidence.marks[at] == FREE and evidence.keys[at] not in lx.NUMBER_WORDS:
             end = _name_end(evidence, at)
             if lx.NOTE_WORDS.isdisjoint(evidence.keys[at:end]):
-                yield _named(evidence, at, end)
+                letter = end - at == 1 and evidence.kinds[at] == WORD and len(evidence.keys[at]) == 1
+                yield evidence.words[at].upper() if letter else standard.named_unit(evidence, at, end)
             at = end
         else:
             at += 1
@@ -212,9 +213,3 @@ def _name_end(evidence: Evidence, at: int) -> int:
     while evidence.free(end) and evidence.gaps[end] != HARD:
         end += 1
     return end
-
-
-def _named(tokens: Tokens, start: int, end: int) -> str:
-    if end - start == 1 and tokens.kinds[start] == WORD and len(tokens.keys[start]) == 1:
-        return tokens.words[start].upper()
-    return standard.named_unit(tokens, start, end)

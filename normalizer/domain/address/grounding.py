@@ -27,7 +27,6 @@ from normalizer.domain.address.tokens import (
     NUM,
     UNIT,
     Evidence,
-    Tokens,
     alternatives,
 )
 from normalizer.domain.address.words import ALL_CODES
@@ -116,7 +115,9 @@ class _Check:
                 found.extend(self._kinds())
                 found.extend(self._omitted())
             else:
-                found.append(Violation(self._contested(wanted), ViolationKind.CLAIMED_TWICE))
+                placed = {"rua", *(name for name, _ in self.chosen)}
+                contested = next((name for name, _ in wanted if name not in placed), "bairro")
+                found.append(Violation(contested, ViolationKind.CLAIMED_TWICE))
         yield from found
 
     # -- city, state and CEP -------------------------------------------------------------------------------------
@@ -214,10 +215,6 @@ class _Check:
             return (-(span[1] - span[0]), span[0])
         return (self.tokens.labelled.get(span[0], name) != name, span[0])
 
-    def _contested(self, wanted: list[tuple[str, list[Span]]]) -> str:
-        placed = [name for name, _ in self.chosen]
-        return next((name for name, _ in wanted if name not in placed and name != "rua"), "bairro")
-
     # -- kinds and what is left over: words of a street are no unit, of a district no number ---------------------
 
     def _kinds(self) -> Iterator[Violation]:
@@ -260,6 +257,8 @@ class _Check:
         settled = len(words) == 2 and words[1] in lx.NO_STREETS and self.tokens.keys[span[0]] == words[1]
         # Nor is a locality, which is a type only where it opens the address, behind the district.
         behind = words[0] in _PLACE_TYPES and "bairro" in self.spans and self.spans["bairro"][0] < span[0]
+        # "Rua Tal n" ends in the label of the number behind it.
+        takes_label = self.tokens.keys[span[1] - 1] in lx.NUMBER_WORDS and self.tokens.is_number(span[1])
         return (
             typed
             and whole
@@ -267,7 +266,7 @@ class _Check:
             and not behind
             and not self._holds_two(words)
             and not self._is_cut_short(words, span)
-            and not self._takes_label(span)
+            and not takes_label
             and not self._holds_unit(words, span)
             and not self._holds_house_number(words, span)
         )
@@ -282,11 +281,6 @@ class _Check:
         keys, dots = self.tokens.keys, self.tokens.dots
         inner = [at for at in range(span[0], span[1] - 1) if dots[at] and keys[at] not in lx.STREET_TYPES]  # "Rua."
         return any(3 <= len(keys[at]) <= 4 and keys[at] in words for at in inner)
-
-    def _takes_label(self, span: Span) -> bool:
-        """Does it end in the label of the number behind it: "Rua Tal n"."""
-        end = span[1]
-        return self.tokens.keys[end - 1] in lx.NUMBER_WORDS and end < self.tokens.size and self.tokens.kinds[end] == NUM
 
     def _holds_unit(self, words: list[str], span: Span) -> bool:
         """Is a part of the complement inside, other than the quadra that is the street itself."""
@@ -393,12 +387,9 @@ _TYPES: Final = {**lx.STREET_TYPES, **lx.OPENING_TYPES, **lx.LOCALITIES, **lx.SE
 def deduced(text: str, address: Address) -> tuple[str, ...]:
     """Return which of TYPE and STATE the text does not say, of an address that is grounded in it. Total."""
     tokens = gather(Evidence(clean(text)[:MAX_CHARS]))
-    found = [] if _says_type(tokens, address.rua) else [TYPE]
+    first = address.rua.split(maxsplit=1)[0]
+    typed = word_key(first) in tokens.vocabulary or any(_TYPES.get(key) == first for key in tokens.vocabulary)
+    found = [] if typed else [TYPE]
     if not any(state.uf == address.estado for state in states(tokens)):
         found.append(DEDUCED_STATE)
     return tuple(found)
-
-
-def _says_type(tokens: Tokens, street: str) -> bool:
-    first = street.split(maxsplit=1)[0]
-    return word_key(first) in tokens.vocabulary or any(_TYPES.get(key) == first for key in tokens.vocabulary)

@@ -121,13 +121,9 @@ def _stands_as_label(tokens: Tokens, at: int) -> bool:
     if field == lx.OTHER_FIELD:
         return tokens.kinds[following] != WORD or tokens.gaps[following] == HARD
     street = at > 0 and tokens.keys[at - 1] in lx.STREET_TYPES and tokens.gaps[at] != HARD  # "Rua Bairro Alto"
-    return field == "cep" or not (street or _is_district_name(tokens, at))
-
-
-def _is_district_name(tokens: Tokens, at: int) -> bool:
-    """Is it the whole field "Bairro Novo", which is a name."""
-    named = tokens.keys[at] in lx.DISTRICT_LABELS and tokens.hard_end(at) == at + 2
-    return named and tokens.keys[at + 1] in lx.DISTRICT_QUALIFIERS
+    whole = key in lx.DISTRICT_LABELS and tokens.hard_end(at) == at + 2
+    named = whole and tokens.keys[following] in lx.DISTRICT_QUALIFIERS  # "Bairro Novo"
+    return field == "cep" or not (street or named)
 
 
 def _belongs_to_name(tokens: Tokens, at: int) -> bool:
@@ -248,20 +244,14 @@ def mark_no_number(evidence: Evidence) -> None:
         return
     for at, key in enumerate(evidence.keys):
         if key in lx.NONE_WORDS and evidence.marks[at] == FREE:
-            end = _none_end(evidence, at)
+            said = evidence.key(at + 1) in lx.NUMBER_WORDS and _says_none(evidence, at)
+            end = at + 1 if key in lx.NO_NUMBERS else at + 2 if said else at
             # A number may follow after all, that is no date.
             numbered = evidence.is_number(end) and evidence.gaps[end] != HARD and not date_follows(evidence, end)
             if end > at and not numbered:
                 evidence.no_number = end if evidence.no_number < 0 else evidence.no_number
                 announced = evidence.key(at - 1) in lx.NUMBER_WORDS and evidence.gaps[at] != HARD
                 evidence.mark(at - 1 if announced else at, end, NUMBER)  # "Nº S/N"
-
-
-def _none_end(tokens: Tokens, at: int) -> int:
-    """Return where the "S/N" ends that begins at `at`, or `at`."""
-    if tokens.keys[at] in lx.NO_NUMBERS:
-        return at + 1
-    return at + 2 if tokens.key(at + 1) in lx.NUMBER_WORDS and _says_none(tokens, at) else at
 
 
 def _says_none(tokens: Tokens, at: int) -> bool:

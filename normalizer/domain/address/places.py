@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from normalizer.domain import gazetteer
@@ -347,13 +346,9 @@ def _plain(evidence: Evidence, first: int, key: str, by_uf: dict[str, str]) -> I
     if key in PLAIN_CAPITALS and evidence.marks[first - 1] != LABEL and not evidence.cep_ufs:
         yield from () if states(evidence) else (PLAIN_CAPITALS[key],)
     if " " in key and len(by_uf) == 1 and not evidence.ceps:
-        yield from filter(partial(_is_like_state, key), by_uf)
-
-
-def _is_like_state(key: str, uf: str) -> bool:
-    """Is the only city so called named after its state: "Rio Grande do Sul", "São Paulo"."""
-    named = gazetteer.name_key(gazetteer.UF_NAMES[uf])
-    return key.endswith(named) or (uf in NAMESAKES and key == gazetteer.name_key(gazetteer.CAPITALS[uf]))
+        (uf,) = by_uf  # the only city so called may be named after its state: "Rio Grande do Sul", "São Paulo"
+        namesake = uf in NAMESAKES and key == gazetteer.name_key(gazetteer.CAPITALS[uf])
+        yield from (uf,) if namesake or key.endswith(gazetteer.name_key(gazetteer.UF_NAMES[uf])) else ()
 
 
 def _cep_bonus(evidence: Evidence, uf: str) -> float:

@@ -418,14 +418,10 @@ def parse_address(text: str, base: PostalBase | None = None) -> Settled[Address]
     parts = alternatives(text)
     for part in parts[:-1]:
         decision = _parse(part, base)
-        if isinstance(decision, Settled) or _names_a_street(part):
+        tokens = Tokens(part)
+        if isinstance(decision, Settled) or any(at_street(tokens, at) for at in range(tokens.size)):
             return decision  # the first address counts, even when it cannot be settled
     return _parse(parts[-1], base)
-
-
-def _names_a_street(text: str) -> bool:
-    tokens = Tokens(text)
-    return any(at_street(tokens, at) for at in range(tokens.size))
 
 
 def _parse(text: str, base: PostalBase | None) -> Settled[Address] | Undecided:

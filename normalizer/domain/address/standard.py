@@ -139,9 +139,10 @@ def _initial_at(tokens: Tokens, at: int, end: int) -> str | None:
         return _our_lady(key, following)
     if key in lx.DOM_INITIALS:
         return lx.DOM if following in lx.DOM_NAMES else lx.DONA if following in lx.DONA_NAMES else None
-    if key in lx.SAINT_INITIALS and len(following) > 2 and following not in lx.PREPOSITIONS:
-        return _saint(following)
-    return None
+    if key not in lx.SAINT_INITIALS or len(following) < 3 or following in lx.PREPOSITIONS:
+        return None
+    masculine = lx.SAINT_BEFORE_VOWEL if following[0] in _VOWEL_SAINTS else lx.SAINT
+    return lx.SAINT_FEMININE if following in lx.FEMININE_SAINTS else masculine
 
 
 def _our_lady(key: str, following: str) -> str | None:
@@ -149,12 +150,6 @@ def _our_lady(key: str, following: str) -> str | None:
     if following in lx.LADY and key in lx.OUR_INITIALS:
         return lx.OUR
     return f"{lx.OUR} {lx.LADY_TITLE}" if following and len(key) > 1 else None
-
-
-def _saint(name: str) -> str:
-    if name in lx.FEMININE_SAINTS:
-        return lx.SAINT_FEMININE
-    return lx.SAINT_BEFORE_VOWEL if name[0] in _VOWEL_SAINTS else lx.SAINT
 
 
 def render(tokens: Tokens, start: int, end: int, *, typed: bool, leads: bool = True) -> str:
@@ -182,8 +177,12 @@ def _written(tokens: Tokens, at: int, start: int, end: int, *, typed: bool, lead
         return word.upper()
     if end - start == 1 and key in lx.STATE_STREETS:  # a street of that one word is called after the state
         return lx.STATE_STREETS[key]
-    inner = _inner(key, tokens.keys[at - 1]) if at > start else None
-    if inner is None and at + 1 < end:
+    inner = None
+    if at > start and key in lx.PLURAL_ARTICLES:  # "Todos os Santos"
+        inner = key
+    elif at > start and key in lx.LADY and tokens.keys[at - 1] in lx.OUR_WORDS:  # "N. Sra."
+        inner = lx.LADY_TITLE
+    elif at + 1 < end:
         inner = _title_at(tokens, at, leads=leads and at == start) or _initial_at(tokens, at, end)
     if inner is not None:
         return inner
@@ -198,13 +197,6 @@ def _is_letter(tokens: Tokens, at: int, start: int, end: int) -> bool:
     if len(key) != 1:
         return False
     return at + 1 == end or (key not in _LETTER_WORDS and (at == start or tokens.dots[at]))
-
-
-def _inner(key: str, before: str) -> str | None:
-    """Return what some words are only inside a name: "Todos os Santos", "N. Sra."."""
-    if key in lx.PLURAL_ARTICLES:
-        return key
-    return lx.LADY_TITLE if key in lx.LADY and before in lx.OUR_WORDS else None
 
 
 def _is_code(tokens: Tokens, at: int, start: int, end: int) -> bool:

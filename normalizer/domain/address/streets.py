@@ -249,17 +249,15 @@ class StreetName:
             return True
         if is_road(tokens, self.kind, at - 1) or self._is_municipal_code(at):  # "Rodovia Fulano BR-101"
             return True
-        code = at - 1 == self.name and self._is_code(at - 1)
+        code = at - 1 == self.name and tokens.kinds[at - 1] == WORD and before not in lx.TITLES and is_code(before)
         if code and tokens.gaps[at] in (GLUED, HYPHEN):
             return True
         return (code or before in lx.NUMBERED_STREET_WORDS) and self._house_number_follows(at)
 
-    def _is_code(self, at: int) -> bool:
-        key = self.tokens.keys[at]
-        return self.tokens.kinds[at] == WORD and key not in lx.TITLES and is_code(key)
-
     def _house_number_follows(self, at: int) -> bool:
-        tokens, after = self.tokens, self._behind_letters(at + 1)
+        tokens, after = self.tokens, at + 1
+        while self._free(after) and tokens.gaps[after] in (HYPHEN, GLUED) and len(tokens.keys[after]) == 1:
+            after += 1  # what is bound to the number: the B of "5-B"
         if after >= tokens.size or self._sided(at):
             return False
         if self.marks[after] == NUMBER:
@@ -269,12 +267,6 @@ class StreetName:
         if tokens.keys[after] in lx.NUMBER_WORDS:
             return tokens.is_number(after + 1)
         return self._free(after) and tokens.kinds[after] == NUM and tokens.gaps[after] in (HARD, BLANK)
-
-    def _behind_letters(self, at: int) -> int:
-        """Return where what is bound to the number ends: the B of "5-B"."""
-        while self._free(at) and self.tokens.gaps[at] in (HYPHEN, GLUED) and len(self.tokens.keys[at]) == 1:
-            at += 1
-        return at
 
     def _sided(self, at: int) -> bool:
         """Does a side end the name before the number: "Rio Grande do Sul 90", "Rua 12 Norte 360"."""
@@ -403,13 +395,10 @@ def sector_end(tokens: Tokens, start: int, units: list[Unit]) -> int:
             at += 1
         else:
             break
-    return at if numbered or _is_named(tokens, start, at, others) else start
-
-
-def _is_named(tokens: Tokens, start: int, end: int, others: set[int]) -> bool:
-    """Is the sector named without a number, a field of its own before the units: "SDN - CONJUNTO A", "SETOR D SUL"."""
-    named = tokens.keys[start] in lx.SECTORS or (len(tokens.keys[start]) >= _NAMED_LETTERS and end - start == 1)
-    return end in others and named and tokens.gaps[end] == HARD and tokens.hard_end(start) == end
+    # Or named without a number, a field of its own before the units: "SDN - CONJUNTO A", "SETOR D SUL".
+    named = tokens.keys[start] in lx.SECTORS or (len(tokens.keys[start]) >= _NAMED_LETTERS and at - start == 1)
+    named = named and at in others and tokens.gaps[at] == HARD and tokens.hard_end(start) == at
+    return at if numbered or named else start
 
 
 def _continues(tokens: Tokens, start: int, at: int, *, numbered: bool, area: bool) -> bool:

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from normalizer.domain.address import lexicon as lx
 from normalizer.domain.address import standard
 from normalizer.domain.address.streets import at_street, date_follows
-from normalizer.domain.address.tokens import BLANK, DROPPED, GLUED, HARD, HYPHEN, LABEL, NUM, NUMBER, SLASH, UNIT, WORD
+from normalizer.domain.address.tokens import (
+    BLANK,
+    DROPPED,
+    FREE,
+    GLUED,
+    HARD,
+    HYPHEN,
+    LABEL,
+    NUM,
+    NUMBER,
+    SLASH,
+    UNIT,
+    WORD,
+)
 
 if TYPE_CHECKING:
     from normalizer.domain.address.tokens import Evidence, Tokens
@@ -45,9 +58,12 @@ def mark_units(evidence: Evidence) -> None:
 
 
 def _word(evidence: Evidence, at: int) -> Unit | None:
-    keyword = lx.UNIT_WORDS.get(evidence.keys[at]) or _initial(evidence, at)
-    if keyword is None:
-        return None
+    keyword = lx.UNIT_WORDS.get(evidence.keys[at])
+    if keyword is None:  # the T or B of "ap 501 T2": right behind a flat, and bound to its number
+        keyword = lx.BEHIND_FLATS.get(evidence.keys[at])
+        bound = at > 0 and evidence.marks[at - 1] == UNIT and evidence.numeric(at + 1)
+        if keyword is None or not bound or evidence.gaps[at + 1] != GLUED:
+            return None
     floor = _floor(evidence, at, keyword) if keyword in lx.FLOOR_UNITS else None
     return floor or _unit(evidence, at, keyword)
 
@@ -75,14 +91,6 @@ def _keep(evidence: Evidence, unit: Unit) -> None:
     evidence.marks[unit.start : unit.end] = bytes([DROPPED if again else UNIT]) * (unit.end - unit.start)
 
 
-def _initial(evidence: Evidence, at: int) -> str | None:
-    """Return what the T or B of "ap 501 T2" is short for: right behind a flat, and bound to its number."""
-    keyword = lx.BEHIND_FLATS.get(evidence.keys[at])
-    if keyword is None or not at or evidence.marks[at - 1] != UNIT:
-        return None
-    return keyword if evidence.numeric(at + 1) and evidence.gaps[at + 1] == GLUED else None
-
-
 def _floor(evidence: Evidence, at: int, keyword: str) -> Unit | None:
     """Read "3º andar", "1º e 2º subsolo", "segundo andar", whose value comes first, and "pavimento superior"."""
     before = at - 1
@@ -92,11 +100,8 @@ def _floor(evidence: Evidence, at: int, keyword: str) -> Unit | None:
         return None
     if evidence.keys[before] in lx.ORDINALS:
         return Unit(before, at + 1, f"{evidence.words[before].capitalize()} {keyword}", "")
-    return _counted_floor(evidence, at, keyword) if evidence.numeric(before) and _counts_floors(evidence, at) else None
-
-
-def _counted_floor(evidence: Evidence, at: int, keyword: str) -> Unit:
-    before = at - 1
+    if not evidence.numeric(before) or not _counts_floors(evidence, at):
+        return None
     floor = f"{evidence.keys[before]}º {keyword}"
     if evidence.key(at - 2) in lx.AND and evidence.numeric(at - 3):
         return Unit(at - 3, at + 1, f"{evidence.keys[at - 3]}º e {floor}", "")
@@ -115,8 +120,9 @@ def _unit(evidence: Evidence, at: int, keyword: str) -> Unit | None:
     if at and evidence.gaps[at] != HARD and _inside_name(evidence, at):
         return None
     if keyword in lx.VALUELESS_UNITS:
-        if _placed(evidence, at):
-            evidence.marks[at - 1] = LABEL
+        if at > 1 and evidence.keys[at - 1] in lx.PLACED_AT and evidence.free(at - 1):  # "kitnet 7 nos fundos"
+            behind = evidence.marks[at - 2] in (UNIT, NUMBER) or evidence.kinds[at - 2] == NUM
+            evidence.marks[at - 1] = LABEL if behind else FREE
         return Unit(at, at + 1, keyword, "") if _stands_alone(evidence, at) else None
     value = _behind_number_word(evidence, at)
     end = _value_end(evidence, at, value)
@@ -148,13 +154,6 @@ def _is_whole_field(evidence: Evidence, at: int) -> bool:
     if at < 2 or len(evidence.keys[at]) < 4 or evidence.in_slot(at) or evidence.hard_end(at) != at + 1:
         return False
     return evidence.gaps[at] == HARD or _is_behind_part(evidence, at)
-
-
-def _placed(evidence: Evidence, at: int) -> bool:
-    """Is it said where, behind another unit or the number: "kitnet 7 nos fundos"."""
-    if at < 2 or evidence.keys[at - 1] not in lx.PLACED_AT or not evidence.free(at - 1):
-        return False
-    return evidence.marks[at - 2] in (UNIT, NUMBER) or evidence.kinds[at - 2] == NUM
 
 
 def _behind(evidence: Evidence, at: int) -> bool:
@@ -217,7 +216,8 @@ def _value_end(evidence: Evidence, at: int, value: int) -> int:
         return _number_end(evidence, at, value)
     if evidence.kinds[value] != WORD:
         return value
-    if _coded(evidence, value):
+    bound = evidence.numeric(value + 1) and evidence.gaps[value + 1] in (GLUED, HYPHEN)
+    if bound and len(evidence.keys[value]) <= 2:  # "A2", "B-1"
         return value + 2
     return value + 1 if _worded(evidence, at, value) or _lettered(evidence, at, value) else value
 
@@ -267,12 +267,6 @@ def _lettered_plot(evidence: Evidence, at: int, end: int) -> bool:
     letter = len(evidence.keys[end]) == 1 and evidence.words[end].isupper() and evidence.keys[end] not in "eoq"
     unit = evidence.keys[end + 1] in lx.UNIT_WORDS and (evidence.numeric(end + 2) or len(evidence.key(end + 2)) == 1)
     return letter and evidence.gaps[end] == BLANK and unit
-
-
-def _coded(evidence: Evidence, value: int) -> bool:
-    """Is the value letters bound to a number: "A2", "B-1"."""
-    bound = evidence.numeric(value + 1) and evidence.gaps[value + 1] in (GLUED, HYPHEN)
-    return bound and len(evidence.keys[value]) <= 2
 
 
 def _worded(tokens: Tokens, at: int, value: int) -> bool:
