@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from normalizer.domain.address.rules import Reading
-    from normalizer.domain.address.standard import Address
-
 
 _MARKS: Final = {
     tk.LABEL: "rótulo",

@@ -35,10 +35,9 @@ from normalizer.domain.text import clean, word_key
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from normalizer.domain.address.carried import Carrier, Span
+    from normalizer.domain.address.carried import Span
     from normalizer.domain.address.places import State
     from normalizer.domain.address.standard import Address
-
 
 _SEARCH_LIMIT: Final = 400
 _FEW_LETTERS: Final = 3

@@ -37,7 +37,6 @@ from normalizer.domain.address.tokens import (
     POSTCODE,
     SLASH,
     WORD,
-    Evidence,
 )
 from normalizer.domain.address.units import mark_units
 
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from normalizer.domain.address.tokens import Evidence, Tokens
-
 
 _SERIAL: Final = 3  # more label words than this, and no colon, are a record written out
 _STATE_ENDS: Final = frozenset(gazetteer.name_key(name).split()[-1] for name in gazetteer.UF_NAMES.values())

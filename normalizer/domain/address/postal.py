@@ -75,11 +75,9 @@ class Names(Protocol):
 
     def __len__(self) -> int:
         """Return how many it lists; 0 of a city that it does not know."""
-        ...
 
     def rows(self, key: str) -> Sequence[Row]:
         """Return the rows of a name, by its key; none where the city has no such name."""
-        ...
 
 
 class PostalBase(Protocol):
@@ -88,19 +86,15 @@ class PostalBase(Protocol):
     @property
     def version(self) -> str:
         """Return what its answers depend on; part of the cache key."""
-        ...
 
     def streets_of(self, city: Municipality | None) -> Names:
         """Return the streets of a city, by `street_key`; of the whole country for None."""
-        ...
 
     def districts_of(self, city: Municipality | None) -> Names:
         """Return the districts of a city, by `district_key`; of the whole country for None."""
-        ...
 
     def cep(self, number: str) -> Row | None:
         """Return the row of a CEP (eight digits), or None."""
-        ...
 
 
 def key_of(words: Sequence[str]) -> str:

@@ -46,8 +46,6 @@ from normalizer.domain.decision import Reason, Settled, Undecided
 if TYPE_CHECKING:
     from normalizer.domain.address.places import Place
     from normalizer.domain.address.postal import PostalBase
-    from normalizer.domain.address.standard import Address
-
 
 _ORDINALS: Final = "ºª°"
 _LONGEST_BARE: Final = 7  # words of a name without a type
@@ -58,7 +56,7 @@ _LABEL_LETTERS: Final = frozenset({"n", "s"})
 
 @dataclass(slots=True)
 class Reading:
-    """One way to read the text. `address` is None when it fails, and `reason` says why."""
+    """One way to read the text, worked out step by step. `address` is None when it fails, and `reason` says why."""
 
     tokens: Evidence
     place: Place

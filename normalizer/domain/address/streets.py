@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from normalizer.domain.address.tokens import Evidence, Tokens
     from normalizer.domain.address.units import Unit
 
-
 _ORDINALS: Final = "ºª°"
 _OPEN_TYPES: Final = lx.STREET_TYPES.keys() - lx.LAST_RESORT_TYPES
 _OPENING: Final = frozenset(lx.OPENING_TYPES.values())
