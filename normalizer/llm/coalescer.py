@@ -21,7 +21,7 @@ from normalizer.domain.text import canonical
 from normalizer.errors import ProviderRefused, TransientError
 from normalizer.llm.limits import Admitted, Denied, LocalGate
 from normalizer.llm.model_call import ModelCaller, now
-from normalizer.llm.packing import BatchSize, Budget, Pace, PendingTexts, cost_of, prompt_tokens
+from normalizer.llm.packing import BatchSize, Budget, Cost, Pace, PendingTexts, cost_of, prompt_tokens
 from normalizer.llm.prompt import MAX_RECORD_CHARS, Record
 from normalizer.llm.single_flight import InFlight, PendingText, TextContext, Waiter
 from normalizer.queue.waiting import cancel_and_wait
@@ -221,7 +221,8 @@ class Coalescer:
         if self._ledger is not None and await self._ledger.spent():
             self._out_of_budget(batch)
             return
-        admission = await self._gate.admit(self._tokens(batch))
+        total = sum((entry.cost for entry in batch), Cost())
+        admission = await self._gate.admit(self._prompt_tokens + total.tokens_in + total.tokens_out)
         if isinstance(admission, Denied):
             self._pending.put_back(batch)
             await self._hold(admission)
@@ -255,9 +256,6 @@ class Coalescer:
         self._in_flight.end(late, denied.error if self.refused is None else _still(self.refused, denied.wait_s))
         if not denied.closed:
             await asyncio.sleep(denied.wait_s)
-
-    def _tokens(self, batch: Sequence[PendingText]) -> int:
-        return self._prompt_tokens + sum(entry.cost.tokens_in + entry.cost.tokens_out for entry in batch)
 
     # -- one call
 
