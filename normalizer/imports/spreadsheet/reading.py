@@ -14,6 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
+from xlsxwriter.utility import xl_col_to_name
+
 from normalizer.imports.spreadsheet.child import kind_of
 from normalizer.imports.spreadsheet.columns import (
     ADDRESS_FIELDS,
@@ -165,16 +167,12 @@ def read(
     opened = _open(source, where, limits, vocabulary)
     hidden = tuple(table.name for table in opened.tables if not table.visible)
     tables = [table for table in opened.tables if table.visible]
-    headers = [_header_of(table, vocabulary) for table in tables]
-    known = [header for header in headers if header is not None]
-    vocabulary.check_used(known, where)
-    chosen = [
-        (table, header)
-        for table, header in zip(tables, headers, strict=True)
-        if header is not None and not header.fields.isdisjoint(ADDRESS_FIELDS | DOCUMENT_FIELDS)
-    ]
+    found = [(table, header) for table in tables if (header := _header_of(table, vocabulary)) is not None]
+    vocabulary.check_used([header for _, header in found], where)
+    useful = ADDRESS_FIELDS | DOCUMENT_FIELDS
+    chosen = [(table, header) for table, header in found if not header.fields.isdisjoint(useful)]
     if not chosen:
-        raise _no_header(where, tables, hidden, known)
+        raise _no_columns(where, *found[0]) if found else _no_header(where, tables, hidden)
     learned: dict[str, dict[str, str]] = {}
     for table, header in chosen:
         if header.row > 0:  # columns without titles are known by nothing that another sheet could be known by
@@ -279,14 +277,15 @@ def _passed_over(sheet: str, row: int, title: str, taken: str) -> Problem:
     return Problem(sheet, row, title, "um só título para cada campo", f"também “{taken}”", fix)
 
 
-def _no_header(where: str, tables: Sequence[Table], hidden: Sequence[str], useless: Sequence[Header]) -> InvalidInput:
-    """The error for a file in which no column is known to carry an address or a document."""
-    if useless:
-        header = useless[0]
-        known = ", ".join(f"“{header.titles[i]}”" for i in header.columns)
-        titles = {at: title for at, title in enumerate(header.titles) if title in header.unknown}
-        table = next(table for table in tables if _holds(table, header))
-        return _unknown(f"{where}, linha {header.row}", f"só as colunas {known[:200]}", titles, table, header)
+def _no_columns(where: str, table: Table, header: Header) -> InvalidInput:
+    """The error for a file whose header is known, and in it neither an address nor a document."""
+    known = ", ".join(f"“{header.titles[i]}”" for i in header.columns)
+    titles = {at: title for at, title in enumerate(header.titles) if title in header.unknown}
+    return _unknown(f"{where}, linha {header.row}", f"só as colunas {known[:200]}", titles, table, header)
+
+
+def _no_header(where: str, tables: Sequence[Table], hidden: Sequence[str]) -> InvalidInput:
+    """The error for a file in which no row could be the header."""
     filled = [table for table in tables if any(True for _ in table.rows())]
     if not filled:
         beside = f" ({len(hidden)} ocultas não são lidas)" if hidden else ""
@@ -320,30 +319,21 @@ def _unknown(where: str, found: str, titles: dict[int, str], table: Table, heade
     return refused
 
 
-def _holds(table: Table, header: Header) -> bool:
-    return any(number == header.row for number, _ in islice(table.rows(), HEADER_SEARCH_ROWS))
-
-
 def _likely_titles(table: Table) -> tuple[int, dict[int, str]]:
     """The first row that reads like titles: words alone, each once, and no figures as addresses and documents have."""
     for number, cells in islice(table.rows(), HEADER_SEARCH_ROWS):
         titles = {at: cell.strip() for at, cell in enumerate(cells) if isinstance(cell, str) and cell.strip()}
         filled = [cell for cell in cells if cell is not None and cell != ""]
-        if len(titles) >= 2 and len(titles) == len(filled) == len(set(titles.values())):  # noqa: SIM102
-            if not any(_FIGURES.search(title) or len(title) > 80 for title in titles.values()):
-                return number, titles
+        plain = not any(_FIGURES.search(title) or len(title) > 80 for title in titles.values())
+        if plain and 2 <= len(titles) == len(filled) == len(set(titles.values())):
+            return number, titles
     return 0, {}
 
 
 def _untitled(table: Table) -> list[str]:
     """Names for the columns of a sheet without titles, as Excel letters them: `Coluna A` and so on."""
     width = max((len(cells) for _, cells in islice(table.rows(), HEADER_SEARCH_ROWS)), default=0)
-    return [f"Coluna {_letters(index)}" for index in range(min(width, _MOST_TITLES))]
-
-
-def _letters(index: int) -> str:
-    before, last = divmod(index, 26)
-    return (_letters(before - 1) if before else "") + chr(ord("A") + last)
+    return [f"Coluna {xl_col_to_name(index)}" for index in range(min(width, _MOST_TITLES))]
 
 
 def _empty(where: str, found: str) -> InvalidInput:
