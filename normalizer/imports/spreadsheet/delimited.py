@@ -7,6 +7,7 @@ goes on at the next physical line, so that an open quote costs one row and mixes
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 from collections import Counter, deque
@@ -171,10 +172,6 @@ class _Dialect:
                 foreign += not fits and any(shape in shapes for shapes in self.figures)
         return own, foreign
 
-    def leaves_out(self, cells: Sequence[str]) -> bool:
-        """Whether a short record only leaves out empty cells at its end, as this file does; half a row does not."""
-        return self.ragged and len(cells) < self.width and not self.resembles(cells)[1]
-
     def joined_at_blanks(self, cells: Iterable[str]) -> list[str]:
         """`["Rua A, 10", " Centro", "111"]` → `["Rua A, 10; Centro", "111"]`: in running text a blank follows."""
         joined: list[str] = []
@@ -321,7 +318,7 @@ class _Records:
 
     def _settle(self, line: str, cells: list[str]) -> list[str] | BrokenRow:
         """A record of another width than the header's: as another program would have written it, or reported."""
-        dialect = self._dialect
+        dialect, foreign = self._dialect, self._dialect.resembles(cells)[1]
         for likely in self._readings(line, cells):
             if len(likely) == dialect.width and not dialect.resembles(likely)[1]:
                 return likely
@@ -332,8 +329,9 @@ class _Records:
         if len(cells) > 1 and header_within(0, cells) is not None:  # of another table below
             self._dialect = replace(dialect, width=len(cells), figures=())
             return cells
-        parts_days = len(cells) == 1 and parse_moment(cells[0]).date is not None
-        if parts_days or (dialect.leaves_out(cells) and line.endswith(("\n", "\r"))):
+        # empty cells left out at the end, as this file does (half a row is none), or what parts the days
+        is_short = dialect.ragged and len(cells) < dialect.width and line.endswith(("\n", "\r"))
+        if (is_short and not foreign) or (len(cells) == 1 and parse_moment(cells[0]).date is not None):
             return cells
         return self._report(cells, f"{len(cells)} células" if len(cells) > 1 else "uma célula só")
 
@@ -344,21 +342,15 @@ class _Records:
             yield cells[:width] if is_blank or dialect.blanks else dialect.joined_at_blanks(cells)
         for delimiter in _DELIMITERS if len(cells) < width else ():
             if delimiter != dialect.delimiter and delimiter in line:
-                other = _by_delimiter(dialect, line, delimiter)
-                if dialect.resembles(other)[0]:
-                    yield other
+                with contextlib.suppress(csv.Error):
+                    other = _plain(replace(dialect, delimiter=delimiter).split([line]))
+                    if dialect.resembles(other)[0]:
+                        yield other
 
     def _report(self, cells: Sequence[str], found: str) -> BrokenRow:
         expected = f"uma linha com {self._dialect.width} células, aspas em pares"
         fix = "Corrija as aspas ou os separadores nessa linha, ou salve a planilha como .xlsx; ela não foi usada."
         return BrokenRow([cell.rstrip("\r\n") for cell in cells], expected, found, fix)
-
-
-def _by_delimiter(dialect: _Dialect, line: str, delimiter: str) -> list[str]:
-    try:
-        return _plain(replace(dialect, delimiter=delimiter).split([line]))
-    except csv.Error:
-        return []
 
 
 def _unwrapped(line: str) -> str:

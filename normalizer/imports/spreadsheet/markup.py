@@ -394,7 +394,7 @@ class _OpenDocument(_Sheets):
     def _put(self, text: str) -> None:
         about = self._cell
         kind = about.get("value-type", "")
-        value: object = _typed(kind, about.get(f"{_ODS_VALUES.get(kind, kind)}-value", about.get("value", text)))
+        value: object = _typed(kind, about.get(f"{kind}-value", about.get("value", text)))
         if "formula" in about and value == "" and kind != "string":
             value = NO_FORMULA
         elif "formula" in about and _ERROR.fullmatch(text):
@@ -518,7 +518,6 @@ def _broken(cells: list[object], found: str) -> BrokenRow:
 
 
 _SPACES: Final = {"s": " ", "tab": "\t", "line-break": "\n", "p": "\n"}
-_ODS_VALUES: Final = {"float": "", "percentage": "", "currency": ""}
 
 
 @lru_cache(maxsize=512)

@@ -86,19 +86,15 @@ class Ole:
         self._data, self._size = data, 1 << min(data[30], 20)
         self._fat: list[int] = []
         for sector in self._fat_sectors():
-            self._fat += struct.unpack(f"<{self._size // 4}I", self._sector(sector))
+            self._fat += self._words(sector)
 
     def _fat_sectors(self) -> Iterator[int]:
         following, more = struct.unpack_from("<II", self._data, 68)
         listed = list(struct.unpack_from("<109I", self._data, 76))
         for _ in range(min(more, len(self._data) // self._size)):
-            *others, following = struct.unpack(f"<{self._size // 4}I", self._sector(following))
+            *others, following = self._words(following)
             listed += others
         return (sector for sector in listed if sector < 0xFFFFFFFA)
-
-    def _sector(self, number: int) -> bytes:
-        start = (number + 1) * self._size
-        return self._data[start : start + self._size].ljust(self._size, b"\0")
 
     def _chain(self, sector: int, fat: list[int]) -> Iterator[int]:
         for _ in range(len(fat)):
@@ -109,19 +105,20 @@ class Ole:
 
     def stream(self, *names: str) -> Stream:
         """The stream of one of these names, in small letters."""
-        places = [(number + 1) * self._size for number in self._chain(self._word(48), self._fat)]
-        entries = [place + at for place in places for at in range(0, self._size, 128)]
+        entries = [place + at for place in self._places(self._word(48)) for at in range(0, self._size, 128)]
         found = next((at for at in entries if self._name(at) in names), None)
         if found is None:
             raise ValueError("no such stream")
         first, length = struct.unpack_from("<II", self._data, found + 116)
         if length >= self._word(56):
-            return Stream(self._data, [(n + 1) * self._size for n in self._chain(first, self._fat)], self._size, length)
-        root = Stream(self._data, [(n + 1) * self._size for n in self._chain(self._word(entries[0] + 116), self._fat)])
+            return Stream(self._data, self._places(first), self._size, length)
+        root, step = self._places(self._word(entries[0] + 116)), self._size // 64
         small = [link for sector in self._chain(self._word(60), self._fat) for link in self._words(sector)]
-        step = self._size // 64
-        places = [root.places[n // step] + n % step * 64 for n in self._chain(first, small)]
+        places = [root[n // step] + n % step * 64 for n in self._chain(first, small)]
         return Stream(self._data, places, 64, length)
+
+    def _places(self, sector: int) -> list[int]:
+        return [(number + 1) * self._size for number in self._chain(sector, self._fat)]
 
     def _name(self, entry: int) -> str:
         length = int.from_bytes(self._data[entry + 64 : entry + 66], "little")
@@ -131,13 +128,15 @@ class Ole:
         return int.from_bytes(self._data[at : at + 4], "little")
 
     def _words(self, sector: int) -> tuple[int, ...]:
-        return struct.unpack(f"<{self._size // 4}I", self._sector(sector))
+        start = (sector + 1) * self._size
+        content = self._data[start : start + self._size].ljust(self._size, b"\0")
+        return struct.unpack(f"<{self._size // 4}I", content)
 
 
 class Stream:
     """The bytes of one stream, and where in the file its pieces lie."""
 
-    def __init__(self, data: bytes, places: list[int], size: int = 512, length: int | None = None) -> None:
+    def __init__(self, data: bytes, places: list[int], size: int, length: int) -> None:
         self.places, self._size = places, size
         self.content = b"".join(data[at : at + size] for at in places)[:length]
 
@@ -234,7 +233,7 @@ _SHORT_CELLS: Final = range(12, 19)  # they name no column, and the native reade
 def xlsb_notes(pieces: Iterable[bytes]) -> Notes:
     """What is to be known of one worksheet. Raises ValueError where its cells would not come out whole."""
     notes = Notes()
-    for kind, row, body in _xlsb_cells(pieces):
+    for kind, _, row, body in _xlsb_records(pieces):
         if kind in _SHORT_CELLS:
             raise ValueError("short cells")
         if kind in {_ERROR, _ERROR_OF_FORMULA} and len(body) > 8:
@@ -247,7 +246,7 @@ def xlsb_notes(pieces: Iterable[bytes]) -> Notes:
 
 def xlsb_names(workbook: bytes) -> Iterator[tuple[str, str]]:
     """Each sheet's relation and its name, in order."""
-    for kind, _, body in _xlsb_records([workbook]):
+    for kind, _, _, body in _xlsb_records([workbook]):
         if kind == 156:
             end = 12 + 2 * int.from_bytes(body[8:12], "little")
             yield body[12:end].decode("utf-16-le", "replace"), body[end + 4 :].decode("utf-16-le", "replace")
@@ -255,36 +254,24 @@ def xlsb_names(workbook: bytes) -> Iterator[tuple[str, str]]:
 
 def xlsb_without_far_cells(content: bytes) -> tuple[bytes, bool]:
     """A worksheet in which cells far from its table are blank, and whether there are any."""
-    places = [
-        (row, int.from_bytes(body[:4], "little")) for kind, row, body in _xlsb_cells([content]) if kind in _XLSB_CELLS
-    ]
-    extent, kept = Extent(places), []
-    for kind, head, row, body in _with_rows(_xlsb_records([content])):
+    cells = (record for record in _xlsb_records([content]) if record[0] in _XLSB_CELLS)
+    extent, kept = Extent((row, int.from_bytes(body[:4], "little")) for _, _, row, body in cells), []
+    for kind, head, row, body in _xlsb_records([content]):
         far = kind in _XLSB_CELLS and not extent.holds(row, int.from_bytes(body[:4], "little"))
         kept.append((b"\x01" + head[1:] if far else head) + body)
     return b"".join(kept), extent.leaves_out
 
 
-def _xlsb_cells(pieces: Iterable[bytes]) -> Iterator[tuple[int, int, bytes]]:
-    return ((kind, row, body) for kind, _, row, body in _with_rows(_xlsb_records(pieces)))
-
-
-def _with_rows(records: Iterator[tuple[int, bytes, bytes]]) -> Iterator[tuple[int, bytes, int, bytes]]:
-    row = 0
-    for kind, head, body in records:
-        if kind == _ROW:
-            row = int.from_bytes(body[:4], "little")
-        yield kind, head, row, body
-
-
-def _xlsb_records(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
-    """Kind, head and body of each record."""
-    data = b""
+def _xlsb_records(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes, int, bytes]]:
+    """Kind and head of each record, the row it is in, and its body."""
+    data, row = b"", 0
     for piece in pieces:
         data, at = data + piece, 0
         while (found := _head(data, at)) is not None and found[1] + found[2] <= len(data):
             kind, start, size = found
-            yield kind, data[at:start], data[start : start + size]
+            if kind == _ROW:
+                row = int.from_bytes(data[start : start + min(size, 4)], "little")
+            yield kind, data[at:start], row, data[start : start + size]
             at = start + size
         data = data[at:]
 

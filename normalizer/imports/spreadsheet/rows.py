@@ -178,7 +178,7 @@ class RowReader:
         sources = header.sources()
         self._single = [(columns[0][0], name) for name, columns in sources.items() if columns == [columns[0][:1]]]
         self._several = [(name, columns) for name, columns in sources.items() if columns != [columns[0][:1]]]
-        self._general = header.general_address is not None
+        self._general, self._address_field = header.general_address is not None, header.address_field
         self._in_parts = not header.fields.isdisjoint(PARTS | {"cep"})
         self._telling = [index for index, name in header.columns.items() if name in ADDRESS_FIELDS | DOCUMENT_FIELDS]
         self._moments = [
@@ -282,11 +282,11 @@ class RowReader:
         if KEY_FIELD in values:
             self._settle_key(number, values)
         if self._in_parts:
-            join_parts(values, self.header.address_field)
+            join_parts(values, self._address_field)
         if self._general and "endereco_coleta" in values:
             values.pop("endereco_completo", None)
         if unread and not unread.isdisjoint(ADDRESS_PARTS):
-            unread.add(self.header.address_field)
+            unread.add(self._address_field)
         for name in unread & values.keys():  # of an address in parts, some could be read
             del values[name]
         return values
