@@ -125,9 +125,9 @@ def _distinct(seed: int, mess: Mess) -> Iterator[Supplied]:
 
 
 def _may_be_known(row: Supplied) -> bool:
-    return bool(row.address and row.expected) and not violations(
-        row.address or "", Address.from_dict(row.expected or {})
-    )
+    if not row.address or not row.expected:
+        return False
+    return not violations(row.address, Address.from_dict({**row.expected}))
 
 
 # -- measuring --------------------------------------------------------------------------------------------------------
