@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from openai import AsyncOpenAI
 
 from benchmarks.circumstances import environment, keep
-from benchmarks.quality import is_right, judge
+from benchmarks.quality import is_right
 from normalizer.domain.address import parse_address, standardize
 from normalizer.domain.decision import Settled
 from normalizer.llm.model_call import Again, evaluate_record
@@ -284,18 +284,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _measure(prompts: dict[str, Prompt], endpoint: str, model: str, wanted: int) -> dict[str, dict[str, Any]]:
     judged: dict[str, Counter[str]] = {name: Counter() for name in prompts}
-    every, gold = residue()[:wanted], judge()
+    every = residue()[:wanted]
     key = os.environ.get("OPENAI_API_KEY") or "none"
     async with AsyncOpenAI(api_key=key, base_url=endpoint, timeout=_PATIENCE_S) as client:
         for start in range(0, len(every), _TURN):
             for name, prompt in prompts.items():
                 for row in every[start : start + _TURN]:
-                    judged[name].update(await _asked(client, model, prompt, row, gold))
+                    judged[name].update(await _asked(client, model, prompt, row))
                 print(name, json.dumps(_figures(judged[name])), flush=True)
     return {name: _figures(counts) for name, counts in judged.items()}
 
 
-async def _asked(client: AsyncOpenAI, model: str, prompt: Prompt, row: dict[str, Any], gold: Any) -> Counter[str]:
+async def _asked(client: AsyncOpenAI, model: str, prompt: Prompt, row: dict[str, Any]) -> Counter[str]:
     """One row's fate, by itself and by its kind, and its tokens."""
     record = Record.of(row["text"])
     answer: Any = await client.chat.completions.create(
@@ -304,7 +304,7 @@ async def _asked(client: AsyncOpenAI, model: str, prompt: Prompt, row: dict[str,
     (said,) = parse_answer(answer.choices[0].message.content or "", 1)
     decision = evaluate_record(row["text"], record.restored(said), asked=1)
     if isinstance(decision, Settled):
-        fate = "right" if is_right(decision.value.as_dict(), row, gold) else "wrong"
+        fate = "right" if is_right(decision.value.as_dict(), row) else "wrong"
     else:
         fate = "again" if isinstance(decision, Again) else "review"
     kind = row["tags"][0].removeprefix("class:")

@@ -21,6 +21,7 @@ import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import combinations, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -64,16 +65,16 @@ class Passed:
         return self.passed / self.tried if self.tried else 0.0
 
 
-def ceiling(rows: Iterable[Row], judge: Any) -> Passed:
+def ceiling(rows: Iterable[Row]) -> Passed:
     """Answer each row that has a label with it, and with its words as typed; `kinds` says why what is refused is."""
     found = Passed()
     for row in rows:
         if not row["expected"]:
             continue
-        for way, answer in (("label", row["expected"]), ("as typed", verbatim(row["expected"], row["text"], judge))):
+        for way, answer in (("label", row["expected"]), ("as typed", verbatim(row["expected"], row["text"]))):
             found.tried += 1
             decision = standardize(answer, row["text"])
-            if isinstance(decision, Settled) and is_right(decision.value.as_dict(), row, judge):
+            if isinstance(decision, Settled) and is_right(decision.value.as_dict(), row):
                 found.passed += 1
                 continue
             why = _why(row, answer, decision)
@@ -90,7 +91,7 @@ def _why(row: Row, answer: Answer, decision: Any) -> str:
     return str(decision.reason.value)
 
 
-def spoiled_ones(rows: Iterable[Row], judge: Any, *, every: int = 1) -> Passed:
+def spoiled_ones(rows: Iterable[Row], *, every: int = 1) -> Passed:
     """Answer each labelled row with mutations of its label; `passed` counts those stored though not right.
 
     `every`: try the first of so many.
@@ -102,44 +103,44 @@ def spoiled_ones(rows: Iterable[Row], judge: Any, *, every: int = 1) -> Passed:
         for kind, answer in islice(mutations(row["expected"], row["text"]), None, None, every):
             decision = standardize(answer, row["text"])
             found.tried += 1
-            if isinstance(decision, Settled) and not is_right(decision.value.as_dict(), row, judge):
+            if isinstance(decision, Settled) and not is_right(decision.value.as_dict(), row):
                 found.passed += 1
                 found.kinds[kind] += 1
                 found.rows.append({"id": row["id"], "kind": kind, "got": decision.value.as_dict()})
     return found
 
 
-def is_right(got: Answer, row: Row, judge: Any) -> bool:
+def is_right(got: Answer, row: Row) -> bool:
     """Does an answer say what the label, or one it accepts, says, by the judge's loosest measure."""
     options = [option for option in (row["expected"], *row.get("accept", ())) if option]
-    return any(all(judge.same("canon", name, option.get(name), got[name]) for name in FIELDS) for option in options)
+    return any(all(judge().same("canon", name, option.get(name), got[name]) for name in FIELDS) for option in options)
 
 
 # -- as typed --------------------------------------------------------------------------------------------------------
 
 
-def verbatim(label: Answer, text: str, judge: Any) -> Answer:
+def verbatim(label: Answer, text: str) -> Answer:
     """Return the label with each value replaced by the words of the text that carry it, where they can be found."""
     cleaned = clean(text)
-    return {name: _typed(name, label.get(name), cleaned, judge) for name in FIELDS}
+    return {name: _typed(name, label.get(name), cleaned) for name in FIELDS}
 
 
-def _typed(name: str, value: str | None, text: str, judge: Any) -> str | None:
+def _typed(name: str, value: str | None, text: str) -> str | None:
     if value is None:
         return None
     if name == "estado":
         named = re.findall(rf"(?<!\w){value}(?!\w)", text, re.IGNORECASE)
         return named[-1] if named else value
     parts = value.split(", ") if name == "complemento" else [value]
-    return ", ".join(_span(part, text, judge, field=name) or part for part in parts)
+    return ", ".join(_span(part, text, field=name) or part for part in parts)
 
 
-def _span(value: str, text: str, judge: Any, *, field: str) -> str | None:
+def _span(value: str, text: str, *, field: str) -> str | None:
     """Return the longest words of the text that spell the value: the city's last ones, else the first."""
     tokens = [(found.group(), found.start(), found.end()) for found in _WORD.finditer(text)]
-    wanted = _WORD.findall(re.sub(r"(?<=\d)[.-](?=\d{3}$)", "", judge.fold(value)))
+    wanted = _WORD.findall(re.sub(r"(?<=\d)[.-](?=\d{3}$)", "", judge().fold(value)))
     for words in (wanted, wanted[1:] if field == "rua" else []):  # the type may be the label's own
-        ends = [(start, _spelled(words, tokens, start, judge)) for start in range(len(tokens) if words else 0)]
+        ends = [(start, _spelled(words, tokens, start)) for start in range(len(tokens) if words else 0)]
         spans = [(end - start, end if field == "cidade" else -start, start, end) for start, end in ends if end]
         if spans:
             *_, start, end = max(spans)
@@ -147,13 +148,13 @@ def _span(value: str, text: str, judge: Any, *, field: str) -> str | None:
     return None
 
 
-def _spelled(wanted: list[str], tokens: list[tuple[str, int, int]], start: int, judge: Any) -> int:
+def _spelled(wanted: list[str], tokens: list[tuple[str, int, int]], start: int) -> int:
     done, at = 0, start
     while done < len(wanted):
         if at >= len(tokens):
             return 0
-        typed, word = judge.fold(tokens[at][0]), wanted[done]
-        long = judge.GROUND.get(typed, ())
+        typed, word = judge().fold(tokens[at][0]), wanted[done]
+        long = judge().GROUND.get(typed, ())
         if typed == word or (typed.isdigit() and word.isdigit() and int(typed) == int(word)):
             done += 1
         elif typed.isdigit() and word.startswith(typed):  # the CEP
@@ -247,27 +248,27 @@ def _beside(label: Answer, text: str) -> Iterator[tuple[str, Answer]]:
 # -- redacted --------------------------------------------------------------------------------------------------------
 
 
-def sayable(rows: Iterable[Row], judge: Any) -> Passed:
+def sayable(rows: Iterable[Row]) -> Passed:
     """Answer each row as typed, but in words and placeholders that were sent; `passed` of those stored if all were."""
     found = Passed()
     for row in rows:
-        answer = verbatim(row["expected"], row["text"], judge) if row["expected"] else {}
-        if not answer or not _is_stored(answer, row, judge):
+        answer = verbatim(row["expected"], row["text"]) if row["expected"] else {}
+        if not answer or not _is_stored(answer, row):
             continue
         found.tried += 1
         record = Record.of(row["text"])
         said = {name: _said(value, record) for name, value in answer.items()} | {"estado": answer["estado"]}
         said |= {"cidade": CITY} if CITY in record.text else {}
-        if _is_stored(record.restored(said) or {}, row, judge):
+        if _is_stored(record.restored(said) or {}, row):
             found.passed += 1
         else:
             found.rows.append({"id": row["id"], "sent": record.text})
     return found
 
 
-def _is_stored(answer: Mapping[str, str | None], row: Row, judge: Any) -> bool:
+def _is_stored(answer: Mapping[str, str | None], row: Row) -> bool:
     decision = standardize(answer, row["text"])
-    return isinstance(decision, Settled) and is_right(decision.value.as_dict(), row, judge)
+    return isinstance(decision, Settled) and is_right(decision.value.as_dict(), row)
 
 
 def _said(value: str | None, record: Record) -> str | None:
@@ -302,6 +303,7 @@ RISING: Final = ("strict", "fold", "canon")
 FALLING: Final = ("hallucinations", "wrong_accepted")
 
 
+@cache
 def judge() -> Any:
     spec = importlib.util.spec_from_file_location("gold_score", GOLD / "score.py")
     if spec is None or spec.loader is None:
@@ -413,12 +415,12 @@ def _print(name: str, found: dict[str, Any], *, min_rows: int) -> None:
 
 
 def _print_answers(name: str, rows: list[dict[str, Any]], *, show: bool) -> None:
-    right, spoiled = ceiling(rows, judge()), spoiled_ones(rows, judge())
+    right, spoiled = ceiling(rows), spoiled_ones(rows)
     print(f"\n{name}, had a model answered with the label, or the words of the text that carry it")
     print(f"  stored  {right.share:7.2%} of {right.tried} answers")
     for why, count in right.kinds.most_common():
         print(f"    {count:5} {why}")
-    said = sayable(rows, judge())
+    said = sayable(rows)
     print(f"  {said.share:7.2%} of those {said.tried} as typed can be said in what of the text leaves the machine")
     print(f"  and with the label spoiled: wrong yet stored {spoiled.share:.4%} ({spoiled.passed} of {spoiled.tried})")
     for kind, count in spoiled.kinds.most_common():

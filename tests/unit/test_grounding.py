@@ -293,11 +293,11 @@ def test_a_block_number_is_not_taken_apart():
 
 
 def test_right_answers_pass():
-    assert ceiling(GOLD_ROWS, JUDGE).share >= 0.95
+    assert ceiling(GOLD_ROWS).share >= 0.95
 
 
 def test_spoiled_answers_do_not():
-    spoiled = spoiled_ones(GOLD_ROWS, JUDGE, every=16)  # `make quality` tries them all
+    spoiled = spoiled_ones(GOLD_ROWS, every=16)  # `make quality` tries them all
     assert spoiled.tried > 10_000
     assert spoiled.share <= 0.0002, spoiled.kinds
 
