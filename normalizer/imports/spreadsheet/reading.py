@@ -14,8 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
-from xlsxwriter.utility import xl_col_to_name
-
 from normalizer.imports.spreadsheet.child import kind_of
 from normalizer.imports.spreadsheet.columns import (
     ADDRESS_FIELDS,
@@ -333,7 +331,12 @@ def _likely_titles(table: Table) -> tuple[int, dict[int, str]]:
 def _untitled(table: Table) -> list[str]:
     """Names for the columns of a sheet without titles, as Excel letters them: `Coluna A` and so on."""
     width = max((len(cells) for _, cells in islice(table.rows(), HEADER_SEARCH_ROWS)), default=0)
-    return [f"Coluna {xl_col_to_name(index)}" for index in range(min(width, _MOST_TITLES))]
+    return [f"Coluna {_letters(index)}" for index in range(min(width, _MOST_TITLES))]
+
+
+def _letters(index: int) -> str:
+    before, last = divmod(index, 26)
+    return (_letters(before - 1) if before else "") + chr(ord("A") + last)
 
 
 def _empty(where: str, found: str) -> InvalidInput:
