@@ -252,10 +252,7 @@ def _after_state(evidence: Evidence, state: State) -> Iterator[Place]:
 
 def _alone(evidence: Evidence, named: list[State]) -> Iterator[Place]:
     """Yield cities that no state follows: a field of their own, or the last words of the text."""
-    size = evidence.size
-    start = 0
-    while start < size:
-        end = evidence.hard_end(start)
+    for start, end in evidence.fields():
         first, last = start, end
         while first < last and evidence.marks[first] in (POSTCODE, LABEL, DROPPED):
             first += 1
@@ -265,7 +262,6 @@ def _alone(evidence: Evidence, named: list[State]) -> Iterator[Place]:
             yield from _whole(evidence, first, last, named)
             if _tail_bonus(evidence, last):
                 yield from _tail(evidence, first, last)
-        start = end
 
 
 def _whole(evidence: Evidence, start: int, end: int, named: list[State]) -> Iterator[Place]:

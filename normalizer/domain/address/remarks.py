@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain import gazetteer
@@ -86,18 +87,11 @@ def mark_repeats(evidence: Evidence) -> None:
     """
     if len(evidence.vocabulary) == evidence.size:
         return
-    edges = [*(at for at, gap in enumerate(evidence.gaps) if gap == HARD), evidence.size]
-    triples = zip(edges, edges[1:], edges[2:], strict=False)
-    doubled = [(middle, end) for start, middle, end in triples if _says_again(evidence, start, middle, end)]
-    for start, end in doubled:
+    said = [(start, end, evidence.phrase(start, end)) for start, end in evidence.fields()]
+    doubled = [again for first, again in pairwise(said) if first[2] == again[2] not in _STATE_KEYS]
+    for start, end, _ in doubled:
         if WORD in evidence.kinds[start:end] or len(doubled) > 1:
             evidence.mark(start, end, DROPPED)
-
-
-def _says_again(tokens: Tokens, start: int, middle: int, end: int) -> bool:
-    keys = tokens.keys
-    same = middle - start == end - middle and keys[start:middle] == keys[middle:end]
-    return same and tokens.phrase(middle, end) not in _STATE_KEYS
 
 
 def mark_fields(evidence: Evidence) -> None:
@@ -105,12 +99,9 @@ def mark_fields(evidence: Evidence) -> None:
     marks = evidence.marks
     if _FIELD_WORDS.isdisjoint(evidence.vocabulary) and NOISE not in evidence.kinds:
         return
-    start = 0
-    while start < evidence.size:
-        end = evidence.hard_end(start)
+    for start, end in evidence.fields():
         if marks[start] in (FREE, LABEL) and not evidence.in_city(start) and not is_district_too(evidence, start):
             _mark_field(evidence, start, end)
-        start = end
 
 
 def is_district_too(evidence: Evidence, at: int) -> bool:
@@ -123,7 +114,8 @@ def _mark_field(evidence: Evidence, start: int, end: int) -> None:
     if _is_empty(evidence, start, end):
         evidence.mark(start, end, DROPPED)
     elif key in lx.PERSON_WORDS and end - start > 1:
-        evidence.mark(start, next((at for at in range(start, end) if at_street(evidence, at)), end), DROPPED)
+        street = _street_in(evidence, start, end)
+        evidence.mark(start, end if street is None else street, DROPPED)
     elif (start > 0 or key in lx.NOTE_WORDS) and not lx.NOTE_WORDS.isdisjoint(evidence.keys[start:end]):
         _mark_note(evidence, start, end)
 

@@ -186,7 +186,7 @@ def _may_be_bare(evidence: Evidence, first: int) -> bool:
     key = evidence.keys[first]
     if key in lx.NO_BARE_NAMES or evidence.kinds[first] != WORD or evidence.gaps[first] != HARD:
         return False
-    fields = (evidence.phrase(at, evidence.hard_end(at)) for at, gap in enumerate(evidence.gaps) if gap == HARD)
+    fields = (evidence.phrase(*field) for field in evidence.fields())
     return evidence.phrase(first, first + 2) not in lx.POST_BOXES and lx.RURAL_PLACES.isdisjoint(fields)
 
 

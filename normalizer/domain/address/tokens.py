@@ -16,6 +16,8 @@ from normalizer.domain.address import lexicon as lx
 from normalizer.domain.text import clean, word_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from normalizer.domain.address.places import State
     from normalizer.domain.address.units import Unit
 
@@ -265,6 +267,13 @@ class Tokens:
     def hard_start(self, at: int) -> int:
         """Return the index of the first token of the field that `at` stands in."""
         return self._field_edges()[0][at]
+
+    def fields(self) -> Iterator[tuple[int, int]]:
+        """Yield where each field begins and ends."""
+        at = 0
+        while at < self.size:
+            yield at, self.hard_end(at)
+            at = self.hard_end(at)
 
     def _field_edges(self) -> tuple[list[int], list[int]]:
         """Return where the field of each token begins and ends, found once: a field may be as long as its text."""
