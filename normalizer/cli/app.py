@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
+from typer.models import CommandFunctionType
 
 from normalizer import __version__
 from normalizer.errors import Misconfigured, NormalizerError, TransientError
@@ -159,6 +160,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 command: Final = partial(app.command, cls=Command, options_metavar=OPTIONS)
+
+
+def commands_of(name: str, about: str) -> partial[Callable[[CommandFunctionType], CommandFunctionType]]:
+    """What registers the commands of a command."""
+    group = typer.Typer(
+        cls=Group, no_args_is_help=True, options_metavar=OPTIONS, subcommand_metavar=SUBCOMMAND, help=about
+    )
+    app.add_typer(group, name=name)
+    return partial(group.command, cls=Command, options_metavar=OPTIONS)
 
 
 class _Terminal(Console):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, TypeAlias
 import orjson
 import typer
 
-from normalizer.cli.app import FAILED, OPTIONS, Command, app, bar, escaped, stderr
+from normalizer.cli.app import FAILED, bar, command, escaped, stderr
 from normalizer.domain.appointment import Kind
 from normalizer.errors import InvalidInput
 
@@ -30,7 +30,7 @@ _NO_FILE: dict[type[OSError], str] = {
 _KINDS = {"address": Kind.ADDRESS, "document": Kind.DOCUMENT}
 
 
-@app.command(cls=Command, options_metavar=OPTIONS)
+@command()
 def normalize(
     kind: Annotated[str, typer.Argument(help="address ou document", metavar="address|document")],
     file: Annotated[

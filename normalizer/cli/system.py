@@ -13,19 +13,7 @@ import typer
 from rich.console import Group as Lines
 from rich.table import Column, Table
 
-from normalizer.cli.app import (
-    OPTIONS,
-    SUBCOMMAND,
-    Command,
-    Group,
-    Json,
-    app,
-    command,
-    print_json,
-    stdout,
-    tell,
-    with_producer,
-)
+from normalizer.cli.app import Json, command, commands_of, print_json, stdout, tell, with_producer
 from normalizer.domain.appointment import Status
 from normalizer.domain.wording import many
 from normalizer.operations.steering import Order
@@ -225,17 +213,10 @@ def doctor(
     raise typer.Exit(report.exit_code)
 
 
-cache = typer.Typer(
-    cls=Group,
-    no_args_is_help=True,
-    options_metavar=OPTIONS,
-    subcommand_metavar=SUBCOMMAND,
-    help="Respostas guardadas no Redis.",
-)
-app.add_typer(cache, name="cache")
+cache_command = commands_of("cache", "Respostas guardadas no Redis.")
 
 
-@cache.command("stats", cls=Command, options_metavar=OPTIONS)
+@cache_command("stats")
 def cache_stats(as_json: Json = False) -> None:
     """Conta as respostas guardadas: da geração atual, de gerações antigas e manuais."""
     from normalizer.runtime import open_cache
@@ -249,7 +230,7 @@ def cache_stats(as_json: Json = False) -> None:
     tell(counts, ", ".join(f"{number} {name}" for name, number in counts.items()), as_json=as_json)
 
 
-@cache.command("purge", cls=Command, options_metavar=OPTIONS)
+@cache_command("purge")
 def cache_purge(
     older_only: Annotated[bool, typer.Option("--older", help="Só as de outro modelo, prompt ou regras.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Confirma que é para apagar todas.")] = False,
