@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from fastapi import Path as InPath
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader, Role
 from normalizer.api.live import TheBackend
@@ -20,6 +20,7 @@ from normalizer.api.views import (
     AppointmentDetail,
     AppointmentPage,
     AppointmentView,
+    Body,
     appointment_detail,
     appointment_view,
 )
@@ -40,10 +41,8 @@ Shown = Annotated[Documents, Query(description="`abertos` só para operadores: d
 _Field = Annotated[str | None, Field(max_length=500)]
 
 
-class AddressCorrection(BaseModel):
+class AddressCorrection(Body):
     """The address as a person says it is; rua, cidade and estado are the minimum."""
-
-    model_config = ConfigDict(extra="forbid")
 
     rua: _Field = Field(examples=["Rua das Flores"])
     numero: _Field = Field(default=None, examples=["10"])
@@ -54,19 +53,15 @@ class AddressCorrection(BaseModel):
     cep: _Field = Field(default=None, examples=["13010-000"])
 
 
-class DocumentCorrection(BaseModel):
+class DocumentCorrection(Body):
     """The document as a person says it is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     cpf: _Field = Field(default=None, examples=["111.444.777-35"])
     rg: _Field = Field(default=None, examples=["12.345.678-9"])
 
 
-class Correction(BaseModel):
+class Correction(Body):
     """A person's word. `revisao`: as it was shown, so that nobody overwrites what they did not see."""
-
-    model_config = ConfigDict(extra="forbid")
 
     endereco: AddressCorrection | None = None
     documento: DocumentCorrection | None = None
@@ -94,10 +89,8 @@ class PartialAddress(AddressCorrection):
     estado: _Field = None
 
 
-class BulkCorrection(BaseModel):
+class BulkCorrection(Body):
     """One correction of all appointments of a filter."""
-
-    model_config = ConfigDict(extra="forbid")
 
     endereco: PartialAddress | None = Field(default=None, examples=[{"cidade": "Belém", "estado": "PA"}])
     dispensar: Kind | None = Field(default=None, description="Em vez de `endereco`: o texto que não é preciso.")
@@ -127,9 +120,12 @@ class BulkCorrected(BaseModel):
     id: str | None = Field(description="Acompanhe em `/api/imports/{id}`; desfaz-se lá, por 24 horas.")
 
 
-async def known_appointment(backend: Backend, appointment_id: str) -> StoredAppointment:
+async def known_appointment(backend: TheBackend, appointment_id: AppointmentId) -> StoredAppointment:
     """The appointment. 404 when there is none, or it is not ours."""
     return known(await backend.store.one(appointment_id), "Não há agendamento com este id.")
+
+
+KnownAppointment = Annotated[StoredAppointment, Depends(known_appointment)]
 
 
 async def import_of(backend: Backend, found: StoredAppointment) -> ImportRecord | None:
@@ -156,10 +152,8 @@ async def apply_correction(backend: Backend, seen: StoredAppointment, wanted: Co
     return after
 
 
-class Search(BaseModel):
+class Search(Body):
     """What no address may carry: it is sent in the body."""
-
-    model_config = ConfigDict(extra="forbid")
 
     paciente: str = Field(min_length=2, max_length=100, examples=["ana exemplo"])
 
@@ -299,9 +293,8 @@ async def one(
 
 
 @router.get("/{appointment_id}/leitura", responses=responses(404))
-async def reading(appointment_id: AppointmentId, _: Operator, backend: TheBackend) -> Explanation:
+async def reading(_: Operator, found: KnownAppointment) -> Explanation:
     """Como as regras leem o endereço: palavras, passos, leituras com pontos, objeções. Mostra o texto por inteiro."""
-    found = await known_appointment(backend, appointment_id)
     return explain(found.texts[Kind.ADDRESS].text)
 
 
@@ -313,9 +306,8 @@ async def patch(appointment_id: AppointmentId, wanted: Correction, _: Operator, 
 
 
 @router.post("/{appointment_id}/retry", responses=responses(404, 409))
-async def retry(appointment_id: AppointmentId, _: Operator, backend: TheBackend) -> Requeued:
+async def retry(_: Operator, seen: KnownAppointment, backend: TheBackend) -> Requeued:
     """Coloca de novo na fila."""
-    seen = await known_appointment(backend, appointment_id)
     pending = await backend.store.requeue_one(seen)
     if pending is None:
         raise HTTPException(409, "O agendamento mudou agora mesmo: tente de novo.")

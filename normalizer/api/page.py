@@ -17,6 +17,7 @@ from normalizer.api.access import COOKIE, SESSION_S, Operator, Reader, Role, The
 from normalizer.api.appointments import (
     AppointmentId,
     Correction,
+    KnownAppointment,
     Search,
     apply_correction,
     import_of,
@@ -152,16 +153,14 @@ async def search(request: Request, wanted: Search, _: Operator, backend: TheBack
 
 
 @router.get("/pagina/agendamentos/{appointment_id}", response_class=HTMLResponse)
-async def row(request: Request, appointment_id: AppointmentId, _: Reader, backend: TheBackend) -> Response:
+async def row(request: Request, _: Reader, found: KnownAppointment) -> Response:
     """One row of the table."""
-    one = appointment_view(await known_appointment(backend, appointment_id), clear=False)
-    return html(request, "linha.html", one=one)
+    return html(request, "linha.html", one=appointment_view(found, clear=False))
 
 
 @router.get("/pagina/agendamentos/{appointment_id}/corrigir", response_class=HTMLResponse)
-async def correction(request: Request, appointment_id: AppointmentId, _: Operator, backend: TheBackend) -> Response:
+async def correction(request: Request, _: Operator, found: KnownAppointment, backend: TheBackend) -> Response:
     """The form to correct one appointment, with its texts in full: a document is corrected by reading it."""
-    found = await known_appointment(backend, appointment_id)
     one = appointment_detail(found, await import_of(backend, found), clear=True)
     reading = explain(found.texts[Kind.ADDRESS].text)
     return html(request, "corrigir.html", one=one, reading=reading)

@@ -11,14 +11,14 @@ import orjson
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader, Role, identify
 from normalizer.api.appointments import AddressCorrection, DocumentCorrection
 from normalizer.api.live import TheBackend
 from normalizer.api.problems import known, problem, responses
 from normalizer.api.rendering import html, moment
-from normalizer.api.views import Shape
+from normalizer.api.views import Body, Shape
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import LABELS, Kind
 from normalizer.domain.wording import many
@@ -201,10 +201,8 @@ _Key = Annotated[str, InPath(min_length=1, max_length=40, description="Como a li
 _DecisionId = Annotated[str, InPath(min_length=1, max_length=60)]
 
 
-class Verdict(BaseModel):
+class Verdict(Body):
     """A person's decision: one of `candidato`, `endereco`, `documento`, `estado`; or `acao` dispensar or adiar."""
-
-    model_config = ConfigDict(extra="forbid")
 
     acao: Literal["decidir", "dispensar", "adiar"] = Field(
         default="decidir", description="dispensar: não é preciso; adiar: por um dia, depois das outras."

@@ -308,6 +308,9 @@ async def known_import(backend: TheBackend, import_id: ImportId) -> ImportRecord
     return known(await backend.store.imports.get(import_id), "Não há importação com este id.")
 
 
+KnownImport = Annotated[ImportRecord, Depends(known_import)]
+
+
 @router.get("/modelo.xlsx", response_class=Response, responses=_SHEET_ANSWER)
 async def template(_: Reader) -> Response:
     """Planilha modelo, com os títulos que a importação reconhece."""
@@ -384,7 +387,7 @@ async def one(import_id: ImportId, role: Reader, backend: TheBackend) -> ImportV
 
 @router.get("/{import_id}/eventos", response_class=EventSourceResponse, responses=responses(404))
 async def events(
-    record: Annotated[ImportRecord, Depends(known_import)],  # before the answer begins, which becomes no 404 any more
+    record: KnownImport,  # before the answer begins, which becomes no 404 any more
     role: Reader,
     backend: TheBackend,
     live: TheLive,
@@ -425,9 +428,8 @@ async def problems(
 
 
 @router.get("/{import_id}/erros.xlsx", response_class=Response, responses={**_SHEET_ANSWER, **responses(404)})
-async def sheet_to_correct(import_id: ImportId, _: Operator, backend: TheBackend) -> Response:
+async def sheet_to_correct(_: Operator, record: KnownImport, backend: TheBackend) -> Response:
     """O que precisa de uma pessoa, com as colunas originais, "Erro" e "Como corrigir": corrija e importe de novo."""
-    record = await known_import(backend, import_id)
     content = await error_sheet.gather(record, store=backend.store)
     return sheet_response(content, "para-corrigir.xlsx")
 

@@ -16,13 +16,14 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from normalizer.api.access import Operator, Reader, Role
 from normalizer.api.live import CostView, LastEventId, Snapshot, StatusView, TheBackend, TheLive, WorkerView
 from normalizer.api.problems import responses
 from normalizer.api.rendering import html
 from normalizer.api.uploads import Started, TheUploads
+from normalizer.api.views import Body
 from normalizer.domain.appointment import BRAND, UNIT, Status, WhenMissing, scope_of
 from normalizer.errors import NormalizerError
 from normalizer.observability.prometheus import CONTENT_TYPE_LATEST
@@ -206,10 +207,8 @@ class PolicyView(BaseModel):
     quando: WhenMissing
 
 
-class PolicyChoice(BaseModel):
+class PolicyChoice(Body):
     """A policy for one brand or for one unit; a unit's own comes before its brand's."""
-
-    model_config = ConfigDict(extra="forbid")
 
     marca: _Name = Field(default=None, examples=["Clínica Exemplo"])
     unidade: _Name = None

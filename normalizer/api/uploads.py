@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import structlog
 from fastapi import HTTPException, Query
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from normalizer.api.access import of_app
+from normalizer.api.views import Body
 from normalizer.domain.appointment import Policies
 from normalizer.errors import InvalidInput, NormalizerError, QueueUnavailable, TransientError
 from normalizer.imports.estimate import SheetEstimate, SheetTexts, estimate_texts
@@ -60,8 +61,8 @@ class FilePart:
         self._parser = MultipartParser(
             boundary,
             {
-                "on_header_field": self._on_header_field,
-                "on_header_value": self._on_header_value,
+                "on_header_field": lambda data, start, end: self._field.extend(data[start:end]),
+                "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
                 "on_header_end": self._on_header_end,
                 "on_part_data": self._on_part_data,
                 "on_part_end": self._on_part_end,
@@ -81,12 +82,6 @@ class FilePart:
         """The body has ended. Raises 422 where no file was in it."""
         if not self._is_over:
             raise HTTPException(422, _NO_FILE if not self._is_file else _UNREADABLE)
-
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._field += data[start:end]
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
 
     def _on_header_end(self) -> None:
         if self._field.lower() == b"content-disposition":
@@ -314,10 +309,8 @@ async def received(request: Request, name: str | None, *, limits: Limits) -> Asy
         Path(path).unlink(missing_ok=True)  # noqa: ASYNC240 — one entry of the temporary directory
 
 
-class CellEdit(BaseModel):
+class CellEdit(Body):
     """A text for the cells of one column, in these rows; the file stays as it is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     planilha: str = Field(examples=["Agenda"])
     coluna: str = Field(examples=["Data Agendamento"])

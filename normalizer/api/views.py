@@ -34,6 +34,12 @@ _LAST_STEP: Final = {
 }
 
 
+class Body(BaseModel):
+    """The body of a request: a field that nobody knows is a slip, and is told."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class Shape(BaseModel):
     """A JSON shape; a field's alias names the attribute of the stored record that fills it, as `town.name`."""
 
