@@ -95,9 +95,6 @@ def create_app(
         description=_ABOUT,
         lifespan=life,
         openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
     )
     app.state.access = access
     app.state.patience_s = patience_s
@@ -232,8 +229,7 @@ def _dressed(path: str, send: Send) -> Send:
     async def send_dressed(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
-                headers[name] = value
+            headers.update(_HEADERS)
             headers["Cache-Control"] = "no-cache" if path.startswith("/static/") else "no-store"
         await send(message)
 

@@ -207,16 +207,11 @@ def _explain(kind: str, lines: list[bytes], *, as_json: bool) -> None:
     if _KINDS[kind] is not Kind.ADDRESS:
         raise typer.BadParameter("só endereços podem ser explicados.", param_hint="--explain")
     for line in filter(bytes.strip, lines):
-        row_id, text = _id_and_text(line)
-        explanation = explain(text)
-        shown = orjson.dumps({"id": row_id, **explanation.as_dict()}) if as_json else f"{explanation}\n".encode()
+        row = _row(line) or {"text": line.decode(errors="replace")}
+        explanation = explain(str(row.get("text") or ""))
+        shown = orjson.dumps({"id": row.get("id")} | explanation.as_dict()) if as_json else f"{explanation}\n".encode()
         sys.stdout.buffer.write(shown + b"\n")
     sys.stdout.buffer.flush()
-
-
-def _id_and_text(line: bytes) -> tuple[object, str]:
-    row = _row(line)
-    return (row.get("id"), str(row.get("text") or "")) if row else (None, line.decode(errors="replace"))
 
 
 def _lines(file: Path | None) -> list[bytes]:

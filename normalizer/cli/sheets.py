@@ -27,11 +27,24 @@ _KINDS_SHOWN = 20
 _LINES_SHOWN = 5
 _LACKING = "só são pergunta onde a política da marca ou unidade o diz (PUT /api/politicas/endereco)"
 
+
+def _checked(columns: list[str] | None) -> list[str] | None:
+    """A slip in `--map` is one of usage, told before anything is opened."""
+    from normalizer.imports.spreadsheet import Vocabulary
+
+    try:
+        Vocabulary.of(columns or ())
+    except InvalidInput as error:
+        raise typer.BadParameter(str(error), param_hint="--map") from None
+    return columns
+
+
 Columns = Annotated[
     list[str] | None,
     typer.Option(
         "--map",
         metavar="TÍTULO=CAMPO",
+        callback=_checked,
         help="O que é uma coluna de título desconhecido: “Onde mora=endereco_completo” (ou =ignorar); "
         "pode repetir-se. Ao importar, fica lembrado para planilhas de mesmo cabeçalho e para a mesma marca.",
     ),
@@ -51,8 +64,6 @@ def import_(
     """Importa uma planilha: grava os agendamentos como pendentes e coloca-os na fila."""
     from normalizer.imports.importing import import_sheet
     from normalizer.imports.spreadsheet import Vocabulary
-
-    _check(columns)
 
     async def run(producer: Producer) -> ImportReport:
         with bar(file.name) as moved:
@@ -117,16 +128,6 @@ def _summary(report: ImportReport) -> str:
     )
 
 
-def _check(columns: Sequence[str] | None) -> None:
-    """A slip in `--map` is one of usage, told before anything is opened."""
-    from normalizer.imports.spreadsheet import Vocabulary
-
-    try:
-        Vocabulary.of(columns or ())
-    except InvalidInput as error:
-        raise typer.BadParameter(str(error), param_hint="--map") from None
-
-
 def _notices(report: ImportReport) -> Iterator[str]:
     """What was left out without being an error of a row."""
     for lacking in report.lacking.values() if report.dry_run else ():
@@ -167,7 +168,6 @@ def estimate(
     from normalizer.runtime import known_columns, lane_of, open_known_answers
     from normalizer.settings import load_settings
 
-    _check(columns)
     settings = load_settings()
 
     async def run() -> SheetEstimate:
