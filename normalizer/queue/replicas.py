@@ -7,6 +7,7 @@ Queues under other names take a walk through the key space: workers take it now 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
@@ -21,7 +22,7 @@ from arq.constants import abort_jobs_ss, job_key_prefix
 from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import OutOfMemoryError
 
-from normalizer.queue.connection import write_even_when_full
+from normalizer.queue.connection import OUTAGE, write_even_when_full
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -45,6 +46,7 @@ PAUSED, DRAINING = b"paused", b"draining"
 #: A zset: name → jobs when last looked.
 _FOUND: Final = "arq:other-queues"
 _MOST_NAMES: Final = 20
+_LOOK_AROUND_S: Final = 300.0
 _SCANS, _KEYS_A_SCAN = 1_000, 1_000  # a million keys: some two seconds, and no step that others would notice
 
 
@@ -246,3 +248,14 @@ async def note_other_queues(redis: Redis, known: Sequence[str]) -> None:
 async def noted_queues(redis: Redis) -> list[str]:
     """Names that a worker found when it last looked."""
     return [name.decode(errors="replace") for name in await redis.zrange(_FOUND, 0, _MOST_NAMES - 1)]
+
+
+async def look_around(redis: Redis, known: Sequence[str]) -> None:
+    """Look now and then, until cancelled, for who died and for jobs under names that nobody serves."""
+    while True:
+        try:
+            await note_other_queues(redis, known)
+            await forget_gone(redis)
+        except OUTAGE as error:
+            log.debug("queue.look_around.failed", error=type(error).__name__)
+        await asyncio.sleep(_LOOK_AROUND_S)

@@ -62,7 +62,6 @@ __all__ = ["BatchWorker", "batch_func"]
 log = structlog.get_logger(__name__)
 
 _GROUP = "group:"
-_LOOK_AROUND_S = 300.0
 #: Polls of an idle worker, in `poll_delay`s: with arq's half second and the beats this is under two commands a second.
 _IDLE_POLLS = 1.25
 #: The queue of the job that this task runs: arq's own code knows one queue only.
@@ -198,9 +197,10 @@ class BatchWorker(Worker):
         self._health.opened()
         self._renewer.start()
         wakeups = Wakeups(self.pool, list(self._queues), self._wake.set)
-        sweeper = Sweeper(self._queues.values(), self._health, lease_s=self._lease_s, idle=self._is_idle)
+        queues, is_idle = self._queues.values(), lambda: self._claimer.empty and not self.groups
+        sweeper = Sweeper(queues, self._health, lease_s=self._lease_s, idle=is_idle)
         chores = [self._renewer.watch_loop(), self._beat(), sweeper.run()]
-        chores += [] if self.burst else [wakeups.listen(), self._look_around()]
+        chores += [] if self.burst else [wakeups.listen(), replicas.look_around(self.pool, self.queue_names)]
         self._chores = [self.loop.create_task(chore) for chore in chores]
         self._opened = True
 
@@ -229,9 +229,6 @@ class BatchWorker(Worker):
         if isinstance(error, ReadOnlyError):  # the one failure that leaves connections to the wrong server open
             await reconnect_idle(self.pool)
         return self._health.failed(error)
-
-    def _is_idle(self) -> bool:
-        return self._claimer.empty and not self.groups
 
     async def _burst_is_over(self) -> bool:
         if self._burst_budget() <= 0 or not await self.pool.exists(*self.queue_names):
@@ -409,25 +406,14 @@ class BatchWorker(Worker):
             if mine := asked & group.open.keys():
                 await self._runner.abort(group, mine)
 
-    async def _look_around(self) -> None:
-        """Look now and then for jobs under names that nobody serves; `status` and `doctor` tell of them."""
-        while True:
-            try:
-                await replicas.note_other_queues(self.pool, self.queue_names)
-                await replicas.forget_gone(self.pool)
-            except OUTAGE as error:
-                log.debug("queue.look_around.failed", error=type(error).__name__)
-            await asyncio.sleep(_LOOK_AROUND_S)
-
     # -- health -------------------------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
         number, paused_keys = 0, [keys.paused for keys in self._queues]
         while True:
             try:
-                states = await replicas.write_beat(
-                    self.pool, self._replica(), number=number, watched=paused_keys if self.groups else ()
-                )
+                watched = paused_keys if self.groups else ()
+                states = await replicas.write_beat(self.pool, self._replica(), number=number, watched=watched)
                 if replicas.DRAINING in states:
                     self._stop_groups()
                 number += 1
