@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -38,12 +38,11 @@ from normalizer.llm.tokens import counter
 from normalizer.observability import metrics
 from normalizer.observability.logs import configure_logging, reporter
 from normalizer.observability.prometheus import Exposition, Sources
-from normalizer.observability.tracing import open_tracing, span
+from normalizer.observability.tracing import open_tracing
 from normalizer.operations import events
 from normalizer.operations.steering import Order, steer
 from normalizer.postal import IndexedBase, open_base, source_of
 from normalizer.queue.connection import OUTAGE, redis_settings
-from normalizer.queue.group import Group
 from normalizer.queue.serializer import job_deserializer, job_serializer
 from normalizer.queue.service import KEEP_PAYLOAD_MS, TaskService
 from normalizer.queue.waiting import cancel_and_wait
@@ -235,8 +234,7 @@ def build_worker(settings: Settings, **arq_options: Any) -> BatchWorker:
     worker = BatchWorker(
         [
             batch_func(
-                _normalize_traced,
-                name=tasks.normalize_appointment.__name__,
+                tasks.normalize_appointment,
                 max_items=settings.batch_max_items,
                 on_dead=tasks.report_dead,
             )
@@ -269,11 +267,6 @@ async def _keep_learning(store: AppointmentStore, taught: Taught) -> None:
         await asyncio.sleep(_WORDS_EVERY_S)
         with contextlib.suppress(NormalizerError):  # the words of a minute ago will do
             taught.learn((await store.words.all()).values())
-
-
-async def _normalize_traced(ctx: Mapping[str, Any], group: Group) -> None:
-    with span("group", jobs=len(group.jobs)):
-        await tasks.normalize_appointment(ctx, group)
 
 
 async def _tell(

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from normalizer.cache import Entry
-from normalizer.domain.appointment import Appointment, Kind, Normalized, Review, Status
+from normalizer.domain.appointment import Appointment, Normalized, Review, Status
 from normalizer.errors import NormalizerError, ProviderRefused, QueueUnavailable, StoreUnavailable, TransientError
 from normalizer.observability import metrics
+from normalizer.observability.tracing import span
 from normalizer.queue.group import Done, Failed, Group, Settlement, Snooze
 from normalizer.queue.leases import ClaimedJob
 from normalizer.store import AppointmentStore, Result, SaveReport, id_text
@@ -62,26 +62,31 @@ class Normalization:
 async def normalize_appointment(ctx: Mapping[str, Any], group: Group) -> None:
     """Normalize every appointment of the group; each job is settled on its own, as soon as its result is stored."""
     work: Normalization = ctx[CONTEXT_KEY]
+    with span("group", jobs=len(group.jobs)):
+        try:
+            await _normalize(work, group)
+        except StoreUnavailable as error:
+            log.warning("store.unavailable", jobs=len(group.jobs))
+            metrics.store_away()
+            await group.settle(dict.fromkeys(group.unsettled, _back(error, _STORE_RETRY_S)))
+
+
+async def _normalize(work: Normalization, group: Group) -> None:
     named = await _jobs_by_name(group)
-    try:
-        found = await work.store.load(list(named))
-        nobody = named.keys() - found.keys()
-        metrics.appointments_unknown(len(nobody))
-        await group.settle(_every(named, dict.fromkeys(nobody, _NOBODY)))
-        appointments = {each.id: each for each in found.values()}
-        jobs: dict[str, list[ClaimedJob]] = defaultdict(list)
-        for name, each in found.items():
-            jobs[each.id] += named[name]
-        await _give_up(work, group, jobs, [each for each in appointments.values() if each.defect])
-        sound = [each for each in appointments.values() if not each.defect]
-        decided = work.pipeline.run(sound, deadline=group.deadline, stopped=group.until_cancelled)
-        async with contextlib.aclosing(decided):
-            async for progress in decided:
-                await _save_and_settle(work, group, jobs, progress)
-    except StoreUnavailable as error:
-        log.warning("store.unavailable", jobs=len(group.jobs))
-        metrics.store_away()
-        await group.settle(dict.fromkeys(group.unsettled, _back(error, _STORE_RETRY_S)))
+    found = await work.store.load(list(named))
+    nobody = named.keys() - found.keys()
+    metrics.appointments_unknown(len(nobody))
+    await group.settle(_every(named, dict.fromkeys(nobody, _NOBODY)))
+    appointments = {each.id: each for each in found.values()}
+    jobs: dict[str, list[ClaimedJob]] = defaultdict(list)
+    for name, each in found.items():
+        jobs[each.id] += named[name]
+    await _give_up(work, group, jobs, [each for each in appointments.values() if each.defect])
+    sound = [each for each in appointments.values() if not each.defect]
+    decided = work.pipeline.run(sound, deadline=group.deadline, stopped=group.until_cancelled)
+    async with contextlib.aclosing(decided):
+        async for progress in decided:
+            await _save_and_settle(work, group, jobs, progress)
 
 
 async def report_dead(ctx: Mapping[str, Any], dead: Sequence[tuple[ClaimedJob, str]]) -> None:
@@ -128,10 +133,9 @@ async def refill(ctx: Mapping[str, Any]) -> None:
         await work.ledger.restore(await state.spending())
     if work.cache is not None:
         async for chunk in state.corrections():
-            said = {text: Entry(address=address.as_dict(), manual=True) for text, address in chunk.items()}
-            if not await work.cache.put_many(Kind.ADDRESS, said):
+            if not await work.cache.put_answers(chunk):
                 raise QueueUnavailable("O Redis parou de responder enquanto recebia as correções.")
-            corrected += len(said)
+            corrected += len(chunk)
     order = await state.pause()
     if order in {"pause", "drain"}:
         await getattr(work.tasks, order)()
