@@ -21,6 +21,7 @@ from normalizer.api import Access, create_app, uploads
 from normalizer.domain.address import Address
 from normalizer.domain.appointment import Kind, Normalized, Origin, Review
 from normalizer.domain.decision import Reason
+from normalizer.imports.importing import ImportReport, import_sheet
 from normalizer.imports.spreadsheet import Limits
 from normalizer.runtime import Backend, open_backend
 from normalizer.settings import settings_of
@@ -445,9 +446,19 @@ class TestImports:
         assert (after["desfeitas"], after["desfaz_ate"]) == (1_200, None)
         assert mongo["appointments"].count_documents({}) == 0
 
-    async def test_a_preview_that_is_refused_later_says_why(self, backend: Backend) -> None:
+    async def test_a_preview_that_is_refused_later_says_why(
+        self, backend: Backend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answered = asyncio.Event()
+
+        async def read_once_answered(*args: Any, **options: Any) -> ImportReport:
+            await answered.wait()
+            return await import_sheet(*args, **options)
+
+        monkeypatch.setattr(uploads, "import_sheet", read_once_answered)
         async with serving(backend, patience_s=0.0) as client:
             begun = await client.post("/api/imports/previa", content=b"%PDF-1.7", headers=AS_OPERATOR)
+            answered.set()
             told = await until(client, begun.headers["location"], "fase", "recusada")
 
         assert "planilha" in told["problema"]
