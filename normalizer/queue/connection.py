@@ -180,7 +180,7 @@ async def open_pool(
             ) from error
         except OUTAGE as error:
             await pool.connection_pool.disconnect()
-            if not tries:
+            if tries <= 0:
                 await pool.aclose(close_connection_pool=True)
                 raise _unreachable(settings, error) from error
             await asyncio.sleep(settings.conn_retry_delay)

@@ -257,7 +257,7 @@ class Runner:
         )
 
     async def _call(self, group: GroupState) -> BaseException | None:
-        """Call the function. Returns what it raised; TimeoutError if it overran."""
+        """Call the function. Returns what it raised; `_Overran` where it did not end in time."""
         body: Any = group.function.coroutine
         task = asyncio.ensure_future(body(self.worker.ctx, Group(group, self.settle)))
         allowed = group.deadline - asyncio.get_running_loop().time() + OVERRUN_S

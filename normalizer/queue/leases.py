@@ -26,13 +26,12 @@ from arq.jobs import (
     serialize_result,
 )
 from arq.utils import timestamp_ms
-from redis.asyncio import Redis
 
 from normalizer.queue.replicas import book_put_back
 from normalizer.queue.serializer import MAX_PICKLE_BYTES
 
 if TYPE_CHECKING:
-    pass
+    from redis.asyncio import Redis
 
 #: How long arq remembers how often a job was tried (its own figure).
 TRY_TTL_S = 88_400

@@ -118,9 +118,10 @@ def test_the_password_is_never_printed() -> None:
     assert "password='***'" in repr(settings)
 
 
-async def test_an_unreachable_redis_is_named() -> None:
+@pytest.mark.parametrize("attempts", [1, 0])
+async def test_an_unreachable_redis_is_named(attempts: int) -> None:
     with pytest.raises(QueueUnavailable, match=r"O Redis em 127.0.0.1:1 não responde") as told:
-        await open_pool(redis_settings(f"redis://:{ENCODED}@127.0.0.1:1"), queue_name="q", attempts=1)
+        await open_pool(redis_settings(f"redis://:{ENCODED}@127.0.0.1:1"), queue_name="q", attempts=attempts)
 
     assert SECRET not in str(told.value)
 
