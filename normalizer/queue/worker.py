@@ -272,10 +272,11 @@ class BatchWorker(Worker):
         return idle_s
 
     async def _give_back(self) -> None:
+        """Hand back what nobody works on; all groups at once, for each waits some seconds where Redis is away."""
         await self._claimer.give_back_doubtful()
-        while self._left_over:
-            await self._runner.release(self._left_over[-1])
-            self._left_over.pop()
+        groups = len(self._left_over)
+        await asyncio.gather(*map(self._runner.release, self._left_over))
+        del self._left_over[:groups]
 
     def _free_slots(self) -> int:
         if not self.allow_pick_jobs or (self._claimer.isolating and self.groups):
@@ -474,7 +475,7 @@ class BatchWorker(Worker):
             return
         if not self._handle_signals:
             self.handle_sig(signal.SIGUSR1)
-        # They were asked to end above; asked again, groups would be cut short in handing back what they claimed.
+        # Whoever has to end was cancelled with the signal; once more would leave a group's function running behind it.
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         await cancel_and_wait(*self._chores)
         await self._renewer.stop()
