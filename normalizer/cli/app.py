@@ -188,7 +188,7 @@ Json = Annotated[bool, typer.Option("--json", help="Um único documento JSON na 
 def main() -> None:
     """Entry point: run the command; turn a slip and our own errors into one sentence and an exit code."""
     try:
-        sys.exit(app(standalone_mode=False) or OK)
+        sys.exit(app(prog_name="normalizer", standalone_mode=False) or OK)  # whatever started it
     except (KeyboardInterrupt, typer.Abort):
         stderr.print("Interrompido.")
         sys.exit(INTERRUPTED)
