@@ -16,7 +16,6 @@ from rich.table import Column, Table
 from normalizer.cli.app import Json, command, commands_of, print_json, stdout, tell, with_producer
 from normalizer.domain.appointment import Status
 from normalizer.domain.wording import many
-from normalizer.operations.steering import Order
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -57,19 +56,19 @@ def status(
 @command()
 def pause(as_json: Json = False) -> None:
     """Nenhum worker pega agendamentos até `normalizer resume`; os que já começaram terminam."""
-    _steer(Order.PAUSE, "Pausado.", as_json=as_json)
+    _steer("pause", "Pausado.", as_json=as_json)
 
 
 @command()
 def drain(as_json: Json = False) -> None:
     """Como pause, e os grupos em andamento não começam mais nada."""
-    _steer(Order.DRAIN, "Esvaziando.", as_json=as_json)
+    _steer("drain", "Esvaziando.", as_json=as_json)
 
 
 @command()
 def resume(as_json: Json = False) -> None:
     """Retoma depois de pause ou drain; a IA também, se estava em pausa ou recusada."""
-    _steer(Order.RESUME, "Retomado.", as_json=as_json)
+    _steer("resume", "Retomado.", as_json=as_json)
 
 
 @command()
@@ -101,11 +100,12 @@ def retry(
     tell({"enfileirados": queued}, f"{many(queued, 'agendamento')} de volta à fila.", as_json=as_json)
 
 
-def _steer(order: Order, said: str, *, as_json: bool) -> None:
+def _steer(order: str, said: str, *, as_json: bool) -> None:
+    from normalizer.operations.steering import Order
     from normalizer.runtime import steer_queue
     from normalizer.settings import load_settings
 
-    tell({"estado": asyncio.run(steer_queue(load_settings(), order))}, said, as_json=as_json)
+    tell({"estado": asyncio.run(steer_queue(load_settings(), Order(order)))}, said, as_json=as_json)
 
 
 @command()

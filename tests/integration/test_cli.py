@@ -330,6 +330,10 @@ class TestManners:
         assert (run("--version").code, run("--version").out) == (0, f"normalizer {__version__}\n")
         assert "Mostra esta ajuda" in run("import", "-h").out
 
+    def test_the_help_waits_for_no_client_of_a_service(self) -> None:
+        told = "import sys, normalizer.cli; print({'pymongo', 'redis', 'openai', 'fastapi'} & sys.modules.keys())"
+        assert subprocess.check_output([sys.executable, "-c", told], text=True) == "set()\n"
+
     def test_steering_and_health_as_json(self, run: Callable[..., Ran]) -> None:
         assert (run("pause", "--json").json, run("resume", "--json").json) == (
             {"estado": "paused"},
