@@ -409,7 +409,7 @@ class Uploads:
 
     async def close(self) -> None:
         """Stop what runs; the same sheet imported again, or undone again, completes it."""
-        await cancel_and_wait(*self._tasks)
+        await cancel_and_wait(*self._tasks, ask_every_s=1.0)  # each notes first that it was broken off
 
     def _go_on(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
