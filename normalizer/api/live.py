@@ -22,6 +22,12 @@ from normalizer.queue.waiting import cancel_and_wait
 from normalizer.runtime import Backend
 from normalizer.store import Attention
 
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+_EVERY_S: Final = 2.0
+
 
 class _View(BaseModel):
     model_config = ConfigDict(extra="allow")  # the earlier names
@@ -115,13 +121,6 @@ class StatusView(_View):
     a_conferir: dict[str, int] = Field(description="Resolvidos que pedem um olhar.")
     progresso: Progress
     importacoes: list[ImportView]
-
-
-log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
-
-_EVERY_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)

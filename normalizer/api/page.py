@@ -128,9 +128,9 @@ async def events(role: Reader, live: TheLive) -> AsyncIterable[ServerSentEvent]:
 
 
 def _panel_event(snapshot: Snapshot, *, role: Role) -> ServerSentEvent:
-    html = templates.get_template("painel.html").render(_panel(snapshot, role))
+    panel = templates.get_template("painel.html").render(_panel(snapshot, role))
     told = {"busy": _busy(snapshot), "mark": _mark(snapshot), "trouble": snapshot.trouble, "said": _outcome(snapshot)}
-    shown = {"html": html, **told}
+    shown = {"html": panel, **told}
     return ServerSentEvent(event="painel", raw_data=json.dumps(shown, ensure_ascii=False))
 
 

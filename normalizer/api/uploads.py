@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from normalizer.imports.spreadsheet import Vocabulary
     from normalizer.runtime import Backend
 
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
 _FIELD_BYTES: Final = 1024 * 1024
 _MOST_FIELDS: Final = 20
 _FORM: Final = b"multipart/form-data"
@@ -118,8 +122,6 @@ def file_part_of(request: Request) -> FilePart | None:
         raise HTTPException(422, _UNREADABLE)
     return FilePart(options[b"boundary"])
 
-
-T = TypeVar("T")
 
 #: How long a request waits for what it asked before it is told where to look.
 PATIENCE_S: Final = 10.0
@@ -254,8 +256,6 @@ async def patiently(task: asyncio.Task[T], patience_s: float) -> bool:
     await asyncio.wait({task}, timeout=patience_s)
     return task.done()
 
-
-log = structlog.get_logger(__name__)
 
 _AT_ONCE: Final = 2
 _WAITING: Final = 8
