@@ -23,7 +23,7 @@ from normalizer.llm.limits import Admitted, Denied, LocalGate
 from normalizer.llm.model_call import ModelCaller, now
 from normalizer.llm.packing import BatchSize, Budget, Cost, Pace, PendingTexts, cost_of, prompt_tokens
 from normalizer.llm.prompt import MAX_RECORD_CHARS, Record
-from normalizer.llm.single_flight import InFlight, PendingText, TextContext, Waiter
+from normalizer.llm.single_flight import InFlight, PendingText, SharedSingleFlight, TextContext, Waiter
 from normalizer.queue.waiting import cancel_and_wait
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from normalizer.domain.address import Address
     from normalizer.llm.client import LlmClient
     from normalizer.llm.pricing import Ledger
-    from normalizer.llm.single_flight import SharedSingleFlight
 
 log = structlog.get_logger(__name__)
 
@@ -177,7 +176,7 @@ class Coalescer:
     def _forget(self, waiter: Waiter) -> None:
         """Take a caller off its entries; what nobody waits for and nobody has asked yet is not asked."""
         self._in_flight.leave(waiter)
-        self._pending.take(lambda entry: not self._wanted(entry))
+        self._pending.take(self._in_flight.abandoned)
 
     async def _when(self, stopped: Callable[[], Awaitable[None]], waiter: Waiter) -> None:
         """Give a caller that is stopping back what no call holds yet."""
@@ -186,17 +185,12 @@ class Coalescer:
         for entry in self._pending.waiting():
             if texts := entry.waiters.pop(waiter, None):
                 waiter.tell(dict.fromkeys(texts, stopping))
-        self._pending.take(lambda entry: not self._wanted(entry))
+        self._pending.take(self._in_flight.abandoned)
 
     def _requeue(self, entries: list[PendingText]) -> None:
-        """Put texts back that were on their way."""
-        self._pending.put_back(entries)
+        """Put texts back that were on their way, where somebody still waits for them."""
+        self._pending.put_back([entry for entry in entries if not self._in_flight.abandoned(entry)])
         self._wake.set()
-
-    def _wanted(self, entry: PendingText) -> bool:
-        if not entry.waiters:
-            self._in_flight.drop(entry)
-        return bool(entry.waiters)
 
     # -- batches go out
 
@@ -268,14 +262,14 @@ class Coalescer:
             self.refused = None
         self._in_flight.resolve(result.given_up)
         if result.later:
-            self._requeue([entry for entry in result.later if self._wanted(entry)])
+            self._requeue(result.later)
         if result.again:
             self._ask_again(result.again)
         await self._settle(result.decided)
 
     def _ask_again(self, again: Sequence[PendingText]) -> None:
         """Queue entries once more, among other neighbours."""
-        wanted = [entry for entry in again if self._wanted(entry)]
+        wanted = [entry for entry in again if not self._in_flight.abandoned(entry)]
         self._shuffle(wanted)
         for entry in wanted:
             entry.since = now()

@@ -36,7 +36,6 @@ from normalizer.observability import metrics
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from normalizer.domain.address import Address
     from normalizer.llm.client import LlmClient
     from normalizer.llm.limits import Admitted, LocalGate
     from normalizer.llm.packing import BatchSize, Pace

@@ -166,6 +166,13 @@ class InFlight:
         """Tell whether someone still waits for this entry."""
         return self._entries.get(entry.key) is entry and bool(entry.waiters)
 
+    def abandoned(self, entry: PendingText) -> bool:
+        """Tell whether nobody waits any more for an entry that no call holds; then forget it, to ask anew."""
+        left = not self.holds(entry)
+        if left:
+            self.drop(entry)
+        return left
+
     def drop(self, entry: PendingText) -> None:
         """Forget an entry without telling anyone."""
         if self._entries.get(entry.key) is entry:
@@ -274,7 +281,7 @@ class SharedSingleFlight:
     async def _wait_for_others(self) -> None:
         while self._parked:
             await asyncio.sleep(self._poll_s)
-            waiting, self._parked = [entry for entry in self._parked if self._in_flight.holds(entry)], []
+            waiting, self._parked = [entry for entry in self._parked if not self._in_flight.abandoned(entry)], []
             answered = set(await self._answer(waiting))
             left = [entry for entry in waiting if entry not in answered]
             if not await self._steady():

@@ -134,6 +134,19 @@ async def test_a_lease_lives_as_long_as_its_call(replicas, redis):
     expect_right(await asking, TEXTS[:3])
 
 
+async def test_what_nobody_waited_for_any_more_can_be_asked_again(replicas):
+    dead, living = replicas(lease_s=60), replicas()
+    dead.go.clear()
+    asking = asyncio.create_task(dead.ask(TEXTS[:3]))
+    await dead.asked.wait()
+    assert len(await living.ask(TEXTS[:3], for_s=0.1)) == 3
+    await until(lambda: not living.shared_flight._parked)
+    await dead.shared_flight.close()  # its leases are free
+
+    expect_right(await living.ask(TEXTS[:3]), TEXTS[:3])
+    asking.cancel()
+
+
 async def test_what_another_replica_answered_since_the_lookup_is_not_asked(replicas):
     first, second = replicas(), replicas()
     expect_right(await first.ask(TEXTS[:3]), TEXTS[:3])
