@@ -180,19 +180,26 @@ async def test_leases_are_given_back_and_hold_no_text(replicas, redis):
     assert [key async for key in redis.scan_iter(match="norm:asking:*")] == []
 
 
-async def test_a_pause_of_redis_makes_nobody_take_the_asking_one_for_dead(replicas, redis):
+async def test_a_pause_of_redis_makes_nobody_take_the_asking_one_for_dead(replicas, redis, monkeypatch):
     first, second = replicas(lease_s=2.4), replicas(lease_s=2.4)
     first.go.clear()
     asking = asyncio.create_task(first.ask(TEXTS[:3]))
     await first.asked.wait()
     waiting = asyncio.create_task(second.ask(TEXTS[:3]))
     await until(lambda: second.shared_flight._parked)
+    ping, paused = second.shared_flight._redis.ping, asyncio.Event()
 
-    async with redis.pipeline(transaction=False) as pipe:
-        pipe.delete(*first.keys(TEXTS[:3]))  # as if they had lapsed in a pause of their length
-        pipe.execute_command("CLIENT", "PAUSE", 1000, "ALL")
-        await pipe.execute()
-    await redis.ping()
+    async def ping_in_a_pause():
+        if paused.is_set():
+            return await ping()
+        await redis.execute_command("CLIENT", "PAUSE", 1000, "ALL")
+        answer = await ping()
+        await redis.delete(*first.keys(TEXTS[:3]))  # as if they had lapsed in a pause of their length
+        paused.set()
+        return answer
+
+    monkeypatch.setattr(second.shared_flight._redis, "ping", ping_in_a_pause)
+    await paused.wait()
     await until(lambda: renewed(redis, first.keys(TEXTS[:3]), longer_than_ms=0))
     first.go.set()
 
