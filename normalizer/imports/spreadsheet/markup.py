@@ -1,7 +1,7 @@
 """Tables in markup, in the reading process: HTML exports named .xls, Excel 2003 XML, MHTML, OpenDocument.
 
 One pass of a native parser, fed in pieces: no tree is built, nothing outside is fetched, no entity but characters is
-resolved. Columns stay where they are drawn.
+resolved. Columns stay where they are drawn (`grid`).
 """
 
 from __future__ import annotations
@@ -21,17 +21,8 @@ from lxml import etree
 
 from normalizer.imports.spreadsheet import encoding
 from normalizer.imports.spreadsheet.archive import password_protected
-from normalizer.imports.spreadsheet.limits import COPY_ROWS, refusal
-from normalizer.imports.spreadsheet.table import (
-    NO_FORMULA,
-    BrokenRow,
-    Cells,
-    Doubt,
-    NumberedRows,
-    Opened,
-    Table,
-    error_value,
-)
+from normalizer.imports.spreadsheet.grid import MOST_COLUMNS, MOST_ROWS, Grid
+from normalizer.imports.spreadsheet.table import NO_FORMULA, Doubt, NumberedRows, Opened, Table, error_value
 
 if TYPE_CHECKING:
     from normalizer.imports.spreadsheet.archive import Archive
@@ -39,9 +30,6 @@ if TYPE_CHECKING:
 
 Pieces: TypeAlias = Callable[[], Iterable[str]]
 
-_MOST_COLUMNS: Final = 16_384  # Excel's own
-_MOST_ROWS: Final = 1_048_576
-_CUT: Final = "um arquivo que termina no meio"
 _SNIFFED_LINES: Final = 40
 _TAIL_CHARS: Final = 4_096
 _WORKBOOK: Final = re.compile(r"<(?:\w+:)?workbook[\s>]", re.IGNORECASE)
@@ -108,7 +96,7 @@ def _html(pages: Sequence[Pieces], limits: Limits) -> NumberedRows:
 
         yield from _pass(etree.HTMLParser(target=target, encoding="utf-8"), target, watched())
         if not _END.search(tail):
-            target.grid.note(_CUT)
+            target.grid.break_off()
             yield from target.grid.take()
 
 
@@ -128,7 +116,7 @@ def _of_sheets(
         target = dialect(limits, wanted)
         yield from _xml_pass(target, pieces())
         if target.depth:
-            target.grid.note(_CUT)
+            target.grid.break_off()
         yield from target.grid.take()
 
     tables = [Table(name, partial(rows, at), visible) for at, (name, visible) in enumerate(seen.sheets)]
@@ -181,7 +169,7 @@ class _Target:
     ROW: ClassVar = "row"
 
     def __init__(self, limits: Limits) -> None:
-        self.grid = _Grid()
+        self.grid = Grid()
         self.depth = 0
         self._most = limits.cell_chars + 1  # one more shows that it was longer
         self._text: list[str] | None = None
@@ -253,7 +241,7 @@ class _Html(_Target):
             self.grid.begin_row()
         elif name in {"td", "th"}:
             self._end_cell()
-            down = _number(attrib.get("rowspan")) or _MOST_ROWS if attrib else 1
+            down = _number(attrib.get("rowspan")) or MOST_ROWS if attrib else 1
             self._span = _number(attrib.get("colspan")) if attrib else 1, down
             self.listen()
         elif name == "table":
@@ -404,117 +392,8 @@ class _OpenDocument(_Sheets):
             self.grid.cover(repeated)
             return
         down = _number(about.get("number-rows-spanned"))
-        for _ in range(min(repeated, _MOST_COLUMNS)):
+        for _ in range(min(repeated, MOST_COLUMNS)):
             self.grid.put(value, down=down)
-
-
-class _Grid:
-    """A table drawn cell by cell: takes cells in the order they are written, gives out finished rows.
-
-    What spans rows stands in each of them, what spans columns in the first.
-
-    A value that spans rows is repeated only in a row that has anything of its own: rows that are merged as a whole are
-    one row. Of empty rows in a line only the first is given out.
-    """
-
-    def __init__(self) -> None:
-        self.is_cut = False
-        self._ready: list[tuple[int, Cells]] = []
-        self._number = 0
-        self._row: list[object] | None = None
-        self._own = self._was_empty = False
-        self._hanging: dict[int, tuple[int, object]] = {}  # by column: rows it still spans, the value
-        self._begun: dict[int, tuple[int, object]] = {}
-        self._outer: list[dict[int, tuple[int, object]]] = []
-
-    def take(self) -> list[tuple[int, Cells]]:
-        """The rows finished since the last time, by their numbers."""
-        rows, self._ready = self._ready, []
-        return rows
-
-    def begin_table(self) -> None:
-        """A table of its own, also inside a cell of another one: no span reaches into it."""
-        self.end_row()
-        self._outer.append(self._hanging)
-        self._hanging = {}
-
-    def end_table(self) -> None:
-        self.end_row()
-        self._hanging = self._outer.pop() if self._outer else {}
-
-    def begin_row(self, number: int | None = None) -> None:
-        """A new row, the next one or the one of that 1-based number."""
-        self.end_row()
-        if number is not None:
-            self._number = max(self._number, min(number, _MOST_ROWS) - 1)
-        self._row, self._own = [], False
-
-    def put(self, value: object, *, across: int = 1, down: int = 1, column: int | None = None) -> None:
-        """A cell in the next free column, or in that 0-based one."""
-        if self._row is None:
-            self.begin_row()
-        row = self._row or []
-        at = len(row) if column is None else column
-        if self._hanging and column is None:
-            while at in self._hanging:
-                at += 1
-        across = max(1, min(across, _MOST_COLUMNS - at))
-        if at >= _MOST_COLUMNS:
-            where = f", linha {self._number + 1}"
-            raise refusal(f"no máximo {_MOST_COLUMNS} colunas", "mais do que isso", COPY_ROWS, where)
-        if at == len(row) and across == 1:
-            row.append(value)
-        else:
-            row.extend([""] * (at - len(row)))
-            row[at:] = [value, *[""] * (across - 1)]
-        self._row, self._own = row, self._own or value != ""
-        if down > 1:
-            self._begun |= {at + n: (down - 1, "" if n else value) for n in range(across)}
-
-    def cover(self, columns: int) -> None:
-        if self._row is not None:
-            self._row.extend([""] * min(columns, _MOST_COLUMNS - len(self._row)))
-
-    def end_row(self, times: int = 1) -> None:
-        """The row is finished, and stands there so many times."""
-        if self._row is None:
-            return
-        row, self._row = self._row, None
-        for column, (_, value) in self._hanging.items() if self._own else ():
-            row.extend([""] * (column + 1 - len(row)))
-            row[column] = value if row[column] == "" else row[column]
-        while row and row[-1] == "":
-            row.pop()
-        if self._hanging or self._begun:
-            hanging = {at: (left - 1, value) for at, (left, value) in self._hanging.items() if left > 1}
-            self._hanging, self._begun = hanging | self._begun, {}
-        if self.is_cut:
-            row, self.is_cut = _broken(row, _CUT), False
-        elif not row:
-            self._empty(times)
-            return
-        for _ in range(max(1, min(times, _MOST_ROWS - self._number))):
-            self._number += 1
-            self._ready.append((self._number, row))
-        self._was_empty = False
-
-    def _empty(self, times: int) -> None:
-        if not self._was_empty:
-            self._ready.append((self._number + 1, []))
-        self._number, self._was_empty = self._number + max(1, times), True
-
-    @property
-    def in_row(self) -> bool:
-        return self._row is not None
-
-    def note(self, found: str) -> None:
-        """Something is wrong where the next row would be."""
-        self._ready.append((self._number + 1, _broken([], found)))
-
-
-def _broken(cells: list[object], found: str) -> BrokenRow:
-    fix = "Exporte a planilha outra vez: depois dessa linha pode faltar algo."
-    return BrokenRow(cells, "um arquivo inteiro", found, fix)
 
 
 _SPACES: Final = {"s": " ", "tab": "\t", "line-break": "\n", "p": "\n"}
