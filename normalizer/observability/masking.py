@@ -15,7 +15,7 @@ from typing import Final
 
 from normalizer.domain.appointment import Kind
 from normalizer.domain.document import cpf_is_valid
-from normalizer.domain.document.reading import LABELS
+from normalizer.domain.document.tokens import LABELS
 from normalizer.domain.text import clean, fold
 
 HIDDEN: Final = "•"

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain.document import Cpf, cpf_is_valid
-from normalizer.domain.document.reading import Label, label_of
+from normalizer.domain.document.tokens import Label, label_of
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.text import fold
 from normalizer.imports.spreadsheet.columns import (
