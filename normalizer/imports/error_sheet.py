@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from normalizer.store import AppointmentStore, ImportRecord, StoredAppointment
 
 ERROR, MEND = "Erro", "Como corrigir"
-#: Stored fields under the titles a sheet is read by (normalizer.imports.spreadsheet.columns).
+#: Stored fields under the titles a sheet is read by (normalizer.imports.spreadsheet.titles).
 TITLES: Final = {
     "id_agendamento": "Id do agendamento",
     "nome_unidade": "Nome da Unidade",

@@ -7,8 +7,9 @@ import pytest
 from normalizer.domain.address import parse_address
 from normalizer.domain.decision import Settled
 from normalizer.imports.spreadsheet import Problem, Vocabulary, read
-from normalizer.imports.spreadsheet.columns import field_of, find_header, header_at
+from normalizer.imports.spreadsheet.columns import find_header, header_at
 from normalizer.imports.spreadsheet.joining import join_parts
+from normalizer.imports.spreadsheet.titles import field_of
 
 pytestmark = pytest.mark.usefixtures("read_here")
 

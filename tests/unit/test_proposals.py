@@ -11,7 +11,7 @@ from normalizer.domain.document import format_cpf
 from normalizer.domain.document.value import _CHECK_DIGIT
 from normalizer.imports.importing import import_sheet
 from normalizer.imports.spreadsheet import UnknownColumns, Vocabulary, read
-from normalizer.imports.spreadsheet.columns import field_of
+from normalizer.imports.spreadsheet.titles import field_of
 from tests.unit.test_imports import MemoryQueue, MemoryStore
 
 pytestmark = pytest.mark.usefixtures("read_here")

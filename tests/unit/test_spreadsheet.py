@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 
 from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import Limits, Problem, Row, Spreadsheet, read
-from normalizer.imports.spreadsheet.columns import find_header, normalize_title
+from normalizer.imports.spreadsheet.columns import find_header
 from normalizer.imports.spreadsheet.table import text_of
+from normalizer.imports.spreadsheet.titles import normalize_title
 from normalizer.observability.masking import mask
 
 pytestmark = pytest.mark.usefixtures("read_here")

@@ -9,8 +9,8 @@ import pytest
 
 from normalizer.errors import InvalidInput
 from normalizer.imports.spreadsheet import LABELS, Limits, Row, Spreadsheet, UnknownColumns, Vocabulary, read
-from normalizer.imports.spreadsheet.columns import FIELD_OF_NAME, IGNORED, MOMENTS
 from normalizer.imports.spreadsheet.reading import header_at
+from normalizer.imports.spreadsheet.titles import FIELD_OF_NAME, IGNORED, MOMENTS
 from normalizer.imports.spreadsheet.vocabulary import brand_scope
 
 pytestmark = pytest.mark.usefixtures("read_here")

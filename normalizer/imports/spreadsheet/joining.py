@@ -14,7 +14,7 @@ from normalizer.domain.document import Cpf, cpf_is_valid
 from normalizer.domain.document.tokens import Label, label_of
 from normalizer.domain.gazetteer import UF_NAMES
 from normalizer.domain.text import fold
-from normalizer.imports.spreadsheet.columns import (
+from normalizer.imports.spreadsheet.titles import (
     ADDRESS_FIELDS,
     DOCUMENT_FIELDS,
     FIELD_OF_NAME,

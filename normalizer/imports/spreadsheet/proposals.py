@@ -12,9 +12,9 @@ from normalizer.domain.document import cpf_is_valid
 from normalizer.domain.gazetteer import UF_NAMES, municipalities, name_key, uf_of_cep
 from normalizer.domain.stored_form import parse_moment, phone_of, status_of
 from normalizer.domain.text import clean, fold
-from normalizer.imports.spreadsheet.columns import KEY_FIELD, MOMENTS, is_of_others
 from normalizer.imports.spreadsheet.rows import shown
 from normalizer.imports.spreadsheet.table import texts_at
+from normalizer.imports.spreadsheet.titles import KEY_FIELD, MOMENTS, is_of_others
 from normalizer.observability.masking import mask
 
 if TYPE_CHECKING:

@@ -15,19 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from normalizer.imports.spreadsheet.child import kind_of
-from normalizer.imports.spreadsheet.columns import (
-    ADDRESS_FIELDS,
-    DOCUMENT_FIELDS,
-    HEADER_SEARCH_ROWS,
-    Header,
-    find_header,
-    header_at,
-)
+from normalizer.imports.spreadsheet.columns import HEADER_SEARCH_ROWS, Header, find_header, header_at
 from normalizer.imports.spreadsheet.limits import Limits, megabytes, not_a_sheet, refusal, too_large
 from normalizer.imports.spreadsheet.process import open_in_child
 from normalizer.imports.spreadsheet.proposals import SAMPLE, ColumnSeen, Proposal, contradictions, propose, seen
 from normalizer.imports.spreadsheet.rows import Problem, Row, RowReader
 from normalizer.imports.spreadsheet.table import BrokenRow, text_of, texts_at
+from normalizer.imports.spreadsheet.titles import ADDRESS_FIELDS, DOCUMENT_FIELDS
 from normalizer.imports.spreadsheet.vocabulary import LABELS, CellEdits, UnknownColumns, Vocabulary
 
 if TYPE_CHECKING:

@@ -10,16 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from normalizer.domain.stored_form import parse_moment
-from normalizer.imports.spreadsheet.columns import (
-    ADDRESS_FIELDS,
-    ADDRESS_PARTS,
-    DOCUMENT_FIELDS,
-    JOINED_FIELDS,
-    KEY_FIELD,
-    MOMENTS,
-    Header,
-    header_within,
-)
+from normalizer.imports.spreadsheet.columns import Header, header_within
 from normalizer.imports.spreadsheet.joining import (
     PARTS,
     are_several,
@@ -30,6 +21,14 @@ from normalizer.imports.spreadsheet.joining import (
     valid_cpfs,
 )
 from normalizer.imports.spreadsheet.table import Unreadable, text_of
+from normalizer.imports.spreadsheet.titles import (
+    ADDRESS_FIELDS,
+    ADDRESS_PARTS,
+    DOCUMENT_FIELDS,
+    JOINED_FIELDS,
+    KEY_FIELD,
+    MOMENTS,
+)
 from normalizer.observability.masking import mask
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from normalizer.domain.text import fold
 from normalizer.errors import InvalidInput
-from normalizer.imports.spreadsheet.columns import (
+from normalizer.imports.spreadsheet.limits import refusal
+from normalizer.imports.spreadsheet.titles import (
     ADDRESS_PARTS,
     FIELD_OF_NAME,
     IGNORED,
@@ -23,7 +24,6 @@ from normalizer.imports.spreadsheet.columns import (
     known_name,
     normalize_title,
 )
-from normalizer.imports.spreadsheet.limits import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
