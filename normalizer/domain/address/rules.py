@@ -134,21 +134,16 @@ def read(evidence: Evidence, place: Place, start: Start) -> Reading:
     for step in _STEPS:
         draft.reason = draft.reason or step(draft)
     if draft.reason is None:
-        draft.address = _address(draft)
+        draft.address = Address(
+            rua=draft.street,
+            numero=draft.number,
+            complemento=draft.complement,
+            bairro=draft.district,
+            cidade=place.name,
+            estado=place.uf,
+            cep=standard.cep(evidence.ceps[0]) if evidence.ceps else None,
+        )
     return draft
-
-
-def _address(draft: Reading) -> Address:
-    ceps = draft.tokens.ceps
-    return Address(
-        rua=draft.street,
-        numero=draft.number,
-        complemento=draft.complement,
-        bairro=draft.district,
-        cidade=draft.place.name,
-        estado=draft.place.uf,
-        cep=standard.cep(ceps[0]) if ceps else None,
-    )
 
 
 # -- city and state ----------------------------------------------------------------------------------------------
@@ -267,12 +262,12 @@ def _read_lone_number(draft: Reading) -> Reason | None:
 
 def _behind_number_word(draft: Reading, at: int) -> int:
     """Return where the number stands behind the street: behind its "nº" or its label."""
-    tokens, evidence = draft.tokens, draft.tokens
+    tokens = draft.tokens
     if tokens.key(at) in lx.NUMBER_WORDS and draft.free(at) and draft.numeric(at + 1):
         draft.claim(at, at + 1, LABEL)
         draft.score += weights.NUMBER_ANNOUNCED
         at += 1
-    labelled = at < tokens.size and draft.marks[at] == LABEL and evidence.labelled.get(at + 1) == "numero"
+    labelled = at < tokens.size and draft.marks[at] == LABEL and tokens.labelled.get(at + 1) == "numero"
     return at + 1 if labelled and draft.start.kind else at
 
 
@@ -459,15 +454,11 @@ def _refused_outright(tokens: Tokens) -> Reason | None:
     whole = tokens.phrase(0, size)
     if size == 0 or whole in lx.NULL_SLOTS:
         return Reason.ADDRESS_MISSING
-    if not whole.isascii():
+    if not whole.isascii() or size < 4:
         return Reason.ADDRESS_JUNK
-    if size < 4:
-        return Reason.ADDRESS_JUNK
-    if tokens.phrase(tokens.hard_start(size - 1), size) in lx.COUNTRIES or not lx.FOREIGN_WORDS.isdisjoint(
-        tokens.vocabulary
-    ):
-        return Reason.ADDRESS_FOREIGN
-    return None
+    last = tokens.phrase(tokens.hard_start(size - 1), size)
+    is_foreign = last in lx.COUNTRIES or not lx.FOREIGN_WORDS.isdisjoint(tokens.vocabulary)
+    return Reason.ADDRESS_FOREIGN if is_foreign else None
 
 
 def _why_no_place(evidence: Evidence) -> Reason:
