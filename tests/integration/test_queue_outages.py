@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -238,13 +238,34 @@ async def test_stopping_while_redis_is_away_does_not_hang(
     assert time.monotonic() - stopping_at < 15
 
 
-async def test_a_producer_is_told_in_one_sentence(server: embedded.RedisService, proxy: TcpProxy) -> None:
-    async with TaskService(f"redis://:s3cret@127.0.0.1:{proxy.port}", attempts=1) as tasks:
-        proxy.cut()
-        with pytest.raises(QueueUnavailable, match=rf"127.0.0.1:{proxy.port} não responde") as told:
-            await tasks.enqueue("a")
+CALLS: Sequence[Callable[[TaskService], Awaitable[Any]]] = (
+    lambda tasks: tasks.enqueue("a"),
+    lambda tasks: tasks.enqueue_many(["a", "b"]),
+    lambda tasks: tasks.get_job_status("norm:a:00000000"),
+    lambda tasks: tasks.status(),
+    lambda tasks: tasks.dismiss("host:1:aa"),
+    lambda tasks: tasks.server_problem(),
+    lambda tasks: tasks.other_queues(),
+    lambda tasks: tasks.pause(),
+    lambda tasks: tasks.drain(),
+    lambda tasks: tasks.resume(),
+)
 
-    assert "s3cret" not in str(told.value)
+
+@pytest.mark.parametrize("connected", [False, True], ids=["never reached", "gone since"])
+async def test_a_producer_is_told_in_one_sentence_whatever_it_asks(
+    server: embedded.RedisService, proxy: TcpProxy, connected: bool
+) -> None:
+    said = rf"127.0.0.1:{proxy.port} {'não respondeu' if connected else 'não responde'} \("
+    password = "" if connected else ":s3cret@"
+    async with TaskService(f"redis://{password}127.0.0.1:{proxy.port}", attempts=1) as tasks:
+        if connected:
+            await tasks.get_pool()
+        proxy.cut()
+        for call in CALLS:
+            with pytest.raises(QueueUnavailable, match=said) as told:
+                await call(tasks)
+            assert "s3cret" not in str(told.value)
 
 
 async def _all_leases_ran_out(redis: Redis) -> bool:
