@@ -105,6 +105,8 @@ async def test_a_frozen_worker_that_wakes_up_past_its_lease_changes_nothing(
     before = await redis.get(f"arq:result:{job_id_of('a')}")
     frozen.send_signal(signal.SIGCONT)
     await until(lambda: redis.hlen("lab:lost"))
+    for name in ("a", "b"):  # told after the settle that drained the queue
+        await until(lambda name=name: redis.hexists("lab:ended", name))
 
     assert await ended(redis) == {"a": 1, "b": 1}
     assert await redis.get(f"arq:result:{job_id_of('a')}") == before

@@ -378,7 +378,7 @@ async def test_a_payload_that_is_neither_json_nor_pickle_fails_and_harms_nobody(
     script = Script()
 
     async with running(make_worker(redis_url, batch(script))) as worker:
-        await until(lambda: drained(redis))
+        await ended(worker, redis)
 
     assert script.groups == [["good"]]
     assert (worker.jobs_complete, worker.jobs_failed) == (1, 1)
@@ -406,7 +406,7 @@ async def test_aborting_one_job_leaves_its_group_untouched(
         assert jobs[2] is not None
         aborted = await jobs[2].abort(timeout=10, poll_delay=0.01)
         go_on.set()
-        await until(lambda: drained(redis))
+        await ended(worker, redis)
 
     assert aborted
     assert lost == {"j2"}
@@ -424,7 +424,7 @@ async def test_a_job_aborted_before_it_started_never_reaches_the_function(
         await jobs[1].abort(timeout=0, poll_delay=0)
 
     async with running(make_worker(redis_url, batch(script), allow_abort_jobs=True)) as worker:
-        await until(lambda: drained(redis))
+        await ended(worker, redis)
         with pytest.raises(asyncio.CancelledError):
             await jobs[1].result(timeout=60)
 
