@@ -85,8 +85,8 @@ def read_whole(
 class _KeptRows:
     """The rows of a sheet by their position, with their keys: none is read twice.
 
-    Where each stands, whose it is and a hash of all it holds can be asked for; all of it is packed (140 bytes a row,
-    where a table has 1,000).
+    Where each stands, whose it is and a hash of all it holds can be asked for, without an object of its own a row. The
+    rows themselves are packed (140 bytes each, where a table has 1,000).
     """
 
     def __init__(self) -> None:
