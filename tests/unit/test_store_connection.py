@@ -22,6 +22,13 @@ class Repository:
         """Fails at once."""
         raise AutoReconnect("mongodb://user:secret@host")
 
+    async def killed(self) -> AsyncGenerator[int, None]:
+        """Fails as its cursor is closed."""
+        try:
+            yield 1
+        finally:
+            raise AutoReconnect("mongodb://user:secret@host")
+
     async def many(self) -> AsyncGenerator[int, None]:
         """Fails at the second."""
         try:
@@ -51,3 +58,10 @@ async def test_a_list_that_is_left_early_is_closed():
     assert await anext(found) == 1
     await found.aclose()
     assert repository.closed
+
+
+async def test_what_fails_while_a_list_is_closed_is_translated_too():
+    found = Repository().killed()
+    assert await anext(found) == 1
+    with pytest.raises(StoreUnavailable):
+        await found.aclose()
