@@ -227,10 +227,13 @@ class SharedSingleFlight:
         """Say who uses this: the table of what is in flight, and what to do with what is ours to ask by now."""
         self._in_flight, self._ours = in_flight, ours
 
-    async def take(self, entries: Sequence[PendingText]) -> list[PendingText]:
-        """Return what is ours to ask now; what another replica asks is parked until its answer or its end."""
+    async def take(self, entries: Sequence[PendingText], *, leased: bool = False) -> list[PendingText]:
+        """Return what is ours to ask now; what another replica asks is parked until its answer or its end.
+
+        `leased`: each was seen leased elsewhere, and stays so while Redis says nothing.
+        """
         new = [entry for entry in entries if entry not in self._held]
-        lost = await self._claim(new)
+        lost = await self._claim(new, leased=leased)
         self._parked.extend(lost)
         if lost:
             self._keep_running("wait", self._wait_for_others)
@@ -248,7 +251,7 @@ class SharedSingleFlight:
         await cancel_and_wait(*self._tasks.values())
         await self.release(list(self._held))
 
-    async def _claim(self, entries: Sequence[PendingText]) -> list[PendingText]:
+    async def _claim(self, entries: Sequence[PendingText], *, leased: bool) -> list[PendingText]:
         """Take the leases that are free, in one round trip; return the entries whose lease another holds."""
         marks = {entry: self._cache.mark(Kind.ADDRESS, entry.text) for entry in entries}
         known = {mark: entry for entry, mark in self._held.items()}
@@ -262,7 +265,8 @@ class SharedSingleFlight:
         for entry in wanted:
             pipe.set(_key(marks[entry]), self._token, nx=True, px=int(1000 * self._lease_s))
         if (taken := await _reply(pipe.execute())) is None:
-            return []
+            self._not_before = asyncio.get_running_loop().time() + self._lease_s
+            return wanted if leased else []
         self._held |= {entry: marks[entry] for entry, ours in zip(wanted, taken, strict=True) if ours}
         self._keep_running("renew", self._renew)
         return [entry for entry, ours in zip(wanted, taken, strict=True) if not ours]
@@ -286,7 +290,7 @@ class SharedSingleFlight:
             left = [entry for entry in waiting if entry not in answered]
             if not await self._steady():
                 self._parked.extend(left)
-            elif ours := await self.take(left):
+            elif ours := await self.take(left, leased=True):
                 self._ours(ours)
 
     async def _steady(self) -> bool:

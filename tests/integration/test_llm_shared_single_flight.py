@@ -1,6 +1,7 @@
 """The same texts at several replicas at once: asked by one, answered to all, and by another when the first one dies."""
 
 import asyncio
+from unittest.mock import AsyncMock
 
 import httpx2
 import pytest
@@ -201,6 +202,29 @@ async def test_a_pause_of_redis_makes_nobody_take_the_asking_one_for_dead(replic
     monkeypatch.setattr(second.shared_flight._redis, "ping", ping_in_a_pause)
     await paused.wait()
     await until(lambda: renewed(redis, first.keys(TEXTS[:3]), longer_than_ms=0))
+    first.go.set()
+
+    expect_right(await waiting, TEXTS[:3])
+    expect_right(await asking, TEXTS[:3])
+    assert not second.asked.is_set()
+
+
+async def test_an_outage_at_the_claim_takes_nothing_from_the_asking_one(replicas, redis, monkeypatch):
+    first, second = replicas(lease_s=2.4), replicas(lease_s=2.4)
+    first.go.clear()
+    asking = asyncio.create_task(first.ask(TEXTS[:3]))
+    await first.asked.wait()
+    waiting = asyncio.create_task(second.ask(TEXTS[:3]))
+    await until(lambda: second.shared_flight._parked)
+    pipeline = second.shared_flight._redis.pipeline
+
+    def cut_off(**options):
+        pipe = pipeline(**options)
+        pipe.execute = AsyncMock(side_effect=ConnectionError)
+        return pipe
+
+    monkeypatch.setattr(second.shared_flight._redis, "pipeline", cut_off)
+    await until(lambda: second.shared_flight._not_before)
     first.go.set()
 
     expect_right(await waiting, TEXTS[:3])
