@@ -40,11 +40,11 @@ def keep_parts(out: Path, parts: Mapping[str, Any]) -> None:
     keep(out, {**(json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}), **parts})
 
 
-def asked(url: str, content: bytes | None = None, **headers: str) -> Any:
+def asked(url: str, content: bytes | None = None, *, timeout_s: float = 300.0, **headers: str) -> Any:
     """The JSON that a server of ours answers with; `x_api_key` becomes `x-api-key`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(url, content, named)  # noqa: S310 — our own server, on loopback
-    with urllib.request.urlopen(request, timeout=3_600) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
         return json.load(answer)
 
 

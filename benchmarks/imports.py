@@ -186,7 +186,7 @@ class Client:
             time.sleep(_POLL_S)
 
     def _ask(self, path: str, content: bytes | None = None) -> Any:
-        return asked(f"{self.url}{path}", content, x_api_key=API_KEY)
+        return asked(f"{self.url}{path}", content, timeout_s=3_600, x_api_key=API_KEY)
 
 
 def run_served(sheet: Path, given: Mapping[str, str], directory: Path) -> dict[str, Any]:
