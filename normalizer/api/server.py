@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import resource
+import signal
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -32,6 +33,7 @@ from normalizer.runtime import open_backend
 
 if TYPE_CHECKING:
     from socket import socket
+    from types import FrameType
 
     from pydantic import SecretStr
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -105,14 +107,25 @@ async def serve_here(
             await server.serve()
         except SystemExit:  # how uvicorn ends when it cannot listen
             raise Misconfigured(f"Não se pode atender em {host}:{port}.", fix="Escolha outra porta.") from None
+    if server.stopped_by is not None:
+        signal.raise_signal(server.stopped_by)
+        await asyncio.sleep(0)  # where an interrupt arrives
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which says where it listens only once it does."""
+    """uvicorn's, which says where it listens only once it does, and is ended by a signal without the process.
+
+    Its own raises the signal again as soon as it has ended: SIGTERM left what was served open, with uploaded sheets.
+    """
 
     def __init__(self, config: uvicorn.Config, listening: Callable[[str], None]) -> None:
         super().__init__(config)
         self._listening = listening
+        self.stopped_by: int | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit, self.stopped_by = True, sig
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)

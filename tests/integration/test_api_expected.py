@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -187,6 +188,27 @@ def test_the_page_comes_up_and_says_which_service_is_away(
         assert (refused.status_code, refused.headers["content-type"]) == (503, PROBLEM)
         assert refused.headers["retry-after"]
         assert f"http://127.0.0.1:{port}" in child.output()  # told once it listens
+
+
+def test_a_stop_leaves_no_sheet_behind(redis_url: str, mongo_url: str, database: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {"REDIS_URL": redis_url, "MONGODB_URL": mongo_url, "DATABASE_NAME": database, "API_KEYS": OPERATOR}
+    command = ["-c", "from normalizer.cli import main; main()", "serve", "--port", str(port)]
+    (received := tmp_path / "received").mkdir()
+    titles, row = SHEET.splitlines(keepends=True)[:2]
+    sheet = titles + b"".join(row.replace(b"a1;", b"k%d;" % at) for at in range(20_000))  # takes seconds
+    with (
+        embedded.spawn_python("api", command, environment | {"TMPDIR": str(received)}, log=tmp_path / "log") as child,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+    ):
+        while _page_that_says_more(client, child).status_code != 200:
+            pass  # a service was slow to answer
+        assert client.post("/api/imports", content=sheet, headers=AS_OPERATOR).status_code == 202
+        child.signal(signal.SIGTERM)
+        assert child.wait(60) == -signal.SIGTERM, child.tail()
+
+    assert list(received.iterdir()) == []
 
 
 def _page_that_says_more(client: httpx.Client, child: embedded.Child) -> httpx.Response:
