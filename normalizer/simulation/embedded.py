@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 # What a worker may inherit. Settings of the caller's shell must not leak in: a real key would make a demo cost money.
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "TIKTOKEN_CACHE_DIR")
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
 
 # Runs in the child before the real program: ask the kernel for SIGKILL when the parent dies, then become the program.
 # The parent may have died before the request: then nobody would ever send the signal, so the child checks and leaves.
